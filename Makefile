@@ -1,0 +1,80 @@
+# The commands of this project. Each does its own set-up; `make help` lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PEERS := tests/peers/node_modules/.package-lock.json
+
+.DEFAULT_GOAL := help
+.PHONY: help demo journey test coverage lint format serve venv constraints clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | column -t -s '|'
+
+demo: $(INSTALLED) ## play one whole journey, then stay up: sample chat, admin, sample brand
+	@$(BIN)/python -m demo $(ARGS)
+
+journey: $(INSTALLED) ## play one whole journey; exit status 0 only if every step held
+	@$(BIN)/python -m demo.journey $(ARGS)
+
+test: $(INSTALLED) peers ## the whole suite on SQLite and on PostgreSQL; ARGS="-k crypto" for a part
+	@$(BIN)/python -m tests.run $(ARGS)
+
+coverage: $(INSTALLED) peers ## what the suite does not reach, on SQLite
+	@mkdir -p test-output
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+lint: $(INSTALLED) ## ruff, mypy, the layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(INSTALLED) ## let ruff mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+serve: $(INSTALLED) ## a production-shaped local server; settings from the environment or .env
+	@$(BIN)/python manage.py migrate --no-input
+	@$(BIN)/gunicorn --config delegation_site/gunicorn.py delegation_site.wsgi
+
+venv: $(INSTALLED) ## the virtual environment with everything in it
+
+$(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@touch $@
+
+# The servers that others wrote need Node 20 or newer. Without it their tests are skipped by name; with CI=true they fail.
+.PHONY: peers
+peers:
+	@if command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory $(PEERS); \
+	else \
+		echo "Node is not installed: tests against oidc-provider will not run."; \
+	fi
+
+$(PEERS): tests/peers/package.json tests/peers/package-lock.json
+	@npm ci --prefix tests/peers --loglevel=error
+	@touch $@
+
+# After a change of requirements: every version that a fresh installation brings in, ours and theirs.
+constraints: ## write constraints.txt anew
+	@rm -rf .venv-constraints && $(PYTHON) -m venv .venv-constraints
+	@.venv-constraints/bin/python -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	@{ echo "# Every package of an installation at an exact version. Written by: make constraints"; \
+		.venv-constraints/bin/python -m pip freeze; } > constraints.txt
+	@rm -rf .venv-constraints
+
+clean: ## remove what the commands made; databases and .env stay
+	@rm -rf $(VENV) tests/peers/node_modules test-output staticfiles .demo \
+		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,92 @@
+"""A dangerous installation is an error with an id, in words an operator can act on (N10, K3).
+
+A failing check alone does not stop a WSGI server: `gunicorn.py` runs them before it serves.
+"""
+
+import os
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+
+from delegation_site.crypto import InvalidKeyRing, key_ring
+
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def check_encryption_keys(**_: Any) -> list[CheckMessage]:
+    """E001, E002: the key ring can be used and is not the secret key."""
+    try:
+        key_ring()
+    except InvalidKeyRing as error:
+        hint = "Make a key with: python -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
+        return [Error(f"ENCRYPTION_KEYS cannot be used: {error}.", hint=hint, id="delegation.E001")]
+    if settings.SECRET_KEY in settings.ENCRYPTION_KEYS:
+        return [Error("SECRET_KEY and ENCRYPTION_KEYS must not be the same value.", id="delegation.E002")]
+    return []
+
+
+def check_public_base_url(**_: Any) -> list[CheckMessage]:
+    """E003: consumers reach us over TLS, at an origin and not at a path."""
+    parts = urlsplit(settings.PUBLIC_BASE_URL)
+    plain = not parts.path and not parts.query and not parts.fragment and parts.username is None and parts.hostname
+    if plain and (parts.scheme == "https" or (parts.scheme == "http" and _is_local_host(parts.hostname))):
+        return []
+    message = "PUBLIC_BASE_URL must be an https origin such as https://delegation.example (http only on loopback)."
+    return [Error(message, id="delegation.E003")]
+
+
+def check_local_endpoints(**_: Any) -> list[CheckMessage]:
+    """E004: loopback endpoints are for tests and demos only, whatever DEBUG says."""
+    if settings.ALLOW_LOCAL_ENDPOINTS and not _is_local_host(urlsplit(settings.PUBLIC_BASE_URL).hostname):
+        message = "ALLOW_LOCAL_ENDPOINTS is refused unless PUBLIC_BASE_URL's host is loopback or ends in .test."
+        return [Error(message, id="delegation.E004")]
+    return []
+
+
+def check_oauthlib_switches(**_: Any) -> list[CheckMessage]:
+    """E005: oauthlib's switches would let codes travel in plain text and scopes change unnoticed."""
+    names = [name for name in ("OAUTHLIB_INSECURE_TRANSPORT", "OAUTHLIB_RELAX_TOKEN_SCOPE") if name in os.environ]
+    return [Error(f"Remove {name} from the environment.", id="delegation.E005") for name in names]
+
+
+def check_database_driver(**_: Any) -> list[CheckMessage]:
+    """E006: Django silently prefers psycopg 3 where both drivers are installed; what was tested is psycopg2."""
+    if find_spec("psycopg") is not None:
+        return [
+            Error("Uninstall psycopg: with both drivers Django uses the one that was not tested.", id="delegation.E006")
+        ]
+    return []
+
+
+def check_outbound_ca_file(**_: Any) -> list[CheckMessage]:
+    """E007: an extra CA bundle that is named must be readable."""
+    if settings.OUTBOUND_CA_FILE and not os.access(settings.OUTBOUND_CA_FILE, os.R_OK):
+        return [Error("OUTBOUND_CA_FILE cannot be read.", id="delegation.E007")]
+    return []
+
+
+def check_debug(**_: Any) -> list[CheckMessage]:
+    """E008: DEBUG pages show codes, states and local variables; they stay on loopback."""
+    if settings.DEBUG and not _is_local_host(urlsplit(settings.PUBLIC_BASE_URL).hostname):
+        return [
+            Error("DEBUG is refused unless PUBLIC_BASE_URL's host is loopback or ends in .test.", id="delegation.E008")
+        ]
+    return []
+
+
+ALL = (
+    check_encryption_keys,
+    check_public_base_url,
+    check_local_endpoints,
+    check_oauthlib_switches,
+    check_database_driver,
+    check_outbound_ca_file,
+    check_debug,
+)
+
+
+def _is_local_host(host: str | None) -> bool:
+    return host is not None and (host in _LOOPBACK_HOSTS or host.endswith((".test", ".localhost")))

@@ -1,0 +1,38 @@
+"""Error pages: a problem document for bots, one sentence and one thing to do for people, a reference for support."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from delegation_site.logs import current_request_id
+from delegation_site.problems import Problem
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
+    """Answer what Django could not read."""
+    return _answer(request, 400, "bad_request", "The request could not be read.")
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
+    """Answer what is not allowed."""
+    return _answer(request, 403, "forbidden", "This is not allowed.")
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001  # Django's signature
+    """Answer a form that was not sent from our own page (B22)."""
+    return _answer(request, 403, "form_not_ours", "The form was not sent from our own page.")
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
+    """Answer an address that leads nowhere."""
+    return _answer(request, 404, "not_found", "There is nothing at this address.")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer a fault of ours; the log line of the same reference says more."""
+    return _answer(request, 500, "internal_error", "Something failed on our side. Try again.")
+
+
+def _answer(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    if request.path.startswith("/api/"):
+        return Problem(status, code, detail, request_id=current_request_id()).response()
+    return render(request, f"errors/{status}.html", {"reference": current_request_id(), "code": code}, status=status)

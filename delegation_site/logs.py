@@ -1,0 +1,71 @@
+"""One JSON object a line on standard output, each with the id of its request; and loggers that must stay quiet."""
+
+import logging
+import uuid
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Final
+
+from django.http import HttpRequest, HttpResponse
+
+_request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+# At DEBUG these print codes, verifiers, client secrets and tokens (H2).
+LOUD_LOGGERS: Final = ("oauthlib", "requests", "requests_oauthlib", "requests_hardened", "urllib3")
+
+LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "delegation_site.logs.RequestIdFilter"}},
+    "formatters": {
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s %(request_id)s",
+        },
+    },
+    "handlers": {
+        "stdout": {
+            "class": "logging.StreamHandler",
+            "stream": "ext://sys.stdout",
+            "formatter": "json",
+            "filters": ["request_id"],
+        },
+    },
+    "root": {"handlers": ["stdout"], "level": "INFO"},
+    "loggers": {
+        # Django's own handlers would print a second copy and mail a report that holds the callback's query (H4).
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        "django.server": {"handlers": [], "level": "WARNING", "propagate": False},
+        **{name: {"level": "WARNING"} for name in LOUD_LOGGERS},
+    },
+}
+
+
+class RequestIdFilter(logging.Filter):
+    """Put the current request's id on each record and take the request object off it.
+
+    Django hangs the whole request on its records; its query holds the code and the state.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.request_id = _request_id.get()
+        record.__dict__.pop("request", None)
+        return True
+
+
+def current_request_id() -> str:
+    """Return the id that this request's log lines carry; empty outside a request."""
+    return _request_id.get()
+
+
+def request_id_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Give each request an id of our own, in its log lines and in `X-Request-Id`. A caller's id is not taken over."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        # Not reset at the end: Django logs a 4xx or 5xx after the middleware has returned. The next request sets its own.
+        _request_id.set(uuid.uuid4().hex)
+        response = get_response(request)
+        response["X-Request-Id"] = _request_id.get()
+        return response
+
+    return middleware

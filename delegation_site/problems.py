@@ -1,0 +1,38 @@
+"""Problem details (RFC 9457): the one shape of every error of the bot API."""
+
+from typing import Any
+
+import msgspec
+from django.http import HttpResponse
+
+
+class Problem(Exception):
+    """An error that ends an API call; `code` is stable, `detail` says what to do next, in one sentence."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(code)
+        self.status, self.code, self.detail, self.members = status, code, detail, members
+        self.headers = headers or {}
+
+    def response(self) -> HttpResponse:
+        """Return the problem as `application/problem+json`."""
+        document = {
+            "type": f"urn:consumer-delegation:problem:{self.code}",
+            "title": self.code.replace("_", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+            "code": self.code,
+            **self.members,
+        }
+        return json_response(
+            document, status=self.status, content_type="application/problem+json", headers=self.headers
+        )
+
+
+def json_response(
+    body: Any, *, status: int = 200, content_type: str = "application/json", headers: dict[str, str] | None = None
+) -> HttpResponse:
+    """Encode a body as JSON; moments become RFC 3339 in UTC."""
+    return HttpResponse(msgspec.json.encode(body), status=status, content_type=content_type, headers=headers)

@@ -1,0 +1,8 @@
+"""The WSGI callable."""
+
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
+application = get_wsgi_application()
