@@ -1,0 +1,74 @@
+"""Bot keys: how one is made, and who is calling.
+
+A key reads `cdk_<public id>_<secret><checksum>`: the public id finds the row, the secret has 256 random bits, and the
+checksum lets a secret scanner tell a real key from noise.
+"""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.utils import timezone
+
+from brands.models import BotKey, Brand
+from delegation_site.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
+
+PREFIX: Final = "cdk"
+_KEY: Final = re.compile(r"cdk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})([0-9a-f]{8})")
+_DIGEST_PURPOSE: Final = "bot-key"
+_LAST_USED_RESOLUTION: Final = timedelta(minutes=1)
+
+
+def create_bot_key(
+    brand: Brand, label: str, scopes: Iterable[str], expires_at: datetime | None = None
+) -> tuple[BotKey, Secret]:
+    """Make and save a key; return the row and the key itself, which cannot be had again."""
+    public_id = random_hex(8)
+    secret = random_token(32)
+    key = f"{PREFIX}_{public_id}_{secret}{checksum(public_id + secret)}"
+    row = BotKey.objects.create(
+        brand=brand,
+        label=label,
+        public_id=public_id,
+        digest=key_ring().digest(_DIGEST_PURPOSE, brand.uuid.bytes, key),
+        scopes=sorted(scopes),
+        expires_at=expires_at,
+    )
+    return row, Secret(key)
+
+
+def authenticate(authorization_header: str, now: datetime) -> BotKey | None:
+    """Return the live key that an `Authorization` header presents, with its brand; None for every other header.
+
+    Unknown, wrong, expired and revoked keys look alike (G1). The digest also covers the brand, so that a key's row
+    moved to another brand by SQL is no key at all.
+    """
+    scheme, _, presented = authorization_header.partition(" ")
+    match = _KEY.fullmatch(presented.strip())
+    if scheme.lower() != "bearer" or match is None or checksum(match[1] + match[2]) != match[3]:
+        return None
+    bot_key = BotKey.objects.live(now).select_related("brand").filter(public_id=match[1]).first()
+    if bot_key is None or not _recognised(bot_key, presented.strip()):
+        return None
+    _note_use(bot_key, presented.strip(), now)
+    return bot_key
+
+
+def _recognised(bot_key: BotKey, presented: str) -> bool:
+    return key_ring().recognises(bot_key.digest, _DIGEST_PURPOSE, bot_key.brand.uuid.bytes, presented)
+
+
+def _note_use(bot_key: BotKey, presented: str, now: datetime) -> None:
+    """Write at most once a minute (a busy key must not cost a write a read), and move the digest to the newest key."""
+    if bot_key.last_used_at is not None and now - bot_key.last_used_at < _LAST_USED_RESOLUTION:
+        return
+    changes: dict[str, object] = {"last_used_at": now}
+    if key_id_of(bytes(bot_key.digest)) != key_ring().newest_id:
+        changes["digest"] = key_ring().digest(_DIGEST_PURPOSE, bot_key.brand.uuid.bytes, presented)
+    BotKey.objects.filter(pk=bot_key.pk).update(**changes)
+
+
+def revoke(bot_key: BotKey) -> bool:
+    """Revoke a key from the next request on; return False where it was revoked before."""
+    return BotKey.objects.filter(pk=bot_key.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1

@@ -1,0 +1,38 @@
+"""`manage.py apply_config FILE.toml`: creates or updates a brand and its authorization servers from a file."""
+
+import json
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
+
+
+class Command(BaseCommand):
+    """Apply a file, idempotently; a refused one changes nothing and exits 1."""
+
+    help = "Create or update a brand and its authorization servers from a TOML file (- for standard input)."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Declare the arguments."""
+        parser.add_argument("file", help="the file's path, or - for standard input")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Apply and print the redirect URIs as JSON."""
+        try:
+            applied = apply_configuration(read_configuration(_text(options["file"])))
+        except ConfigurationRefused as refused:
+            raise CommandError("\n".join(refused.problems)) from None
+        self.stdout.write(json.dumps(applied))
+
+
+def _text(file: str) -> str:
+    if file == "-":
+        return sys.stdin.read()
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} cannot be read: {type(error).__name__}.") from None

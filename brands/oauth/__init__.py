@@ -1,0 +1,35 @@
+"""OAuth 2.0 and OpenID Connect, as a client: the only package of the product that speaks the protocol.
+
+It knows a brand as a `ServerConfiguration`, and neither models nor HTTP requests to us.
+"""
+
+from brands.oauth.authorization import authorization_url
+from brands.oauth.authorization_response import (
+    AuthorizationResponse,
+    MalformedAuthorizationResponse,
+    check_issuer,
+    issuer_matches,
+    parse_authorization_response,
+)
+from brands.oauth.configuration import ClientAuthenticationMethod, ServerConfiguration
+from brands.oauth.errors import AuthorizationServerError, ErrorCode
+from brands.oauth.id_token import IDTokenClaims, verify_id_token
+from brands.oauth.token import exchange_code
+from brands.oauth.token_response import TokenResponse
+
+__all__ = [
+    "AuthorizationResponse",
+    "AuthorizationServerError",
+    "ClientAuthenticationMethod",
+    "ErrorCode",
+    "IDTokenClaims",
+    "MalformedAuthorizationResponse",
+    "ServerConfiguration",
+    "TokenResponse",
+    "authorization_url",
+    "check_issuer",
+    "exchange_code",
+    "issuer_matches",
+    "parse_authorization_response",
+    "verify_id_token",
+]

@@ -1,0 +1,50 @@
+"""What one authorization server needs to be talked to: the only thing of a brand that the protocol code knows."""
+
+from typing import Any, Literal
+
+import msgspec
+
+ClientAuthenticationMethod = Literal["client_secret_basic", "client_secret_post", "none"]
+
+
+class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
+    """A frozen copy of an authorization server's configuration.
+
+    Each attempt keeps the copy that its authorization request was made from. At the callback it must equal today's:
+    a code is not sent to an endpoint that was swapped meanwhile (C4). The client secret is no part of it.
+    `scope` is what this challenge asks for; lifetimes are seconds.
+    """
+
+    authorization_endpoint: str
+    token_endpoint: str
+    client_id: str
+    redirect_uri: str
+    issuer: str = ""
+    jwks_uri: str = ""
+    token_endpoint_auth_method: ClientAuthenticationMethod = "client_secret_basic"
+    basic_encoding: Literal["form", "raw"] = "form"
+    scope: str = ""
+    required_scope: str = ""
+    extra_authorization_parameters: dict[str, str] = {}
+    prompt: str = ""
+    max_age: int | None = None
+    id_token_signing_alg_values: list[str] = msgspec.field(default_factory=lambda: ["RS256"])
+    authorization_response_iss_parameter_supported: bool = False
+    accept_form_encoded_tokens: bool = False
+    accept_missing_token_type: bool = False
+    default_token_lifetime: int = 3600
+    max_token_lifetime: int = 86400
+
+    @property
+    def uses_openid(self) -> bool:
+        """Tell whether an ID token is asked for (OpenID Connect Core section 3.1.2.1)."""
+        return "openid" in self.scope.split()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the copy as an attempt stores it."""
+        return dict(msgspec.to_builtins(self))
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "ServerConfiguration":
+        """Read what `to_json` returned. Raises `msgspec.ValidationError`."""
+        return msgspec.convert(stored, cls)

@@ -1,0 +1,154 @@
+"""The ID token: who signed in, said by the server and verified with its keys (OpenID Connect Core section 3.1.3.7)."""
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import time
+from typing import Any, Final
+
+import jwt
+from jwt.exceptions import InvalidSubjectError
+
+from brands.oauth.configuration import ServerConfiguration
+from brands.oauth.errors import AuthorizationServerError, ErrorCode
+from brands.oauth.keys import signing_key
+from brands.validators import ID_TOKEN_ALGORITHMS
+from delegation_site.crypto import Secret
+
+LEEWAY: Final = 60
+MAX_SUBJECT_LENGTH: Final = 255
+# The last second that Python's datetime knows; a server may send any number.
+LAST_MOMENT: Final = 253402300799
+
+# What an admin reads; the library's own messages quote the token.
+_REASONS: Final[dict[type[jwt.PyJWTError], str]] = {
+    jwt.ExpiredSignatureError: "it has expired",
+    jwt.ImmatureSignatureError: "it is from the future",
+    jwt.InvalidAudienceError: "aud is not our client_id",
+    jwt.InvalidIssuerError: "iss is not the configured issuer",
+    jwt.InvalidSignatureError: "its signature is wrong",
+    InvalidSubjectError: "sub is not a text",
+    jwt.InvalidKeyError: "its key is too short or of another kind",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class IDTokenClaims:
+    """What a verified ID token says. `claims` holds all of it, for `subject_claim`."""
+
+    issuer: str
+    subject: str = field(repr=False)
+    auth_time: datetime | None
+    claims: dict[str, Any] = field(repr=False)
+
+
+def verify_id_token(
+    configuration: ServerConfiguration,
+    id_token: Secret,
+    *,
+    nonce_matches: Callable[[str], bool],
+    access_token: Secret,
+    client_secret: Secret | None = None,
+) -> IDTokenClaims:
+    """Verify an ID token although it came over TLS, and return its claims (E16, E17, A6).
+
+    `nonce_matches` tells whether a nonce is the one of this attempt; `client_secret` is the key for HS256 only. Raises
+    `AuthorizationServerError` with `invalid_id_token`, or `jwks_unavailable` where the server's keys cannot be had.
+    """
+    algorithm, claims = _verified(configuration, id_token, client_secret)
+    _check_authorized_party(configuration, claims)
+    _refuse_unless(isinstance(claims.get("nonce"), str) and nonce_matches(claims["nonce"]), "nonce is not ours")
+    if "at_hash" in claims:
+        _refuse_unless(claims["at_hash"] == _left_half_hash(algorithm, access_token), "at_hash is of another token")
+    _refuse_unless(0 < len(claims["sub"]) <= MAX_SUBJECT_LENGTH, "sub is empty or longer than 255 characters")
+    return IDTokenClaims(
+        issuer=claims["iss"], subject=claims["sub"], auth_time=_auth_time(configuration, claims), claims=claims
+    )
+
+
+def _verified(
+    configuration: ServerConfiguration, id_token: Secret, client_secret: Secret | None
+) -> tuple[str, dict[str, Any]]:
+    """Return algorithm and claims once signature, iss, aud, exp, nbf and iat hold."""
+    _refuse_unless(bool(configuration.issuer), "no issuer is configured")
+    try:
+        header = jwt.get_unverified_header(id_token.reveal())
+        algorithm = header.get("alg")
+        # The configured list decides, and `none` is in no list. Of the header, only alg and kid are looked at: a key in
+        # it, or the address of one (jwk, jku, x5u), would be the attacker's (RFC 8725 section 3.10).
+        if algorithm not in configuration.id_token_signing_alg_values or algorithm not in ID_TOKEN_ALGORITHMS:
+            raise _invalid("its algorithm is not one of the configured ones")
+        claims = jwt.decode(
+            id_token.reveal(),
+            _key(configuration, algorithm, header.get("kid"), client_secret),
+            algorithms=[algorithm],
+            audience=configuration.client_id,
+            issuer=configuration.issuer,
+            leeway=LEEWAY,
+            options={"require": ["iss", "sub", "aud", "exp", "iat"], "enforce_minimum_key_length": True},
+        )
+    except jwt.MissingRequiredClaimError as error:
+        raise _invalid(f"{error.claim} is missing") from None
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        raise _invalid(
+            next((text for kind, text in _REASONS.items() if isinstance(error, kind)), "unreadable")
+        ) from None
+    for name in ("exp", "iat"):
+        _moment(claims[name], name)
+    return algorithm, claims
+
+
+def _key(
+    configuration: ServerConfiguration, algorithm: str, kid: str | None, client_secret: Secret | None
+) -> jwt.PyJWK | bytes:
+    """Return the key; which kind is decided by the algorithm, so that a public key never becomes an HMAC secret."""
+    if algorithm != "HS256":
+        return signing_key(configuration.jwks_uri, algorithm, kid)
+    if client_secret is None:
+        raise _invalid("HS256 needs a client secret")
+    return client_secret.reveal().encode()
+
+
+def _check_authorized_party(configuration: ServerConfiguration, claims: dict[str, Any]) -> None:
+    several = isinstance(claims["aud"], list) and len(claims["aud"]) > 1
+    if several or "azp" in claims:
+        _refuse_unless(claims.get("azp") == configuration.client_id, "azp is not our client_id")
+
+
+def _left_half_hash(algorithm: str, access_token: Secret) -> str:
+    """Return what at_hash has to be (section 3.1.3.6): it ties the ID token to the access token."""
+    # Ed25519 signs with SHA-512 inside; the library knows no hash for EdDSA.
+    hashing = jwt.get_algorithm_by_name("RS512" if algorithm == "EdDSA" else algorithm)
+    digest = hashing.compute_hash_digest(access_token.reveal().encode())
+    return base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+
+
+def _auth_time(configuration: ServerConfiguration, claims: dict[str, Any]) -> datetime | None:
+    """A6: where we asked for a fresh sign-in, a server that ignored it must not go unnoticed."""
+    if claims.get("auth_time") is None:
+        _refuse_unless(configuration.max_age is None, "auth_time is missing, although max_age was sent")
+        return None
+    auth_time = _moment(claims["auth_time"], "auth_time")
+    _refuse_unless(auth_time <= time() + LEEWAY, "auth_time is in the future")
+    if configuration.max_age is not None:
+        _refuse_unless(
+            auth_time + configuration.max_age + LEEWAY >= time(), "auth_time is longer ago than max_age allows"
+        )
+    return datetime.fromtimestamp(auth_time, UTC)
+
+
+def _moment(value: object, name: str) -> float:
+    """Return a NumericDate (RFC 7519 section 2): the library also takes texts and booleans."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LAST_MOMENT:
+        raise _invalid(f"{name} is not a number of seconds")
+    return float(value)
+
+
+def _refuse_unless(condition: bool, detail: str) -> None:
+    if not condition:
+        raise _invalid(detail)
+
+
+def _invalid(detail: str) -> AuthorizationServerError:
+    return AuthorizationServerError(ErrorCode.INVALID_ID_TOKEN, detail)

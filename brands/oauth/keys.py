@@ -1,0 +1,100 @@
+"""The public keys that a server signs its ID tokens with (RFC 7517), fetched through the guarded transport (E18)."""
+
+from collections import defaultdict
+from threading import Lock
+from time import monotonic
+from typing import Any, Final
+
+import jwt
+
+from brands import transport
+from brands.oauth.errors import AuthorizationServerError, ErrorCode
+from brands.oauth.strict_json import NotStrictJSON, read_json_object
+
+MAX_KEYS: Final = 20
+# A key that the brand withdrew is believed for this long at most.
+KEPT_SECONDS: Final = 300
+# A token with an invented `kid` makes us ask once a minute, not once a token.
+ASK_AGAIN_SECONDS: Final = 60
+
+_KEY_TYPES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+# Without the private members: from some of those the library would factor a number of the server's choice.
+_PUBLIC_MEMBERS: Final = ("kty", "n", "e", "crv", "x", "y")
+
+
+def signing_key(jwks_uri: str, algorithm: str, kid: str | None) -> jwt.PyJWK:
+    """Return the one key that may have signed a token with this header, bound to the algorithm.
+
+    Without `kid` there must be a single key for the algorithm. Raises `AuthorizationServerError`: `jwks_unavailable`
+    or, where no key or more than one fits, `invalid_id_token`.
+    """
+    if not jwks_uri:
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "no jwks_uri is configured")
+    matching = _key_sets[jwks_uri].matching(jwks_uri, algorithm, kid)
+    if len(matching) != 1:
+        raise AuthorizationServerError(
+            ErrorCode.INVALID_ID_TOKEN,
+            f"{len(matching) or 'no'} keys of the server fit its header; there must be one",
+        )
+    try:
+        return jwt.PyJWK({name: matching[0][name] for name in _PUBLIC_MEMBERS if name in matching[0]}, algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "the key cannot be used") from None
+
+
+def forget_all() -> None:
+    """Drop every key set, as a new process begins."""
+    _key_sets.clear()
+
+
+class _KeySet:
+    """What one address last answered. The lock makes threads that wait for the same answer ask once."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._keys: list[dict[str, Any]] = []
+        self._fetched_at = -float("inf")
+        self._asked_at = -float("inf")
+
+    def matching(self, jwks_uri: str, algorithm: str, kid: str | None) -> list[dict[str, Any]]:
+        """Return the keys that fit; ask the server where ours are old, or where none fits and a minute has passed."""
+        with self._lock:
+            if monotonic() - self._fetched_at > KEPT_SECONDS:
+                self._fetch(jwks_uri)
+            matching = [key for key in self._keys if _fits(key, algorithm, kid)]
+            if matching or monotonic() - self._asked_at < ASK_AGAIN_SECONDS:
+                return matching
+            self._fetch(jwks_uri)
+            return [key for key in self._keys if _fits(key, algorithm, kid)]
+
+    def _fetch(self, jwks_uri: str) -> None:
+        self._asked_at = monotonic()
+        self._keys = _fetch_keys(jwks_uri)
+        self._fetched_at = self._asked_at
+
+
+_key_sets: Final[defaultdict[str, _KeySet]] = defaultdict(_KeySet)
+
+
+def _fits(key: dict[str, Any], algorithm: str, kid: str | None) -> bool:
+    return (
+        key.get("kty") == _KEY_TYPES[algorithm[:2]]
+        and key.get("use", "sig") == "sig"
+        and key.get("alg", algorithm) == algorithm
+        and (kid is None or key.get("kid") == kid)
+    )
+
+
+def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:
+    try:
+        response = transport.get(jwks_uri, accept="application/jwk-set+json, application/json")
+        keys = read_json_object(response.content).get("keys")
+    except transport.OutboundError as error:
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error)) from None
+    except NotStrictJSON as error:
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set cannot be read: {error}") from None
+    if response.status_code != 200 or not isinstance(keys, list):  # noqa: PLR2004
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"no key set; HTTP status {response.status_code}")
+    if len(keys) > MAX_KEYS:
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set has more than {MAX_KEYS} keys")
+    return [key for key in keys if isinstance(key, dict)]

@@ -1,0 +1,208 @@
+"""The token response, read by our own rules (RFC 6749 sections 5.1 and 5.2): the library accepts far too much.
+
+A refresh token in it is never looked at: whatever is not named here is dropped with the answer's bytes (E15).
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import requests
+
+from brands.oauth.configuration import ServerConfiguration
+from brands.oauth.errors import TOKEN_ERRORS, AuthorizationServerError, ErrorCode
+from brands.oauth.strict_json import NotStrictJSON, read_json_object
+from delegation_site.crypto import Secret
+
+# The product's own ceilings, in seconds; a brand can only lower them (E8, E11).
+MAX_TOKEN_LIFETIME: Final = 7 * 24 * 60 * 60
+MAX_ASSUMED_LIFETIME: Final = 60 * 60
+# How much earlier than the server we call a token expired: it is of no use to a bot in its last moments.
+SAFETY_MARGIN: Final = 30
+
+_OK: Final = 200
+_ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
+_ID_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,65536}")
+_SCOPE: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{0,4096}")
+_WHOLE_SECONDS: Final = re.compile(r"[0-9]{1,30}")
+# No digits, no capitals: the shape of every registered code, and of no secret that a server might echo.
+_ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
+_STATUS_ERRORS: Final = {
+    401: ErrorCode.INVALID_CLIENT,
+    429: ErrorCode.TEMPORARILY_UNAVAILABLE,
+    503: ErrorCode.TEMPORARILY_UNAVAILABLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenResponse:
+    """What we keep of an answer. `scope` is what was granted; `expires_at` is by our clock.
+
+    `scope_widened` tells that more was granted than asked for, `lifetime_assumed` that the server named no lifetime.
+    """
+
+    access_token: Secret
+    scope: str
+    scope_widened: bool
+    expires_at: datetime
+    lifetime_assumed: bool
+    id_token: Secret | None
+    token_type: str = field(default="Bearer")
+
+
+def read_token_response(
+    configuration: ServerConfiguration, response: requests.Response, requested_at: datetime
+) -> TokenResponse:
+    """Judge an answer of the token endpoint. `requested_at` is our clock when the request was sent.
+
+    Raises `AuthorizationServerError`: the server's error code where it sent a known one, `token_request_refused` for
+    another, `invalid_token_response` for what is no token response, `insufficient_scope` where a required scope was not
+    granted, `invalid_id_token` where an ID token was asked for and is not there.
+    """
+    parameters = _read_success(configuration, response)
+    _check_token_type(configuration, parameters.get("token_type"))
+    requested = _scopes(configuration.scope)
+    granted = requested if parameters.get("scope") is None else _scopes(parameters["scope"])
+    missing = [scope for scope in _scopes(configuration.required_scope) if scope not in granted]
+    if missing:
+        raise AuthorizationServerError(ErrorCode.INSUFFICIENT_SCOPE, f"not granted: {' '.join(missing)}")
+    lifetime, assumed = _lifetime(configuration, parameters.get("expires_in"))
+    return TokenResponse(
+        access_token=_access_token(parameters.get("access_token")),
+        scope=" ".join(granted),
+        scope_widened=not set(granted) <= set(requested),
+        expires_at=requested_at + timedelta(seconds=lifetime - min(SAFETY_MARGIN, lifetime / 10)),
+        lifetime_assumed=assumed,
+        id_token=_id_token(parameters.get("id_token")) if configuration.uses_openid else None,
+    )
+
+
+def _read_success(configuration: ServerConfiguration, response: requests.Response) -> dict[str, Any]:
+    if response.status_code != _OK:
+        raise _refusal(response.status_code, _error_of(response))
+    parameters = _read_parameters(response, accept_form=configuration.accept_form_encoded_tokens)
+    # Some servers say no with status 200 (E2), also in a form although JSON was asked for.
+    if parameters.get("error"):
+        raise _refusal(_OK, parameters["error"])
+    return parameters
+
+
+def _read_parameters(response: requests.Response, *, accept_form: bool) -> dict[str, Any]:
+    media_type, charset = _content_type(response)
+    if media_type == "application/x-www-form-urlencoded":
+        parameters = _read_form(response.content)
+        if accept_form or "error" in parameters:
+            return parameters
+        raise _invalid("it is form-encoded, which is not switched on for this server")
+    if media_type != "application/json":
+        raise _invalid(
+            "it is HTML, not JSON" if media_type == "text/html" else "its content type is not application/json"
+        )
+    if charset not in {"", "utf-8", "utf8"}:
+        raise _invalid("its charset is not UTF-8")
+    try:
+        return read_json_object(response.content)
+    except NotStrictJSON as error:
+        raise _invalid(str(error)) from None
+
+
+def _content_type(response: requests.Response) -> tuple[str, str]:
+    media_type, *parameters = [part.strip().lower() for part in response.headers.get("Content-Type", "").split(";")]
+    charsets = [part.partition("=")[2].strip('" ') for part in parameters if part.startswith("charset=")]
+    return media_type, " ".join(charsets)
+
+
+def _read_form(body: bytes) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(body.decode(), strict_parsing=True, errors="strict", max_num_fields=100)
+    except ValueError:
+        raise _invalid("it is not form-encoded") from None
+    if len(dict(pairs)) != len(pairs):
+        raise _invalid("it has a parameter twice")
+    return dict(pairs)
+
+
+def _error_of(response: requests.Response) -> object:
+    try:
+        return _read_parameters(response, accept_form=True).get("error")
+    except AuthorizationServerError:
+        return None
+
+
+def _refusal(status: int, error: object) -> AuthorizationServerError:
+    """Keep the short code of an error answer, nothing else: its description is the server's text (E1, E2)."""
+    code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
+    detail = f"HTTP status {status}" + (f", error {code}" if code else "")
+    if code in TOKEN_ERRORS:
+        return AuthorizationServerError(ErrorCode(code), detail)
+    return AuthorizationServerError(_error_for_status(status), detail)
+
+
+def _error_for_status(status: int) -> ErrorCode:
+    if status in _STATUS_ERRORS:
+        return _STATUS_ERRORS[status]
+    if status == _OK or 400 <= status < 500:  # noqa: PLR2004  the classes of RFC 9110
+        return ErrorCode.TOKEN_REQUEST_REFUSED
+    return ErrorCode.SERVER_ERROR if status >= 500 else ErrorCode.INVALID_TOKEN_RESPONSE  # noqa: PLR2004
+
+
+def _check_token_type(configuration: ServerConfiguration, token_type: object) -> None:
+    """E7: a DPoP or MAC token cannot be used as a bearer token, and nobody may try (section 7.1)."""
+    if token_type is None and configuration.accept_missing_token_type:
+        return
+    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+        raise _invalid("token_type is missing" if token_type is None else "token_type is not Bearer")
+
+
+def _access_token(value: object) -> Secret:
+    """E6: RFC 6750 section 2.1 allows less still; a CR or LF would write headers of its own into a bot's request."""
+    if not isinstance(value, str) or not _ACCESS_TOKEN.fullmatch(value):
+        raise _invalid("access_token is not a text of 1 to 16384 visible ASCII characters")
+    return Secret(value)
+
+
+def _id_token(value: object) -> Secret:
+    if value is None:
+        raise AuthorizationServerError(ErrorCode.INVALID_ID_TOKEN, "openid was asked for, and there is no ID token")
+    if not isinstance(value, str) or not _ID_TOKEN.fullmatch(value):
+        raise AuthorizationServerError(ErrorCode.INVALID_ID_TOKEN, "id_token is not a text")
+    return Secret(value)
+
+
+def _scopes(value: object) -> list[str]:
+    """Return each scope once: servers separate them by spaces or commas, send lists, or a lone number (E14)."""
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        value = " ".join(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not _SCOPE.fullmatch(value):
+        raise _invalid("scope is not a list of scopes")
+    return list(dict.fromkeys(value.replace(",", " ").split()))
+
+
+def _lifetime(configuration: ServerConfiguration, expires_in: object) -> tuple[int, bool]:
+    """Return the seconds a token is good for, and whether that is our assumption (E8 to E11)."""
+    ceiling = min(configuration.max_token_lifetime, MAX_TOKEN_LIFETIME)
+    if expires_in is None:
+        return min(configuration.default_token_lifetime, MAX_ASSUMED_LIFETIME, ceiling), True
+    seconds = _whole_seconds(expires_in)
+    if seconds < 1:
+        raise _invalid("expires_in is not a positive number of seconds")
+    return min(seconds, ceiling), False
+
+
+def _whole_seconds(value: object) -> int:
+    if isinstance(value, str) and _WHOLE_SECONDS.fullmatch(value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return math.floor(value)
+    raise _invalid("expires_in is not a number of seconds")
+
+
+def _invalid(detail: str) -> AuthorizationServerError:
+    return AuthorizationServerError(ErrorCode.INVALID_TOKEN_RESPONSE, detail)

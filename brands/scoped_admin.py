@@ -1,0 +1,76 @@
+"""A model admin that shows a brand's admins their own brands' rows and nothing of anybody else's (J1 to J8).
+
+Scoping the list is not enough: foreign keys, filters and lookups in the address each lead around it.
+"""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db import models
+from django.http import HttpRequest
+
+from brands.models import Brand
+
+
+class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics at run time
+    """Base of every model admin of ours.
+
+    Who administers a brand may see and change its rows; no further permission has to be given. Nothing is deleted here:
+    rows are switched off, revoked or pruned.
+    """
+
+    # Lookups that may stand in the address of a list. Everything else is a 400: `?digest__startswith=` is an oracle (J5).
+    allowed_lookups: tuple[str, ...] = ()
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
+        """Return the rows of the admin's own brands."""
+        rows: Any = super().get_queryset(request)
+        return rows.administered_by(request.user)  # type: ignore[no-any-return]
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Limit the choices and, with them, what a posted form may name (J2)."""
+        related = db_field.remote_field.model
+        kwargs["queryset"] = related._default_manager.administered_by(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
+        """Allow the listed lookups alone (J5)."""
+        return lookup in self.allowed_lookups
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Show the app to whoever administers a brand."""
+        return _administers_a_brand(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Rows of other brands are never fetched, so membership is all there is to ask."""
+        return _administers_a_brand(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """As viewing."""
+        return _administers_a_brand(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """As viewing."""
+        return _administers_a_brand(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nothing is deleted by hand."""
+        return False
+
+
+class ReadOnlyAdmin(BrandScopedAdmin):
+    """For rows that only the flow may change."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Only the flow adds rows."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only the flow changes rows."""
+        return False
+
+
+def _administers_a_brand(request: HttpRequest) -> bool:
+    if not request.user.is_active or not request.user.is_staff:
+        return False
+    return Brand.objects.administered_by(request.user).exists() or bool(request.user.is_superuser)
