@@ -1,0 +1,85 @@
+"""Django admin for what happened: states and times, never a token, a subject or a code (J9)."""
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+
+from brands.scoped_admin import ReadOnlyAdmin
+from conversations.flow.endings import revoke_token
+from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
+
+
+@admin.register(Conversation)
+class ConversationAdmin(ReadOnlyAdmin):
+    """A chat."""
+
+    list_display = ("external_id", "brand", "created_at", "closed_at")
+    fields = ("external_id", "uuid", "brand", "created_at", "closed_at")
+    list_filter = (("brand", admin.RelatedOnlyFieldListFilter),)
+    allowed_lookups = ("brand__id__exact",)
+    list_select_related = ("brand",)
+    search_fields = ("=external_id",)
+
+
+@admin.register(Challenge)
+class ChallengeAdmin(ReadOnlyAdmin):
+    """A challenge and where it stands."""
+
+    list_display = ("uuid", "conversation", "authorization_server", "current_status", "last_error", "issued_at")
+    fields = (
+        "uuid", "conversation", "authorization_server", "current_status", "error", "last_error", "last_error_detail",
+        "same_person_check", "scope", "completion_attempts", "issued_at", "started_at", "confirmation_needed_at",
+        "completed_at", "ended_at", "expires_at",
+    )  # fmt: skip
+    list_filter = ("status", ("authorization_server", admin.RelatedOnlyFieldListFilter))
+    allowed_lookups = ("status__exact", "authorization_server__id__exact")
+    list_select_related = ("conversation", "authorization_server__brand")
+    search_fields = ("=conversation__external_id",)
+
+    @admin.display(description="status", ordering="status")
+    def current_status(self, challenge: Challenge) -> str:
+        """Show the status that is true now."""
+        return challenge.status_at(timezone.now()).value
+
+
+@admin.register(AccessToken)
+class AccessTokenAdmin(ReadOnlyAdmin):
+    """An access token's life, without the token."""
+
+    list_display = ("uuid", "conversation", "authorization_server", "state", "issued_at", "expires_at")
+    fields = (
+        "uuid", "conversation", "authorization_server", "challenge", "state", "token_type", "scope", "scope_widened",
+        "assurance", "issued_at", "expires_at", "lifetime_assumed", "confirmed_at", "ended_at", "end_reason",
+    )  # fmt: skip
+    list_filter = ("end_reason", ("authorization_server", admin.RelatedOnlyFieldListFilter))
+    allowed_lookups = ("end_reason__exact", "authorization_server__id__exact")
+    list_select_related = ("conversation", "authorization_server__brand", "challenge")
+    search_fields = ("=conversation__external_id",)
+    actions = ("revoke_tokens",)
+
+    @admin.display(description="state")
+    def state(self, access_token: AccessToken) -> str:
+        """Show in one word whether the token can be read now."""
+        ended = access_token.end_reason_at(timezone.now())
+        return ended or ("live" if access_token.confirmed_at else "pending")
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Whoever sees a brand's tokens may end them."""
+        return self.has_view_permission(request)
+
+    @admin.action(description="End the selected tokens now", permissions=["revoke"])
+    def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[AccessToken]) -> None:
+        """End the tokens: the bot's next read answers `rechallenge_required` with the reason `revoked`."""
+        now, actor = timezone.now(), f"admin:{request.user.pk}"
+        ended = sum(revoke_token(access_token, actor=actor, now=now) for access_token in queryset)
+        self.message_user(request, f"{ended} tokens ended.", messages.SUCCESS)
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(ReadOnlyAdmin):
+    """The log that nobody changes."""
+
+    list_display = ("at", "kind", "outcome", "actor", "conversation_uuid", "challenge_uuid")
+    list_filter = ("kind",)
+    allowed_lookups = ("kind__exact",)

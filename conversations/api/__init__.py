@@ -1,0 +1,1 @@
+"""The bots' JSON API: parse, call the flow, answer. The contract is `openapi.yaml`."""

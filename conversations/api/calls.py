@@ -1,0 +1,119 @@
+"""What every call goes through: method, key, scopes, query, body; and every error as a problem document."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Final, TypeVar
+
+import msgspec
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
+
+from brands.authentication import authenticate
+from brands.models import BotKey
+from conversations.api.flow_problems import problem_of
+from conversations.flow.errors import FlowError
+from delegation_site.problems import Problem, json_response
+
+MAX_BODY_BYTES: Final = 16 * 1024
+
+Body = TypeVar("Body")
+Answer = tuple[int, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Call:
+    """An authenticated call: whose key, and the request itself."""
+
+    request: HttpRequest
+    bot_key: BotKey
+
+    @property
+    def actor(self) -> str:
+        """Return the key's name for audit rows and log lines."""
+        return f"bot:{self.bot_key.public_id}"
+
+    def query(self, *names: str) -> dict[str, str]:
+        """Return the query parameters. Raises `Problem` for an unknown or repeated one."""
+        for name, values in self.request.GET.lists():
+            if name not in names:
+                raise Problem(422, "unknown_parameter", f"There is no query parameter {_shortened(name)} here.")
+            if len(values) > 1:
+                raise Problem(422, "repeated_parameter", f"Give the query parameter {name} once.")
+        return {name: self.request.GET[name] for name in names if name in self.request.GET}
+
+    def body(self, shape: type[Body]) -> Body:
+        """Decode the JSON body strictly; an empty one is an empty object. Raises `Problem`."""
+        raw = _raw_body(self.request)
+        if raw and self.request.content_type != "application/json":
+            raise Problem(415, "unsupported_media_type", "Send the body as application/json.")
+        try:
+            return msgspec.json.decode(raw or b"{}", type=shape)
+        except msgspec.ValidationError as error:
+            raise Problem(422, "invalid_request_body", f"{error}.") from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Problem(400, "malformed_json", "The body is not valid JSON.") from None
+
+
+View = Callable[..., Answer]
+
+
+def endpoint(**views: View) -> Callable[..., HttpResponse]:
+    """Make one URL's view out of a function for each HTTP method; their docstrings are in the contract."""
+
+    @csrf_exempt
+    def dispatch(request: HttpRequest, **path: str) -> HttpResponse:
+        view = views.get(request.method or "")
+        try:
+            if view is None:
+                allowed = ", ".join(views)
+                problem = f"This address answers {allowed}."
+                raise Problem(405, "method_not_allowed", problem, headers={"Allow": allowed})
+            status, body = view(request, **path)
+        except Problem as problem:
+            return problem.response()
+        except FlowError as error:
+            return problem_of(error).response()
+        return json_response(body, status=status)
+
+    return dispatch
+
+
+def bot_call(*scopes: BotKey.Scope) -> Callable[[View], View]:
+    """Authenticate the bot and demand these scopes; the view gets a `Call` in place of the request.
+
+    The key is taken from the Authorization header and nowhere else (G2); no cookie is looked at (G7).
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def wrapper(request: HttpRequest, **path: str) -> Answer:
+            bot_key = authenticate(request.headers.get("Authorization", ""), timezone.now())
+            if bot_key is None:
+                challenge = {"WWW-Authenticate": "Bearer"}
+                raise Problem(401, "invalid_bot_key", "Send a live bot key as a bearer token.", headers=challenge)
+            missing = sorted(set(scopes) - set(bot_key.scopes))
+            if missing:
+                challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'}
+                detail = f"This bot key lacks the scope {' '.join(missing)}."
+                raise Problem(403, "insufficient_scope", detail, headers=challenge)
+            return view(Call(request, bot_key), **path)
+
+        return wrapper
+
+    return decorate
+
+
+def _raw_body(request: HttpRequest) -> bytes:
+    length = request.headers.get("Content-Length", "0")
+    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+        raise Problem(413, "body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
+    raw = request.read(MAX_BODY_BYTES + 1)
+    if len(raw) > MAX_BODY_BYTES:
+        raise Problem(413, "body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
+    return raw
+
+
+def _shortened(text: str) -> str:
+    return "".join(character for character in text[:40] if character.isprintable())

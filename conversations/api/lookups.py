@@ -1,0 +1,53 @@
+"""From what a call names to rows, always starting from the caller's brand: a stranger's object is a 404."""
+
+import re
+from typing import Final
+
+from brands.models import AuthorizationServer, Brand
+from conversations.api.calls import Call
+from conversations.models import Challenge, Conversation
+from delegation_site.problems import Problem
+
+_CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~:@|=;,+!$*()-]{1,200}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def checked_conversation_id(conversation_id: str) -> str:
+    """Return a messaging platform's own id, unchanged. Raises `Problem`."""
+    if not _CONVERSATION_ID.fullmatch(conversation_id):
+        detail = "A conversation id has 1 to 200 characters of A-Z a-z 0-9 . _ ~ : @ | = ; , + ! $ * ( ) -"
+        raise Problem(400, "invalid_conversation_id", detail)
+    return conversation_id
+
+
+def conversation_of(call: Call, conversation_id: str) -> Conversation:
+    """Return the brand's conversation of this id. Raises `Problem`."""
+    conversations = call.bot_key.brand.conversations.select_related("brand")
+    conversation = conversations.filter(external_id=checked_conversation_id(conversation_id)).first()
+    if conversation is None:
+        raise Problem(404, "conversation_unknown", "No challenge was ever created in this conversation.")
+    return conversation
+
+
+def server_of(brand: Brand, key: str | None) -> AuthorizationServer:
+    """Return the active server of this key; without a key, the brand's only one. Raises `Problem`."""
+    active = list(brand.authorization_servers.active().select_related("brand")[: 2 if not key else None])
+    if key:
+        active = [server for server in active if server.key == key]
+    if not active:
+        detail = "This brand has no active authorization server of that key." if key else "This brand has none."
+        raise Problem(422, "authorization_server_unknown", detail)
+    if len(active) > 1:
+        detail = "This brand has several authorization servers: name one in authorization_server."
+        raise Problem(422, "authorization_server_required", detail)
+    return active[0]
+
+
+def challenge_of(call: Call, challenge_id: str) -> Challenge:
+    """Return the brand's challenge of this id. Raises `Problem`."""
+    challenges = Challenge.objects.filter(conversation__brand=call.bot_key.brand)
+    rows = challenges.select_related("conversation__brand", "authorization_server")
+    challenge = rows.filter(uuid=challenge_id).first() if _UUID.fullmatch(challenge_id) else None
+    if challenge is None:
+        raise Problem(404, "challenge_unknown", "There is no challenge of this id.")
+    return challenge

@@ -1,0 +1,194 @@
+"""The calls of the bot API."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from django.utils import timezone, translation
+from django.utils.translation import gettext
+
+from brands.models import BotKey
+from conversations.api.calls import Answer, Call, bot_call
+from conversations.api.lookups import challenge_of, checked_conversation_id, conversation_of, server_of
+from conversations.api.shapes import (
+    AuthorizeBody,
+    ChallengeBody,
+    CompletionBody,
+    challenge_facts,
+    standing_facts,
+    token_facts,
+)
+from conversations.api.token_log import log_token_read
+from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
+from conversations.flow.completion import complete
+from conversations.flow.endings import close_conversation, end_live_token
+from conversations.flow.errors import InsufficientLifetime, NotInThisStatus
+from conversations.flow.reading import readable_token
+from conversations.flow.standing import standing
+from conversations.models import AccessToken, Challenge, Conversation
+from delegation_site.crypto import Secret
+from delegation_site.problems import Problem
+
+MAX_MIN_TTL = 3600
+CREATE, READ, TOKEN = BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ, BotKey.Scope.TOKEN_READ
+
+
+@bot_call(CREATE)
+def create_challenge(call: Call, conversation_id: str) -> Answer:
+    """`POST /conversations/{conversation_id}/challenges`."""
+    call.query()
+    body = call.body(ChallengeBody)
+    challenge, created, now = _issue(call, conversation_id, body)
+    return 201 if created else 200, _issued(challenge, now)
+
+
+@bot_call(READ)
+def read_challenge(call: Call, challenge_id: str) -> Answer:
+    """`GET /challenges/{challenge_id}`."""
+    call.query()
+    return 200, challenge_facts(challenge_of(call, challenge_id), timezone.now())
+
+
+@bot_call(CREATE)
+def withdraw(call: Call, challenge_id: str) -> Answer:
+    """`DELETE /challenges/{challenge_id}`: also one that has ended answers with how it ended."""
+    call.query()
+    withdraw_challenge(challenge_of(call, challenge_id), actor=call.actor, now=timezone.now())
+    return 200, challenge_facts(challenge_of(call, challenge_id), timezone.now())
+
+
+@bot_call(CREATE)
+def post_completion(call: Call, conversation_id: str) -> Answer:
+    """`POST /conversations/{conversation_id}/completion`."""
+    call.query()
+    body = call.body(CompletionBody)
+    conversation = conversation_of(call, conversation_id)
+    server = server_of(call.bot_key.brand, body.authorization_server)
+    complete(conversation, server, body.code, actor=call.actor, now=timezone.now())
+    now = timezone.now()
+    return 200, standing_facts(server.key, standing(conversation, server, now), now)
+
+
+@bot_call(READ)
+def read_conversation(call: Call, conversation_id: str) -> Answer:
+    """`GET /conversations/{conversation_id}`: where it stands at each authorization server; never a token."""
+    key = call.query("authorization_server").get("authorization_server")
+    conversation = conversation_of(call, conversation_id)
+    brand = call.bot_key.brand
+    servers = [server_of(brand, key)] if key else list(brand.authorization_servers.active())
+    now = timezone.now()
+    return 200, {
+        "conversation_id": conversation.external_id,
+        "closed_at": conversation.closed_at,
+        "authorization_servers": [
+            standing_facts(server.key, standing(conversation, server, now), now) for server in servers
+        ],
+    }
+
+
+@bot_call(TOKEN)
+def read_token(call: Call, conversation_id: str) -> Answer:
+    """`GET /conversations/{conversation_id}/token`."""
+    query = call.query("authorization_server", "min_ttl")
+    min_ttl = _min_ttl(query.get("min_ttl", "0"))
+    conversation = conversation_of(call, conversation_id)
+    server = server_of(call.bot_key.brand, query.get("authorization_server"))
+    now = timezone.now()
+    return 200, _token(call, readable_token(conversation, server, min_ttl, now), now)
+
+
+@bot_call(CREATE, TOKEN)
+def authorize(call: Call, conversation_id: str) -> Answer:
+    """`POST /conversations/{conversation_id}/authorize`: a token good for `min_ttl` seconds, or the live challenge."""
+    call.query()
+    body = call.body(AuthorizeBody)
+    conversation = _existing(call, conversation_id)
+    if conversation is not None:
+        server = server_of(call.bot_key.brand, body.authorization_server)
+        now = timezone.now()
+        try:
+            return 200, _token(call, readable_token(conversation, server, body.min_ttl, now), now)
+        except (NotInThisStatus, InsufficientLifetime):
+            pass  # what there is does not do: the challenge below is the answer
+    challenge, _, now = _issue(call, conversation_id, body)
+    return 202, _issued(challenge, now)
+
+
+@bot_call(TOKEN)
+def end_token(call: Call, conversation_id: str) -> Answer:
+    """`DELETE /conversations/{conversation_id}/token`."""
+    query = call.query("authorization_server", "reason")
+    reason = query.get("reason", "rejected")
+    if reason not in {"rejected", "signed_out"}:
+        raise Problem(422, "invalid_reason", "The reason is rejected or signed_out.")
+    conversation = conversation_of(call, conversation_id)
+    server = server_of(call.bot_key.brand, query.get("authorization_server"))
+    ended = end_live_token(conversation, server, AccessToken.EndReason(reason), actor=call.actor, now=timezone.now())
+    return 200, {
+        "conversation_id": conversation.external_id,
+        "authorization_server": server.key,
+        "status": "rechallenge_required",
+        "reason": reason,
+        "ended_at": ended.ended_at,
+    }
+
+
+@bot_call(CREATE)
+def close(call: Call, conversation_id: str) -> Answer:
+    """`DELETE /conversations/{conversation_id}`: closed and erased; the same receipt the second time."""
+    call.query()
+    conversation = conversation_of(call, conversation_id)
+    receipt = close_conversation(conversation, actor=call.actor, now=timezone.now())
+    return 200, {
+        "conversation_id": conversation.external_id,
+        "status": "closed",
+        "closed_at": receipt.closed_at,
+        "access_tokens_erased": receipt.access_tokens_erased,
+        "challenges_withdrawn": receipt.challenges_withdrawn,
+    }
+
+
+def _existing(call: Call, conversation_id: str) -> Conversation | None:
+    external_id = checked_conversation_id(conversation_id)
+    return call.bot_key.brand.conversations.select_related("brand").filter(external_id=external_id).first()
+
+
+def _issue(call: Call, conversation_id: str, body: ChallengeBody) -> tuple[Challenge, bool, datetime]:
+    external_id = checked_conversation_id(conversation_id)
+    brand, now = call.bot_key.brand, timezone.now()
+    wanted = WantedChallenge(
+        server=server_of(brand, body.authorization_server),
+        same_person_check=body.same_person_check,
+        scope=body.scope,
+        purpose=body.purpose,
+        locale=body.locale,
+        context=Secret(body.context) if body.context is not None else None,
+        replace=body.replace,
+    )
+    challenge, created = issue_challenge(brand, external_id, wanted, actor=call.actor, now=now)
+    return challenge, created, now
+
+
+def _issued(challenge: Challenge, now: datetime) -> dict[str, Any]:
+    facts = challenge_facts(challenge, now)
+    return facts | {"url": link_of(challenge), "message": _message(challenge)}
+
+
+def _message(challenge: Challenge) -> str:
+    with translation.override(challenge.locale or None):
+        return gettext("Please sign in at %(brand)s to continue: %(url)s") % {
+            "brand": challenge.conversation.brand.name,
+            "url": link_of(challenge),
+        }
+
+
+def _token(call: Call, access_token: AccessToken, now: datetime) -> dict[str, Any]:
+    value = access_token.reveal_access_token().reveal()
+    log_token_read(call, access_token)
+    return {"access_token": value, **token_facts(access_token, now)}
+
+
+def _min_ttl(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) > MAX_MIN_TTL:
+        raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
+    return int(text)

@@ -1,0 +1,123 @@
+"""Attempts: begun by the button, recognised by state and cookie, claimed once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import uuid4
+
+from brands.models import AuthorizationServer
+from brands.oauth import authorization_url
+from conversations.flow.audit import CONSUMER
+from conversations.flow.transitions import locked_conversation, move_challenge
+from conversations.models import AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
+from delegation_site.crypto import Secret, key_ring, random_token, s256_code_challenge
+
+# Dropping the oldest keeps a scanner that posts our form from locking the consumer out (B8).
+MAX_ATTEMPTS = 10
+MIN_COOKIE_LIFETIME = timedelta(minutes=5)
+
+_STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
+
+
+@dataclass(frozen=True)
+class BegunAttempt:
+    """Where to send the browser, and the cookie that it must bring back."""
+
+    attempt: AuthorizationRequest
+    authorization_url: str = field(repr=False)
+    cookie: Secret
+
+
+def begin_attempt(challenge: Challenge, now: datetime) -> BegunAttempt | None:
+    """Begin a fresh attempt with its own state, nonce, verifier and cookie (B1).
+
+    Returns None where the challenge no longer accepts a sign-in.
+    """
+    with locked_conversation(challenge.conversation_id):
+        current = Challenge.objects.select_related("conversation__brand", "authorization_server__brand").get(
+            pk=challenge.pk
+        )
+        if not current.accepts_sign_in(now):
+            return None
+        _drop_oldest_attempts(current)
+        begun = _insert_attempt(current, now)
+        move_challenge(current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, frm=(ChallengeStatus.ISSUED,))
+    return begun
+
+
+def attempt_of_state(server: AuthorizationServer, state: str) -> AuthorizationRequest | None:
+    """Return the attempt of this state if it was begun at this very server.
+
+    A state of one brand at the path of another is unknown (C1).
+    """
+    attempts = AuthorizationRequest.objects.filter(
+        state_digest__in=key_ring().digests(_STATE, state), challenge__authorization_server=server
+    )
+    return attempts.select_related("challenge__conversation__brand").first()
+
+
+def holds_cookie(attempt: AuthorizationRequest, cookies: Mapping[str, str]) -> bool:
+    """Tell whether this browser began the attempt (B3)."""
+    cookie = cookies.get(attempt.cookie_name, "")
+    return key_ring().recognises(attempt.cookie_digest, _COOKIE, attempt.uuid.bytes, cookie)
+
+
+def held_attempts(challenge: Challenge, cookies: Mapping[str, str]) -> list[AuthorizationRequest]:
+    """Return this browser's attempts at the challenge, the successful one first, then the newest."""
+    held = [attempt for attempt in challenge.authorization_requests.all() if holds_cookie(attempt, cookies)]
+    return sorted(held, key=lambda attempt: (not attempt.succeeded, -attempt.pk))
+
+
+def nonce_matches(attempt: AuthorizationRequest, nonce: str) -> bool:
+    """Compare an ID token's nonce with the attempt's (OpenID Connect Core section 3.1.3.7, step 11)."""
+    return key_ring().recognises(attempt.nonce_digest, _NONCE, attempt.uuid.bytes, nonce)
+
+
+def claim(attempt: AuthorizationRequest, now: datetime) -> bool:
+    """Claim the attempt for its one exchange: of any number of concurrent callbacks exactly one gets True (B10)."""
+    started = Challenge.objects.filter(status=ChallengeStatus.STARTED, expires_at__gt=now)
+    # A subquery on the other table, never a join: for an UPDATE with a join Django moves the whole condition into a
+    # subquery on this table, which PostgreSQL does not evaluate again after waiting for another claim: two would win.
+    rows = AuthorizationRequest.objects.filter(pk=attempt.pk, claimed_at=None, challenge__in=started)
+    return rows.update(claimed_at=now) == 1
+
+
+def cookie_lifetime(attempt: AuthorizationRequest, now: datetime) -> int:
+    """Return how many seconds the cookie lives: until the challenge ends, and at least 5 minutes (B3).
+
+    After a success it lives as long as the token: for as long as that there is something to undo.
+    """
+    moments = [now + MIN_COOKIE_LIFETIME, attempt.challenge.expires_at]
+    if attempt.succeeded:
+        tokens = AccessToken.objects.filter(challenge=attempt.challenge_id)
+        moments += tokens.values_list("expires_at", flat=True)
+    return int((max(moments) - now).total_seconds())
+
+
+def finish_attempt(attempt: AuthorizationRequest, now: datetime, error: str = "") -> None:
+    """Write the attempt's result and erase what only its exchange needed (K7). The state's digest stays (B11)."""
+    AuthorizationRequest.objects.filter(pk=attempt.pk).update(
+        finished_at=now, error=error, nonce_digest=None, code_verifier_ciphertext=None
+    )
+
+
+def _insert_attempt(challenge: Challenge, now: datetime) -> BegunAttempt:
+    state, cookie, nonce, code_verifier = random_token(), random_token(), random_token(), random_token(48)
+    configuration = challenge.authorization_server.configuration(challenge.scope)
+    attempt = AuthorizationRequest(
+        uuid=uuid4(), challenge=challenge, configuration=configuration.to_json(), created_at=now
+    )
+    ring = key_ring()
+    attempt.state_digest = ring.digest(_STATE, state)
+    attempt.cookie_digest = ring.digest(_COOKIE, attempt.uuid.bytes, cookie)
+    attempt.nonce_digest = ring.digest(_NONCE, attempt.uuid.bytes, nonce)
+    attempt.set_code_verifier(Secret(code_verifier))
+    attempt.save(force_insert=True)
+    url = authorization_url(configuration, state=state, nonce=nonce, code_challenge=s256_code_challenge(code_verifier))
+    return BegunAttempt(attempt, url, Secret(cookie))
+
+
+def _drop_oldest_attempts(challenge: Challenge) -> None:
+    unclaimed = challenge.authorization_requests.filter(claimed_at=None).order_by("-id")
+    surplus = list(unclaimed.values_list("pk", flat=True)[MAX_ATTEMPTS - 1 :])
+    AuthorizationRequest.objects.filter(pk__in=surplus, claimed_at=None).delete()

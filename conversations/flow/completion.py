@@ -1,0 +1,79 @@
+"""The same-person check `completion_code`: what was typed into the chat must be what our page showed (A1, A2)."""
+
+from datetime import datetime
+
+from django.db.models import F
+
+from brands.models import AuthorizationServer
+from conversations.flow.errors import (
+    CompletionCodeIncorrect,
+    CompletionCodeMalformed,
+    ConversationClosed,
+    NotInThisStatus,
+)
+from conversations.flow.results import COMPLETION_CODE_PURPOSE, confirm
+from conversations.flow.standing import standing
+from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation
+from conversations.models import (
+    COMPLETION_ATTEMPTS,
+    AccessToken,
+    Challenge,
+    ChallengeStatus,
+    Conversation,
+)
+from delegation_site.crypto import key_ring, normalised_code
+
+
+def complete(conversation: Conversation, server: AuthorizationServer, typed: str, *, actor: str, now: datetime) -> None:
+    """Confirm the pending token with the code that the consumer typed.
+
+    A wrong code is counted before it is compared, and the fifth one ends the challenge and wipes the token. Raises
+    `CompletionCodeMalformed` (not counted), `CompletionCodeIncorrect`, `NotInThisStatus`, `ConversationClosed`.
+    """
+    code = normalised_code(typed)
+    if code is None:
+        raise CompletionCodeMalformed
+    with locked_conversation(conversation.pk) as locked:
+        attempts_left = _try_code(locked, server, code, actor=actor, now=now)
+    # Raised outside the transaction: the count must be kept.
+    if attempts_left is not None:
+        raise CompletionCodeIncorrect(attempts_left)
+
+
+def shown_code(challenge: Challenge, cookie: str) -> str | None:
+    """Return the code to show to the holder of the successful attempt's cookie; None for every other cookie (A3)."""
+    ring = key_ring()
+    for code in ring.completion_codes(challenge.uuid, cookie):
+        if _is_code_of(challenge, code):
+            return code
+    return None
+
+
+def _try_code(
+    conversation: Conversation, server: AuthorizationServer, code: str, *, actor: str, now: datetime
+) -> int | None:
+    """Return None where the code was right, else how many tries are left."""
+    close_clock_expired(conversation, now)
+    pending = AccessToken.objects.pending().filter(conversation=conversation, authorization_server=server)
+    access_token = pending.select_related("conversation__brand", "challenge__conversation__brand").first()
+    if conversation.closed_at is not None:
+        raise ConversationClosed
+    if access_token is None:
+        raise NotInThisStatus(standing(conversation, server, now))
+    challenge = access_token.challenge
+    counted = Challenge.objects.filter(
+        pk=challenge.pk,
+        status=ChallengeStatus.CONFIRMATION_NEEDED,
+        completion_attempts__lt=COMPLETION_ATTEMPTS,
+    ).update(completion_attempts=F("completion_attempts") + 1)
+    if counted == 1 and _is_code_of(challenge, code):
+        confirm(challenge, access_token, now=now, actor=actor)
+        return None
+    attempts_left = COMPLETION_ATTEMPTS - challenge.completion_attempts - 1
+    if attempts_left <= 0:
+        end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=actor, error=Challenge.Error.TOO_MANY_CODES)
+    return max(attempts_left, 0)
+
+
+def _is_code_of(challenge: Challenge, code: str) -> bool:
+    return key_ring().recognises(challenge.completion_code_digest, COMPLETION_CODE_PURPOSE, challenge.uuid.bytes, code)

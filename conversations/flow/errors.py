@@ -1,0 +1,56 @@
+"""Why a bot's call cannot be done: one class for each thing that the caller can do about it."""
+
+from conversations.flow.standing import Standing
+from conversations.models import Challenge
+
+
+class FlowError(Exception):
+    """Base of all of them."""
+
+
+class ConversationClosed(FlowError):
+    """The conversation was closed and never reopens."""
+
+
+class ChallengeDiffers(FlowError):
+    """Another challenge is open, with another check or scope, and the bot did not ask to replace it."""
+
+    def __init__(self, challenge: Challenge) -> None:
+        super().__init__("challenge_differs")
+        self.challenge = challenge
+
+
+class InvalidScope(FlowError):
+    """The scope asked for is not a subset of the configured one, or lacks what the server requires."""
+
+
+class SamePersonCheckRefused(FlowError):
+    """The authorization server does not accept the check that the bot named."""
+
+
+class NotInThisStatus(FlowError):
+    """What was asked needs another authorization status than the one the conversation has."""
+
+    def __init__(self, standing: Standing) -> None:
+        super().__init__(standing.status.value)
+        self.standing = standing
+
+
+class CompletionCodeIncorrect(FlowError):
+    """The code is not the one on the consumer's page."""
+
+    def __init__(self, attempts_left: int) -> None:
+        super().__init__("completion_code_incorrect")
+        self.attempts_left = attempts_left
+
+
+class CompletionCodeMalformed(FlowError):
+    """What was posted cannot be a completion code; it is not counted as a try."""
+
+
+class InsufficientLifetime(FlowError):
+    """The token lives, but not for as long as the bot needs it."""
+
+    def __init__(self, expires_in: int) -> None:
+        super().__init__("insufficient_lifetime")
+        self.expires_in = expires_in

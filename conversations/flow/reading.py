@@ -1,0 +1,29 @@
+"""Reading the token: nothing is written, whatever the answer."""
+
+from datetime import datetime
+
+from brands.models import AuthorizationServer
+from conversations.flow.errors import ConversationClosed, InsufficientLifetime, NotInThisStatus
+from conversations.flow.standing import AuthorizationStatus, standing
+from conversations.models import AccessToken, Conversation
+
+
+def readable_token(conversation: Conversation, server: AuthorizationServer, min_ttl: int, now: datetime) -> AccessToken:
+    """Return the conversation's token if it can be used for at least `min_ttl` seconds from `now`.
+
+    Raises `ConversationClosed`, `NotInThisStatus`, `InsufficientLifetime`.
+    """
+    found = standing(conversation, server, now)
+    if found.status == AuthorizationStatus.CLOSED:
+        raise ConversationClosed
+    if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
+        raise NotInThisStatus(found)
+    expires_in = seconds_left(found.access_token.expires_at, now)
+    if expires_in < min_ttl:
+        raise InsufficientLifetime(expires_in)
+    return found.access_token
+
+
+def seconds_left(expires_at: datetime, now: datetime) -> int:
+    """Return whole seconds, rounded down and never negative: a bot may rely on every one of them."""
+    return max(0, int((expires_at - now).total_seconds()))

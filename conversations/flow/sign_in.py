@@ -1,0 +1,133 @@
+"""The callback: from the brand's answer to a stored token.
+
+The order is the protection (B13): the path's server, state, cookie, expiry, `iss`, the claim, `error`, `code`. The
+exchange runs outside any transaction: a brand is slow on its worst day.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.utils import timezone
+
+from brands.models import AuthorizationServer
+from brands.oauth import (
+    AuthorizationResponse,
+    AuthorizationServerError,
+    ErrorCode,
+    IDTokenClaims,
+    MalformedAuthorizationResponse,
+    ServerConfiguration,
+    TokenResponse,
+    check_issuer,
+    exchange_code,
+    parse_authorization_response,
+    verify_id_token,
+)
+from brands.oauth.authorization_response import Query
+from conversations.flow.attempts import attempt_of_state, claim, holds_cookie, nonce_matches
+from conversations.flow.results import record_denial, record_failure, store_result
+from conversations.models import AuthorizationRequest
+from delegation_site.crypto import DecryptionError
+
+
+class Arrival(StrEnum):
+    """Which page the browser is sent on to."""
+
+    UNKNOWN_LINK = "unknown_link"
+    OTHER_BROWSER = "other_browser"
+    RESULT = "result"
+
+
+@dataclass(frozen=True)
+class Received:
+    """What to answer a callback with; `attempt` is there unless the link is unknown."""
+
+    arrival: Arrival
+    attempt: AuthorizationRequest | None = None
+
+
+def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str]) -> Received:
+    """Take the authorization response (RFC 6749 section 4.1.2) at a server's own callback path.
+
+    A repeated callback changes nothing and is sent to the same result (B11). Another browser's is sent to start again,
+    and its code is not exchanged (B5).
+    """
+    try:
+        response = parse_authorization_response(query)
+    except MalformedAuthorizationResponse:
+        return Received(Arrival.UNKNOWN_LINK)
+    attempt = attempt_of_state(server, response.state)
+    if attempt is None:
+        return Received(Arrival.UNKNOWN_LINK)
+    if not holds_cookie(attempt, cookies):
+        return Received(Arrival.OTHER_BROWSER, attempt)
+    if attempt.challenge.accepts_sign_in(timezone.now()):
+        _take(attempt, server, response, cookies[attempt.cookie_name])
+    return Received(Arrival.RESULT, attempt)
+
+
+def _take(
+    attempt: AuthorizationRequest, server: AuthorizationServer, response: AuthorizationResponse, cookie: str
+) -> None:
+    configuration = attempt.stored_configuration()
+    issuer_error = _issuer_error(configuration, response)
+    if not claim(attempt, timezone.now()):
+        return
+    try:
+        if issuer_error:
+            raise issuer_error
+        if response.error == ErrorCode.ACCESS_DENIED:
+            record_denial(attempt, timezone.now())
+            return
+        tokens, claims = _exchange(attempt, server, configuration, response)
+    except AuthorizationServerError as error:
+        record_failure(attempt, error.error, error.detail, timezone.now())
+    except DecryptionError:
+        record_failure(attempt, ErrorCode.STORED_SECRET_UNREADABLE, "", timezone.now())
+    else:
+        store_result(attempt, cookie, tokens, claims, timezone.now())
+
+
+def _issuer_error(
+    configuration: ServerConfiguration, response: AuthorizationResponse
+) -> AuthorizationServerError | None:
+    try:
+        check_issuer(configuration, response)
+    except AuthorizationServerError as error:
+        return error
+    return None
+
+
+def _exchange(
+    attempt: AuthorizationRequest,
+    server: AuthorizationServer,
+    configuration: ServerConfiguration,
+    response: AuthorizationResponse,
+) -> tuple[TokenResponse, IDTokenClaims | None]:
+    if response.error or response.code is None:
+        raise AuthorizationServerError(
+            response.error or ErrorCode.AUTHORIZATION_REQUEST_REFUSED, response.error_description
+        )
+    if configuration != server.configuration(configuration.scope):
+        # The code was issued for endpoints that are no longer these: it is sent to neither (C4).
+        raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
+    client_secret = server.reveal_client_secret()
+    tokens = exchange_code(
+        configuration,
+        code=response.code,
+        code_verifier=attempt.reveal_code_verifier(),
+        client_secret=client_secret,
+    )
+    if not configuration.uses_openid:
+        return tokens, None
+    if tokens.id_token is None:
+        raise AuthorizationServerError(ErrorCode.INVALID_ID_TOKEN, "there is none")
+    claims = verify_id_token(
+        configuration,
+        tokens.id_token,
+        nonce_matches=lambda nonce: nonce_matches(attempt, nonce),
+        access_token=tokens.access_token,
+        client_secret=client_secret,
+    )
+    return tokens, claims

@@ -1,0 +1,54 @@
+"""Where a conversation stands at an authorization server: the one answer that a bot branches on."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from brands.models import AuthorizationServer
+from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
+
+
+class AuthorizationStatus(StrEnum):
+    """In order of precedence."""
+
+    CLOSED = "closed"
+    AUTHORIZED = "authorized"
+    CONFIRMATION_NEEDED = "confirmation_needed"
+    CHALLENGED = "challenged"
+    RECHALLENGE_REQUIRED = "rechallenge_required"
+    UNCHALLENGED = "unchallenged"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The status with what it rests on: the readable token, the open challenge, or why the last token ended."""
+
+    status: AuthorizationStatus
+    reason: str = ""
+    challenge: Challenge | None = None
+    access_token: AccessToken | None = None
+
+
+def standing(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Standing:
+    """Tell where the conversation stands at `now`, from rows and clock alone: nothing is written."""
+    if conversation.closed_at is not None:
+        return Standing(AuthorizationStatus.CLOSED)
+    challenge = open_challenge(conversation, server, now)
+    confirmed = conversation.access_tokens.filter(authorization_server=server, confirmed_at__isnull=False)
+    last = confirmed.select_related("challenge").order_by("-confirmed_at", "-id").first()
+    reason = last.end_reason_at(now) if last else ""
+    if last and not reason:
+        return Standing(AuthorizationStatus.AUTHORIZED, challenge=challenge, access_token=last)
+    if challenge and challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
+        return Standing(AuthorizationStatus.CONFIRMATION_NEEDED, reason, challenge)
+    if challenge:
+        return Standing(AuthorizationStatus.CHALLENGED, reason, challenge)
+    if last:
+        return Standing(AuthorizationStatus.RECHALLENGE_REQUIRED, reason)
+    return Standing(AuthorizationStatus.UNCHALLENGED)
+
+
+def open_challenge(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Challenge | None:
+    """Return the challenge that still leads somewhere; a database constraint says there is at most one."""
+    challenges = conversation.challenges.open(now).filter(authorization_server=server)
+    return challenges.select_related("authorization_server", "conversation__brand").first()

@@ -1,0 +1,106 @@
+"""The single steps: each a conditional UPDATE that counts its rows, with its audit event in the same transaction.
+
+Callers hold the conversation's row lock (`locked_conversation`), so that two steps of one conversation never cross.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+
+from conversations.flow.audit import SYSTEM, record
+from conversations.models import (
+    OPEN_STATUSES,
+    AccessToken,
+    AuditEvent,
+    AuthorizationRequest,
+    Challenge,
+    ChallengeStatus,
+    Conversation,
+)
+
+_MOMENTS = {
+    ChallengeStatus.STARTED: "started_at",
+    ChallengeStatus.CONFIRMATION_NEEDED: "confirmation_needed_at",
+    ChallengeStatus.COMPLETED: "completed_at",
+}
+
+
+@contextmanager
+def locked_conversation(conversation_pk: int) -> Iterator[Conversation]:
+    """Run the block in a transaction that holds the conversation's row; on SQLite the transaction is the lock."""
+    with transaction.atomic():
+        yield Conversation.objects.select_for_update(of=("self",)).select_related("brand").get(pk=conversation_pk)
+
+
+def move_challenge(
+    challenge: Challenge,
+    to: ChallengeStatus,
+    *,
+    now: datetime,
+    actor: str,
+    frm: Collection[ChallengeStatus] = OPEN_STATUSES,
+    **changes: Any,
+) -> bool:
+    """Move the challenge if its row still has a status of `frm`; return whether this call moved it."""
+    changes |= {"status": to, _MOMENTS.get(to, "ended_at"): now}
+    if Challenge.objects.filter(pk=challenge.pk, status__in=frm).update(**changes) != 1:
+        return False
+    for name, value in changes.items():
+        setattr(challenge, name, value)
+    if to not in OPEN_STATUSES:
+        _forget_attempts(challenge)
+    record(
+        AuditEvent.Kind.CHALLENGE_CHANGED,
+        challenge.conversation,
+        now=now,
+        actor=actor,
+        outcome=f"{to.value}:{challenge.error}" if challenge.error else to.value,
+        challenge=challenge,
+    )
+    return True
+
+
+def end_challenge(challenge: Challenge, to: ChallengeStatus, *, now: datetime, actor: str, error: str = "") -> bool:
+    """End an open challenge and wipe the token that waits for its confirmation; return whether this call ended it."""
+    if not move_challenge(challenge, to, now=now, actor=actor, error=error):
+        return False
+    reason = AccessToken.EndReason.UNDONE if to == ChallengeStatus.CANCELLED else AccessToken.EndReason.UNCONFIRMED
+    for access_token in AccessToken.objects.pending().filter(challenge=challenge):
+        end_access_token(access_token, reason, now=now, actor=actor)
+    return True
+
+
+def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *, now: datetime, actor: str) -> bool:
+    """End a token and erase its ciphertext, not only flag it (K6); return whether this call ended it."""
+    rows = AccessToken.objects.filter(pk=access_token.pk, ended_at=None)
+    if rows.update(ended_at=now, end_reason=reason, ciphertext=None) != 1:
+        return False
+    access_token.ended_at, access_token.end_reason, access_token.ciphertext = now, reason, None
+    record(
+        AuditEvent.Kind.TOKEN_ENDED,
+        access_token.conversation,
+        now=now,
+        actor=actor,
+        outcome=reason.value,
+        challenge=access_token.challenge,
+        access_token=access_token,
+    )
+    return True
+
+
+def close_clock_expired(conversation: Conversation, now: datetime) -> None:
+    """Write down what the clock has already ended in this conversation, so that no constraint meets a dead row."""
+    for challenge in conversation.challenges.clock_expired(now).select_related("conversation__brand"):
+        end_challenge(challenge, ChallengeStatus.EXPIRED, now=now, actor=SYSTEM)
+    tokens = conversation.access_tokens.clock_expired(now).select_related("conversation__brand", "challenge")
+    for access_token in tokens:
+        end_access_token(access_token, AccessToken.EndReason.EXPIRED, now=now, actor=SYSTEM)
+
+
+def _forget_attempts(challenge: Challenge) -> None:
+    """Erase what only an exchange needs (K7). An attempt of an ended challenge can no longer exchange (A10)."""
+    attempts = AuthorizationRequest.objects.filter(challenge=challenge)
+    attempts.update(nonce_digest=None, code_verifier_ciphertext=None)

@@ -1,0 +1,105 @@
+"""An access token, encrypted for the one conversation that it belongs to."""
+
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from brands.models import AuthorizationServer, SamePersonCheck
+from conversations.models.challenge import Challenge
+from conversations.models.conversation import Conversation
+from delegation_site.crypto import Place, Secret, key_ring
+
+
+class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
+    """Access tokens by where they stand."""
+
+    def administered_by(self, user: Any) -> "AccessTokenQuerySet":
+        """Return the tokens of this admin's brands."""
+        return self if user.is_superuser else self.filter(conversation__brand__admins=user)
+
+    def pending(self) -> "AccessTokenQuerySet":
+        """Return those that wait for the same-person check."""
+        return self.filter(confirmed_at=None, ended_at=None)
+
+    def live(self) -> "AccessTokenQuerySet":
+        """Return those that were confirmed and not ended; the clock may have expired them."""
+        return self.filter(confirmed_at__isnull=False, ended_at=None)
+
+    def clock_expired(self, now: datetime) -> "AccessTokenQuerySet":
+        """Return those that the clock has ended and no transaction has erased yet."""
+        return self.filter(ended_at=None, expires_at__lte=now)
+
+
+class AccessToken(models.Model):
+    """An access token of one conversation at one authorization server. There is no field for a refresh token."""
+
+    class EndReason(models.TextChoices):
+        """Why a token can no longer be read."""
+
+        EXPIRED = "expired"
+        REJECTED = "rejected"
+        SIGNED_OUT = "signed_out"
+        REVOKED = "revoked"
+        UNDONE = "undone"
+        REPLACED = "replaced"
+        UNCONFIRMED = "unconfirmed"
+        CLOSED = "closed"
+
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="access_tokens")
+    authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
+    challenge = models.OneToOneField(Challenge, on_delete=models.CASCADE, related_name="access_token")
+    ciphertext = models.BinaryField(null=True)
+    token_type = models.CharField(max_length=16)
+    scope = models.TextField(blank=True)
+    scope_widened = models.BooleanField(default=False)
+    assurance = models.CharField(max_length=24, choices=SamePersonCheck)
+    subject_digest = models.BinaryField(null=True)
+    issued_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    lifetime_assumed = models.BooleanField(default=False)
+    confirmed_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    end_reason = models.CharField(max_length=16, choices=EndReason, blank=True)
+
+    objects = AccessTokenQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(
+                fields=("conversation", "authorization_server"),
+                condition=Q(confirmed_at=None, ended_at=None),
+                name="one_pending_access_token",
+            ),
+            models.UniqueConstraint(
+                fields=("conversation", "authorization_server"),
+                condition=Q(confirmed_at__isnull=False, ended_at=None),
+                name="one_live_access_token",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.uuid)
+
+    def end_reason_at(self, now: datetime) -> str:
+        """Return why this token cannot be read at `now`; empty where it can."""
+        if self.ended_at is None and self.expires_at <= now:
+            return self.EndReason.EXPIRED.value
+        return self.end_reason
+
+    def set_access_token(self, access_token: Secret) -> None:
+        """Encrypt the token for this row and its conversation. The row is not saved."""
+        self.ciphertext = key_ring().encrypt(access_token, self.place("ciphertext"))
+
+    def reveal_access_token(self) -> Secret:
+        """Return the token itself. Raises `DecryptionError`, also once it was erased."""
+        return key_ring().decrypt(self.ciphertext or b"", self.place("ciphertext"))
+
+    def place(self, column: str) -> Place:
+        """Return where a ciphertext of this row lives."""
+        return self.conversation.place("conversations_accesstoken", column, self.uuid)

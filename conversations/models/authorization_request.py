@@ -1,0 +1,69 @@
+"""An attempt: one browser's authorization request under a challenge."""
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import uuid4
+
+from django.db import models
+from django.utils import timezone
+
+from brands.oauth.configuration import ServerConfiguration
+from conversations.models.challenge import Challenge
+from delegation_site.crypto import Place, Secret, key_ring
+
+# An exchange is over after its deadline of 10 s; an attempt that has no result long after it never will (B11).
+EXCHANGE_GIVEN_UP_AFTER: Final = timedelta(seconds=30)
+
+
+class AuthorizationRequest(models.Model):
+    """One browser's attempt at a challenge: its own state, nonce, verifier and cookie (B1, B12)."""
+
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
+    challenge = models.ForeignKey(Challenge, on_delete=models.CASCADE, related_name="authorization_requests")
+    state_digest = models.BinaryField(max_length=80, unique=True)
+    cookie_digest = models.BinaryField()
+    nonce_digest = models.BinaryField(null=True)
+    code_verifier_ciphertext = models.BinaryField(null=True)
+    configuration = models.JSONField()
+    created_at = models.DateTimeField(default=timezone.now)
+    claimed_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    error = models.CharField(max_length=64, blank=True)
+
+    class Meta:
+        ordering = ("-id",)
+
+    def __str__(self) -> str:
+        return str(self.uuid)
+
+    @property
+    def cookie_name(self) -> str:
+        """Return the name of this attempt's own cookie. `__Host-` keeps other hosts from setting it (B3)."""
+        return f"__Host-attempt-{self.uuid.hex}"
+
+    @property
+    def succeeded(self) -> bool:
+        """Tell whether this attempt brought the token."""
+        return self.finished_at is not None and not self.error
+
+    def in_progress(self, now: datetime) -> bool:
+        """Tell whether its exchange may still come to a result."""
+        return (
+            self.claimed_at is not None and self.finished_at is None and now - self.claimed_at < EXCHANGE_GIVEN_UP_AFTER
+        )
+
+    def stored_configuration(self) -> ServerConfiguration:
+        """Return the copy of the server's configuration that this attempt was begun with."""
+        return ServerConfiguration.from_json(self.configuration)
+
+    def set_code_verifier(self, code_verifier: Secret) -> None:
+        """Encrypt the verifier for this row. The row is not saved."""
+        self.code_verifier_ciphertext = key_ring().encrypt(code_verifier, self.place("code_verifier_ciphertext"))
+
+    def reveal_code_verifier(self) -> Secret:
+        """Return the PKCE verifier (RFC 7636 section 4.1). Raises `DecryptionError`, also once it was erased (K7)."""
+        return key_ring().decrypt(self.code_verifier_ciphertext or b"", self.place("code_verifier_ciphertext"))
+
+    def place(self, column: str) -> Place:
+        """Return where a ciphertext of this row lives."""
+        return self.challenge.conversation.place("conversations_authorizationrequest", column, self.uuid)

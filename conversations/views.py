@@ -1,0 +1,140 @@
+"""The consumer's pages. GET never acts; the one exception is the callback, whose state can be used once."""
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST, require_safe
+
+from brands.models import AuthorizationServer
+from conversations.flow.attempts import begin_attempt, cookie_lifetime, held_attempts
+from conversations.flow.challenges import cancel_challenge, challenge_of_link
+from conversations.flow.endings import undo
+from conversations.flow.sign_in import Arrival, receive
+from conversations.models import AuthorizationRequest
+from conversations.pages import (
+    LINK_NO_LONGER_WORKS,
+    Page,
+    cancelled_page,
+    link_page,
+    other_browser_page,
+    result_page,
+)
+from delegation_site.crypto import DecryptionError
+
+
+class SeeOther(HttpResponseRedirect):
+    """303 (RFC 9110 section 15.4.4): the browser follows with GET, so that no form is ever sent on (RFC 9700 4.12)."""
+
+    status_code = 303
+
+
+@require_safe
+def link(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`GET /c/{link_token}`: inert for a person, a preview and a scanner alike (B6)."""
+    challenge, now = challenge_of_link(link_token), timezone.now()
+    if challenge is None:
+        return _render(request, LINK_NO_LONGER_WORKS)
+    if challenge.accepts_sign_in(now):
+        return _render(request, link_page(challenge, link_token, now))
+    if held_attempts(challenge, request.COOKIES):
+        return SeeOther(reverse("done", args=[link_token]))
+    return _render(request, LINK_NO_LONGER_WORKS)
+
+
+@require_POST
+def begin(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`POST /c/{link_token}`: the button. On to the brand's authorization endpoint."""
+    challenge, now = challenge_of_link(link_token), timezone.now()
+    begun = begin_attempt(challenge, now) if challenge else None
+    if begun is None:
+        return SeeOther(reverse("link", args=[link_token]))
+    response = SeeOther(begun.authorization_url)
+    _set_cookie(response, begun.attempt, begun.cookie.reveal())
+    return response
+
+
+@require_POST
+def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`POST /c/{link_token}/cancel`: "this wasn't me"."""
+    challenge = challenge_of_link(link_token)
+    if challenge is None or not cancel_challenge(challenge, now=timezone.now()):
+        return SeeOther(reverse("link", args=[link_token]))
+    return _render(request, cancelled_page(challenge, link_token))
+
+
+@require_POST
+def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`POST /c/{link_token}/undo`: only for a browser that holds an attempt's cookie (B22)."""
+    challenge = challenge_of_link(link_token)
+    if challenge is None or not held_attempts(challenge, request.COOKIES):
+        return _render(request, LINK_NO_LONGER_WORKS)
+    undo(challenge, now=timezone.now())
+    return SeeOther(reverse("done", args=[link_token]))
+
+
+@require_safe
+def done(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`GET /c/{link_token}/done`: the outcome, for the browser that began; anybody else gets an unknown link's page."""
+    challenge = challenge_of_link(link_token)
+    if challenge is None:
+        return _render(request, LINK_NO_LONGER_WORKS)
+    page = result_page(challenge, link_token, request.COOKIES, timezone.now())
+    return _render(request, page) if page else SeeOther(reverse("link", args=[link_token]))
+
+
+@require_safe
+def other_browser(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`GET /c/{link_token}/other-browser`: where a sign-in is sent that came back without its cookie (B5)."""
+    challenge = challenge_of_link(link_token)
+    if challenge is None or not challenge.accepts_sign_in(timezone.now()):
+        return _render(request, LINK_NO_LONGER_WORKS)
+    return _render(request, other_browser_page(challenge, link_token))
+
+
+@require_safe
+def no_link(request: HttpRequest) -> HttpResponse:
+    """`GET /c/`: where a callback is sent that belongs to no link of ours."""
+    return _render(request, LINK_NO_LONGER_WORKS)
+
+
+@require_GET
+def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
+    """`GET /callback/{callback_id}`: always on to a clean address, so that code and state leave the browser (B15)."""
+    servers = AuthorizationServer.objects.active().filter(brand__is_active=True, callback_id=callback_id)
+    server = servers.select_related("brand").first()
+    if server is None:
+        return SeeOther(reverse("no_link"))
+    received = receive(server, request.GET, request.COOKIES)
+    if received.attempt is None:
+        return SeeOther(reverse("no_link"))
+    return _result_redirect(request, received.attempt, received.arrival)
+
+
+def _result_redirect(request: HttpRequest, attempt: AuthorizationRequest, arrival: Arrival) -> HttpResponse:
+    try:
+        link_token = attempt.challenge.reveal_link_token().reveal()
+    except DecryptionError:
+        return SeeOther(reverse("no_link"))
+    if arrival == Arrival.OTHER_BROWSER:
+        return SeeOther(reverse("other_browser", args=[link_token]))
+    response = SeeOther(reverse("done", args=[link_token]))
+    attempt.refresh_from_db()
+    if attempt.succeeded:
+        _set_cookie(response, attempt, request.COOKIES[attempt.cookie_name])
+    return response
+
+
+def _set_cookie(response: HttpResponse, attempt: AuthorizationRequest, value: str) -> None:
+    response.set_cookie(
+        attempt.cookie_name,
+        value,
+        max_age=cookie_lifetime(attempt, timezone.now()),
+        secure=True,
+        httponly=True,
+        samesite="Lax",  # the return from the brand is a cross-site top-level GET, which Strict would leave out (B4)
+    )
+
+
+def _render(request: HttpRequest, page: Page) -> HttpResponse:
+    return render(request, f"consumer/{page.template}", page.context, status=page.status)
