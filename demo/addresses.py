@@ -1,0 +1,79 @@
+"""Where the three servers of the demo listen, and what is busy there already."""
+
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+HIGHEST_PORT = 65535
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class DemoError(Exception):
+    """Said to the person at the terminal as it stands, without a traceback."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """The product has a host name of its own, since cookies ignore ports."""
+
+    product_port: int = 8000
+    brand_port: int = 8001
+    chat_port: int = 8002
+
+    @property
+    def product(self) -> str:
+        return f"http://localhost:{self.product_port}"
+
+    @property
+    def brand(self) -> str:
+        return f"http://127.0.0.1:{self.brand_port}"
+
+    @property
+    def chat(self) -> str:
+        return f"http://127.0.0.1:{self.chat_port}"
+
+
+def addresses_from_environment() -> Addresses:
+    return Addresses(
+        product_port=port_from_environment("DEMO_PRODUCT_PORT", Addresses.product_port),
+        brand_port=port_from_environment("DEMO_BRAND_PORT", Addresses.brand_port),
+        chat_port=port_from_environment("DEMO_CHAT_PORT", Addresses.chat_port),
+    )
+
+
+def port_from_environment(variable: str, default: int) -> int:
+    text = os.environ.get(variable, str(default))
+    if not text.isdecimal() or not 0 < int(text) <= HIGHEST_PORT:
+        raise DemoError(f"{variable} must be a port number, not {text!r}.")
+    return int(text)
+
+
+def folder_from_environment() -> Path:
+    return Path(os.environ.get("DEMO_FOLDER", ROOT / ".demo")).resolve()
+
+
+def refuse_busy_ports(ports: dict[str, int]) -> None:
+    for variable, port in ports.items():
+        if is_busy(port):
+            raise DemoError(
+                f"Port {port} is busy: something else listens there, perhaps another demo. "
+                f"Stop it, or choose another port with {variable}=... in front of the command."
+            )
+
+
+def is_busy(port: int) -> bool:
+    """Somebody may listen on the IPv6 loopback only; a browser asked for localhost would find them first."""
+    return any(_accepts(family, host, port) for family, host in _LOOPBACK)
+
+
+_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
+
+
+def _accepts(family: socket.AddressFamily, host: str, port: int) -> bool:
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((host, port)) == 0
+    except OSError:
+        return False

@@ -1,0 +1,79 @@
+"""The calls a bot makes: our JSON API with a bot key, the brand's API with an access token. HTTP and nothing else."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import requests
+
+TIMEOUT = 15
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One exchange, as it went over the wire."""
+
+    method: str
+    url: str
+    sent: Json | None
+    status: int
+    body: Json
+    headers: Mapping[str, str]
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status == HTTPStatus.OK
+
+    @property
+    def code(self) -> str:
+        """Return the stable `code` of a problem (RFC 9457), or nothing."""
+        return str(self.body.get("code", ""))
+
+
+def call(method: str, url: str, bearer: str, sent: Json | None = None) -> Answer:
+    # No redirect is followed and no .netrc is read: either could send the bearer elsewhere, or replace it.
+    with requests.Session() as session:
+        session.trust_env = False
+        session.headers["Authorization"] = f"Bearer {bearer}"
+        response = session.request(method, url, json=sent, timeout=TIMEOUT, allow_redirects=False)
+    return Answer(method, url, sent, response.status_code, json_of(response), response.headers)
+
+
+def json_of(response: requests.Response) -> Json:
+    try:
+        body = response.json()
+    except requests.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+@dataclass(frozen=True)
+class BotApi:
+    base_url: str
+    key: str
+
+    def challenge(self, conversation_id: str, **wishes: str) -> Answer:
+        return self._conversation("POST", conversation_id, "/challenges", wishes)
+
+    def authorize(self, conversation_id: str, **wishes: str) -> Answer:
+        return self._conversation("POST", conversation_id, "/authorize", wishes)
+
+    def read_challenge(self, challenge_id: str) -> Answer:
+        return call("GET", f"{self.base_url}/api/v1/challenges/{challenge_id}", self.key)
+
+    def complete(self, conversation_id: str, code: str) -> Answer:
+        return self._conversation("POST", conversation_id, "/completion", {"code": code})
+
+    def token(self, conversation_id: str) -> Answer:
+        return self._conversation("GET", conversation_id, "/token")
+
+    def end_token(self, conversation_id: str, reason: str) -> Answer:
+        return self._conversation("DELETE", conversation_id, f"/token?reason={reason}")
+
+    def close(self, conversation_id: str) -> Answer:
+        return self._conversation("DELETE", conversation_id)
+
+    def _conversation(self, method: str, conversation_id: str, rest: str = "", sent: Json | None = None) -> Answer:
+        return call(method, f"{self.base_url}/api/v1/conversations/{conversation_id}{rest}", self.key, sent)

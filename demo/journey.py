@@ -1,0 +1,81 @@
+"""`python -m demo.journey`: plays the whole journey between real processes; exits 0 only if every step held."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import requests
+
+from demo.addresses import Addresses, DemoError, addresses_from_environment, folder_from_environment, refuse_busy_ports
+from demo.bot_api import BotApi
+from demo.browser import BrowserError
+from demo.preparation import Demo, make_folder, prepare, start_brand, start_product
+from demo.processes import Servers
+from demo.story import CUSTOMER, LONGEST_TOKEN_LIFE, Journey
+from demo.transcript import Transcript, conceal
+
+
+def play(demo: Demo, servers: Servers, bot_key: str) -> None:
+    start_product(demo, servers)
+    start_brand(demo, servers, token_lifetime=LONGEST_TOKEN_LIFE)
+    transcript = Transcript()
+    print()
+    transcript.note(f"The product is {demo.addresses.product}, the sample brand is {demo.addresses.brand}.")
+    transcript.note(
+        "Secrets are shortened, empty fields of an answer are left out, everything else is as it went over HTTP."
+    )
+    bot = BotApi(demo.addresses.product, bot_key)
+    try:
+        Journey(demo.addresses, bot, demo.customers[CUSTOMER], transcript).play()
+    except (DemoError, BrowserError, requests.RequestException, KeyError) as error:
+        where = f"The journey stopped in chapter {transcript.chapters}."
+        raise DemoError(f"{servers.logs()}\n\n{where} {conceal(str(error))}") from error
+    print()
+    transcript.note(f"The whole journey held: {transcript.checks} checks in {transcript.chapters} chapters.")
+
+
+@contextmanager
+def prepared(addresses: Addresses, ports: dict[str, int]) -> Iterator[tuple[Demo, Servers, str]]:
+    folder = folder_from_environment()
+    refuse_busy_ports(ports)
+    make_folder(folder)
+    print("Setting up: two databases, one brand, one bot key, two customers ...", flush=True)
+    demo = Demo(addresses, folder)
+    bot_key = prepare(demo)
+    with Servers(folder) as servers:
+        yield demo, servers, bot_key
+
+
+def as_program(main: Callable[[], None]) -> int:
+    """Let Ctrl-C and a polite kill unwind, so that every server is stopped; print a complaint without a traceback."""
+    # A shell that starts us in the background has SIGINT ignored; asked to stop, we stop all the same.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        main()
+    except DemoError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.")
+        return 130
+    return 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def journey() -> None:
+    addresses = addresses_from_environment()
+    ports = {"DEMO_PRODUCT_PORT": addresses.product_port, "DEMO_BRAND_PORT": addresses.brand_port}
+    with prepared(addresses, ports) as (demo, servers, bot_key):
+        play(demo, servers, bot_key)
+
+
+if __name__ == "__main__":
+    sys.exit(as_program(journey))

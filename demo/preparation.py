@@ -1,0 +1,156 @@
+"""All the set-up of the demo: a fresh folder, secrets made on the spot, and the two sides told of each other."""
+
+import base64
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from demo.addresses import ROOT, Addresses, DemoError
+from demo.processes import Servers, run_command
+
+BRAND = "acme"
+CLIENT_ID = "consumer-delegation"
+BOT_SCOPES = ("challenge:create", "challenge:read", "token:read")
+CUSTOMERS = ("ada", "rita")
+MARKER = "made-by-the-demo"
+WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "kayak", "larch", "maple",
+         "north", "ocean", "pebble", "quartz", "river", "slope", "trail", "vale", "willow", "yarrow")  # fmt: skip
+
+
+def readable_password() -> str:
+    return "-".join([*(secrets.choice(WORDS) for _ in range(3)), str(secrets.randbelow(9000) + 1000)])
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Everything that set-up decided. Secrets stay out of its `repr`."""
+
+    addresses: Addresses
+    folder: Path
+    admin_password: str = field(repr=False, default_factory=readable_password)
+    customers: dict[str, str] = field(
+        repr=False, default_factory=lambda: {name: readable_password() for name in CUSTOMERS}
+    )
+    client_secret: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(32))
+    product_secret_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(50))
+    brand_secret_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(50))
+    encryption_key: bytes = field(repr=False, default_factory=lambda: secrets.token_bytes(32))
+
+    def product_environment(self) -> dict[str, str]:
+        return {
+            **inherited_environment(),
+            "SECRET_KEY": self.product_secret_key,
+            "ENCRYPTION_KEYS": f"k1:{base64.b64encode(self.encryption_key).decode()}",
+            "DATABASE_URL": f"sqlite:///{self.folder / 'product.sqlite3'}",
+            "PUBLIC_BASE_URL": self.addresses.product,
+            "ALLOWED_HOSTS": "localhost,127.0.0.1",
+            "ALLOW_LOCAL_ENDPOINTS": "1",
+            "DEBUG": "0",
+        }
+
+    def brand_environment(self, token_lifetime: int) -> dict[str, str]:
+        return {
+            **inherited_environment(),
+            "SAMPLE_BRAND_FOLDER": str(self.folder),
+            "SAMPLE_BRAND_SECRET_KEY": self.brand_secret_key,
+            "SAMPLE_BRAND_CLIENT_SECRET": self.client_secret,
+            "SAMPLE_BRAND_CUSTOMERS": json.dumps(self.customers),
+            "SAMPLE_BRAND_TOKEN_LIFETIME": str(token_lifetime),
+        }
+
+
+def inherited_environment() -> dict[str, str]:
+    """Nothing of the person's own settings may reach the demo's servers: no DJANGO_*, no database address, no proxy."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT")
+    return {**{name: os.environ[name] for name in kept if name in os.environ}, "PYTHONUNBUFFERED": "1"}
+
+
+def make_folder(folder: Path) -> None:
+    """Afresh each time; but only a folder that an earlier demo made is ever emptied."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
+        raise DemoError(f"{folder} was not made by the demo; move it away, or name another one in DEMO_FOLDER.")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)
+    (folder / MARKER).touch()
+
+
+def prepare(demo: Demo) -> str:
+    """Set both sides up and return the bot key."""
+    write_signing_key(demo.folder / "sample-brand-key.pem")
+    product = demo.product_environment()
+    run_command(["manage.py", "migrate", "--verbosity", "0"], product)
+    create_admin(demo.admin_password, product)
+    redirect_uri = apply_config(demo, product)
+    bot_key = create_bot_key(product)
+    prepare_brand(demo, redirect_uri)
+    return bot_key
+
+
+def write_signing_key(path: Path) -> None:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path.chmod(0o600)
+
+
+def create_admin(password: str, environment: Mapping[str, str]) -> None:
+    run_command(
+        ["manage.py", "createsuperuser", "--noinput", "--username", "admin", "--email", "admin@acme.example"],
+        {**environment, "DJANGO_SUPERUSER_PASSWORD": password},
+    )
+
+
+def apply_config(demo: Demo, environment: Mapping[str, str]) -> str:
+    """Return the redirect URI that the product wants registered at the brand."""
+    text = (ROOT / "demo" / "acme.toml").read_text().replace(Addresses().brand, demo.addresses.brand)
+    path = demo.folder / "acme.toml"
+    path.write_text(text)
+    printed = run_command(
+        ["manage.py", "apply_config", str(path)], {**environment, "ACME_CLIENT_SECRET": demo.client_secret}
+    )
+    return str(json.loads(printed)["authorization_servers"]["orders"]["redirect_uri"])
+
+
+def create_bot_key(environment: Mapping[str, str]) -> str:
+    scopes = [part for scope in BOT_SCOPES for part in ("--scope", scope)]
+    return run_command(["manage.py", "create_bot_key", BRAND, "--label", "Sample chat", *scopes], environment).strip()
+
+
+def prepare_brand(demo: Demo, redirect_uri: str) -> None:
+    environment = demo.brand_environment(token_lifetime=120)
+    manage = ["-m", "demo.sample_brand.manage"]
+    run_command([*manage, "migrate", "--verbosity", "0"], environment)
+    run_command(
+        [*manage, "prepare_sample_brand", "--client-id", CLIENT_ID, "--redirect-uri", redirect_uri], environment
+    )
+
+
+def start_product(demo: Demo, servers: Servers) -> None:
+    port = demo.addresses.product_port
+    servers.start("product", "delegation_site.wsgi", port, demo.product_environment(), "/health/ready")
+
+
+def start_brand(demo: Demo, servers: Servers, token_lifetime: int) -> None:
+    """Take the place of a sample brand that is already running."""
+    for running in [server for server in servers.running if server.name == "sample brand"]:
+        servers.stop(running)
+    environment = demo.brand_environment(token_lifetime)
+    port = demo.addresses.brand_port
+    servers.start("sample brand", "demo.sample_brand.wsgi", port, environment, "/.well-known/openid-configuration")
+
+
+def start_chat(demo: Demo, servers: Servers, bot_key: str) -> None:
+    environment = {
+        **inherited_environment(),
+        "SAMPLE_CHAT_SECRET_KEY": secrets.token_urlsafe(50),
+        "SAMPLE_CHAT_BOT_KEY": bot_key,
+        "SAMPLE_CHAT_PRODUCT_URL": demo.addresses.product,
+        "SAMPLE_CHAT_ORDERS_URL": f"{demo.addresses.brand}/api/orders",
+    }
+    servers.start("sample chat", "demo.sample_chat.wsgi", demo.addresses.chat_port, environment, "/chat.css")

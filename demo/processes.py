@@ -1,0 +1,120 @@
+"""Starts the servers of the demo as processes of their own, waits until they answer, and always stops them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import requests
+
+from demo.addresses import ROOT, DemoError
+
+SECONDS_TO_START = 40
+SECONDS_TO_STOP = 6
+LINES_OF_LOG = 25
+
+
+@dataclass(frozen=True)
+class Server:
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@dataclass
+class Servers:
+    """A context manager: whatever happens inside, no process is left behind."""
+
+    log_folder: Path
+    running: list[Server] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # An impatient second Ctrl-C must not leave half of them behind.
+        ignored = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        for server in reversed(list(self.running)):
+            self.stop(server)
+        for number, handler in ignored.items():
+            signal.signal(number, handler)
+
+    def start(self, name: str, module: str, port: int, environment: Mapping[str, str], health_path: str) -> Server:
+        log = self.log_folder / f"{name.replace(' ', '-')}.log"
+        with log.open("ab") as output:
+            # A session of its own: Ctrl-C reaches the demo only, which then stops its servers in order.
+            process = subprocess.Popen(  # noqa: S603  our own arguments
+                gunicorn_command(module, port), cwd=ROOT, env=dict(environment),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        server = Server(name, process, log)
+        self.running.append(server)
+        wait_until_it_answers(server, f"http://127.0.0.1:{port}{health_path}")
+        return server
+
+    def stop(self, server: Server) -> None:
+        if server in self.running:
+            self.running.remove(server)
+        signal_group(server.process, signal.SIGTERM)
+        try:
+            server.process.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            signal_group(server.process, signal.SIGKILL)
+            server.process.wait()
+
+    def logs(self) -> str:
+        return "\n".join(tail(path) for path in sorted(self.log_folder.glob("*.log")))
+
+
+def gunicorn_command(module: str, port: int) -> list[str]:
+    # One process: the sample brand keeps its authorization codes, and the chat its conversations, in memory.
+    return [
+        sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "8",
+        "--graceful-timeout", "2", "--no-control-socket", module,
+    ]  # fmt: skip
+
+
+def wait_until_it_answers(server: Server, url: str) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise DemoError(f"The {server.name} did not start.\n{tail(server.log)}")
+        try:
+            if requests.get(url, timeout=2, allow_redirects=False).status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+                return
+        except requests.RequestException:
+            pass
+        time.sleep(0.1)
+    raise DemoError(f"The {server.name} gives no good answer at {url} after {SECONDS_TO_START} s.\n{tail(server.log)}")
+
+
+def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def tail(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-LINES_OF_LOG:]
+    return "\n".join([f"--- the last lines of {log} ---", *lines])
+
+
+def run_command(arguments: list[str], environment: Mapping[str, str], given: str = "") -> str:
+    """Return what a set-up command printed; its complaint reaches the person when it fails."""
+    done = subprocess.run(  # noqa: S603  our own arguments
+        [sys.executable, *arguments], cwd=ROOT, env=dict(environment), input=given, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise DemoError(f"`python {' '.join(arguments)}` failed:\n{done.stdout}{done.stderr}".rstrip())
+    return done.stdout

@@ -1,0 +1,1 @@
+"""Acme, a made-up brand: its authorization server (`allauth.idp.oidc`), its customers, and its orders API."""

@@ -1,0 +1,165 @@
+"""The scripted bot. It branches on statuses and codes of the product's API, never on its words."""
+
+import re
+from collections.abc import Callable
+from functools import wraps
+from http import HTTPStatus
+
+import requests
+
+from demo.bot_api import Answer, BotApi, call
+from demo.sample_chat.conversation import Conversation, Message
+
+ASK, SIGN_OUT, BYE = SUGGESTIONS = "Where is my order?", "Sign me out", "Bye"
+CODE = re.compile(r"\D*(?:\d\D?){6}\D*")
+WHY = "to look up your order"
+
+# Ends of a challenge that the consumer did not ask for in this chat, in words.
+ENDS = {
+    "denied": "You chose not to sign in, so I cannot see your orders. Ask again whenever you like.",
+    "cancelled": "That link is closed and nothing was shared. Ask again if you want a new one.",
+    "expired": "The link has run out of time. Ask again and I will send a new one.",
+    "superseded": "There is a newer link.",
+    "withdrawn": "That link was taken back. Ask again and I will send a new one.",
+    "failed": "That sign-in could not be tied to this chat, so I have dropped it. Ask again for a new link.",
+}
+TROUBLE = "I cannot reach what I need right now. Nothing is lost; please try again in a moment."
+ORDERS_WERE_REFUSED = "Acme no longer accepts your sign-in, so I have to ask you once more."
+ODD = "Something did not go as I expected ({what}). Please try again in a moment."
+WRONG_CODE = "completion_code_incorrect"
+STATUSES_WITHOUT_CODE = frozenset({"unchallenged", "rechallenge_required", "challenged", "authorized"})
+
+
+def plain_about_trouble(step: Callable[..., None]) -> Callable[..., None]:
+    """Say in a sentence that a server is down; whatever the bot was about to do can be asked for again."""
+
+    @wraps(step)
+    def careful(bot: "Bot", conversation: Conversation, *given: str) -> None:
+        try:
+            step(bot, conversation, *given)
+        except requests.RequestException:
+            last = conversation.messages[-1].text if conversation.messages else ""
+            if last != TROUBLE:
+                conversation.say(TROUBLE)
+
+    return careful
+
+
+class Bot:
+    def __init__(self, api: BotApi, orders_url: str) -> None:
+        self.api = api
+        self.orders_url = orders_url
+
+    def greet(self, conversation: Conversation) -> None:
+        conversation.say("Hello, I am Acme's assistant. Ask me: where is my order?")
+
+    @plain_about_trouble
+    def hear(self, conversation: Conversation, text: str) -> None:
+        if not text or conversation.is_closed:
+            return
+        conversation.messages.append(Message("you", text))
+        words = text.lower()
+        if CODE.fullmatch(text):
+            self.take_code(conversation, "".join(re.findall(r"\d", text)))
+        elif "order" in words:
+            self.show_orders(conversation)
+        elif "bye" in words:
+            self.close(conversation)
+        elif "sign" in words and "out" in words:
+            self.sign_out(conversation)
+        else:
+            conversation.say(f"I only know a few things: “{ASK}”, “{SIGN_OUT}”, and “{BYE}”.")
+
+    @plain_about_trouble
+    def look(self, conversation: Conversation) -> None:
+        """See whether the consumer has done something at the link since the last look."""
+        if not conversation.challenge_id:
+            return
+        answer = self.api.read_challenge(conversation.challenge_id)
+        status = str(answer.body.get("status", ""))
+        if not answer.is_ok:
+            conversation.forget_challenge()
+            self.odd(conversation, answer)
+        elif status == "confirmation_needed" and not conversation.awaits_code:
+            conversation.awaits_code = True
+            conversation.say("Thank you. The page you came back to shows six digits: please type them here.")
+        elif status in ENDS:
+            conversation.forget_challenge()
+            conversation.say(ENDS[status])
+        elif status == "completed":
+            conversation.forget_challenge()
+            self.show_orders(conversation)
+
+    def show_orders(self, conversation: Conversation, tries: int = 2) -> None:
+        answer = self.api.authorize(conversation.id, purpose=WHY)
+        if answer.status == HTTPStatus.ACCEPTED:
+            self.send_link(conversation, answer)
+        elif not answer.is_ok:
+            self.odd(conversation, answer)
+        else:
+            self.call_orders(conversation, str(answer.body["access_token"]), tries)
+
+    def send_link(self, conversation: Conversation, answer: Answer) -> None:
+        conversation.challenge_id = str(answer.body["challenge_id"])
+        conversation.awaits_code = answer.body.get("status") == "confirmation_needed"
+        if conversation.awaits_code:
+            conversation.say("Almost there: please type the six digits from the page you came back to.")
+        else:
+            link = str(answer.body["url"])
+            conversation.say(str(answer.body["message"]).replace(link, "").strip(), link=link)
+
+    def call_orders(self, conversation: Conversation, token: str, tries: int) -> None:
+        answer = call("GET", self.orders_url, token)
+        if answer.is_ok:
+            conversation.say("Here is what I found:", orders=tuple(answer.body.get("orders", ())))
+        elif answer.status == HTTPStatus.UNAUTHORIZED and tries > 1:
+            # The brand no longer takes a token that looked good to us: report it, and ask the consumer again.
+            self.api.end_token(conversation.id, "rejected")
+            conversation.say(ORDERS_WERE_REFUSED)
+            self.show_orders(conversation, tries - 1)
+        else:
+            conversation.say(f"Acme's orders are not there right now (HTTP {answer.status}). Please try again later.")
+
+    def take_code(self, conversation: Conversation, code: str) -> None:
+        answer = self.api.complete(conversation.id, code)
+        if answer.is_ok:
+            conversation.forget_challenge()
+            self.show_orders(conversation)
+        elif answer.code == WRONG_CODE:
+            left = answer.body.get("attempts_left")
+            conversation.say(f"That is not the code I expected. Tries left: {left}.")
+        elif answer.code in STATUSES_WITHOUT_CODE:
+            conversation.forget_challenge()
+            conversation.say("I was not waiting for a code. Ask me where your order is, and I will send you a link.")
+        else:
+            conversation.forget_challenge()
+            self.odd(conversation, answer)
+
+    def sign_out(self, conversation: Conversation) -> None:
+        answer = self.api.end_token(conversation.id, "signed_out")
+        conversation.forget_challenge()
+        if answer.is_ok:
+            conversation.say("Done. I can no longer see your orders.")
+        else:
+            conversation.say("You were not signed in here, so there is nothing to end.")
+
+    def close(self, conversation: Conversation) -> None:
+        answer = self.api.close(conversation.id)
+        if answer.status not in {HTTPStatus.OK, HTTPStatus.NOT_FOUND}:
+            self.odd(conversation, answer)
+            return
+        conversation.forget_challenge()
+        conversation.is_closed = True
+        conversation.say("Goodbye. I have forgotten everything about this chat, and I can no longer act for you.")
+        if answer.is_ok:
+            conversation.say(receipt_in_words(answer))
+
+    def odd(self, conversation: Conversation, answer: Answer) -> None:
+        conversation.say(ODD.format(what=answer.code or f"HTTP {answer.status}"))
+
+
+def receipt_in_words(answer: Answer) -> str:
+    facts = answer.body
+    closed_at = str(facts.get("closed_at"))[:19].replace("T", " at ")
+    erased = facts.get("access_tokens_erased")
+    return f"Your receipt: chat {facts.get('conversation_id')}, closed {closed_at} UTC, access erased: {erased}."

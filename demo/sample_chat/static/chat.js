@@ -1,0 +1,73 @@
+"use strict";
+// Without this file the page works by ordinary form posts; with it, messages arrive by themselves.
+const messages = document.getElementById("messages");
+const scroller = document.getElementById("scroll");
+const form = document.getElementById("say");
+const text = document.getElementById("text");
+const send = document.getElementById("send");
+const connection = document.getElementById("connection");
+const suggestions = document.getElementById("suggestions");
+const TWO_SECONDS = 2000;
+let busy = false;
+
+function toTheEnd() {
+  scroller.scrollTop = scroller.scrollHeight;
+}
+
+async function show(response) {
+  if (response.status === 410 || response.redirected) {
+    connection.textContent = "This chat is over. Start a new one at the top.";
+    return close();
+  }
+  if (!response.ok) throw new Error(String(response.status));
+  const fresh = await response.text();
+  connection.textContent = "";
+  if (fresh.trim()) {
+    messages.insertAdjacentHTML("beforeend", fresh);
+    toTheEnd();
+  }
+  messages.dataset.shown = response.headers.get("X-Chat-Messages");
+  if (response.headers.get("X-Chat-Closed") === "yes") close();
+}
+
+function close() {
+  messages.dataset.closed = "yes";
+  text.disabled = send.disabled = true;
+  suggestions.hidden = true;
+}
+
+async function exchange(address, options) {
+  if (busy) return false;
+  busy = true;
+  try {
+    await show(await fetch(`${address}?after=${messages.dataset.shown}`, options));
+    return true;
+  } catch {
+    connection.textContent = "No connection to the chat. Trying again …";
+    return false;
+  } finally {
+    busy = false;
+  }
+}
+
+async function say(event) {
+  event.preventDefault();
+  const body = new FormData(event.target, event.submitter);
+  if (!body.get("text").trim()) return;
+  while (busy) await new Promise((resume) => setTimeout(resume, 50));
+  const sent = await exchange(location.pathname, { method: "POST", body, headers: { "X-Chat-Script": "1" } });
+  if (sent && event.target === form) text.value = "";
+  if (!text.disabled) text.focus();
+}
+
+async function lookForNews() {
+  if (messages.dataset.closed !== "yes") {
+    await exchange(messages.dataset.news, {});
+    setTimeout(lookForNews, TWO_SECONDS);
+  }
+}
+
+form.addEventListener("submit", say);
+suggestions.addEventListener("submit", say);
+toTheEnd();
+if (messages.dataset.closed !== "yes") setTimeout(lookForNews, TWO_SECONDS);

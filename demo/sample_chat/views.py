@@ -1,0 +1,80 @@
+"""The chat page. Each tab has a conversation of its own, named by an address that cannot be guessed."""
+
+import os
+from pathlib import Path
+
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
+
+from demo.bot_api import BotApi
+from demo.sample_chat.bot import SUGGESTIONS, Bot
+from demo.sample_chat.conversation import Conversation, Conversations
+
+STATIC = Path(__file__).parent / "static"
+LONGEST_MESSAGE = 500
+
+conversations = Conversations()
+bot = Bot(
+    BotApi(os.environ["SAMPLE_CHAT_PRODUCT_URL"], os.environ["SAMPLE_CHAT_BOT_KEY"]),
+    os.environ["SAMPLE_CHAT_ORDERS_URL"],
+)
+
+
+@require_GET
+@never_cache
+def start(_request: HttpRequest) -> HttpResponse:
+    conversation = conversations.begin()
+    bot.greet(conversation)
+    return redirect("chat", conversation.key)
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+def chat(request: HttpRequest, key: str) -> HttpResponse:
+    conversation = conversations.find(key)
+    if conversation is None:
+        return redirect("start")
+    if request.method == "POST":
+        with conversation.lock:
+            bot.hear(conversation, request.POST.get("text", "").strip()[:LONGEST_MESSAGE])
+        return news(request, key) if request.headers.get("X-Chat-Script") else redirect("chat", key)
+    return _answer(request, conversation, "chat.html")
+
+
+@require_http_methods(["GET", "POST"])
+@never_cache
+def news(request: HttpRequest, key: str) -> HttpResponse:
+    """Answer with the messages that the page lacks; asked for every two seconds, which is when the bot looks up."""
+    conversation = conversations.find(key)
+    if conversation is None:
+        return HttpResponse(status=410)
+    return _answer(request, conversation, "messages.html")
+
+
+def _answer(request: HttpRequest, conversation: Conversation, template: str) -> HttpResponse:
+    with conversation.lock:
+        bot.look(conversation)
+        already = _number(request.GET.get("after", "0"))
+        context = {
+            "conversation": conversation,
+            "messages": conversation.messages[already:],
+            "suggestions": SUGGESTIONS,
+        }
+        response = render(request, template, context)
+    response["X-Chat-Messages"] = str(len(conversation.messages))
+    response["X-Chat-Closed"] = "yes" if conversation.is_closed else "no"
+    return response
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
+def stylesheet(_request: HttpRequest) -> FileResponse:
+    return FileResponse((STATIC / "chat.css").open("rb"), content_type="text/css")
+
+
+def script(_request: HttpRequest) -> FileResponse:
+    return FileResponse((STATIC / "chat.js").open("rb"), content_type="text/javascript")

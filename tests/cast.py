@@ -1,0 +1,249 @@
+"""The cast: Acme with Ada and acme-bot; Rival with Rita and rival-bot, who must see nothing of Acme's.
+
+A bot speaks JSON to our API with its key and nothing else. A consumer has a browser of her own, which keeps cookies.
+"""
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from brands.authentication import create_bot_key
+from brands.models import AuthorizationServer, BotKey, Brand
+from delegation_site.crypto import Secret
+from tests.fake_authorization_server import FakeAuthorizationServer, mounted
+
+HOST = "delegation.test"
+CHAT = "whatsapp:4915112345678"
+ACME_SECRET = "planted acme+secret/7%:é"
+RIVAL_SECRET = "planted rival+secret/8%:é"
+
+
+@dataclass
+class Bot:
+    """A bot: its key, its chat, and calls that return status and decoded body."""
+
+    key: str = field(repr=False)
+    chat: str = CHAT
+
+    def send(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
+        """Call the API; return the whole response."""
+        raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        content_type = headers.pop("content_type", "application/json" if raw else "")
+        client = Client(SERVER_NAME=HOST, headers={"Authorization": f"Bearer {self.key}"} | headers)
+        return client.generic(method, f"/api/v1{path}", raw, content_type=content_type, secure=True)
+
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
+        """Call the API; return the status and the JSON answer."""
+        response = self.send(method, path, body, **headers)
+        return response.status_code, response.json()
+
+    def in_chat(self, method: str, what: str = "", body: Any = None) -> tuple[int, dict[str, Any]]:
+        """Call something of this bot's own chat, such as `/token`."""
+        return self.call(method, f"/conversations/{self.chat}{what}", body)
+
+    def challenge(self, **body: Any) -> dict[str, Any]:
+        """Create a challenge and return it; fails where none was created."""
+        status, challenge = self.in_chat("POST", "/challenges", body)
+        assert status == 201, challenge
+        return challenge
+
+    def token(self) -> tuple[int, dict[str, Any]]:
+        """Read the token."""
+        return self.in_chat("GET", "/token")
+
+    def complete(self, code: str) -> tuple[int, dict[str, Any]]:
+        """Post what the consumer typed into the chat."""
+        return self.in_chat("POST", "/completion", {"code": code})
+
+    def status(self) -> tuple[str, str | None]:
+        """Return the authorization status at the brand's one server, and its reason."""
+        status, facts = self.in_chat("GET")
+        assert status == 200, facts
+        (standing,) = facts["authorization_servers"]
+        return standing["status"], standing["reason"]
+
+    def challenge_facts(self, challenge: dict[str, Any]) -> dict[str, Any]:
+        """Read a challenge again."""
+        status, facts = self.call("GET", f"/challenges/{challenge['challenge_id']}")
+        assert status == 200, facts
+        return facts
+
+
+class Browser:
+    """A consumer's browser at our pages: cookies of its own, CSRF checks on, TLS, and no redirect followed unseen."""
+
+    def __init__(self) -> None:
+        self.client = Client(enforce_csrf_checks=True, SERVER_NAME=HOST)
+
+    def get(self, url: str) -> Any:
+        """Open an address of ours."""
+        return self.client.get(_path(url), secure=True)
+
+    def press(self, page_url: str, action: str = "") -> Any:
+        """Open a page and send one of its forms: the button, or `/cancel`, `/undo`."""
+        self.get(page_url)
+        link = _path(page_url).removesuffix("/done").removesuffix("/other-browser")
+        cookie = self.client.cookies.get("__Host-csrf")
+        data = {"csrfmiddlewaretoken": cookie.value} if cookie else {}
+        return self.client.post(link + action, data, secure=True, headers={"Referer": f"https://{HOST}/"})
+
+    def begin(self, url: str) -> str:
+        """Press the button of a link; return the authorization URL that it leads to."""
+        response = self.press(url)
+        assert response.status_code == 303, response.content
+        return str(response["Location"])
+
+    def come_back(self, authorization_url: str, login: FakeAuthorizationServer) -> Any:
+        """Sign in at the brand and follow its redirect to our callback; return the callback's answer."""
+        return self.get(f"{login.redirect_uri}?{login.authorize(authorization_url)}")
+
+    def sign_in(self, url: str, login: FakeAuthorizationServer) -> Any:
+        """Go the whole way of a link, and return the page at its end."""
+        answer = self.come_back(self.begin(url), login)
+        assert answer.status_code == 303, answer.content
+        return self.get(answer["Location"])
+
+    def read_code(self, url: str) -> str:
+        """Return the completion code on the result page of a link."""
+        return code_on(self.get(f"{url}/done"))
+
+
+def code_on(page: Any) -> str:
+    """Return the completion code that a page shows; fails where it shows none."""
+    found = re.search(r'data-completion-code="([0-9]{6})"', page.content.decode())
+    assert found, page.content.decode()
+    return found[1]
+
+
+def heading_of(page: Any) -> str:
+    """Return a page's heading."""
+    found = re.search(r"<h1>(.*?)</h1>", page.content.decode(), re.DOTALL)
+    assert found, page.content.decode()
+    return html.unescape(found[1].strip())
+
+
+def _path(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def make_server(brand: Brand, key: str = "orders", secret: str = ACME_SECRET, **values: Any) -> AuthorizationServer:
+    """Save an authorization server of a brand; every value can be overridden."""
+    defaults = FakeAuthorizationServer(host=f"login.{brand.slug}.example", client_id=f"{brand.slug}-client").fields()
+    server = AuthorizationServer(brand=brand, key=key, **(defaults | values))
+    server.set_client_secret(Secret(secret) if secret else None)
+    server.save()
+    return server
+
+
+def make_bot(brand: Brand, *scopes: str, chat: str = CHAT) -> Bot:
+    """Return a bot with a fresh key of these scopes; all of them where none is named."""
+    _, key = create_bot_key(brand, f"{brand.slug}-bot", scopes or BotKey.Scope.values)
+    return Bot(key.reveal(), chat)
+
+
+@pytest.fixture
+def acme(db: None) -> Brand:
+    """Return the brand that everything happens at."""
+    return Brand.objects.create(name="Acme", slug="acme")
+
+
+@pytest.fixture
+def acme_server(acme: Brand) -> AuthorizationServer:
+    """Return Acme's one authorization server, `orders`."""
+    return make_server(acme)
+
+
+@pytest.fixture
+def logins() -> Iterator[dict[str, FakeAuthorizationServer]]:
+    """Mount the two brands' authorization servers: no call of ours reaches anything else."""
+    servers = {
+        "acme": FakeAuthorizationServer("login.acme.example", "acme-client", ACME_SECRET),
+        "rival": FakeAuthorizationServer("login.rival.example", "rival-client", RIVAL_SECRET, subject="rita"),
+    }
+    with mounted(*servers.values()):
+        yield servers
+
+
+@pytest.fixture
+def acme_login(
+    acme_server: AuthorizationServer, logins: dict[str, FakeAuthorizationServer]
+) -> FakeAuthorizationServer:
+    """Return the authorization server behind `acme_server`; Ada is signed in there."""
+    logins["acme"].redirect_uri = acme_server.redirect_uri
+    return logins["acme"]
+
+
+@pytest.fixture
+def rival_login(
+    rival_server: AuthorizationServer, logins: dict[str, FakeAuthorizationServer]
+) -> FakeAuthorizationServer:
+    """Return the authorization server behind `rival_server`; Rita is signed in there."""
+    logins["rival"].redirect_uri = rival_server.redirect_uri
+    return logins["rival"]
+
+
+def use_openid(server: AuthorizationServer, login: FakeAuthorizationServer) -> None:
+    """Switch a brand to OpenID Connect, on both sides."""
+    login.openid = True
+    AuthorizationServer.objects.filter(pk=server.pk).update(scope="openid orders.read", jwks_uri=f"{login.issuer}/jwks")
+
+
+@pytest.fixture
+def acme_bot(acme: Brand) -> Bot:
+    """Return Acme's bot, with every scope."""
+    return make_bot(acme)
+
+
+@pytest.fixture
+def rival(db: None) -> Brand:
+    """Return the brand that must see nothing of Acme's."""
+    return Brand.objects.create(name="Rival", slug="rival")
+
+
+@pytest.fixture
+def rival_server(rival: Brand) -> AuthorizationServer:
+    """Return Rival's one authorization server, also called `orders`."""
+    return make_server(rival, secret=RIVAL_SECRET)
+
+
+@pytest.fixture
+def rival_bot(rival: Brand) -> Bot:
+    """Return Rival's bot, with every scope."""
+    return make_bot(rival)
+
+
+@pytest.fixture
+def ada() -> Browser:
+    """Return Ada's browser. She is in the chat with acme-bot."""
+    return Browser()
+
+
+@pytest.fixture
+def rita() -> Browser:
+    """Return Rita's browser. Links are forwarded to her."""
+    return Browser()
+
+
+@pytest.fixture
+def acme_admin(acme: Brand) -> Any:
+    """Return the user who administers Acme and nothing else."""
+    user = get_user_model().objects.create_user("acme-admin", password="acme-admin", is_staff=True)
+    acme.admins.add(user)
+    return user
+
+
+@pytest.fixture
+def rival_admin(rival: Brand) -> Any:
+    """Return the user who administers Rival and nothing else."""
+    user = get_user_model().objects.create_user("rival-admin", password="rival-admin", is_staff=True)
+    rival.admins.add(user)
+    return user

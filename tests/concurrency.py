@@ -1,0 +1,28 @@
+"""Threads that start together, each with database connections of its own. For `django_db(transaction=True)` tests."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TypeVar
+
+from django.db import connections
+
+Result = TypeVar("Result")
+
+
+def at_once(times: int, call: Callable[[int], Result]) -> list[Result]:
+    """Call `call(0)` to `call(times - 1)` in as many threads at the same moment; return the results in that order.
+
+    What a call raises is raised here. Each thread closes its connections, or the test database could not be dropped.
+    """
+    barrier = Barrier(times)
+
+    def run(number: int) -> Result:
+        try:
+            barrier.wait(timeout=30)
+            return call(number)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(max_workers=times) as threads:
+        return list(threads.map(run, range(times)))

@@ -1,0 +1,314 @@
+"""What the bot API refuses, and how: always a problem document with a stable code, and nothing stored."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from brands.authentication import create_bot_key, revoke
+from brands.models import AuthorizationServer, BotKey, Brand
+from conversations.models import AuditEvent, Challenge, Conversation
+from tests.cast import CHAT, Bot, make_bot, make_server
+
+pytestmark = pytest.mark.django_db
+
+UNKNOWN = "7b1f4a2e-0000-4000-8000-000000000000"
+CALLS = [
+    ("POST", f"/conversations/{CHAT}/challenges"),
+    ("POST", f"/conversations/{CHAT}/authorize"),
+    ("POST", f"/conversations/{CHAT}/completion"),
+    ("GET", f"/conversations/{CHAT}/token"),
+    ("DELETE", f"/conversations/{CHAT}/token"),
+    ("GET", f"/conversations/{CHAT}"),
+    ("DELETE", f"/conversations/{CHAT}"),
+    ("GET", f"/challenges/{UNKNOWN}"),
+    ("DELETE", f"/challenges/{UNKNOWN}"),
+]
+
+
+def code_of(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
+    status, body = answer
+    assert body["status"] == status
+    assert body["type"] == f"urn:consumer-delegation:problem:{body['code']}"
+    return status, body["code"]
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+@pytest.mark.parametrize("wrong", ["unknown", "cut", "mistyped", "expired", "revoked", "inactive brand", "none", "basic"])
+def test_every_call_answers_a_dead_key_with_the_same_401(acme: Brand, method: str, path: str, wrong: str) -> None:
+    """G1: unknown, wrong, expired and revoked look alike."""
+    row, key = create_bot_key(acme, "acme-bot", BotKey.Scope.values)
+    value = key.reveal()
+    header = f"Bearer {value}"
+    match wrong:
+        case "unknown":
+            header = f"Bearer {create_key_of_nobody(acme)}"
+        case "cut":
+            header = f"Bearer {value[:-1]}"
+        case "mistyped":
+            header = f"Bearer {value[:30]}{'x' if value[30] != 'x' else 'y'}{value[31:]}"
+        case "expired":
+            BotKey.objects.update(expires_at=timezone.now())
+        case "revoked":
+            assert revoke(row)
+        case "inactive brand":
+            Brand.objects.update(is_active=False)
+        case "none":
+            header = ""
+        case "basic":
+            header = f"Basic {value}"
+    response = Bot(value).send(method, path, Authorization=header)
+    assert code_of((response.status_code, response.json())) == (401, "invalid_bot_key")
+    assert response["WWW-Authenticate"] == "Bearer"
+    assert response["Content-Type"] == "application/problem+json"
+
+
+def create_key_of_nobody(brand: Brand) -> str:
+    row, key = create_bot_key(brand, "gone", [])
+    row.delete()
+    return key.reveal()
+
+
+@pytest.mark.parametrize("place", ["query", "body", "cookie"])
+def test_a_key_anywhere_but_in_the_header_is_refused_although_right(
+    acme_bot: Bot, acme_server: AuthorizationServer, place: str
+) -> None:
+    """G2, G7: no key in address or body, no cookie authentication."""
+    path, headers, body = f"/conversations/{CHAT}/challenges", {"Authorization": ""}, {}
+    match place:
+        case "query":
+            path += f"?access_token={acme_bot.key}"
+        case "body":
+            body = {"access_token": acme_bot.key}
+        case "cookie":
+            headers["Cookie"] = f"access_token={acme_bot.key}"
+    assert code_of(acme_bot.call("POST", path, body, **headers)) == (401, "invalid_bot_key")
+    assert not Conversation.objects.exists()
+
+
+@pytest.mark.parametrize(("method", "path"), CALLS)
+def test_every_call_demands_its_scope(acme: Brand, method: str, path: str) -> None:
+    """G3: a key with every other scope is refused."""
+    needed = {
+        "challenges": {"challenge:create"},
+        "authorize": {"challenge:create", "token:read"},
+        "completion": {"challenge:create"},
+        "token": {"token:read"},
+    }.get(path.rsplit("/", 1)[1]) or {"challenge:read" if method == "GET" else "challenge:create"}
+    for scope in needed:
+        bot = make_bot(acme, *(set(BotKey.Scope.values) - {scope}))
+        response = bot.send(method, path)
+        assert code_of((response.status_code, response.json())) == (403, "insufficient_scope")
+        assert 'error="insufficient_scope"' in response["WWW-Authenticate"]
+        assert scope in response.json()["detail"]
+
+
+def test_an_expiring_key_works_until_its_date(acme: Brand, acme_server: AuthorizationServer) -> None:
+    """G4."""
+    soon = timezone.now() + timedelta(hours=1)
+    _, key = create_bot_key(acme, "acme-bot", BotKey.Scope.values, expires_at=soon)
+    bot = Bot(key.reveal())
+    assert code_of(bot.in_chat("GET")) == (404, "conversation_unknown")
+    with time_machine.travel(soon, tick=False):
+        assert code_of(bot.in_chat("GET")) == (401, "invalid_bot_key")
+
+
+def test_two_keys_of_a_brand_work_side_by_side_and_revoking_one_takes_effect_at_once(
+    acme: Brand, acme_server: AuthorizationServer
+) -> None:
+    """G4: rotation without a gap."""
+    old_row, old = create_bot_key(acme, "old", BotKey.Scope.values)
+    _, new = create_bot_key(acme, "new", BotKey.Scope.values)
+    Bot(old.reveal()).challenge()
+    assert Bot(new.reveal()).in_chat("GET")[0] == 200
+    revoke(old_row)
+    assert Bot(old.reveal()).in_chat("GET")[0] == 401
+    assert Bot(new.reveal()).in_chat("GET")[0] == 200
+
+
+def test_the_last_use_is_written_at_most_once_a_minute(acme: Brand, acme_bot: Bot) -> None:
+    """G4: a busy key must not cost a write a read."""
+    start = timezone.now()
+    moments = []
+    for seconds in (0, 30, 59, 61):
+        with time_machine.travel(start + timedelta(seconds=seconds), tick=False):
+            acme_bot.in_chat("GET")
+            moments.append((BotKey.objects.get().last_used_at - start).total_seconds())
+    assert moments == [0, 0, 0, 61]
+
+
+def test_a_key_row_moved_to_another_brand_by_sql_is_no_key(
+    acme: Brand, rival: Brand, rival_server: AuthorizationServer, acme_bot: Bot
+) -> None:
+    """G3: the digest covers the brand."""
+    BotKey.objects.update(brand=rival)
+    assert code_of(acme_bot.in_chat("GET")) == (401, "invalid_bot_key")
+
+
+@pytest.mark.parametrize("what", ["/challenges", "/authorize", "/completion"])
+@pytest.mark.parametrize(
+    ("body", "content_type", "expected"),
+    [
+        (b"{", "application/json", (400, "malformed_json")),
+        (b"\xff{}", "application/json", (400, "malformed_json")),
+        (b'{"authorization_server": "\xff"}', "application/json", (400, "malformed_json")),
+        (b"[]", "application/json", (422, "invalid_request_body")),
+        (b"null", "application/json", (422, "invalid_request_body")),
+        (b'{"surprise": 1}', "application/json", (422, "invalid_request_body")),
+        (b'{"authorization_server": 7}', "application/json", (422, "invalid_request_body")),
+        (b"a=b", "application/x-www-form-urlencoded", (415, "unsupported_media_type")),
+        (b"{}", "text/plain", (415, "unsupported_media_type")),
+        (b"{}", "multipart/form-data; boundary=x", (415, "unsupported_media_type")),
+        (b" " * 16_385, "application/json", (413, "body_too_large")),
+    ],
+)
+def test_a_body_is_read_strictly(
+    acme_bot: Bot,
+    acme_server: AuthorizationServer,
+    what: str,
+    body: bytes,
+    content_type: str,
+    expected: tuple[int, str],
+) -> None:
+    """G7: JSON only, 16 KB, unknown fields refused, nothing stored."""
+    answer = acme_bot.call("POST", f"/conversations/{CHAT}{what}", body, content_type=content_type)
+    assert code_of(answer) == expected
+    assert not Conversation.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"purpose": "x" * 141},
+        {"purpose": "line\nbreak"},
+        {"purpose": "\u202eevil"},
+        {"locale": "not a locale"},
+        {"locale": "../../etc"},
+        {"context": "x" * 1025},
+        {"replace": "yes"},
+        {"min_ttl": 3601},
+        {"min_ttl": -1},
+        {"min_ttl": True},
+    ],
+)
+def test_a_field_out_of_range_is_named(acme_bot: Bot, acme_server: AuthorizationServer, body: dict[str, Any]) -> None:
+    status, problem = acme_bot.in_chat("POST", "/authorize", body)
+    assert (status, problem["code"]) == (422, "invalid_request_body")
+    assert next(iter(body)) in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [
+        ("POST", "/challenges?authorization_server=orders", "unknown_parameter"),
+        ("GET", "/token?surprise=1", "unknown_parameter"),
+        ("GET", "/token?min_ttl=1&min_ttl=2", "repeated_parameter"),
+        ("GET", "/token?min_ttl=-1", "invalid_min_ttl"),
+        ("GET", "/token?min_ttl=3601", "invalid_min_ttl"),
+        ("GET", "/token?min_ttl=0000003601", "invalid_min_ttl"),
+        ("GET", "/token?min_ttl=1e3", "invalid_min_ttl"),
+        ("GET", "/token?min_ttl=%D9%A3", "invalid_min_ttl"),
+        ("DELETE", "/token?reason=undone", "invalid_reason"),
+        ("GET", "/token?authorization_server=nope", "authorization_server_unknown"),
+    ],
+)
+def test_a_query_is_read_strictly(
+    acme_bot: Bot, acme_server: AuthorizationServer, method: str, path: str, code: str
+) -> None:
+    acme_bot.challenge()
+    assert code_of(acme_bot.in_chat(method, path)) == (422, code)
+
+
+@pytest.mark.parametrize("conversation_id", ["a%20b", "a%2Fb", "%00", "%C3%A9", "a" * 201, "a%0A", "", "a%22", "a%3Cb"])
+@pytest.mark.parametrize(
+    ("method", "what"), [("POST", "/challenges"), ("GET", "/token"), ("GET", ""), ("DELETE", ""), ("POST", "/completion")]
+)
+def test_an_impossible_conversation_id_is_refused_by_name(
+    acme_bot: Bot, acme_server: AuthorizationServer, conversation_id: str, method: str, what: str
+) -> None:
+    body = {"code": "123456"} if what == "/completion" else None
+    answer = acme_bot.call(method, f"/conversations/{conversation_id}{what}", body)
+    assert code_of(answer) == (400, "invalid_conversation_id")
+
+
+@pytest.mark.parametrize("conversation_id", ["A", "a" * 200, "19:abc@thread.v2", "a.b_c~d:e@f|g=h;i,j+k!l$m*n(o)p-q", "..."])
+def test_every_platforms_id_is_taken_as_it_is(
+    acme_bot: Bot, acme_server: AuthorizationServer, conversation_id: str
+) -> None:
+    status, challenge = acme_bot.call("POST", f"/conversations/{conversation_id}/challenges")
+    assert (status, challenge["conversation_id"]) == (201, conversation_id)
+
+
+def test_conversation_ids_differ_by_case(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    acme_bot.call("POST", "/conversations/abc/challenges")
+    assert code_of(acme_bot.call("GET", "/conversations/ABC")) == (404, "conversation_unknown")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", f"/conversations/{CHAT}/challenges", "POST"),
+        ("PUT", f"/conversations/{CHAT}/token", "GET, DELETE"),
+        ("POST", f"/conversations/{CHAT}", "GET, DELETE"),
+        ("HEAD", f"/conversations/{CHAT}/token", "GET, DELETE"),
+    ],
+)
+def test_another_method_is_a_405_that_names_the_right_ones(acme_bot: Bot, method: str, path: str, allowed: str) -> None:
+    response = acme_bot.send(method, path)
+    assert (response.status_code, response["Allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/challenges", "/conversations", "/challenges/x/y"])
+def test_an_unknown_address_of_the_api_is_a_problem_document(acme_bot: Bot, path: str) -> None:
+    assert code_of(acme_bot.call("GET", path)) == (404, "not_found")
+
+
+def test_a_brand_without_an_active_server_is_told_so(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    AuthorizationServer.objects.update(is_active=False)
+    assert code_of(acme_bot.in_chat("POST", "/challenges")) == (422, "authorization_server_unknown")
+
+
+def test_a_brand_with_several_servers_must_name_one(
+    acme: Brand, acme_bot: Bot, acme_server: AuthorizationServer
+) -> None:
+    make_server(acme, "loyalty")
+    assert code_of(acme_bot.in_chat("POST", "/challenges")) == (422, "authorization_server_required")
+    assert acme_bot.challenge(authorization_server="loyalty")["authorization_server"] == "loyalty"
+    assert code_of(acme_bot.token()) == (422, "authorization_server_required")
+    assert code_of(acme_bot.in_chat("GET", "/token?authorization_server=loyalty")) == (409, "challenged")
+    status, facts = acme_bot.in_chat("GET")
+    standings = [(row["authorization_server"], row["status"]) for row in facts["authorization_servers"]]
+    assert (status, standings) == (200, [("loyalty", "challenged"), ("orders", "unchallenged")])
+
+
+def test_another_brands_objects_are_unknown(
+    acme_bot: Bot, rival_bot: Bot, acme_server: AuthorizationServer, rival_server: AuthorizationServer
+) -> None:
+    """G3: 404 and not 403, for reads and for changes."""
+    challenge = acme_bot.challenge()
+    for method in ("GET", "DELETE"):
+        answer = rival_bot.call(method, f"/challenges/{challenge['challenge_id']}")
+        assert code_of(answer) == (404, "challenge_unknown")
+        assert code_of(rival_bot.in_chat(method)) == (404, "conversation_unknown")
+        assert code_of(rival_bot.in_chat(method, "/token")) == (404, "conversation_unknown")
+    answer = rival_bot.in_chat("POST", "/completion", {"code": "123456"})
+    assert code_of(answer) == (404, "conversation_unknown")
+    assert Challenge.objects.get().status == "issued"
+
+
+def test_two_brands_may_use_the_same_conversation_id(
+    acme_bot: Bot, rival_bot: Bot, acme_server: AuthorizationServer, rival_server: AuthorizationServer
+) -> None:
+    assert acme_bot.challenge()["challenge_id"] != rival_bot.challenge()["challenge_id"]
+    assert Conversation.objects.filter(external_id=CHAT).count() == 2
+
+
+def test_no_call_writes_before_it_is_allowed_to(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    for what in ("/challenges", "/authorize"):
+        answer = acme_bot.in_chat("POST", what, {"scope": "everything"})
+        assert code_of(answer) == (422, "invalid_scope")
+        answer = acme_bot.in_chat("POST", what, {"same_person_check": "none"})
+        assert code_of(answer) == (422, "same_person_check_refused")
+    assert (Conversation.objects.count(), Challenge.objects.count(), AuditEvent.objects.count()) == (0, 0, 0)

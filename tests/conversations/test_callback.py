@@ -1,0 +1,427 @@
+"""The callback in a hostile world: wrong browser, wrong brand, repeats, races, and answers that are no answers."""
+
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from brands.models import AuthorizationServer
+from conversations.models import AccessToken, AuthorizationRequest, Challenge
+from tests.cast import Bot, Browser, code_on, heading_of
+from tests.concurrency import at_once
+from tests.fake_authorization_server import FakeAuthorizationServer
+
+pytestmark = pytest.mark.django_db
+
+GONE = "https://delegation.test/c/"
+
+
+def callback(login: FakeAuthorizationServer, query: str) -> str:
+    return f"{login.redirect_uri}?{query}"
+
+
+def with_changes(query: str, **changes: str | None) -> str:
+    values = dict(parse_qsl(query)) | changes
+    return urlencode({name: value for name, value in values.items() if value is not None})
+
+
+def test_another_browser_never_reaches_the_token_endpoint_and_can_start_again(
+    acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B3, B5: the cookie and the state must be of the same attempt; the challenge stays open."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    answer = rita.get(callback(acme_login, query))
+    assert (answer.status_code, answer["Location"]) == (303, f"/c/{challenge['url'][-27:]}/other-browser")
+    page = rita.get(answer["Location"])
+    assert (page.status_code, heading_of(page)) == (200, "You came back in another browser")
+    assert challenge["url"].removeprefix("https://delegation.test") in page.content.decode()
+    assert acme_login.token_requests == []
+    assert heading_of(ada.get(ada.get(callback(acme_login, query))["Location"])) == (
+        "One last step: send this code in your chat"
+    )
+
+
+def test_the_cookie_of_another_attempt_is_not_enough(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B3: F3, the attacker's own state and code in the victim's browser, which has an attempt of its own."""
+    mallory = Browser()
+    url = acme_bot.challenge()["url"]
+    ada.begin(url)
+    query = acme_login.authorize(mallory.begin(url))
+    assert ada.get(callback(acme_login, query))["Location"].endswith("/other-browser")
+    assert acme_login.token_requests == []
+
+
+def test_the_attempts_cookie_is_as_strict_as_the_way_back_allows(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B3, B4."""
+    ada.begin(acme_bot.challenge()["url"])
+    attempt = AuthorizationRequest.objects.get()
+    cookie = ada.client.cookies[f"__Host-attempt-{attempt.uuid.hex}"]
+    assert (cookie["secure"], cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, True, "Lax", "/")
+    assert cookie["domain"] == ""
+    assert 890 <= cookie["max-age"] <= 900
+
+
+def test_a_state_of_one_brand_at_the_path_of_another_is_unknown(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, rival_login: FakeAuthorizationServer
+) -> None:
+    """C1: no token request leaves, to neither."""
+    query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
+    answer = ada.get(callback(rival_login, query))
+    assert (answer.status_code, answer["Location"]) == (303, "/c/")
+    assert (acme_login.token_requests, rival_login.token_requests) == ([], [])
+    assert ada.get(callback(acme_login, query))["Location"].endswith("/done")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"state": None},
+        {"state": ""},
+        {"state": "unknown"},
+        {"state": "x" * 4097},
+        {"code": "x" * 4097},
+        {"code": None},
+        {"code": "a\nb"},
+    ],
+)
+def test_a_malformed_answer_is_no_answer(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, changes: dict[str, Any]
+) -> None:
+    """B13: capped, and nothing is spent."""
+    query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
+    answer = ada.get(callback(acme_login, with_changes(query, **changes)))
+    assert (answer.status_code, answer["Location"]) == (303, "/c/")
+    page = ada.get(answer["Location"])
+    assert (page.status_code, heading_of(page)) == (404, "This link no longer works")
+    assert acme_login.token_requests == []
+    assert ada.get(callback(acme_login, query))["Location"].endswith("/done")
+    assert len(acme_login.token_requests) == 1
+
+
+@pytest.mark.parametrize("name", ["code", "state", "iss", "error"])
+def test_a_doubled_parameter_is_refused(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, name: str
+) -> None:
+    """B13: RFC 6749 section 3.1."""
+    query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
+    doubled = f"{query}&{name}=again" + (f"&{name}=and+again" if name == "error" else "")
+    assert ada.get(callback(acme_login, doubled))["Location"] == "/c/"
+    assert acme_login.token_requests == []
+
+
+def test_head_and_post_at_the_callback_spend_nothing(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B6: a scanner's HEAD must not run the GET."""
+    query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
+    assert ada.client.head(callback(acme_login, query), secure=True).status_code == 405
+    assert acme_login.token_requests == []
+    assert AuthorizationRequest.objects.get().claimed_at is None
+
+
+@pytest.mark.parametrize("iss", [None, "https://login.acme.example/", "https://login.rival.example", ""])
+def test_a_success_without_the_right_issuer_is_refused(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, iss: str | None
+) -> None:
+    """C2: compared as an exact string, and demanded where the server promises it."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    page = ada.get(ada.get(callback(acme_login, with_changes(query, iss=iss)))["Location"])
+    assert heading_of(page) == "Acme is not answering right now"
+    assert acme_bot.challenge_facts(challenge)["last_error"] == "issuer_mismatch"
+    assert acme_login.token_requests == []
+
+
+def test_an_error_without_an_issuer_is_still_an_error(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """C3: servers that promise iss leave it out of errors."""
+    acme_login.denies = True
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    page = ada.get(ada.get(callback(acme_login, with_changes(query, iss=None)))["Location"])
+    assert heading_of(page) == "You chose not to sign in"
+    assert acme_bot.challenge_facts(challenge)["status"] == "denied"
+
+
+def test_denial_is_an_outcome_that_ends_the_challenge(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B14."""
+    acme_login.denies = True
+    challenge = acme_bot.challenge()
+    page = ada.sign_in(challenge["url"], acme_login)
+    assert (page.status_code, heading_of(page)) == (200, "You chose not to sign in")
+    facts = acme_bot.challenge_facts(challenge)
+    assert (facts["status"], facts["last_error"]) == ("denied", None)
+    assert acme_bot.token()[1]["code"] == "unchallenged"
+    assert heading_of(ada.get(challenge["url"] + "/done")) == "You chose not to sign in"
+
+
+def test_another_error_ends_the_attempt_only_and_shows_nothing_of_its_text(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B14, H8: stands as last_error, cut and cleaned; another try is offered and works."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    text = "<script>alert(1)</script>\r\nINJECTED " + "x" * 500
+    hostile = with_changes(query, code=None, error="server_error", error_description=text)
+    page = ada.get(ada.get(callback(acme_login, hostile))["Location"])
+    assert heading_of(page) == "Acme is not answering right now"
+    assert "INJECTED" not in page.content.decode()
+    row = Challenge.objects.get()
+    assert (row.status, row.last_error) == ("started", "server_error")
+    assert len(row.last_error_detail) <= 200
+    assert not {"\r", "\n"} & set(row.last_error_detail)
+    assert acme_bot.challenge_facts(challenge)["last_error"] == "server_error"
+    assert code_on(ada.sign_in(challenge["url"], acme_login))
+
+
+def test_an_unknown_error_code_is_not_taken_over(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B14."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    ada.get(callback(acme_login, with_changes(query, code=None, error="<b>own</b>")))
+    assert acme_bot.challenge_facts(challenge)["last_error"] == "authorization_request_refused"
+
+
+def test_a_code_beside_an_error_is_not_exchanged(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B13: error before code."""
+    query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
+    ada.get(callback(acme_login, with_changes(query, error="server_error")))
+    assert acme_login.token_requests == []
+
+
+def test_a_repeated_callback_gets_the_same_answer_and_no_second_exchange(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B11: double click, back button, reload; before and after the completion."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    answers = [ada.get(callback(acme_login, query))["Location"] for _ in range(3)]
+    code = ada.read_code(challenge["url"])
+    acme_bot.complete(code)
+    answers.append(ada.get(callback(acme_login, query))["Location"])
+    assert answers == [f"/c/{challenge['url'][-27:]}/done"] * 4
+    assert len(acme_login.token_requests) == 1
+    assert acme_bot.token()[0] == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_twenty_concurrent_callbacks_exactly_one_token_request_leaves(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B10: an authorization server may revoke the good token when its code comes twice."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    browsers = [Browser() for _ in range(20)]
+    for browser in browsers:
+        browser.client.cookies = ada.client.cookies
+    answers = at_once(20, lambda number: browsers[number].get(callback(acme_login, query)))
+    assert {(answer.status_code, answer["Location"]) for answer in answers} == {
+        (303, f"/c/{challenge['url'][-27:]}/done")
+    }
+    assert len(acme_login.token_requests) == 1
+    assert AccessToken.objects.count() == 1
+    assert code_on(ada.get(f"{challenge['url']}/done"))
+
+
+def test_while_the_exchange_runs_the_page_says_one_moment_and_then_offers_another_try(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B11: no timer (B7); an attempt without a result after 30 s counts as failed."""
+    challenge = acme_bot.challenge()
+    ada.begin(challenge["url"])
+    AuthorizationRequest.objects.update(claimed_at=timezone.now())
+    assert heading_of(ada.get(f"{challenge['url']}/done")) == "Finishing your sign-in"
+    with time_machine.travel(timezone.now() + timedelta(seconds=31), tick=False):
+        assert heading_of(ada.get(f"{challenge['url']}/done")) == "Acme is not answering right now"
+        assert code_on(ada.sign_in(challenge["url"], acme_login))
+
+
+def test_two_tabs_each_finish_or_are_told_that_it_is_done(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B12: start A, start B, finish A, finish B."""
+    challenge = acme_bot.challenge()
+    tab_a, tab_b = ada.begin(challenge["url"]), ada.begin(challenge["url"])
+    code = code_on(ada.get(ada.come_back(tab_a, acme_login)["Location"]))
+    assert code_on(ada.get(ada.come_back(tab_b, acme_login)["Location"])) == code
+    assert len(acme_login.token_requests) == 1
+    assert acme_bot.complete(code)[0] == 200
+
+
+def test_a_second_browser_that_comes_later_is_told_that_it_is_done_elsewhere(
+    acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """A3: the code is on the page of the browser that finished, and nowhere else."""
+    challenge = acme_bot.challenge()
+    late = rita.begin(challenge["url"])
+    ada.sign_in(challenge["url"], acme_login)
+    page = rita.get(rita.come_back(late, acme_login)["Location"])
+    assert heading_of(page) == "You're already signing in elsewhere"
+    assert "data-completion-code" not in page.content.decode()
+
+
+def test_a_superseded_challenges_attempt_can_no_longer_exchange(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """A10."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    acme_bot.challenge(replace=True)
+    page = ada.get(ada.get(callback(acme_login, query))["Location"])
+    assert heading_of(page) == "There is a newer link in your chat"
+    assert acme_login.token_requests == []
+
+
+def test_an_expired_challenges_attempt_can_no_longer_exchange(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B13: expiry before everything that the brand sent."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    with time_machine.travel(timezone.now() + timedelta(seconds=899), tick=False):
+        ada.client.cookies[AuthorizationRequest.objects.get().cookie_name]["expires"] = ""
+    with time_machine.travel(timezone.now() + timedelta(seconds=901), tick=False):
+        page = ada.get(ada.get(callback(acme_login, query))["Location"])
+        assert heading_of(page) == "This took too long"
+    assert acme_login.token_requests == []
+
+
+@pytest.mark.parametrize("ending", ["closed", "withdrawn", "superseded"])
+def test_what_ends_during_the_exchange_stores_nothing(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, ending: str
+) -> None:
+    """A8, A10: looked at again inside the storing transaction."""
+    challenge = acme_bot.challenge()
+
+    def end(_: object) -> None:
+        match ending:
+            case "closed":
+                acme_bot.in_chat("DELETE")
+            case "withdrawn":
+                acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")
+            case "superseded":
+                acme_bot.challenge(replace=True)
+
+    acme_login.on_token_request = end
+    ada.come_back(ada.begin(challenge["url"]), acme_login)
+    assert len(acme_login.token_requests) == 1
+    assert not AccessToken.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"token_endpoint": "https://login.rival.example/token"},
+        {"client_id": "another-client"},
+        {"token_endpoint_auth_method": "none"},
+        {"issuer": "https://login.rival.example"},
+    ],
+)
+def test_a_code_is_not_sent_to_an_endpoint_that_was_swapped_meanwhile(
+    acme_bot: Bot,
+    ada: Browser,
+    acme_login: FakeAuthorizationServer,
+    rival_login: FakeAuthorizationServer,
+    change: dict[str, str],
+) -> None:
+    """C4."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    AuthorizationServer.objects.filter(brand__slug="acme").update(**change)
+    page = ada.get(ada.get(callback(acme_login, query))["Location"])
+    assert heading_of(page) == "Acme is not answering right now"
+    assert acme_bot.challenge_facts(challenge)["last_error"] == "configuration_changed"
+    assert (acme_login.token_requests, rival_login.token_requests) == ([], [])
+
+
+def test_an_unknown_callback_path_and_an_inactive_server_lead_to_a_clean_address(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B15."""
+    query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
+    assert ada.get(f"https://delegation.test/callback/unknown?{query}")["Location"] == "/c/"
+    AuthorizationServer.objects.update(is_active=False)
+    assert ada.get(callback(acme_login, query))["Location"] == "/c/"
+    assert acme_login.token_requests == []
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((200, {"Content-Type": "text/html"}, b"<h1>Welcome</h1>"), "invalid_token_response"),
+        ((302, {"Location": "https://login.rival.example/token"}, b""), "invalid_token_response"),
+        ((307, {"Location": "https://login.rival.example/token"}, b""), "invalid_token_response"),
+        ((500, JSON, b'{"access_token":"t","token_type":"Bearer","expires_in":60}'), "server_error"),
+        ((401, JSON, b'{"error":"invalid_client"}'), "invalid_client"),
+        ((400, JSON, b'{"error":"invalid_grant"}'), "invalid_grant"),
+        ((200, JSON, b'{"access_token":"t","token_type":"mac"}'), "invalid_token_response"),
+        ((200, JSON, b"[]"), "invalid_token_response"),
+        ((503, JSON, b""), "temporarily_unavailable"),
+    ],
+)
+def test_a_bad_token_answer_stores_nothing_and_the_consumer_has_a_way_on(
+    acme_bot: Bot,
+    ada: Browser,
+    acme_login: FakeAuthorizationServer,
+    rival_login: FakeAuthorizationServer,
+    answer: tuple[int, dict[str, str], bytes],
+    error: str,
+) -> None:
+    """E1, E4, E5, E7, N4: one clear code for the bot, one page for the consumer, and the second try works."""
+    acme_login.next_token_answer = answer
+    challenge = acme_bot.challenge()
+    page = ada.sign_in(challenge["url"], acme_login)
+    assert heading_of(page) == "Acme is not answering right now"
+    facts = acme_bot.challenge_facts(challenge)
+    assert (facts["status"], facts["last_error"]) == ("started", error)
+    assert not AccessToken.objects.exists()
+    assert rival_login.token_requests == []
+    assert code_on(ada.sign_in(challenge["url"], acme_login))
+
+
+def test_a_hanging_token_endpoint_is_not_asked_again_with_the_same_code(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """E20, N6."""
+    acme_login.hangs = True
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    for _ in range(3):
+        page = ada.get(ada.get(callback(acme_login, query))["Location"])
+        assert heading_of(page) == "Acme is not answering right now"
+    assert acme_bot.challenge_facts(challenge)["last_error"] == "token_endpoint_timeout"
+    assert len(acme_login.token_requests) == 1
+
+
+def test_a_grant_without_the_required_scope_is_refused_in_words(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """E13: some consent pages let the consumer untick scopes."""
+    AuthorizationServer.objects.update(scope="orders.read profile", required_scope="orders.read")
+    acme_login.scope, acme_login.granted_scope = "orders.read profile", "profile"
+    challenge = acme_bot.challenge()
+    page = ada.sign_in(challenge["url"], acme_login)
+    assert heading_of(page) == "One permission was missing"
+    assert acme_bot.challenge_facts(challenge)["last_error"] == "insufficient_scope"
+    acme_login.granted_scope = "orders.read"
+    acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
+    _, token = acme_bot.token()
+    assert (token["scope"], token["missing_scope"]) == ("orders.read", "profile")

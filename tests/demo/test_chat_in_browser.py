@@ -1,0 +1,128 @@
+"""A person at the sample chat, in a real browser: the cookies, the policies and the pages have to get along in it."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from demo.preparation import Demo
+from demo.sample_chat.bot import ORDERS_WERE_REFUSED
+from tests.demo.machines import running_demo
+
+pytestmark = [pytest.mark.xdist_group("demo_in_browser"), pytest.mark.timeout(180)]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with running_demo(tmp_path_factory.mktemp("demo") / "folder") as demo:
+        yield demo
+
+
+@pytest.fixture(scope="module")
+def browser(requires_chromium: Path) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(requires_chromium), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[(360, 740), (1280, 800)], ids=["phone", "desktop"])
+def chat(browser: Browser, demo: Demo, request: pytest.FixtureRequest) -> Iterator[Page]:
+    width, height = request.param
+    context = browser.new_context(viewport={"width": width, "height": height})
+    complaints: list[str] = []
+    context.on("console", lambda message: complain(message, complaints))
+    page = context.new_page()
+    page.goto(demo.addresses.chat)
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def complain(message: ConsoleMessage, complaints: list[str]) -> None:
+    """Note what the browser complains of; that a page has no icon is no mistake."""
+    if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+        complaints.append(message.text)
+
+
+def ask(chat: Page, words: str) -> None:
+    chat.get_by_label("Your message").fill(words)
+    chat.keyboard.press("Enter")
+
+
+def last_message(chat: Page, words: str | re.Pattern[str]) -> None:
+    expect(chat.locator("#messages > li").last).to_contain_text(words, timeout=10_000)
+
+
+def follow_the_link(chat: Page) -> Page:
+    with chat.expect_popup() as opened:
+        chat.get_by_role("link", name="Open the sign-in page").last.click()
+    opened.value.get_by_role("button", name="Continue").click()
+    return opened.value
+
+
+def sign_in(page: Page, demo: Demo, name: str) -> None:
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill(demo.customers[name])
+    page.get_by_role("button", name="Sign in").click()
+
+
+def completion_code(page: Page) -> str:
+    return page.locator("[data-completion-code]").get_attribute("data-completion-code") or ""
+
+
+def is_within_the_window(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+def test_a_person_gets_their_orders_and_says_goodbye(chat: Page, demo: Demo) -> None:
+    chat.get_by_role("button", name="Where is my order?").click()
+    page = follow_the_link(chat)
+    assert is_within_the_window(page)
+    sign_in(page, demo, "ada")
+    assert is_within_the_window(page)
+    page.get_by_role("button", name="Allow", exact=True).click()
+    last_message(chat, "please type them here")
+    ask(chat, completion_code(page))
+    last_message(chat, "Walking boots")
+    assert is_within_the_window(chat)
+
+    page.goto(demo.addresses.brand)
+    page.get_by_role("button", name="Take that back").click()
+    ask(chat, "Where is my order?")
+    last_message(chat, "Open the sign-in page")
+    expect(chat.get_by_text(ORDERS_WERE_REFUSED)).to_be_visible()
+
+    ask(chat, "bye")
+    last_message(chat, "Your receipt")
+    expect(chat.get_by_label("Your message")).to_be_disabled()
+
+
+def test_a_person_who_does_not_allow_it_is_told_so_in_the_chat(chat: Page, demo: Demo) -> None:
+    ask(chat, "Where is my order?")
+    last_message(chat, "Open the sign-in page")
+    page = follow_the_link(chat)
+    sign_in(page, demo, "rita")
+    page.get_by_role("button", name="Don't allow").click()
+    last_message(chat, "You chose not to sign in")
+
+
+def test_a_reload_keeps_the_chat_and_another_tab_has_its_own(chat: Page, demo: Demo) -> None:
+    ask(chat, "Tell me a joke")
+    last_message(chat, "I only know a few things")
+    chat.reload()
+    last_message(chat, "I only know a few things")
+    other = chat.context.new_page()
+    other.goto(demo.addresses.chat)
+    last_message(other, "Hello")
+
+
+def test_without_script_the_chat_works_by_forms(browser: Browser, demo: Demo) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(demo.addresses.chat)
+    page.get_by_role("button", name="Where is my order?").click()
+    expect(page.get_by_role("link", name="Open the sign-in page")).to_be_visible()
+    context.close()

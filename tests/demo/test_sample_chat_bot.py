@@ -1,0 +1,215 @@
+"""What the sample bot says and calls, against a small server that plays the product and the brand."""
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from demo.bot_api import BotApi
+from demo.sample_chat.bot import ENDS, ORDERS_WERE_REFUSED, TROUBLE, Bot
+from demo.sample_chat.conversation import Conversation, Conversations
+
+CHALLENGE = {
+    "challenge_id": "c-1",
+    "status": "issued",
+    "url": "http://localhost:8000/c/abc",
+    "message": "Please sign in at Acme to continue: http://localhost:8000/c/abc",
+}
+TOKEN = {"access_token": "tok"}
+ORDERS = {"orders": [{"number": "A-1001", "item": "Boots", "status": "On its way"}]}
+
+RECEIPT = {"conversation_id": "chat-1", "closed_at": "2026-11-22T17:02:08.347777Z", "access_tokens_erased": 1}
+
+
+class Wire:
+    """Answers each call with the next of its planned answers; the last one stays."""
+
+    def __init__(self) -> None:
+        self.planned: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
+        self.calls: list[str] = []
+        self.bearers: list[str] = []
+
+    def plan(self, call: str, *answers: tuple[int, dict[str, Any]]) -> None:
+        self.planned[call] = list(answers)
+
+    def answer(self, call: str, bearer: str) -> tuple[int, dict[str, Any]]:
+        self.calls.append(call)
+        self.bearers.append(bearer)
+        left = self.planned[call]
+        if not left:
+            return 500, {}
+        return left.pop(0) if len(left) > 1 else left[0]
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+def bot(wire: Wire) -> Iterator[Bot]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            call = f"{self.command} {self.path.removeprefix('/api/v1/conversations/chat-1').removeprefix('/api')}"
+            status, body = wire.answer(call, self.headers["Authorization"])
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def do_DELETE(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        yield Bot(BotApi(address, "bot-key"), f"{address}/api/orders")
+        server.shutdown()
+
+
+@pytest.fixture
+def chat() -> Conversation:
+    return Conversation(id="chat-1")
+
+
+def last(chat: Conversation) -> str:
+    return chat.messages[-1].text
+
+
+def test_asked_for_an_order_it_sends_the_link_once_and_the_words_without_it(
+    bot: Bot, wire: Wire, chat: Conversation
+) -> None:
+    wire.plan("POST /authorize", (202, CHALLENGE))
+    bot.hear(chat, "Where is my order?")
+    assert (last(chat), chat.messages[-1].link) == ("Please sign in at Acme to continue:", CHALLENGE["url"])
+    assert wire.bearers == ["Bearer bot-key"]
+
+
+def test_it_asks_for_the_code_once_when_the_sign_in_is_done(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    chat.challenge_id = "c-1"
+    wire.plan("GET /v1/challenges/c-1", (200, {"status": "started"}), (200, {"status": "confirmation_needed"}))
+    for _ in range(4):
+        bot.look(chat)
+    assert [message.text for message in chat.messages] == [
+        "Thank you. The page you came back to shows six digits: please type them here."
+    ]
+
+
+@pytest.mark.parametrize("typed", ["493027", "493 027", " 493·027 ", "It is 493-027."])
+def test_a_code_is_understood_however_it_is_typed(bot: Bot, wire: Wire, chat: Conversation, typed: str) -> None:
+    wire.plan("POST /completion", (200, {"status": "authorized"}))
+    wire.plan("POST /authorize", (200, TOKEN))
+    wire.plan("GET /orders", (200, ORDERS))
+    bot.hear(chat, typed)
+    assert wire.calls == ["POST /completion", "POST /authorize", "GET /orders"]
+    assert wire.bearers[-1] == "Bearer tok"
+    assert chat.messages[-1].orders == tuple(ORDERS["orders"])
+
+
+def test_a_wrong_code_tells_how_many_tries_are_left(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    wire.plan("POST /completion", (422, {"code": "completion_code_incorrect", "attempts_left": 4}))
+    bot.hear(chat, "000000")
+    assert last(chat) == "That is not the code I expected. Tries left: 4."
+
+
+def test_a_code_that_nobody_waits_for_is_explained(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    wire.plan("POST /completion", (409, {"code": "unchallenged"}))
+    bot.hear(chat, "123456")
+    assert "not waiting for a code" in last(chat)
+
+
+def test_a_token_that_the_brand_refuses_is_reported_and_the_consumer_asked_again(
+    bot: Bot, wire: Wire, chat: Conversation
+) -> None:
+    wire.plan("POST /authorize", (200, TOKEN), (202, CHALLENGE))
+    wire.plan("GET /orders", (401, {"error": "invalid_token"}))
+    wire.plan("DELETE /token?reason=rejected", (200, {}))
+    bot.hear(chat, "Where is my order?")
+    assert wire.calls == ["POST /authorize", "GET /orders", "DELETE /token?reason=rejected", "POST /authorize"]
+    assert chat.messages[-2].text == ORDERS_WERE_REFUSED
+    assert chat.messages[-1].link == CHALLENGE["url"]
+
+
+def test_a_brand_that_refuses_every_token_is_not_asked_for_ever(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    wire.plan("POST /authorize", (200, TOKEN))
+    wire.plan("GET /orders", (401, {}))
+    wire.plan("DELETE /token?reason=rejected", (200, {}))
+    bot.hear(chat, "Where is my order?")
+    assert wire.calls.count("GET /orders") == 2
+    assert "HTTP 401" in last(chat)
+
+
+@pytest.mark.parametrize("status", sorted(ENDS))
+def test_each_end_of_a_challenge_is_told_once(bot: Bot, wire: Wire, chat: Conversation, status: str) -> None:
+    chat.challenge_id = "c-1"
+    wire.plan("GET /v1/challenges/c-1", (200, {"status": status}))
+    bot.look(chat)
+    bot.look(chat)
+    assert [message.text for message in chat.messages] == [ENDS[status]]
+
+
+def test_bye_closes_the_conversation_and_shows_the_receipt(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    wire.plan("DELETE ", (200, RECEIPT))
+    bot.hear(chat, "bye")
+    assert chat.is_closed
+    assert last(chat) == "Your receipt: chat chat-1, closed 2026-11-22 at 17:02:08 UTC, access erased: 1."
+    bot.hear(chat, "Where is my order?")
+    assert wire.calls == ["DELETE "]
+
+
+def test_a_chat_that_never_asked_for_anything_can_be_closed_too(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    wire.plan("DELETE ", (404, {"code": "conversation_unknown"}))
+    bot.hear(chat, "Bye")
+    assert chat.is_closed
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(200, "Done. I can no longer see your orders."), (409, "You were not signed in")]
+)
+def test_sign_out_ends_the_token(bot: Bot, wire: Wire, chat: Conversation, status: int, words: str) -> None:
+    wire.plan("DELETE /token?reason=signed_out", (status, {}))
+    bot.hear(chat, "Sign me out")
+    assert last(chat).startswith(words)
+
+
+def test_a_product_that_is_down_is_told_in_a_sentence_and_only_once(chat: Conversation) -> None:
+    chat.challenge_id = "c-1"
+    bot = Bot(BotApi("http://127.0.0.1:1", "bot-key"), "http://127.0.0.1:1/api/orders")
+    bot.look(chat)
+    bot.look(chat)
+    assert [message.text for message in chat.messages] == [TROUBLE]
+
+
+def test_an_answer_it_does_not_know_is_told_by_its_code(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    wire.plan("POST /authorize", (429, {"code": "too_many_requests"}))
+    bot.hear(chat, "Where is my order?")
+    assert "too_many_requests" in last(chat)
+
+
+def test_other_words_get_a_hint(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    bot.hear(chat, "Tell me a joke")
+    assert "Where is my order?" in last(chat)
+    assert wire.calls == []
+
+
+def test_nothing_said_is_nothing_heard(bot: Bot, chat: Conversation) -> None:
+    bot.hear(chat, "")
+    assert chat.messages == []
+
+
+def test_every_chat_has_keys_of_its_own_and_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("demo.sample_chat.conversation.MOST_CONVERSATIONS", 2)
+    chats = Conversations()
+    first, second, third = chats.begin(), chats.begin(), chats.begin()
+    assert len({first.key, second.key, third.key, first.id, second.id, third.id}) == 6
+    assert (chats.find(first.key), chats.find(third.key)) == (None, third)

@@ -1,0 +1,298 @@
+"""An authorization server that follows the RFCs to the letter, as a transport adapter: it sees what we really send.
+
+    @pytest.fixture
+    def acme() -> Iterator[FakeAuthorizationServer]:
+        with mounted(FakeAuthorizationServer()) as server:
+            yield server
+
+A journey: build the authorization URL for `acme.configuration()` (or a model row of `acme.fields()`), hand it to
+`acme.authorize(url)`, give the query that comes back to our callback, and look at `acme.token_requests`.
+"""
+
+import base64
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, Final
+from unittest import mock
+from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+
+import jwt
+import requests
+from cryptography.hazmat.primitives.asymmetric import rsa
+from requests.adapters import BaseAdapter
+
+from brands import transport
+from brands.oauth import ServerConfiguration, keys
+
+# Planted, so that a test can look for them where they must not be.
+PLANTED_REFRESH_TOKEN: Final = "planted-refresh-token-7Hq2Zt"
+PLANTED_SECRET: Final = "planted client+secret/7%:é"
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+class AuthorizationRequestRefused(AssertionError):
+    """The request names no client or redirect URI of ours: a server must not redirect then (RFC 6749 4.1.2.1)."""
+
+
+@dataclass(frozen=True)
+class TokenRequest:
+    """One request as it arrived at the token endpoint."""
+
+    url: str
+    headers: dict[str, str]
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Grant:
+    redirect_uri: str
+    code_challenge: str
+    scope: str
+    nonce: str | None
+
+
+@lru_cache(maxsize=1)
+def _private_key() -> rsa.RSAPrivateKey:
+    """Return a key for all servers of the process: making one takes a tenth of a second."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@dataclass
+class FakeAuthorizationServer(BaseAdapter):
+    """One registered client, and knobs. Everything that a test may turn is a field; None stands for the usual."""
+
+    host: str = "login.acme.example"
+    client_id: str = "consumer-delegation"
+    client_secret: str = PLANTED_SECRET
+    redirect_uri: str = "https://delegation.test/callback/acme-orders"
+    token_endpoint_auth_method: str = "client_secret_basic"
+    basic_encoding: str = "form"
+    scope: str = "orders.read"
+    openid: bool = False
+
+    subject: str = "ada"
+    expires_in: int | None = 3600
+    granted_scope: str | None = None
+    sends_iss: bool = True
+    denies: bool = False
+    hangs: bool = False
+    next_token_answer: Answer | None = None
+    id_token_changes: dict[str, Any] = field(default_factory=dict)
+    on_token_request: Callable[[TokenRequest], None] | None = None
+
+    authorization_requests: list[dict[str, str]] = field(default_factory=list)
+    token_requests: list[TokenRequest] = field(default_factory=list)
+    issued_access_tokens: list[str] = field(default_factory=list)
+    jwks_requests: int = 0
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._grants: dict[str, _Grant] = {}
+        self._spent_codes: set[str] = set()
+
+    @property
+    def issuer(self) -> str:
+        """The server's name."""
+        return f"https://{self.host}"
+
+    def fields(self) -> dict[str, Any]:
+        """Return the registration, under the names of the model and of `ServerConfiguration`."""
+        return {
+            "issuer": self.issuer,
+            "authorization_endpoint": f"{self.issuer}/authorize",
+            "token_endpoint": f"{self.issuer}/token",
+            "jwks_uri": f"{self.issuer}/jwks" if self.openid else "",
+            "client_id": self.client_id,
+            "token_endpoint_auth_method": self.token_endpoint_auth_method,
+            "basic_encoding": self.basic_encoding,
+            "scope": f"openid {self.scope}" if self.openid else self.scope,
+            "authorization_response_iss_parameter_supported": self.sends_iss,
+        }
+
+    def configuration(self, **changes: Any) -> ServerConfiguration:
+        """Return the registration as the protocol code knows it."""
+        return ServerConfiguration(**{**self.fields(), "redirect_uri": self.redirect_uri, **changes})
+
+    # The consumer's browser: authorization endpoint, sign-in and consent at once.
+
+    def authorize(self, url: str) -> str:
+        """Judge an authorization request, sign the consumer in, and return the query of the way back."""
+        request = _each_once(urlsplit(url).query)
+        self.authorization_requests.append(request)
+        if request.get("client_id") != self.client_id or request.get("redirect_uri") != self.redirect_uri:
+            raise AuthorizationRequestRefused(f"unknown client or redirect URI in {url}")
+        error = self._error_in(url, request)
+        answer = {"error": error} if error else {"code": self._issue_code(request)}
+        answer |= {"state": request["state"]} if "state" in request else {}
+        answer |= {"iss": self.issuer} if self.sends_iss else {}
+        return urlencode(answer)
+
+    def _error_in(self, url: str, request: dict[str, str]) -> str:
+        wrong = (
+            urlsplit(url)[:3] != ("https", self.host, "/authorize")
+            or "state" not in request
+            or request.get("code_challenge_method") != "S256"
+            or len(request.get("code_challenge", "")) != 43
+            or (self.openid and "nonce" not in request)
+        )
+        if wrong:
+            return "invalid_request"
+        if request.get("response_type") != "code":
+            return "unsupported_response_type"
+        if not set(request.get("scope", "").split()) <= {"openid", *self.scope.split()}:
+            return "invalid_scope"
+        return "access_denied" if self.denies else ""
+
+    def _issue_code(self, request: dict[str, str]) -> str:
+        code = secrets.token_urlsafe(24)
+        self._grants[code] = _Grant(
+            request["redirect_uri"], request["code_challenge"], request.get("scope", ""), request.get("nonce")
+        )
+        return code
+
+    # Our own calls.
+
+    def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
+        """Answer a call, as `brands.transport` would have carried it."""
+        path = (request.method, urlsplit(request.url).path)
+        if path == ("GET", "/jwks"):
+            self.jwks_requests += 1
+            return _response(request, (200, {"Content-Type": "application/json"}, json.dumps(self.jwks()).encode()))
+        if path != ("POST", "/token"):
+            return _response(request, (404, {"Content-Type": "text/html"}, b"<h1>Not found</h1>"))
+        return _response(request, self._answer_token_request(request))
+
+    def close(self) -> None:
+        """Hold nothing open."""
+
+    def _answer_token_request(self, request: requests.PreparedRequest) -> Answer:
+        body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
+        seen = TokenRequest(str(request.url), {k.title(): str(v) for k, v in request.headers.items()}, _each_once(body))
+        self.token_requests.append(seen)
+        if self.on_token_request:
+            self.on_token_request(seen)
+        if self.hangs:
+            raise transport.EndpointTimeout("the server did not answer in time")
+        if self.next_token_answer is not None:
+            answer, self.next_token_answer = self.next_token_answer, None
+            return answer
+        if not self._client_is_authenticated(seen):
+            return _json(401, {"error": "invalid_client"})
+        if seen.parameters.get("grant_type") != "authorization_code":
+            return _json(400, {"error": "unsupported_grant_type"})
+        return self._redeem(seen.parameters)
+
+    def _client_is_authenticated(self, seen: TokenRequest) -> bool:
+        """RFC 6749 section 2.3: the registered method, that one alone."""
+        in_body = {name: seen.parameters[name] for name in ("client_id", "client_secret") if name in seen.parameters}
+        authorization = seen.headers.get("Authorization")
+        if self.token_endpoint_auth_method == "client_secret_basic":
+            return in_body == {} and authorization is not None and self._basic_is_right(authorization)
+        registered = {"client_id": self.client_id}
+        if self.token_endpoint_auth_method == "client_secret_post":
+            registered["client_secret"] = self.client_secret
+        return in_body == registered and authorization is None
+
+    def _basic_is_right(self, authorization: str) -> bool:
+        scheme, _, encoded = authorization.partition(" ")
+        client_id, _, client_secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+        pair = (client_id, client_secret)
+        if self.basic_encoding == "form":
+            pair = (unquote_plus(client_id), unquote_plus(client_secret))
+        return scheme == "Basic" and pair == (self.client_id, self.client_secret)
+
+    def _redeem(self, parameters: dict[str, str]) -> Answer:
+        code = parameters.get("code", "")
+        grant = self._grants.pop(code, None)
+        if code in self._spent_codes:
+            self.issued_access_tokens.clear()  # section 4.1.2: the tokens of a code that comes twice are revoked
+        self._spent_codes.add(code)
+        verifier = hashlib.sha256(parameters.get("code_verifier", "").encode()).digest()
+        if (
+            grant is None
+            or parameters.get("redirect_uri") != grant.redirect_uri
+            or base64.urlsafe_b64encode(verifier).rstrip(b"=").decode() != grant.code_challenge
+        ):
+            return _json(400, {"error": "invalid_grant"})
+        return _json(200, self._token_response(grant))
+
+    def _token_response(self, grant: _Grant) -> dict[str, Any]:
+        access_token = f"access-token-{secrets.token_urlsafe(24)}"
+        self.issued_access_tokens.append(access_token)
+        answer: dict[str, Any] = {
+            "access_token": access_token,
+            "token_type": "Bearer",
+            "refresh_token": PLANTED_REFRESH_TOKEN,
+            "scope": grant.scope if self.granted_scope is None else self.granted_scope,
+        }
+        if self.expires_in is not None:
+            answer["expires_in"] = self.expires_in
+        if self.openid:
+            changes = dict(self.id_token_changes)
+            answer["id_token"] = self.id_token(access_token, changes.pop("nonce", grant.nonce), **changes)
+        return answer
+
+    # OpenID Connect.
+
+    def id_token(self, access_token: str, nonce: str | None, **changes: Any) -> str:
+        """Return an ID token with some claims changed; a claim that is `...` is left out."""
+        now = int(time.time())
+        half = hashlib.sha256(access_token.encode()).digest()[:16]
+        claims = {
+            "iss": self.issuer,
+            "sub": self.subject,
+            "aud": self.client_id,
+            "exp": now + 300,
+            "iat": now,
+            "auth_time": now,
+            "nonce": nonce,
+            "at_hash": base64.urlsafe_b64encode(half).rstrip(b"=").decode(),
+            **changes,
+        }
+        kept = {name: value for name, value in claims.items() if value is not ...}
+        return jwt.encode(kept, _private_key(), algorithm="RS256", headers={"kid": "fake-1"})
+
+    def jwks(self) -> dict[str, Any]:
+        """Return the public keys."""
+        key = jwt.algorithms.RSAAlgorithm.to_jwk(_private_key().public_key(), as_dict=True)
+        return {"keys": [{**key, "kid": "fake-1", "use": "sig", "alg": "RS256"}]}
+
+
+@contextmanager
+def mounted(*servers: FakeAuthorizationServer) -> Iterator[FakeAuthorizationServer]:
+    """Let every outbound call of this process reach these servers, by host, and nothing else; yield the first one."""
+    by_host = {server.host: server for server in servers}
+    keys.forget_all()
+    with mock.patch.object(transport, "adapter_for", lambda url: by_host[urlsplit(url).netloc]):
+        yield servers[0]
+    keys.forget_all()
+
+
+def _each_once(query: str) -> dict[str, str]:
+    pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
+    if len(dict(pairs)) != len(pairs):
+        raise AuthorizationRequestRefused("a parameter is given twice")
+    return dict(pairs)
+
+
+def _json(status: int, answer: dict[str, Any]) -> Answer:
+    headers = {"Content-Type": "application/json;charset=UTF-8", "Cache-Control": "no-store"}
+    return status, headers, json.dumps(answer).encode()
+
+
+def _response(request: requests.PreparedRequest, answer: Answer) -> requests.Response:
+    response = requests.Response()
+    response.status_code, headers, body = answer
+    response.headers.update(headers)
+    response.raw = BytesIO(body)
+    response.request = request
+    response.url = str(request.url)
+    return response

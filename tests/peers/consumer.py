@@ -1,0 +1,96 @@
+"""A consumer at an authorization server: signs in, agrees or refuses, and stops at the redirect to our callback."""
+
+from typing import Final
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+import requests
+from requests.cookies import RequestsCookieJar
+
+from demo.browser import BrowserCookiePolicy, origin
+from demo.html_forms import Form, parse_page
+
+MOST_PAGES: Final = 12
+PASSWORD: Final = "correct horse battery staple"
+
+# How a button that says no calls itself.
+REFUSALS: Final = frozenset({"cancel", "deny", "refuse"})
+
+
+class BrowserSession(requests.Session):
+    """Sends cookies by the session's own policy; `requests` would merge them into a jar with the standard library's."""
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        prepared = super().prepare_request(request)
+        prepared.headers.pop("Cookie", None)
+        prepared.prepare_cookies(self.cookies)
+        return prepared
+
+
+class Consumer:
+    """One browser: its cookies last from one sign-in to the next."""
+
+    def __init__(self, login: str, password: str = PASSWORD, ca_file: str = "") -> None:
+        self.login = login
+        self.password = password
+        self.browser = BrowserSession()
+        self.browser.trust_env = False
+        self.browser.verify = ca_file or True
+        self.browser.cookies = RequestsCookieJar(policy=BrowserCookiePolicy())
+
+    def sign_in(self, authorization_url: str, *, untick: frozenset[str] = frozenset()) -> str:
+        """Sign in, agree to everything but the scopes in `untick`, and return the callback URL with the answer."""
+        return self._walk(authorization_url, refusing=False, untick=untick)
+
+    def refuse(self, authorization_url: str) -> str:
+        """Sign in where that comes first, say no on the page that asks, and return the callback URL."""
+        return self._walk(authorization_url, refusing=True, untick=frozenset())
+
+    def _walk(self, address: str, *, refusing: bool, untick: frozenset[str]) -> str:
+        redirect_uri = parse_qs(urlsplit(address).query)["redirect_uri"][0]
+        response = self._open(address)
+        for _ in range(MOST_PAGES):
+            if response.is_redirect:
+                address = urljoin(response.url, response.headers["Location"])
+                if address.split("?")[0] == redirect_uri:
+                    return address
+                response = self._open(address)
+            else:
+                response = self._answer(response, refusing=refusing, untick=untick)
+        raise AssertionError(f"no way back to {redirect_uri} after {MOST_PAGES} pages; the last one was {response.url}")
+
+    def _answer(self, response: requests.Response, *, refusing: bool, untick: frozenset[str]) -> requests.Response:
+        page = parse_page(response.text)
+        assert response.ok, f"{response.status_code} at {response.url}: {page.text}"
+        assert page.forms, f"a page without a form at {response.url}: {page.text}"
+        form = page.forms[-1]
+        address = urljoin(response.url, form.action)
+        typed = {name: self._typed(name) for name in form.fields if name in {"login", "password"}}
+        if refusing and not typed and _button(form, refusing=True) is None:
+            return self._open(f"{address}/abort")  # oidc-provider's way out is a link beside the form
+        kept = {name: _without(values, untick) for name, values in form.fields.items()}
+        pressed = _button(form, refusing=refusing and not typed) or {}
+        return self.browser.post(
+            address,
+            data=kept | typed | pressed,
+            headers={"Origin": origin(response.url)},
+            allow_redirects=False,
+            timeout=10,
+        )
+
+    def _open(self, address: str) -> requests.Response:
+        return self.browser.get(address, allow_redirects=False, timeout=10)
+
+    def _typed(self, name: str) -> str:
+        return self.login if name == "login" else self.password
+
+
+def _without(values: str | list[str], unticked: frozenset[str]) -> list[str]:
+    return [value for value in ([values] if isinstance(values, str) else values) if value not in unticked]
+
+
+def _button(form: Form, *, refusing: bool) -> dict[str, str] | None:
+    """Return what the button adds that says yes, or the one that says no; None where there is no such button."""
+    for button in form.buttons:
+        if button.name and (button.value in REFUSALS) == refusing:
+            return {button.name: button.value}
+    return None

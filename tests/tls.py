@@ -1,0 +1,42 @@
+"""A throw-away certificate authority for servers that tests start on loopback."""
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+import trustme
+
+
+@dataclass(frozen=True)
+class ServerCertificate:
+    """The two files that a server over TLS wants."""
+
+    certificate_file: Path
+    key_file: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return the context with which a server in this process serves."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate_file, self.key_file)
+        return context
+
+
+class Authority:
+    """Issues certificates for loopback names and for the invented hosts of the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._authority = trustme.CA()
+        self.ca_file = folder / "ca.pem"
+        self._authority.cert_pem.write_to_path(str(self.ca_file))
+
+    def issue(self, *names: str) -> ServerCertificate:
+        """Return a certificate for `names`; without any, for `localhost`, `127.0.0.1` and `::1`."""
+        names = names or ("localhost", "127.0.0.1", "::1")
+        issued = self._authority.issue_cert(*names)
+        base = self._folder / names[0].replace("*", "any")
+        files = ServerCertificate(base.with_name(f"{base.name}.crt"), base.with_name(f"{base.name}.key"))
+        with files.certificate_file.open("wb") as certificate:
+            certificate.writelines(blob.bytes() for blob in issued.cert_chain_pems)
+        issued.private_key_pem.write_to_path(str(files.key_file))
+        return files
