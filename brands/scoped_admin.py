@@ -19,7 +19,7 @@ class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generi
     rows are switched off, revoked or pruned.
     """
 
-    # Lookups that may stand in the address of a list. Everything else is a 400: `?digest__startswith=` is an oracle (J5).
+    # Lookups that may stand in the address of a list. All others are a 400: `?digest__startswith=` is an oracle (J5).
     allowed_lookups: tuple[str, ...] = ()
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:

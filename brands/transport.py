@@ -7,7 +7,7 @@ never repeated (E20). Sessions come and go; the adapters keep connections and th
 What the deadline does not hold: name resolution takes as long as the resolver's own settings allow (`options timeout:1
 attempts:2` in resolv.conf bounds it), and a connect that began just before the deadline may take its full 3 seconds.
 Plain http exists for loopback alone and has no deadline within one read. Measured with TOTAL_TIMEOUT 10 against
-servers that send one byte a second: headers, body and chunk sizes each end after 10.0 s.
+servers that send one byte a second: status line, headers, body and chunk sizes each end after 10.0 s.
 """
 
 import math
@@ -69,6 +69,8 @@ _IPV6_NOT_PUBLIC: Final = (
     ip_network("3fff::/20"),
 )
 
+_NOT_CALLED: Final = "the address is not one that is called"
+
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
@@ -116,6 +118,13 @@ class GuardedSession(requests.Session):
         self.adapters.clear()
         self.headers.update({"User-Agent": "consumer-delegation", "Accept-Encoding": "identity"})
 
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        """Prepare a request. What the library cannot write down is not called; its message would quote the address."""
+        try:
+            return super().prepare_request(request)
+        except ValueError:
+            raise EndpointBlocked(_NOT_CALLED) from None
+
     def get_adapter(self, url: str) -> BaseAdapter:
         """Return the process-wide adapter."""
         return adapter_for(url)
@@ -153,7 +162,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         try:
             return self._exchange(request)
         except (InvalidIPAddress, ValidationError):
-            raise EndpointBlocked("the address is not one that is called") from None
+            raise EndpointBlocked(_NOT_CALLED) from None
         except (requests.Timeout, PoolTimeoutError, TimeoutError):
             raise EndpointTimeout("the server did not answer in time") from None
         except requests.exceptions.SSLError:
@@ -199,7 +208,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
             raise TimeoutError
         addresses = [ip_address(answer[4][0]) for answer in answers]
         if not addresses or not all(self._is_allowed(address) for address in addresses):
-            raise EndpointBlocked("the address is not one that is called")
+            raise EndpointBlocked(_NOT_CALLED)
         return f"[{addresses[0]}]:{port}" if isinstance(addresses[0], IPv6Address) else f"{addresses[0]}:{port}"
 
     def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:

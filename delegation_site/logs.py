@@ -62,7 +62,7 @@ def request_id_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -
     """Give each request an id of our own, in its log lines and in `X-Request-Id`. A caller's id is not taken over."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        # Not reset at the end: Django logs a 4xx or 5xx after the middleware has returned. The next request sets its own.
+        # Not reset at the end: Django logs a 4xx or 5xx after the middleware returned. The next request sets its own.
         _request_id.set(uuid.uuid4().hex)
         response = get_response(request)
         response["X-Request-Id"] = _request_id.get()

@@ -18,6 +18,7 @@ from django.test import Client
 from brands.authentication import create_bot_key
 from brands.models import AuthorizationServer, BotKey, Brand
 from delegation_site.crypto import Secret
+from tests import contract
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
 
 HOST = "delegation.test"
@@ -38,7 +39,10 @@ class Bot:
         raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         content_type = headers.pop("content_type", "application/json" if raw else "")
         client = Client(SERVER_NAME=HOST, headers={"Authorization": f"Bearer {self.key}"} | headers)
-        return client.generic(method, f"/api/v1{path}", raw, content_type=content_type, secure=True)
+        response = client.generic(method, f"/api/v1{path}", raw, content_type=content_type, secure=True)
+        if method != "HEAD" and "Host" not in headers:
+            contract.check(method, path, response)  # type: ignore[arg-type]  # the test client's own class
+        return response
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
         """Call the API; return the status and the JSON answer."""
@@ -174,9 +178,7 @@ def logins() -> Iterator[dict[str, FakeAuthorizationServer]]:
 
 
 @pytest.fixture
-def acme_login(
-    acme_server: AuthorizationServer, logins: dict[str, FakeAuthorizationServer]
-) -> FakeAuthorizationServer:
+def acme_login(acme_server: AuthorizationServer, logins: dict[str, FakeAuthorizationServer]) -> FakeAuthorizationServer:
     """Return the authorization server behind `acme_server`; Ada is signed in there."""
     logins["acme"].redirect_uri = acme_server.redirect_uri
     return logins["acme"]

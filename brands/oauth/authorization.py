@@ -37,7 +37,7 @@ def as_https(endpoint: str) -> str:
     Which endpoints may be used is for `brands.validators` to say, which is stricter: plain http for loopback only, and
     only where `ALLOW_LOCAL_ENDPOINTS` is on.
     """
-    return endpoint if is_https(endpoint) else "https" + endpoint[len("http") :]
+    return endpoint if is_https(endpoint) else "https:" + endpoint.partition(":")[2]
 
 
 def is_https(endpoint: str) -> bool:

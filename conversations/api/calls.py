@@ -1,5 +1,6 @@
 """What every call goes through: method, key, scopes, query, body; and every error as a problem document."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -14,9 +15,12 @@ from brands.authentication import authenticate
 from brands.models import BotKey
 from conversations.api.flow_problems import problem_of
 from conversations.flow.errors import FlowError
+from delegation_site.crypto import DecryptionError
 from delegation_site.problems import Problem, json_response
 
 MAX_BODY_BYTES: Final = 16 * 1024
+
+logger = logging.getLogger("consumer_delegation.api")
 
 Body = TypeVar("Body")
 Answer = tuple[int, dict[str, Any]]
@@ -75,6 +79,10 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
             return problem.response()
         except FlowError as error:
             return problem_of(error).response()
+        except DecryptionError:
+            # A row that was moved or tampered with, or a key that was taken out of the ring too early (K2).
+            logger.exception("a stored value could not be read")
+            return Problem(500, "stored_value_unreadable", "A stored value cannot be read.").response()
         return json_response(body, status=status)
 
     return dispatch

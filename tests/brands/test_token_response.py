@@ -227,12 +227,15 @@ def test_each_failure_of_the_call_has_a_code_of_its_own(
     assert refused.value.__suppress_context__
 
 
-def test_a_private_address_is_blocked(settings: Settings) -> None:
-    """N2."""
+@pytest.mark.parametrize(
+    "url", ["https://localhost/token", "http://localhost/token", "ftp://acme.example/", "https://a b/"]
+)
+def test_an_address_that_is_not_called_is_an_error_like_any_other(url: str, settings: Settings) -> None:
+    """N1, N2: whatever a row holds, one exception comes out."""
     settings.ALLOW_LOCAL_ENDPOINTS = False
 
     with pytest.raises(AuthorizationServerError) as refused:
-        exchange("https://localhost/token")
+        exchange(url)
 
     assert refused.value.error == "token_endpoint_blocked"
 

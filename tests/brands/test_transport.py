@@ -139,7 +139,15 @@ def test_a_name_is_resolved_once_and_the_checked_address_is_connected_to(
     [
         *("http://login.acme.example/token", "https://8.8.8.8/token", "https://login.acme.example:8443/token"),
         *("https://user:password@login.acme.example/token", "http://127.0.0.1:8001/token", "https://localhost/token"),
-        "file:///etc/passwd",
+        *(
+            "file:///etc/passwd",
+            "",
+            "login.acme.example",
+            "https://",
+            "https://[::1/",
+            "https://*.acme.example/",
+            "https://a b/",
+        ),
     ],
 )
 def test_an_address_is_validated_again_before_the_call(

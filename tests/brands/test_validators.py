@@ -1,5 +1,7 @@
 """What an admin may type, and what is refused with which words."""
 
+from urllib.parse import urlsplit
+
 import pytest
 from django.core.exceptions import ValidationError
 from pytest_django import Settings
@@ -100,6 +102,19 @@ def test_every_other_endpoint_is_refused(value: str, code: str) -> None:
         validators.validate_endpoint(value)
 
     assert code_of(refused) == code
+
+
+@pytest.mark.parametrize(
+    "other", ["https://rival.example/", "https://login.acme.example:444/", "http://login.acme.example/"]
+)
+def test_what_two_parsers_read_differently_is_refused(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """N1: today's parsers agree on all that passes the strict one; the next Python's may not."""
+    monkeypatch.setattr(validators, "urlsplit", lambda _value: urlsplit(other))
+
+    with pytest.raises(ValidationError) as refused:
+        validators.validate_endpoint("https://login.acme.example/")
+
+    assert code_of(refused) == "endpoint_malformed"
 
 
 @pytest.mark.parametrize("value", LOCAL_ENDPOINTS)

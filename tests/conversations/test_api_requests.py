@@ -36,7 +36,9 @@ def code_of(answer: tuple[int, dict[str, Any]]) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize(("method", "path"), CALLS)
-@pytest.mark.parametrize("wrong", ["unknown", "cut", "mistyped", "expired", "revoked", "inactive brand", "none", "basic"])
+@pytest.mark.parametrize(
+    "wrong", ["unknown", "cut", "mistyped", "expired", "revoked", "inactive brand", "none", "basic"]
+)
 def test_every_call_answers_a_dead_key_with_the_same_401(acme: Brand, method: str, path: str, wrong: str) -> None:
     """G1: unknown, wrong, expired and revoked look alike."""
     row, key = create_bot_key(acme, "acme-bot", BotKey.Scope.values)
@@ -223,7 +225,8 @@ def test_a_query_is_read_strictly(
 
 @pytest.mark.parametrize("conversation_id", ["a%20b", "a%2Fb", "%00", "%C3%A9", "a" * 201, "a%0A", "", "a%22", "a%3Cb"])
 @pytest.mark.parametrize(
-    ("method", "what"), [("POST", "/challenges"), ("GET", "/token"), ("GET", ""), ("DELETE", ""), ("POST", "/completion")]
+    ("method", "what"),
+    [("POST", "/challenges"), ("GET", "/token"), ("GET", ""), ("DELETE", ""), ("POST", "/completion")],
 )
 def test_an_impossible_conversation_id_is_refused_by_name(
     acme_bot: Bot, acme_server: AuthorizationServer, conversation_id: str, method: str, what: str
@@ -233,7 +236,9 @@ def test_an_impossible_conversation_id_is_refused_by_name(
     assert code_of(answer) == (400, "invalid_conversation_id")
 
 
-@pytest.mark.parametrize("conversation_id", ["A", "a" * 200, "19:abc@thread.v2", "a.b_c~d:e@f|g=h;i,j+k!l$m*n(o)p-q", "..."])
+@pytest.mark.parametrize(
+    "conversation_id", ["A", "a" * 200, "19:abc@thread.v2", "a.b_c~d:e@f|g=h;i,j+k!l$m*n(o)p-q", "..."]
+)
 def test_every_platforms_id_is_taken_as_it_is(
     acme_bot: Bot, acme_server: AuthorizationServer, conversation_id: str
 ) -> None:

@@ -73,7 +73,9 @@ def test_every_flipped_bit_is_noticed(ring: KeyRing) -> None:
             ring.decrypt(bytes(broken), PLACE)
 
 
-@pytest.mark.parametrize("stored", [b"", b"\x01", b"ya29.planted-token", b"\x01\xff\xff", b"\x01\x00\x03new", b"\x02" * 60])
+@pytest.mark.parametrize(
+    "stored", [b"", b"\x01", b"ya29.planted-token", b"\x01\xff\xff", b"\x01\x00\x03new", b"\x02" * 60]
+)
 def test_what_is_no_ciphertext_is_never_returned(ring: KeyRing, stored: bytes) -> None:
     """K2: a plain text in the column is an error, not a value."""
     with pytest.raises(DecryptionError):
@@ -116,7 +118,8 @@ def test_digests_are_recognised_across_a_rotation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("purpose", "parts"), [("nonce", ("abc",)), ("state", ("abd",)), ("state", ("ab", "c")), ("state", ("abc", "")), ("state", ())]
+    ("purpose", "parts"),
+    [("nonce", ("abc",)), ("state", ("abd",)), ("state", ("ab", "c")), ("state", ("abc", "")), ("state", ())],
 )
 def test_a_digest_is_of_one_purpose_and_exactly_its_parts(ring: KeyRing, purpose: str, parts: tuple[str, ...]) -> None:
     """K4: separate keys per purpose; parts cannot run into one another."""

@@ -1,0 +1,60 @@
+"""The contract, held against every answer that a test's bot gets: `openapi.yaml` must describe it to the letter."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema
+import yaml
+from django.http import HttpResponse
+
+CONTRACT: Final = Path(__file__).parent.parent / "openapi.yaml"
+# What any address may answer, whatever it is for.
+EVERYWHERE: Final = {"404 not_found", "405 method_not_allowed", "400 bad_request"}
+
+
+@lru_cache
+def document() -> dict[str, Any]:
+    """Return the contract."""
+    return dict(yaml.safe_load(CONTRACT.read_text(encoding="utf-8")))
+
+
+def check(method: str, path: str, response: HttpResponse) -> None:
+    """Fail where an answer is not one that the contract promises for this call."""
+    answer = response.json()  # type: ignore[attr-defined]  # the test client adds it
+    if f"{response.status_code} {answer.get('code')}" in EVERYWHERE:
+        _validate(answer, {"$ref": "#/components/schemas/Problem"})
+        return
+    operation = _operation(method, path)
+    assert operation is not None, f"the contract does not know {method} {path}"
+    promised = operation["responses"].get(str(response.status_code))
+    assert promised is not None, f"the contract does not promise {response.status_code} for {method} {path}"
+    content = _resolve(promised)["content"]
+    media_type = response["Content-Type"].split(";")[0]
+    assert media_type in content, f"{method} {path} answered {media_type}"
+    _validate(answer, content[media_type]["schema"])
+
+
+def _operation(method: str, path: str) -> dict[str, Any] | None:
+    found = [
+        (template.count("/"), methods[method.lower()])
+        for template, methods in document()["paths"].items()
+        if method.lower() in methods
+        and re.fullmatch(re.sub(r"\{[a-z_]+\}", r"[^?]*", template), path.split("?", maxsplit=1)[0])
+    ]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def _resolve(node: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in node:
+        return node
+    target: Any = document()
+    for part in node["$ref"].removeprefix("#/").split("/"):
+        target = target[part]
+    return dict(target)
+
+
+def _validate(answer: Any, schema: dict[str, Any]) -> None:
+    whole = {**schema, "components": document()["components"]}
+    jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker()).validate(answer)
