@@ -140,5 +140,7 @@ CONTENT_SECURITY_POLICY = {
     },
 }
 
+DEFAULT_EXCEPTION_REPORTER = "delegation_site.error_reports.QuietExceptionReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "delegation_site.error_reports.QuietReporterFilter"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 LOGGING = LOGGING_TO_STANDARD_OUTPUT

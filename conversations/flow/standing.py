@@ -40,9 +40,9 @@ def standing(conversation: Conversation, server: AuthorizationServer, now: datet
     if last and not reason:
         return Standing(AuthorizationStatus.AUTHORIZED, challenge=challenge, access_token=last)
     if challenge and challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
-        return Standing(AuthorizationStatus.CONFIRMATION_NEEDED, reason, challenge)
+        return Standing(AuthorizationStatus.CONFIRMATION_NEEDED, challenge=challenge)
     if challenge:
-        return Standing(AuthorizationStatus.CHALLENGED, reason, challenge)
+        return Standing(AuthorizationStatus.CHALLENGED, challenge=challenge)
     if last:
         return Standing(AuthorizationStatus.RECHALLENGE_REQUIRED, reason)
     return Standing(AuthorizationStatus.UNCHALLENGED)

@@ -200,7 +200,7 @@ def test_an_error_keeps_nothing_of_the_servers_text(endpoint: HostileTokenEndpoi
         exchange(endpoint.url)
 
     assert "planted-text" not in repr(refused.value)
-    assert refused.value.__suppress_context__ or refused.value.__context__ is None
+    assert refused.value.__cause__ is None
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_each_failure_of_the_call_has_a_code_of_its_own(
         exchange("https://login.acme.example/token")
 
     assert (refused.value.error, refused.value.detail) == (error, str(failure))
-    assert refused.value.__suppress_context__
+    assert (refused.value.__cause__, refused.value.__suppress_context__) == (None, True)
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,10 @@ def is_within_the_window(page: Page) -> bool:
 def test_a_person_gets_their_orders_and_says_goodbye(chat: Page, demo: Demo) -> None:
     chat.get_by_role("button", name="Where is my order?").click()
     page = follow_the_link(chat)
+    expect(page.get_by_label("Username")).to_be_visible()
     assert is_within_the_window(page)
     sign_in(page, demo, "ada")
+    expect(page.get_by_role("button", name="Allow", exact=True)).to_be_visible()
     assert is_within_the_window(page)
     page.get_by_role("button", name="Allow", exact=True).click()
     last_message(chat, "please type them here")

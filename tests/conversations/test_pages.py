@@ -1,0 +1,283 @@
+"""The consumer's pages: inert until the button, honest about whose they are, and silent to everybody else."""
+
+from datetime import timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+import time_machine
+from django.test import Client
+from django.utils import timezone
+
+from brands.models import AuthorizationServer, Brand
+from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge
+from tests.cast import HOST, Bot, Browser, code_on, heading_of
+from tests.fake_authorization_server import FakeAuthorizationServer
+
+pytestmark = pytest.mark.django_db
+
+PREVIEW_AGENTS = [
+    "WhatsApp/2.23.20.0",
+    "TelegramBot (like TwitterBot)",
+    "Slackbot-LinkExpanding 1.0 (+https://api.slack.com/robots)",
+    "facebookexternalhit/1.1",
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) SafeLinks HeadlessChrome/120",
+]
+
+
+class Page(HTMLParser):
+    """What a browser makes of a page: its tags, and what stands in its head."""
+
+    def __init__(self, response: Any) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(response.content.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def rows() -> str:
+    return repr([list(model.objects.values()) for model in (Challenge, AuthorizationRequest, AccessToken, AuditEvent)])
+
+
+def test_the_link_page_says_whose_it_is_since_when_why_and_where_the_button_leads(
+    acme_bot: Bot, ada: Browser, acme_server: AuthorizationServer
+) -> None:
+    """A4: and offers "this wasn't me" as a button of equal weight."""
+    challenge = acme_bot.challenge(purpose="to look up your order")
+    with time_machine.travel(timezone.now() + timedelta(minutes=2), tick=False):
+        response = ada.get(challenge["url"])
+    text = " ".join(response.content.decode().split())
+    assert heading_of(response) == "Sign in to Acme to continue your chat"
+    assert "asked for this 2 minutes ago" in text
+    assert "The reason it gave: to look up your order" in text
+    assert "Continue to login.acme.example</button>" in text
+    assert "for 1 day at most" in text
+    assert "Only continue if you asked for this in your own chat." in text
+    path = challenge["url"].removeprefix(f"https://{HOST}")
+    forms = [(form["method"], form["action"]) for form in Page(response).all("form")]
+    assert forms == [("post", path), ("post", f"{path}/cancel")]
+    assert len(Page(response).all("button")) == 2
+
+
+def test_what_a_bot_or_an_admin_typed_is_text_on_the_page(
+    acme_bot: Bot, ada: Browser, acme: Brand, acme_server: AuthorizationServer
+) -> None:
+    Brand.objects.update(name="<script>alert(1)</script>")
+    text = ada.get(acme_bot.challenge(purpose="<img src=x onerror=alert(1)>")["url"]).content.decode()
+    assert "<script>alert" not in text
+    assert "<img" not in text
+
+
+def test_previews_and_scanners_change_nothing_and_the_link_still_works(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B6, B8: 20 GETs, 20 HEADs and 12 scripted posts, then a real completion."""
+    challenge = acme_bot.challenge()
+    before = rows()
+    for agent in PREVIEW_AGENTS * 4:
+        scanner = Client(SERVER_NAME=HOST, headers={"User-Agent": agent, "Sec-Purpose": "prefetch"})
+        assert scanner.get(challenge["url"], secure=True).status_code == 200
+        assert scanner.head(challenge["url"], secure=True).status_code == 200
+    assert rows() == before
+    for _ in range(12):
+        Browser().begin(challenge["url"])
+    assert AuthorizationRequest.objects.count() == 10
+    acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
+    assert acme_bot.token()[0] == 200
+
+
+def test_a_preview_sees_the_same_neutral_page_as_everybody(
+    acme_bot: Bot, ada: Browser, acme_server: AuthorizationServer
+) -> None:
+    """B9: the head carries nothing about the consumer, and nobody may index it."""
+    response = ada.get(acme_bot.challenge(purpose="to look up order 4711")["url"])
+    head = response.content.decode().split("</head>")[0]
+    assert "<title>Sign in for your chat</title>" in head
+    assert "4711" not in head
+    assert response["X-Robots-Tag"] == "noindex, nofollow"
+
+
+def test_no_page_acts_by_itself_or_loads_anything_foreign(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B7, B17: no script, no refresh, no third-party resource."""
+    challenge = acme_bot.challenge()
+    for response in (ada.get(challenge["url"]), ada.sign_in(challenge["url"], acme_login), ada.get("https://x/c/")):
+        page = Page(response)
+        assert page.all("script") == page.all("img") == page.all("iframe") == []
+        assert [link["href"] for link in page.all("link")] == ["/static/consumer.css"]
+        assert not [meta for meta in page.all("meta") if meta.get("http-equiv")]
+        assert not [tag for tag, attributes in page.tags if any(name.startswith("on") for name in attributes)]
+
+
+@pytest.mark.parametrize("action", ["", "/cancel", "/undo"])
+def test_a_form_of_another_origin_starts_cancels_and_undoes_nothing(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, action: str
+) -> None:
+    """B22: also with the consumer's own cookies."""
+    challenge = acme_bot.challenge()
+    if action == "/undo":
+        ada.sign_in(challenge["url"], acme_login)
+    else:
+        ada.get(challenge["url"])
+    before = rows()
+    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
+        response = ada.client.post(challenge["url"] + action, {}, secure=True, headers=headers)
+        assert (response.status_code, heading_of(response)) == (403, "This was not sent from our own page")
+    assert rows() == before
+
+
+def test_this_wasnt_me_closes_the_link_and_tells_the_bot(
+    acme_bot: Bot, rita: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """A4."""
+    challenge = acme_bot.challenge()
+    page = rita.press(challenge["url"], "/cancel")
+    assert heading_of(page) == "Thank you: this link is now closed"
+    assert acme_bot.challenge_facts(challenge)["status"] == "cancelled"
+    assert rita.get(challenge["url"]).status_code == 404
+    again = rita.press(challenge["url"], "/cancel")
+    assert (again.status_code, again["Location"]) == (303, challenge["url"].removeprefix(f"https://{HOST}"))
+
+
+def test_cancelling_is_only_for_before_the_sign_in(
+    acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B22: afterwards it is undo, which asks for the cookie."""
+    challenge = acme_bot.challenge()
+    late = Browser()
+    late.get(challenge["url"])
+    ada.sign_in(challenge["url"], acme_login)
+    token = late.client.cookies["__Host-csrf"].value
+    for action in ("/cancel", "/undo"):
+        late.client.post(challenge["url"] + action, {"csrfmiddlewaretoken": token}, secure=True, headers=REFERER)
+    assert acme_bot.challenge_facts(challenge)["status"] == "confirmation_needed"
+    assert heading_of(rita.get(f"{challenge['url']}/done")) == "This link no longer works"
+
+
+REFERER = {"Referer": f"https://{HOST}/"}
+
+
+@pytest.mark.parametrize("confirmed", [False, True])
+def test_undo_wipes_the_token_before_and_after_the_completion(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, *, confirmed: bool
+) -> None:
+    """A9."""
+    challenge = acme_bot.challenge()
+    page = ada.sign_in(challenge["url"], acme_login)
+    if confirmed:
+        acme_bot.complete(code_on(page))
+    answer = ada.press(f"{challenge['url']}/done", "/undo")
+    assert (answer.status_code, answer["Location"].endswith("/done")) == (303, True)
+    assert heading_of(ada.get(answer["Location"])) == "Undone"
+    assert acme_bot.challenge_facts(challenge)["status"] == "cancelled"
+    token = AccessToken.objects.get()
+    assert (token.ciphertext, token.end_reason) == (None, "undone")
+    expected = ("rechallenge_required", "undone") if confirmed else ("unchallenged", None)
+    assert acme_bot.status() == expected
+    assert AuditEvent.objects.filter(kind="token.ended", outcome="undone", actor="consumer").count() == 1
+
+
+def test_undo_stays_possible_for_as_long_as_the_token_lives(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    challenge = acme_bot.challenge()
+    acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
+    cookie = ada.client.cookies[AuthorizationRequest.objects.get().cookie_name]
+    assert 3500 <= cookie["max-age"] <= 3600
+
+
+@pytest.mark.parametrize("ended", ["unknown", "expired", "withdrawn", "superseded", "completed", "inactive", "closed"])
+def test_an_unknown_link_and_every_ended_challenge_are_one_page(
+    acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer, ended: str
+) -> None:
+    """G9: to a browser without the cookie, byte for byte but for the CSRF token, which no such page has."""
+    challenge = acme_bot.challenge()
+    url, later = challenge["url"], timezone.now()
+    match ended:
+        case "unknown":
+            url = url[:-5] + "xxxxx"
+        case "expired":
+            later += timedelta(seconds=901)
+        case "withdrawn":
+            acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")
+        case "superseded":
+            acme_bot.challenge(replace=True)
+        case "completed":
+            acme_bot.complete(code_on(ada.sign_in(url, acme_login)))
+        case "inactive":
+            Brand.objects.update(is_active=False)
+        case "closed":
+            acme_bot.in_chat("DELETE")
+    with time_machine.travel(later, tick=False):
+        pages = [rita.get(url + suffix) for suffix in ("", "/done", "/other-browser")]
+    unknown = rita.get("https://delegation.test/c/no-such-link")
+    assert {page.status_code for page in pages} == {404}
+    assert {page.content for page in pages} == {unknown.content}
+    assert heading_of(unknown) == "This link no longer works"
+
+
+def test_pressing_the_button_of_a_link_that_ended_leads_back_to_its_page(
+    acme_bot: Bot, ada: Browser, acme_server: AuthorizationServer
+) -> None:
+    challenge = acme_bot.challenge()
+    ada.get(challenge["url"])
+    acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")
+    token = ada.client.cookies["__Host-csrf"].value
+    answer = ada.client.post(challenge["url"], {"csrfmiddlewaretoken": token}, secure=True, headers=REFERER)
+    assert (answer.status_code, answer["Location"]) == (303, challenge["url"].removeprefix(f"https://{HOST}"))
+    assert not AuthorizationRequest.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("ending", "heading"),
+    [
+        ("withdrawn", "The assistant no longer needs this"),
+        ("signed out", "This is over"),
+        ("expired token", "This is over"),
+    ],
+)
+def test_the_browser_that_began_sees_the_precise_outcome(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, ending: str, heading: str
+) -> None:
+    """G9."""
+    challenge, later = acme_bot.challenge(), timezone.now()
+    page = ada.sign_in(challenge["url"], acme_login)
+    match ending:
+        case "withdrawn":
+            acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")
+        case "signed out":
+            acme_bot.complete(code_on(page))
+            acme_bot.in_chat("DELETE", "/token?reason=signed_out")
+        case "expired token":
+            acme_bot.complete(code_on(page))
+            later += timedelta(seconds=3540)
+            AccessToken.objects.update(expires_at=later)
+    with time_machine.travel(later, tick=False):
+        page = ada.get(f"{challenge['url']}/done")
+    assert (page.status_code, heading_of(page)) == (200, heading)
+
+
+def test_the_scanner_that_posts_cannot_lock_the_consumer_out(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B8: the oldest unfinished attempts are dropped, one that is being exchanged is not."""
+    challenge = acme_bot.challenge()
+    ada.begin(challenge["url"])
+    AuthorizationRequest.objects.update(claimed_at=timezone.now())
+    claimed = AuthorizationRequest.objects.get()
+    for _ in range(15):
+        Browser().begin(challenge["url"])
+    assert AuthorizationRequest.objects.filter(pk=claimed.pk).exists()
+    assert AuthorizationRequest.objects.filter(claimed_at=None).count() == 10
+
+
+def test_a_missing_page_and_a_failing_one_have_words_and_a_reference(ada: Browser) -> None:
+    response = ada.get("https://delegation.test/nothing/here")
+    assert (response.status_code, heading_of(response)) == (404, "There is nothing here")
+    assert response["X-Request-Id"] in response.content.decode()

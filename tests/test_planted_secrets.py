@@ -1,0 +1,207 @@
+"""Silence: unique values are planted, every path runs, failing ones too, and nothing that leaves us holds one (H1)."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import RequestFactory
+from django.utils import timezone
+from django.views.debug import get_exception_reporter_class
+from pythonjsonlogger.json import JsonFormatter
+
+from brands import transport
+from brands.models import AuthorizationServer
+from conversations.flow import sign_in
+from conversations.models import AccessToken, AuditEvent
+from tests.cast import ACME_SECRET, Bot, Browser, code_on, use_openid
+from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
+
+pytestmark = pytest.mark.django_db
+
+JSON = {"Content-Type": "application/json"}
+
+
+class Everything(logging.Handler):
+    """Keeps what a JSON line of each record would hold, at DEBUG, tracebacks included."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.setFormatter(JsonFormatter())
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record) + repr(record.__dict__))
+
+
+@pytest.fixture
+def everything_logged() -> Iterator[list[str]]:
+    """Listen to all loggers at DEBUG, as an operator in trouble would."""
+    handler, root = Everything(), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield handler.lines
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+class Planted:
+    """The values that must be found nowhere, by what they are."""
+
+    def __init__(self, bot: Bot, browser: Browser, login: FakeAuthorizationServer) -> None:
+        self.bot, self.browser, self.login = bot, browser, login
+        self.codes: list[str] = []
+
+    def values(self) -> dict[str, list[str]]:
+        cookies = self.browser.client.cookies.items()
+        return {
+            "client secret": [ACME_SECRET, "planted+acme%2Bsecret%2F7%25%3A%C3%A9"],
+            "bot key": [self.bot.key, self.bot.key.rsplit("_", 1)[1]],
+            "access token": list(self.login.issued_access_tokens),
+            "refresh token": [PLANTED_REFRESH_TOKEN],
+            "state": [request["state"] for request in self.login.authorization_requests],
+            "nonce": [request["nonce"] for request in self.login.authorization_requests],
+            "code": [request.parameters["code"] for request in self.login.token_requests],
+            "code verifier": [request.parameters["code_verifier"] for request in self.login.token_requests],
+            "cookie": [morsel.value for name, morsel in cookies if name.startswith("__Host-attempt")],
+            "completion code": self.codes,
+            "subject": ["planted-subject-9Kq"],
+        }
+
+    def found_in(self, text: str) -> dict[str, list[str]]:
+        return {
+            kind: [value for value in values if value in text]
+            for kind, values in self.values().items()
+            if any(value in text for value in values)
+        }
+
+
+@pytest.fixture
+def planted(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
+) -> Planted:
+    """Return the planted values of a journey with OpenID Connect."""
+    use_openid(acme_server, acme_login)
+    acme_login.subject = "planted-subject-9Kq"
+    return Planted(acme_bot, ada, acme_login)
+
+
+def run_every_path(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Run what can happen and return everything that was answered to bots, and the pages without the code's own."""
+    bot, ada, login = planted.bot, planted.browser, planted.login
+    answers: list[str] = []
+
+    def said(answer: Any) -> Any:
+        answers.append(f"{answer.headers} {answer.content.decode()}" if hasattr(answer, "headers") else repr(answer))
+        return answer
+
+    def journey() -> dict[str, Any]:
+        challenge = bot.challenge(replace=True)
+        page = ada.sign_in(challenge["url"], login)
+        planted.codes.append(code_on(page))
+        return said(challenge)
+
+    challenge = journey()
+    said(bot.complete("000000"))
+    said(bot.challenge_facts(challenge))
+    said(bot.complete(planted.codes[0]))
+    said(bot.in_chat("GET"))
+    said(bot.in_chat("DELETE", "/token"))
+    for bad in (
+        (500, JSON, b'{"access_token":"planted-in-500","refresh_token":"' + PLANTED_REFRESH_TOKEN.encode() + b'"}'),
+        (200, {"Content-Type": "text/html"}, b"<h1>" + PLANTED_REFRESH_TOKEN.encode()),
+        (200, JSON, b'{"access_token": 7, "refresh_token": "' + PLANTED_REFRESH_TOKEN.encode() + b'"}'),
+        (400, JSON, b'{"error": "invalid_grant", "error_description": "' + ACME_SECRET.encode() + b'"}'),
+    ):
+        login.next_token_answer = bad
+        said(ada.sign_in(bot.challenge(replace=True)["url"], login))
+    login.hangs = True
+    said(ada.sign_in(bot.challenge(replace=True)["url"], login))
+    login.hangs = False
+    login.id_token_changes = {"nonce": "another"}
+    said(ada.sign_in(bot.challenge(replace=True)["url"], login))
+    login.id_token_changes = {}
+    _crash_in_the_middle(planted, monkeypatch)
+    said(Browser().come_back(ada.begin(bot.challenge(replace=True)["url"]), login))
+    said(ada.press(f"{journey()['url']}/done", "/undo"))
+    said(bot.in_chat("DELETE"))
+    return answers
+
+
+def _crash_in_the_middle(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours, in the middle of storing")
+
+    planted.browser.client.raise_request_exception = False
+    with monkeypatch.context() as context:
+        context.setattr(sign_in, "store_result", crash)
+        url = planted.browser.begin(planted.bot.challenge(replace=True)["url"])
+        assert planted.browser.come_back(url, planted.login).status_code == 500
+
+
+def test_nothing_planted_leaves_us(
+    planted: Planted,
+    everything_logged: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """H1, H2, H5, E15, G5: not in logs at DEBUG, standard output, answers to bots, pages or audit rows."""
+    answers = run_every_path(planted, monkeypatch)
+    printed = capsys.readouterr()
+    audit = repr(list(AuditEvent.objects.values()))
+    assert all(planted.values().values()), "a kind of secret was not planted"
+    assert len(planted.values()["code verifier"]) >= 8
+    assert len(everything_logged) > 30
+    assert planted.found_in("\n".join(everything_logged)) == {}
+    assert planted.found_in(printed.out + printed.err) == {}
+    assert planted.found_in(audit) == {}
+    assert planted.found_in("\n".join(answers)) == {}
+
+
+def test_the_loud_libraries_are_pinned_above_debug() -> None:
+    """H2: at DEBUG they log code, secret, verifier and token."""
+    for name in ("oauthlib", "requests_oauthlib", "urllib3", "requests", "requests_hardened"):
+        assert logging.getLogger(name).getEffectiveLevel() >= logging.WARNING
+
+
+def test_error_reports_hold_no_query_cookie_header_or_variable() -> None:
+    """H4: neither the text one nor the HTML one."""
+    # Not written out: the HTML report shows the lines of code around the fault.
+    planted = {what: f"{what[::-1]}-{what}-{len(what)}" for what in ("code", "state", "cookie", "key", "variable")}
+    request = RequestFactory().get(
+        f"/callback/abc?code={planted['code']}&state={planted['state']}",
+        headers={"Cookie": f"__Host-attempt={planted['cookie']}", "Authorization": f"Bearer {planted['key']}"},
+    )
+    try:
+        raise RuntimeError("a fault of ours")
+    except RuntimeError:
+        reporter = get_exception_reporter_class(request)(request, *sys.exc_info())
+    for report in (reporter.get_traceback_text(), reporter.get_traceback_html()):
+        assert "a fault of ours" in report
+        assert "/callback/abc" in report
+        assert [what for what, value in planted.items() if value in report] == []
+
+
+def test_a_refresh_token_is_in_no_object_that_lives_on(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E15: not in the session object of the library either."""
+    sessions: list[Any] = []
+    original = transport.adapter_for
+
+    def remember(url: str) -> Any:
+        frame: Any = sys._getframe()
+        while frame:
+            sessions.extend(value for value in frame.f_locals.values() if hasattr(value, "_client"))
+            frame = frame.f_back
+        return original(url)
+
+    monkeypatch.setattr(transport, "adapter_for", remember)
+    planted.browser.sign_in(planted.bot.challenge()["url"], planted.login)
+    assert sessions, "the library's session was not seen"
+    for session in sessions:
+        assert PLANTED_REFRESH_TOKEN not in repr(vars(session)) + repr(vars(session._client))
+        assert session._client.refresh_token is None
+    stored = repr(list(AccessToken.objects.values())) + connection.vendor + str(timezone.now())
+    assert PLANTED_REFRESH_TOKEN not in stored
