@@ -1,10 +1,12 @@
 """gunicorn's configuration: `gunicorn -c delegation_site/gunicorn.py`."""
 
 import os
+import sys
 from typing import Any
 
 import django
 from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 
 wsgi_app = "delegation_site.wsgi:application"
 bind = os.environ.get("BIND", "127.0.0.1:8000")
@@ -24,4 +26,7 @@ def on_starting(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
     """Refuse to serve a dangerous installation: a failing system check alone does not stop a WSGI server (N10)."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
     django.setup()
-    call_command("check", deploy=True, fail_level="ERROR")
+    try:
+        call_command("check", deploy=True, fail_level="ERROR")
+    except SystemCheckError as error:
+        sys.exit(str(error))

@@ -25,8 +25,19 @@ def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> 
         response = get_response(request)
         response["Cache-Control"] = "no-store"
         response["X-Robots-Tag"] = "noindex, nofollow"
+        if _has_form(response):
+            response["Referrer-Policy"] = "same-origin"
         if request.path.startswith("/admin/"):
             response._csp_replace = ADMIN_POLICY  # type: ignore[attr-defined]  # what csp_replace() sets
         return response
 
     return middleware
+
+
+def _has_form(response: HttpResponse) -> bool:
+    """Under `no-referrer` Chromium sends a form with `Origin: null`, and Django's CSRF check answers 403 (H6).
+
+    Every other answer has the `no-referrer` of the settings: addresses of ours carry link tokens, codes and states.
+    """
+    is_page = response.get("Content-Type", "").startswith("text/html")
+    return is_page and not response.streaming and b"<form" in response.content

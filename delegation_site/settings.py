@@ -105,6 +105,7 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_ALLOW_ALL_ORIGINS = False  # nothing of ours is for another site to read
 WHITENOISE_USE_FINDERS = True  # a handful of files, found at start: there is no collectstatic step to forget
 
 # Browsers take Secure and __Host- cookies on loopback too, so no cookie is weakened for the demo.
@@ -121,7 +122,7 @@ SECURE_SSL_REDIRECT = _SERVED_OVER_TLS
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if _SERVED_OVER_TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _SERVED_OVER_TLS
 SECURE_HSTS_PRELOAD = _SERVED_OVER_TLS
-SECURE_REFERRER_POLICY = "same-origin"
+SECURE_REFERRER_POLICY = "no-referrer"  # `same-origin` on pages with a form: headers.py
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 if TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -143,4 +144,6 @@ CONTENT_SECURITY_POLICY = {
 DEFAULT_EXCEPTION_REPORTER = "delegation_site.error_reports.QuietExceptionReporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "delegation_site.error_reports.QuietReporterFilter"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+# A new bot key is shown in a message. The usual fallback would put it, in plain, into the database's session table.
+MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 LOGGING = LOGGING_TO_STANDARD_OUTPUT

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -48,7 +49,7 @@ class Demo:
             **inherited_environment(),
             "SECRET_KEY": self.product_secret_key,
             "ENCRYPTION_KEYS": f"k1:{base64.b64encode(self.encryption_key).decode()}",
-            "DATABASE_URL": f"sqlite:///{self.folder / 'product.sqlite3'}",
+            "DATABASE_URL": f"sqlite:///{quote(str(self.folder / 'product.sqlite3'))}",
             "PUBLIC_BASE_URL": self.addresses.product,
             "ALLOWED_HOSTS": "localhost,127.0.0.1",
             "ALLOW_LOCAL_ENDPOINTS": "1",

@@ -1,17 +1,25 @@
-"""Key rotation (K4): every ciphertext moves to the newest key, in chunks, resumable; then the old key can go."""
+"""Key rotation (K4): every ciphertext moves to the newest key, in chunks, resumable; then the old key can go.
+
+A digest cannot be moved: what it was made of is not here. A bot key's moves at its next use; the others are counted for
+as long as somebody may still come with what they recognise.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from datetime import datetime
+from typing import Any, Final, cast
 
 from django.db import models
+from django.db.models import Exists, OuterRef, Q
 
 from brands.models import AuthorizationServer, BotKey
-from conversations.models import AccessToken, AuthorizationRequest, Challenge
+from conversations.models import OPEN_STATUSES, AccessToken, AuthorizationRequest, Challenge
 from delegation_site.crypto import DecryptionError, Place, key_id_of, key_ring
 
 CHUNK = 500
+# Where no key can be named: the value is neither a ciphertext nor a digest of ours.
+NO_KEY: Final = "unreadable"
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ def reencrypt(column: Column) -> tuple[int, int]:
     moved = unreadable = 0
     for row in _rows(column):
         old = bytes(getattr(row, column.name))
-        if key_id_of(old) == key_ring().newest_id:
+        if _key_id(old) == key_ring().newest_id:
             continue
         try:
             new = key_ring().encrypt(key_ring().decrypt(old, column.place(row)), column.place(row))
@@ -56,13 +64,41 @@ def reencrypt(column: Column) -> tuple[int, int]:
     return moved, unreadable
 
 
-def counts_by_key() -> dict[str, Counter[str]]:
-    """Return, for each column of ciphertexts and for the bot keys' digests, how many rows each key id still holds."""
-    columns = [(column.model, column.name) for column in COLUMNS] + [(BotKey, "digest")]
+def counts_by_key(now: datetime) -> dict[str, Counter[str]]:
+    """Return how many values each key id still holds: an old key can go when none of the columns names it."""
+    ciphertexts = [(column.model._default_manager.all(), column.name) for column in COLUMNS]
     return {
-        f"{model._meta.model_name}.{name}": Counter(key_id_of(bytes(value)) for value in _values(model, name))
-        for model, name in columns
+        f"{rows.model._meta.model_name}.{name}": Counter(_key_id(bytes(value)) for value in _values(rows, name))
+        for rows, name in [*ciphertexts, *_digests(now)]
     }
+
+
+def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
+    """Return the digests that still recognise something: keys in use, links that lead on, the person of a chat."""
+    keys_in_use = BotKey.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
+    # A link also leads on while its token can be undone.
+    undoable = Q(access_token__isnull=False, access_token__ended_at=None, access_token__expires_at__gt=now)
+    links = Challenge.objects.filter(Q(status__in=OPEN_STATUSES, expires_at__gt=now) | undoable)
+    attempts = AuthorizationRequest.objects.filter(challenge__in=links)
+    return [
+        (keys_in_use, "digest"),
+        (links, "link_token_digest"),
+        (links, "completion_code_digest"),
+        (attempts, "state_digest"),
+        (attempts, "cookie_digest"),
+        (_last_subjects(), "subject_digest"),
+    ]
+
+
+def _last_subjects() -> models.QuerySet[AccessToken]:
+    """Return the tokens whose subject the next re-challenge is held to (A7)."""
+    confirmed = AccessToken.objects.filter(confirmed_at__isnull=False, subject_digest__isnull=False)
+    later = confirmed.filter(
+        conversation=OuterRef("conversation"),
+        authorization_server=OuterRef("authorization_server"),
+        confirmed_at__gt=OuterRef("confirmed_at"),
+    )
+    return confirmed.filter(conversation__closed_at=None).exclude(Exists(later))
 
 
 def _rows(column: Column) -> Iterator[Any]:
@@ -73,6 +109,13 @@ def _rows(column: Column) -> Iterator[Any]:
         last = chunk[-1].pk
 
 
-def _values(model: type[models.Model], name: str) -> Iterator[Any]:
-    rows = model._default_manager.exclude(**{name: None}).order_by("pk")
-    return rows.values_list(name, flat=True).iterator(chunk_size=CHUNK)
+def _values(rows: models.QuerySet[Any], name: str) -> Iterator[Any]:
+    present = rows.exclude(**{name: None}).order_by("pk")
+    return present.values_list(name, flat=True).iterator(chunk_size=CHUNK)
+
+
+def _key_id(value: bytes) -> str:
+    try:
+        return key_id_of(value)
+    except DecryptionError:
+        return NO_KEY

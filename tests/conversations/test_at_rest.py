@@ -12,6 +12,7 @@ from conversations.models import AccessToken, AuthorizationRequest, Challenge
 from delegation_site.crypto import DecryptionError
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
+from tests.stored import everything_stored
 
 pytestmark = pytest.mark.django_db
 
@@ -27,18 +28,6 @@ def both_authorized(acme_bot: Bot, other_bot: Bot, ada: Browser, acme_login: Fak
     """Give each of the two chats a token of its own."""
     for bot in (acme_bot, other_bot):
         bot.complete(code_on(ada.sign_in(bot.challenge(context="resume")["url"], acme_login)))
-
-
-def everything_stored() -> str:
-    """Return every cell of every table, as text and as bytes would read."""
-    cells: list[Any] = []
-    with connection.cursor() as cursor:
-        for table in connection.introspection.table_names(cursor):
-            cursor.execute(f'SELECT * FROM "{table}"')  # noqa: S608  # our own table names
-            cells += [value for row in cursor.fetchall() for value in row]
-    return "\n".join(
-        bytes(cell).decode("latin-1") if isinstance(cell, bytes | memoryview) else str(cell) for cell in cells
-    )
 
 
 @pytest.mark.usefixtures("both_authorized")

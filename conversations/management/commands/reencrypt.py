@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from conversations.flow.reencryption import COLUMNS, counts_by_key, reencrypt
 
@@ -19,7 +20,7 @@ class Command(BaseCommand):
             moved, failed = reencrypt(column)
             unreadable += failed
             self.stdout.write(f"{column.model._meta.model_name}.{column.name}: moved {moved}, unreadable {failed}")
-        for name, counter in counts_by_key().items():
+        for name, counter in counts_by_key(timezone.now()).items():
             held = ", ".join(f"{key_id} {count}" for key_id, count in sorted(counter.items())) or "empty"
             self.stdout.write(f"{name} is held by: {held}")
         if unreadable:
