@@ -5,13 +5,23 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
 from django.utils.html import format_html
+from django.utils.translation import ngettext
 
 from brands.authentication import create_bot_key, revoke
+from brands.changes import record_change, save_audited
 from brands.forms import AuthorizationServerForm, BotKeyForm
+from brands.metadata import asks_for_metadata
 from brands.models import AuthorizationServer, BotKey, Brand
+from brands.oauth import DiscoveryFailed, ServerMetadata, discover
+from brands.registrations import registrations_with_other_owners
 from brands.scoped_admin import BrandScopedAdmin
+from delegation_site.models import AuditEvent
+
+admin.site.site_header = admin.site.site_title = "Consumer Delegation"
+admin.site.index_title = "Brands and their conversations"
+admin.site.site_url = None  # there is no page at / to look at
 
 
 @admin.register(Brand)
@@ -34,6 +44,19 @@ class BrandAdmin(BrandScopedAdmin):
         """Only the operator adds brands."""
         return bool(request.user.is_active and request.user.is_superuser)
 
+    def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
+        """Save it with its audit row."""
+        save_audited(obj, request.user)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Audit a change of the admins, and tell the operator where new ones give one registration two owners (C5)."""
+        super().save_related(request, form, formsets, change)
+        if "admins" in form.changed_data:
+            record_change(form.instance, AuditEvent.Kind.BRAND_CHANGED, request.user, ["admins"])
+        for server in registrations_with_other_owners(form.instance):
+            said = "%s uses its client id together with a brand of other admins: give it a registration of its own."
+            self.message_user(request, said % server, messages.WARNING)
+
 
 @admin.register(AuthorizationServer)
 class AuthorizationServerAdmin(BrandScopedAdmin):
@@ -44,26 +67,55 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     list_filter = (("brand", admin.RelatedOnlyFieldListFilter), "is_active")
     allowed_lookups = ("brand__id__exact", "is_active__exact")
     list_select_related = ("brand",)
-    readonly_fields = ("redirect_uri",)
+    readonly_fields = ("redirect_uri", "client_jwks_uri")
     fieldsets = (
-        (None, {"fields": ("brand", "key", "is_active", "redirect_uri")}),
-        ("Endpoints", {"fields": ("issuer", "authorization_endpoint", "token_endpoint", "jwks_uri")}),
+        (None, {"fields": ("brand", "key", "is_active", "redirect_uri", "client_jwks_uri")}),
+        (
+            "Endpoints",
+            {
+                "description": "The issuer alone is enough where the server publishes its metadata: leave the endpoints "
+                "empty, and they are filled in when you save. They are never looked up again. When a host changes, "
+                "other than the authorization endpoint's, the client secret has to be typed again: it is only ever "
+                "sent to the hosts that it was typed for. Issuer and JWKS URI are needed for openid.",
+                "fields": (
+                    "issuer",
+                    "authorization_endpoint",
+                    "token_endpoint",
+                    "jwks_uri",
+                    "revocation_endpoint",
+                    "pushed_authorization_request_endpoint",
+                ),
+            },
+        ),
         (
             "Our registration",
             {
+                "description": "What the authorization server gave out when this product was registered there.",
                 "fields": ("client_id", "client_secret", "token_endpoint_auth_method", "basic_encoding"),
             },
         ),
-        ("Same person", {"fields": ("same_person_checks", "default_check")}),
+        (
+            "Same person",
+            {
+                "description": "A link can be forwarded: whoever signs in gives access to their own account to the "
+                "chat that the link came from. With the completion code, the token stays locked until the "
+                "code from the sign-in page was typed into that chat. With None, nothing is checked: a stranger who "
+                "gets a customer to open a forwarded link reads that customer's data in the stranger's chat. "
+                "None can only stand alone.",
+                "fields": ("same_person_checks", "default_check", "chat_page_url", "subject_claim"),
+            },
+        ),
         (
             "What is asked for",
             {
+                "description": 'Extra parameters are written as JSON, for example {"audience": "orders"}.',
                 "fields": ("scope", "required_scope", "prompt", "max_age", "extra_authorization_parameters"),
             },
         ),
         (
             "What comes back",
             {
+                "description": "The last two are for servers that do not follow RFC 6749; leave them off otherwise.",
                 "fields": (
                     "authorization_response_iss_parameter_supported",
                     "id_token_signing_alg_values",
@@ -85,6 +137,29 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Show the address to copy; a new row already has it."""
         return server.redirect_uri if server.pk else "Shown once the server is saved."
 
+    @admin.display(description="Our keys (JWKS URI), to be registered at the brand")
+    def client_jwks_uri(self, server: AuthorizationServer) -> str:
+        """Show the address to copy, where there is a key."""
+        return server.client_jwks_uri or "Only for private_key_jwt; shown once the server is saved."
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Fetch metadata before Django opens the transaction in which it reads and saves the form."""
+        if request.method == "POST" and self.has_change_permission(request):
+            request.server_metadata = _metadata(request.POST)  # type: ignore[attr-defined]  # for `get_form`
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Hand the form, whose class is made for this request, what was fetched."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.metadata = getattr(request, "server_metadata", None)
+        return form
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A server never moves to another brand: its secret and its tokens are bound to this one."""
         return (*self.readonly_fields, "brand", "key") if obj else self.readonly_fields
@@ -92,7 +167,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Encrypt the typed secret for its row before the row is written."""
         form.apply_secret()  # type: ignore[attr-defined]
-        super().save_model(request, obj, form, change)
+        save_audited(obj, request.user)
 
 
 @admin.register(BotKey)
@@ -122,7 +197,9 @@ class BotKeyAdmin(BrandScopedAdmin):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A key's powers never change; make another key."""
-        return ("brand", "public_id", "scope_list", "created_at", "last_used_at", "revoked_at") if obj else ()
+        # `scopes` too, though it is not shown: the form declares it and would ask for it.
+        known = ("brand", "public_id", "scopes", "scope_list", "created_at", "last_used_at", "revoked_at")
+        return known if obj else ()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show what can be typed for a new key, and what can be known of an old one."""
@@ -133,16 +210,30 @@ class BotKeyAdmin(BrandScopedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Make the key and show it in the one message that will ever hold it (G1)."""
         if change:
-            super().save_model(request, obj, form, change)
+            save_audited(obj, request.user)
             return
         cleaned = form.cleaned_data
-        row, key = create_bot_key(cleaned["brand"], cleaned["label"], cleaned["scopes"], cleaned["expires_at"])
+        values = (cleaned["brand"], cleaned["label"], cleaned["scopes"], cleaned["expires_at"])
+        row, key = create_bot_key(*values, user=request.user)
         obj.__dict__.update(row.__dict__)
-        shown = format_html("The key, shown only now: <code>{}</code>", key.reveal())
+        shown = format_html("Copy the key now, it is never shown again: <code>{}</code>", key.reveal())
         self.message_user(request, shown, messages.SUCCESS)
 
     @admin.action(description="Revoke the selected keys")
     def revoke_keys(self, request: HttpRequest, queryset: QuerySet[BotKey]) -> None:
-        """Revoke from the next request on."""
-        revoked = sum(revoke(bot_key) for bot_key in queryset)
-        self.message_user(request, f"{revoked} keys revoked.", messages.SUCCESS)
+        """Revoke from the next request on, and note in each key's history who did."""
+        revoked = [bot_key for bot_key in queryset if revoke(bot_key, request.user)]
+        for bot_key in revoked:
+            self.log_change(request, bot_key, "Revoked.")
+        said = ngettext("%d key revoked.", "%d keys revoked.", len(revoked)) % len(revoked)
+        self.message_user(request, said, messages.SUCCESS)
+
+
+def _metadata(posted: QueryDict) -> ServerMetadata | DiscoveryFailed | None:
+    values = {name: value.strip() for name, value in posted.items() if isinstance(value, str)}
+    if not asks_for_metadata(values):
+        return None
+    try:
+        return discover(values["issuer"])
+    except DiscoveryFailed as failure:
+        return failure

@@ -7,12 +7,15 @@ checksum lets a secret scanner tell a real key from noise.
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+from django.db import transaction
 from django.utils import timezone
 
+from brands.changes import record_change, save_audited
 from brands.models import BotKey, Brand
 from delegation_site.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
+from delegation_site.models import AuditEvent
 
 PREFIX: Final = "cdk"
 _KEY: Final = re.compile(r"cdk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})([0-9a-f]{8})")
@@ -21,13 +24,13 @@ _LAST_USED_RESOLUTION: Final = timedelta(minutes=1)
 
 
 def create_bot_key(
-    brand: Brand, label: str, scopes: Iterable[str], expires_at: datetime | None = None
+    brand: Brand, label: str, scopes: Iterable[str], expires_at: datetime | None = None, *, user: Any = None
 ) -> tuple[BotKey, Secret]:
-    """Make and save a key; return the row and the key itself, which cannot be had again."""
+    """Make and save a key, as this admin or as the operator; return the row and the key, which cannot be had again."""
     public_id = random_hex(8)
     secret = random_token(32)
     key = f"{PREFIX}_{public_id}_{secret}{checksum(public_id + secret)}"
-    row = BotKey.objects.create(
+    row = BotKey(
         brand=brand,
         label=label,
         public_id=public_id,
@@ -35,6 +38,7 @@ def create_bot_key(
         scopes=sorted(scopes),
         expires_at=expires_at,
     )
+    save_audited(row, user)
     return row, Secret(key)
 
 
@@ -69,6 +73,10 @@ def _note_use(bot_key: BotKey, presented: str, now: datetime) -> None:
     BotKey.objects.filter(pk=bot_key.pk).update(**changes)
 
 
-def revoke(bot_key: BotKey) -> bool:
+def revoke(bot_key: BotKey, user: Any = None) -> bool:
     """Revoke a key from the next request on; return False where it was revoked before."""
-    return BotKey.objects.filter(pk=bot_key.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1
+    with transaction.atomic():
+        revoked = BotKey.objects.filter(pk=bot_key.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1
+        if revoked:
+            record_change(bot_key, AuditEvent.Kind.BOT_KEY_REVOKED, user)
+    return revoked

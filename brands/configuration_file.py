@@ -1,36 +1,42 @@
 """A brand and its authorization servers from a TOML file: read strictly, apply in one transaction or not at all."""
 
 import os
-from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import msgspec
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from brands.changes import save_audited
+from brands.hosts import secret_hosts
+from brands.metadata import DISCOVERED, asks_for_metadata, default_algorithms, fill_in, problem_of
 from brands.models import AuthorizationServer, Brand
+from brands.oauth import DiscoveryFailed, discover
+from brands.registrations import refuse_shared_registration
 from delegation_site.crypto import Secret
 
-# A secret must never reach a host that it was not typed in for (N8).
-SECRET_HOST_FIELDS = ("token_endpoint", "jwks_uri", "issuer")
+# TOML can write any control character as an escape; PostgreSQL cannot store all of them.
+Line = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class BrandTable(msgspec.Struct, forbid_unknown_fields=True):
     """`[brand]`."""
 
-    slug: str
-    name: str
+    slug: Line
+    name: Line
 
 
 class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """`[[authorization_servers]]`; what is left out takes the model's default, also where the row had another value."""
 
-    key: str
-    authorization_endpoint: str
-    token_endpoint: str
-    client_id: str
+    key: Line
+    client_id: Line
     issuer: str | msgspec.UnsetType = msgspec.UNSET
+    authorization_endpoint: str | msgspec.UnsetType = msgspec.UNSET
+    token_endpoint: str | msgspec.UnsetType = msgspec.UNSET
+    revocation_endpoint: str | msgspec.UnsetType = msgspec.UNSET
+    pushed_authorization_request_endpoint: str | msgspec.UnsetType = msgspec.UNSET
     jwks_uri: str | msgspec.UnsetType = msgspec.UNSET
     authorization_response_iss_parameter_supported: bool | msgspec.UnsetType = msgspec.UNSET
     client_secret: str | None = None
@@ -61,13 +67,20 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
             values[name] = model_field.get_default() if value is msgspec.UNSET else value  # type: ignore[union-attr]
         return values
 
+    def leaves_out(self, name: str) -> bool:
+        """Tell whether the file does not speak of this field."""
+        return getattr(self, name) is msgspec.UNSET
+
     def secret(self, environment: Mapping[str, str]) -> Secret | None:
         """Return the client secret that the file carries or names. Raises `ConfigurationRefused`."""
         if self.client_secret_env is None:
             return Secret(self.client_secret) if self.client_secret else None
+        where = f"authorization_servers.{self.key}.client_secret_env"
+        if self.client_secret is not None:
+            raise ConfigurationRefused([f"{where}: give this or client_secret, not both"])
         if not environment.get(self.client_secret_env):
             problem = f"the environment variable {self.client_secret_env} is not set"
-            raise ConfigurationRefused([f"authorization_servers.{self.key}.client_secret_env: {problem}"])
+            raise ConfigurationRefused([f"{where}: {problem}"])
         return Secret(environment[self.client_secret_env])
 
 
@@ -94,42 +107,80 @@ def read_configuration(text: str) -> ConfigurationFile:
         raise ConfigurationRefused([str(error)]) from None
 
 
-@transaction.atomic
 def apply_configuration(file: ConfigurationFile, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Create or update the brand and its servers; return their redirect URIs by key. Raises `ConfigurationRefused`."""
+    """Create or update the brand and its servers; return what to register at the brand, by key.
+
+    Metadata is fetched before the transaction begins. Raises `ConfigurationRefused`.
+    """
     problems = [f"authorization_servers.{key}: the key stands twice" for key in _doubled_keys(file)]
+    values = [_complete_values(file.brand.slug, table, problems) for table in file.authorization_servers]
+    with transaction.atomic():
+        return _apply(file, values, environment, problems)
+
+
+def _apply(
+    file: ConfigurationFile, values: list[dict[str, Any]], environment: Mapping[str, str], problems: list[str]
+) -> dict[str, Any]:
     brand = Brand.objects.filter(slug=file.brand.slug).first() or Brand(slug=file.brand.slug)
     brand.name = file.brand.name
-    problems += _problems("brand", brand)
+    problems += _problems("brand", brand.full_clean)
     if problems:
         raise ConfigurationRefused(problems)
-    brand.save()
-    servers = [_apply_server(brand, table, environment, problems) for table in file.authorization_servers]
+    save_audited(brand)
+    tables = zip(file.authorization_servers, values, strict=True)
+    servers = [_apply_server(brand, table, found, environment, problems) for table, found in tables]
     if problems:
         raise ConfigurationRefused(problems)
-    redirect_uris = {server.key: {"redirect_uri": server.redirect_uri} for server in servers}
-    return {"brand": brand.slug, "authorization_servers": redirect_uris}
+    return {"brand": brand.slug, "authorization_servers": {server.key: _addresses(server) for server in servers}}
 
 
-def secret_hosts(server: AuthorizationServer) -> tuple[str | None, ...]:
-    """Return the hosts that the client secret was typed in for."""
-    return tuple(urlsplit(getattr(server, name)).hostname for name in SECRET_HOST_FIELDS)
+def _addresses(server: AuthorizationServer) -> dict[str, str]:
+    addresses = {"redirect_uri": server.redirect_uri}
+    return addresses | ({"jwks_uri": server.client_jwks_uri} if server.client_jwks_uri else {})
+
+
+def _complete_values(brand: str, table: AuthorizationServerTable, problems: list[str]) -> dict[str, Any]:
+    """Return the file's values, completed where it names an issuer and not both of the endpoints that are needed.
+
+    A row of that issuer keeps what it has: metadata that changed later changes nothing of ours silently (C6).
+    """
+    values = table.model_values()
+    if not asks_for_metadata(values):
+        return values
+    stored = AuthorizationServer.objects.filter(brand__slug=brand, key=table.key, issuer=values["issuer"]).first()
+    if stored is not None:
+        return values | {name: getattr(stored, name) for name in DISCOVERED if table.leaves_out(name)}
+    try:
+        metadata = discover(values["issuer"])
+    except DiscoveryFailed as failure:
+        found = dict([problem_of(failure)])
+    else:
+        if table.leaves_out("id_token_signing_alg_values"):
+            values["id_token_signing_alg_values"] = default_algorithms(metadata)
+        found = fill_in(values, metadata)
+    problems += [f"authorization_servers.{table.key}.{name}: {problem}" for name, problem in found.items()]
+    return values
 
 
 def _apply_server(
-    brand: Brand, table: AuthorizationServerTable, environment: Mapping[str, str], problems: list[str]
+    brand: Brand,
+    table: AuthorizationServerTable,
+    values: dict[str, Any],
+    environment: Mapping[str, str],
+    problems: list[str],
 ) -> AuthorizationServer:
     server = brand.authorization_servers.filter(key=table.key).first()
     server = server or AuthorizationServer(brand=brand, key=table.key)
     hosts_before = secret_hosts(server) if server.pk else None
-    for name, value in table.model_values().items():
+    for name, value in values.items():
         setattr(server, name, value)
     where = f"authorization_servers.{table.key}"
     _apply_secret(server, table, environment, hosts_before, problems)
-    found = _problems(where, server)
+    server.settle_signing_key(renew=hosts_before not in (None, secret_hosts(server)))
+    found = _problems(where, server.full_clean) or _problems(where, lambda: refuse_shared_registration(server))
     problems += found
     if not found:
-        server.save()
+        save_audited(server)
     return server
 
 
@@ -146,7 +197,7 @@ def _apply_secret(
     except ConfigurationRefused as refused:
         problems += refused.problems
         return
-    if server.token_endpoint_auth_method == AuthorizationServer.ClientAuthentication.NONE:
+    if not server.uses_client_secret:
         server.set_client_secret(None)
     elif secret is not None:
         server.set_client_secret(secret)
@@ -156,9 +207,9 @@ def _apply_secret(
         problems.append(f"{where}: an endpoint's host changed, so the file must carry the secret again")
 
 
-def _problems(where: str, row: Brand | AuthorizationServer) -> list[str]:
+def _problems(where: str, check: Callable[[], None]) -> list[str]:
     try:
-        row.full_clean()
+        check()
     except ValidationError as error:
         found = error.message_dict.items()
         return [f"{where}.{name}: {message}" for name, messages in found for message in messages]

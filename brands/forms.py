@@ -4,28 +4,46 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 
-from brands.configuration_file import secret_hosts
+from brands.hosts import secret_hosts
+from brands.metadata import NEEDED_ENDPOINTS, fill_in, problem_of
 from brands.models import AuthorizationServer, BotKey, SamePersonCheck
+from brands.oauth import DiscoveryFailed, ServerMetadata
+from brands.registrations import refuse_shared_registration
+from brands.validators import ID_TOKEN_ALGORITHMS
 from delegation_site.crypto import Secret
 
 
 class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
-    """An authorization server, with a write-only secret and the same-person checks as a choice of words."""
+    """An authorization server, with a write-only secret and its lists as choices of words."""
+
+    # What the issuer's metadata said, where the admin asked for it before this form was made.
+    metadata: ServerMetadata | DiscoveryFailed | None = None
 
     client_secret = forms.CharField(
+        label="Client secret",
         required=False,
         strip=False,
         max_length=1024,
-        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "off"}),
-        help_text="Write-only. Leave it empty to keep the stored one.",
+        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password", "class": "vTextField"}),
+        help_text="Write-only: it is never shown again. Leave it empty to keep the stored one.",
     )
     same_person_checks = forms.MultipleChoiceField(
+        label="Accepted checks",
         choices=SamePersonCheck.choices,
         widget=forms.CheckboxSelectMultiple,
-        help_text="A forwarded link is harmless with every check but none, which can only stand alone.",
+        help_text="A bot may name any of these for a challenge.",
     )
-    default_check = forms.ChoiceField(choices=SamePersonCheck.choices, help_text="For challenges that name none.")
+    default_check = forms.ChoiceField(
+        label="Default check", choices=SamePersonCheck.choices, help_text="For challenges that name none."
+    )
+    id_token_signing_alg_values = forms.MultipleChoiceField(
+        label="ID token algorithms",
+        choices=[(name, name) for name in ID_TOKEN_ALGORITHMS],
+        widget=forms.CheckboxSelectMultiple,
+        help_text="Only for openid. Tick what the server signs its ID tokens with, and no more.",
+    )
 
     class Meta:
         model = AuthorizationServer
@@ -34,41 +52,86 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._hosts_before = secret_hosts(self.instance) if self.instance.pk else None
+        for name in NEEDED_ENDPOINTS:
+            self.fields[name].required = False  # an issuer may stand for them
+        for name in ("same_person_checks", "id_token_signing_alg_values"):
+            # Django does not look at the model's default of a field that the form declares itself.
+            self.initial.setdefault(name, getattr(self.instance, name))
         self.fields["default_check"].initial = self.instance.default_same_person_check
 
+    def clean_extra_authorization_parameters(self) -> dict[str, str]:
+        """Take an emptied field as no parameters."""
+        return self.cleaned_data["extra_authorization_parameters"] or {}
+
     def clean(self) -> dict[str, Any]:
-        """Check the secret and put the default check first."""
+        """Complete the endpoints, check the key and the secret, and put the default check first."""
         cleaned = super().clean() or {}
+        self._complete_endpoints(cleaned)
+        self._check_key(cleaned)
         self._check_secret(cleaned)
         accepted, default = cleaned.get("same_person_checks"), cleaned.get("default_check")
-        if accepted and default:
-            if default not in accepted:
-                self.add_error("default_check", "The default must be one of the accepted checks.")
+        if accepted and default and default not in accepted:
+            self.add_error("default_check", "The default must be one of the accepted checks.")
+        elif accepted and default:
             cleaned["same_person_checks"] = [default, *(check for check in accepted if check != default)]
         return cleaned
 
+    def _complete_endpoints(self, cleaned: dict[str, Any]) -> None:
+        """Take over what the issuer's metadata names, and say at each field where it cannot be (C6)."""
+        problems: dict[str, str] = {}
+        if isinstance(self.metadata, DiscoveryFailed):
+            problems = dict([problem_of(self.metadata)])
+        elif self.metadata is not None:
+            problems = fill_in(cleaned, self.metadata)
+        for name, message in problems.items():
+            self.add_error(name, ValidationError(message, "metadata"))
+        for name in NEEDED_ENDPOINTS:
+            if not problems and not cleaned.get(name) and name not in self.errors:
+                message = "Type it, or give an issuer that publishes its metadata."
+                self.add_error(name, ValidationError(message, "required"))
+
+    def _check_key(self, cleaned: dict[str, Any]) -> None:
+        """Say it at the field; the database's constraint could only say it of the whole form."""
+        brand, key = cleaned.get("brand"), cleaned.get("key")
+        if brand and key and brand.authorization_servers.filter(key=key).exists():
+            self.add_error("key", ValidationError("This brand already has a server of this key.", "unique_together"))
+
     def _check_secret(self, cleaned: dict[str, Any]) -> None:
-        public = cleaned.get("token_endpoint_auth_method") == AuthorizationServer.ClientAuthentication.NONE
-        if cleaned.get("client_secret") or public:
+        if cleaned.get("client_secret") or not _uses_client_secret(cleaned):
             return
         if self.instance.client_secret_ciphertext is None:
             self.add_error("client_secret", ValidationError("This client authentication needs a secret.", "required"))
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, after which the instance has the new values
-        if self._hosts_before in (None, secret_hosts(self.instance)) or self.cleaned_data.get("client_secret"):
+        if not self.errors:
+            self._check_registration()
+        if not self._hosts_changed() or self.cleaned_data.get("client_secret"):
             return
-        if self.instance.client_secret_ciphertext is not None:
+        if self.instance.client_secret_ciphertext is not None and _uses_client_secret(self.cleaned_data):
             # Otherwise whoever may edit the endpoint could have the stored secret sent to a host of their own (N8).
             message = "An endpoint's host changed: type the client secret again."
             self.add_error("client_secret", ValidationError(message, "secret_for_another_host"))
 
+    def _check_registration(self) -> None:
+        try:
+            refuse_shared_registration(self.instance)
+        except ValidationError as error:
+            self.add_error(None, error)
+
+    def _hosts_changed(self) -> bool:
+        return self._hosts_before not in (None, secret_hosts(self.instance))
+
     def apply_secret(self) -> None:
-        """Put the typed secret on the instance, which has its brand by now; a public client keeps none."""
-        if self.cleaned_data["token_endpoint_auth_method"] == AuthorizationServer.ClientAuthentication.NONE:
+        """Put the typed secret, or a signing key, on the instance, which has its brand by now.
+
+        Under another method a stored secret is forgotten, and so is a key when an endpoint's host changed (N8).
+        """
+        if not _uses_client_secret(self.cleaned_data):
             self.instance.set_client_secret(None)
         elif self.cleaned_data["client_secret"]:
             self.instance.set_client_secret(Secret(self.cleaned_data["client_secret"]))
+        self.instance.settle_signing_key(renew=self._hosts_changed())
 
 
 class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
@@ -78,8 +141,25 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
         choices=BotKey.Scope.choices,
         widget=forms.CheckboxSelectMultiple,
         initial=[BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ],
+        help_text="A key's scopes never change. Tick token:read only for the bot that calls the brand's API.",
     )
 
     class Meta:
         model = BotKey
         fields = ("brand", "label", "scopes", "expires_at")
+        help_texts = {
+            "label": "So that you recognise the key in this list, for example: acme-bot, production.",
+            "expires_at": "Empty: until it is revoked.",
+        }
+
+    def clean_expires_at(self) -> Any:
+        """Refuse a new key that could never be used; an old one may be ended this way."""
+        expires_at = self.cleaned_data["expires_at"]
+        if self.instance.pk is None and expires_at is not None and expires_at <= timezone.now():
+            raise ValidationError("This moment is over.", "expires_at_over")
+        return expires_at
+
+
+def _uses_client_secret(cleaned: dict[str, Any]) -> bool:
+    method = cleaned.get("token_endpoint_auth_method") or ""
+    return AuthorizationServer(token_endpoint_auth_method=method).uses_client_secret

@@ -22,6 +22,9 @@ class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generi
     # Lookups that may stand in the address of a list. All others are a 400: `?digest__startswith=` is an oracle (J5).
     allowed_lookups: tuple[str, ...] = ()
 
+    class Media:
+        css = {"all": ("admin_forms.css",)}
+
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         """Return the rows of the admin's own brands."""
         rows: Any = super().get_queryset(request)
@@ -30,7 +33,9 @@ class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generi
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Limit the choices and, with them, what a posted form may name (J2)."""
         related = db_field.remote_field.model
-        kwargs["queryset"] = related._default_manager.administered_by(request.user)
+        own = kwargs["queryset"] = related._default_manager.administered_by(request.user)
+        if len(only := own[:2]) == 1:
+            kwargs["initial"] = only[0].pk
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:

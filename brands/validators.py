@@ -8,13 +8,14 @@ import re
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address, ip_address
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
 MAX_URL_LENGTH: Final = 2048
 MAX_EXTRA_PARAMETERS: Final = 20
+MAX_EXTRA_PARAMETERS_LENGTH: Final = 2048
 
 MAX_HOST_LENGTH: Final = 253
 
@@ -112,6 +113,12 @@ def validate_extra_authorization_parameters(value: object) -> None:
     )
     for name, text in value.items():
         _validate_parameter(name, text)
+    # Browsers and servers take addresses of some 8 KB; Django refuses to redirect to a longer one.
+    _refuse_unless(
+        len(urlencode(value)) <= MAX_EXTRA_PARAMETERS_LENGTH,
+        "The extra parameters are too long.",
+        "invalid_extra_parameters",
+    )
 
 
 def is_reserved_parameter(name: str) -> bool:

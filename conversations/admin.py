@@ -4,6 +4,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.translation import ngettext
 
 from brands.scoped_admin import ReadOnlyAdmin
 from conversations.flow.endings import revoke_token
@@ -26,7 +27,7 @@ class ConversationAdmin(ReadOnlyAdmin):
 class ChallengeAdmin(ReadOnlyAdmin):
     """A challenge and where it stands."""
 
-    list_display = ("uuid", "conversation", "authorization_server", "current_status", "last_error", "issued_at")
+    list_display = ("conversation", "issued_at", "current_status", "authorization_server", "last_error")
     fields = (
         "uuid", "conversation", "authorization_server", "current_status", "error", "last_error", "last_error_detail",
         "same_person_check", "scope", "completion_attempts", "issued_at", "started_at", "confirmation_needed_at",
@@ -47,7 +48,7 @@ class ChallengeAdmin(ReadOnlyAdmin):
 class AccessTokenAdmin(ReadOnlyAdmin):
     """An access token's life, without the token."""
 
-    list_display = ("uuid", "conversation", "authorization_server", "state", "issued_at", "expires_at")
+    list_display = ("conversation", "issued_at", "state", "authorization_server", "expires_at")
     fields = (
         "uuid", "conversation", "authorization_server", "challenge", "state", "token_type", "scope", "scope_widened",
         "assurance", "issued_at", "expires_at", "lifetime_assumed", "confirmed_at", "ended_at", "end_reason",
@@ -73,13 +74,14 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         """End the tokens: the bot's next read answers `rechallenge_required` with the reason `revoked`."""
         now, actor = timezone.now(), f"admin:{request.user.pk}"
         ended = sum(revoke_token(access_token, actor=actor, now=now) for access_token in queryset)
-        self.message_user(request, f"{ended} tokens ended.", messages.SUCCESS)
+        said = ngettext("%d token ended.", "%d tokens ended.", ended) % ended
+        self.message_user(request, said, messages.SUCCESS)
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
     """The log that nobody changes."""
 
-    list_display = ("at", "kind", "outcome", "actor", "conversation_uuid", "challenge_uuid")
+    list_display = ("at", "kind", "outcome", "actor", "conversation_uuid")
     list_filter = ("kind",)
     allowed_lookups = ("kind__exact",)

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from brands.oauth import ErrorCode
-from conversations.flow.attempts import held_attempts
-from conversations.flow.completion import shown_code
+from conversations.flow.attempts import DROPPED, held_attempts
+from conversations.flow.completion import shown_code, shown_handle
 from conversations.models import (
     SIGN_IN_STATUSES,
     AccessToken,
@@ -39,6 +39,7 @@ _ENDED_PAGES = {
 _FAILED_PAGES = {
     Challenge.Error.SUBJECT_MISMATCH.value: "other_person.html",
     Challenge.Error.TOO_MANY_CODES.value: "too_many_codes.html",
+    Challenge.Error.OTHER_CONVERSATION.value: "other_conversation.html",
 }
 
 
@@ -64,6 +65,23 @@ def other_browser_page(challenge: Challenge, link_token: str) -> Page:
 def cancelled_page(challenge: Challenge, link_token: str) -> Page:
     """Return the answer to "this wasn't me"."""
     return Page("not_me.html", _brand(challenge, link_token))
+
+
+def server_busy_page(challenge: Challenge) -> Page:
+    """Return the page of a brand at its limit; its button reloads the callback, which spent nothing."""
+    return Page("server_busy.html", {"brand": challenge.conversation.brand}, status=503)
+
+
+def chat_page_of(attempt: AuthorizationRequest, cookies: Mapping[str, str]) -> str | None:
+    """Return the chat's own page with the handle in its fragment, while a sign-in of the check `chat_page` waits (A11).
+
+    The address is the configured one, never one of the request. A fragment is sent to no server and stands in no log.
+    """
+    challenge = attempt.challenge
+    if challenge.status != ChallengeStatus.CONFIRMATION_NEEDED or not attempt.succeeded:
+        return None
+    handle = shown_handle(challenge, cookies[attempt.cookie_name])
+    return f"{challenge.authorization_server.chat_page_url}#consumer_delegation_handle={handle}" if handle else None
 
 
 def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str], now: datetime) -> Page | None:
@@ -92,6 +110,8 @@ def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str
 def _unfinished_page(attempts: list[AuthorizationRequest], brand: dict[str, Any], now: datetime) -> Page | None:
     if any(attempt.in_progress(now) for attempt in attempts):
         return Page("one_moment.html", brand)
+    if attempts[0].error == DROPPED:
+        return Page("start_again.html", brand)
     if attempts[0].claimed_at is not None:
         missing = attempts[0].error == ErrorCode.INSUFFICIENT_SCOPE
         return Page("missing_permission.html" if missing else "not_answering.html", brand)
@@ -105,6 +125,9 @@ def _code_page(
     brand: dict[str, Any],
     now: datetime,
 ) -> Page:
+    chat_page = chat_page_of(attempt, cookies)
+    if chat_page:
+        return Page("back_to_chat.html", brand | {"chat_page": chat_page})
     code = shown_code(challenge, cookies[attempt.cookie_name]) if attempt.succeeded else None
     if code is None:
         return Page("elsewhere.html", brand)
@@ -115,7 +138,9 @@ def _signed_in_page(challenge: Challenge, attempt: AuthorizationRequest, brand: 
     token = AccessToken.objects.filter(challenge=challenge).first()
     if token is None or token.end_reason_at(now):
         return Page("over.html", brand)
-    return Page("signed_in.html", brand | {"expires_at": token.expires_at, "now": now, "mine": attempt.succeeded})
+    server = challenge.authorization_server
+    context = {"expires_at": token.expires_at, "now": now, "mine": attempt.succeeded, "chat_page": server.chat_page_url}
+    return Page("signed_in.html", brand | context)
 
 
 def _brand(challenge: Challenge, link_token: str) -> dict[str, Any]:

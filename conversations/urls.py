@@ -1,23 +1,17 @@
 """The addresses of the consumer's pages."""
 
-from django.http import HttpRequest, HttpResponse
-from django.urls import path
+from django.urls import path, re_path
 
 from conversations import views
-
-
-def link_or_begin(request: HttpRequest, link_token: str) -> HttpResponse:
-    """Send the button's POST to `begin` and everything else to the inert page."""
-    view = views.begin if request.method == "POST" else views.link
-    return view(request, link_token)
-
+from conversations.page_limits import limited
 
 urlpatterns = [
-    path("c/", views.no_link, name="no_link"),
-    path("c/<str:link_token>", link_or_begin, name="link"),
-    path("c/<str:link_token>/cancel", views.cancel, name="cancel"),
-    path("c/<str:link_token>/undo", views.undo_sign_in, name="undo"),
-    path("c/<str:link_token>/done", views.done, name="done"),
-    path("c/<str:link_token>/other-browser", views.other_browser, name="other_browser"),
-    path("callback/<str:callback_id>", views.callback, name="callback"),
+    path("c/", limited(views.no_link), name="no_link"),
+    path("c/<str:link_token>", limited(views.link_or_begin), name="link"),
+    path("c/<str:link_token>/cancel", limited(views.cancel), name="cancel"),
+    path("c/<str:link_token>/undo", limited(views.undo_sign_in), name="undo"),
+    path("c/<str:link_token>/done", limited(views.done), name="done"),
+    path("c/<str:link_token>/other-browser", limited(views.other_browser), name="other_browser"),
+    # Its own alphabet alone: PostgreSQL cannot look for a NUL character.
+    re_path(r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})\Z", limited(views.callback), name="callback"),
 ]

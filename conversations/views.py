@@ -7,7 +7,8 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from brands.models import AuthorizationServer
-from conversations.flow.attempts import begin_attempt, cookie_lifetime, held_attempts
+from conversations.flow.attempts import cookie_lifetime, held_attempts
+from conversations.flow.beginning import begin_sign_in
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.endings import undo
 from conversations.flow.sign_in import Arrival, receive
@@ -16,9 +17,11 @@ from conversations.pages import (
     LINK_NO_LONGER_WORKS,
     Page,
     cancelled_page,
+    chat_page_of,
     link_page,
     other_browser_page,
     result_page,
+    server_busy_page,
 )
 from delegation_site.crypto import DecryptionError
 
@@ -42,14 +45,19 @@ def link(request: HttpRequest, link_token: str) -> HttpResponse:
     return _render(request, LINK_NO_LONGER_WORKS)
 
 
+def link_or_begin(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`/c/{link_token}`: the button's POST begins, everything else sees the inert page."""
+    return begin(request, link_token) if request.method == "POST" else link(request, link_token)
+
+
 @require_POST
 def begin(request: HttpRequest, link_token: str) -> HttpResponse:
-    """`POST /c/{link_token}`: the button. On to the brand's authorization endpoint."""
+    """`POST /c/{link_token}`: the button. On to the brand's authorization endpoint, or to why that cannot be."""
     challenge, now = challenge_of_link(link_token), timezone.now()
-    begun = begin_attempt(challenge, now) if challenge else None
+    begun = begin_sign_in(challenge, now) if challenge else None
     if begun is None:
         return SeeOther(reverse("link", args=[link_token]))
-    response = SeeOther(begun.authorization_url)
+    response = SeeOther(begun.authorization_url or reverse("done", args=[link_token]))
     _set_cookie(response, begun.attempt, begun.cookie.reveal())
     return response
 
@@ -100,7 +108,10 @@ def no_link(request: HttpRequest) -> HttpResponse:
 
 @require_GET
 def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
-    """`GET /callback/{callback_id}`: always on to a clean address, so that code and state leave the browser (B15)."""
+    """`GET /callback/{callback_id}`: on to a clean address, so that code and state leave the browser (B15).
+
+    But for a brand at its limit: its page reloads this very address, whose state is unspent.
+    """
     servers = AuthorizationServer.objects.active().filter(brand__is_active=True, callback_id=callback_id)
     server = servers.select_related("brand").first()
     if server is None:
@@ -108,6 +119,10 @@ def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
     received = receive(server, request.GET, request.COOKIES)
     if received.attempt is None:
         return SeeOther(reverse("no_link"))
+    if received.arrival == Arrival.SERVER_BUSY:
+        response = _render(request, server_busy_page(received.attempt.challenge))
+        response["Retry-After"] = "5"
+        return response
     return _result_redirect(request, received.attempt, received.arrival)
 
 
@@ -118,8 +133,8 @@ def _result_redirect(request: HttpRequest, attempt: AuthorizationRequest, arriva
         return SeeOther(reverse("no_link"))
     if arrival == Arrival.OTHER_BROWSER:
         return SeeOther(reverse("other_browser", args=[link_token]))
-    response = SeeOther(reverse("done", args=[link_token]))
     attempt.refresh_from_db()
+    response = SeeOther(chat_page_of(attempt, request.COOKIES) or reverse("done", args=[link_token]))
     if attempt.succeeded:
         _set_cookie(response, attempt, request.COOKIES[attempt.cookie_name])
     return response

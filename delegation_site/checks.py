@@ -13,6 +13,8 @@ from django.core.checks import CheckMessage, Error
 
 from delegation_site.crypto import InvalidKeyRing, key_ring
 
+MIN_SECRET_KEY_LENGTH = 50
+MIN_SECRET_KEY_CHARACTERS = 10
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -26,6 +28,15 @@ def check_encryption_keys(**_: Any) -> list[CheckMessage]:
     if settings.SECRET_KEY in settings.ENCRYPTION_KEYS:
         return [Error("SECRET_KEY and ENCRYPTION_KEYS must not be the same value.", id="delegation.E002")]
     return []
+
+
+def check_secret_key(**_: Any) -> list[CheckMessage]:
+    """E009: the secret key signs sessions and messages, a new bot key among them; Django only warns of a weak one."""
+    key = settings.SECRET_KEY
+    if len(key) >= MIN_SECRET_KEY_LENGTH and len(set(key)) >= MIN_SECRET_KEY_CHARACTERS:
+        return []
+    message = f"SECRET_KEY must have at least {MIN_SECRET_KEY_LENGTH} random characters."
+    return [Error(message, id="delegation.E009")]
 
 
 def check_public_base_url(**_: Any) -> list[CheckMessage]:
@@ -79,6 +90,7 @@ def check_debug(**_: Any) -> list[CheckMessage]:
 
 ALL = (
     check_encryption_keys,
+    check_secret_key,
     check_public_base_url,
     check_local_endpoints,
     check_oauthlib_switches,

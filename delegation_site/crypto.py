@@ -12,6 +12,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import json
 import re
 import secrets
 import unicodedata
@@ -22,6 +23,7 @@ from typing import Final, NoReturn
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -160,8 +162,15 @@ class KeyRing:
         """
         return [_truncate(self._digest(key_id, "completion-code", (challenge.bytes, cookie))) for key_id in self._keys]
 
+    def completion_handles(self, challenge: UUID, cookie: str) -> list[str]:
+        """Return the one-use handle of a challenge and an attempt's cookie under every key, newest first (A11)."""
+        parts = (challenge.bytes, cookie)
+        macs = [self._digest(key_id, "completion-handle", parts)[-32:] for key_id in self._keys]
+        return [_base64url(mac) for mac in macs]
+
     def _digest(self, key_id: str, purpose: str, parts: Sequence[str | bytes]) -> bytes:
-        encoded = [part.encode() if isinstance(part, str) else part for part in parts]
+        # JSON can hold half of a surrogate pair, which no encoding takes; a hostile claim must be no fault of ours.
+        encoded = [part.encode(errors="surrogatepass") if isinstance(part, str) else part for part in parts]
         mac = hmac.digest(self._keys[key_id].for_purpose(purpose), _length_prefixed(*encoded), "sha256")
         return _length_prefixed(key_id.encode()) + mac
 
@@ -191,7 +200,18 @@ def random_hex(size: int) -> str:
 
 def s256_code_challenge(code_verifier: str) -> str:
     """Return the S256 code challenge of a verifier (RFC 7636 section 4.2)."""
-    return base64.urlsafe_b64encode(hashlib.sha256(code_verifier.encode()).digest()).rstrip(b"=").decode()
+    return _base64url(hashlib.sha256(code_verifier.encode()).digest())
+
+
+def new_signing_key() -> tuple[Secret, dict[str, str]]:
+    """Return a new P-256 key as private JWK and as public one (RFC 7517); `kid` is its thumbprint (RFC 7638)."""
+    key = ec.generate_private_key(ec.SECP256R1()).private_numbers()
+    numbers = (key.public_numbers.x, key.public_numbers.y, key.private_value)
+    x, y, d = (_base64url(number.to_bytes(32, "big")) for number in numbers)
+    members = json.dumps({"crv": "P-256", "kty": "EC", "x": x, "y": y}, separators=(",", ":"))
+    kid = _base64url(hashlib.sha256(members.encode()).digest())
+    public = json.loads(members) | {"kid": kid, "alg": "ES256", "use": "sig"}
+    return Secret(json.dumps(public | {"d": d})), public
 
 
 def checksum(text: str) -> str:
@@ -228,15 +248,19 @@ def _derive(master: bytes, purpose: str) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(master)
 
 
+def _base64url(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
 def _length_prefixed(*parts: bytes) -> bytes:
-    return b"".join(len(part).to_bytes(2, "big") + part for part in parts)
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
 
 
 def _read_length_prefixed(value: bytes, start: int) -> tuple[bytes, int]:
-    end = start + 2 + int.from_bytes(value[start : start + 2], "big")
+    end = start + 4 + int.from_bytes(value[start : start + 4], "big")
     if end > len(value):
         raise ValueError
-    return value[start + 2 : end], end
+    return value[start + 4 : end], end
 
 
 def _read_header(ciphertext: bytes) -> tuple[str, int]:

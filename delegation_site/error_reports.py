@@ -4,6 +4,7 @@ Django's report of a failed callback holds code, state and cookies in its text f
 HTML form: token, client secret, verifier. No handler of ours sends one; whoever adds one gets this.
 """
 
+from collections.abc import ItemsView
 from typing import Any
 
 from django.http import HttpRequest
@@ -29,9 +30,9 @@ class QuietReporterFilter(SafeExceptionReporterFilter):
         """Show nothing that was posted."""
         return {}
 
-    def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> list[tuple[str, Any]]:  # noqa: ARG002
+    def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> ItemsView[str, Any]:  # noqa: ARG002
         """Show no local variable."""
-        return []
+        return {}.items()
 
 
 class QuietExceptionReporter(ExceptionReporter):

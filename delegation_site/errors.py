@@ -1,5 +1,7 @@
 """Error pages: a problem document for bots, one sentence and one thing to do for people, a reference for support."""
 
+from collections.abc import Callable
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -27,9 +29,30 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # no
     return _answer(request, 404, "not_found", "There is nothing at this address.")
 
 
+def too_many_requests(request: HttpRequest, retry_after: int) -> HttpResponse:
+    """Answer a browser that is over a limit (G8); nothing was used up, so the same address works again later."""
+    response = _answer(request, 429, "rate_limited", "Too many calls. Wait as long as Retry-After says.")
+    response["Retry-After"] = str(retry_after)
+    return response
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer a fault of ours; the log line of the same reference says more."""
     return _answer(request, 500, "internal_error", "Something failed on our side. Try again.")
+
+
+def refuse_nul_middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Answer 400 to a NUL character in a query or a cookie: no honest one has any, and PostgreSQL fails on it."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        query_and_cookies = request.META.get("QUERY_STRING", "") + request.META.get("HTTP_COOKIE", "")
+        if "%00" in query_and_cookies or "\\000" in query_and_cookies or "\0" in query_and_cookies:
+            return _answer(request, 400, "bad_request", "The request could not be read.")
+        return get_response(request)
+
+    return middleware
 
 
 def _answer(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:

@@ -14,6 +14,7 @@ worker_class = "gthread"
 workers = int(os.environ.get("WORKERS", "2"))
 threads = int(os.environ.get("THREADS", "16"))
 keepalive = 30
+limit_request_line = 8190  # an authorization code may have 4 KB, and so may a state
 timeout = 30
 # gunicorn 27 opens a control socket in the home folder by default (H9).
 control_socket_disable = True

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from csp.constants import NONE, SELF
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 # Django's admin needs its own scripts, styles and forms; nothing inline and nothing foreign.
@@ -19,14 +20,28 @@ ADMIN_POLICY = {
 
 
 def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Keep every page and answer out of caches and search engines (H6, B9). Static files are served before this."""
+    """Keep pages, answers and the redirect to https out of caches and search engines (H6, B9); our files may stay."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
+        if request.path.startswith(settings.STATIC_URL):
+            return response
         response["Cache-Control"] = "no-store"
         response["X-Robots-Tag"] = "noindex, nofollow"
         if _has_form(response):
             response["Referrer-Policy"] = "same-origin"
+        return response
+
+    return middleware
+
+
+def admin_policy_middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Give the admin its own Content-Security-Policy, before django-csp writes the header."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
         if request.path.startswith("/admin/"):
             response._csp_replace = ADMIN_POLICY  # type: ignore[attr-defined]  # what csp_replace() sets
         return response

@@ -10,8 +10,15 @@ from django.http import HttpRequest, HttpResponse
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# At DEBUG these print codes, verifiers, client secrets and tokens (H2).
-LOUD_LOGGERS: Final = ("oauthlib", "requests", "requests_oauthlib", "requests_hardened", "urllib3")
+# At DEBUG these print codes, verifiers, client secrets and tokens (H2). urllib3 does at WARNING, too: headers that it
+# cannot read, with a traceback that holds the server's bytes.
+LOUD_LOGGERS: Final = {
+    "oauthlib": "WARNING",
+    "requests": "WARNING",
+    "requests_oauthlib": "WARNING",
+    "requests_hardened": "WARNING",
+    "urllib3": "ERROR",
+}
 
 LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
     "version": 1,
@@ -36,7 +43,7 @@ LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
         # Django's own handlers would print a second copy and mail a report that holds the callback's query (H4).
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         "django.server": {"handlers": [], "level": "WARNING", "propagate": False},
-        **{name: {"level": "WARNING"} for name in LOUD_LOGGERS},
+        **{name: {"level": level} for name, level in LOUD_LOGGERS.items()},
     },
 }
 

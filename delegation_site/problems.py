@@ -31,6 +31,11 @@ class Problem(Exception):
         )
 
 
+def rate_limited(retry_after: int, detail: str = "Too many calls. Wait as long as Retry-After says.") -> Problem:
+    """Return the problem of every limit (G8); `Retry-After` is in whole seconds (RFC 9110 section 10.2.3)."""
+    return Problem(429, "rate_limited", detail, headers={"Retry-After": str(retry_after)})
+
+
 def json_response(
     body: Any, *, status: int = 200, content_type: str = "application/json", headers: dict[str, str] | None = None
 ) -> HttpResponse:

@@ -24,7 +24,9 @@ PUBLIC_BASE_URL: str = env.str("PUBLIC_BASE_URL").rstrip("/")
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[urlsplit(PUBLIC_BASE_URL).hostname or ""])
 ALLOW_LOCAL_ENDPOINTS: bool = env.bool("ALLOW_LOCAL_ENDPOINTS", default=False)
 OUTBOUND_CA_FILE: str = env.str("OUTBOUND_CA_FILE", default="")
+THREADS: int = env.int("THREADS", default=16)
 TRUSTED_PROXY_COUNT: int = env.int("TRUSTED_PROXY_COUNT", default=0)
+REDIS_URL: str = env.str("REDIS_URL", default="")
 
 _SERVED_OVER_TLS = urlsplit(PUBLIC_BASE_URL).scheme == "https"
 
@@ -44,16 +46,18 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "delegation_site.logs.request_id_middleware",
+    "delegation_site.headers.no_store_middleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "delegation_site.errors.refuse_nul_middleware",
     "csp.middleware.CSPMiddleware",
-    "delegation_site.headers.no_store_middleware",
+    "delegation_site.headers.admin_policy_middleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 
 ROOT_URLCONF = "delegation_site.urls"
@@ -86,6 +90,16 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = None
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+if REDIS_URL:
+    # Rate limits go on without it, so nobody waits for it long: delegation_site/rate_limits.py.
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            "KEY_PREFIX": "consumer-delegation",
+            "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 0.5},
+        },
+    }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -118,7 +132,12 @@ CSRF_COOKIE_HTTPONLY = True
 CSRF_TRUSTED_ORIGINS = [PUBLIC_BASE_URL]
 CSRF_FAILURE_VIEW = "delegation_site.errors.csrf_failure"
 
+vars().update(env.email("EMAIL_URL", default="consolemail://"))
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL: str = env.str("DEFAULT_FROM_EMAIL", default=f"no-reply@{urlsplit(PUBLIC_BASE_URL).hostname}")
+
 SECURE_SSL_REDIRECT = _SERVED_OVER_TLS
+SECURE_REDIRECT_EXEMPT = [r"^health/"]
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if _SERVED_OVER_TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _SERVED_OVER_TLS
 SECURE_HSTS_PRELOAD = _SERVED_OVER_TLS

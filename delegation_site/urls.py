@@ -6,6 +6,7 @@ from django.urls import include, path
 from delegation_site import errors, health
 
 urlpatterns = [
+    path("", include("brands.urls")),
     path("", include("conversations.urls")),
     path("api/v1/", include("conversations.api.urls")),
     path("admin/", admin.site.urls),

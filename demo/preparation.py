@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from demo.addresses import ROOT, Addresses, DemoError
-from demo.processes import Servers, run_command
+from demo.processes import AS_IN_PRODUCTION, Servers, run_command
 
 BRAND = "acme"
 CLIENT_ID = "consumer-delegation"
@@ -134,7 +134,9 @@ def prepare_brand(demo: Demo, redirect_uri: str) -> None:
 
 def start_product(demo: Demo, servers: Servers) -> None:
     port = demo.addresses.product_port
-    servers.start("product", "delegation_site.wsgi", port, demo.product_environment(), "/health/ready")
+    servers.start(
+        "product", "delegation_site.wsgi", port, demo.product_environment(), "/health/ready", options=AS_IN_PRODUCTION
+    )
 
 
 def start_brand(demo: Demo, servers: Servers, token_lifetime: int) -> None:

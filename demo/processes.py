@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +19,9 @@ from demo.addresses import ROOT, DemoError
 SECONDS_TO_START = 40
 SECONDS_TO_STOP = 6
 LINES_OF_LOG = 25
+# One process: the sample brand keeps its authorization codes, and the chat its conversations, in memory.
+SMALL = ("--workers", "1", "--threads", "8", "--no-control-socket")
+AS_IN_PRODUCTION = ("--config", "delegation_site/gunicorn.py")
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,21 @@ class Servers:
         for number, handler in ignored.items():
             signal.signal(number, handler)
 
-    def start(self, name: str, module: str, port: int, environment: Mapping[str, str], health_path: str) -> Server:
+    def start(
+        self,
+        name: str,
+        module: str,
+        port: int,
+        environment: Mapping[str, str],
+        health_path: str,
+        *,
+        options: Sequence[str] = SMALL,
+    ) -> Server:
         log = self.log_folder / f"{name.replace(' ', '-')}.log"
         with log.open("ab") as output:
             # A session of its own: Ctrl-C reaches the demo only, which then stops its servers in order.
             process = subprocess.Popen(  # noqa: S603  our own arguments
-                gunicorn_command(module, port), cwd=ROOT, env=dict(environment),
+                gunicorn_command(module, port, options), cwd=ROOT, env=dict(environment),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         server = Server(name, process, log)
@@ -75,12 +87,9 @@ class Servers:
         return "\n".join(tail(path) for path in sorted(self.log_folder.glob("*.log")))
 
 
-def gunicorn_command(module: str, port: int) -> list[str]:
-    # One process: the sample brand keeps its authorization codes, and the chat its conversations, in memory.
-    return [
-        sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "8",
-        "--graceful-timeout", "2", "--no-control-socket", module,
-    ]  # fmt: skip
+def gunicorn_command(module: str, port: int, options: Sequence[str]) -> list[str]:
+    address = f"127.0.0.1:{port}"
+    return [sys.executable, "-m", "gunicorn", *options, "--bind", address, "--graceful-timeout", "2", module]
 
 
 def wait_until_it_answers(server: Server, url: str) -> None:

@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.db import connection
+from django.test import TransactionTestCase
 
+from delegation_site import append_only, rate_limits
 from tests import databases, network_guard
 from tests.machine import missing
 from tests.tls import Authority
 
 # Servers that others wrote. The named cast (Acme, Ada, acme-bot; Rival, Rita, rival-bot) is in tests/cast.py.
-pytest_plugins = ["tests.cast", "tests.peers.fixtures"]
+pytest_plugins = ["tests.cast", "tests.admin_pages", "tests.peers.fixtures"]
 
 
 def pytest_configure() -> None:
@@ -27,6 +30,39 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     if refused:
         pytest.fail(f"this test reached for another machine: {', '.join(refused)}")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_counted_yet() -> None:
+    """Begin each test with no rate limit used up: what one process remembers outlives a rolled-back transaction."""
+    rate_limits.forget_in_process()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _flush_may_empty_the_audit_log() -> Iterator[None]:
+    """Take the audit log's triggers away around the flush that ends each transactional test, and put them back.
+
+    A flush is the one thing that they refuse and tests need. Worker processes have databases of their own.
+    """
+    flush = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]  # the one place where tests flush
+
+    def without_triggers(test_case: TransactionTestCase) -> None:
+        append_only.remove(connection)
+        try:
+            flush(test_case)
+        finally:
+            append_only.install(connection)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TransactionTestCase, "_fixture_teardown", without_triggers)
+        yield
+
+
+@pytest.fixture(scope="session")
+def requires_redis() -> Path:
+    """Return Redis' executable."""
+    found = shutil.which("redis-server")
+    return Path(found) if found else missing("redis-server is not installed: tests with a real Redis did not run")
 
 
 @pytest.fixture(scope="session")

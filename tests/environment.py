@@ -18,6 +18,9 @@ TEST_ENVIRONMENT: Final = {
     "DEBUG": "0",
     "OUTBOUND_CA_FILE": "",
     "TRUSTED_PROXY_COUNT": "0",
+    "REDIS_URL": "",
+    "EMAIL_URL": "memorymail://",
+    "DEFAULT_FROM_EMAIL": "delegation@delegation.test",
 }
 
 

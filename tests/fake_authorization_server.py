@@ -84,6 +84,7 @@ class FakeAuthorizationServer(BaseAdapter):
     sends_iss: bool = True
     denies: bool = False
     hangs: bool = False
+    next_revocation_answers: list[Answer] = field(default_factory=list)
     next_token_answer: Answer | None = None
     id_token_changes: dict[str, Any] = field(default_factory=dict)
     on_token_request: Callable[[TokenRequest], None] | None = None
@@ -91,6 +92,7 @@ class FakeAuthorizationServer(BaseAdapter):
     authorization_requests: list[dict[str, str]] = field(default_factory=list)
     token_requests: list[TokenRequest] = field(default_factory=list)
     issued_access_tokens: list[str] = field(default_factory=list)
+    revocation_requests: list[TokenRequest] = field(default_factory=list)
     jwks_requests: int = 0
 
     def __post_init__(self) -> None:
@@ -166,6 +168,8 @@ class FakeAuthorizationServer(BaseAdapter):
         if path == ("GET", "/jwks"):
             self.jwks_requests += 1
             return _response(request, (200, {"Content-Type": "application/json"}, json.dumps(self.jwks()).encode()))
+        if path == ("POST", "/revoke"):
+            return _response(request, self._answer_revocation_request(request))
         if path != ("POST", "/token"):
             return _response(request, (404, {"Content-Type": "text/html"}, b"<h1>Not found</h1>"))
         return _response(request, self._answer_token_request(request))
@@ -173,9 +177,16 @@ class FakeAuthorizationServer(BaseAdapter):
     def close(self) -> None:
         """Hold nothing open."""
 
+    def _answer_revocation_request(self, request: requests.PreparedRequest) -> Answer:
+        """RFC 7009 section 2.2: 200 with nothing in it, also for a token that is not known."""
+        seen = _seen(request)
+        self.revocation_requests.append(seen)
+        if self.next_revocation_answers:
+            return self.next_revocation_answers.pop(0)
+        return (200, {}, b"") if self._client_is_authenticated(seen) else _json(401, {"error": "invalid_client"})
+
     def _answer_token_request(self, request: requests.PreparedRequest) -> Answer:
-        body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
-        seen = TokenRequest(str(request.url), {k.title(): str(v) for k, v in request.headers.items()}, _each_once(body))
+        seen = _seen(request)
         self.token_requests.append(seen)
         if self.on_token_request:
             self.on_token_request(seen)
@@ -281,6 +292,12 @@ def _each_once(query: str) -> dict[str, str]:
     if len(dict(pairs)) != len(pairs):
         raise AuthorizationRequestRefused("a parameter is given twice")
     return dict(pairs)
+
+
+def _seen(request: requests.PreparedRequest) -> TokenRequest:
+    body = request.body.decode() if isinstance(request.body, bytes) else str(request.body or "")
+    headers = {name.title(): str(value) for name, value in request.headers.items()}
+    return TokenRequest(str(request.url), headers, _each_once(body))
 
 
 def _json(status: int, answer: dict[str, Any]) -> Answer:

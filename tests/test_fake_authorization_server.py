@@ -9,6 +9,7 @@ from django.http import QueryDict
 
 from brands.oauth import (
     AuthorizationServerError,
+    ClientCredentials,
     TokenResponse,
     authorization_url,
     check_issuer,
@@ -48,7 +49,7 @@ def exchange(server: FakeAuthorizationServer, query: str) -> TokenResponse:
         server.configuration(),
         code=response.code,
         code_verifier=Secret(VERIFIER),
-        client_secret=Secret(server.client_secret),
+        credentials=ClientCredentials(Secret(server.client_secret)),
     )
 
 

@@ -16,8 +16,9 @@ from brands import transport
 from brands.models import AuthorizationServer
 from conversations.flow import sign_in
 from conversations.models import AccessToken, AuditEvent
-from tests.cast import ACME_SECRET, Bot, Browser, code_on, use_openid
+from tests.cast import ACME_SECRET, Bot, Browser, code_on, heading_of, use_openid
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
+from tests.limits import pause
 
 pytestmark = pytest.mark.django_db
 
@@ -54,6 +55,11 @@ class Planted:
     def __init__(self, bot: Bot, browser: Browser, login: FakeAuthorizationServer) -> None:
         self.bot, self.browser, self.login = bot, browser, login
         self.codes: list[str] = []
+
+    def challenge(self) -> dict[str, Any]:
+        """Replace the challenge of the one chat, more often than a bot may without a pause."""
+        pause()
+        return self.bot.challenge(replace=True)
 
     def values(self) -> dict[str, list[str]]:
         cookies = self.browser.client.cookies.items()
@@ -99,7 +105,7 @@ def run_every_path(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> list[st
         return answer
 
     def journey() -> dict[str, Any]:
-        challenge = bot.challenge(replace=True)
+        challenge = planted.challenge()
         page = ada.sign_in(challenge["url"], login)
         planted.codes.append(code_on(page))
         return said(challenge)
@@ -117,15 +123,15 @@ def run_every_path(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> list[st
         (400, JSON, b'{"error": "invalid_grant", "error_description": "' + ACME_SECRET.encode() + b'"}'),
     ):
         login.next_token_answer = bad
-        said(ada.sign_in(bot.challenge(replace=True)["url"], login))
+        said(ada.sign_in(planted.challenge()["url"], login))
     login.hangs = True
-    said(ada.sign_in(bot.challenge(replace=True)["url"], login))
+    said(ada.sign_in(planted.challenge()["url"], login))
     login.hangs = False
     login.id_token_changes = {"nonce": "another"}
-    said(ada.sign_in(bot.challenge(replace=True)["url"], login))
+    said(ada.sign_in(planted.challenge()["url"], login))
     login.id_token_changes = {}
     _crash_in_the_middle(planted, monkeypatch)
-    said(Browser().come_back(ada.begin(bot.challenge(replace=True)["url"]), login))
+    said(Browser().come_back(ada.begin(planted.challenge()["url"]), login))
     said(ada.press(f"{journey()['url']}/done", "/undo"))
     said(bot.in_chat("DELETE"))
     return answers
@@ -135,11 +141,11 @@ def _crash_in_the_middle(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> N
     def crash(*_: object, **__: object) -> None:
         raise RuntimeError("a fault of ours, in the middle of storing")
 
-    planted.browser.client.raise_request_exception = False
     with monkeypatch.context() as context:
         context.setattr(sign_in, "store_result", crash)
-        url = planted.browser.begin(planted.bot.challenge(replace=True)["url"])
-        assert planted.browser.come_back(url, planted.login).status_code == 500
+        url = planted.browser.begin(planted.challenge()["url"])
+        page = planted.browser.get(planted.browser.come_back(url, planted.login)["Location"])
+        assert heading_of(page) == "Acme is not answering right now"
 
 
 def test_nothing_planted_leaves_us(

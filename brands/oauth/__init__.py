@@ -3,7 +3,7 @@
 It knows a brand as a `ServerConfiguration`, and neither models nor HTTP requests to us.
 """
 
-from brands.oauth.authorization import authorization_url
+from brands.oauth.authorization import authorization_url, pushed_authorization_url
 from brands.oauth.authorization_response import (
     AuthorizationResponse,
     MalformedAuthorizationResponse,
@@ -12,8 +12,11 @@ from brands.oauth.authorization_response import (
     parse_authorization_response,
 )
 from brands.oauth.configuration import ClientAuthenticationMethod, ServerConfiguration
+from brands.oauth.credentials import ClientCredentials
+from brands.oauth.discovery import DiscoveryFailed, ServerMetadata, discover
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from brands.oauth.id_token import IDTokenClaims, verify_id_token
+from brands.oauth.revocation import revoke_token
 from brands.oauth.token import exchange_code
 from brands.oauth.token_response import TokenResponse
 
@@ -21,15 +24,21 @@ __all__ = [
     "AuthorizationResponse",
     "AuthorizationServerError",
     "ClientAuthenticationMethod",
+    "ClientCredentials",
+    "DiscoveryFailed",
     "ErrorCode",
     "IDTokenClaims",
     "MalformedAuthorizationResponse",
     "ServerConfiguration",
+    "ServerMetadata",
     "TokenResponse",
     "authorization_url",
     "check_issuer",
+    "discover",
     "exchange_code",
     "issuer_matches",
     "parse_authorization_response",
+    "pushed_authorization_url",
+    "revoke_token",
     "verify_id_token",
 ]

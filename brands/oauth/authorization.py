@@ -1,10 +1,28 @@
-"""The authorization request: the address that the consumer's browser is sent to (RFC 6749 section 4.1.1)."""
+"""The authorization request: the address that the consumer's browser is sent to.
+
+In its query (RFC 6749 section 4.1.1), or pushed to the server first, so that nobody on the way can read or change it
+(RFC 9126, B21).
+"""
+
+import re
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
 
 from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2 import WebApplicationClient
 
+from brands.oauth.answers import read_parameters, refusal_in
 from brands.oauth.configuration import ServerConfiguration
+from brands.oauth.credentials import ClientCredentials
+from brands.oauth.endpoints import PAR_ENDPOINT, post
 from brands.validators import is_reserved_parameter
+
+_CREATED: Final = 201
+# An absolute URI (RFC 3986), as long as RFC 9101 section 5.2 lets a client send it.
+_REQUEST_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=.)[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*")
+_MAX_REQUEST_URI_LENGTH: Final = 512
+# The library writes an address; only the query of this one is used.
+_NOWHERE: Final = "https://authorization-endpoint.invalid/"
 
 
 def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: str, code_challenge: str) -> str:
@@ -13,6 +31,33 @@ def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: 
     `code_challenge` is of method S256 (RFC 7636), with or without a client secret. `nonce` goes along where an ID token
     is asked for (OpenID Connect Core section 3.1.2.1).
     """
+    parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
+    return str(add_params_to_uri(configuration.authorization_endpoint, parameters))
+
+
+def pushed_authorization_url(
+    configuration: ServerConfiguration, credentials: ClientCredentials, *, state: str, nonce: str, code_challenge: str
+) -> str:
+    """Push the same request and return an address that names no more of it than `client_id` and `request_uri`.
+
+    Blocks for up to 10 seconds: no transaction around it. Raises `AuthorizationServerError`.
+    """
+    parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
+    response = post(PAR_ENDPOINT, configuration, dict(parameters), credentials)
+    if response.status_code != _CREATED:
+        raise refusal_in(PAR_ENDPOINT, response)
+    answer = read_parameters(PAR_ENDPOINT, response)
+    reference = [
+        ("client_id", configuration.client_id),
+        ("request_uri", _request_uri(answer.get("request_uri"))),
+    ]
+    _check_lifetime(answer.get("expires_in"))
+    return str(add_params_to_uri(configuration.authorization_endpoint, reference))
+
+
+def _parameters(
+    configuration: ServerConfiguration, *, state: str, nonce: str, code_challenge: str
+) -> list[tuple[str, str]]:
     parameters = {"code_challenge": code_challenge, "code_challenge_method": "S256"}
     if configuration.uses_openid:
         parameters["nonce"] = nonce
@@ -20,32 +65,30 @@ def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: 
         parameters["prompt"] = configuration.prompt
     if configuration.max_age is not None:
         parameters["max_age"] = str(configuration.max_age)  # as text: the library drops a 0
-    url = WebApplicationClient(configuration.client_id).prepare_request_uri(
-        add_params_to_uri(as_https(configuration.authorization_endpoint), _extra_parameters(configuration)),
+    written = WebApplicationClient(configuration.client_id).prepare_request_uri(
+        _NOWHERE,
         redirect_uri=configuration.redirect_uri,
         scope=configuration.scope or None,
         state=state,
         **parameters,
     )
-    return url if is_https(configuration.authorization_endpoint) else "http" + url.removeprefix("https")
-
-
-def as_https(endpoint: str) -> str:
-    """Return the form of an endpoint that the library accepts.
-
-    It refuses every `http:` address, unless an environment variable switches its check off for the whole process (N10).
-    Which endpoints may be used is for `brands.validators` to say, which is stricter: plain http for loopback only, and
-    only where `ALLOW_LOCAL_ENDPOINTS` is on.
-    """
-    return endpoint if is_https(endpoint) else "https:" + endpoint.partition(":")[2]
-
-
-def is_https(endpoint: str) -> bool:
-    """Tell whether the scheme is https."""
-    return endpoint.lower().startswith("https:")
+    return parse_qsl(urlsplit(written).query) + _extra_parameters(configuration)
 
 
 def _extra_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:
     """Leave out what the validator refuses: a row written by SQL must not set our parameters either (B20)."""
     extra = configuration.extra_authorization_parameters
     return [(name, value) for name, value in extra.items() if not is_reserved_parameter(name)]
+
+
+def _request_uri(value: object) -> str:
+    """Take what can stand in an address and nothing else: it is sent on to the consumer's browser."""
+    if not isinstance(value, str) or len(value) > _MAX_REQUEST_URI_LENGTH or not _REQUEST_URI.fullmatch(value):
+        raise PAR_ENDPOINT.invalid("request_uri is not an address of at most 512 characters")
+    return value
+
+
+def _check_lifetime(value: object) -> None:
+    """Require what RFC 9126 section 2.2 does; the browser is sent on at once, so its length does not matter."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise PAR_ENDPOINT.invalid("expires_in is not a positive whole number of seconds")

@@ -1,27 +1,50 @@
-"""How we authenticate at the token endpoint (RFC 6749 section 2.3.1)."""
+"""How we authenticate at a server's endpoints (RFC 6749 section 2.3, RFC 7523 section 2.2)."""
 
-from typing import Any
+import json
+from dataclasses import dataclass, field
+from time import time
+from typing import Final
 from urllib.parse import quote_plus
 
+import jwt
 from requests.auth import HTTPBasicAuth
 
 from brands.oauth.configuration import ServerConfiguration
+from brands.oauth.credentials import ClientCredentials
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
-from delegation_site.crypto import Secret
+from delegation_site.crypto import Secret, random_token
+
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+# Seconds: for one call, made now.
+ASSERTION_LIFETIME: Final = 60
 
 
-def client_authentication(configuration: ServerConfiguration, client_secret: Secret | None) -> dict[str, Any]:
-    """Return the arguments for `OAuth2Session.fetch_token` that authenticate the client by the configured method.
+@dataclass(frozen=True, slots=True)
+class ClientAuthentication:
+    """What a request carries to say who we are: parameters of its body, or a header."""
 
-    Raises `AuthorizationServerError` with `invalid_client` where the method needs a secret and there is none.
+    parameters: dict[str, str] = field(default_factory=dict, repr=False)
+    basic: HTTPBasicAuth | None = field(default=None, repr=False)
+
+
+def client_authentication(configuration: ServerConfiguration, credentials: ClientCredentials) -> ClientAuthentication:
+    """Return the configured method's own, and that alone.
+
+    Raises `AuthorizationServerError` with `invalid_client` where the method needs a secret, a key or an issuer that is
+    not there.
     """
-    if configuration.token_endpoint_auth_method == "none":
-        return {"include_client_id": True}
+    client_id = {"client_id": configuration.client_id}
+    match configuration.token_endpoint_auth_method:
+        case "none":
+            return ClientAuthentication(client_id)
+        case "private_key_jwt":
+            return ClientAuthentication(client_id | _client_assertion(configuration, credentials.signing_key))
+    client_secret = credentials.client_secret
     if client_secret is None:
         raise AuthorizationServerError(ErrorCode.INVALID_CLIENT, "no client secret is configured")
     if configuration.token_endpoint_auth_method == "client_secret_post":
-        return {"include_client_id": True, "client_secret": client_secret.reveal()}
-    return {"include_client_id": False, "auth": _basic(configuration, client_secret)}
+        return ClientAuthentication(client_id | {"client_secret": client_secret.reveal()})
+    return ClientAuthentication(basic=_basic(configuration, client_secret))
 
 
 def _basic(configuration: ServerConfiguration, client_secret: Secret) -> HTTPBasicAuth:
@@ -33,3 +56,26 @@ def _basic(configuration: ServerConfiguration, client_secret: Secret) -> HTTPBas
     if configuration.basic_encoding == "form":
         values = [quote_plus(value) for value in values]
     return HTTPBasicAuth(*[value.encode() for value in values])
+
+
+def _client_assertion(configuration: ServerConfiguration, signing_key: Secret | None) -> dict[str, str]:
+    """Sign that we are this client, for this server alone (C7).
+
+    The audience is the issuer as one string, never an endpoint's address: an assertion that names an address which a
+    hostile server's metadata gave us is good at the honest server that it belongs to.
+    """
+    if signing_key is None:
+        raise AuthorizationServerError(ErrorCode.INVALID_CLIENT, "no signing key was made yet")
+    if not configuration.issuer:
+        raise AuthorizationServerError(ErrorCode.INVALID_CLIENT, "private_key_jwt needs an issuer")
+    jwk, now = json.loads(signing_key.reveal()), int(time())
+    claims = {
+        "iss": configuration.client_id,
+        "sub": configuration.client_id,
+        "aud": configuration.issuer,
+        "jti": random_token(),
+        "iat": now,
+        "exp": now + ASSERTION_LIFETIME,
+    }
+    assertion = jwt.encode(claims, jwt.PyJWK(jwk).key, algorithm=jwk["alg"], headers={"kid": jwk["kid"]})
+    return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-ClientAuthenticationMethod = Literal["client_secret_basic", "client_secret_post", "none"]
+ClientAuthenticationMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
 
 
 class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +21,8 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     redirect_uri: str
     issuer: str = ""
     jwks_uri: str = ""
+    revocation_endpoint: str = ""
+    pushed_authorization_request_endpoint: str = ""
     token_endpoint_auth_method: ClientAuthenticationMethod = "client_secret_basic"
     basic_encoding: Literal["form", "raw"] = "form"
     scope: str = ""

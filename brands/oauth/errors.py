@@ -8,7 +8,7 @@ MAX_DETAIL_LENGTH: Final = 200
 
 
 class ErrorCode(StrEnum):
-    """Codes of RFC 6749 sections 4.1.2.1 and 5.2 and OpenID Connect Core section 3.1.2.6 as they are, and our own."""
+    """Codes of RFC 6749 (4.1.2.1, 5.2), RFC 7009 (2.2.1) and OpenID Connect Core (3.1.2.6) as they are, and our own."""
 
     # Ours, about the token endpoint.
     TOKEN_ENDPOINT_BLOCKED = "token_endpoint_blocked"
@@ -17,6 +17,17 @@ class ErrorCode(StrEnum):
     TOKEN_REQUEST_REFUSED = "token_request_refused"
     INVALID_TOKEN_RESPONSE = "invalid_token_response"
     INSUFFICIENT_SCOPE = "insufficient_scope"
+    # Ours, about the revocation endpoint.
+    REVOCATION_ENDPOINT_BLOCKED = "revocation_endpoint_blocked"
+    REVOCATION_ENDPOINT_TIMEOUT = "revocation_endpoint_timeout"
+    REVOCATION_ENDPOINT_UNREACHABLE = "revocation_endpoint_unreachable"
+    REVOCATION_REFUSED = "revocation_refused"
+    INVALID_REVOCATION_RESPONSE = "invalid_revocation_response"
+    # Ours, about the pushed authorization request (PAR) endpoint.
+    PAR_ENDPOINT_BLOCKED = "par_endpoint_blocked"
+    PAR_ENDPOINT_TIMEOUT = "par_endpoint_timeout"
+    PAR_ENDPOINT_UNREACHABLE = "par_endpoint_unreachable"
+    INVALID_PAR_RESPONSE = "invalid_par_response"
     # Ours, about the ID token and its keys.
     INVALID_ID_TOKEN = "invalid_id_token"
     JWKS_UNAVAILABLE = "jwks_unavailable"
@@ -25,6 +36,7 @@ class ErrorCode(StrEnum):
     ISSUER_MISMATCH = "issuer_mismatch"
     # Ours, about ourselves.
     CONFIGURATION_CHANGED = "configuration_changed"
+    INTERNAL_ERROR = "internal_error"
     STORED_SECRET_UNREADABLE = "stored_secret_unreadable"
     # The server's.
     ACCESS_DENIED = "access_denied"
@@ -41,6 +53,7 @@ class ErrorCode(StrEnum):
     UNAUTHORIZED_CLIENT = "unauthorized_client"
     UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
     UNSUPPORTED_RESPONSE_TYPE = "unsupported_response_type"
+    UNSUPPORTED_TOKEN_TYPE = "unsupported_token_type"
 
 
 AUTHORIZATION_ERRORS: Final = frozenset(
@@ -70,6 +83,19 @@ TOKEN_ERRORS: Final = frozenset(
         ErrorCode.UNSUPPORTED_GRANT_TYPE,
     }
 )
+# What may be better in a moment. Everything else stays wrong until somebody changes something.
+_RETRYABLE: Final = frozenset(
+    {
+        ErrorCode.PAR_ENDPOINT_TIMEOUT,
+        ErrorCode.PAR_ENDPOINT_UNREACHABLE,
+        ErrorCode.REVOCATION_ENDPOINT_TIMEOUT,
+        ErrorCode.REVOCATION_ENDPOINT_UNREACHABLE,
+        ErrorCode.SERVER_ERROR,
+        ErrorCode.TEMPORARILY_UNAVAILABLE,
+        ErrorCode.TOKEN_ENDPOINT_TIMEOUT,
+        ErrorCode.TOKEN_ENDPOINT_UNREACHABLE,
+    }
+)
 
 
 class AuthorizationServerError(Exception):
@@ -82,6 +108,11 @@ class AuthorizationServerError(Exception):
         self.error = error
         self.detail = sanitised(detail)
         super().__init__(f"{error}: {self.detail}" if self.detail else str(error))
+
+    @property
+    def is_retryable(self) -> bool:
+        """Tell whether the same request may succeed later. Never for a code, which is sent once (E20)."""
+        return self.error in _RETRYABLE
 
 
 def sanitised(text: str) -> str:

@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import requests
 
+from brands.oauth.answers import read_parameters, refusal, refusal_in
 from brands.oauth.configuration import ServerConfiguration
-from brands.oauth.errors import TOKEN_ERRORS, AuthorizationServerError, ErrorCode
-from brands.oauth.strict_json import NotStrictJSON, read_json_object
+from brands.oauth.endpoints import TOKEN_ENDPOINT
+from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from delegation_site.crypto import Secret
 
 # The product's own ceilings, in seconds; a brand can only lower them (E8, E11).
@@ -28,13 +28,6 @@ _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
 _ID_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,65536}")
 _SCOPE: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{0,4096}")
 _WHOLE_SECONDS: Final = re.compile(r"[0-9]{1,30}")
-# No digits, no capitals: the shape of every registered code, and of no secret that a server might echo.
-_ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
-_STATUS_ERRORS: Final = {
-    401: ErrorCode.INVALID_CLIENT,
-    429: ErrorCode.TEMPORARILY_UNAVAILABLE,
-    503: ErrorCode.TEMPORARILY_UNAVAILABLE,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,71 +75,12 @@ def read_token_response(
 
 def _read_success(configuration: ServerConfiguration, response: requests.Response) -> dict[str, Any]:
     if response.status_code != _OK:
-        raise _refusal(response.status_code, _error_of(response))
-    parameters = _read_parameters(response, accept_form=configuration.accept_form_encoded_tokens)
+        raise refusal_in(TOKEN_ENDPOINT, response)
+    parameters = read_parameters(TOKEN_ENDPOINT, response, accept_form=configuration.accept_form_encoded_tokens)
     # Some servers say no with status 200 (E2), also in a form although JSON was asked for.
     if parameters.get("error"):
-        raise _refusal(_OK, parameters["error"])
+        raise refusal(TOKEN_ENDPOINT, _OK, parameters["error"])
     return parameters
-
-
-def _read_parameters(response: requests.Response, *, accept_form: bool) -> dict[str, Any]:
-    media_type, charset = _content_type(response)
-    if media_type == "application/x-www-form-urlencoded":
-        parameters = _read_form(response.content)
-        if accept_form or "error" in parameters:
-            return parameters
-        raise _invalid("it is form-encoded, which is not switched on for this server")
-    if media_type != "application/json":
-        raise _invalid(
-            "it is HTML, not JSON" if media_type == "text/html" else "its content type is not application/json"
-        )
-    if charset not in {"", "utf-8", "utf8"}:
-        raise _invalid("its charset is not UTF-8")
-    try:
-        return read_json_object(response.content)
-    except NotStrictJSON as error:
-        raise _invalid(str(error)) from None
-
-
-def _content_type(response: requests.Response) -> tuple[str, str]:
-    media_type, *parameters = [part.strip().lower() for part in response.headers.get("Content-Type", "").split(";")]
-    charsets = [part.partition("=")[2].strip('" ') for part in parameters if part.startswith("charset=")]
-    return media_type, " ".join(charsets)
-
-
-def _read_form(body: bytes) -> dict[str, Any]:
-    try:
-        pairs = parse_qsl(body.decode(), strict_parsing=True, errors="strict", max_num_fields=100)
-    except ValueError:
-        raise _invalid("it is not form-encoded") from None
-    if len(dict(pairs)) != len(pairs):
-        raise _invalid("it has a parameter twice")
-    return dict(pairs)
-
-
-def _error_of(response: requests.Response) -> object:
-    try:
-        return _read_parameters(response, accept_form=True).get("error")
-    except AuthorizationServerError:
-        return None
-
-
-def _refusal(status: int, error: object) -> AuthorizationServerError:
-    """Keep the short code of an error answer, nothing else: its description is the server's text (E1, E2)."""
-    code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
-    detail = f"HTTP status {status}" + (f", error {code}" if code else "")
-    if code in TOKEN_ERRORS:
-        return AuthorizationServerError(ErrorCode(code), detail)
-    return AuthorizationServerError(_error_for_status(status), detail)
-
-
-def _error_for_status(status: int) -> ErrorCode:
-    if status in _STATUS_ERRORS:
-        return _STATUS_ERRORS[status]
-    if status == _OK or 400 <= status < 500:  # noqa: PLR2004  the classes of RFC 9110
-        return ErrorCode.TOKEN_REQUEST_REFUSED
-    return ErrorCode.SERVER_ERROR if status >= 500 else ErrorCode.INVALID_TOKEN_RESPONSE  # noqa: PLR2004
 
 
 def _check_token_type(configuration: ServerConfiguration, token_type: object) -> None:
@@ -154,13 +88,13 @@ def _check_token_type(configuration: ServerConfiguration, token_type: object) ->
     if token_type is None and configuration.accept_missing_token_type:
         return
     if not isinstance(token_type, str) or token_type.lower() != "bearer":
-        raise _invalid("token_type is missing" if token_type is None else "token_type is not Bearer")
+        raise TOKEN_ENDPOINT.invalid("token_type is missing" if token_type is None else "token_type is not Bearer")
 
 
 def _access_token(value: object) -> Secret:
     """E6: RFC 6750 section 2.1 allows less still; a CR or LF would write headers of its own into a bot's request."""
     if not isinstance(value, str) or not _ACCESS_TOKEN.fullmatch(value):
-        raise _invalid("access_token is not a text of 1 to 16384 visible ASCII characters")
+        raise TOKEN_ENDPOINT.invalid("access_token is not a text of 1 to 16384 visible ASCII characters")
     return Secret(value)
 
 
@@ -179,7 +113,7 @@ def _scopes(value: object) -> list[str]:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not _SCOPE.fullmatch(value):
-        raise _invalid("scope is not a list of scopes")
+        raise TOKEN_ENDPOINT.invalid("scope is not a list of scopes")
     return list(dict.fromkeys(value.replace(",", " ").split()))
 
 
@@ -190,7 +124,7 @@ def _lifetime(configuration: ServerConfiguration, expires_in: object) -> tuple[i
         return min(configuration.default_token_lifetime, MAX_ASSUMED_LIFETIME, ceiling), True
     seconds = _whole_seconds(expires_in)
     if seconds < 1:
-        raise _invalid("expires_in is not a positive number of seconds")
+        raise TOKEN_ENDPOINT.invalid("expires_in is not a positive number of seconds")
     return min(seconds, ceiling), False
 
 
@@ -201,8 +135,4 @@ def _whole_seconds(value: object) -> int:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return math.floor(value)
-    raise _invalid("expires_in is not a number of seconds")
-
-
-def _invalid(detail: str) -> AuthorizationServerError:
-    return AuthorizationServerError(ErrorCode.INVALID_TOKEN_RESPONSE, detail)
+    raise TOKEN_ENDPOINT.invalid("expires_in is not a number of seconds")

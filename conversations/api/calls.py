@@ -15,8 +15,10 @@ from brands.authentication import authenticate
 from brands.models import BotKey
 from conversations.api.flow_problems import problem_of
 from conversations.flow.errors import FlowError
+from delegation_site import rate_limits
+from delegation_site.client_address import client_address
 from delegation_site.crypto import DecryptionError
-from delegation_site.problems import Problem, json_response
+from delegation_site.problems import Problem, json_response, rate_limited
 
 MAX_BODY_BYTES: Final = 16 * 1024
 
@@ -79,6 +81,8 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
             return problem.response()
         except FlowError as error:
             return problem_of(error).response()
+        except rate_limits.RateLimited as limited:
+            return rate_limited(limited.retry_after).response()
         except DecryptionError:
             # A row that was moved or tampered with, or a key that was taken out of the ring too early (K2).
             logger.exception("a stored value could not be read")
@@ -88,7 +92,17 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
     return dispatch
 
 
-def bot_call(*scopes: BotKey.Scope) -> Callable[[View], View]:
+def count_call(bot_key: BotKey) -> None:
+    """Count a call of this key, in all processes together. Raises `RateLimited` (G8)."""
+    rate_limits.count(rate_limits.CALLS_PER_KEY, bot_key.public_id)
+
+
+def count_token_read(bot_key: BotKey) -> None:
+    """Count a token read of this key in this process: reading a token writes nothing. Raises `RateLimited` (G8)."""
+    rate_limits.count_in_process(rate_limits.TOKEN_READS_PER_KEY, bot_key.public_id)
+
+
+def bot_call(*scopes: BotKey.Scope, counted: Callable[[BotKey], None] = count_call) -> Callable[[View], View]:
     """Authenticate the bot and demand these scopes; the view gets a `Call` in place of the request.
 
     The key is taken from the Authorization header and nowhere else (G2); no cookie is looked at (G7).
@@ -99,8 +113,11 @@ def bot_call(*scopes: BotKey.Scope) -> Callable[[View], View]:
         def wrapper(request: HttpRequest, **path: str) -> Answer:
             bot_key = authenticate(request.headers.get("Authorization", ""), timezone.now())
             if bot_key is None:
+                # Only failures are counted, so that a stranger's noise does not lock out a bot behind the same address.
+                rate_limits.count(rate_limits.FAILED_KEYS_PER_ADDRESS, client_address(request))
                 challenge = {"WWW-Authenticate": "Bearer"}
                 raise Problem(401, "invalid_bot_key", "Send a live bot key as a bearer token.", headers=challenge)
+            counted(bot_key)
             missing = sorted(set(scopes) - set(bot_key.scopes))
             if missing:
                 challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'}
@@ -114,8 +131,11 @@ def bot_call(*scopes: BotKey.Scope) -> Callable[[View], View]:
 
 
 def _raw_body(request: HttpRequest) -> bytes:
-    length = request.headers.get("Content-Length", "0")
-    if length.isdigit() and int(length) > MAX_BODY_BYTES:
+    if request.headers.get("Transfer-Encoding"):
+        # Django reads nothing of a body without a length: what the bot asked for would be ignored without a word.
+        raise Problem(411, "length_required", "Send the body with a Content-Length, not in chunks.")
+    length = request.headers.get("Content-Length") or "0"
+    if length.isascii() and length.isdecimal() and int(length) > MAX_BODY_BYTES:
         raise Problem(413, "body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
     raw = request.read(MAX_BODY_BYTES + 1)
     if len(raw) > MAX_BODY_BYTES:

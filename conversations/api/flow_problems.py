@@ -1,9 +1,10 @@
 """Each reason of the flow as a problem document, with the status that the contract promises."""
 
+from functools import singledispatch
 from typing import Any
 
 from conversations.flow import errors
-from delegation_site.problems import Problem
+from delegation_site.problems import Problem, rate_limited
 
 _NEXT_STEP = {
     "confirmation_needed": "Ask the consumer for the code on their page and post it to completion.",
@@ -13,48 +14,79 @@ _NEXT_STEP = {
     "authorized": "Read the token.",
 }
 
+# Errors that say all there is to say by their class: status, code, and what to do next.
+_PLAIN: dict[type[errors.FlowError], tuple[int, str, str]] = {
+    errors.ConversationClosed: (410, "conversation_closed", "This conversation was closed and never reopens."),
+    errors.CompletionCodeMalformed: (
+        422,
+        "completion_code_malformed",
+        "A completion code has six digits. No try was counted.",
+    ),
+    errors.HandleUnknown: (
+        422,
+        "handle_unknown",
+        "No sign-in waits for this handle. Handles work once, for 60 seconds.",
+    ),
+    errors.HandleOfOtherConversation: (
+        409,
+        "other_conversation",
+        "The handle belongs to another conversation. That sign-in was ended; create a challenge here.",
+    ),
+    errors.InvalidScope: (
+        422,
+        "invalid_scope",
+        "Ask for a subset of the authorization server's scope that holds all it requires.",
+    ),
+    errors.SamePersonCheckRefused: (
+        422,
+        "same_person_check_refused",
+        "The authorization server does not accept this check.",
+    ),
+    errors.ExpectedSubjectRefused: (
+        422,
+        "expected_subject_refused",
+        "expected_subject goes with same_person_check expected_subject, and with no other.",
+    ),
+}
 
+
+@singledispatch
 def problem_of(error: errors.FlowError) -> Problem:
     """Return the problem document of a flow error."""
-    match error:
-        case errors.ConversationClosed():
-            return closed()
-        case errors.NotInThisStatus():
-            return _not_in_this_status(error)
-        case errors.ChallengeDiffers():
-            detail = "Another challenge is open. Use it, withdraw it, or set replace to true."
-            return Problem(409, "challenge_differs", detail, challenge_id=str(error.challenge.uuid))
-        case errors.InsufficientLifetime():
-            detail = "The token lives, but not for min_ttl seconds. Create a challenge."
-            return Problem(409, "insufficient_lifetime", detail, expires_in=error.expires_in)
-        case errors.CompletionCodeIncorrect():
-            return _completion_code_incorrect(error)
-        case errors.CompletionCodeMalformed():
-            return Problem(422, "completion_code_malformed", "A completion code has six digits. No try was counted.")
-        case errors.InvalidScope():
-            detail = "Ask for a subset of the authorization server's scope that holds all it requires."
-            return Problem(422, "invalid_scope", detail)
-        case errors.SamePersonCheckRefused():
-            return Problem(422, "same_person_check_refused", "The authorization server does not accept this check.")
-    raise error
+    return Problem(*_PLAIN[type(error)])
 
 
-def closed() -> Problem:
-    """Return the answer to every call on a closed conversation but the status read and DELETE."""
-    return Problem(410, "conversation_closed", "This conversation was closed and never reopens.")
+@problem_of.register
+def _(error: errors.ChallengeDiffers) -> Problem:
+    detail = "Another challenge is open. Use it, withdraw it, or set replace to true."
+    return Problem(409, "challenge_differs", detail, challenge_id=str(error.challenge.uuid))
 
 
-def _not_in_this_status(error: errors.NotInThisStatus) -> Problem:
+@problem_of.register
+def _(error: errors.InsufficientLifetime) -> Problem:
+    detail = "The token lives, but not for min_ttl seconds. Create a challenge."
+    return Problem(409, "insufficient_lifetime", detail, expires_in=error.expires_in)
+
+
+@problem_of.register
+def _(error: errors.TooManyChallenges) -> Problem:
+    detail = "This conversation has had too many new challenges. Hand out the live one, or wait."
+    return rate_limited(error.retry_after, detail)
+
+
+@problem_of.register
+def _(error: errors.CompletionCodeIncorrect) -> Problem:
+    left = error.attempts_left
+    detail = "Ask the consumer to look at the page again." if left else "Too many wrong codes: create a new challenge."
+    return Problem(422, "completion_code_incorrect", detail, attempts_left=left)
+
+
+@problem_of.register
+def _(error: errors.NotInThisStatus) -> Problem:
     standing = error.standing
     if standing.status == "closed":
-        return closed()
+        return Problem(*_PLAIN[errors.ConversationClosed])
     members: dict[str, Any] = {"reason": standing.reason} if standing.reason else {}
     if standing.challenge is not None:
         members["challenge_id"] = str(standing.challenge.uuid)
     return Problem(409, standing.status.value, _NEXT_STEP[standing.status.value], **members)
-
-
-def _completion_code_incorrect(error: errors.CompletionCodeIncorrect) -> Problem:
-    left = error.attempts_left
-    detail = "Ask the consumer to look at the page again." if left else "Too many wrong codes: create a new challenge."
-    return Problem(422, "completion_code_incorrect", detail, attempts_left=left)

@@ -5,6 +5,7 @@ from typing import Final
 
 from brands.models import AuthorizationServer, Brand
 from conversations.api.calls import Call
+from conversations.flow.errors import ConversationClosed
 from conversations.models import Challenge, Conversation
 from delegation_site.problems import Problem
 
@@ -20,10 +21,23 @@ def checked_conversation_id(conversation_id: str) -> str:
     return conversation_id
 
 
+def existing_conversation(call: Call, conversation_id: str) -> Conversation | None:
+    """Return the brand's conversation of this id; None before its first challenge. Raises `Problem`."""
+    conversations = call.bot_key.brand.conversations.select_related("brand")
+    return conversations.filter(external_id=checked_conversation_id(conversation_id)).first()
+
+
+def open_conversation_of(call: Call, conversation_id: str) -> Conversation:
+    """As `conversation_of`, for what is 410 on a closed one, whatever else is wrong with it. Raises `Problem`."""
+    conversation = conversation_of(call, conversation_id)
+    if conversation.closed_at is not None:
+        raise ConversationClosed
+    return conversation
+
+
 def conversation_of(call: Call, conversation_id: str) -> Conversation:
     """Return the brand's conversation of this id. Raises `Problem`."""
-    conversations = call.bot_key.brand.conversations.select_related("brand")
-    conversation = conversations.filter(external_id=checked_conversation_id(conversation_id)).first()
+    conversation = existing_conversation(call, conversation_id)
     if conversation is None:
         raise Problem(404, "conversation_unknown", "No challenge was ever created in this conversation.")
     return conversation

@@ -18,6 +18,7 @@ class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):
 
     authorization_server: Key = ""
     same_person_check: Annotated[str, Meta(max_length=24)] = ""
+    expected_subject: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     scope: ScopeText = ""
     purpose: Annotated[
         str, Meta(max_length=140, pattern=r"^[^\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z")
@@ -34,10 +35,16 @@ class AuthorizeBody(ChallengeBody, kw_only=True, forbid_unknown_fields=True):
 
 
 class CompletionBody(Struct, kw_only=True, forbid_unknown_fields=True):
-    """`POST .../completion`."""
+    """`POST .../completion`: a code or a handle."""
 
-    code: Annotated[str, Meta(min_length=1, max_length=64)]
+    code: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    handle: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     authorization_server: Key = ""
+
+    def __post_init__(self) -> None:
+        """Refuse both and neither. msgspec makes it the answer to the call."""
+        if (self.code is None) == (self.handle is None):
+            raise ValueError("Give either `code` or `handle`")
 
 
 def challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:

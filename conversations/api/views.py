@@ -8,8 +8,14 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from brands.models import BotKey
-from conversations.api.calls import Answer, Call, bot_call
-from conversations.api.lookups import challenge_of, checked_conversation_id, conversation_of, server_of
+from conversations.api.calls import Answer, Call, bot_call, count_call, count_token_read
+from conversations.api.lookups import (
+    challenge_of,
+    conversation_of,
+    existing_conversation,
+    open_conversation_of,
+    server_of,
+)
 from conversations.api.shapes import (
     AuthorizeBody,
     ChallengeBody,
@@ -20,12 +26,12 @@ from conversations.api.shapes import (
 )
 from conversations.api.token_log import log_token_read
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
-from conversations.flow.completion import complete
+from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
-from conversations.flow.errors import InsufficientLifetime, NotInThisStatus
-from conversations.flow.reading import readable_token
+from conversations.flow.errors import ConversationClosed
+from conversations.flow.reading import readable_token, usable_token
 from conversations.flow.standing import standing
-from conversations.models import AccessToken, Challenge, Conversation
+from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
 from delegation_site.crypto import Secret
 from delegation_site.problems import Problem
 
@@ -38,7 +44,9 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/challenges`."""
     call.query()
     body = call.body(ChallengeBody)
-    challenge, created, now = _issue(call, conversation_id, body)
+    _, wanted = _wanted(call, conversation_id, body)
+    now = timezone.now()
+    challenge, created = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return 201 if created else 200, _issued(challenge, now)
 
 
@@ -62,9 +70,12 @@ def post_completion(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/completion`."""
     call.query()
     body = call.body(CompletionBody)
-    conversation = conversation_of(call, conversation_id)
-    server = server_of(call.bot_key.brand, body.authorization_server)
-    complete(conversation, server, body.code, actor=call.actor, now=timezone.now())
+    conversation = open_conversation_of(call, conversation_id)
+    if body.handle is not None:
+        server = complete_with_handle(conversation, body.handle, actor=call.actor, now=timezone.now())
+    else:
+        server = server_of(call.bot_key.brand, body.authorization_server)
+        complete(conversation, server, body.code or "", actor=call.actor, now=timezone.now())
     now = timezone.now()
     return 200, standing_facts(server.key, standing(conversation, server, now), now)
 
@@ -86,31 +97,29 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
     }
 
 
-@bot_call(TOKEN)
+@bot_call(TOKEN, counted=count_token_read)
 def read_token(call: Call, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}/token`."""
     query = call.query("authorization_server", "min_ttl")
     min_ttl = _min_ttl(query.get("min_ttl", "0"))
-    conversation = conversation_of(call, conversation_id)
+    conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     now = timezone.now()
     return 200, _token(call, readable_token(conversation, server, min_ttl, now), now)
 
 
-@bot_call(CREATE, TOKEN)
+@bot_call(CREATE, TOKEN, counted=count_token_read)
 def authorize(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/authorize`: a token good for `min_ttl` seconds, or the live challenge."""
     call.query()
     body = call.body(AuthorizeBody)
-    conversation = _existing(call, conversation_id)
-    if conversation is not None:
-        server = server_of(call.bot_key.brand, body.authorization_server)
-        now = timezone.now()
-        try:
-            return 200, _token(call, readable_token(conversation, server, body.min_ttl, now), now)
-        except (NotInThisStatus, InsufficientLifetime):
-            pass  # what there is does not do: the challenge below is the answer
-    challenge, _, now = _issue(call, conversation_id, body)
+    conversation, wanted = _wanted(call, conversation_id, body)
+    now = timezone.now()
+    access_token = usable_token(conversation, wanted, body.min_ttl, now) if conversation else None
+    if access_token is not None:
+        return 200, _token(call, access_token, now)
+    count_call(call.bot_key)
+    challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return 202, _issued(challenge, now)
 
 
@@ -121,15 +130,15 @@ def end_token(call: Call, conversation_id: str) -> Answer:
     reason = query.get("reason", "rejected")
     if reason not in {"rejected", "signed_out"}:
         raise Problem(422, "invalid_reason", "The reason is rejected or signed_out.")
-    conversation = conversation_of(call, conversation_id)
+    conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     ended = end_live_token(conversation, server, AccessToken.EndReason(reason), actor=call.actor, now=timezone.now())
+    now = timezone.now()
     return 200, {
         "conversation_id": conversation.external_id,
-        "authorization_server": server.key,
-        "status": "rechallenge_required",
-        "reason": reason,
         "ended_at": ended.ended_at,
+        "end_reason": ended.end_reason,
+        **standing_facts(server.key, standing(conversation, server, now), now),
     }
 
 
@@ -148,25 +157,23 @@ def close(call: Call, conversation_id: str) -> Answer:
     }
 
 
-def _existing(call: Call, conversation_id: str) -> Conversation | None:
-    external_id = checked_conversation_id(conversation_id)
-    return call.bot_key.brand.conversations.select_related("brand").filter(external_id=external_id).first()
-
-
-def _issue(call: Call, conversation_id: str, body: ChallengeBody) -> tuple[Challenge, bool, datetime]:
-    external_id = checked_conversation_id(conversation_id)
-    brand, now = call.bot_key.brand, timezone.now()
+def _wanted(call: Call, conversation_id: str, body: ChallengeBody) -> tuple[Conversation | None, WantedChallenge]:
+    """Return the conversation (None before its first challenge) and what is asked for; a closed one is refused first."""
+    conversation = existing_conversation(call, conversation_id)
+    if conversation and conversation.closed_at is not None:
+        raise ConversationClosed
     wanted = WantedChallenge(
-        server=server_of(brand, body.authorization_server),
+        server=server_of(call.bot_key.brand, body.authorization_server),
         same_person_check=body.same_person_check,
+        expected_subject=Secret(body.expected_subject) if body.expected_subject is not None else None,
         scope=body.scope,
         purpose=body.purpose,
         locale=body.locale,
         context=Secret(body.context) if body.context is not None else None,
         replace=body.replace,
     )
-    challenge, created = issue_challenge(brand, external_id, wanted, actor=call.actor, now=now)
-    return challenge, created, now
+    wanted.check()
+    return conversation, wanted
 
 
 def _issued(challenge: Challenge, now: datetime) -> dict[str, Any]:
@@ -175,11 +182,12 @@ def _issued(challenge: Challenge, now: datetime) -> dict[str, Any]:
 
 
 def _message(challenge: Challenge) -> str:
+    """Return the sentence for the chat; once the consumer has signed in, it asks for the code and not for a sign-in."""
+    words = {"brand": challenge.conversation.brand.name, "url": link_of(challenge)}
     with translation.override(challenge.locale or None):
-        return gettext("Please sign in at %(brand)s to continue: %(url)s") % {
-            "brand": challenge.conversation.brand.name,
-            "url": link_of(challenge),
-        }
+        if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
+            return gettext("Please finish the sign-in at %(brand)s: send the code from that page here.") % words
+        return gettext("Please sign in at %(brand)s to continue: %(url)s") % words
 
 
 def _token(call: Call, access_token: AccessToken, now: datetime) -> dict[str, Any]:

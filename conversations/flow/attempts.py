@@ -1,30 +1,34 @@
 """Attempts: begun by the button, recognised by state and cookie, claimed once."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from brands.models import AuthorizationServer
-from brands.oauth import authorization_url
 from conversations.flow.audit import CONSUMER
 from conversations.flow.transitions import locked_conversation, move_challenge
-from conversations.models import AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
+from conversations.models import COOKIE_PREFIX, AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
 from delegation_site.crypto import Secret, key_ring, random_token, s256_code_challenge
 
 # Dropping the oldest keeps a scanner that posts our form from locking the consumer out (B8).
 MAX_ATTEMPTS = 10
+# Why such an attempt ended; no server's word.
+DROPPED = "dropped"
+MAX_COOKIES_READ = 20
 MIN_COOKIE_LIFETIME = timedelta(minutes=5)
 
+_UUID_HEX = re.compile(r"[0-9a-f]{32}")
 _STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
 
 
 @dataclass(frozen=True)
 class BegunAttempt:
-    """Where to send the browser, and the cookie that it must bring back."""
+    """A fresh attempt, what its authorization request says, and the cookie that the browser must bring back."""
 
     attempt: AuthorizationRequest
-    authorization_url: str = field(repr=False)
+    parameters: dict[str, str] = field(repr=False)
     cookie: Secret
 
 
@@ -33,13 +37,15 @@ def begin_attempt(challenge: Challenge, now: datetime) -> BegunAttempt | None:
 
     Returns None where the challenge no longer accepts a sign-in.
     """
+    if not challenge.accepts_sign_in(now):
+        return None
     with locked_conversation(challenge.conversation_id):
         current = Challenge.objects.select_related("conversation__brand", "authorization_server__brand").get(
             pk=challenge.pk
         )
         if not current.accepts_sign_in(now):
             return None
-        _drop_oldest_attempts(current)
+        _drop_oldest_attempts(current, now)
         begun = _insert_attempt(current, now)
         move_challenge(current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, frm=(ChallengeStatus.ISSUED,))
     return begun
@@ -64,7 +70,8 @@ def holds_cookie(attempt: AuthorizationRequest, cookies: Mapping[str, str]) -> b
 
 def held_attempts(challenge: Challenge, cookies: Mapping[str, str]) -> list[AuthorizationRequest]:
     """Return this browser's attempts at the challenge, the successful one first, then the newest."""
-    held = [attempt for attempt in challenge.authorization_requests.all() if holds_cookie(attempt, cookies)]
+    named = challenge.authorization_requests.filter(uuid__in=_attempts_named_by(cookies))
+    held = [attempt for attempt in named if holds_cookie(attempt, cookies)]
     return sorted(held, key=lambda attempt: (not attempt.succeeded, -attempt.pk))
 
 
@@ -78,7 +85,7 @@ def claim(attempt: AuthorizationRequest, now: datetime) -> bool:
     started = Challenge.objects.filter(status=ChallengeStatus.STARTED, expires_at__gt=now)
     # A subquery on the other table, never a join: for an UPDATE with a join Django moves the whole condition into a
     # subquery on this table, which PostgreSQL does not evaluate again after waiting for another claim: two would win.
-    rows = AuthorizationRequest.objects.filter(pk=attempt.pk, claimed_at=None, challenge__in=started)
+    rows = AuthorizationRequest.objects.filter(pk=attempt.pk, claimed_at=None, finished_at=None, challenge__in=started)
     return rows.update(claimed_at=now) == 1
 
 
@@ -113,11 +120,25 @@ def _insert_attempt(challenge: Challenge, now: datetime) -> BegunAttempt:
     attempt.nonce_digest = ring.digest(_NONCE, attempt.uuid.bytes, nonce)
     attempt.set_code_verifier(Secret(code_verifier))
     attempt.save(force_insert=True)
-    url = authorization_url(configuration, state=state, nonce=nonce, code_challenge=s256_code_challenge(code_verifier))
-    return BegunAttempt(attempt, url, Secret(cookie))
+    parameters = {"state": state, "nonce": nonce, "code_challenge": s256_code_challenge(code_verifier)}
+    return BegunAttempt(attempt, parameters, Secret(cookie))
 
 
-def _drop_oldest_attempts(challenge: Challenge) -> None:
-    unclaimed = challenge.authorization_requests.filter(claimed_at=None).order_by("-id")
-    surplus = list(unclaimed.values_list("pk", flat=True)[MAX_ATTEMPTS - 1 :])
-    AuthorizationRequest.objects.filter(pk__in=surplus, claimed_at=None).delete()
+def _attempts_named_by(cookies: Mapping[str, str]) -> list[UUID]:
+    """Return the attempts that a browser's cookies name: a stranger's request costs no look at any of them (G9)."""
+    names = [name.removeprefix(COOKIE_PREFIX) for name in cookies if name.startswith(COOKIE_PREFIX)]
+    return [UUID(hex=name) for name in names[:MAX_COOKIES_READ] if _UUID_HEX.fullmatch(name)]
+
+
+def _drop_oldest_attempts(challenge: Challenge, now: datetime) -> None:
+    """Keep the number of attempts that can still be exchanged below the cap, and that of all rows within bounds.
+
+    A dropped attempt's row stays for a while: a consumer who was pushed out by a scanner is offered another try when
+    she comes back, and is not told that her link is dead.
+    """
+    attempts = challenge.authorization_requests.order_by("-id")
+    unfinished = attempts.filter(claimed_at=None, finished_at=None)
+    for attempt in unfinished[MAX_ATTEMPTS - 1 :]:
+        finish_attempt(attempt, now, DROPPED)
+    over = list(attempts.exclude(finished_at=None).values_list("pk", flat=True)[MAX_ATTEMPTS * 5 :])
+    AuthorizationRequest.objects.filter(pk__in=over).exclude(error="").delete()

@@ -1,15 +1,12 @@
-"""The one place that writes audit rows, in the transaction of the change they tell of, and their copy as log line."""
+"""Audit rows of a conversation, in the transaction of the change they tell of (`delegation_site.audit`)."""
 
-import logging
 from datetime import datetime
+from uuid import UUID
 
-from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
-from delegation_site.logs import current_request_id
+from conversations.models import AuditEvent, Challenge, Conversation
+from delegation_site.audit import CONSUMER, SYSTEM, record_event
 
-SYSTEM = "system"
-CONSUMER = "consumer"
-
-logger = logging.getLogger("consumer_delegation.audit")
+__all__ = ["CONSUMER", "SYSTEM", "record"]
 
 
 def record(
@@ -20,25 +17,16 @@ def record(
     actor: str,
     outcome: str = "",
     challenge: Challenge | None = None,
-    access_token: AccessToken | None = None,
+    access_token_uuid: UUID | None = None,
 ) -> None:
-    """Write one event. `actor` is `system`, `consumer`, `bot:<public key id>` or `admin:<id>`."""
-    event = AuditEvent(
-        at=now,
-        kind=kind,
-        outcome=outcome,
-        actor=actor,
+    """Write one event of a conversation. `actor` is `system`, `consumer`, `bot:<public key id>` or `admin:<id>`."""
+    record_event(
+        kind,
         brand_uuid=conversation.brand.uuid,
+        actor=actor,
+        now=now,
+        outcome=outcome,
         conversation_uuid=conversation.uuid,
         challenge_uuid=challenge.uuid if challenge else None,
-        access_token_uuid=access_token.uuid if access_token else None,
-        request_id=current_request_id(),
+        access_token_uuid=access_token_uuid,
     )
-    event.save(force_insert=True)
-    logger.info(kind.value, extra=log_fields(event))
-
-
-def log_fields(event: AuditEvent) -> dict[str, str]:
-    """Return the event as the fields of its log line."""
-    names = ("uuid", "outcome", "actor", "brand_uuid", "conversation_uuid", "challenge_uuid", "access_token_uuid")
-    return {name: str(value) for name in names if (value := getattr(event, name))}

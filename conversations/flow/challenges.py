@@ -1,21 +1,36 @@
 """Challenges from the bot's side: issue one, hand the live one out again, withdraw it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from uuid import uuid4
 
 from django.conf import settings
+from django.db import transaction
 
-from brands.models import AuthorizationServer, Brand
+from brands.models import AuthorizationServer, Brand, SamePersonCheck
 from conversations.flow.audit import CONSUMER, record
-from conversations.flow.errors import ChallengeDiffers, ConversationClosed, InvalidScope, SamePersonCheckRefused
+from conversations.flow.errors import (
+    ChallengeDiffers,
+    ConversationClosed,
+    ExpectedSubjectRefused,
+    InvalidScope,
+    SamePersonCheckRefused,
+    TooManyChallenges,
+)
 from conversations.flow.standing import open_challenge
+from conversations.flow.subjects import expected_subject_digest, expects
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation, move_challenge
-from conversations.models import SIGN_IN_STATUSES, AuditEvent, Challenge, ChallengeStatus, Conversation
+from conversations.models import SIGN_IN_STATUSES, AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation
 from delegation_site.crypto import Secret, key_ring, random_token
 
 LINK_TOKEN_PURPOSE = "link-token"
 _LINK_TOKEN_BYTES = 20
+# New challenges of one conversation: nobody's chat is to be flooded with links (G8).
+_MOST_NEW_CHALLENGES = 5
+_NEW_CHALLENGES_WITHIN = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +39,35 @@ class WantedChallenge:
 
     server: AuthorizationServer
     same_person_check: str = ""
+    expected_subject: Secret | None = None
     scope: str = ""
     purpose: str = ""
     locale: str = ""
     context: Secret | None = None
     replace: bool = False
 
+    def check(self) -> None:
+        """Refuse what cannot be had. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused`, `InvalidScope`."""
+        self.effective_check()
+        self.effective_scope()
+
+    def is_met_by(self, access_token: AccessToken) -> bool:
+        """Tell whether a token was asked for with all that the bot names now; what it leaves out, it does not demand.
+
+        Compared with what was asked, not with what was granted: a consumer who unticked a scope is not asked for it
+        again in a circle. The bot reads `missing_scope`.
+        """
+        asked = set(access_token.challenge.scope.split())
+        same_check = self.same_person_check in {"", access_token.assurance}
+        return same_check and set(self.scope.split()) <= asked
+
     def effective_check(self) -> str:
-        """Return the check to use. Raises `SamePersonCheckRefused`."""
+        """Return the check to use. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused`."""
         check = self.same_person_check or self.server.default_same_person_check
         if check not in self.server.same_person_checks:
             raise SamePersonCheckRefused
+        if (check == SamePersonCheck.EXPECTED_SUBJECT) != (self.expected_subject is not None):
+            raise ExpectedSubjectRefused
         return check
 
     def effective_scope(self) -> str:
@@ -56,19 +89,19 @@ def issue_challenge(
     """Return the live challenge where it is the same, else a new one; and whether it is new.
 
     Creates the conversation at its first challenge. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`,
-    `SamePersonCheckRefused`.
+    `SamePersonCheckRefused`, `ExpectedSubjectRefused`, `TooManyChallenges`.
     """
     check, scope = wanted.effective_check(), wanted.effective_scope()
-    row, _ = Conversation.objects.get_or_create(brand=brand, external_id=external_id)
-    with locked_conversation(row.pk) as conversation:
+    with _locked_or_new_conversation(brand, external_id) as conversation:
         if conversation.closed_at is not None:
             raise ConversationClosed
         close_clock_expired(conversation, now)
         live = open_challenge(conversation, wanted.server, now)
         if live and not wanted.replace:
-            if (live.same_person_check, live.scope) != (check, scope):
+            if (live.same_person_check, live.scope) != (check, scope) or not expects(live, wanted.expected_subject):
                 raise ChallengeDiffers(live)
             return live, False
+        _refuse_too_many(conversation, now)
         if live:
             end_challenge(live, ChallengeStatus.SUPERSEDED, now=now, actor=actor)
         return _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
@@ -86,6 +119,8 @@ def cancel_challenge(challenge: Challenge, *, now: datetime) -> bool:
 
     Only before a sign-in: from then on it is `undo`, which asks for the cookie of the browser that signed in.
     """
+    if not challenge.accepts_sign_in(now):
+        return False
     with locked_conversation(challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
         return move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, frm=SIGN_IN_STATUSES)
@@ -107,6 +142,30 @@ def challenge_of_link(link_token: str) -> Challenge | None:
     return challenges.select_related("conversation__brand", "authorization_server__brand").first()
 
 
+def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
+    """Raise `TooManyChallenges` where a new one would be the sixth within ten minutes.
+
+    The challenges themselves are counted, under the conversation's lock: every process shares them, no window has an
+    edge, and no second store is called while the lock is held. Handing the live one out again costs nothing.
+    """
+    recent = Challenge.objects.filter(conversation=conversation, issued_at__gt=now - _NEW_CHALLENGES_WITHIN)
+    moments = recent.order_by("-issued_at").values_list("issued_at", flat=True)
+    too_recent = moments[_MOST_NEW_CHALLENGES - 1 : _MOST_NEW_CHALLENGES].first()
+    if too_recent is not None:
+        raise TooManyChallenges(ceil((too_recent + _NEW_CHALLENGES_WITHIN - now).total_seconds()))
+
+
+@contextmanager
+def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[Conversation]:
+    """As `locked_conversation`, by the platform's id, and made where there is none.
+
+    In one transaction, so that a row which exists is locked before pruning could take it away.
+    """
+    with transaction.atomic():
+        rows = Conversation.objects.select_for_update(of=("self",)).select_related("brand")
+        yield rows.get_or_create(brand=brand, external_id=external_id)[0]
+
+
 def _insert_challenge(
     conversation: Conversation, wanted: WantedChallenge, check: str, scope: str, *, actor: str, now: datetime
 ) -> Challenge:
@@ -121,6 +180,7 @@ def _insert_challenge(
         locale=wanted.locale,
         issued_at=now,
         expires_at=now + timedelta(seconds=wanted.server.challenge_lifetime),
+        expected_subject_digest=expected_subject_digest(conversation, wanted.expected_subject),
         link_token_digest=key_ring().digest(LINK_TOKEN_PURPOSE, link_token.reveal()),
     )
     challenge.link_token_ciphertext = key_ring().encrypt(link_token, challenge.place("link_token_ciphertext"))

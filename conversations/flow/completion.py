@@ -1,4 +1,4 @@
-"""The same-person check `completion_code`: what was typed into the chat must be what our page showed (A1, A2)."""
+"""The same-person checks that end in the chat: a typed code, or a handle from the chat's own page (A1, A11)."""
 
 from datetime import datetime
 
@@ -9,9 +9,11 @@ from conversations.flow.errors import (
     CompletionCodeIncorrect,
     CompletionCodeMalformed,
     ConversationClosed,
+    HandleOfOtherConversation,
+    HandleUnknown,
     NotInThisStatus,
 )
-from conversations.flow.results import COMPLETION_CODE_PURPOSE, confirm
+from conversations.flow.results import COMPLETION_CODE_PURPOSE, COMPLETION_HANDLE_PURPOSE, confirm
 from conversations.flow.standing import standing
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation
 from conversations.models import (
@@ -40,12 +42,52 @@ def complete(conversation: Conversation, server: AuthorizationServer, typed: str
         raise CompletionCodeIncorrect(attempts_left)
 
 
+def complete_with_handle(conversation: Conversation, handle: str, *, actor: str, now: datetime) -> AuthorizationServer:
+    """Confirm the pending token with the handle that the chat's own page was given; return the server it is for (A11).
+
+    A handle names its own challenge. One of another conversation is a forwarded link: that challenge ends and its token
+    is wiped. Raises `HandleUnknown`, `HandleOfOtherConversation`, `NotInThisStatus`, `ConversationClosed`.
+    """
+    digests = key_ring().digests(COMPLETION_HANDLE_PURPOSE, handle)
+    rows = Challenge.objects.filter(conversation__brand=conversation.brand, completion_handle_digest__in=digests)
+    challenge = rows.select_related("conversation__brand", "authorization_server__brand").first()
+    if challenge is None:
+        raise HandleUnknown
+    with locked_conversation(challenge.conversation_id) as locked:
+        close_clock_expired(locked, now)
+        if challenge.conversation_id == conversation.pk:
+            _confirm_pending(locked, challenge, actor=actor, now=now)
+            return challenge.authorization_server
+        error = Challenge.Error.OTHER_CONVERSATION
+        end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=actor, error=error)
+    raise HandleOfOtherConversation
+
+
 def shown_code(challenge: Challenge, cookie: str) -> str | None:
     """Return the code to show to the holder of the successful attempt's cookie; None for every other cookie (A3)."""
     ring = key_ring()
     for code in ring.completion_codes(challenge.uuid, cookie):
         if _is_code_of(challenge, code):
             return code
+    return None
+
+
+def _confirm_pending(conversation: Conversation, challenge: Challenge, *, actor: str, now: datetime) -> None:
+    if conversation.closed_at is not None:
+        raise ConversationClosed
+    pending = AccessToken.objects.pending().filter(challenge=challenge)
+    access_token = pending.select_related("conversation__brand", "challenge__conversation__brand").first()
+    if access_token is None:
+        raise NotInThisStatus(standing(conversation, challenge.authorization_server, now))
+    confirm(challenge, access_token, now=now, actor=actor)
+
+
+def shown_handle(challenge: Challenge, cookie: str) -> str | None:
+    """Return the handle for the chat's page, to the browser that holds the successful attempt's cookie alone."""
+    ring = key_ring()
+    for handle in ring.completion_handles(challenge.uuid, cookie):
+        if ring.recognises(challenge.completion_handle_digest, COMPLETION_HANDLE_PURPOSE, handle):
+            return handle
     return None
 
 

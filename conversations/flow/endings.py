@@ -69,14 +69,16 @@ def undo(challenge: Challenge, *, now: datetime) -> bool:
 
     The caller has checked that this browser holds the cookie of one of the challenge's attempts (B22).
     """
-    undoable = (*OPEN_STATUSES, ChallengeStatus.COMPLETED)
     with locked_conversation(challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
-        undone = move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, frm=undoable)
         tokens = AccessToken.objects.filter(challenge=challenge, ended_at=None)
-        for access_token in tokens.select_related("conversation__brand", "challenge"):
+        ended = [
             end_access_token(access_token, AccessToken.EndReason.UNDONE, now=now, actor=CONSUMER)
-    return undone
+            for access_token in tokens.select_related("conversation__brand", "challenge__authorization_server")
+        ]
+        # A completed challenge whose token is over already has nothing to take back, and must not say that it did.
+        undoable = (*OPEN_STATUSES, ChallengeStatus.COMPLETED) if ended else OPEN_STATUSES
+        return move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, frm=undoable)
 
 
 def close_conversation(conversation: Conversation, *, actor: str, now: datetime) -> ClosingReceipt:
@@ -97,7 +99,16 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         end_access_token(access_token, AccessToken.EndReason.CLOSED, now=now, actor=actor)
     for challenge in open_challenges.select_related("conversation__brand"):
         end_challenge(challenge, ChallengeStatus.WITHDRAWN, now=now, actor=actor)
-    conversation.challenges.update(link_token_ciphertext=None, context_ciphertext=None)
+    conversation.challenges.update(
+        link_token_ciphertext=None,
+        context_ciphertext=None,
+        completion_code_digest=None,
+        completion_handle_digest=None,
+        expected_subject_digest=None,
+        purpose="",
+        last_error_detail="",
+    )
+    conversation.access_tokens.update(subject_ciphertext=None)
 
 
 def _receipt(conversation: Conversation, closed_at: datetime) -> ClosingReceipt:

@@ -28,6 +28,10 @@ class SamePersonCheckRefused(FlowError):
     """The authorization server does not accept the check that the bot named."""
 
 
+class ExpectedSubjectRefused(FlowError):
+    """An expected subject goes with the check `expected_subject`, and with no other."""
+
+
 class NotInThisStatus(FlowError):
     """What was asked needs another authorization status than the one the conversation has."""
 
@@ -46,6 +50,22 @@ class CompletionCodeIncorrect(FlowError):
 
 class CompletionCodeMalformed(FlowError):
     """What was posted cannot be a completion code; it is not counted as a try."""
+
+
+class HandleUnknown(FlowError):
+    """No sign-in of this brand waits for this handle."""
+
+
+class HandleOfOtherConversation(FlowError):
+    """The handle belongs to another conversation, whose challenge was ended and whose token was wiped (A11)."""
+
+
+class TooManyChallenges(FlowError):
+    """The conversation has had as many new challenges as it may have for now (G8)."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__()
+        self.retry_after = retry_after
 
 
 class InsufficientLifetime(FlowError):

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from brands.models import AuthorizationServer
+from conversations.flow.challenges import WantedChallenge
 from conversations.flow.errors import ConversationClosed, InsufficientLifetime, NotInThisStatus
 from conversations.flow.standing import AuthorizationStatus, standing
 from conversations.models import AccessToken, Conversation
@@ -22,6 +23,17 @@ def readable_token(conversation: Conversation, server: AuthorizationServer, min_
     if expires_in < min_ttl:
         raise InsufficientLifetime(expires_in)
     return found.access_token
+
+
+def usable_token(
+    conversation: Conversation, wanted: WantedChallenge, min_ttl: int, now: datetime
+) -> AccessToken | None:
+    """Return the token that spares the bot the challenge it asks for, if there is one. Raises `ConversationClosed`."""
+    try:
+        access_token = readable_token(conversation, wanted.server, min_ttl, now)
+    except (NotInThisStatus, InsufficientLifetime):
+        return None
+    return access_token if wanted.is_met_by(access_token) else None
 
 
 def seconds_left(expires_at: datetime, now: datetime) -> int:

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 
 from brands.models import AuthorizationServer, BotKey
-from conversations.models import OPEN_STATUSES, AccessToken, AuthorizationRequest, Challenge
+from conversations.models import OPEN_STATUSES, AccessToken, AuthorizationRequest, Challenge, Revocation
 from delegation_site.crypto import DecryptionError, Place, key_id_of, key_ring
 
 CHUNK = 500
@@ -37,10 +37,13 @@ class Column:
 
 COLUMNS = (
     Column(AuthorizationServer, "client_secret_ciphertext", ("brand",)),
+    Column(AuthorizationServer, "signing_key_ciphertext", ("brand",)),
     Column(Challenge, "link_token_ciphertext", ("conversation__brand",)),
     Column(Challenge, "context_ciphertext", ("conversation__brand",)),
     Column(AuthorizationRequest, "code_verifier_ciphertext", ("challenge__conversation__brand",)),
     Column(AccessToken, "ciphertext", ("conversation__brand",)),
+    Column(AccessToken, "subject_ciphertext", ("conversation__brand",)),
+    Column(Revocation, "ciphertext", ("conversation__brand",)),
 )
 
 
@@ -74,7 +77,7 @@ def counts_by_key(now: datetime) -> dict[str, Counter[str]]:
 
 
 def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
-    """Return the digests that still recognise something: keys in use, links that lead on, the person of a chat."""
+    """Return the digests that still recognise something: keys in use, links that lead on and what hangs on them."""
     keys_in_use = BotKey.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
     # A link also leads on while its token can be undone.
     undoable = Q(access_token__isnull=False, access_token__ended_at=None, access_token__expires_at__gt=now)
@@ -86,19 +89,8 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (links, "completion_code_digest"),
         (attempts, "state_digest"),
         (attempts, "cookie_digest"),
-        (_last_subjects(), "subject_digest"),
+        (links, "expected_subject_digest"),
     ]
-
-
-def _last_subjects() -> models.QuerySet[AccessToken]:
-    """Return the tokens whose subject the next re-challenge is held to (A7)."""
-    confirmed = AccessToken.objects.filter(confirmed_at__isnull=False, subject_digest__isnull=False)
-    later = confirmed.filter(
-        conversation=OuterRef("conversation"),
-        authorization_server=OuterRef("authorization_server"),
-        confirmed_at__gt=OuterRef("confirmed_at"),
-    )
-    return confirmed.filter(conversation__closed_at=None).exclude(Exists(later))
 
 
 def _rows(column: Column) -> Iterator[Any]:

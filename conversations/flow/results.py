@@ -1,15 +1,15 @@
 """What an attempt comes to: a denial, a failure that leaves the challenge open, or a stored token."""
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import uuid4
-
-from django.db import transaction
 
 from brands.models import SamePersonCheck
 from brands.oauth import ErrorCode, IDTokenClaims, TokenResponse
 from conversations.flow.attempts import finish_attempt
 from conversations.flow.audit import CONSUMER, SYSTEM, record
+from conversations.flow.revocations import schedule_revocation
+from conversations.flow.subjects import is_expected_subject, is_same_subject, subject_of
 from conversations.flow.transitions import (
     close_clock_expired,
     end_access_token,
@@ -19,32 +19,37 @@ from conversations.flow.transitions import (
 )
 from conversations.models import (
     COMPLETION_LIFETIME,
+    HANDLE_LIFETIME,
     SIGN_IN_STATUSES,
     AccessToken,
     AuditEvent,
     AuthorizationRequest,
     Challenge,
     ChallengeStatus,
-    Conversation,
 )
-from delegation_site.crypto import key_ring
+from delegation_site.crypto import Secret, key_ring
 
 COMPLETION_CODE_PURPOSE = "completion-code"
+COMPLETION_HANDLE_PURPOSE = "completion-handle"
 
 logger = logging.getLogger("consumer_delegation.sign_in")
 
 
 def record_denial(attempt: AuthorizationRequest, now: datetime) -> None:
     """The consumer said no at the brand: an outcome, which ends the challenge (B14)."""
-    with locked_conversation(attempt.challenge.conversation_id):
+    with locked_conversation(attempt.challenge.conversation_id) as conversation:
+        close_clock_expired(conversation, now)
         finish_attempt(attempt, now, ErrorCode.ACCESS_DENIED)
-        end_challenge(attempt.challenge, ChallengeStatus.DENIED, now=now, actor=CONSUMER)
+        # From these statuses only: a second tab's no does not undo what the first one has brought.
+        move_challenge(attempt.challenge, ChallengeStatus.DENIED, now=now, actor=CONSUMER, frm=SIGN_IN_STATUSES)
 
 
 def record_failure(attempt: AuthorizationRequest, error: str, detail: str, now: datetime) -> None:
     """End this attempt alone; the challenge stays open and another try is offered (B14)."""
     logger.warning("sign-in failed", extra={"error": error, "detail": detail, "challenge": str(attempt.challenge.uuid)})
-    with transaction.atomic():
+    # Under the conversation's lock as everything else: without it this would lock attempt and challenge in the other
+    # order than an ending does, and PostgreSQL would end one of the two as a deadlock.
+    with locked_conversation(attempt.challenge.conversation_id):
         finish_attempt(attempt, now, error)
         rows = Challenge.objects.filter(pk=attempt.challenge_id, status__in=SIGN_IN_STATUSES)
         rows.update(last_error=error, last_error_detail=detail[:200])
@@ -56,22 +61,21 @@ def store_result(
     """Store the token for its conversation, or throw it away where it no longer has a place to go.
 
     Everything is looked at again inside the storing transaction: meanwhile the conversation may have been closed (A8),
-    the challenge replaced (A10), or another account signed in (A7).
+    the challenge replaced (A10), or another account signed in (A7, A12).
     """
     with locked_conversation(attempt.challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
-        challenge = Challenge.objects.select_related("conversation__brand").get(pk=attempt.challenge_id)
-        subject = _subject_digest_parts(conversation, claims)
+        rows = Challenge.objects.select_related("conversation__brand", "authorization_server__brand")
+        challenge = rows.get(pk=attempt.challenge_id)
         if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
-            _discard(attempt, challenge, "challenge_ended", now)
-        elif not _same_subject(conversation, challenge, subject):
-            _discard(attempt, challenge, Challenge.Error.SUBJECT_MISMATCH, now)
-            end_challenge(
-                challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=Challenge.Error.SUBJECT_MISMATCH
-            )
+            _discard(attempt, challenge, response.access_token, "challenge_ended", now)
+        elif not is_same_subject(challenge, claims) or not is_expected_subject(challenge, claims):
+            mismatch = Challenge.Error.SUBJECT_MISMATCH
+            _discard(attempt, challenge, response.access_token, mismatch, now)
+            end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=mismatch)
         else:
             finish_attempt(attempt, now)
-            access_token = _insert_access_token(challenge, response, subject, now)
+            access_token = _insert_access_token(challenge, response, claims, now)
             _advance(challenge, access_token, cookie, now)
 
 
@@ -91,30 +95,36 @@ def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, a
         actor=actor,
         outcome=access_token.assurance,
         challenge=challenge,
-        access_token=access_token,
+        access_token_uuid=access_token.uuid,
     )
 
 
 def _advance(challenge: Challenge, access_token: AccessToken, cookie: str, now: datetime) -> None:
-    if challenge.same_person_check == SamePersonCheck.NONE:
+    """Confirm at once where nothing is left to check; otherwise wait for the code or the handle."""
+    ring, row = key_ring(), challenge.uuid
+    if challenge.same_person_check == SamePersonCheck.COMPLETION_CODE:
+        code = ring.completion_codes(row, cookie)[0]
+        digest = {"completion_code_digest": ring.digest(COMPLETION_CODE_PURPOSE, row.bytes, code)}
+        _wait_for_confirmation(challenge, access_token, digest, now, COMPLETION_LIFETIME)
+    elif challenge.same_person_check == SamePersonCheck.CHAT_PAGE:
+        handle = ring.completion_handles(row, cookie)[0]
+        digest = {"completion_handle_digest": ring.digest(COMPLETION_HANDLE_PURPOSE, handle)}
+        _wait_for_confirmation(challenge, access_token, digest, now, HANDLE_LIFETIME)
+    else:
         confirm(challenge, access_token, now=now, actor=CONSUMER)
-        return
-    ring = key_ring()
-    code = ring.completion_codes(challenge.uuid, cookie)[0]
-    move_challenge(
-        challenge,
-        ChallengeStatus.CONFIRMATION_NEEDED,
-        now=now,
-        actor=CONSUMER,
-        frm=SIGN_IN_STATUSES,
-        completion_code_digest=ring.digest(COMPLETION_CODE_PURPOSE, challenge.uuid.bytes, code),
-        # A code for a token that is dead before it could be typed would be a lie.
-        expires_at=min(now + COMPLETION_LIFETIME, access_token.expires_at),
-    )
+
+
+def _wait_for_confirmation(
+    challenge: Challenge, access_token: AccessToken, digest: dict[str, bytes], now: datetime, lifetime: timedelta
+) -> None:
+    # A code for a token that is dead before it could be typed would be a lie.
+    expires_at = min(now + lifetime, access_token.expires_at)
+    to = ChallengeStatus.CONFIRMATION_NEEDED
+    move_challenge(challenge, to, now=now, actor=CONSUMER, frm=SIGN_IN_STATUSES, expires_at=expires_at, **digest)
 
 
 def _insert_access_token(
-    challenge: Challenge, response: TokenResponse, subject: tuple[str | bytes, ...], now: datetime
+    challenge: Challenge, response: TokenResponse, claims: IDTokenClaims | None, now: datetime
 ) -> AccessToken:
     access_token = AccessToken(
         uuid=uuid4(),
@@ -125,34 +135,22 @@ def _insert_access_token(
         scope=response.scope,
         scope_widened=response.scope_widened,
         assurance=challenge.same_person_check,
-        subject_digest=key_ring().digest("subject", *subject) if subject else None,
         issued_at=now,
         expires_at=response.expires_at,
         lifetime_assumed=response.lifetime_assumed,
     )
     access_token.set_access_token(response.access_token)
+    access_token.set_subject(subject_of(claims))
     access_token.save(force_insert=True)
     return access_token
 
 
-def _subject_digest_parts(conversation: Conversation, claims: IDTokenClaims | None) -> tuple[str | bytes, ...]:
-    """Bind the digest to the conversation: equal subjects of two conversations must not look equal in the database."""
-    return (conversation.uuid.bytes, claims.issuer, claims.subject) if claims else ()
-
-
-def _same_subject(conversation: Conversation, challenge: Challenge, subject: tuple[str | bytes, ...]) -> bool:
-    confirmed = conversation.access_tokens.filter(
-        authorization_server_id=challenge.authorization_server_id,
-        confirmed_at__isnull=False,
-        subject_digest__isnull=False,
-    )
-    last = confirmed.order_by("-confirmed_at", "-id").first()
-    # No subject means that the brand's admin took openid out of the scope: then there is nothing to compare.
-    return last is None or not subject or key_ring().recognises(last.subject_digest, "subject", *subject)
-
-
-def _discard(attempt: AuthorizationRequest, challenge: Challenge, outcome: str, now: datetime) -> None:
+def _discard(
+    attempt: AuthorizationRequest, challenge: Challenge, access_token: Secret, outcome: str, now: datetime
+) -> None:
+    """Let a fresh token go, and ask the brand to end it too: nobody will ever use it (A8)."""
     finish_attempt(attempt, now, outcome)
+    schedule_revocation(challenge, access_token, attempt.uuid, now)
     record(
         AuditEvent.Kind.TOKEN_DISCARDED,
         challenge.conversation,

@@ -1,16 +1,23 @@
 """What the clock ends, and what is old enough to be deleted: in chunks, so that no statement holds a table for long."""
 
 from datetime import datetime
+from typing import Final
 
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
+from conversations.flow.revocations import give_up_old_revocations
 from conversations.flow.transitions import close_clock_expired, locked_conversation
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, Conversation
+from delegation_site import rate_limits
+
+CHUNK: Final = 500
 
 
 def sweep(now: datetime) -> int:
     """Close what the clock has ended, erase its ciphertext and write the events (K6); return how many conversations."""
+    give_up_old_revocations(now)
+    rate_limits.sweep(now)
     overdue = set(Challenge.objects.clock_expired(now).values_list("conversation_id", flat=True))
     overdue |= set(AccessToken.objects.clock_expired(now).values_list("conversation_id", flat=True))
     for conversation_pk in sorted(overdue):
@@ -22,8 +29,9 @@ def sweep(now: datetime) -> int:
 def prune(before: datetime) -> tuple[int, int]:
     """Delete what ended before a moment; return how many challenges (with their attempts and tokens) and conversations.
 
-    A conversation goes when it was closed, or nothing is left in it; the audit log is never touched. The last token of
-    an open conversation stays, without its ciphertext: it says why a new challenge is needed, and whose it was (A7).
+    An open conversation goes when nothing is left in it; a closed one stays as a bare row, since it never reopens. The
+    audit log is never touched. The last token of an open conversation stays, without its ciphertext: it says why a new
+    challenge is needed, and whose it was (A7).
     """
     live_token = AccessToken.objects.filter(challenge=OuterRef("pk"), ended_at=None)
     newer_token = AccessToken.objects.filter(
@@ -31,29 +39,28 @@ def prune(before: datetime) -> tuple[int, int]:
         authorization_server=OuterRef("authorization_server"),
         pk__gt=OuterRef("pk"),
     )
-    last_token = AccessToken.objects.filter(challenge=OuterRef("pk"), conversation__closed_at=None).exclude(
+    confirmed = AccessToken.objects.filter(confirmed_at__isnull=False, conversation__closed_at=None)
+    last_token = confirmed.filter(challenge=OuterRef("pk")).exclude(
         Exists(newer_token.filter(confirmed_at__isnull=False))
     )
     old = Challenge.objects.exclude(status__in=OPEN_STATUSES).filter(expires_at__lt=before)
     challenges = _delete_in_chunks(old.exclude(Exists(live_token)).exclude(Exists(last_token)))
-    empty = Conversation.objects.filter(created_at__lt=before, challenges=None)
-    closed = Conversation.objects.filter(closed_at__lt=before)
-    return challenges, _delete_in_chunks(empty) + _delete_in_chunks(closed)
+    empty = Conversation.objects.filter(created_at__lt=before, closed_at=None, challenges=None)
+    return challenges, _delete_in_chunks(empty)
 
 
 def _delete_in_chunks(rows: QuerySet[Challenge] | QuerySet[Conversation]) -> int:
-    size = 1000 if connection.vendor == "postgresql" else 500
     deleted = 0
     while True:
         with transaction.atomic():
             chunk = list(
                 rows.order_by("pk")
                 .select_for_update(of=("self",), skip_locked=True)
-                .values_list("pk", flat=True)[:size]
+                .values_list("pk", flat=True)[:CHUNK]
                 if connection.vendor == "postgresql"
-                else rows.order_by("pk").values_list("pk", flat=True)[:size]
+                else rows.order_by("pk").values_list("pk", flat=True)[:CHUNK]
             )
             rows.model.objects.filter(pk__in=chunk).delete()
         deleted += len(chunk)
-        if len(chunk) < size:
+        if len(chunk) < CHUNK:
             return deleted

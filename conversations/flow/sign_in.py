@@ -4,7 +4,9 @@ The order is the protection (B13): the path's server, state, cookie, expiry, `is
 exchange runs outside any transaction: a brand is slow on its worst day.
 """
 
+import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -26,9 +28,12 @@ from brands.oauth import (
 )
 from brands.oauth.authorization_response import Query
 from conversations.flow.attempts import attempt_of_state, claim, holds_cookie, nonce_matches
+from conversations.flow.capacity import ServerBusy, exchange_slot
 from conversations.flow.results import record_denial, record_failure, store_result
 from conversations.models import AuthorizationRequest
 from delegation_site.crypto import DecryptionError
+
+logger = logging.getLogger("consumer_delegation.sign_in")
 
 
 class Arrival(StrEnum):
@@ -36,6 +41,7 @@ class Arrival(StrEnum):
 
     UNKNOWN_LINK = "unknown_link"
     OTHER_BROWSER = "other_browser"
+    SERVER_BUSY = "server_busy"
     RESULT = "result"
 
 
@@ -51,7 +57,7 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
     """Take the authorization response (RFC 6749 section 4.1.2) at a server's own callback path.
 
     A repeated callback changes nothing and is sent to the same result (B11). Another browser's is sent to start again,
-    and its code is not exchanged (B5).
+    and its code is not exchanged (B5). While the brand is at its limit nothing is spent: the same address works later.
     """
     try:
         response = parse_authorization_response(query)
@@ -62,8 +68,13 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
         return Received(Arrival.UNKNOWN_LINK)
     if not holds_cookie(attempt, cookies):
         return Received(Arrival.OTHER_BROWSER, attempt)
-    if attempt.challenge.accepts_sign_in(timezone.now()):
-        _take(attempt, server, response, cookies[attempt.cookie_name])
+    if not attempt.challenge.accepts_sign_in(timezone.now()) or attempt.claimed_at is not None:
+        return Received(Arrival.RESULT, attempt)
+    try:
+        with exchange_slot(server.pk) if response.code else nullcontext():
+            _take(attempt, server, response, cookies[attempt.cookie_name])
+    except ServerBusy:
+        return Received(Arrival.SERVER_BUSY, attempt)
     return Received(Arrival.RESULT, attempt)
 
 
@@ -81,12 +92,14 @@ def _take(
             record_denial(attempt, timezone.now())
             return
         tokens, claims = _exchange(attempt, server, configuration, response)
+        store_result(attempt, cookie, tokens, claims, timezone.now())
     except AuthorizationServerError as error:
         record_failure(attempt, error.error, error.detail, timezone.now())
     except DecryptionError:
         record_failure(attempt, ErrorCode.STORED_SECRET_UNREADABLE, "", timezone.now())
-    else:
-        store_result(attempt, cookie, tokens, claims, timezone.now())
+    except Exception:  # a fault of ours; code and state still have to leave the address bar, and the attempt has to end
+        logger.exception("a sign-in failed unexpectedly", extra={"challenge": str(attempt.challenge.uuid)})
+        record_failure(attempt, ErrorCode.INTERNAL_ERROR, "", timezone.now())
 
 
 def _issuer_error(
@@ -112,12 +125,12 @@ def _exchange(
     if configuration != server.configuration(configuration.scope):
         # The code was issued for endpoints that are no longer these: it is sent to neither (C4).
         raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
-    client_secret = server.reveal_client_secret()
+    credentials = server.reveal_credentials()
     tokens = exchange_code(
         configuration,
         code=response.code,
         code_verifier=attempt.reveal_code_verifier(),
-        client_secret=client_secret,
+        credentials=credentials,
     )
     if not configuration.uses_openid:
         return tokens, None
@@ -128,6 +141,6 @@ def _exchange(
         tokens.id_token,
         nonce_matches=lambda nonce: nonce_matches(attempt, nonce),
         access_token=tokens.access_token,
-        client_secret=client_secret,
+        client_secret=credentials.client_secret,
     )
     return tokens, claims

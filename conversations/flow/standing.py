@@ -37,6 +37,9 @@ def standing(conversation: Conversation, server: AuthorizationServer, now: datet
     confirmed = conversation.access_tokens.filter(authorization_server=server, confirmed_at__isnull=False)
     last = confirmed.select_related("challenge").order_by("-confirmed_at", "-id").first()
     reason = last.end_reason_at(now) if last else ""
+    if reason == AccessToken.EndReason.CLOSED:
+        # Closed between the two queries.
+        return Standing(AuthorizationStatus.CLOSED)
     if last and not reason:
         return Standing(AuthorizationStatus.AUTHORIZED, challenge=challenge, access_token=last)
     if challenge and challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:

@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 
 from conversations.flow.audit import SYSTEM, record
+from conversations.flow.revocations import schedule_revocation_of
 from conversations.models import (
     OPEN_STATUSES,
     AccessToken,
@@ -76,6 +77,8 @@ def end_challenge(challenge: Challenge, to: ChallengeStatus, *, now: datetime, a
 def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *, now: datetime, actor: str) -> bool:
     """End a token and erase its ciphertext, not only flag it (K6); return whether this call ended it."""
     rows = AccessToken.objects.filter(pk=access_token.pk, ended_at=None)
+    if rows.exists():
+        schedule_revocation_of(access_token, now)
     if rows.update(ended_at=now, end_reason=reason, ciphertext=None) != 1:
         return False
     access_token.ended_at, access_token.end_reason, access_token.ciphertext = now, reason, None
@@ -86,7 +89,7 @@ def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *
         actor=actor,
         outcome=reason.value,
         challenge=access_token.challenge,
-        access_token=access_token,
+        access_token_uuid=access_token.uuid,
     )
     return True
 

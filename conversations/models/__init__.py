@@ -5,23 +5,28 @@ Numbers inside, UUIDs outside. A row of a step holds the moment it was taken. Wh
 """
 
 from conversations.models.access_token import AccessToken
-from conversations.models.audit import AuditEvent
-from conversations.models.authorization_request import EXCHANGE_GIVEN_UP_AFTER, AuthorizationRequest
+from conversations.models.authorization_request import COOKIE_PREFIX, EXCHANGE_GIVEN_UP_AFTER, AuthorizationRequest
 from conversations.models.challenge import (
     COMPLETION_ATTEMPTS,
     COMPLETION_LIFETIME,
+    HANDLE_LIFETIME,
     OPEN_STATUSES,
     SIGN_IN_STATUSES,
     Challenge,
     ChallengeStatus,
 )
 from conversations.models.conversation import Conversation
+from conversations.models.revocation import REVOCATION_LIFETIME, Revocation
+from delegation_site.models import AuditEvent
 
 __all__ = [
     "COMPLETION_ATTEMPTS",
     "COMPLETION_LIFETIME",
+    "COOKIE_PREFIX",
     "EXCHANGE_GIVEN_UP_AFTER",
+    "HANDLE_LIFETIME",
     "OPEN_STATUSES",
+    "REVOCATION_LIFETIME",
     "SIGN_IN_STATUSES",
     "AccessToken",
     "AuditEvent",
@@ -29,4 +34,5 @@ __all__ = [
     "Challenge",
     "ChallengeStatus",
     "Conversation",
+    "Revocation",
 ]

@@ -58,7 +58,7 @@ class AccessToken(models.Model):
     scope = models.TextField(blank=True)
     scope_widened = models.BooleanField(default=False)
     assurance = models.CharField(max_length=24, choices=SamePersonCheck)
-    subject_digest = models.BinaryField(null=True)
+    subject_ciphertext = models.BinaryField(null=True)
     issued_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     lifetime_assumed = models.BooleanField(default=False)
@@ -91,6 +91,15 @@ class AccessToken(models.Model):
         if self.ended_at is None and self.expires_at <= now:
             return self.EndReason.EXPIRED.value
         return self.end_reason
+
+    def set_subject(self, subject: Secret | None) -> None:
+        """Encrypt who signed in for this row. A digest could not be moved to a new key (K4). The row is not saved."""
+        place = self.place("subject_ciphertext")
+        self.subject_ciphertext = key_ring().encrypt(subject, place) if subject else None
+
+    def reveal_subject(self) -> Secret:
+        """Return who signed in, to be compared. Raises `DecryptionError`."""
+        return key_ring().decrypt(self.subject_ciphertext or b"", self.place("subject_ciphertext"))
 
     def set_access_token(self, access_token: Secret) -> None:
         """Encrypt the token for this row and its conversation. The row is not saved."""

@@ -13,6 +13,7 @@ from delegation_site.crypto import Place, Secret, key_ring
 
 # An exchange is over after its deadline of 10 s; an attempt that has no result long after it never will (B11).
 EXCHANGE_GIVEN_UP_AFTER: Final = timedelta(seconds=30)
+COOKIE_PREFIX: Final = "__Host-attempt-"
 
 
 class AuthorizationRequest(models.Model):
@@ -39,7 +40,7 @@ class AuthorizationRequest(models.Model):
     @property
     def cookie_name(self) -> str:
         """Return the name of this attempt's own cookie. `__Host-` keeps other hosts from setting it (B3)."""
-        return f"__Host-attempt-{self.uuid.hex}"
+        return f"{COOKIE_PREFIX}{self.uuid.hex}"
 
     @property
     def succeeded(self) -> bool:

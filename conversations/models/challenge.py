@@ -14,6 +14,7 @@ from delegation_site.crypto import Place, Secret, key_ring
 
 COMPLETION_LIFETIME: Final = timedelta(minutes=5)
 COMPLETION_ATTEMPTS: Final = 5
+HANDLE_LIFETIME: Final = timedelta(seconds=60)
 
 
 class ChallengeStatus(models.TextChoices):
@@ -60,6 +61,7 @@ class Challenge(models.Model):
 
         SUBJECT_MISMATCH = "subject_mismatch"
         TOO_MANY_CODES = "too_many_codes"
+        OTHER_CONVERSATION = "other_conversation"
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="challenges")
@@ -77,6 +79,8 @@ class Challenge(models.Model):
     link_token_digest = models.BinaryField(max_length=80, unique=True)
     link_token_ciphertext = models.BinaryField(null=True)
     completion_code_digest = models.BinaryField(null=True)
+    completion_handle_digest = models.BinaryField(max_length=80, null=True, unique=True)
+    expected_subject_digest = models.BinaryField(null=True)
     completion_attempts = models.PositiveSmallIntegerField(default=0)
 
     issued_at = models.DateTimeField(default=timezone.now)

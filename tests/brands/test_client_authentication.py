@@ -6,11 +6,12 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from brands.oauth import AuthorizationServerError, authorization_url, exchange_code
+from brands.oauth import AuthorizationServerError, ClientCredentials, authorization_url, exchange_code
 from delegation_site.crypto import Secret, s256_code_challenge
 from tests.fake_authorization_server import PLANTED_SECRET, FakeAuthorizationServer, mounted
 
 VERIFIER = "v" * 43
+PLANTED = ClientCredentials(Secret(PLANTED_SECRET))
 
 
 @pytest.fixture
@@ -25,10 +26,8 @@ def sign_in(server: FakeAuthorizationServer) -> Secret:
 
 
 def exchange(server: FakeAuthorizationServer, client_secret: Secret | None) -> Secret:
-    code = sign_in(server)
-    granted = exchange_code(
-        server.configuration(), code=code, code_verifier=Secret(VERIFIER), client_secret=client_secret
-    )
+    code, credentials = sign_in(server), ClientCredentials(client_secret)
+    granted = exchange_code(server.configuration(), code=code, code_verifier=Secret(VERIFIER), credentials=credentials)
     return granted.access_token
 
 
@@ -72,7 +71,7 @@ def test_raw_basic_writes_id_and_secret_as_they_are(acme: FakeAuthorizationServe
 def test_the_request_is_what_the_rfc_says(acme: FakeAuthorizationServer) -> None:
     """RFC 6749 section 4.1.3, RFC 7636 section 4.5: nothing in the address, one body, one method of authentication."""
     code = sign_in(acme)
-    exchange_code(acme.configuration(), code=code, code_verifier=Secret(VERIFIER), client_secret=Secret(PLANTED_SECRET))
+    exchange_code(acme.configuration(), code=code, code_verifier=Secret(VERIFIER), credentials=PLANTED)
 
     request = acme.token_requests[0]
     assert request.url == "https://login.acme.example/token"
@@ -119,9 +118,7 @@ def test_a_verifier_of_another_attempt_is_the_servers_to_refuse(acme: FakeAuthor
     code = sign_in(acme)
 
     with pytest.raises(AuthorizationServerError) as refused:
-        exchange_code(
-            acme.configuration(), code=code, code_verifier=Secret("w" * 43), client_secret=Secret(PLANTED_SECRET)
-        )
+        exchange_code(acme.configuration(), code=code, code_verifier=Secret("w" * 43), credentials=PLANTED)
 
     assert refused.value.error == "invalid_grant"
 
@@ -129,8 +126,6 @@ def test_a_verifier_of_another_attempt_is_the_servers_to_refuse(acme: FakeAuthor
 def test_a_token_endpoint_keeps_its_own_query(acme: FakeAuthorizationServer) -> None:
     """RFC 6749 section 3.2."""
     configuration = acme.configuration(token_endpoint="https://login.acme.example/token?tenant=acme")
-    exchange_code(
-        configuration, code=sign_in(acme), code_verifier=Secret(VERIFIER), client_secret=Secret(PLANTED_SECRET)
-    )
+    exchange_code(configuration, code=sign_in(acme), code_verifier=Secret(VERIFIER), credentials=PLANTED)
 
     assert acme.token_requests[0].url == "https://login.acme.example/token?tenant=acme"

@@ -18,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from requests_oauthlib import OAuth2Session
 
 from brands import transport
-from brands.oauth import AuthorizationServerError, ServerConfiguration, TokenResponse, exchange_code
+from brands.oauth import AuthorizationServerError, ClientCredentials, ServerConfiguration, TokenResponse, exchange_code
 from delegation_site.crypto import Secret
 from tests.brands.token_response_rows import ROWS, Row
 from tests.hostile_token_endpoint import (
@@ -76,7 +76,7 @@ def exchange(url: str, **changes: Any) -> TokenResponse:
         configuration(url, **changes),
         code=Secret(CODE),
         code_verifier=Secret(VERIFIER),
-        client_secret=Secret(CLIENT_SECRET),
+        credentials=ClientCredentials(Secret(CLIENT_SECRET)),
     )
 
 

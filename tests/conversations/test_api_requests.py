@@ -137,7 +137,9 @@ def test_the_last_use_is_written_at_most_once_a_minute(acme: Brand, acme_bot: Bo
     for seconds in (0, 30, 59, 61):
         with time_machine.travel(start + timedelta(seconds=seconds), tick=False):
             acme_bot.in_chat("GET")
-            moments.append((BotKey.objects.get().last_used_at - start).total_seconds())
+            last_used_at = BotKey.objects.get().last_used_at
+            assert last_used_at
+            moments.append((last_used_at - start).total_seconds())
     assert moments == [0, 0, 0, 61]
 
 
@@ -316,4 +318,5 @@ def test_no_call_writes_before_it_is_allowed_to(acme_bot: Bot, acme_server: Auth
         assert code_of(answer) == (422, "invalid_scope")
         answer = acme_bot.in_chat("POST", what, {"same_person_check": "none"})
         assert code_of(answer) == (422, "same_person_check_refused")
-    assert (Conversation.objects.count(), Challenge.objects.count(), AuditEvent.objects.count()) == (0, 0, 0)
+    assert (Conversation.objects.count(), Challenge.objects.count()) == (0, 0)
+    assert AuditEvent.objects.exclude(conversation_uuid=None).count() == 0

@@ -65,7 +65,7 @@ def test_a_token_moved_to_another_conversation_by_sql_cannot_be_read_there(
         if move == "ciphertext":
             cursor.execute(
                 "UPDATE conversations_accesstoken SET ciphertext = %s WHERE id = %s",
-                [bytes(mine.ciphertext), theirs.pk],
+                [bytes(mine.ciphertext or b""), theirs.pk],
             )
         else:
             cursor.execute("DELETE FROM conversations_accesstoken WHERE id = %s", [theirs.pk])

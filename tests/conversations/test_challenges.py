@@ -2,7 +2,6 @@
 
 import re
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -112,15 +111,15 @@ def test_each_change_is_audited_without_anything_typed(
 ) -> None:
     challenge = acme_bot.challenge(purpose="my secret disease", context="typed")
     acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")
-    events = list(AuditEvent.objects.order_by("id").values("kind", "outcome", "brand_uuid", "challenge_uuid"))
+    written = AuditEvent.objects.exclude(conversation_uuid=None)  # the bot's key has an event of its own
+    events = list(written.order_by("id").values("kind", "outcome", "brand_uuid", "challenge_uuid"))
     common = {"brand_uuid": acme_server.brand.uuid, "challenge_uuid": Challenge.objects.get().uuid}
     assert events == [
         {"kind": "challenge.changed", "outcome": "issued", **common},
         {"kind": "challenge.changed", "outcome": "withdrawn", **common},
     ]
-    rows: list[dict[str, Any]] = list(AuditEvent.objects.values())
-    assert "disease" not in repr(rows)
-    assert all(event["actor"].startswith("bot:") for event in rows)
+    assert "disease" not in repr(list(written.values()))
+    assert all(event.actor.startswith("bot:") for event in written)
     assert [record.message for record in caplog.records if record.name.endswith("audit")] == ["challenge.changed"] * 2
 
 

@@ -42,7 +42,8 @@ def test_the_token_request_is_what_rfc_6749_asks_for(
     ada.sign_in(acme_bot.challenge()["url"], acme_login)
     (authorization,), (token,) = acme_login.authorization_requests, acme_login.token_requests
     assert set(authorization) == {
-        "response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method",
+        "response_type", "client_id", "redirect_uri", "scope", "state", "prompt",
+        "code_challenge", "code_challenge_method",
     }  # fmt: skip
     assert (authorization["scope"], authorization["code_challenge_method"]) == ("orders.read", "S256")
     assert set(token.parameters) == {"grant_type", "code", "redirect_uri", "code_verifier"}

@@ -13,6 +13,7 @@ from brands.models import AuthorizationServer, Brand
 from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
+from tests.limits import pause
 
 pytestmark = pytest.mark.django_db
 
@@ -84,9 +85,10 @@ def test_previews_and_scanners_change_nothing_and_the_link_still_works(
         assert scanner.get(challenge["url"], secure=True).status_code == 200
         assert scanner.head(challenge["url"], secure=True).status_code == 200
     assert rows() == before
+    pause()
     for _ in range(12):
         Browser().begin(challenge["url"])
-    assert AuthorizationRequest.objects.count() == 10
+    assert AuthorizationRequest.objects.filter(finished_at=None).count() == 10
     acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
     assert acme_bot.token()[0] == 200
 
@@ -274,7 +276,34 @@ def test_the_scanner_that_posts_cannot_lock_the_consumer_out(
     for _ in range(15):
         Browser().begin(challenge["url"])
     assert AuthorizationRequest.objects.filter(pk=claimed.pk).exists()
-    assert AuthorizationRequest.objects.filter(claimed_at=None).count() == 10
+    assert AuthorizationRequest.objects.filter(claimed_at=None, finished_at=None).count() == 10
+
+
+def test_a_consumer_whose_attempt_was_pushed_out_is_offered_another_try(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B8: ten scripted presses later she comes back, and her link is not dead."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
+    for _ in range(10):
+        Browser().begin(challenge["url"])
+    page = ada.get(ada.get(f"{acme_login.redirect_uri}?{query}")["Location"])
+    assert heading_of(page) == "Let us start again"
+    assert acme_login.token_requests == []
+    assert code_on(ada.sign_in(challenge["url"], acme_login))
+
+
+def test_undoing_an_older_sign_in_does_not_claim_to_have_ended_a_newer_one(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """A9: a result page left open, whose token another one has replaced."""
+    first = acme_bot.challenge()
+    acme_bot.complete(code_on(ada.sign_in(first["url"], acme_login)))
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
+    ada.press(f"{first['url']}/done", "/undo")
+    assert heading_of(ada.get(f"{first['url']}/done")) == "This is over"
+    assert acme_bot.challenge_facts(first)["status"] == "completed"
+    assert acme_bot.token()[0] == 200
 
 
 def test_a_missing_page_and_a_failing_one_have_words_and_a_reference(ada: Browser) -> None:

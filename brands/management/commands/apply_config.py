@@ -30,9 +30,8 @@ class Command(BaseCommand):
 
 
 def _text(file: str) -> str:
-    if file == "-":
-        return sys.stdin.read()
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{file} cannot be read: {type(error).__name__}.") from None
+        name = "standard input" if file == "-" else file
+        raise CommandError(f"{name} cannot be read: {type(error).__name__}.") from None

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from brands.authentication import create_bot_key
@@ -25,5 +26,9 @@ class Command(BaseCommand):
         brand = Brand.objects.filter(slug=options["brand"]).first()
         if brand is None:
             raise CommandError(f"There is no brand {options['brand']}.")
-        _, key = create_bot_key(brand, options["label"], set(options["scopes"]))
+        try:
+            label = BotKey._meta.get_field("label").clean(options["label"], None)
+        except ValidationError as error:
+            raise CommandError(f"--label: {' '.join(error.messages)}") from None
+        _, key = create_bot_key(brand, label, set(options["scopes"]))
         self.stdout.write(key.reveal())

@@ -1,6 +1,5 @@
-"""Brands, the authorization servers they sign their consumers in at, and the keys of their bots."""
+"""A brand's authorization server, and our registration there as its client."""
 
-from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
@@ -8,67 +7,18 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
-from django.utils import timezone
 
 from brands import validators
+from brands.models.brand import Brand, slug_validator
+from brands.models.same_person import SamePersonCheck, validate_same_person_checks
 from brands.oauth.configuration import ServerConfiguration
-from delegation_site.crypto import Place, Secret, key_ring, random_token
+from brands.oauth.credentials import ClientCredentials
+from delegation_site.crypto import Place, Secret, key_ring, new_signing_key, random_token
 
 # The product's own ceiling: no brand may keep a consumer's access token longer than this (E11).
 MAX_TOKEN_LIFETIME = 7 * 24 * 60 * 60
 # What an assumed lifetime may be at most, where the answer names none (E8).
 MAX_DEFAULT_TOKEN_LIFETIME = 60 * 60
-
-slug_validator = RegexValidator(
-    r"\A[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z",
-    "Use lower-case letters, digits and hyphens, at most 64.",
-    "invalid_slug",
-)
-
-
-class BrandQuerySet(models.QuerySet["Brand"]):
-    """Brands as their admins may see them."""
-
-    def administered_by(self, user: Any) -> "BrandQuerySet":
-        """Return the brands of this admin; a superuser's are all of them."""
-        return self if user.is_superuser else self.filter(admins=user)
-
-
-class Brand(models.Model):
-    """A tenant: everything else starts from one."""
-
-    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
-    name = models.CharField(max_length=80, help_text="As consumers know it: it is the first thing they read.")
-    slug = models.CharField(max_length=64, unique=True, validators=[slug_validator])
-    admins = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="brands", blank=True)
-    is_active = models.BooleanField(
-        default=True, help_text="An inactive brand's bots and links are refused; nothing is deleted."
-    )
-
-    objects = BrandQuerySet.as_manager()
-
-    class Meta:
-        ordering = ("slug",)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-class SamePersonCheck(models.TextChoices):
-    """How we make sure that whoever signed in is the person in the chat (DESIGN section 3)."""
-
-    COMPLETION_CODE = "completion_code", "Completion code: six digits, typed into the chat"
-    NONE = "none", "None: whoever holds the link signs in for this chat, also when it was forwarded to them"
-
-
-def validate_same_person_checks(value: object) -> None:
-    """Refuse an unknown, doubled or empty list, and `none` beside others: a bot could pick it over a stronger one."""
-    if not isinstance(value, list) or not value or not set(map(str, value)) <= set(SamePersonCheck.values):
-        raise ValidationError(f"Give a list of: {', '.join(SamePersonCheck.values)}.", "invalid_same_person_checks")
-    if len(set(value)) != len(value):
-        raise ValidationError("Name each check once.", "invalid_same_person_checks")
-    if SamePersonCheck.NONE in value and len(value) > 1:
-        raise ValidationError("none can only stand alone.", "none_beside_others")
 
 
 class AuthorizationServerQuerySet(models.QuerySet["AuthorizationServer"]):
@@ -106,6 +56,7 @@ class AuthorizationServer(models.Model):
 
         CLIENT_SECRET_BASIC = "client_secret_basic", "client_secret_basic: HTTP Basic"
         CLIENT_SECRET_POST = "client_secret_post", "client_secret_post: in the request's body"
+        PRIVATE_KEY_JWT = "private_key_jwt", "private_key_jwt: signed with a key of this server's own (RFC 7523)"
         NONE = "none", "none: a public client, with PKCE alone"
 
     class BasicEncoding(models.TextChoices):
@@ -123,8 +74,20 @@ class AuthorizationServer(models.Model):
     callback_id = models.CharField(max_length=32, unique=True, default=new_callback_id, editable=False)
 
     issuer = models.CharField(max_length=2048, blank=True, validators=[validators.validate_issuer])
-    authorization_endpoint = models.CharField(max_length=2048, validators=[validators.validate_endpoint])
+    authorization_endpoint = models.CharField(max_length=2048, validators=[validators.validate_authorization_endpoint])
     token_endpoint = models.CharField(max_length=2048, validators=[validators.validate_endpoint])
+    revocation_endpoint = models.CharField(
+        max_length=2048,
+        blank=True,
+        validators=[validators.validate_endpoint],
+        help_text="Tokens that end early are revoked there (RFC 7009).",
+    )
+    pushed_authorization_request_endpoint = models.CharField(
+        max_length=2048,
+        blank=True,
+        validators=[validators.validate_endpoint],
+        help_text="Where there is one, authorization requests are pushed (RFC 9126).",
+    )
     jwks_uri = models.CharField("JWKS URI", max_length=2048, blank=True, validators=[validators.validate_endpoint])
     authorization_response_iss_parameter_supported = models.BooleanField(
         "sends iss back (RFC 9207)",
@@ -137,6 +100,8 @@ class AuthorizationServer(models.Model):
     token_endpoint_auth_method = models.CharField(
         max_length=32, choices=ClientAuthentication, default=ClientAuthentication.CLIENT_SECRET_BASIC
     )
+    signing_key_ciphertext = models.BinaryField(null=True, blank=True)
+    signing_key_jwk = models.JSONField(null=True, blank=True, editable=False)
     basic_encoding = models.CharField(max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM)
 
     scope = models.CharField(max_length=1000, blank=True, validators=[validators.validate_scope])
@@ -152,6 +117,7 @@ class AuthorizationServer(models.Model):
     prompt = models.CharField(
         max_length=32,
         blank=True,
+        default="login",
         choices=[("login", "login"), ("consent", "consent"), ("select_account", "select_account")],
         help_text="login makes the consumer sign in even where the browser still is (OpenID Connect).",
     )
@@ -169,6 +135,19 @@ class AuthorizationServer(models.Model):
         default=default_same_person_checks,
         validators=[validate_same_person_checks],
         help_text="Accepted checks; the first is the default. none may only stand alone.",
+    )
+    subject_claim = models.CharField(
+        max_length=64,
+        default="sub",
+        validators=[RegexValidator(r"\A[A-Za-z0-9_:/.-]+\Z", "This is not the name of a claim.", "invalid_claim")],
+        help_text="The ID token's claim that expected_subject is compared with.",
+    )
+    chat_page_url = models.CharField(
+        "chat page",
+        max_length=2048,
+        blank=True,
+        validators=[validators.validate_endpoint],
+        help_text="For the check chat_page: where the consumer is sent back to, with a handle in the fragment.",
     )
     default_token_lifetime = models.PositiveIntegerField(
         default=3600,
@@ -200,21 +179,55 @@ class AuthorizationServer(models.Model):
         errors: dict[str, str] = {}
         if not set(self.required_scope.split()) <= set(self.scope.split()):
             errors["required_scope"] = "Ask for it in the scope as well."
+        if SamePersonCheck.CHAT_PAGE in self.same_person_checks and not self.chat_page_url:
+            errors["chat_page_url"] = "The check chat_page needs it."
         if "openid" in self.scope.split():
             errors |= {
                 name: "OpenID Connect needs it: the ID token is verified against it."
                 for name in ("issuer", "jwks_uri")
                 if not getattr(self, name)
             }
-        elif self.max_age is not None:
-            errors["max_age"] = "It can only be checked in an ID token: add openid to the scope."
+            if not self.id_token_signing_alg_values:
+                errors["id_token_signing_alg_values"] = "Name at least one: no ID token could be verified."
+        else:
+            errors |= self._errors_without_openid()
+        errors |= self._errors_of_client_authentication()
         if errors:
             raise ValidationError(errors)
+
+    def _errors_without_openid(self) -> dict[str, str]:
+        errors = {}
+        if self.max_age is not None:
+            errors["max_age"] = "It can only be checked in an ID token: add openid to the scope."
+        if SamePersonCheck.EXPECTED_SUBJECT in self.same_person_checks:
+            errors["same_person_checks"] = "expected_subject is compared with an ID token: add openid to the scope."
+        return errors
+
+    def _errors_of_client_authentication(self) -> dict[str, str]:
+        errors = {}
+        if self.token_endpoint_auth_method == self.ClientAuthentication.PRIVATE_KEY_JWT and not self.issuer:
+            errors["issuer"] = "private_key_jwt needs it: what we sign is addressed to it, and to nobody else."
+        if not self.uses_client_secret and "HS256" in self.id_token_signing_alg_values:
+            errors["id_token_signing_alg_values"] = "HS256 is verified with a client secret, and there is none."
+        return errors
+
+    @property
+    def uses_client_secret(self) -> bool:
+        """Tell whether the client authentication is by a secret."""
+        return self.token_endpoint_auth_method in {
+            self.ClientAuthentication.CLIENT_SECRET_BASIC,
+            self.ClientAuthentication.CLIENT_SECRET_POST,
+        }
 
     @property
     def redirect_uri(self) -> str:
         """Return the address to register at the brand. Built from configuration, never from a request (B16)."""
         return f"{settings.PUBLIC_BASE_URL}/callback/{self.callback_id}"
+
+    @property
+    def client_jwks_uri(self) -> str:
+        """Return where the brand reads the public half of our signing key; empty without one (RFC 7591 section 2)."""
+        return f"{self.redirect_uri}/jwks.json" if self.signing_key_jwk else ""
 
     @property
     def default_same_person_check(self) -> str:
@@ -232,55 +245,27 @@ class AuthorizationServer(models.Model):
         ring = key_ring()
         self.client_secret_ciphertext = ring.encrypt(secret, self.place("client_secret_ciphertext")) if secret else None
 
-    def reveal_client_secret(self) -> Secret | None:
-        """Return the secret to be presented to the token endpoint. Raises `DecryptionError`."""
-        if self.client_secret_ciphertext is None:
-            return None
-        return key_ring().decrypt(self.client_secret_ciphertext, self.place("client_secret_ciphertext"))
+    def settle_signing_key(self, *, renew: bool = False) -> None:
+        """Make a key of this server's own where its client authentication needs one; forget it where not (C7).
+
+        The row is not saved. What is kept is made anew only where `renew` says so.
+        """
+        if self.token_endpoint_auth_method != self.ClientAuthentication.PRIVATE_KEY_JWT:
+            self.signing_key_ciphertext = self.signing_key_jwk = None
+        elif renew or self.signing_key_ciphertext is None:
+            private_key, self.signing_key_jwk = new_signing_key()
+            self.signing_key_ciphertext = key_ring().encrypt(private_key, self.place("signing_key_ciphertext"))
+
+    def reveal_credentials(self) -> ClientCredentials:
+        """Return what authenticates us at this server's endpoints. Raises `DecryptionError`."""
+        return ClientCredentials(
+            client_secret=self._reveal("client_secret_ciphertext"), signing_key=self._reveal("signing_key_ciphertext")
+        )
+
+    def _reveal(self, column: str) -> Secret | None:
+        ciphertext = getattr(self, column)
+        return None if ciphertext is None else key_ring().decrypt(ciphertext, self.place(column))
 
     def place(self, column: str) -> Place:
         """Return where a ciphertext of this row lives."""
         return Place("brands_authorizationserver", column, self.uuid, self.brand.uuid)
-
-
-class BotKeyQuerySet(models.QuerySet["BotKey"]):
-    """Keys by what they may still do."""
-
-    def administered_by(self, user: Any) -> "BotKeyQuerySet":
-        """Return the keys of this admin's brands."""
-        return self if user.is_superuser else self.filter(brand__admins=user)
-
-    def live(self, now: datetime) -> "BotKeyQuerySet":
-        """Return the keys that are neither revoked nor expired, of brands that are active."""
-        unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
-        return self.filter(unexpired, revoked_at=None, brand__is_active=True)
-
-
-class BotKey(models.Model):
-    """A bot's bearer key for our API. The key is shown once; the row keeps a keyed digest (G1)."""
-
-    class Scope(models.TextChoices):
-        """What a key may do. `token:read` is the crown jewel and never on by default (G3)."""
-
-        CHALLENGE_CREATE = "challenge:create", "challenge:create: send links, complete and close"
-        CHALLENGE_READ = "challenge:read", "challenge:read: see how it stands"
-        TOKEN_READ = "token:read", "token:read: read access tokens"
-
-    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
-    brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="bot_keys")
-    label = models.CharField(max_length=80)
-    public_id = models.CharField(max_length=16, unique=True, editable=False)
-    digest = models.BinaryField(editable=False)
-    scopes = models.JSONField(default=list)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
-    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
-
-    objects = BotKeyQuerySet.as_manager()
-
-    class Meta:
-        ordering = ("brand", "label", "id")
-
-    def __str__(self) -> str:
-        return f"{self.label} ({self.public_id})"

@@ -1,0 +1,119 @@
+"""Saving what an admin or the operator has changed: with its audit rows, in one transaction, and mail where it matters.
+
+Audit rows name fields and never values. That a host changed is also mailed to the brand's other admins (N8): whoever
+took one admin's session over must not be able to send consumers and secrets elsewhere unnoticed.
+"""
+
+import logging
+from collections.abc import Iterable
+from smtplib import SMTPException
+from typing import Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db import models, transaction
+
+from brands.hosts import hosts
+from brands.models import AuthorizationServer, BotKey, Brand
+from delegation_site.audit import OPERATOR, actor_of_admin, record_event
+from delegation_site.models import AuditEvent
+
+_Kind = AuditEvent.Kind
+_KINDS: Final[dict[type[models.Model], tuple[AuditEvent.Kind, AuditEvent.Kind]]] = {
+    Brand: (_Kind.BRAND_CREATED, _Kind.BRAND_CHANGED),
+    AuthorizationServer: (_Kind.SERVER_CREATED, _Kind.SERVER_CHANGED),
+    BotKey: (_Kind.BOT_KEY_CREATED, _Kind.BOT_KEY_CHANGED),
+}
+_SECRETS: Final = frozenset({"client_secret_ciphertext", "signing_key_ciphertext"})
+# Written by the product itself while an admin has a form open.
+_NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at"})
+
+logger = logging.getLogger("consumer_delegation.changes")
+
+
+def actor_of(user: Any) -> str:
+    """Return who changes something: an admin, or the operator where a command does it."""
+    return actor_of_admin(user.pk) if user else OPERATOR
+
+
+def save_audited(row: Brand | AuthorizationServer | BotKey, user: Any = None) -> None:
+    """Save a row, new or changed, as this admin or as the operator; write no column that is as it was."""
+    with transaction.atomic():
+        before = type(row)._default_manager.select_for_update().filter(pk=row.pk).first() if row.pk else None
+        if before is None:
+            row.save()
+            record_change(row, _KINDS[type(row)][0], user)
+            return
+        changed = _changed_fields(before, row)
+        if changed:
+            row.save(update_fields=changed)
+            _record_changes(before, row, changed, user)
+
+
+def record_change(
+    row: Brand | AuthorizationServer | BotKey, kind: AuditEvent.Kind, user: Any = None, changed: Iterable[str] = ()
+) -> None:
+    """Write one event about a row; call it in the transaction of the change."""
+    brand_uuid: UUID = row.uuid if isinstance(row, Brand) else row.brand.uuid
+    record_event(kind, brand_uuid=brand_uuid, actor=actor_of(user), object_uuid=row.uuid, changed_fields=changed)
+
+
+def _changed_fields(before: models.Model, row: models.Model) -> list[str]:
+    names = [field.name for field in row._meta.concrete_fields if field.name not in _NEVER_CHANGED_HERE]
+    return [name for name in names if _value(before, name) != _value(row, name)]
+
+
+def _value(row: models.Model, name: str) -> Any:
+    value = getattr(row, name)
+    return bytes(value) if isinstance(value, memoryview) else value
+
+
+def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> None:
+    plain = [name for name in changed if name not in _SECRETS]
+    if plain:
+        record_change(row, _KINDS[type(row)][1], user, plain)
+    if len(plain) < len(changed):
+        record_change(row, _Kind.SERVER_SECRET_CHANGED, user, [name for name in changed if name in _SECRETS])
+    if isinstance(row, AuthorizationServer):
+        _tell_of_other_hosts(before, row, user)
+
+
+def _tell_of_other_hosts(before: AuthorizationServer, server: AuthorizationServer, user: Any) -> None:
+    old, new = hosts(before), hosts(server)
+    moved = [name for name in new if new[name] != old[name]]
+    if not moved:
+        return
+    record_change(server, _Kind.SERVER_HOST_CHANGED, user, moved)
+    lines = [f"{name}: {old[name] or '(none)'} -> {new[name] or '(none)'}" for name in moved]
+    letters = [_letter(server, address, lines, user) for address in _other_admins(server.brand, user)]
+    transaction.on_commit(lambda: _send(letters))
+
+
+def _other_admins(brand: Brand, user: Any) -> list[str]:
+    admins = brand.admins.filter(is_active=True).exclude(email="")
+    return sorted(set((admins.exclude(pk=user.pk) if user else admins).values_list("email", flat=True)))
+
+
+def _letter(server: AuthorizationServer, address: str, lines: list[str], user: Any) -> EmailMessage:
+    who = user.get_username() if user else "the operator"
+    brand = " ".join(server.brand.name.split())  # a line break in a subject is refused as header injection
+    text = [
+        f"{who} changed where {brand}'s authorization server {server.key} leads:",
+        "",
+        *lines,
+        "",
+        "If you did not expect this, switch the server off at once and change that admin's password:",
+        f"{settings.PUBLIC_BASE_URL}/admin/brands/authorizationserver/{server.pk}/change/",
+    ]
+    subject = f"{brand}: the authorization server {server.key} leads to another host"
+    return EmailMessage(subject, "\n".join(text), to=[address])  # one each: nobody learns the others' addresses
+
+
+def _send(letters: list[EmailMessage]) -> None:
+    """Send after the commit. A mail server that is down takes nothing back: the audit row is there in any case."""
+    for letter in letters:
+        try:
+            letter.send()
+        except (SMTPException, OSError):
+            logger.exception("a change of hosts could not be mailed")

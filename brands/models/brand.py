@@ -1,0 +1,42 @@
+"""A brand: the tenant that everything else starts from."""
+
+from typing import Any
+from uuid import uuid4
+
+from django.conf import settings
+from django.core.validators import RegexValidator
+from django.db import models
+
+slug_validator = RegexValidator(
+    r"\A[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z",
+    "Use lower-case letters, digits and hyphens, at most 64.",
+    "invalid_slug",
+)
+
+
+class BrandQuerySet(models.QuerySet["Brand"]):
+    """Brands as their admins may see them."""
+
+    def administered_by(self, user: Any) -> "BrandQuerySet":
+        """Return the brands of this admin; a superuser's are all of them."""
+        return self if user.is_superuser else self.filter(admins=user)
+
+
+class Brand(models.Model):
+    """A tenant: everything else starts from one."""
+
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
+    name = models.CharField(max_length=80, help_text="As consumers know it: it is the first thing they read.")
+    slug = models.CharField(max_length=64, unique=True, validators=[slug_validator])
+    admins = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="brands", blank=True)
+    is_active = models.BooleanField(
+        default=True, help_text="An inactive brand's bots and links are refused; nothing is deleted."
+    )
+
+    objects = BrandQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("slug",)
+
+    def __str__(self) -> str:
+        return self.name

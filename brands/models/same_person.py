@@ -1,0 +1,23 @@
+"""The same-person checks: how we make sure that whoever signed in is the person in the chat."""
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+
+class SamePersonCheck(models.TextChoices):
+    """How we make sure that whoever signed in is the person in the chat (DESIGN section 3)."""
+
+    COMPLETION_CODE = "completion_code", "Completion code: six digits, typed into the chat"
+    CHAT_PAGE = "chat_page", "Chat page: back to the chat's own page, which passes a handle to the bot"
+    EXPECTED_SUBJECT = "expected_subject", "Expected subject: the bot names the customer, the ID token must agree"
+    NONE = "none", "None: whoever holds the link signs in for this chat, also when it was forwarded to them"
+
+
+def validate_same_person_checks(value: object) -> None:
+    """Refuse an unknown, doubled or empty list, and `none` beside others: a bot could pick it over a stronger one."""
+    if not isinstance(value, list) or not value or not set(map(str, value)) <= set(SamePersonCheck.values):
+        raise ValidationError(f"Give a list of: {', '.join(SamePersonCheck.values)}.", "invalid_same_person_checks")
+    if len(set(value)) != len(value):
+        raise ValidationError("Name each check once.", "invalid_same_person_checks")
+    if SamePersonCheck.NONE in value and len(value) > 1:
+        raise ValidationError("none can only stand alone.", "none_beside_others")

@@ -1,0 +1,85 @@
+"""What the answer of an endpoint says, as far as it is the same for all of them: its members, or its refusal."""
+
+import re
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import requests
+
+from brands.oauth.endpoints import Endpoint
+from brands.oauth.errors import AuthorizationServerError, ErrorCode
+from brands.oauth.strict_json import NotStrictJSON, read_json_object
+
+_OK: Final = 200
+# No digits, no capitals: the shape of every registered code, and of no secret that a server might echo.
+_ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
+_STATUS_ERRORS: Final = {
+    401: ErrorCode.INVALID_CLIENT,
+    429: ErrorCode.TEMPORARILY_UNAVAILABLE,
+    503: ErrorCode.TEMPORARILY_UNAVAILABLE,
+}
+
+
+def read_parameters(endpoint: Endpoint, response: requests.Response, *, accept_form: bool = False) -> dict[str, Any]:
+    """Return the members of a JSON object in UTF-8, or the parameters of a form where one is accepted.
+
+    A form that names an error is always read. Raises `AuthorizationServerError`.
+    """
+    media_type, charset = _content_type(response)
+    if media_type == "application/x-www-form-urlencoded":
+        parameters = _read_form(endpoint, response.content)
+        if accept_form or "error" in parameters:
+            return parameters
+        raise endpoint.invalid("it is form-encoded, which is not switched on for this server")
+    if media_type != "application/json":
+        raise endpoint.invalid(
+            "it is HTML, not JSON" if media_type == "text/html" else "its content type is not application/json"
+        )
+    if charset not in {"", "utf-8", "utf8"}:
+        raise endpoint.invalid("its charset is not UTF-8")
+    try:
+        return read_json_object(response.content)
+    except NotStrictJSON as error:
+        raise endpoint.invalid(str(error)) from None
+
+
+def refusal_in(endpoint: Endpoint, response: requests.Response) -> AuthorizationServerError:
+    """Return the error of an answer whose status says no, whatever its body looks like (E1)."""
+    try:
+        error = read_parameters(endpoint, response, accept_form=True).get("error")
+    except AuthorizationServerError:
+        error = None
+    return refusal(endpoint, response.status_code, error)
+
+
+def refusal(endpoint: Endpoint, status: int, error: object) -> AuthorizationServerError:
+    """Keep the short code of an error answer, nothing else: its description is the server's text (E1, E2)."""
+    code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
+    detail = f"HTTP status {status}" + (f", error {code}" if code else "")
+    if code in endpoint.registered:
+        return AuthorizationServerError(ErrorCode(code), detail)
+    return AuthorizationServerError(_error_for_status(endpoint, status), detail)
+
+
+def _error_for_status(endpoint: Endpoint, status: int) -> ErrorCode:
+    if status in _STATUS_ERRORS:
+        return _STATUS_ERRORS[status]
+    if status == _OK or 400 <= status < 500:  # noqa: PLR2004  the classes of RFC 9110
+        return endpoint.refused
+    return ErrorCode.SERVER_ERROR if status >= 500 else endpoint.invalid_response  # noqa: PLR2004
+
+
+def _content_type(response: requests.Response) -> tuple[str, str]:
+    media_type, *parameters = [part.strip().lower() for part in response.headers.get("Content-Type", "").split(";")]
+    charsets = [part.partition("=")[2].strip('" ') for part in parameters if part.startswith("charset=")]
+    return media_type, " ".join(charsets)
+
+
+def _read_form(endpoint: Endpoint, body: bytes) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(body.decode(), strict_parsing=True, errors="strict", max_num_fields=100)
+    except ValueError:
+        raise endpoint.invalid("it is not form-encoded") from None
+    if len(dict(pairs)) != len(pairs):
+        raise endpoint.invalid("it has a parameter twice")
+    return dict(pairs)

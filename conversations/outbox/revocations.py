@@ -1,0 +1,54 @@
+"""Revocation at the brand (RFC 7009), second half: the worker presents the token."""
+
+import logging
+import secrets
+from datetime import datetime, timedelta
+from typing import Final
+
+from django.utils import timezone
+
+from brands.oauth import AuthorizationServerError, revoke_token
+from conversations.flow.revocations import finish_revocation
+from conversations.models import Revocation
+from conversations.outbox.leases import lease_due
+from delegation_site.crypto import DecryptionError
+
+_FIRST_PAUSE: Final = timedelta(seconds=5)
+_LONGEST_PAUSE: Final = timedelta(minutes=2)
+
+logger = logging.getLogger("consumer_delegation.revocation")
+
+
+def lease_revocations(now: datetime, limit: int) -> list[Revocation]:
+    """Take due revocations, at most two of each authorization server at once."""
+    rows = Revocation.objects.select_related("conversation__brand", "authorization_server__brand")
+    return lease_due(rows, "authorization_server_id", now, limit)
+
+
+def revoke(revocation: Revocation) -> None:
+    """Present one token; afterwards it is erased, or waits for the next attempt. Blocks for up to 10 seconds."""
+    server = revocation.authorization_server
+    try:
+        access_token = revocation.reveal_access_token()
+        revoke_token(server.configuration(""), access_token, server.reveal_credentials())
+    except AuthorizationServerError as error:
+        _put_off_or_give_up(revocation, error, timezone.now())
+    except DecryptionError:
+        finish_revocation(revocation, "unreadable", timezone.now())
+    else:
+        finish_revocation(revocation, "revoked", timezone.now())
+
+
+def _put_off_or_give_up(revocation: Revocation, error: AuthorizationServerError, now: datetime) -> None:
+    logger.warning("revocation failed", extra={"error": str(error), "revocation": str(revocation.uuid)})
+    next_attempt_at = now + pause_after(revocation.attempts)
+    if not error.is_retryable or next_attempt_at >= revocation.given_up_at:
+        finish_revocation(revocation, error.error, now)
+        return
+    Revocation.objects.filter(pk=revocation.pk).update(next_attempt_at=next_attempt_at, lease_until=None)
+
+
+def pause_after(attempts: int) -> timedelta:
+    """Return how long to wait after so many attempts: doubling, with a random part so that retries do not march."""
+    pause = min(_FIRST_PAUSE * float(2 ** (attempts - 1)), _LONGEST_PAUSE)
+    return pause * (0.75 + secrets.randbelow(500) / 1000)

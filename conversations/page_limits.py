@@ -1,0 +1,30 @@
+"""Limits of the consumer's pages and of the callback (G8)."""
+
+from collections.abc import Callable
+from functools import wraps
+
+from django.http import HttpRequest, HttpResponse
+
+from delegation_site import rate_limits
+from delegation_site.client_address import client_address
+from delegation_site.errors import too_many_requests
+
+
+def limited(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Count a page of this address and, where there is one, of this link; over a limit, the page that says to wait.
+
+    The address comes first: whoever makes up links is stopped before each of them is counted. The limit stands before
+    the view, so a callback that is refused has used nothing up and works when the browser loads it again.
+    """
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, **path: str) -> HttpResponse:
+        try:
+            rate_limits.count(rate_limits.PAGES_PER_ADDRESS, client_address(request))
+            if "link_token" in path:
+                rate_limits.count(rate_limits.PAGES_PER_LINK, path["link_token"])
+        except rate_limits.RateLimited as limit:
+            return too_many_requests(request, limit.retry_after)
+        return view(request, **path)
+
+    return wrapper

@@ -1,0 +1,195 @@
+"""How often one subject may do one thing (G8): fixed windows, counted exactly, in a store that all processes share.
+
+The store is Redis where `REDIS_URL` is set, otherwise one row for each subject and window in the database, written by
+one statement. Subjects are keyed digests, so that the store holds no address and no link token. A window begins at a
+moment of the subject's own, so that not everybody's ends at once; around that moment a subject may come twice.
+
+Fail open, fail closed? Neither. When Redis does not answer, each process goes on counting in its own memory: limits
+become as many times wider as there are processes, and consumers still get in. Closed, an outage of a helper would end
+every sign-in; open, taking Redis down would be the way around every limit. Without the database nothing works in any
+case.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from threading import Lock
+from typing import Final
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db import connection, transaction
+from redis.exceptions import RedisError
+
+from delegation_site.crypto import key_ring
+from delegation_site.models import RateCounter
+
+_MOST_KEPT_IN_PROCESS: Final = 20_000
+_SECONDS_WITHOUT_REDIS: Final = 5
+_DIGEST_BYTES: Final = 32
+
+logger = logging.getLogger("consumer_delegation.rate_limits")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `times` in `seconds` for each subject."""
+
+    name: str
+    times: int
+    seconds: int
+
+
+# Generous: they stop a bot that has gone wild, and no bot that works. Token reads are counted in each process.
+CALLS_PER_KEY: Final = Limit("calls-per-key", 6_000, 60)
+TOKEN_READS_PER_KEY: Final = Limit("token-reads-per-key", 30_000, 60)
+FAILED_KEYS_PER_ADDRESS: Final = Limit("failed-keys-per-address", 30, 60)
+PAGES_PER_LINK: Final = Limit("pages-per-link", 60, 60)
+# Wide, since a mobile network puts thousands of phones behind one address.
+PAGES_PER_ADDRESS: Final = Limit("pages-per-address", 600, 60)
+SIGN_INS_PER_ADDRESS: Final = Limit("sign-ins-per-address", 20, 600)
+CONNECTION_TESTS_PER_ADMIN: Final = Limit("connection-tests-per-admin", 10, 600)
+
+
+class RateLimited(Exception):
+    """A limit is used up; `retry_after` is the whole number of seconds until it is not."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"retry after {retry_after} s")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One subject's present window: its key in the store and the whole seconds, at least one, that it still lasts."""
+
+    key: str
+    seconds_left: int
+
+    @classmethod
+    def of(cls, limit: Limit, subject: str) -> "_Window":
+        digest = key_ring().digest("rate-limit", limit.name, subject)[-_DIGEST_BYTES:]
+        number, elapsed = divmod(int(time.time()) + int.from_bytes(digest[:4], "big"), limit.seconds)
+        return cls(f"{digest.hex()}:{number}", limit.seconds - elapsed)
+
+
+class _ProcessMemory:
+    """Counters of this process alone. Full, it forgets them all: a flood of subjects must not become a flood of memory."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counters: dict[str, tuple[int, float]] = {}
+
+    def add_one(self, window: _Window) -> int:
+        now = time.time()
+        with self._lock:
+            if len(self._counters) >= _MOST_KEPT_IN_PROCESS:
+                self._make_room(now)
+            times = self._counters.get(window.key, (0, 0.0))[0] + 1
+            self._counters[window.key] = (times, now + window.seconds_left)
+        return times
+
+    def holds(self, window: _Window) -> bool:
+        return window.key in self._counters
+
+    def forget(self) -> None:
+        with self._lock:
+            self._counters.clear()
+
+    def _make_room(self, now: float) -> None:
+        self._counters = {key: counter for key, counter in self._counters.items() if counter[1] > now}
+        if len(self._counters) >= _MOST_KEPT_IN_PROCESS:
+            self._counters.clear()
+
+
+class _RedisBreaker:
+    """Leaves a Redis that does not answer alone for a while: waiting for it again would cost every request a time-out."""
+
+    def __init__(self) -> None:
+        self._not_before = 0.0
+
+    def add_one(self, window: _Window) -> int:
+        if time.monotonic() < self._not_before:
+            return _memory.add_one(window)
+        try:
+            return _add_one_in_redis(window)
+        except (RedisError, OSError):
+            logger.warning("Redis does not answer: rate limits are counted in each process")
+            self._not_before = time.monotonic() + _SECONDS_WITHOUT_REDIS
+            return _memory.add_one(window)
+
+    def forget(self) -> None:
+        self._not_before = 0.0
+
+
+_memory = _ProcessMemory()
+_refused = _ProcessMemory()
+_redis = _RedisBreaker()
+
+
+def count(limit: Limit, subject: str) -> None:
+    """Count one more in the shared store. Raises `RateLimited` where that was one too many.
+
+    A process remembers whom it has refused: a flood costs the store one write for each process, window and subject.
+    """
+    window = _Window.of(limit, subject)
+    if _refused.holds(window):
+        raise RateLimited(window.seconds_left)
+    times = _redis.add_one(window) if settings.REDIS_URL else _add_one_in_database(window)
+    if times > limit.times:
+        _refused.add_one(window)
+        raise RateLimited(window.seconds_left)
+
+
+def count_in_process(limit: Limit, subject: str) -> None:
+    """Count one more in this process alone, for paths that must not write anywhere. Raises `RateLimited`."""
+    window = _Window.of(limit, subject)
+    if _memory.add_one(window) > limit.times:
+        raise RateLimited(window.seconds_left)
+
+
+def forget_in_process() -> None:
+    """Forget what this process remembers; tests begin with nothing counted."""
+    for memory in (_memory, _refused, _redis):
+        memory.forget()
+
+
+def sweep(now: datetime, chunk: int = 1_000) -> int:
+    """Delete the counters of windows that are over; return how many."""
+    deleted = 0
+    while True:
+        keys = list(RateCounter.objects.filter(expires_at__lt=now).values_list("key", flat=True)[:chunk])
+        with transaction.atomic():
+            deleted += RateCounter.objects.filter(key__in=keys).delete()[0]
+        if len(keys) < chunk:
+            return deleted
+
+
+def _add_one_in_redis(window: _Window) -> int:
+    cache.add(window.key, 0, timeout=window.seconds_left + 1)
+    try:
+        return int(cache.incr(window.key))
+    except ValueError:  # the window, or Redis's memory, ended between the two commands
+        return 1
+
+
+_UPSERT: Final = """
+    INSERT INTO delegation_site_ratecounter (key, times, expires_at) {values}
+    ON CONFLICT (key) DO UPDATE SET times = delegation_site_ratecounter.times + 1 RETURNING times
+"""
+# The commit does not wait for the disk: a counter that a power cut takes back is no loss, and those who call with the
+# same key would queue behind each other's commits.
+_POSTGRESQL: Final = "WITH unsynchronised AS (SELECT set_config('synchronous_commit', 'off', true))" + _UPSERT.format(
+    values="SELECT %s, 1, %s FROM unsynchronised"
+)
+_INSIDE_A_TRANSACTION: Final = _UPSERT.format(values="VALUES (%s, 1, %s)")
+
+
+def _add_one_in_database(window: _Window) -> int:
+    expires_at = datetime.fromtimestamp(int(time.time()) + window.seconds_left + 1, UTC)
+    alone = connection.vendor == "postgresql" and not connection.in_atomic_block
+    adapted = connection.ops.adapt_datetimefield_value(expires_at)
+    with connection.cursor() as cursor:
+        cursor.execute(_POSTGRESQL if alone else _INSIDE_A_TRANSACTION, [window.key, adapted])
+        return int(cursor.fetchone()[0])

@@ -1,0 +1,169 @@
+"""Django's admin as its people use it, and two brands with a row of everything for it to show.
+
+`BRAND_OF` says how each model's rows belong to a brand. A model admin whose model is not in it fails the walk of
+`tests/brands/test_admin_tenancy.py`: whoever registers one has to say whose its rows are.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import pytest
+from django.contrib import admin
+from django.contrib.auth.models import Group, User
+from django.db.models import Model
+from django.test import Client
+from django.urls import reverse
+
+from brands.authentication import create_bot_key
+from brands.models import AuthorizationServer, BotKey, Brand
+from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
+from delegation_site.crypto import random_hex
+from tests.cast import HOST, Bot, Browser, code_on, make_server, use_openid
+from tests.fake_authorization_server import FakeAuthorizationServer
+
+BRAND_OF: Final[dict[type[Model], str]] = {
+    Brand: "pk",
+    AuthorizationServer: "brand",
+    BotKey: "brand",
+    Conversation: "brand",
+    Challenge: "conversation__brand",
+    AccessToken: "conversation__brand",
+    AuditEvent: "brand_uuid",
+}
+OURS: Final = sorted(
+    (model for model in admin.site._registry if model not in {User, Group}),
+    key=lambda model: model.__name__,
+)
+
+
+class AdminBrowser:
+    """A browser that is signed in to the admin."""
+
+    def __init__(self, user: Any) -> None:
+        self.user = user
+        self.client = Client(SERVER_NAME=HOST)
+        self.client.force_login(user)
+
+    def get(self, url: str, **query: Any) -> Any:
+        """Open a page."""
+        return self.client.get(f"{url}?{urlencode(query)}" if query else url, secure=True)
+
+    def post(self, url: str, data: dict[str, Any] | None = None) -> Any:
+        """Send a form."""
+        return self.client.post(url, data or {}, secure=True)
+
+    def send_changed(self, url: str, **changes: Any) -> Any:
+        """Open a form, change some of what it holds, and send it; a value of None leaves the field out."""
+        form = self.get(url).context["adminform"].form
+        return self.post(url, filled_in(form) | changes)
+
+    def run(self, model: type[Model], action: str, *rows: Model, **more: Any) -> Any:
+        """Run an action of a list on some rows; return the list with its message."""
+        data = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0", **more}
+        return self.client.post(address(model, "changelist"), data, secure=True, follow=True)
+
+
+def filled_in(form: Any) -> dict[str, Any]:
+    """Return what a browser would send of a form that nobody touched."""
+    data: dict[str, Any] = {}
+    for bound in form:
+        value = bound.value()
+        if bound.field.show_hidden_initial:
+            data[bound.html_initial_name] = value
+        if isinstance(value, bool):
+            data |= {bound.html_name: "on"} if value else {}
+        elif hasattr(bound.field.widget, "decompress"):
+            parts = bound.field.widget.decompress(value)
+            data |= {f"{bound.html_name}_{number}": part or "" for number, part in enumerate(parts)}
+        else:
+            data[bound.html_name] = "" if value is None else value
+    return data
+
+
+def address(model: type[Model], page: str, row: Model | None = None) -> str:
+    """Return the address of one of a model's pages: changelist, add, change, history, delete."""
+    name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
+    return reverse(name, args=[row.pk] if row else [])
+
+
+def rows_of(model: type[Model], brand: Brand) -> list[Any]:
+    """Return a brand's rows, found without the product's own querysets."""
+    lookup = BRAND_OF[model]
+    value = brand.uuid if lookup.endswith("uuid") else brand.pk
+    return list(model._base_manager.filter(**{lookup: value}))
+
+
+@dataclass
+class House:
+    """One brand with a row of everything, its admin's browser, and values that no page may show."""
+
+    brand: Brand
+    admin: AdminBrowser
+    bot: Bot
+    server: AuthorizationServer
+    secrets: dict[str, str] = field(repr=False)
+
+    def row(self, model: type[Model]) -> Any:
+        """Return one of its rows; fails where it has none, since nothing would be tested then."""
+        rows = rows_of(model, self.brand)
+        assert rows, f"give {self.brand} a {model.__name__}"
+        return rows[0]
+
+    @property
+    def marks(self) -> list[str]:
+        """Return what tells its rows from another brand's wherever they are shown."""
+        uuids = [str(row.uuid) for model in OURS for row in rows_of(model, self.brand) if hasattr(row, "uuid")]
+        keys = [row.public_id for row in rows_of(BotKey, self.brand)]
+        return [self.brand.name, self.bot.chat, f"{self.brand.slug}-key", *uuids, *keys]
+
+
+def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
+    """Give a brand a row of everything, by way of a whole journey; remember what must not be seen."""
+    secret = f"planted-client-secret-{random_hex(8)}"
+    server = make_server(brand, f"{brand.slug}-server", secret)
+    login.redirect_uri, login.client_secret, login.subject = server.redirect_uri, secret, f"planted-{random_hex(8)}"
+    use_openid(server, login)
+    row, key = create_bot_key(brand, f"{brand.slug}-key", BotKey.Scope.values)
+    bot, browser = Bot(key.reveal(), f"chat-of-{brand.slug}"), Browser()
+    challenge = bot.challenge(purpose="planted-purpose", context="planted-context")
+    code = code_on(browser.sign_in(challenge["url"], login))
+    assert bot.complete(code)[0] == 200
+    token = AccessToken.objects.get(conversation__brand=brand)
+    secrets = {
+        "client secret": secret,
+        "bot key": key.reveal(),
+        "bot key's secret part": key.reveal().rsplit("_", 1)[1],
+        "access token": login.issued_access_tokens[-1],
+        "subject": login.subject,
+        "completion code": code,
+        "link token": challenge["url"].rsplit("/", 1)[1],
+        "context": "planted-context",
+        "state": login.authorization_requests[-1]["state"],
+        "verifier": login.token_requests[-1].parameters["code_verifier"],
+        "code": login.token_requests[-1].parameters["code"],
+    }
+    stored = {
+        "ciphertext of the token": token.ciphertext,
+        "digest of the subject": token.subject_digest,
+        "ciphertext of the secret": AuthorizationServer.objects.get(pk=server.pk).client_secret_ciphertext,
+        "digest of the key": row.digest,
+    }
+    for name, value in stored.items():
+        assert value, name
+        secrets |= {name: bytes(value)[-16:].hex(), f"{name}, as Python writes it": repr(bytes(value)[-16:])[2:-1]}
+    return House(brand, AdminBrowser(user), bot, server, secrets)
+
+
+@pytest.fixture
+def houses(
+    acme: Brand, rival: Brand, acme_admin: Any, rival_admin: Any, logins: dict[str, FakeAuthorizationServer]
+) -> tuple[House, House]:
+    """Return Acme's house and Rival's, each with a row of everything."""
+    return furnish(acme, acme_admin, logins["acme"]), furnish(rival, rival_admin, logins["rival"])
+
+
+@pytest.fixture
+def operator(db: None) -> AdminBrowser:
+    """Return the browser of the superuser."""
+    return AdminBrowser(User.objects.create_superuser("operator", password="operator"))

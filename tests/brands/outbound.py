@@ -1,0 +1,16 @@
+"""A call that leaves us, as the tests of the transport make it."""
+
+from typing import Any, Final
+
+import requests
+
+from brands import transport
+
+# The beginning of an answer that goes on.
+HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+def post(url: str, **options: Any) -> requests.Response:
+    """Post as the token exchange does."""
+    with transport.GuardedSession() as session:
+        return session.post(url, data={"code": "planted-code"}, **options)

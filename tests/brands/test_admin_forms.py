@@ -1,0 +1,259 @@
+"""The admin's two forms: what can be typed, what is never shown again, and where a mistake is named."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.utils import timezone
+
+from brands.models import AuthorizationServer, BotKey
+from tests.admin_pages import AdminBrowser, House, address
+from tests.cast import Bot, make_bot
+from tests.stored import everything_stored
+
+pytestmark = pytest.mark.django_db
+
+NEW_SECRET = "planted-new-secret-5f1c"
+NEEDED_FOR_OPENID = "OpenID Connect needs it: the ID token is verified against it."
+PARAMETERS = "extra_authorization_parameters"
+# Whatever the client secret, or a key that replaces it, is sent to or trusted through.
+HOSTS_OF_THE_SECRET = sorted(
+    field.name
+    for field in AuthorizationServer._meta.concrete_fields
+    if (field.name.endswith("_endpoint") or field.name in {"issuer", "jwks_uri"})
+    and field.name != "authorization_endpoint"
+)
+
+
+@pytest.fixture
+def acme_house(houses: tuple[House, House]) -> House:
+    return houses[0]
+
+
+@pytest.fixture
+def form_url(acme_house: House) -> str:
+    return address(AuthorizationServer, "change", acme_house.server)
+
+
+def errors_of(answer: Any) -> dict[str, list[str]]:
+    """Return the messages at each field; fails where the form was accepted or complains of the form as a whole."""
+    assert answer.status_code == 200, answer["Location"]
+    errors = answer.context["adminform"].form.errors
+    assert "__all__" not in errors, errors
+    text = answer.content.decode()
+    assert [name for name in errors if f'id="id_{name}_error"' not in text] == []
+    return {name: list(messages) for name, messages in errors.items()}
+
+
+def secret_of(server: AuthorizationServer) -> str | None:
+    secret = AuthorizationServer.objects.get(pk=server.pk).reveal_client_secret()
+    return secret.reveal() if secret else None
+
+
+def test_a_client_secret_is_never_shown_again(acme_house: House, form_url: str) -> None:
+    """H7: not in the form, not when the form comes back with an error, not in the history."""
+    url, pages = form_url, []
+    refused = acme_house.admin.send_changed(url, client_secret=NEW_SECRET, token_endpoint="http://nowhere")
+    assert errors_of(refused) == {"token_endpoint": ["The address must begin with https://."]}
+    accepted = acme_house.admin.send_changed(url, client_secret=NEW_SECRET)
+    assert accepted.status_code == 302
+    assert secret_of(acme_house.server) == NEW_SECRET
+    pages += [refused, acme_house.admin.get(url), acme_house.admin.get(accepted["Location"])]
+    pages += [acme_house.admin.get(address(AuthorizationServer, "history", acme_house.server))]
+    pages += [acme_house.admin.get("/admin/")]
+    assert [page.request["PATH_INFO"] for page in pages if NEW_SECRET in page.content.decode()] == []
+    entry = LogEntry.objects.get()
+    assert entry.change_message == '[{"changed": {"fields": ["Client secret"]}}]'
+    assert NEW_SECRET not in everything_stored()
+
+
+def test_an_empty_secret_keeps_the_stored_one(acme_house: House, form_url: str) -> None:
+    assert acme_house.admin.send_changed(form_url, client_id="another").status_code == 302
+    assert secret_of(acme_house.server) == acme_house.secrets["client secret"]
+
+
+@pytest.mark.parametrize("field", HOSTS_OF_THE_SECRET)
+def test_another_host_demands_the_secret_again(acme_house: House, form_url: str, field: str) -> None:
+    """N8: otherwise whoever may edit an endpoint could have the stored secret sent to a host of their own."""
+    moved = {field: "https://login.elsewhere.example/x"}
+    answer = acme_house.admin.send_changed(form_url, **moved)
+    assert errors_of(answer) == {"client_secret": ["An endpoint's host changed: type the client secret again."]}
+    stored = AuthorizationServer.objects.get(pk=acme_house.server.pk)
+    assert getattr(stored, field) != moved[field]
+    answer = acme_house.admin.send_changed(form_url, **moved, client_secret=NEW_SECRET)
+    assert answer.status_code == 302
+    assert secret_of(acme_house.server) == NEW_SECRET
+
+
+def test_another_path_of_the_same_host_does_not(acme_house: House, form_url: str) -> None:
+    """N8."""
+    answer = acme_house.admin.send_changed(form_url, token_endpoint="https://login.acme.example/v2/token")
+    assert answer.status_code == 302
+    assert secret_of(acme_house.server) == acme_house.secrets["client secret"]
+
+
+def test_a_public_client_keeps_no_secret_and_needs_none_for_another_host(acme_house: House, form_url: str) -> None:
+    changes = {"token_endpoint_auth_method": "none", "token_endpoint": "https://login.elsewhere.example/token"}
+    assert acme_house.admin.send_changed(form_url, **changes).status_code == 302
+    assert secret_of(acme_house.server) is None
+    back = acme_house.admin.send_changed(form_url, token_endpoint_auth_method="client_secret_post")
+    assert errors_of(back) == {"client_secret": ["This client authentication needs a secret."]}
+
+
+def test_the_redirect_uri_stands_there_to_be_copied(acme_house: House, form_url: str) -> None:
+    assert acme_house.server.redirect_uri in acme_house.admin.get(form_url).content.decode()
+
+
+def test_the_form_says_what_each_same_person_check_allows(acme_house: House, form_url: str) -> None:
+    text = " ".join(acme_house.admin.get(form_url).content.decode().split())
+    assert "a stranger who gets a customer to open a forwarded link reads that customer's data" in text
+    assert "None: whoever holds the link signs in for this chat, also when it was forwarded to them" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "errors"),
+    [
+        (
+            {"same_person_checks": ["completion_code", "none"]},
+            {"same_person_checks": ["none can only stand alone."]},
+        ),
+        (
+            {"same_person_checks": ["completion_code"], "default_check": "none"},
+            {"default_check": ["The default must be one of the accepted checks."]},
+        ),
+        ({"same_person_checks": []}, {"same_person_checks": ["This field is required."]}),
+        ({"authorization_endpoint": "https://10.0.0.1/a"}, {"authorization_endpoint": None}),
+        ({"token_endpoint": "https://user:password@login.acme.example/t"}, {"token_endpoint": None}),
+        ({"jwks_uri": "", "client_secret": NEW_SECRET}, {"jwks_uri": [NEEDED_FOR_OPENID]}),
+        ({"id_token_signing_alg_values": []}, {"id_token_signing_alg_values": ["This field is required."]}),
+        ({"required_scope": "orders.write"}, {"required_scope": ["Ask for it in the scope as well."]}),
+        ({"scope": "openid  orders"}, {"scope": None}),
+        ({PARAMETERS: '{"state": "x"}'}, {PARAMETERS: ["state is ours to set."]}),
+        ({PARAMETERS: "{"}, {PARAMETERS: ["Enter a valid JSON."]}),
+        ({"challenge_lifetime": "10"}, {"challenge_lifetime": ["Ensure this value is greater than or equal to 300."]}),
+        ({"max_token_lifetime": "604801"}, {"max_token_lifetime": None}),
+        ({"max_age": "-1"}, {"max_age": None}),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_at_its_field(
+    acme_house: House, form_url: str, changes: dict[str, Any], errors: dict[str, list[str] | None]
+) -> None:
+    found = errors_of(acme_house.admin.send_changed(form_url, **changes))
+    assert set(found) == set(errors)
+    assert {name: found[name] for name, messages in errors.items() if messages} == {
+        name: messages for name, messages in errors.items() if messages
+    }
+
+
+def test_the_default_check_comes_first(acme_house: House, form_url: str) -> None:
+    assert acme_house.admin.send_changed(form_url, same_person_checks=["none"], default_check="none").status_code == 302
+    stored = AuthorizationServer.objects.get(pk=acme_house.server.pk)
+    assert (stored.same_person_checks, stored.default_same_person_check) == (["none"], "none")
+
+
+def test_an_emptied_field_of_extra_parameters_is_no_parameters(acme_house: House, form_url: str) -> None:
+    assert acme_house.admin.send_changed(form_url, extra_authorization_parameters="").status_code == 302
+    assert AuthorizationServer.objects.get(pk=acme_house.server.pk).extra_authorization_parameters == {}
+
+
+def test_a_server_is_added_with_its_secret_and_its_key_once(acme_house: House) -> None:
+    typed = {
+        "brand": acme_house.brand.pk,
+        "key": "returns",
+        "authorization_endpoint": "https://login.acme.example/authorize",
+        "token_endpoint": "https://login.acme.example/token",
+        "client_id": "returns-client",
+    }
+    add = address(AuthorizationServer, "add")
+    assert errors_of(acme_house.admin.send_changed(add, **typed)) == {
+        "client_secret": ["This client authentication needs a secret."]
+    }
+    assert acme_house.admin.send_changed(add, **typed, client_secret=NEW_SECRET).status_code == 302
+    server = AuthorizationServer.objects.get(key="returns")
+    assert (server.brand, secret_of(server), server.same_person_checks) == (
+        acme_house.brand,
+        NEW_SECRET,
+        ["completion_code"],
+    )
+    again = acme_house.admin.send_changed(add, **typed, client_secret=NEW_SECRET)
+    assert errors_of(again) == {"key": ["This brand already has a server of this key."]}
+
+
+def new_key(house: House, **changes: Any) -> Any:
+    return house.admin.send_changed(address(BotKey, "add"), brand=house.brand.pk, label="fresh", **changes)
+
+
+def test_a_bot_key_is_shown_once_and_never_again(acme_house: House, acme_bot: Bot) -> None:
+    """G1: in the one message after it was made; the database, sessions included, never holds it."""
+    added = new_key(acme_house)
+    assert added.status_code == 302
+    shown = acme_house.admin.get(added["Location"])
+    key = str(next(iter(shown.context["messages"]))).split("<code>")[1].split("</code>")[0]
+    assert f"<code>{key}</code>" in shown.content.decode()
+    row = BotKey.objects.get(label="fresh")
+    acme_bot.key = key
+    assert acme_bot.in_chat("GET")[0] == 404
+    pages = [added["Location"], address(BotKey, "change", row), address(BotKey, "history", row), "/admin/"]
+    texts = [acme_house.admin.get(page).content.decode() for page in pages]
+    secret = key.rsplit("_", 1)[1]
+    assert [page for page, text in zip(pages, texts, strict=True) if secret in text] == []
+    assert secret not in everything_stored()
+
+
+def test_reading_tokens_has_to_be_ticked_by_hand(acme_house: House, acme_bot: Bot) -> None:
+    """G3."""
+    new_key(acme_house)
+    assert BotKey.objects.get(label="fresh").scopes == ["challenge:create", "challenge:read"]
+    text = " ".join(acme_house.admin.get(address(BotKey, "add")).content.decode().split())
+    assert 'value="token:read" id="id_scopes_2">' in text
+    assert 'value="challenge:read" id="id_scopes_1" checked>' in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"scopes": ["token:write"]}, "scopes"),
+        ({"scopes": []}, "scopes"),
+        ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00"}, "expires_at"),
+        ({"label": "x" * 81}, "label"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_not_made(acme_house: House, changes: dict[str, Any], field: str) -> None:
+    """G3."""
+    before = BotKey.objects.count()
+    answer = acme_house.admin.send_changed(
+        address(BotKey, "add"), **({"brand": acme_house.brand.pk, "label": "fresh"} | changes)
+    )
+    assert set(errors_of(answer)) == {field}
+    assert BotKey.objects.count() == before
+
+
+def test_a_keys_label_and_end_can_be_changed_and_its_powers_cannot(acme_house: House, acme_bot: Bot) -> None:
+    """G3, G4: an end in the past ends it at once."""
+    row = BotKey.objects.get(label="acme-bot")
+    url = address(BotKey, "change", row)
+    assert acme_house.admin.send_changed(url, label="renamed", scopes=["token:read"], digest="x").status_code == 302
+    changed = BotKey.objects.get(pk=row.pk)
+    assert (changed.label, changed.scopes, bytes(changed.digest)) == ("renamed", row.scopes, bytes(row.digest))
+    assert acme_bot.in_chat("GET")[0] == 404
+    over = timezone.now() - timedelta(days=2)
+    acme_house.admin.send_changed(url, expires_at_0=f"{over:%Y-%m-%d}", expires_at_1="00:00")
+    assert acme_bot.in_chat("GET")[0] == 401
+
+
+def test_a_revoked_key_is_refused_from_the_next_call_on(acme_house: House, acme_bot: Bot, rival_bot: Bot) -> None:
+    """G4: and the history says who revoked it; another brand's key is not reached."""
+    second = make_bot(acme_house.brand)
+    mine, theirs = BotKey.objects.filter(label="acme-bot").first(), BotKey.objects.get(label="rival-bot")
+    assert mine is not None
+    page = acme_house.admin.run(BotKey, "revoke_keys", mine, theirs)
+    assert [str(message) for message in page.context["messages"]] == ["1 key revoked."]
+    assert [bot.in_chat("GET")[0] for bot in (acme_bot, second, rival_bot)] == [401, 404, 404]
+    history = acme_house.admin.get(address(BotKey, "history", mine)).content.decode()
+    assert "Revoked." in history
+
+
+def test_the_operator_makes_keys_for_any_brand(acme_house: House, operator: AdminBrowser) -> None:
+    operator.send_changed(address(BotKey, "add"), brand=acme_house.brand.pk, label="by the operator")
+    assert BotKey.objects.get(label="by the operator").brand == acme_house.brand

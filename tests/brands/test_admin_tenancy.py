@@ -1,0 +1,224 @@
+"""Every model admin of ours, walked through with a stranger's account: nothing of another brand is seen or changed.
+
+The walk takes its models from the admin's own registry, so that a new one cannot be forgotten (J8).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, User
+from django.db.models import Field, Model
+
+from brands.models import AuthorizationServer, BotKey
+from brands.scoped_admin import BrandScopedAdmin
+from tests.admin_pages import BRAND_OF, OURS, AdminBrowser, House, address
+
+pytestmark = pytest.mark.django_db
+
+Houses = tuple[House, House]
+each_model = pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
+
+
+def both_ways(houses: Houses) -> Iterator[tuple[House, House]]:
+    """Yield owner and stranger: Rival's admin at Acme's rows, and the reverse."""
+    acme, rival = houses
+    yield acme, rival
+    yield rival, acme
+
+
+def shown_of(house: House, page: Any) -> list[str]:
+    """Return what a page shows of a house."""
+    text = page.content.decode()
+    return [mark for mark in house.marks if mark in text]
+
+
+def outcome(answer: Any) -> tuple[int, str | None]:
+    return answer.status_code, answer.get("Location")
+
+
+def stored(row: Any) -> dict[str, Any]:
+    return type(row)._base_manager.filter(pk=row.pk).values().get()  # type: ignore[no-any-return]
+
+
+def relations(model: type[Model]) -> list[Any]:
+    return [field for field in model._meta.get_fields() if field.is_relation and field.concrete]
+
+
+def lookups(model: type[Model], depth: int = 2, prefix: str = "") -> Iterator[str]:
+    """Yield `field__startswith` for every column of a model, and of the models that it leads to."""
+    for field in model._meta.get_fields():
+        if not isinstance(field, Field):
+            continue
+        if field.is_relation and field.related_model and depth:
+            yield from lookups(field.related_model, depth - 1, f"{prefix}{field.name}__")
+        else:
+            yield f"{prefix}{field.name}__startswith"
+
+
+def test_every_registered_model_is_either_walked_or_the_operators() -> None:
+    """J8: whoever registers a model says whose its rows are, and stands on the scoped base."""
+    assert set(admin.site._registry) == {*BRAND_OF, User, Group}
+    assert [model for model in OURS if not isinstance(admin.site._registry[model], BrandScopedAdmin)] == []
+
+
+@each_model
+def test_a_list_shows_own_rows_alone_also_in_its_filters(houses: Houses, model: type[Model]) -> None:
+    """J4, J7: with facets, which count, and in a pop-up."""
+    for owner, stranger in both_ways(houses):
+        for query in ({}, {"_facets": "True"}, {"_popup": "1"}, {"_to_field": "id", "_popup": "1"}):
+            page = stranger.admin.get(address(model, "changelist"), **query)
+            assert (page.status_code, shown_of(owner, page)) == (200, [])
+            assert page.context["cl"].result_count >= 1
+
+
+@each_model
+def test_a_strangers_row_is_not_found(houses: Houses, model: type[Model]) -> None:
+    """J1: as if there were no such row, and nothing is changed."""
+    for owner, stranger in both_ways(houses):
+        row = owner.row(model)
+        missing = model(pk=999_999_999)
+        before = stored(row)
+        for page in ("change", "history", "delete"):
+            for send in (stranger.admin.get, stranger.admin.post):
+                answer, of_none = send(address(model, page, row)), send(address(model, page, missing))
+                assert outcome(answer) == outcome(of_none)
+                assert outcome(answer) in {(302, "/admin/"), (403, None)}
+        told = str(stranger.admin.get("/admin/").content)
+        assert [mark for mark in owner.marks if mark in told] == []
+        assert stored(row) == before
+
+
+@each_model
+def test_nothing_is_added_to_another_brand(houses: Houses, model: type[Model]) -> None:
+    """J2: neither does the form offer the other brand, nor does the post take it."""
+    for owner, stranger in both_ways(houses):
+        foreign = {field.name: owner.row(field.related_model).pk for field in relations(model) if _is_ours(field)}
+        before = model._base_manager.count()
+        form = stranger.admin.get(address(model, "add"))
+        answer = stranger.admin.post(address(model, "add"), foreign)
+        assert form.status_code == answer.status_code
+        assert answer.status_code in {200, 403}
+        assert shown_of(owner, form) + shown_of(owner, answer) == []
+        if answer.status_code == 200:
+            errors = answer.context["adminform"].form.errors.as_data()
+            codes = {name: errors[name][0].code for name in foreign}
+            assert codes == dict.fromkeys(foreign, "invalid_choice")
+        assert model._base_manager.count() == before
+
+
+@each_model
+def test_an_own_row_is_not_moved_to_another_brand(houses: Houses, model: type[Model]) -> None:
+    """J2."""
+    for owner, stranger in both_ways(houses):
+        row = stranger.row(model)
+        foreign = {field.name: owner.row(field.related_model).pk for field in relations(model) if _is_ours(field)}
+        before = {f"{name}_id": stored(row)[f"{name}_id"] for name in foreign}
+        page = stranger.admin.get(address(model, "change", row))
+        form = page.context["adminform"].form
+        assert set(form.fields) & set(foreign) == set()
+        stranger.admin.post(address(model, "change", row), dict.fromkeys(form.fields, "x") | foreign)
+        assert {name: stored(row)[name] for name in before} == before
+
+
+def _is_ours(field: Any) -> bool:
+    return field.related_model in OURS and not field.many_to_many
+
+
+@each_model
+def test_autocomplete_answers_own_rows_alone(houses: Houses, model: type[Model]) -> None:
+    """J3."""
+    for owner, stranger in both_ways(houses):
+        for field in relations(model):
+            query = {"app_label": model._meta.app_label, "model_name": model._meta.model_name, "field_name": field.name}
+            for term in ("", owner.bot.chat):
+                answer = stranger.admin.get("/admin/autocomplete/", term=term, **query)
+                assert answer.status_code in {200, 403, 404}
+                assert shown_of(owner, answer) == []
+                if answer.status_code == 200:
+                    foreign = str(owner.row(field.related_model).pk)
+                    assert foreign not in [found["id"] for found in answer.json()["results"]]
+
+
+@each_model
+def test_only_listed_lookups_are_taken(houses: Houses, model: type[Model]) -> None:
+    """J5: every other one is a 400, or it would be an oracle: `?digest__startswith=`."""
+    acme, _ = houses
+    tried = [*lookups(model), "brand__name__startswith", "admins__password__startswith", "nothing"]
+    answers = {lookup: acme.admin.get(address(model, "changelist"), **{lookup: "a"}).status_code for lookup in tried}
+    assert {lookup: status for lookup, status in answers.items() if status != 400} == {}
+    assert len(answers) > 5
+
+
+@pytest.mark.parametrize(
+    ("model", "lookup"),
+    [
+        (AuthorizationServer, "client_secret_ciphertext__startswith"),
+        (AuthorizationServer, "brand__name__startswith"),
+        (AuthorizationServer, "brand__admins__password__startswith"),
+        (BotKey, "digest__startswith"),
+        (BotKey, "brand__id__in"),
+        (BotKey, "brand__isnull"),
+    ],
+)
+def test_an_oracle_is_refused_for_the_operator_too(operator: AdminBrowser, model: type[Model], lookup: str) -> None:
+    """J5."""
+    assert operator.get(address(model, "changelist"), **{lookup: "a"}).status_code == 400
+
+
+@each_model
+def test_a_foreign_value_of_an_allowed_lookup_finds_nothing(houses: Houses, model: type[Model]) -> None:
+    """J4."""
+    for owner, stranger in both_ways(houses):
+        foreign = {"brand__id__exact": owner.brand.pk, "authorization_server__id__exact": owner.server.pk}
+        for lookup in admin.site._registry[model].allowed_lookups:  # type: ignore[attr-defined]  # our own base
+            if lookup in foreign:
+                page = stranger.admin.get(address(model, "changelist"), **{lookup: foreign[lookup]})
+                assert (page.status_code, shown_of(owner, page)) == (200, [])
+
+
+@each_model
+def test_a_column_cannot_be_chosen_as_the_target_of_a_pop_up(houses: Houses, model: type[Model]) -> None:
+    """J6: `_to_field` would print any column's values into the page."""
+    acme, _ = houses
+    columns = [field.name for field in model._meta.concrete_fields if not field.primary_key]
+    for page in (address(model, "changelist"), address(model, "change", acme.row(model))):
+        answers = {name: acme.admin.get(page, _popup=1, _to_field=name).status_code for name in columns}
+        assert {name: status for name, status in answers.items() if status != 400} == {}
+
+
+@each_model
+def test_actions_reach_own_rows_alone(houses: Houses, model: type[Model]) -> None:
+    """J6: also where all rows of all pages are asked for, and for `delete_selected`, which nobody has."""
+    for owner, stranger in both_ways(houses):
+        row = owner.row(model)
+        before, count = stored(row), model._base_manager.count()
+        model_admin: Any = admin.site._registry[model]
+        for action in (*model_admin.actions, "delete_selected"):
+            for more in ({}, {"select_across": "1"}, {"post": "yes"}):
+                page = stranger.admin.run(model, action, row, **more)
+                assert (page.status_code, shown_of(owner, page)) == (200, [])
+        assert (stored(row), model._base_manager.count()) == (before, count)
+
+
+@each_model
+def test_a_search_finds_own_rows_alone(houses: Houses, model: type[Model]) -> None:
+    """J8."""
+    for owner, stranger in both_ways(houses):
+        if admin.site._registry[model].search_fields:
+            found = stranger.admin.get(address(model, "changelist"), q=owner.bot.chat).context["cl"]
+            assert found.result_count == 0
+            found = stranger.admin.get(address(model, "changelist"), q=stranger.bot.chat).context["cl"]
+            assert found.result_count >= 1
+
+
+def test_recent_actions_are_ones_own(houses: Houses) -> None:
+    """J6."""
+    for owner, stranger in both_ways(houses):
+        url = address(AuthorizationServer, "change", owner.server)
+        assert owner.admin.send_changed(url, client_id="changed").status_code == 302
+        assert LogEntry.objects.filter(user=owner.admin.user).count() == 1
+        assert shown_of(owner, stranger.admin.get("/admin/")) == []
+        assert shown_of(owner, owner.admin.get("/admin/")) != []

@@ -1,0 +1,253 @@
+"""`manage.py apply_config`: a brand from a file, applied whole or not at all, without a secret in any message."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from brands.models import AuthorizationServer, Brand
+
+pytestmark = pytest.mark.django_db
+
+ROOT = Path(__file__).parent.parent.parent
+SECRET = "planted-configured-secret-4d1b"
+BRAND = '[brand]\nslug = "acme"\nname = "Acme"\n'
+ENDPOINTS = {
+    "authorization_endpoint": "https://login.acme.example/authorize",
+    "token_endpoint": "https://login.acme.example/token",
+    "client_id": "consumer-delegation",
+}
+WITH_SECRET = ENDPOINTS | {"client_secret": SECRET}
+
+
+def server_table(key: str = "orders", **values: Any) -> str:
+    lines = [f"{name} = {_toml(value)}" for name, value in {"key": key, **values}.items()]
+    return "\n[[authorization_servers]]\n" + "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
+    return json.dumps(value)
+
+
+def configuration(**changes: Any) -> str:
+    """Return a file with one server; a change of None leaves the name out."""
+    values = {name: value for name, value in (WITH_SECRET | changes).items() if value is not None}
+    return BRAND + server_table(**values)
+
+
+def apply(text: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Apply a text from standard input; return what was printed."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
+    printed = io.StringIO()
+    call_command("apply_config", "-", stdout=printed)
+    return dict(json.loads(printed.getvalue()))
+
+
+def refused(text: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Apply a text that must be refused; return its problems. Nothing may have changed, and no secret may be named."""
+    before = everything()
+    with pytest.raises(CommandError) as raised:
+        apply(text, monkeypatch)
+    assert everything() == before
+    assert SECRET not in str(raised.value)
+    assert raised.value.returncode == 1
+    return str(raised.value).split("\n")
+
+
+def everything() -> list[list[Any]]:
+    return [list(model._base_manager.order_by("pk").values()) for model in (Brand, AuthorizationServer)]
+
+
+def secret_of(key: str = "orders") -> str | None:
+    secret = AuthorizationServer.objects.get(key=key).reveal_client_secret()
+    return secret.reveal() if secret else None
+
+
+def test_a_file_makes_a_brand_and_prints_where_it_sends_its_consumers_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = apply(configuration(scope="openid orders", issuer="https://login.acme.example",
+                                  jwks_uri="https://login.acme.example/jwks"), monkeypatch)  # fmt: skip
+    server = AuthorizationServer.objects.select_related("brand").get()
+    assert printed == {"brand": "acme", "authorization_servers": {"orders": {"redirect_uri": server.redirect_uri}}}
+    assert server.redirect_uri == f"https://delegation.test/callback/{server.callback_id}"
+    assert (server.brand.name, server.scope, secret_of()) == ("Acme", "openid orders", SECRET)
+
+
+def test_the_same_file_again_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = configuration(client_secret=None, token_endpoint_auth_method="none")
+    first = apply(text, monkeypatch)
+    before = everything()
+    assert apply(text, monkeypatch) == first
+    assert everything() == before
+
+
+def test_a_changed_file_updates_and_what_it_leaves_out_takes_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = apply(configuration(challenge_lifetime=600, max_age=None, prompt="login"), monkeypatch)
+    changed = configuration(client_secret=None, client_id="another").replace('name = "Acme"', 'name = "Acme Ltd"')
+    assert apply(changed, monkeypatch) == first
+    server = AuthorizationServer.objects.select_related("brand").get()
+    default = AuthorizationServer._meta.get_field("challenge_lifetime").default
+    assert (server.brand.name, server.client_id, server.challenge_lifetime) == ("Acme Ltd", "another", default)
+    assert secret_of() == SECRET
+
+
+def test_several_servers_are_printed_by_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = apply(configuration() + server_table("returns", **WITH_SECRET), monkeypatch)
+    assert list(printed["authorization_servers"]) == ["orders", "returns"]
+    alone = apply(BRAND, monkeypatch)
+    assert alone == {"brand": "acme", "authorization_servers": {}}
+    assert AuthorizationServer.objects.count() == 2
+
+
+def test_a_file_is_read_from_its_path(tmp_path: Path) -> None:
+    (tmp_path / "acme.toml").write_text(configuration())
+    printed = io.StringIO()
+    call_command("apply_config", str(tmp_path / "acme.toml"), stdout=printed)
+    assert json.loads(printed.getvalue())["brand"] == "acme"
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "acme.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CommandError, match=r"acme\.toml cannot be read: \w+Error\."):
+        call_command("apply_config", str(path))
+
+
+def test_bytes_that_are_no_text_are_refused_on_standard_input_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), encoding="utf-8"))
+    with pytest.raises(CommandError, match="standard input cannot be read: UnicodeDecodeError"):
+        call_command("apply_config", "-")
+
+
+def test_a_secret_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_CLIENT_SECRET", SECRET)
+    apply(configuration(client_secret=None, client_secret_env="ACME_CLIENT_SECRET"), monkeypatch)
+    assert secret_of() == SECRET
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"client_secret": None, "client_secret_env": "NOT_THERE"},
+            "authorization_servers.orders.client_secret_env: the environment variable NOT_THERE is not set",
+        ),
+        (
+            {"client_secret_env": "NOT_THERE"},
+            "authorization_servers.orders.client_secret_env: give this or client_secret, not both",
+        ),
+        (
+            {"client_secret": None},
+            "authorization_servers.orders.client_secret: this client authentication needs a secret",
+        ),
+        (
+            {"client_secret": ""},
+            "authorization_servers.orders.client_secret: this client authentication needs a secret",
+        ),
+    ],
+)
+def test_a_secret_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], problem: str
+) -> None:
+    assert refused(configuration(**changes), monkeypatch) == [problem]
+
+
+@pytest.mark.parametrize("field", ["token_endpoint", "jwks_uri", "issuer"])
+def test_another_host_demands_the_secret_again(monkeypatch: pytest.MonkeyPatch, field: str) -> None:
+    """N8: a file from somebody else must not send the stored secret elsewhere."""
+    apply(configuration(), monkeypatch)
+    moved = {field: "https://login.elsewhere.example/x"}
+    (problem,) = refused(configuration(client_secret=None, **moved), monkeypatch)
+    where, what = problem.split(": ")
+    assert where == "authorization_servers.orders.client_secret"
+    assert what == "an endpoint's host changed, so the file must carry the secret again"
+    apply(configuration(**moved), monkeypatch)
+    assert getattr(AuthorizationServer.objects.get(), field) == moved[field]
+
+
+def test_a_public_client_keeps_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(configuration(), monkeypatch)
+    moved = {"token_endpoint": "https://login.elsewhere.example/token"}
+    apply(configuration(client_secret=None, token_endpoint_auth_method="none", **moved), monkeypatch)
+    assert secret_of() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({"authorization_endpoint": "http://login.acme.example/a"}, ["authorization_endpoint"]),
+        ({"token_endpoint": "https://10.0.0.1/token", "client_id": ""}, ["client_id", "token_endpoint"]),
+        ({"scope": "openid orders"}, ["issuer", "jwks_uri"]),
+        ({"required_scope": "orders"}, ["required_scope"]),
+        ({"token_endpoint_auth_method": "tls_client_auth"}, ["token_endpoint_auth_method"]),
+        ({"basic_encoding": "other"}, ["basic_encoding"]),
+        ({"same_person_checks": ["completion_code", "none"]}, ["same_person_checks"]),
+        ({"same_person_checks": ["palm_reading"]}, ["same_person_checks"]),
+        ({"same_person_checks": []}, ["same_person_checks"]),
+        ({"id_token_signing_alg_values": ["none"]}, ["id_token_signing_alg_values"]),
+        ({"extra_authorization_parameters": {"state": "x"}}, ["extra_authorization_parameters"]),
+        ({"challenge_lifetime": 299}, ["challenge_lifetime"]),
+        ({"challenge_lifetime": 3601}, ["challenge_lifetime"]),
+        ({"default_token_lifetime": 0}, ["default_token_lifetime"]),
+        ({"default_token_lifetime": 3601}, ["default_token_lifetime"]),
+        ({"max_token_lifetime": 604801}, ["max_token_lifetime"]),
+        ({"max_age": -1}, ["max_age"]),
+        ({"key": "Orders!"}, ["key"]),
+    ],
+)  # fmt: skip
+def test_each_bad_field_is_named_and_nothing_is_changed(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], fields: list[str]
+) -> None:
+    values = WITH_SECRET | {"key": "orders"} | changes
+    problems = refused(BRAND + server_table(**values), monkeypatch)
+    prefix = f"authorization_servers.{values['key']}."
+    assert sorted({problem.split(": ")[0] for problem in problems}) == [prefix + field for field in fields]
+
+
+def test_a_second_server_that_is_bad_leaves_the_first_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(configuration(), monkeypatch)
+    good = configuration(client_id="changed")
+    bad = server_table("returns", **(WITH_SECRET | {"token_endpoint": "http://x"}))
+    assert [problem.split(": ")[0] for problem in refused(good + bad, monkeypatch)] == [
+        "authorization_servers.returns.token_endpoint"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (configuration() + server_table(**WITH_SECRET), "authorization_servers.orders: the key stands twice"),
+        (configuration().replace('slug = "acme"', 'slug = "Acme Ltd"'), "brand.slug: Use lower-case letters"),
+        (configuration().replace('name = "Acme"', 'name = ""'), "brand.name: This field cannot be blank."),
+        (configuration(client_sekret=SECRET), "Object contains unknown field `client_sekret` - at `$.authorization_"),
+        (BRAND + 'secret = "x"\n', "Object contains unknown field `secret` - at `$.brand`"),
+        (configuration(client_secret=5), "Expected `str | null`, got `int` - at `$.authorization_servers[0].client_se"),
+        (configuration(client_id=None), "Object missing required field `client_id` - at `$.authorization_servers[0]`"),
+        (f'{BRAND}client_secret = "{SECRET}', "Unterminated string"),
+        ("", "Object missing required field `brand`"),
+        (BRAND.replace("Acme", "Acme\\u0000"), "Expected `str` matching regex"),
+        (configuration(client_id="a\u0000b"), "Expected `str` matching regex"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(monkeypatch: pytest.MonkeyPatch, text: str, problem: str) -> None:
+    (found,) = refused(text, monkeypatch)
+    assert found.startswith(problem)
+
+
+def test_the_command_itself_exits_1_and_speaks_on_standard_error() -> None:
+    """Before the database is asked: the process, its status and its two streams."""
+    result = subprocess.run(
+        [sys.executable, "manage.py", "apply_config", "-"],
+        cwd=ROOT, input=configuration(client_sekret=SECRET), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "unknown field `client_sekret`" in result.stderr
+    assert (SECRET in result.stderr, "Traceback" in result.stderr) == (False, False)

@@ -1,0 +1,238 @@
+"""An issuer alone is enough: `apply_config` and the admin's form fill in the rest, once (C6)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
+from brands.models import AuthorizationServer, Brand
+from tests.admin_pages import AdminBrowser, address
+from tests.fake_authorization_server import mounted
+from tests.modern_authorization_server import ModernAuthorizationServer
+
+pytestmark = pytest.mark.django_db
+
+ISSUER = "https://login.acme.example"
+
+
+@pytest.fixture
+def login() -> Iterator[ModernAuthorizationServer]:
+    fake = ModernAuthorizationServer()
+    with mounted(fake):
+        yield fake
+
+
+def file(**values: str) -> str:
+    settings = {"issuer": ISSUER, "client_id": "acme-client", "client_secret": "a-secret", "prompt": ""} | values
+    lines = [f'{name} = "{value}"' for name, value in settings.items() if value is not ...]
+    return "\n".join(['[brand]\nslug = "acme"\nname = "Acme"\n[[authorization_servers]]\nkey = "orders"', *lines])
+
+
+def apply(**values: Any) -> dict[str, Any]:
+    return apply_configuration(read_configuration(file(**values)), {})
+
+
+def problems_of(**values: Any) -> list[str]:
+    with pytest.raises(ConfigurationRefused) as refused:
+        apply(**values)
+    assert not AuthorizationServer.objects.exists()
+    return refused.value.problems
+
+
+def test_an_issuer_alone_is_enough_for_a_file(login: ModernAuthorizationServer) -> None:
+    """C6."""
+    apply(scope="openid orders.read")
+
+    server = AuthorizationServer.objects.get()
+    assert server.authorization_endpoint == f"{ISSUER}/authorize"
+    assert server.token_endpoint == f"{ISSUER}/token"
+    assert server.jwks_uri == f"{ISSUER}/jwks"
+    assert server.revocation_endpoint == f"{ISSUER}/revoke"
+    assert server.pushed_authorization_request_endpoint == f"{ISSUER}/par"
+    assert server.authorization_response_iss_parameter_supported
+
+
+def test_a_file_that_names_both_endpoints_asks_nobody(login: ModernAuthorizationServer) -> None:
+    apply(authorization_endpoint=f"{ISSUER}/a", token_endpoint=f"{ISSUER}/t")
+
+    server = AuthorizationServer.objects.get()
+    assert (server.authorization_endpoint, server.jwks_uri, login.metadata_requests) == (f"{ISSUER}/a", "", [])
+
+
+def test_metadata_that_changed_later_changes_nothing_of_ours(login: ModernAuthorizationServer) -> None:
+    """C6: never silently; whoever wants the new address types it."""
+    apply()
+    login.metadata_changes = {"token_endpoint": "https://other.example/token"}
+    apply()
+    assert AuthorizationServer.objects.get().token_endpoint == f"{ISSUER}/token"
+    assert len(login.metadata_requests) == 1
+
+    apply(token_endpoint="https://other.example/token")
+    assert AuthorizationServer.objects.get().token_endpoint == "https://other.example/token"
+
+
+def test_another_issuer_is_asked_anew(login: ModernAuthorizationServer) -> None:
+    apply()
+    login.metadata_changes = {"issuer": f"{ISSUER}/tenant", "token_endpoint": f"{ISSUER}/tenant/token"}
+    login.metadata_path = "/tenant/.well-known/openid-configuration"
+    apply(issuer=f"{ISSUER}/tenant")
+
+    assert AuthorizationServer.objects.get().token_endpoint == f"{ISSUER}/tenant/token"
+
+
+def test_a_typed_endpoint_has_to_agree(login: ModernAuthorizationServer) -> None:
+    """C6: the error names the field."""
+    assert problems_of(token_endpoint=f"{ISSUER}/typed") == [
+        f"authorization_servers.orders.token_endpoint: The issuer's metadata says: {ISSUER}/token"
+    ]
+
+
+def test_a_document_of_another_issuer_is_refused(login: ModernAuthorizationServer) -> None:
+    login.metadata_changes = {"issuer": "https://rival.example"}
+
+    assert problems_of() == [
+        "authorization_servers.orders.issuer: The metadata found there is of another issuer.",
+    ]
+
+
+def test_without_metadata_the_endpoints_have_to_be_typed(login: ModernAuthorizationServer) -> None:
+    login.metadata_path = "/nowhere"
+
+    assert problems_of() == [
+        "authorization_servers.orders.issuer: This issuer publishes no metadata: type the endpoints.",
+    ]
+
+
+def test_without_an_issuer_the_endpoints_have_to_be_typed(login: ModernAuthorizationServer) -> None:
+    assert problems_of(issuer="") == [
+        "authorization_servers.orders.authorization_endpoint: This field cannot be blank.",
+        "authorization_servers.orders.token_endpoint: This field cannot be blank.",
+    ]
+
+
+def test_metadata_is_fetched_outside_any_transaction(
+    login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depth = len(connection.savepoint_ids)
+    seen: list[int] = []
+    send = ModernAuthorizationServer.send
+
+    def watched(fake: ModernAuthorizationServer, request: Any, **options: Any) -> Any:
+        seen.append(len(connection.savepoint_ids) - depth)
+        return send(fake, request, **options)
+
+    monkeypatch.setattr(ModernAuthorizationServer, "send", watched)
+    apply()
+    assert seen == [0]
+
+
+def test_a_key_is_made_and_its_address_is_printed(login: ModernAuthorizationServer) -> None:
+    """C7: and applying the file again makes no other one."""
+    applied = apply(token_endpoint_auth_method="private_key_jwt", client_secret=...)
+    server = AuthorizationServer.objects.get()
+    assert applied["authorization_servers"]["orders"] == {
+        "redirect_uri": server.redirect_uri,
+        "jwks_uri": f"{server.redirect_uri}/jwks.json",
+    }
+    apply(token_endpoint_auth_method="private_key_jwt", client_secret=...)
+    assert AuthorizationServer.objects.get().signing_key_jwk == server.signing_key_jwk
+
+
+# The admin's form.
+
+
+def add(operator: AdminBrowser, brand: Brand, **values: str) -> Any:
+    form = operator.get(address(AuthorizationServer, "add")).context["adminform"].form
+    typed = {"brand": brand.pk, "key": "orders", "client_id": "acme-client", "client_secret": "a-secret"}
+    data = {name: "" if form[name].value() is None else form[name].value() for name in form.fields}
+    return operator.post(address(AuthorizationServer, "add"), data | typed | {"issuer": ISSUER} | values)
+
+
+def errors_of(answer: Any) -> dict[str, list[str]]:
+    assert answer.status_code == 200, answer
+    return dict(answer.context["adminform"].form.errors)
+
+
+def test_an_issuer_alone_is_enough_in_the_admin(
+    acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer
+) -> None:
+    """C6: what was found is stored and shown."""
+    assert add(operator, acme, scope="openid orders.read").status_code == 302
+
+    server = AuthorizationServer.objects.get()
+    assert (server.token_endpoint, server.jwks_uri) == (f"{ISSUER}/token", f"{ISSUER}/jwks")
+    assert server.pushed_authorization_request_endpoint == f"{ISSUER}/par"
+    assert server.authorization_response_iss_parameter_supported
+    page = operator.get(address(AuthorizationServer, "change", server)).content.decode()
+    assert f'value="{ISSUER}/revoke"' in page
+
+
+def test_saving_again_asks_nobody(acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer) -> None:
+    """C6."""
+    add(operator, acme)
+    login.metadata_changes = {"token_endpoint": "https://other.example/token"}
+    server = AuthorizationServer.objects.get()
+    assert operator.send_changed(address(AuthorizationServer, "change", server), scope="orders.read").status_code == 302
+
+    server.refresh_from_db()
+    assert (server.scope, server.token_endpoint) == ("orders.read", f"{ISSUER}/token")
+    assert len(login.metadata_requests) == 1
+
+
+def test_a_mistake_is_shown_at_its_field(acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer) -> None:
+    """C6."""
+    assert errors_of(add(operator, acme, token_endpoint=f"{ISSUER}/typed")) == {
+        "token_endpoint": [f"The issuer's metadata says: {ISSUER}/token"]
+    }
+    login.metadata_changes = {"revocation_endpoint": "http://login.acme.example/revoke"}
+    errors = errors_of(add(operator, acme))
+    assert list(errors) == ["revocation_endpoint"]
+    login.metadata_changes = {"issuer": "https://rival.example"}
+    assert errors_of(add(operator, acme)) == {"issuer": ["The metadata found there is of another issuer."]}
+
+
+def test_without_an_issuer_the_form_asks_for_the_endpoints(
+    acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer
+) -> None:
+    asked = ["Type it, or give an issuer that publishes its metadata."]
+    assert errors_of(add(operator, acme, issuer="")) == {"authorization_endpoint": asked, "token_endpoint": asked}
+
+
+def test_the_admin_fetches_before_django_opens_its_transaction(
+    acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    depth = len(connection.savepoint_ids)
+    seen: list[int] = []
+    send = ModernAuthorizationServer.send
+
+    def watched(fake: ModernAuthorizationServer, request: Any, **options: Any) -> Any:
+        seen.append(len(connection.savepoint_ids) - depth)
+        return send(fake, request, **options)
+
+    monkeypatch.setattr(ModernAuthorizationServer, "send", watched)
+    assert add(operator, acme).status_code == 302
+    assert seen == [0]
+
+
+def test_somebody_without_a_brand_makes_us_call_nobody(
+    acme: Brand, acme_admin: Any, login: ModernAuthorizationServer
+) -> None:
+    """J1: not a staff member who administers nothing."""
+    acme.admins.clear()
+    answer = AdminBrowser(acme_admin).post(address(AuthorizationServer, "add"), {"issuer": ISSUER})
+
+    assert (answer.status_code, login.metadata_requests) == (403, [])
+
+
+def test_a_server_with_a_key_shows_where_it_is(
+    acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer
+) -> None:
+    """C7: no secret is asked for, and none is kept."""
+    assert add(operator, acme, token_endpoint_auth_method="private_key_jwt", client_secret="").status_code == 302
+
+    server = AuthorizationServer.objects.get()
+    assert server.client_secret_ciphertext is None
+    page = operator.get(address(AuthorizationServer, "change", server)).content.decode()
+    assert f"{server.redirect_uri}/jwks.json" in page

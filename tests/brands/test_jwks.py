@@ -1,0 +1,154 @@
+"""The server's public keys: fetched once, found again, bounded, and chosen by the token's header."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from brands import transport
+from tests.brands.id_tokens import (
+    EC_KEY,
+    ISSUER,
+    OTHER_RSA_KEY,
+    RSA_KEY,
+    KeyServer,
+    claims,
+    jwk,
+    refused,
+    signed,
+    verify,
+)
+
+
+def test_keys_are_fetched_once(key_server: KeyServer) -> None:
+    """E18."""
+    verify(signed(claims()))
+    verify(signed(claims()))
+
+    assert key_server.asked == [f"{ISSUER}/jwks"]
+
+
+def test_keys_of_two_servers_are_kept_apart(key_server: KeyServer) -> None:
+    verify(signed(claims()))
+    key_server.keys = [jwk(OTHER_RSA_KEY, "k1")]
+
+    assert refused(signed(claims()), jwks_uri="https://login.rival.example/jwks")[1] == "its signature is wrong"
+
+
+def test_a_new_key_is_fetched_when_a_token_names_it(key_server: KeyServer, clock: Callable[[float], None]) -> None:
+    """E18: key rotation."""
+    verify(signed(claims()))
+    key_server.keys = [jwk(RSA_KEY, "k1"), jwk(OTHER_RSA_KEY, "k2")]
+    clock(61)
+
+    assert verify(signed(claims(), OTHER_RSA_KEY, kid="k2")).subject == "ada"
+    assert len(key_server.asked) == 2
+
+
+def test_unknown_keys_are_asked_for_once_a_minute(key_server: KeyServer, clock: Callable[[float], None]) -> None:
+    """E18: tokens with invented kids must not make us hammer the brand."""
+    verify(signed(claims()))
+    for _ in range(5):
+        assert refused(signed(claims(), kid="invented")) == (
+            "invalid_id_token",
+            "no keys of the server fit its header; there must be one",
+        )
+    assert len(key_server.asked) == 1
+
+    clock(61)
+    for _ in range(5):
+        assert refused(signed(claims(), kid="invented"))[0] == "invalid_id_token"
+    assert len(key_server.asked) == 2
+
+
+def test_a_withdrawn_key_is_forgotten_after_five_minutes(key_server: KeyServer, clock: Callable[[float], None]) -> None:
+    verify(signed(claims()))
+    key_server.keys = [jwk(OTHER_RSA_KEY, "k2")]
+    clock(301)
+
+    assert refused(signed(claims()))[0] == "invalid_id_token"
+
+
+def test_old_keys_are_not_used_where_new_ones_cannot_be_had(
+    key_server: KeyServer, clock: Callable[[float], None]
+) -> None:
+    verify(signed(claims()))
+    key_server.failure = transport.EndpointTimeout("the server did not answer in time")
+    clock(301)
+
+    assert refused(signed(claims())) == ("jwks_unavailable", "the server did not answer in time")
+
+
+def test_no_kid_is_accepted_with_a_single_fitting_key(key_server: KeyServer) -> None:
+    """E18: oidc-provider-mock sends none."""
+    key_server.keys = [jwk(RSA_KEY, None), jwk(EC_KEY, None), jwk(OTHER_RSA_KEY, None, use="enc")]
+
+    assert verify(signed(claims(), kid=None)).subject == "ada"
+
+
+def test_no_kid_is_refused_with_several_fitting_keys(key_server: KeyServer) -> None:
+    """E18."""
+    key_server.keys = [jwk(RSA_KEY, "k1"), jwk(OTHER_RSA_KEY, "k2")]
+
+    assert refused(signed(claims(), kid=None)) == (
+        "invalid_id_token",
+        "2 keys of the server fit its header; there must be one",
+    )
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"use": "enc"}, {"alg": "RS512"}, {"kty": "EC"}, {"kid": "other"}, {"kid": None}],
+    ids=["for encryption", "of another algorithm", "of another type", "of another name", "without a name"],
+)
+def test_a_key_for_something_else_is_not_used(members: dict[str, Any], key_server: KeyServer) -> None:
+    key_server.keys = [{**jwk(RSA_KEY, "k1"), **members}]
+
+    assert refused(signed(claims()))[1] == "no keys of the server fit its header; there must be one"
+
+
+def test_private_members_of_a_key_are_never_read(key_server: KeyServer) -> None:
+    """From `d` alone the library would factor the modulus: work of the server's choosing."""
+    key_server.keys = [jwk(RSA_KEY, "k1", d="AQAB", p="x", oth=[])]
+
+    assert verify(signed(claims())).subject == "ada"
+
+
+@pytest.mark.parametrize("members", [{"n": "!"}, {"n": 5}, {"e": None}, {"n": ""}], ids=str)
+def test_a_key_that_is_none_is_the_servers_fault(members: dict[str, Any], key_server: KeyServer) -> None:
+    key_server.keys = [{**jwk(RSA_KEY, "k1"), **members}]
+
+    assert refused(signed(claims()))[0] in {"jwks_unavailable", "invalid_id_token"}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "detail"),
+    [
+        (404, b"{}", "no key set; HTTP status 404"),
+        (302, b"{}", "no key set; HTTP status 302"),
+        (200, b"", "the key set cannot be read: it is empty"),
+        (200, b"<html>", "the key set cannot be read: it is not JSON"),
+        (200, b"[]", "the key set cannot be read: it is JSON, but not an object"),
+        (200, b"{}", "no key set; HTTP status 200"),
+        (200, b'{"keys": {}}', "no key set; HTTP status 200"),
+        (200, b'{"keys": [], "keys": []}', "the key set cannot be read: it has a member twice"),
+        (200, json.dumps({"keys": [{}] * 21}).encode(), "the key set has more than 20 keys"),
+    ],
+)
+def test_what_is_no_key_set_is_refused(status: int, body: bytes, detail: str, key_server: KeyServer) -> None:
+    """E18: 20 keys at most; the 64 KB are the transport's."""
+    key_server.status, key_server.body = status, body
+
+    assert refused(signed(claims())) == ("jwks_unavailable", detail)
+
+
+def test_twenty_keys_and_some_nonsense_are_a_key_set(key_server: KeyServer) -> None:
+    key_server.keys = [*([None, 5, "x", {}] * 4), jwk(RSA_KEY, "k1"), jwk(EC_KEY, "k1"), {}, {}]
+
+    assert verify(signed(claims())).subject == "ada"
+
+
+def test_without_a_jwks_uri_the_error_says_so(key_server: KeyServer) -> None:
+    assert refused(signed(claims()), jwks_uri="") == ("jwks_unavailable", "no jwks_uri is configured")
+    assert key_server.asked == []

@@ -1,0 +1,132 @@
+"""What a brand's admin sees of conversations: states and times; and what ending a token does."""
+
+import html
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from brands.models import AuthorizationServer
+from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
+from tests.admin_pages import OURS, AdminBrowser, House, address, rows_of
+from tests.cast import Browser, code_on
+from tests.fake_authorization_server import FakeAuthorizationServer
+
+pytestmark = pytest.mark.django_db
+
+Houses = tuple[House, House]
+READ_ONLY = [Conversation, Challenge, AccessToken, AuditEvent]
+
+
+def every_page(house: House) -> list[str]:
+    """Return every address at which the admin shows something of a house."""
+    rows = [(model, row) for model in OURS for row in rows_of(model, house.brand)]
+    of_rows = [address(model, page, row) for model, row in rows for page in ("change", "history")]
+    return ["/admin/", *(address(model, "changelist") for model in OURS), *of_rows]
+
+
+def test_no_page_shows_a_token_a_subject_a_code_or_what_they_are_stored_as(
+    houses: Houses, operator: AdminBrowser
+) -> None:
+    """J9, H7, K5: planted values, looked for on every page and in every history."""
+    acme, _ = houses
+    edited = acme.admin.send_changed(address(AuthorizationServer, "change", acme.server), client_secret="planted-again")
+    assert edited.status_code == 302
+    planted = acme.secrets | {"client secret, typed": "planted-again"}
+    pages = every_page(acme)
+    assert len(pages) > 20
+    for browser in (acme.admin, operator):
+        texts = {page: html.unescape(browser.get(page).content.decode()) for page in pages}
+        found = [(page, name) for page, text in texts.items() for name, value in planted.items() if value in text]
+        assert found == []
+    messages = "".join(LogEntry.objects.values_list("change_message", flat=True))
+    assert [name for name, value in planted.items() if value in messages] == []
+
+
+@pytest.mark.parametrize("model", READ_ONLY)
+def test_what_happened_is_read_and_not_written(houses: Houses, operator: AdminBrowser, model: type[Any]) -> None:
+    """J9: by nobody, whatever is sent."""
+    row = houses[0].row(model)
+    before = model.objects.filter(pk=row.pk).values().get()
+    for browser in (houses[0].admin, operator):
+        assert browser.get(address(model, "change", row)).context["adminform"].form.fields == {}
+        assert browser.post(address(model, "change", row), {"external_id": "x", "status": "issued"}).status_code == 403
+        assert browser.post(address(model, "add"), {}).status_code == 403
+    assert model.objects.filter(pk=row.pk).values().get() == before
+
+
+def test_ending_a_token_counts_from_the_bots_next_read(houses: Houses) -> None:
+    """K6: rechallenge_required with the reason revoked; the ciphertext is gone, and the audit says who."""
+    acme, rival = houses
+    mine, theirs = acme.row(AccessToken), rival.row(AccessToken)
+    assert acme.bot.token()[0] == 200
+    page = acme.admin.run(AccessToken, "revoke_tokens", mine, theirs)
+    assert [str(message) for message in page.context["messages"]] == ["1 token ended."]
+    status, problem = acme.bot.token()
+    assert (status, problem["code"], problem["reason"]) == (409, "rechallenge_required", "revoked")
+    mine.refresh_from_db()
+    assert (mine.ciphertext, mine.end_reason) == (None, "revoked")
+    event = AuditEvent.objects.get(kind="token.ended")
+    assert (event.outcome, event.actor) == ("revoked", f"admin:{acme.admin.user.pk}")
+    assert rival.bot.token()[0] == 200
+
+
+def test_ending_a_token_twice_says_that_nothing_was_left_to_end(houses: Houses) -> None:
+    acme, _ = houses
+    token = acme.row(AccessToken)
+    for said in ("1 token ended.", "0 tokens ended."):
+        page = acme.admin.run(AccessToken, "revoke_tokens", token)
+        assert [str(message) for message in page.context["messages"]] == [said]
+    assert AuditEvent.objects.filter(kind="token.ended").count() == 1
+
+
+def test_ending_a_token_that_waits_for_its_code_ends_its_challenge(
+    houses: Houses, logins: dict[str, FakeAuthorizationServer]
+) -> None:
+    acme, _ = houses
+    acme.bot.chat = "another-chat"
+    login = logins["acme"]
+    challenge = acme.bot.challenge()
+    Browser().sign_in(challenge["url"], login)
+    pending = AccessToken.objects.get(confirmed_at=None)
+    acme.admin.run(AccessToken, "revoke_tokens", pending)
+    assert acme.bot.challenge_facts(challenge)["status"] == "withdrawn"
+    assert acme.bot.status() == ("unchallenged", None)
+    pending.refresh_from_db()
+    assert (pending.ciphertext, pending.end_reason) == (None, "revoked")
+
+
+def test_states_are_shown_as_they_are_now(houses: Houses) -> None:
+    """The clock counts, whatever the sweep has done yet."""
+    acme, _ = houses
+    token, challenge = acme.row(AccessToken), acme.row(Challenge)
+    AccessToken.objects.filter(pk=token.pk).update(expires_at=token.issued_at)
+    Challenge.objects.filter(pk=challenge.pk).update(status="issued", expires_at=challenge.issued_at)
+    for model, row in ((AccessToken, token), (Challenge, challenge)):
+        for page in (address(model, "changelist"), address(model, "change", row)):
+            assert ">expired<" in acme.admin.get(page).content.decode()
+
+
+def test_a_conversation_is_found_by_the_whole_of_its_id_alone(houses: Houses) -> None:
+    """J5: a search for a part would be slow, and says more than was asked."""
+    acme, _ = houses
+    for model in (Conversation, Challenge, AccessToken):
+        for q, count in ((acme.bot.chat, 1), (acme.bot.chat[:-1], 0)):
+            assert acme.admin.get(address(model, "changelist"), q=q).context["cl"].result_count == count
+
+
+def test_lists_cost_the_same_however_long_they_are(houses: Houses, logins: dict[str, FakeAuthorizationServer]) -> None:
+    acme, _ = houses
+    before = {model: queries_of(acme, model) for model in OURS}
+    for number in range(5):
+        acme.bot.chat = f"chat-{number}"
+        acme.bot.complete(code_on(Browser().sign_in(acme.bot.challenge()["url"], logins["acme"])))
+    assert {model: queries_of(acme, model) for model in OURS} == before
+
+
+def queries_of(house: House, model: type[Any]) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        house.admin.get(address(model, "changelist"))
+    return len(queries)

@@ -1,0 +1,103 @@
+"""A brand at its limit: refused before the state is spent, and nobody else waits for it."""
+
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from django.db import connections
+
+from brands.models import AuthorizationServer
+from conversations.flow.capacity import MAX_EXCHANGES_PER_SERVER, ServerBusy, exchange_slot
+from conversations.models import AuthorizationRequest
+from tests.cast import Bot, Browser, code_on, heading_of, make_bot
+from tests.fake_authorization_server import FakeAuthorizationServer, TokenRequest
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_server_has_four_slots_and_another_server_has_its_own() -> None:
+    slots = [exchange_slot(1) for _ in range(MAX_EXCHANGES_PER_SERVER)]
+    for slot in slots:
+        slot.__enter__()
+    try:
+        with pytest.raises(ServerBusy), exchange_slot(1):
+            pass
+        with exchange_slot(2):
+            pass
+    finally:
+        for slot in slots:
+            slot.__exit__(None, None, None)
+    with exchange_slot(1):
+        pass
+
+
+def test_all_servers_together_leave_half_of_the_threads_free(settings: Any) -> None:
+    settings.THREADS = 4
+    with exchange_slot(1), exchange_slot(2), pytest.raises(ServerBusy), exchange_slot(3):
+        pass
+
+
+def test_a_slot_is_given_back_after_a_fault() -> None:
+    for _ in range(MAX_EXCHANGES_PER_SERVER * 2):
+        with pytest.raises(RuntimeError), exchange_slot(1):
+            raise RuntimeError
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_callback_beyond_the_limit_spends_nothing_and_works_a_moment_later(
+    ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
+) -> None:
+    """B15's one exception: the page of a brand at its limit stays at the callback's address, to be reloaded."""
+    queries = []
+    for number in range(MAX_EXCHANGES_PER_SERVER + 1):
+        bot = make_bot(acme_server.brand, chat=f"web:{number}")
+        queries.append(acme_login.authorize(ada.begin(bot.challenge()["url"])))
+    hanging, arrived = Event(), list[TokenRequest]()
+
+    def hang(request: TokenRequest) -> None:
+        arrived.append(request)
+        hanging.wait(20)
+
+    acme_login.on_token_request = hang
+
+    def come_back(query: str) -> None:
+        browser = Browser()
+        browser.client.cookies = ada.client.cookies
+        browser.get(f"{acme_login.redirect_uri}?{query}")
+        connections.close_all()
+
+    threads = [Thread(target=come_back, args=(query,)) for query in queries[:-1]]
+    for thread in threads:
+        thread.start()
+    try:
+        while len(arrived) < MAX_EXCHANGES_PER_SERVER:
+            assert any(thread.is_alive() for thread in threads)
+        busy = ada.get(f"{acme_login.redirect_uri}?{queries[-1]}")
+    finally:
+        hanging.set()
+        for thread in threads:
+            thread.join()
+    assert (busy.status_code, busy["Retry-After"], heading_of(busy)) == (503, "5", "Acme is busy right now")
+    assert '<a class="button" href="">' in busy.content.decode()
+    assert AuthorizationRequest.objects.filter(claimed_at=None).count() == 1
+    acme_login.on_token_request = None
+    answer = ada.get(f"{acme_login.redirect_uri}?{queries[-1]}")
+    assert code_on(ada.get(answer["Location"]))
+
+
+def test_a_refusal_does_not_wait_for_a_slot(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
+) -> None:
+    """Nobody has to be asked about a denial."""
+    acme_login.denies = True
+    challenge = acme_bot.challenge()
+    url = ada.begin(challenge["url"])
+    slots = [exchange_slot(acme_server.pk) for _ in range(MAX_EXCHANGES_PER_SERVER)]
+    for slot in slots:
+        slot.__enter__()
+    try:
+        page = ada.get(ada.come_back(url, acme_login)["Location"])
+    finally:
+        for slot in slots:
+            slot.__exit__(None, None, None)
+    assert heading_of(page) == "You chose not to sign in"

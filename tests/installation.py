@@ -1,0 +1,82 @@
+"""An installation of its own: a database, an environment, and processes of the product that see nothing else."""
+
+import os
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg2
+
+from tests import databases
+
+ROOT: Final = Path(__file__).parent.parent
+START: Final = "import os, sys, django; django.setup()\n"
+
+
+@dataclass
+class Installation:
+    """Where it lives and which keys its next processes get."""
+
+    folder: Path
+    encryption_keys: str
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.database_url = _new_database(self.folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the whole environment of its processes; coverage is measured in them too where the suite's is."""
+        kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
+        kept |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+        return kept | {
+            "DJANGO_SETTINGS_MODULE": "delegation_site.settings",
+            "SECRET_KEY": "of-an-installation-of-its-own-8fJ2xQm4WZr7sLtKpYdNbEcHfUgAoRiT5q",
+            "ENCRYPTION_KEYS": self.encryption_keys,
+            "DATABASE_URL": self.database_url,
+            "PUBLIC_BASE_URL": "https://delegation.example",
+            **self.settings,
+        }
+
+    def run(self, *command: str, text: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run a process to its end."""
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT, env=self.environment, input=text, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def manage(self, *arguments: str, text: str = "") -> str:
+        """Run a command that must succeed; return what it printed."""
+        result = self.run("manage.py", *arguments, text=text)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    def python(self, code: str) -> str:
+        """Run Python in a process of the product; return what it printed."""
+        result = self.run("-c", START + code)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    def start(self, code: str) -> Any:
+        """Start Python in a process of the product; the caller ends it by closing its standard input."""
+        return subprocess.Popen(
+            [sys.executable, "-c", START + code],
+            cwd=ROOT, env=self.environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+
+def _new_database(folder: Path) -> str:
+    if databases.chosen() == databases.SQLITE:
+        return f"sqlite:///{folder / 'installation.sqlite3'}"
+    address = os.environ["TEST_POSTGRESQL_URL"]
+    name = f"installation_{uuid.uuid4().hex}"
+    connection = psycopg2.connect(address)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute(f'CREATE DATABASE "{name}"')
+    connection.close()
+    return address.replace("@/postgres?", f"@/{name}?")

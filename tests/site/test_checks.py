@@ -1,0 +1,147 @@
+"""System checks: what makes an installation dangerous is an error with an id, and a safe one has none (K3, N10)."""
+
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+
+from delegation_site import checks
+
+KEY_1 = "key-1:3hSxq0CkB7dT9rYwVbN2mZ5fJ8gLpQeRtUiOaXcKvMs="
+KEY_2 = "key-2:Zr0C2f0XQmYb7tq1sJ6uPpVdKxw4hN8aLo5iE3gTzUk="
+PRODUCTION = {
+    "SECRET_KEY": "production-shaped-2xJ9vQm4WZr7sLtKpYdNbEcHfUgAoRiT5qMhVyXw",
+    "ENCRYPTION_KEYS": KEY_1,
+    "PUBLIC_BASE_URL": "https://delegation.example",
+    "ALLOW_LOCAL_ENDPOINTS": False,
+    "OUTBOUND_CA_FILE": "",
+    "DEBUG": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def production(settings: Any) -> None:
+    """Begin each test with the settings of an installation that is in order."""
+    change(settings, PRODUCTION)
+
+
+def change(settings: Any, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(settings, name, value)
+
+
+def raised() -> list[str]:
+    """Return the ids of our own checks that complain, as `check --deploy` would find them."""
+    found = [str(message.id) for message in run_checks(include_deployment_checks=True)]
+    return [name for name in found if name.startswith("delegation.")]
+
+
+def test_an_installation_in_order_raises_none() -> None:
+    assert raised() == []
+    assert len(checks.ALL) >= 7
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "",
+        ",",
+        KEY_1.removeprefix("key-1:"),
+        "key-1:",
+        "key-1:not base64",
+        "key-1:c2hvcnQ=",
+        f"{KEY_1},{KEY_2.replace('key-2', 'key-1')}",
+        f"{KEY_1},{KEY_1.replace('key-1', 'key-2')}",
+        "key-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "key-1:Y2hhbmdlbWVjaGFuZ2VtZWNoYW5nZW1lY2hhbmdlbWU=",
+        f"Key 1:{KEY_1.removeprefix('key-1:')}",
+    ],
+)
+def test_a_weak_key_ring_is_e001(settings: Any, keys: str) -> None:
+    """K3: empty, short, duplicate, default, or without an id. The message names no key."""
+    settings.ENCRYPTION_KEYS = keys
+    (message,) = checks.check_encryption_keys()
+    assert raised() == ["delegation.E001"]
+    assert [value for value in keys.replace(",", ":").split(":") if len(value) > 20 and value in str(message)] == []
+
+
+def test_two_good_keys_raise_none(settings: Any) -> None:
+    settings.ENCRYPTION_KEYS = f"{KEY_2},{KEY_1}"
+    assert raised() == []
+
+
+@pytest.mark.parametrize("secret_key", [KEY_1, KEY_1.removeprefix("key-1:")])
+def test_one_value_for_both_kinds_of_key_is_e002(settings: Any, secret_key: str) -> None:
+    """K3."""
+    settings.SECRET_KEY = secret_key
+    assert raised() == ["delegation.E002"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "delegation.example",
+        "http://delegation.example",
+        "https://delegation.example/path",
+        "https://delegation.example?query",
+        "https://delegation.example#fragment",
+        "https://user:password@delegation.example",
+        "https://",
+        "http://localhost.example",
+        "ftp://localhost",
+    ],
+)
+def test_a_base_url_that_is_no_tls_origin_is_e003(settings: Any, address: str) -> None:
+    settings.PUBLIC_BASE_URL = address
+    assert raised() == ["delegation.E003"]
+
+
+@pytest.mark.parametrize(
+    "address", ["https://delegation.example", "https://delegation.example:8443", "http://localhost:8000",
+                "http://127.0.0.1:8000", "http://[::1]:8000", "https://delegation.test", "http://delegation.localhost"]
+)  # fmt: skip
+def test_an_origin_over_tls_or_on_loopback_raises_none(settings: Any, address: str) -> None:
+    settings.PUBLIC_BASE_URL = address
+    assert raised() == []
+
+
+def test_local_endpoints_of_a_public_installation_are_e004(settings: Any) -> None:
+    """N1: whatever DEBUG says."""
+    settings.ALLOW_LOCAL_ENDPOINTS = True
+    assert raised() == ["delegation.E004"]
+    settings.PUBLIC_BASE_URL = "http://localhost:8000"
+    assert raised() == []
+
+
+@pytest.mark.parametrize("name", ["OAUTHLIB_INSECURE_TRANSPORT", "OAUTHLIB_RELAX_TOKEN_SCOPE"])
+@pytest.mark.parametrize("value", ["1", "0", ""])
+def test_a_switch_of_oauthlib_is_e005(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """N10: oauthlib asks whether it is set, not what it says."""
+    monkeypatch.setenv(name, value)
+    assert raised() == ["delegation.E005"]
+
+
+def test_a_second_database_driver_is_e006(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "find_spec", lambda name: object() if name == "psycopg" else None)
+    assert raised() == ["delegation.E006"]
+
+
+def test_a_ca_file_that_cannot_be_read_is_e007(settings: Any, tmp_path: Any) -> None:
+    settings.OUTBOUND_CA_FILE = str(tmp_path / "brands.pem")
+    assert raised() == ["delegation.E007"]
+    (tmp_path / "brands.pem").write_text("")
+    assert raised() == []
+
+
+def test_debug_of_a_public_installation_is_e008(settings: Any) -> None:
+    settings.DEBUG = True
+    assert raised() == ["delegation.E008"]
+    settings.PUBLIC_BASE_URL = "http://localhost:8000"
+    assert raised() == []
+
+
+def test_several_mistakes_are_named_together(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
+    change(settings, {"ENCRYPTION_KEYS": "", "ALLOW_LOCAL_ENDPOINTS": True})
+    assert sorted(raised()) == ["delegation.E001", "delegation.E004", "delegation.E005"]

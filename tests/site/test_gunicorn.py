@@ -1,0 +1,138 @@
+"""gunicorn with our own configuration: it starts on a safe environment and on no other, and logs no secret."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.installation import ROOT, Installation
+
+KEY = "key-1:3hSxq0CkB7dT9rYwVbN2mZ5fJ8gLpQeRtUiOaXcKvMs="
+COMMAND = [sys.executable, "-m", "gunicorn", "-c", "delegation_site/gunicorn.py"]
+PLANTED = ("PLANTED-code", "PLANTED-state", "PLANTED-referrer", "PLANTED-cookie", "PLANTED-key")
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    settings = {
+        "BIND": address,
+        "PUBLIC_BASE_URL": f"http://{address}",
+        "WORKERS": "1",
+        "THREADS": "2",
+        "ACCESS_LOG": "1",
+        "HOME": str(tmp_path),
+        "XDG_RUNTIME_DIR": str(tmp_path),
+    }
+    return Installation(tmp_path, KEY, settings)
+
+
+@contextmanager
+def serving(installation: Installation) -> Iterator[list[str]]:
+    """Serve; afterwards the list holds everything that was printed."""
+    printed: list[str] = []
+    server = subprocess.Popen(
+        COMMAND, cwd=ROOT, env=installation.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        _wait_for(installation.settings["BIND"], server)
+        yield printed
+    finally:
+        server.send_signal(signal.SIGTERM)
+        printed.append(server.communicate(timeout=30)[0])
+
+
+def _wait_for(address: str, server: "subprocess.Popen[str]") -> None:
+    host, port = address.split(":")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and server.poll() is None:
+        with socket.socket() as attempt:
+            if attempt.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError(server.communicate(timeout=5)[0])
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "found"),
+    [
+        ("ENCRYPTION_KEYS", "", "delegation.E001"),
+        ("ENCRYPTION_KEYS", "key-1:AAAA", "delegation.E001"),
+        ("SECRET_KEY", KEY.removeprefix("key-1:"), "delegation.E002"),
+        ("PUBLIC_BASE_URL", "http://delegation.example", "delegation.E003"),
+        ("OAUTHLIB_INSECURE_TRANSPORT", "1", "delegation.E005"),
+        ("OUTBOUND_CA_FILE", "not-there.pem", "delegation.E007"),
+    ],
+)
+def test_it_does_not_start_on_a_dangerous_environment(
+    installation: Installation, setting: str, value: str, found: str
+) -> None:
+    """N10, K3: a failing system check alone would not stop a WSGI server."""
+    installation.settings |= {"ALLOWED_HOSTS": "127.0.0.1", setting: value}
+    result = subprocess.run(
+        COMMAND, cwd=ROOT, env=installation.environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert result.returncode == 1
+    assert re.findall(r"delegation\.E\d+", result.stdout + result.stderr) == [found]
+    assert "Traceback" not in result.stderr
+
+
+def test_public_local_endpoints_and_debug_do_not_start_either(installation: Installation) -> None:
+    """N10."""
+    installation.settings |= {"PUBLIC_BASE_URL": "https://delegation.example", "DEBUG": "1"}
+    installation.settings |= {"ALLOW_LOCAL_ENDPOINTS": "1"}
+    result = subprocess.run(
+        COMMAND, cwd=ROOT, env=installation.environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert result.returncode == 1
+    assert re.findall(r"delegation\.E\d+", result.stderr) == ["delegation.E004", "delegation.E008"]
+
+
+def test_it_serves_and_its_logs_hold_no_query_no_referrer_no_cookie_and_no_key(
+    installation: Installation, tmp_path: Path
+) -> None:
+    """H3, H9: gunicorn's default format logs the request line and the referrer; its default opens a control socket."""
+    installation.manage("migrate", "-v0")
+    base = installation.settings["PUBLIC_BASE_URL"]
+    headers = {
+        "Referer": f"{base}/c/x?PLANTED-referrer",
+        "Cookie": "__Host-attempt-x=PLANTED-cookie",
+        "Authorization": "Bearer PLANTED-key",
+        "User-Agent": "PLANTED-referrer",
+    }
+    paths = ["/callback/x?code=PLANTED-code&state=PLANTED-state", "/api/v1/challenges/x?key=PLANTED-key",
+             "/nowhere?code=PLANTED-code", "/callback/x?code=PLANTED-code&code=PLANTED-state"]  # fmt: skip
+    with serving(installation) as printed:
+        ready = requests.get(f"{base}/health/ready", timeout=10)
+        answers = [
+            requests.get(base + path, headers=headers, timeout=10, allow_redirects=False).status_code for path in paths
+        ]
+        sockets = [path.name for path in tmp_path.rglob("*") if path.is_socket()]
+    assert (ready.status_code, ready.json()) == (200, {"status": "ok"})
+    assert answers == [303, 401, 404, 303]
+    assert sockets == []
+    (output,) = printed
+    assert output.count('"path":"/callback/x"') == 2
+    assert '"method":"GET","path":"/health/ready","status":200' in output
+    assert [value for value in PLANTED if value in output] == []
+
+
+def test_it_says_that_it_is_not_ready_where_the_database_does_not_answer(installation: Installation) -> None:
+    """The process lives, so that it can be asked."""
+    nowhere = installation.folder / "nowhere" / "there.sqlite3"
+    installation.settings |= {"DATABASE_URL": f"sqlite:///{nowhere}"}
+    base = installation.settings["PUBLIC_BASE_URL"]
+    with serving(installation):
+        live = requests.get(f"{base}/health/live", timeout=10)
+        ready = requests.get(f"{base}/health/ready", timeout=10)
+    assert (live.status_code, ready.status_code, ready.json()["code"]) == (200, 503, "database_unavailable")

@@ -1,0 +1,191 @@
+"""The counters behind every limit: exact, shared by all processes, and deaf to what a client claims (G8)."""
+
+import re
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import time_machine
+from django.core.cache import cache
+from django.test import RequestFactory
+from django.utils import timezone
+
+from delegation_site import rate_limits
+from delegation_site.client_address import client_address
+from delegation_site.models import RateCounter
+from delegation_site.rate_limits import Limit, RateLimited
+from tests import redis_server
+from tests.concurrency import at_once
+
+FIVE = Limit("test", 5, 600)
+NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
+
+
+def passes(limit: Limit, subject: str) -> bool:
+    try:
+        rate_limits.count(limit, subject)
+    except RateLimited:
+        return False
+    return True
+
+
+@pytest.fixture
+def redis_url(requires_redis: Path) -> Iterator[str]:
+    # A socket's path has at most 107 characters; pytest's own folders are longer.
+    with tempfile.TemporaryDirectory() as folder, redis_server.running(requires_redis, Path(folder)) as url:
+        yield url
+
+
+@pytest.fixture
+def with_redis(redis_url: str, settings: Any) -> None:
+    use_redis(settings, redis_url)
+
+
+def use_redis(settings: Any, url: str) -> None:
+    settings.REDIS_URL = url
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}}
+
+
+@pytest.fixture(params=["database", "redis"])
+def store(request: pytest.FixtureRequest) -> str:
+    """Run the test on each store."""
+    if request.param == "redis":
+        request.getfixturevalue("with_redis")
+    return str(request.param)
+
+
+@pytest.mark.django_db
+@time_machine.travel(NOON, tick=False)
+def test_the_sixth_of_five_is_refused_until_the_window_ends(store: str) -> None:
+    """G8: a whole number of seconds, after which the next one passes."""
+    assert [passes(FIVE, "ada") for _ in range(7)] == [True] * 5 + [False] * 2
+    with pytest.raises(RateLimited) as refused:
+        rate_limits.count(FIVE, "ada")
+    wait = refused.value.retry_after
+    assert isinstance(wait, int)
+    assert 1 <= wait <= 600
+    with time_machine.travel(NOON + timedelta(seconds=wait - 1), tick=False):
+        assert not passes(FIVE, "ada")
+    with time_machine.travel(NOON + timedelta(seconds=wait), tick=False):
+        assert passes(FIVE, "ada")
+
+
+@pytest.mark.django_db
+def test_subjects_and_limits_do_not_share_a_counter(store: str) -> None:
+    """G8: one address that is over a limit stops nobody else, and nothing else."""
+    assert [passes(FIVE, "ada") for _ in range(6)][-1] is False
+    assert passes(FIVE, "rita")
+    assert passes(Limit("another", 5, 600), "ada")
+
+
+@pytest.mark.django_db(transaction=True)
+@time_machine.travel(NOON, tick=False)
+def test_of_twenty_at_once_exactly_five_pass(store: str) -> None:
+    """G8: counted exactly, whoever comes at the same moment."""
+    assert sorted(at_once(20, lambda _: passes(FIVE, "ada"))) == [False] * 15 + [True] * 5
+
+
+@pytest.mark.django_db(transaction=True)
+@time_machine.travel(NOON, tick=False)
+def test_another_process_counts_on(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G8: what is counted is in the store; a process that has seen nothing yet refuses the sixth."""
+    assert all(passes(FIVE, "ada") for _ in range(5))
+    rate_limits.forget_in_process()
+    assert not passes(FIVE, "ada")
+
+
+@pytest.mark.django_db
+@time_machine.travel(NOON, tick=False)
+def test_a_flood_costs_one_write_more_than_the_limit() -> None:
+    """G8: a process does not write for those whom it has refused already."""
+    for _ in range(50):
+        passes(FIVE, "ada")
+    assert list(RateCounter.objects.values_list("times", flat=True)) == [6]
+
+
+@pytest.mark.django_db
+def test_no_subject_is_stored() -> None:
+    """G8, K1: neither an address nor a link token can be read from the counters, nor tried out without our key."""
+    rate_limits.count(FIVE, "203.0.113.7")
+    (key,) = RateCounter.objects.values_list("key", flat=True)
+    assert re.fullmatch("[0-9a-f]{64}:[0-9]+", key)
+
+
+@pytest.mark.django_db
+def test_windows_that_are_over_are_swept_and_the_others_stay() -> None:
+    """G8: in chunks; a counter never outlives its window by more than the sweep's minute."""
+    with time_machine.travel(NOON, tick=False):
+        for number in range(7):
+            rate_limits.count(FIVE, f"long ago {number}")
+    rate_limits.count(FIVE, "now")
+    assert rate_limits.sweep(timezone.now(), chunk=3) == 7
+    assert RateCounter.objects.count() == 1
+
+
+@time_machine.travel(NOON, tick=False)
+def test_in_process_limits_touch_no_store(django_assert_num_queries: Any) -> None:
+    """G8: a token read writes nothing. Without `django_db` a query would fail this test."""
+    for _ in range(5):
+        rate_limits.count_in_process(FIVE, "key")
+    with pytest.raises(RateLimited):
+        rate_limits.count_in_process(FIVE, "key")
+
+
+def test_the_memory_of_a_process_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G8: a flood of subjects is no flood of memory."""
+    monkeypatch.setattr(rate_limits, "_MOST_KEPT_IN_PROCESS", 10)
+    for number in range(100):
+        rate_limits.count_in_process(FIVE, f"subject {number}")
+    assert len(rate_limits._memory._counters) <= 10
+
+
+@time_machine.travel(NOON, tick=False)
+def test_without_redis_each_process_counts_alone(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """G8: neither open nor closed; said once, and the next requests do not wait for it."""
+    use_redis(settings, "redis://127.0.0.1:1/0")
+    assert [passes(FIVE, "ada") for _ in range(6)] == [True] * 5 + [False]
+    assert len([record for record in caplog.records if record.name == "consumer_delegation.rate_limits"]) == 1
+
+
+def test_redis_holds_counters_only_as_long_as_their_window(with_redis: None) -> None:
+    """G8: nothing has to sweep there."""
+    rate_limits.count(FIVE, "ada")
+    client = cache._cache.get_client()  # type: ignore[attr-defined]
+    (key,) = client.keys("*")
+    assert 0 < client.ttl(key) <= 601
+
+
+@pytest.mark.parametrize(
+    ("trusted", "forwarded", "expected"),
+    [
+        (0, None, "198.51.100.1"),
+        (0, "203.0.113.7", "198.51.100.1"),
+        (1, None, "198.51.100.1"),
+        (1, "203.0.113.7", "203.0.113.7"),
+        (1, "10.9.9.9, 203.0.113.7", "203.0.113.7"),
+        (2, "10.9.9.9, 203.0.113.7, 192.0.2.1", "203.0.113.7"),
+        (2, "203.0.113.7", "198.51.100.1"),
+        (1, "203.0.113.7:51234", "203.0.113.7"),
+        (1, "nonsense", "198.51.100.1"),
+        (1, "203.0.113.7,", "198.51.100.1"),
+        (1, "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        (1, "[2001:db8:1:2:3:4:5:6]:443", "2001:db8:1:2::/64"),
+        (1, "::ffff:203.0.113.7", "203.0.113.7"),
+    ],
+)
+def test_the_address_is_what_our_own_proxies_saw(
+    settings: Any, trusted: int, forwarded: str | None, expected: str
+) -> None:
+    """G8: counted from the right, so that nothing a client writes itself is believed; of IPv6 the /64 network."""
+    settings.TRUSTED_PROXY_COUNT = trusted
+    headers = {} if forwarded is None else {"X-Forwarded-For": forwarded}
+    request = RequestFactory().get("/", headers=headers, REMOTE_ADDR="198.51.100.1")
+    assert client_address(request) == expected
+
+
+def test_a_connection_without_an_address_is_one_subject() -> None:
+    """G8: behind a Unix socket, with no proxy trusted."""
+    assert client_address(RequestFactory().get("/", REMOTE_ADDR="")) == ""
