@@ -10,14 +10,17 @@ from django.utils.html import format_html
 from django.utils.translation import ngettext
 
 from brands.authentication import create_bot_key, revoke
-from brands.changes import record_change, save_audited
+from brands.changes import actor_of, record_change, save_audited
+from brands.connection_test import server_answers
 from brands.forms import AuthorizationServerForm, BotKeyForm
 from brands.metadata import asks_for_metadata
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.oauth import DiscoveryFailed, ServerMetadata, discover
 from brands.registrations import registrations_with_other_owners
 from brands.scoped_admin import BrandScopedAdmin
+from delegation_site import rate_limits
 from delegation_site.models import AuditEvent
+from delegation_site.sign_in import signed_in_recently
 
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
@@ -64,6 +67,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     form = AuthorizationServerForm
     list_display = ("key", "brand", "is_active", "authorization_endpoint")
+    actions = ("test_connection",)
     list_filter = (("brand", admin.RelatedOnlyFieldListFilter), "is_active")
     allowed_lookups = ("brand__id__exact", "is_active__exact")
     list_select_related = ("brand",)
@@ -158,6 +162,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Hand the form, whose class is made for this request, what was fetched."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.metadata = getattr(request, "server_metadata", None)
+        form.confirmed = signed_in_recently(request)
         return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -168,6 +173,23 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Encrypt the typed secret for its row before the row is written."""
         form.apply_secret()  # type: ignore[attr-defined]
         save_audited(obj, request.user)
+
+    @admin.action(description="Test the connection of the selected server")
+    def test_connection(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> None:
+        """Say whether the server answers, in one sentence for every kind of no (N9)."""
+        if queryset.count() != 1:
+            self.message_user(request, "Select one authorization server.", messages.WARNING)
+            return
+        try:
+            rate_limits.count(rate_limits.CONNECTION_TESTS_PER_ADMIN, actor_of(request.user))
+        except rate_limits.RateLimited as limit:
+            self.message_user(request, f"Too many tests: wait {limit.retry_after} seconds.", messages.WARNING)
+            return
+        if server_answers(queryset.get()):
+            self.message_user(request, "The server answers.", messages.SUCCESS)
+        else:
+            no = "No answer: the address is wrong, or its server is not reachable, slow, or not trusted over TLS."
+            self.message_user(request, no, messages.ERROR)
 
 
 @admin.register(BotKey)
@@ -189,6 +211,12 @@ class BotKeyAdmin(BrandScopedAdmin):
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     actions = ("revoke_keys",)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Tell the form whether whoever sends it has signed in recently."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.confirmed = signed_in_recently(request)
+        return form
 
     @admin.display(description="scopes")
     def scope_list(self, bot_key: BotKey) -> str:

@@ -5,14 +5,19 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.html import format_html
 
-from brands.hosts import secret_hosts
+from brands.hosts import HOST_FIELDS, secret_hosts
 from brands.metadata import NEEDED_ENDPOINTS, fill_in, problem_of
 from brands.models import AuthorizationServer, BotKey, SamePersonCheck
 from brands.oauth import DiscoveryFailed, ServerMetadata
 from brands.registrations import refuse_shared_registration
 from brands.validators import ID_TOKEN_ALGORITHMS
 from delegation_site.crypto import Secret
+from delegation_site.sign_in import reauthentication_address
+
+# A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere (G10).
+_NEEDS_CONFIRMATION = frozenset({*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks"})
 
 
 class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
@@ -20,6 +25,8 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
 
     # What the issuer's metadata said, where the admin asked for it before this form was made.
     metadata: ServerMetadata | DiscoveryFailed | None = None
+    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
+    confirmed = False
 
     client_secret = forms.CharField(
         label="Client secret",
@@ -67,6 +74,8 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         """Complete the endpoints, check the key and the secret, and put the default check first."""
         cleaned = super().clean() or {}
         self._complete_endpoints(cleaned)
+        if not self.confirmed and _NEEDS_CONFIRMATION & set(self.changed_data):
+            self.add_error(None, confirmation_needed())
         self._check_key(cleaned)
         self._check_secret(cleaned)
         accepted, default = cleaned.get("same_person_checks"), cleaned.get("default_check")
@@ -144,6 +153,9 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
         help_text="A key's scopes never change. Tick token:read only for the bot that calls the brand's API.",
     )
 
+    # As above.
+    confirmed = False
+
     class Meta:
         model = BotKey
         fields = ("brand", "label", "scopes", "expires_at")
@@ -152,12 +164,28 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
             "expires_at": "Empty: until it is revoked.",
         }
 
+    def clean(self) -> dict[str, Any]:
+        """Ask for a recent sign-in before a new key is shown."""
+        cleaned = super().clean() or {}
+        if not self.confirmed and self.instance.pk is None:
+            self.add_error(None, confirmation_needed())
+        return cleaned
+
     def clean_expires_at(self) -> Any:
         """Refuse a new key that could never be used; an old one may be ended this way."""
         expires_at = self.cleaned_data["expires_at"]
         if self.instance.pk is None and expires_at is not None and expires_at <= timezone.now():
             raise ValidationError("This moment is over.", "expires_at_over")
         return expires_at
+
+
+def confirmation_needed() -> ValidationError:
+    """Ask the admin to confirm who it is, and keep what was typed: the form stays open, the secret is in no session.
+
+    allauth's own way would keep the whole form, client secret included, in the session until the password was typed.
+    """
+    said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then save again.'
+    return ValidationError(format_html(said, reauthentication_address()), "confirmation_needed")
 
 
 def _uses_client_secret(cleaned: dict[str, Any]) -> bool:

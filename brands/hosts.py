@@ -14,7 +14,7 @@ SECRET_HOST_FIELDS: Final = (
     "issuer",
 )
 # Where consumers are sent, and handles with them: a change of these is told to the brand's admins as well.
-_CONSUMER_HOST_FIELDS: Final = ("authorization_endpoint", "chat_page_url")
+HOST_FIELDS: Final = (*SECRET_HOST_FIELDS, "authorization_endpoint", "chat_page_url")
 
 
 def secret_hosts(server: AuthorizationServer) -> tuple[str | None, ...]:
@@ -24,5 +24,4 @@ def secret_hosts(server: AuthorizationServer) -> tuple[str | None, ...]:
 
 def hosts(server: AuthorizationServer) -> dict[str, str]:
     """Return the host of each address, by the name of its field; an empty one where there is no address."""
-    names = (*SECRET_HOST_FIELDS, *_CONSUMER_HOST_FIELDS)
-    return {name: urlsplit(getattr(server, name)).hostname or "" for name in names}
+    return {name: urlsplit(getattr(server, name)).hostname or "" for name in HOST_FIELDS}

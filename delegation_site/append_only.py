@@ -2,7 +2,7 @@
 
 They stop honest mistakes, SQL injection and stolen application credentials. They do not stop the table's owner: in
 production let migrations run under another role than the application, and collect the log lines elsewhere. A later
-migration that changes the table's columns has to `remove` first and `install` last: SQLite builds the table anew for it.
+migration that changes the table's columns has to `remove` first and `install` last: SQLite builds the table anew.
 """
 
 from typing import Final
@@ -30,9 +30,9 @@ _SQLITE: Final = (
     f"""CREATE TRIGGER audit_rows_are_not_deleted BEFORE DELETE ON delegation_site_auditevent
         BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
     # INSERT OR REPLACE deletes the old row without asking the trigger above, unless `recursive_triggers` is on.
-    f"""CREATE TRIGGER audit_rows_are_not_replaced BEFORE INSERT ON delegation_site_auditevent
+    """CREATE TRIGGER audit_rows_are_not_replaced BEFORE INSERT ON delegation_site_auditevent
         WHEN EXISTS (SELECT 1 FROM delegation_site_auditevent WHERE id = NEW.id OR uuid = NEW.uuid)
-        BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
+        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
 )
 _SQLITE_REMOVED: Final = (
     "DROP TRIGGER audit_rows_are_not_updated",

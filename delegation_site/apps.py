@@ -10,6 +10,7 @@ class DelegationSiteConfig(AppConfig):
     """Registers `delegation_site.checks`."""
 
     name = "delegation_site"
+    verbose_name = "Audit"
 
     def ready(self) -> None:
         """Register the checks; `gunicorn.py` runs them before it serves."""

@@ -13,7 +13,7 @@ from django.core.checks import CheckMessage, Error
 
 from delegation_site.crypto import InvalidKeyRing, key_ring
 
-MIN_SECRET_KEY_LENGTH = 50
+MIN_SECRET_KEY_LENGTH = 40
 MIN_SECRET_KEY_CHARACTERS = 10
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 

@@ -1,4 +1,4 @@
-"""Whose request it is, as far as that can be known: the address that our own proxies saw, and nothing a client claims."""
+"""Whose request it is, as far as that can be known: the address that our own proxies saw, not what a client claims."""
 
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final

@@ -1,9 +1,11 @@
 """One JSON object a line on standard output, each with the id of its request; and loggers that must stay quiet."""
 
 import logging
+import sys
 import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
@@ -20,6 +22,16 @@ LOUD_LOGGERS: Final = {
     "urllib3": "ERROR",
 }
 
+def log_stream(arguments: list[str]) -> str:
+    """Return where lines go: standard output, where they are collected; but for a command whose output is its result.
+
+    `create_bot_key` prints a key and nothing else, `apply_config` one JSON object.
+    """
+    program, command = Path(arguments[0]).name, "".join(arguments[1:2])
+    prints_a_result = program == "manage.py" and command not in {"worker", "runserver"}
+    return "ext://sys.stderr" if prints_a_result else "ext://sys.stdout"
+
+
 LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -33,7 +45,7 @@ LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
     "handlers": {
         "stdout": {
             "class": "logging.StreamHandler",
-            "stream": "ext://sys.stdout",
+            "stream": log_stream(sys.argv),
             "formatter": "json",
             "filters": ["request_id"],
         },

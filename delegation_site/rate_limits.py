@@ -75,7 +75,7 @@ class _Window:
 
 
 class _ProcessMemory:
-    """Counters of this process alone. Full, it forgets them all: a flood of subjects must not become a flood of memory."""
+    """Counters of this process alone. Full, it forgets them all: a flood of subjects is to be no flood of memory."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -104,7 +104,7 @@ class _ProcessMemory:
 
 
 class _RedisBreaker:
-    """Leaves a Redis that does not answer alone for a while: waiting for it again would cost every request a time-out."""
+    """Leaves a Redis that does not answer alone for a while: trying it again would cost every request a time-out."""
 
     def __init__(self) -> None:
         self._not_before = 0.0
@@ -175,15 +175,16 @@ def _add_one_in_redis(window: _Window) -> int:
 
 
 _UPSERT: Final = """
-    INSERT INTO delegation_site_ratecounter (key, times, expires_at) {values}
+    INSERT INTO delegation_site_ratecounter (key, times, expires_at) VALUES (%s, 1, %s)
     ON CONFLICT (key) DO UPDATE SET times = delegation_site_ratecounter.times + 1 RETURNING times
 """
 # The commit does not wait for the disk: a counter that a power cut takes back is no loss, and those who call with the
 # same key would queue behind each other's commits.
-_POSTGRESQL: Final = "WITH unsynchronised AS (SELECT set_config('synchronous_commit', 'off', true))" + _UPSERT.format(
-    values="SELECT %s, 1, %s FROM unsynchronised"
-)
-_INSIDE_A_TRANSACTION: Final = _UPSERT.format(values="VALUES (%s, 1, %s)")
+_UPSERT_UNSYNCHRONISED: Final = """
+    WITH unsynchronised AS (SELECT set_config('synchronous_commit', 'off', true))
+    INSERT INTO delegation_site_ratecounter (key, times, expires_at) SELECT %s, 1, %s FROM unsynchronised
+    ON CONFLICT (key) DO UPDATE SET times = delegation_site_ratecounter.times + 1 RETURNING times
+"""
 
 
 def _add_one_in_database(window: _Window) -> int:
@@ -191,5 +192,5 @@ def _add_one_in_database(window: _Window) -> int:
     alone = connection.vendor == "postgresql" and not connection.in_atomic_block
     adapted = connection.ops.adapt_datetimefield_value(expires_at)
     with connection.cursor() as cursor:
-        cursor.execute(_POSTGRESQL if alone else _INSIDE_A_TRANSACTION, [window.key, adapted])
+        cursor.execute(_UPSERT_UNSYNCHRONISED if alone else _UPSERT, [window.key, adapted])
         return int(cursor.fetchone()[0])

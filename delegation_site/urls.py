@@ -3,12 +3,14 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from delegation_site import errors, health
+from delegation_site import errors, health, sign_in
 
 urlpatterns = [
     path("", include("brands.urls")),
     path("", include("conversations.urls")),
     path("api/v1/", include("conversations.api.urls")),
+    path("admin/login/", sign_in.admin_login),
+    path("admin/account/", include("delegation_site.sign_in_urls")),
     path("admin/", admin.site.urls),
     path("health/live", health.live),
     path("health/ready", health.ready),

@@ -168,9 +168,10 @@ def test_nothing_planted_leaves_us(
 
 
 def test_the_loud_libraries_are_pinned_above_debug() -> None:
-    """H2: at DEBUG they log code, secret, verifier and token."""
-    for name in ("oauthlib", "requests_oauthlib", "urllib3", "requests", "requests_hardened"):
+    """H2: at DEBUG they log code, secret, verifier and token; urllib3 at WARNING what it could not read of headers."""
+    for name in ("oauthlib", "requests_oauthlib", "requests", "requests_hardened"):
         assert logging.getLogger(name).getEffectiveLevel() >= logging.WARNING
+    assert logging.getLogger("urllib3.connection").getEffectiveLevel() >= logging.ERROR
 
 
 def test_error_reports_hold_no_query_cookie_header_or_variable() -> None:
@@ -203,8 +204,10 @@ def test_a_refresh_token_is_in_no_object_that_lives_on(planted: Planted, monkeyp
             frame = frame.f_back
         return original(url)
 
-    monkeypatch.setattr(transport, "adapter_for", remember)
-    planted.browser.sign_in(planted.bot.challenge()["url"], planted.login)
+    # Undone before the fake servers are: the other way round their patch would stay for the tests that follow.
+    with monkeypatch.context() as context:
+        context.setattr(transport, "adapter_for", remember)
+        planted.browser.sign_in(planted.bot.challenge()["url"], planted.login)
     assert sessions, "the library's session was not seen"
     for session in sessions:
         assert PLANTED_REFRESH_TOKEN not in repr(vars(session)) + repr(vars(session._client))

@@ -47,7 +47,7 @@ def errors_of(answer: Any) -> dict[str, list[str]]:
 
 
 def secret_of(server: AuthorizationServer) -> str | None:
-    secret = AuthorizationServer.objects.get(pk=server.pk).reveal_client_secret()
+    secret = AuthorizationServer.objects.get(pk=server.pk).reveal_credentials().client_secret
     return secret.reveal() if secret else None
 
 

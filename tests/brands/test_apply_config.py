@@ -66,7 +66,7 @@ def everything() -> list[list[Any]]:
 
 
 def secret_of(key: str = "orders") -> str | None:
-    secret = AuthorizationServer.objects.get(key=key).reveal_client_secret()
+    secret = AuthorizationServer.objects.get(key=key).reveal_credentials().client_secret
     return secret.reveal() if secret else None
 
 

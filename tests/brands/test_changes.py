@@ -1,4 +1,4 @@
-"""What admins and the operator change leaves audit rows, and a changed host a letter to the brand's other admins (N8)."""
+"""What admins and the operator change leaves audit rows, and a changed host a letter to the other admins (N8)."""
 
 import io
 from pathlib import Path
@@ -150,8 +150,9 @@ def test_a_file_is_applied_by_the_operator(db: None, tmp_path: Path) -> None:
 def test_a_refused_file_leaves_no_event(acme: Brand) -> None:
     """Part 5: the event is in the transaction of the change."""
     before = events()
+    refused = FILE.format(host="user@login.acme.example", secret="x").replace('"Acme"', '"New"')
     with pytest.raises(ConfigurationRefused):
-        apply_configuration(read_configuration(FILE.format(host="127.0.0.1", secret="x").replace('"Acme"', '"New"')))
+        apply_configuration(read_configuration(refused))
     assert events() == before
 
 
@@ -180,14 +181,15 @@ def test_another_host_is_audited_and_mailed_to_the_other_admins(
     assert [letter.to for letter in mail.outbox] == [["bea@acme.example"], ["carl@acme.example"]]
     assert {letter.subject for letter in mail.outbox} == {"Acme: the authorization server orders leads to another host"}
     assert {letter.from_email for letter in mail.outbox} == {"delegation@delegation.test"}
-    assert {letter.body for letter in mail.outbox} == {
+    body = (
         "acme-admin changed where Acme's authorization server orders leads:\n"
         "\n"
         f"{field}: {old} -> elsewhere.example\n"
         "\n"
         "If you did not expect this, switch the server off at once and change that admin's password:\n"
         f"https://delegation.test{page}"
-    }
+    )
+    assert {letter.body for letter in mail.outbox} == {body}
 
 
 def test_another_path_of_the_same_host_is_not_mailed(

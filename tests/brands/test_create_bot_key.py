@@ -1,12 +1,15 @@
 """`manage.py create_bot_key`: the key alone on standard output, with exactly the scopes that were asked for."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
 
 from brands.models import BotKey, Brand
 from tests.cast import Bot
+from tests.installation import Installation
 from tests.stored import everything_stored
 
 pytestmark = pytest.mark.django_db
@@ -54,3 +57,15 @@ def test_what_makes_no_key_says_why(acme: Brand, arguments: tuple[str, ...], mes
     with pytest.raises(CommandError, match=message):
         create(*arguments)
     assert not BotKey.objects.exists()
+
+
+def test_as_a_process_each_command_prints_its_result_and_nothing_else(tmp_path: Path) -> None:
+    """Log lines of the change go to standard error, or a script would take them for a part of the key."""
+    installation = Installation(tmp_path, "key-1:3hSxq0CkB7dT9rYwVbN2mZ5fJ8gLpQeRtUiOaXcKvMs=")
+    installation.manage("migrate", "-v0")
+    applied = installation.run("manage.py", "apply_config", "-", text='[brand]\nslug = "acme"\nname = "Acme"\n')
+    assert (applied.returncode, applied.stdout) == (0, '{"brand": "acme", "authorization_servers": {}}\n')
+    made = installation.run("manage.py", "create_bot_key", "acme", "--label", "x", "--scope", "token:read")
+    assert made.returncode == 0
+    assert re.fullmatch(r"cdk_[0-9a-f]{16}_[A-Za-z0-9_-]{51}\n", made.stdout)
+    assert made.stdout.strip() not in made.stderr

@@ -6,7 +6,7 @@ import os
 import traceback
 from base64 import b64encode
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -20,6 +20,7 @@ from requests_oauthlib import OAuth2Session
 from brands import transport
 from brands.oauth import AuthorizationServerError, ClientCredentials, ServerConfiguration, TokenResponse, exchange_code
 from delegation_site.crypto import Secret
+from tests.brands.security_table import NOW, USUAL
 from tests.brands.token_response_rows import ROWS, Row
 from tests.hostile_token_endpoint import (
     ACCESS_TOKEN,
@@ -34,14 +35,6 @@ from tests.tls import Authority
 
 CODE, VERIFIER, CLIENT_SECRET = "planted-code", "planted-verifier", "planted-secret"
 SECRETS = [ACCESS_TOKEN, REFRESH_TOKEN, CODE, VERIFIER, CLIENT_SECRET, b64encode(CLIENT_SECRET.encode()).decode()[:12]]
-NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
-USUAL = {
-    "access_token": ACCESS_TOKEN,
-    "scope": "orders.read profile",
-    "scope_widened": False,
-    "lifetime": 3600 - 30,
-    "lifetime_assumed": False,
-}
 
 
 @pytest.fixture(scope="module")

@@ -201,3 +201,15 @@ def test_an_error_says_nothing_of_the_request(endpoint: HostileTokenEndpoint, mo
     assert failure.value.__cause__ is None
     assert failure.value.__suppress_context__
     assert "planted" not in f"{failure.value!r} {log.getvalue()}"
+
+
+def test_headers_that_cannot_be_read_are_not_logged(
+    endpoint: HostileTokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H2: urllib3 warns of them, with their text and a traceback."""
+    log = io.StringIO()
+    monkeypatch.setattr(logging.getLogger(), "handlers", [logging.StreamHandler(log)])
+    endpoint.play(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nplanted-header\r\n\r\n{}")
+    post(endpoint.url + "?tenant=planted-query")
+
+    assert log.getvalue() == ""

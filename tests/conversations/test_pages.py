@@ -10,10 +10,11 @@ from django.test import Client
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
-from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge
+from conversations.models import AccessToken, AuditEvent, AuthorizationRequest
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.limits import pause
+from tests.stored import everything_stored
 
 pytestmark = pytest.mark.django_db
 
@@ -42,7 +43,8 @@ class Page(HTMLParser):
 
 
 def rows() -> str:
-    return repr([list(model.objects.values()) for model in (Challenge, AuthorizationRequest, AccessToken, AuditEvent)])
+    """Return what is stored, to be compared with what is stored later."""
+    return everything_stored("brands_", "conversations_", "delegation_site_auditevent")
 
 
 def test_the_link_page_says_whose_it_is_since_when_why_and_where_the_button_leads(
@@ -112,7 +114,7 @@ def test_no_page_acts_by_itself_or_loads_anything_foreign(
     for response in (ada.get(challenge["url"]), ada.sign_in(challenge["url"], acme_login), ada.get("https://x/c/")):
         page = Page(response)
         assert page.all("script") == page.all("img") == page.all("iframe") == []
-        assert [link["href"] for link in page.all("link")] == ["/static/consumer.css"]
+        assert [link["href"] for link in page.all("link")] == ["/static/icon.svg", "/static/consumer.css"]
         assert not [meta for meta in page.all("meta") if meta.get("http-equiv")]
         assert not [tag for tag, attributes in page.tags if any(name.startswith("on") for name in attributes)]
 

@@ -84,7 +84,7 @@ def test_the_sweep_leaves_what_still_lives(acme_bot: Bot, ada: Browser, acme_log
 def test_what_ended_long_ago_is_deleted_and_the_audit_is_not(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """A closed conversation goes with everything in it."""
+    """A closed conversation keeps its bare row: it never reopens."""
     authorize(acme_bot, ada, acme_login)
     acme_bot.in_chat("DELETE")
     audited = AuditEvent.objects.count()
@@ -92,8 +92,9 @@ def test_what_ended_long_ago_is_deleted_and_the_audit_is_not(
         prune()
         assert rows() == {"Conversation": 1, "Challenge": 1, "AuthorizationRequest": 1, "AccessToken": 1}
     with later(days=31):
-        assert prune() == "swept 0 conversations; deleted 1 challenges, 1 conversations"
-    assert rows() == {"Conversation": 0, "Challenge": 0, "AuthorizationRequest": 0, "AccessToken": 0}
+        assert prune() == "swept 0 conversations; deleted 1 challenges, 0 conversations"
+        assert rows() == {"Conversation": 1, "Challenge": 0, "AuthorizationRequest": 0, "AccessToken": 0}
+        assert acme_bot.in_chat("POST", "/challenges")[1]["code"] == "conversation_closed"
     assert AuditEvent.objects.count() == audited
 
 
@@ -102,7 +103,7 @@ def test_days_says_how_long_ended_rows_are_kept(acme_bot: Bot, acme_server: Auth
     acme_bot.in_chat("DELETE")
     with later(days=2):
         assert prune("--days", "3").endswith("deleted 0 challenges, 0 conversations")
-        assert prune("--days", "1").endswith("deleted 1 challenges, 1 conversations")
+        assert prune("--days", "1").endswith("deleted 1 challenges, 0 conversations")
     with pytest.raises(CommandError, match="--days is at least 1"):
         prune("--days", "0")
 
@@ -155,7 +156,7 @@ def test_one_conversations_end_deletes_nothing_of_another(
     with later(days=31):
         prune()
         assert other.status() == ("rechallenge_required", "expired")
-        assert acme_bot.in_chat("GET")[1]["code"] == "conversation_unknown"
+        assert acme_bot.status() == ("closed", None)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -176,6 +177,6 @@ def test_what_is_old_goes_in_chunks_each_in_a_transaction_of_its_own(
         return execute(sql, params, many, context)
 
     with later(days=31), connection.execute_wrapper(count):
-        assert prune() == "swept 0 conversations; deleted 5 challenges, 5 conversations"
+        assert prune() == "swept 0 conversations; deleted 5 challenges, 0 conversations"
     assert sizes == [2, 2, 1]
     assert rows()["Challenge"] == 0

@@ -37,16 +37,19 @@ class Consumer:
         self.browser.verify = ca_file or True
         self.browser.cookies = RequestsCookieJar(policy=BrowserCookiePolicy())
 
-    def sign_in(self, authorization_url: str, *, untick: frozenset[str] = frozenset()) -> str:
-        """Sign in, agree to everything but the scopes in `untick`, and return the callback URL with the answer."""
-        return self._walk(authorization_url, refusing=False, untick=untick)
+    def sign_in(self, authorization_url: str, *, untick: frozenset[str] = frozenset(), redirect_uri: str = "") -> str:
+        """Sign in, agree to everything but the scopes in `untick`, and return the callback URL with the answer.
+
+        `redirect_uri` is given where the address does not name it: the request was pushed.
+        """
+        return self._walk(authorization_url, refusing=False, untick=untick, redirect_uri=redirect_uri)
 
     def refuse(self, authorization_url: str) -> str:
         """Sign in where that comes first, say no on the page that asks, and return the callback URL."""
         return self._walk(authorization_url, refusing=True, untick=frozenset())
 
-    def _walk(self, address: str, *, refusing: bool, untick: frozenset[str]) -> str:
-        redirect_uri = parse_qs(urlsplit(address).query)["redirect_uri"][0]
+    def _walk(self, address: str, *, refusing: bool, untick: frozenset[str], redirect_uri: str = "") -> str:
+        redirect_uri = redirect_uri or parse_qs(urlsplit(address).query)["redirect_uri"][0]
         response = self._open(address)
         for _ in range(MOST_PAGES):
             if response.is_redirect:

@@ -1,0 +1,94 @@
+"""The admin's sign-in: allauth's, with a second factor, limits of our own, and nobody signing themselves up (G10)."""
+
+import base64
+import time
+from collections.abc import Callable
+from typing import Final
+from uuid import UUID
+
+from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.authentication import get_authentication_records
+from allauth.mfa.adapter import DefaultMFAAdapter
+from django.conf import settings
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme, urlencode
+
+from delegation_site import rate_limits
+from delegation_site.client_address import client_address
+from delegation_site.crypto import Place, Secret, key_ring
+from delegation_site.errors import too_many_requests
+
+PATH: Final = "/admin/account/"
+# allauth hands over the text alone, not whose row it is: a second factor that is moved to another row can be read there.
+_PLACE: Final = Place("mfa_authenticator", "data", UUID(int=0), UUID(int=0))
+
+
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
+    """Accounts are made by the operator; allauth's own limits count our idea of an address."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:  # noqa: ARG002  # allauth's signature
+        """Let nobody sign themselves up."""
+        return False
+
+    def get_client_ip(self, request: HttpRequest) -> str:
+        """Return the address that our own proxies saw."""
+        return client_address(request) or "unknown"
+
+
+class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth has no types
+    """Secrets of authenticator apps and seeds of recovery codes are kept encrypted, as all that is presented again."""
+
+    def encrypt(self, text: str) -> str:
+        """Return the ciphertext as text, for allauth's JSON column."""
+        return base64.b64encode(key_ring().encrypt(Secret(text), _PLACE)).decode()
+
+    def decrypt(self, encrypted_text: str) -> str:
+        """Return what `encrypt` was given. Raises `DecryptionError`."""
+        return key_ring().decrypt(base64.b64decode(encrypted_text), _PLACE).reveal()
+
+
+def signed_in_recently(request: HttpRequest) -> bool:
+    """Tell whether the admin has typed a password or shown a second factor within the last ten minutes (G10)."""
+    records = get_authentication_records(request, request.user)
+    latest = max((record["at"] for record in records), default=0)
+    return bool(time.time() - latest < settings.ACCOUNT_REAUTHENTICATION_TIMEOUT)
+
+
+def reauthentication_address() -> str:
+    """Return where an admin confirms who it is, and comes back to the admin's first page."""
+    return f"{reverse('account_reauthenticate')}?{urlencode({'next': reverse('admin:index')})}"
+
+
+def admin_login(request: HttpRequest) -> HttpResponse:
+    """`/admin/login/`: on to allauth's page. Somebody signed in who may not use the admin is told so, not sent around."""
+    wanted = request.GET.get("next", "")
+    safe = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
+    target = wanted if safe else reverse("admin:index")
+    if request.user.is_authenticated:
+        if not admin.site.has_permission(request):
+            raise PermissionDenied
+        return redirect(target)
+    return redirect(f"{reverse('account_login')}?{urlencode({'next': target})}")
+
+
+def sign_in_limit_middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Count what an address sends to the sign-in pages, in the store that all processes share (G8, G10).
+
+    allauth counts failures of each account too, but in Django's cache, which without Redis is each process's own.
+    """
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.method == "POST" and request.path.startswith(PATH):
+            try:
+                rate_limits.count(rate_limits.SIGN_INS_PER_ADDRESS, client_address(request))
+            except rate_limits.RateLimited as limit:
+                return too_many_requests(request, limit.retry_after)
+        return get_response(request)
+
+    return middleware

@@ -1,0 +1,124 @@
+"""A server's own signing key: made when it is needed, kept as ciphertext, published by half, renewed with its hosts."""
+
+from typing import Any
+
+import jwt
+import pytest
+from django.core.exceptions import ValidationError
+
+from brands.models import AuthorizationServer, Brand
+from conversations.flow.reencryption import COLUMNS
+from delegation_site.crypto import DecryptionError
+from tests.admin_pages import AdminBrowser, address
+from tests.cast import Browser, make_server
+from tests.stored import everything_stored
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def server(acme: Brand) -> AuthorizationServer:
+    return with_key(acme)
+
+
+def with_key(brand: Brand, **values: Any) -> AuthorizationServer:
+    server = make_server(brand, secret="", token_endpoint_auth_method="private_key_jwt", **values)
+    server.settle_signing_key()
+    server.save()
+    return server
+
+
+def test_a_key_is_made_where_the_method_needs_one(acme: Brand, server: AuthorizationServer) -> None:
+    """C7: a key of this server's own."""
+    other = with_key(acme, key="other")
+    assert server.signing_key_jwk is not None
+    assert other.signing_key_jwk is not None
+    assert server.signing_key_jwk["kid"] != other.signing_key_jwk["kid"]
+    assert make_server(acme, key="secret").signing_key_jwk is None
+
+
+def test_a_key_stays_until_another_method_is_chosen(server: AuthorizationServer) -> None:
+    before = server.signing_key_jwk
+    server.settle_signing_key()
+    assert server.signing_key_jwk == before
+    server.token_endpoint_auth_method = "client_secret_basic"
+    server.settle_signing_key()
+    assert (server.signing_key_ciphertext, server.signing_key_jwk, server.client_jwks_uri) == (None, None, "")
+
+
+def test_the_private_key_is_stored_as_ciphertext_only(server: AuthorizationServer) -> None:
+    """K1, K5: bound to its row; the public half stands beside it."""
+    private_key = server.reveal_credentials().signing_key
+    assert private_key is not None
+    key = jwt.PyJWK.from_json(private_key.reveal())
+    assert key.key_id == (server.signing_key_jwk or {})["kid"]
+    assert private_key.reveal().split('"d": "')[1][:43] not in everything_stored()
+
+
+def test_a_key_moved_to_another_server_cannot_be_read(acme: Brand, server: AuthorizationServer) -> None:
+    """K1."""
+    other = with_key(acme, key="other")
+    AuthorizationServer.objects.filter(pk=other.pk).update(signing_key_ciphertext=server.signing_key_ciphertext)
+    with pytest.raises(DecryptionError):
+        AuthorizationServer.objects.get(pk=other.pk).reveal_credentials()
+
+
+def test_a_key_moves_to_the_newest_encryption_key() -> None:
+    """K4."""
+    assert "signing_key_ciphertext" in {column.name for column in COLUMNS if column.model is AuthorizationServer}
+
+
+def test_the_public_half_is_there_for_the_brand_to_fetch(server: AuthorizationServer) -> None:
+    """C7, RFC 7517: nothing of the private half, and no other server's."""
+    answer = Browser().get(server.client_jwks_uri)
+    assert (answer.status_code, answer["Content-Type"]) == (200, "application/json")
+    assert answer.json() == {"keys": [server.signing_key_jwk]}
+    assert answer.json()["keys"][0].keys() == {"kty", "crv", "x", "y", "kid", "alg", "use"}
+
+
+def test_a_server_that_is_switched_off_can_still_be_told_to_revoke(server: AuthorizationServer) -> None:
+    AuthorizationServer.objects.update(is_active=False)
+    assert Browser().get(server.client_jwks_uri).status_code == 200
+
+
+def test_there_is_no_address_for_a_server_without_a_key(acme_server: AuthorizationServer) -> None:
+    assert acme_server.client_jwks_uri == ""
+    for callback_id in (acme_server.callback_id, "unknown"):
+        assert Browser().get(f"https://delegation.test/callback/{callback_id}/jwks.json").status_code == 404
+
+
+def test_without_an_issuer_the_method_is_refused(server: AuthorizationServer) -> None:
+    """C7: the assertion is addressed to the issuer; there is no other audience that is safe."""
+    server.issuer = ""
+    with pytest.raises(ValidationError) as refused:
+        server.full_clean()
+    assert refused.value.message_dict == {
+        "issuer": ["private_key_jwt needs it: what we sign is addressed to it, and to nobody else."]
+    }
+
+
+def test_hs256_is_refused_where_there_is_no_secret(server: AuthorizationServer) -> None:
+    """E16."""
+    server.id_token_signing_alg_values = ["HS256"]
+    with pytest.raises(ValidationError) as refused:
+        server.full_clean()
+    assert list(refused.value.message_dict) == ["id_token_signing_alg_values"]
+
+
+def test_another_host_gets_another_key(server: AuthorizationServer, operator: AdminBrowser) -> None:
+    """N8: as a secret, a key is used at the hosts only that it was made for."""
+    form_url = address(AuthorizationServer, "change", server)
+    assert operator.send_changed(form_url, token_endpoint="https://login.acme.example/v2/token").status_code == 302
+    assert AuthorizationServer.objects.get().signing_key_jwk == server.signing_key_jwk
+    assert operator.send_changed(form_url, token_endpoint="https://elsewhere.example/token").status_code == 302
+    renewed = AuthorizationServer.objects.get().signing_key_jwk
+    assert renewed is not None
+    assert renewed["kid"] != (server.signing_key_jwk or {})["kid"]
+
+
+def test_a_form_that_leaves_the_method_forgets_the_key(server: AuthorizationServer, operator: AdminBrowser) -> None:
+    form_url = address(AuthorizationServer, "change", server)
+    changes = {"token_endpoint_auth_method": "client_secret_basic", "client_secret": "a-secret"}
+    assert operator.send_changed(form_url, **changes).status_code == 302
+    stored = AuthorizationServer.objects.get()
+    assert (stored.signing_key_ciphertext, stored.signing_key_jwk) == (None, None)
