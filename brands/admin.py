@@ -77,8 +77,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         (
             "Endpoints",
             {
-                "description": "The issuer alone is enough where the server publishes its metadata: leave the endpoints "
-                "empty, and they are filled in when you save. They are never looked up again. When a host changes, "
+                "description": "The issuer alone is enough where the server publishes its metadata: leave the "
+                "endpoints empty, and they are filled in when you save, never later. When a host changes, "
                 "other than the authorization endpoint's, the client secret has to be typed again: it is only ever "
                 "sent to the hosts that it was typed for. Issuer and JWKS URI are needed for openid.",
                 "fields": (

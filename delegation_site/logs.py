@@ -22,6 +22,7 @@ LOUD_LOGGERS: Final = {
     "urllib3": "ERROR",
 }
 
+
 def log_stream(arguments: list[str]) -> str:
     """Return where lines go: standard output, where they are collected; but for a command whose output is its result.
 

@@ -117,7 +117,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# The admin's sign-in: delegation_site/sign_in.py. Accounts are the operator's, so their addresses are taken as verified.
+# The admin's sign-in: delegation_site/sign_in.py. Accounts are the operator's, so their addresses count as verified.
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"

@@ -1,10 +1,8 @@
 """The admin's sign-in: allauth's, with a second factor, limits of our own, and nobody signing themselves up (G10)."""
 
-import base64
 import time
 from collections.abc import Callable
 from typing import Final
-from uuid import UUID
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.authentication import get_authentication_records
@@ -19,12 +17,10 @@ from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 from delegation_site import rate_limits
 from delegation_site.client_address import client_address
-from delegation_site.crypto import Place, Secret, key_ring
 from delegation_site.errors import too_many_requests
+from delegation_site.second_factors import decrypt_text, encrypt_text
 
 PATH: Final = "/admin/account/"
-# allauth hands over the text alone, not whose row it is: a second factor that is moved to another row can be read there.
-_PLACE: Final = Place("mfa_authenticator", "data", UUID(int=0), UUID(int=0))
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
@@ -44,11 +40,11 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth h
 
     def encrypt(self, text: str) -> str:
         """Return the ciphertext as text, for allauth's JSON column."""
-        return base64.b64encode(key_ring().encrypt(Secret(text), _PLACE)).decode()
+        return encrypt_text(text)
 
     def decrypt(self, encrypted_text: str) -> str:
         """Return what `encrypt` was given. Raises `DecryptionError`."""
-        return key_ring().decrypt(base64.b64decode(encrypted_text), _PLACE).reveal()
+        return decrypt_text(encrypted_text)
 
 
 def signed_in_recently(request: HttpRequest) -> bool:
@@ -64,7 +60,7 @@ def reauthentication_address() -> str:
 
 
 def admin_login(request: HttpRequest) -> HttpResponse:
-    """`/admin/login/`: on to allauth's page. Somebody signed in who may not use the admin is told so, not sent around."""
+    """`/admin/login/`: on to allauth's page. Who is signed in and may not use the admin is told so, not sent around."""
     wanted = request.GET.get("next", "")
     safe = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
     target = wanted if safe else reverse("admin:index")

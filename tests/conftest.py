@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from django.core.cache import cache
 from django.db import connection
 from django.test import TransactionTestCase
 
@@ -36,6 +37,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _nothing_counted_yet() -> None:
     """Begin each test with no rate limit used up: what one process remembers outlives a rolled-back transaction."""
     rate_limits.forget_in_process()
+    cache.clear()  # where allauth counts
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,6 +1,8 @@
 """The public keys that a server signs its ID tokens with (RFC 7517), fetched through the guarded transport (E18)."""
 
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from time import monotonic
 from typing import Any, Final
@@ -16,6 +18,10 @@ MAX_KEYS: Final = 20
 KEPT_SECONDS: Final = 300
 # A token with an invented `kid` makes us ask once a minute, not once a token.
 ASK_AGAIN_SECONDS: Final = 60
+# After a failure nobody asks for a moment: threads that waited for a hanging server must not each hang in turn.
+FAILURE_KEPT_SECONDS: Final = 10
+# A little longer than one call may take; whoever waits longer is not served by waiting.
+_PATIENCE_SECONDS: Final = transport.TOTAL_TIMEOUT + 1
 
 _KEY_TYPES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 # Without the private members: from some of those the library would factor a number of the server's choice.
@@ -43,7 +49,7 @@ def signing_key(jwks_uri: str, algorithm: str, kid: str | None) -> jwt.PyJWK:
 
 
 def forget_all() -> None:
-    """Drop every key set, as a new process begins."""
+    """Drop every key set. For tests: a process that serves never has to."""
     _key_sets.clear()
 
 
@@ -55,10 +61,11 @@ class _KeySet:
         self._keys: list[dict[str, Any]] = []
         self._fetched_at = -float("inf")
         self._asked_at = -float("inf")
+        self._failure: AuthorizationServerError | None = None
 
     def matching(self, jwks_uri: str, algorithm: str, kid: str | None) -> list[dict[str, Any]]:
         """Return the keys that fit; ask the server where ours are old, or where none fits and a minute has passed."""
-        with self._lock:
+        with self._held():
             if monotonic() - self._fetched_at > KEPT_SECONDS:
                 self._fetch(jwks_uri)
             matching = [key for key in self._keys if _fits(key, algorithm, kid)]
@@ -67,9 +74,26 @@ class _KeySet:
             self._fetch(jwks_uri)
             return [key for key in self._keys if _fits(key, algorithm, kid)]
 
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
+            raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "the key set is being waited for")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
     def _fetch(self, jwks_uri: str) -> None:
-        self._asked_at = monotonic()
-        self._keys = _fetch_keys(jwks_uri)
+        if self._failure and monotonic() - self._asked_at < FAILURE_KEPT_SECONDS:
+            raise AuthorizationServerError(self._failure.error, self._failure.detail)
+        # When the answer came, not when it was asked for: the server may have hung for all of that time.
+        try:
+            self._keys, self._failure = _fetch_keys(jwks_uri), None
+        except AuthorizationServerError as error:
+            self._failure = error
+            raise
+        finally:
+            self._asked_at = monotonic()
         self._fetched_at = self._asked_at
 
 

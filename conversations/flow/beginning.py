@@ -53,7 +53,7 @@ def _authorization_url(begun: BegunAttempt) -> str:
 
 
 def _failed(begun: BegunAttempt, error: ErrorCode, detail: str) -> BegunSignIn:
-    # Claimed first: the browser never learned its state, so no callback can come, and pages tell how a claimed one ended.
+    # Claimed first: pages tell how a claimed attempt ended. No callback can come, since no browser learned its state.
     claim(begun.attempt, timezone.now())
     record_failure(begun.attempt, error, detail, timezone.now())
     return BegunSignIn(begun.attempt, begun.cookie, None)

@@ -1,13 +1,14 @@
 from django.db import migrations
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
 from delegation_site import append_only
 
 
-def install(apps, schema_editor):
+def install(apps: object, schema_editor: BaseDatabaseSchemaEditor) -> None:
     append_only.install(schema_editor.connection)
 
 
-def remove(apps, schema_editor):
+def remove(apps: object, schema_editor: BaseDatabaseSchemaEditor) -> None:
     append_only.remove(schema_editor.connection)
 
 

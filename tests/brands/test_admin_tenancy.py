@@ -58,9 +58,17 @@ def lookups(model: type[Model], depth: int = 2, prefix: str = "") -> Iterator[st
             yield f"{prefix}{field.name}__startswith"
 
 
-def test_every_registered_model_is_either_walked_or_the_operators() -> None:
-    """J8: whoever registers a model says whose its rows are, and stands on the scoped base."""
-    assert set(admin.site._registry) == {*BRAND_OF, User, Group}
+def test_every_registered_model_is_either_walked_or_the_operators(houses: Houses, operator: AdminBrowser) -> None:
+    """J8: whoever registers one of ours says whose its rows are; those of others are closed to brand admins."""
+    assert set(OURS) == set(BRAND_OF)
+    of_others = set(admin.site._registry) - set(OURS)
+    assert {User, Group} <= of_others
+    for model in of_others:
+        user = houses[0].admin.user
+        pages = [address(model, "changelist"), address(model, "add")]
+        pages += [address(model, page, user) for page in ("change", "history", "delete")] if model is User else []
+        assert {page: houses[0].admin.get(page).status_code for page in pages} == dict.fromkeys(pages, 403)
+        assert operator.get(pages[0]).status_code == 200
     assert [model for model in OURS if not isinstance(admin.site._registry[model], BrandScopedAdmin)] == []
 
 

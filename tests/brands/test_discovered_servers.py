@@ -24,8 +24,13 @@ def login() -> Iterator[ModernAuthorizationServer]:
         yield fake
 
 
-def file(**values: str) -> str:
-    settings = {"issuer": ISSUER, "client_id": "acme-client", "client_secret": "a-secret", "prompt": ""} | values
+def file(**values: Any) -> str:
+    settings: dict[str, Any] = {
+        "issuer": ISSUER,
+        "client_id": "acme-client",
+        "client_secret": "a-secret",
+        "prompt": "",
+    } | values
     lines = [f'{name} = "{value}"' for name, value in settings.items() if value is not ...]
     return "\n".join(['[brand]\nslug = "acme"\nname = "Acme"\n[[authorization_servers]]\nkey = "orders"', *lines])
 

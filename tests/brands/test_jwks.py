@@ -19,6 +19,7 @@ from tests.brands.id_tokens import (
     signed,
     verify,
 )
+from tests.concurrency import at_once
 
 
 def test_keys_are_fetched_once(key_server: KeyServer) -> None:
@@ -78,6 +79,21 @@ def test_old_keys_are_not_used_where_new_ones_cannot_be_had(
     clock(301)
 
     assert refused(signed(claims())) == ("jwks_unavailable", "the server did not answer in time")
+
+
+def test_threads_that_wait_for_a_failing_server_do_not_each_ask_in_turn(
+    key_server: KeyServer, clock: Callable[[float], None]
+) -> None:
+    """E18. The bug: a failure was not remembered, and each waiting thread hung for another ten seconds."""
+    key_server.failure = transport.EndpointTimeout("the server did not answer in time")
+    answers = at_once(8, lambda _: refused(signed(claims())))
+
+    assert set(answers) == {("jwks_unavailable", "the server did not answer in time")}
+    assert len(key_server.asked) == 1
+
+    key_server.failure = None
+    clock(11)
+    assert verify(signed(claims())).subject == "ada"
 
 
 def test_no_kid_is_accepted_with_a_single_fitting_key(key_server: KeyServer) -> None:

@@ -16,7 +16,6 @@ from tests.modern_authorization_server import ModernAuthorizationServer
 CREDENTIALS = ClientCredentials(Secret(PLANTED_SECRET))
 PARAMETERS = {"state": "the-state", "nonce": "the-nonce", "code_challenge": s256_code_challenge("v" * 43)}
 REQUEST_URI = "urn:ietf:params:oauth:request_uri:6esc_11ACC5bwc014ltc14eY22c"
-JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -30,9 +29,12 @@ def pushed(server: ModernAuthorizationServer, **changes: Any) -> str:
     return pushed_authorization_url(server.configuration(**changes), CREDENTIALS, **PARAMETERS)
 
 
-def answer_with(server: ModernAuthorizationServer, body: Any, status: int = 201, **headers: str) -> None:
+def answer_with(
+    server: ModernAuthorizationServer, body: Any, status: int = 201, content_type: str = "application/json"
+) -> None:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    server.next_push_answer = (status, JSON | headers, raw)
+    headers = {"Content-Type": content_type, "Location": "https://rival.example/par"}
+    server.next_push_answer = (status, headers, raw)
 
 
 def refused(server: ModernAuthorizationServer) -> tuple[str, str]:
@@ -146,7 +148,7 @@ def test_an_answer_with_a_wrong_member_is_refused(
 )
 def test_nothing_but_201_is_a_success(status: int, body: Any, error: str, acme: ModernAuthorizationServer) -> None:
     """RFC 9126 section 2.3, N4."""
-    answer_with(acme, body, status, Location="https://rival.example/par")
+    answer_with(acme, body, status)
 
     assert refused(acme)[0] == error
     assert len(acme.pushes) == 1
@@ -165,7 +167,7 @@ def test_nothing_but_201_is_a_success(status: int, body: Any, error: str, acme: 
 def test_what_is_no_json_object_is_refused(
     body: bytes, content_type: str, detail: str | None, acme: ModernAuthorizationServer
 ) -> None:
-    answer_with(acme, body, **{"Content-Type": content_type})
+    answer_with(acme, body, content_type=content_type)
 
     error, said = refused(acme)
     assert error == "invalid_par_response"

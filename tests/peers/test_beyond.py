@@ -36,10 +36,13 @@ def server_at(peer: OidcProvider, brand: Brand, **values: Any) -> AuthorizationS
         **values,
     )
     server.settle_signing_key()
-    keys = {"jwks": {"keys": [server.signing_key_jwk]}} if server.signing_key_jwk else {}
-    required = {"require_pushed_authorization_requests": bool(server.pushed_authorization_request_endpoint)}
-    method = server.token_endpoint_auth_method
-    client = peer.register(server.redirect_uri, token_endpoint_auth_method=method, **keys, **required)
+    metadata: dict[str, Any] = {
+        "token_endpoint_auth_method": server.token_endpoint_auth_method,
+        "require_pushed_authorization_requests": bool(server.pushed_authorization_request_endpoint),
+    }
+    if server.signing_key_jwk:
+        metadata["jwks"] = {"keys": [server.signing_key_jwk]}
+    client = peer.register(server.redirect_uri, **metadata)
     server.client_id = client.client_id
     if server.uses_client_secret:
         server.set_client_secret(Secret(client.client_secret))

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import logging.config
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -43,8 +43,8 @@ ONLY_ON = {
     databases.POSTGRESQL: [
         "TRUNCATE delegation_site_auditevent",
         "TRUNCATE delegation_site_auditevent RESTART IDENTITY CASCADE",
-        "INSERT INTO delegation_site_auditevent SELECT * FROM delegation_site_auditevent "
-        "ON CONFLICT (id) DO UPDATE SET outcome = 'another'",
+        """INSERT INTO delegation_site_auditevent SELECT * FROM delegation_site_auditevent
+            ON CONFLICT (id) DO UPDATE SET outcome = 'another'""",
     ],
 }
 
@@ -123,7 +123,7 @@ def standard_output() -> Iterator[io.StringIO]:
     """Return what the product's own handler and formatter write for the audit logger."""
     handler = logging.StreamHandler(written := io.StringIO())
     description = LOGGING_TO_STANDARD_OUTPUT
-    configurator = logging.config.DictConfigurator({"version": 1})  # type: ignore[attr-defined]
+    configurator = logging.config.DictConfigurator({"version": 1})
     handler.setFormatter(configurator.configure_formatter(dict(description["formatters"]["json"])))
     handler.addFilter(configurator.configure_filter(dict(description["filters"]["request_id"])))
     logger = logging.getLogger("consumer_delegation.audit")
@@ -132,7 +132,7 @@ def standard_output() -> Iterator[io.StringIO]:
     logger.removeHandler(handler)
 
 
-def as_line(row: dict[str, Any]) -> dict[str, str]:
+def as_line(row: Mapping[str, Any]) -> dict[str, str]:
     left_out = {"id", "at", "kind", "request_id"}
     return {name: str(value) for name, value in row.items() if name not in left_out and value}
 

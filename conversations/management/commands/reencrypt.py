@@ -6,6 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from conversations.flow.reencryption import COLUMNS, counts_by_key, reencrypt
+from delegation_site.second_factors import reencrypt_second_factors, second_factors_by_key
 
 
 class Command(BaseCommand):
@@ -20,7 +21,11 @@ class Command(BaseCommand):
             moved, failed = reencrypt(column)
             unreadable += failed
             self.stdout.write(f"{column.model._meta.model_name}.{column.name}: moved {moved}, unreadable {failed}")
-        for name, counter in counts_by_key(timezone.now()).items():
+        moved, failed = reencrypt_second_factors()
+        unreadable += failed
+        self.stdout.write(f"authenticator.data: moved {moved}, unreadable {failed}")
+        counts = counts_by_key(timezone.now()) | {"authenticator.data": second_factors_by_key()}
+        for name, counter in counts.items():
             held = ", ".join(f"{key_id} {count}" for key_id, count in sorted(counter.items())) or "empty"
             self.stdout.write(f"{name} is held by: {held}")
         if unreadable:
