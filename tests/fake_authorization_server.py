@@ -13,23 +13,20 @@ import base64
 import hashlib
 import json
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from io import BytesIO
 from typing import Any, Final
 from unittest import mock
 from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
 
-import jwt
 import requests
-from cryptography.hazmat.primitives.asymmetric import rsa
 from requests.adapters import BaseAdapter
 
 from brands import transport
 from brands.oauth import ServerConfiguration, keys
+from tests.fake_openid_provider import FakeOpenIdProvider
 
 # Planted, so that a test can look for them where they must not be.
 PLANTED_REFRESH_TOKEN: Final = "planted-refresh-token-7Hq2Zt"
@@ -59,14 +56,8 @@ class _Grant:
     nonce: str | None
 
 
-@lru_cache(maxsize=1)
-def _private_key() -> rsa.RSAPrivateKey:
-    """Return a key for all servers of the process: making one takes a tenth of a second."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
 @dataclass
-class FakeAuthorizationServer(BaseAdapter):
+class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     """One registered client, and knobs. Everything that a test may turn is a field; None stands for the usual."""
 
     host: str = "login.acme.example"
@@ -250,31 +241,6 @@ class FakeAuthorizationServer(BaseAdapter):
             changes = dict(self.id_token_changes)
             answer["id_token"] = self.id_token(access_token, changes.pop("nonce", grant.nonce), **changes)
         return answer
-
-    # OpenID Connect.
-
-    def id_token(self, access_token: str, nonce: str | None, **changes: Any) -> str:
-        """Return an ID token with some claims changed; a claim that is `...` is left out."""
-        now = int(time.time())
-        half = hashlib.sha256(access_token.encode()).digest()[:16]
-        claims = {
-            "iss": self.issuer,
-            "sub": self.subject,
-            "aud": self.client_id,
-            "exp": now + 300,
-            "iat": now,
-            "auth_time": now,
-            "nonce": nonce,
-            "at_hash": base64.urlsafe_b64encode(half).rstrip(b"=").decode(),
-            **changes,
-        }
-        kept = {name: value for name, value in claims.items() if value is not ...}
-        return jwt.encode(kept, _private_key(), algorithm="RS256", headers={"kid": "fake-1"})
-
-    def jwks(self) -> dict[str, Any]:
-        """Return the public keys."""
-        key = jwt.algorithms.RSAAlgorithm.to_jwk(_private_key().public_key(), as_dict=True)
-        return {"keys": [{**key, "kid": "fake-1", "use": "sig", "alg": "RS256"}]}
 
 
 @contextmanager

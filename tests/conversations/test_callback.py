@@ -1,22 +1,16 @@
 """The callback in a hostile world: wrong browser, wrong brand, repeats, races, and answers that are no answers."""
 
-from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
-import time_machine
-from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.models import AccessToken, AuthorizationRequest, Challenge
+from conversations.models import AuthorizationRequest, Challenge
 from tests.cast import Bot, Browser, code_on, heading_of
-from tests.concurrency import at_once
 from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db
-
-GONE = "https://delegation.test/c/"
 
 
 def callback(login: FakeAuthorizationServer, query: str) -> str:
@@ -204,125 +198,6 @@ def test_a_code_beside_an_error_is_not_exchanged(
     assert acme_login.token_requests == []
 
 
-def test_a_repeated_callback_gets_the_same_answer_and_no_second_exchange(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """B11: double click, back button, reload; before and after the completion."""
-    challenge = acme_bot.challenge()
-    query = acme_login.authorize(ada.begin(challenge["url"]))
-    answers = [ada.get(callback(acme_login, query))["Location"] for _ in range(3)]
-    code = ada.read_code(challenge["url"])
-    acme_bot.complete(code)
-    answers.append(ada.get(callback(acme_login, query))["Location"])
-    assert answers == [f"/c/{challenge['url'][-27:]}/done"] * 4
-    assert len(acme_login.token_requests) == 1
-    assert acme_bot.token()[0] == 200
-
-
-@pytest.mark.django_db(transaction=True)
-def test_of_twenty_concurrent_callbacks_exactly_one_token_request_leaves(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """B10: an authorization server may revoke the good token when its code comes twice."""
-    challenge = acme_bot.challenge()
-    query = acme_login.authorize(ada.begin(challenge["url"]))
-    browsers = [Browser() for _ in range(20)]
-    for browser in browsers:
-        browser.client.cookies = ada.client.cookies
-    answers = at_once(20, lambda number: browsers[number].get(callback(acme_login, query)))
-    assert {(answer.status_code, answer["Location"]) for answer in answers} == {
-        (303, f"/c/{challenge['url'][-27:]}/done")
-    }
-    assert len(acme_login.token_requests) == 1
-    assert AccessToken.objects.count() == 1
-    assert code_on(ada.get(f"{challenge['url']}/done"))
-
-
-def test_while_the_exchange_runs_the_page_says_one_moment_and_then_offers_another_try(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """B11: no timer (B7); an attempt without a result after 30 s counts as failed."""
-    challenge = acme_bot.challenge()
-    ada.begin(challenge["url"])
-    AuthorizationRequest.objects.update(claimed_at=timezone.now())
-    assert heading_of(ada.get(f"{challenge['url']}/done")) == "Finishing your sign-in"
-    with time_machine.travel(timezone.now() + timedelta(seconds=31), tick=False):
-        assert heading_of(ada.get(f"{challenge['url']}/done")) == "Acme is not answering right now"
-        assert code_on(ada.sign_in(challenge["url"], acme_login))
-
-
-def test_two_tabs_each_finish_or_are_told_that_it_is_done(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """B12: start A, start B, finish A, finish B."""
-    challenge = acme_bot.challenge()
-    tab_a, tab_b = ada.begin(challenge["url"]), ada.begin(challenge["url"])
-    code = code_on(ada.get(ada.come_back(tab_a, acme_login)["Location"]))
-    assert code_on(ada.get(ada.come_back(tab_b, acme_login)["Location"])) == code
-    assert len(acme_login.token_requests) == 1
-    assert acme_bot.complete(code)[0] == 200
-
-
-def test_a_second_browser_that_comes_later_is_told_that_it_is_done_elsewhere(
-    acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """A3: the code is on the page of the browser that finished, and nowhere else."""
-    challenge = acme_bot.challenge()
-    late = rita.begin(challenge["url"])
-    ada.sign_in(challenge["url"], acme_login)
-    page = rita.get(rita.come_back(late, acme_login)["Location"])
-    assert heading_of(page) == "You're already signing in elsewhere"
-    assert "data-completion-code" not in page.content.decode()
-
-
-def test_a_superseded_challenges_attempt_can_no_longer_exchange(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """A10."""
-    challenge = acme_bot.challenge()
-    query = acme_login.authorize(ada.begin(challenge["url"]))
-    acme_bot.challenge(replace=True)
-    page = ada.get(ada.get(callback(acme_login, query))["Location"])
-    assert heading_of(page) == "There is a newer link in your chat"
-    assert acme_login.token_requests == []
-
-
-def test_an_expired_challenges_attempt_can_no_longer_exchange(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """B13: expiry before everything that the brand sent."""
-    challenge = acme_bot.challenge()
-    query = acme_login.authorize(ada.begin(challenge["url"]))
-    with time_machine.travel(timezone.now() + timedelta(seconds=899), tick=False):
-        ada.client.cookies[AuthorizationRequest.objects.get().cookie_name]["expires"] = ""
-    with time_machine.travel(timezone.now() + timedelta(seconds=901), tick=False):
-        page = ada.get(ada.get(callback(acme_login, query))["Location"])
-        assert heading_of(page) == "This took too long"
-    assert acme_login.token_requests == []
-
-
-@pytest.mark.parametrize("ending", ["closed", "withdrawn", "superseded"])
-def test_what_ends_during_the_exchange_stores_nothing(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, ending: str
-) -> None:
-    """A8, A10: looked at again inside the storing transaction."""
-    challenge = acme_bot.challenge()
-
-    def end(_: object) -> None:
-        match ending:
-            case "closed":
-                acme_bot.in_chat("DELETE")
-            case "withdrawn":
-                acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")
-            case "superseded":
-                acme_bot.challenge(replace=True)
-
-    acme_login.on_token_request = end
-    ada.come_back(ada.begin(challenge["url"]), acme_login)
-    assert len(acme_login.token_requests) == 1
-    assert not AccessToken.objects.exists()
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -358,70 +233,3 @@ def test_an_unknown_callback_path_and_an_inactive_server_lead_to_a_clean_address
     AuthorizationServer.objects.update(is_active=False)
     assert ada.get(callback(acme_login, query))["Location"] == "/c/"
     assert acme_login.token_requests == []
-
-
-JSON = {"Content-Type": "application/json"}
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        ((200, {"Content-Type": "text/html"}, b"<h1>Welcome</h1>"), "invalid_token_response"),
-        ((302, {"Location": "https://login.rival.example/token"}, b""), "invalid_token_response"),
-        ((307, {"Location": "https://login.rival.example/token"}, b""), "invalid_token_response"),
-        ((500, JSON, b'{"access_token":"t","token_type":"Bearer","expires_in":60}'), "server_error"),
-        ((401, JSON, b'{"error":"invalid_client"}'), "invalid_client"),
-        ((400, JSON, b'{"error":"invalid_grant"}'), "invalid_grant"),
-        ((200, JSON, b'{"access_token":"t","token_type":"mac"}'), "invalid_token_response"),
-        ((200, JSON, b"[]"), "invalid_token_response"),
-        ((503, JSON, b""), "temporarily_unavailable"),
-    ],
-)
-def test_a_bad_token_answer_stores_nothing_and_the_consumer_has_a_way_on(
-    acme_bot: Bot,
-    ada: Browser,
-    acme_login: FakeAuthorizationServer,
-    rival_login: FakeAuthorizationServer,
-    answer: tuple[int, dict[str, str], bytes],
-    error: str,
-) -> None:
-    """E1, E4, E5, E7, N4: one clear code for the bot, one page for the consumer, and the second try works."""
-    acme_login.next_token_answer = answer
-    challenge = acme_bot.challenge()
-    page = ada.sign_in(challenge["url"], acme_login)
-    assert heading_of(page) == "Acme is not answering right now"
-    facts = acme_bot.challenge_facts(challenge)
-    assert (facts["status"], facts["last_error"]) == ("started", error)
-    assert not AccessToken.objects.exists()
-    assert rival_login.token_requests == []
-    assert code_on(ada.sign_in(challenge["url"], acme_login))
-
-
-def test_a_hanging_token_endpoint_is_not_asked_again_with_the_same_code(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """E20, N6."""
-    acme_login.hangs = True
-    challenge = acme_bot.challenge()
-    query = acme_login.authorize(ada.begin(challenge["url"]))
-    for _ in range(3):
-        page = ada.get(ada.get(callback(acme_login, query))["Location"])
-        assert heading_of(page) == "Acme is not answering right now"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "token_endpoint_timeout"
-    assert len(acme_login.token_requests) == 1
-
-
-def test_a_grant_without_the_required_scope_is_refused_in_words(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """E13: some consent pages let the consumer untick scopes."""
-    AuthorizationServer.objects.update(scope="orders.read profile", required_scope="orders.read")
-    acme_login.scope, acme_login.granted_scope = "orders.read profile", "profile"
-    challenge = acme_bot.challenge()
-    page = ada.sign_in(challenge["url"], acme_login)
-    assert heading_of(page) == "One permission was missing"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "insufficient_scope"
-    acme_login.granted_scope = "orders.read"
-    acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
-    _, token = acme_bot.token()
-    assert (token["scope"], token["missing_scope"]) == ("orders.read", "profile")

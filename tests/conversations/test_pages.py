@@ -10,7 +10,7 @@ from django.test import Client
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
-from conversations.models import AccessToken, AuditEvent, AuthorizationRequest
+from conversations.models import AccessToken, AuthorizationRequest
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.limits import pause
@@ -167,35 +167,6 @@ def test_cancelling_is_only_for_before_the_sign_in(
 REFERER = {"Referer": f"https://{HOST}/"}
 
 
-@pytest.mark.parametrize("confirmed", [False, True])
-def test_undo_wipes_the_token_before_and_after_the_completion(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, *, confirmed: bool
-) -> None:
-    """A9."""
-    challenge = acme_bot.challenge()
-    page = ada.sign_in(challenge["url"], acme_login)
-    if confirmed:
-        acme_bot.complete(code_on(page))
-    answer = ada.press(f"{challenge['url']}/done", "/undo")
-    assert (answer.status_code, answer["Location"].endswith("/done")) == (303, True)
-    assert heading_of(ada.get(answer["Location"])) == "Undone"
-    assert acme_bot.challenge_facts(challenge)["status"] == "cancelled"
-    token = AccessToken.objects.get()
-    assert (token.ciphertext, token.end_reason) == (None, "undone")
-    expected = ("rechallenge_required", "undone") if confirmed else ("unchallenged", None)
-    assert acme_bot.status() == expected
-    assert AuditEvent.objects.filter(kind="token.ended", outcome="undone", actor="consumer").count() == 1
-
-
-def test_undo_stays_possible_for_as_long_as_the_token_lives(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    challenge = acme_bot.challenge()
-    acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
-    cookie = ada.client.cookies[AuthorizationRequest.objects.get().cookie_name]
-    assert 3500 <= cookie["max-age"] <= 3600
-
-
 @pytest.mark.parametrize("ended", ["unknown", "expired", "withdrawn", "superseded", "completed", "inactive", "closed"])
 def test_an_unknown_link_and_every_ended_challenge_are_one_page(
     acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer, ended: str
@@ -293,19 +264,6 @@ def test_a_consumer_whose_attempt_was_pushed_out_is_offered_another_try(
     assert heading_of(page) == "Let us start again"
     assert acme_login.token_requests == []
     assert code_on(ada.sign_in(challenge["url"], acme_login))
-
-
-def test_undoing_an_older_sign_in_does_not_claim_to_have_ended_a_newer_one(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """A9: a result page left open, whose token another one has replaced."""
-    first = acme_bot.challenge()
-    acme_bot.complete(code_on(ada.sign_in(first["url"], acme_login)))
-    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
-    ada.press(f"{first['url']}/done", "/undo")
-    assert heading_of(ada.get(f"{first['url']}/done")) == "This is over"
-    assert acme_bot.challenge_facts(first)["status"] == "completed"
-    assert acme_bot.token()[0] == 200
 
 
 def test_a_missing_page_and_a_failing_one_have_words_and_a_reference(ada: Browser) -> None:
