@@ -91,11 +91,6 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         self._grants: dict[str, _Grant] = {}
         self._spent_codes: set[str] = set()
 
-    @property
-    def issuer(self) -> str:
-        """The server's name."""
-        return f"https://{self.host}"
-
     def fields(self) -> dict[str, Any]:
         """Return the registration, under the names of the model and of `ServerConfiguration`."""
         return {

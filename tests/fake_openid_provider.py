@@ -19,9 +19,14 @@ def _private_key() -> rsa.RSAPrivateKey:
 class FakeOpenIdProvider:
     """What `FakeAuthorizationServer` is too, once its `openid` is on."""
 
-    issuer: str
+    host: str
     subject: str
     client_id: str
+
+    @property
+    def issuer(self) -> str:
+        """The server's name."""
+        return f"https://{self.host}"
 
     def id_token(self, access_token: str, nonce: str | None, **changes: Any) -> str:
         """Return an ID token with some claims changed; a claim that is `...` is left out."""

@@ -63,4 +63,4 @@ def _api_patterns() -> list[URLPattern]:
         for resolver in get_resolver().url_patterns
         if isinstance(resolver, URLResolver) and str(resolver.pattern) == "api/v1/"
     )
-    return list(api.url_patterns)
+    return [pattern for pattern in api.url_patterns if isinstance(pattern, URLPattern)]

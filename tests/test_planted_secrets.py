@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import RequestFactory
 from django.utils import timezone
-from django.views.debug import get_exception_reporter_class
 from pythonjsonlogger.json import JsonFormatter
 
 from brands import transport
 from brands.models import AuthorizationServer
 from conversations.flow import sign_in
 from conversations.models import AccessToken, AuditEvent
+from delegation_site.error_reports import QuietExceptionReporter
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, heading_of, use_openid
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.limits import pause
@@ -186,7 +187,8 @@ def test_error_reports_hold_no_query_cookie_header_or_variable() -> None:
     try:
         raise RuntimeError("a fault of ours")
     except RuntimeError:
-        reporter = get_exception_reporter_class(request)(request, *sys.exc_info())
+        reporter = QuietExceptionReporter(request, *sys.exc_info())
+    assert settings.DEFAULT_EXCEPTION_REPORTER == "delegation_site.error_reports.QuietExceptionReporter"
     for report in (reporter.get_traceback_text(), reporter.get_traceback_html()):
         assert "a fault of ours" in report
         assert "/callback/abc" in report

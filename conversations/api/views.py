@@ -158,7 +158,7 @@ def close(call: Call, conversation_id: str) -> Answer:
 
 
 def _wanted(call: Call, conversation_id: str, body: ChallengeBody) -> tuple[Conversation | None, WantedChallenge]:
-    """Return the conversation (None before its first challenge) and what is asked for; a closed one is refused first."""
+    """Return the conversation, None before its first challenge, and what is asked for; a closed one is refused."""
     conversation = existing_conversation(call, conversation_id)
     if conversation and conversation.closed_at is not None:
         raise ConversationClosed

@@ -91,7 +91,8 @@ def _as_stored(uuid: Any) -> Any:
 @pytest.mark.usefixtures("both_authorized")
 def test_a_plain_text_or_a_tampered_ciphertext_in_the_column_is_never_served(acme_bot: Bot) -> None:
     """K2: fail closed, without a word about why."""
-    for stored in (b"ya29.a-plain-token", b"", bytes(AccessToken.objects.last().ciphertext)[:-1] + b"\0"):  # type: ignore[union-attr,index,operator]
+    sealed = bytes(AccessToken.objects.latest("id").ciphertext or b"")
+    for stored in (b"ya29.a-plain-token", b"", sealed[:-1] + b"\0"):
         AccessToken.objects.filter(conversation__external_id=acme_bot.chat).update(ciphertext=stored)
         status, problem = acme_bot.token()
         assert (status, problem["code"]) == (500, "stored_value_unreadable")

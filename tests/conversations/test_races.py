@@ -12,6 +12,8 @@ from django.utils import timezone
 from brands.models import AuthorizationServer
 from conversations.flow import challenges, reading, sign_in
 from conversations.flow.results import record_denial
+from conversations.flow.standing import standing
+from conversations.flow.transitions import close_clock_expired
 from conversations.models import AccessToken, AuthorizationRequest, Challenge, Conversation
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot, make_server, use_openid
 from tests.concurrency import at_once
@@ -94,11 +96,10 @@ def test_a_read_during_the_close_says_closed(
 ) -> None:
     """The bug: 409 with a reason that the contract does not know, in the moment between two queries."""
     acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
-    original = reading.standing
 
     def closed_meanwhile(*arguments: Any) -> Any:
         acme_bot.in_chat("DELETE")
-        return original(*arguments)
+        return standing(*arguments)
 
     monkeypatch.setattr(reading, "standing", closed_meanwhile)
     status, problem = acme_bot.token()
@@ -171,11 +172,10 @@ def test_pruning_an_empty_conversation_does_not_fail_the_challenge_that_is_being
 ) -> None:
     """The bug: the row was found, pruned, and then not there to be locked."""
     row = Conversation.objects.create(brand=acme_server.brand, external_id=acme_bot.chat)
-    original = challenges.close_clock_expired
 
     def check(conversation: Conversation, now: Any) -> None:
         assert conversation.pk == row.pk
-        original(conversation, now)
+        close_clock_expired(conversation, now)
 
     monkeypatch.setattr(challenges, "close_clock_expired", check)
     assert acme_bot.challenge()["status"] == "issued"
