@@ -1,10 +1,13 @@
 """The addresses that a brand's authorization server fetches from us."""
 
-from django.urls import path
+from django.urls import re_path
 
 from brands import views
+from delegation_site.page_limits import limited
 
 urlpatterns = [
-    # Below the redirect URI: whoever may register the one may read the other.
-    path("callback/<str:callback_id>/jwks.json", views.client_keys, name="client_keys"),
+    # Below the redirect URI: whoever may register the one may read the other. Its own alphabet alone, as there.
+    re_path(
+        r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})/jwks\.json\Z", limited(views.client_keys), name="client_keys"
+    ),
 ]

@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from conversations import views
-from conversations.page_limits import limited
+from delegation_site.page_limits import limited
 
 urlpatterns = [
     path("c/", limited(views.no_link), name="no_link"),

@@ -7,7 +7,7 @@ from conversations.flow import errors
 from delegation_site.problems import Problem, rate_limited
 
 _NEXT_STEP = {
-    "confirmation_needed": "Ask the consumer for the code on their page and post it to completion.",
+    "confirmation_needed": "Post the code on the consumer's page, or the chat page's handle, to completion.",
     "challenged": "Wait for the consumer to sign in at the link.",
     "rechallenge_required": "Create a challenge: the consumer has to sign in again.",
     "unchallenged": "Create a challenge first.",

@@ -43,9 +43,13 @@ def conversation_of(call: Call, conversation_id: str) -> Conversation:
     return conversation
 
 
-def server_of(brand: Brand, key: str | None) -> AuthorizationServer:
-    """Return the active server of this key; without a key, the brand's only one. Raises `Problem`."""
-    active = list(brand.authorization_servers.active().select_related("brand")[: 2 if not key else None])
+def server_of(brand: Brand, key: str | None, *, switched_off_too: bool = False) -> AuthorizationServer:
+    """Return the active server of this key; without a key, the brand's only one. Raises `Problem`.
+
+    A consumer can also be signed out of one that was switched off meanwhile.
+    """
+    servers = brand.authorization_servers.select_related("brand")
+    active = list(servers if switched_off_too else servers.active())
     if key:
         active = [server for server in active if server.key == key]
     if not active:

@@ -131,7 +131,7 @@ def end_token(call: Call, conversation_id: str) -> Answer:
     if reason not in {"rejected", "signed_out"}:
         raise Problem(422, "invalid_reason", "The reason is rejected or signed_out.")
     conversation = open_conversation_of(call, conversation_id)
-    server = server_of(call.bot_key.brand, query.get("authorization_server"))
+    server = server_of(call.bot_key.brand, query.get("authorization_server"), switched_off_too=True)
     ended = end_live_token(conversation, server, AccessToken.EndReason(reason), actor=call.actor, now=timezone.now())
     now = timezone.now()
     return 200, {
@@ -185,6 +185,8 @@ def _message(challenge: Challenge) -> str:
     """Return the sentence for the chat; once the consumer has signed in, it asks for the code and not for a sign-in."""
     words = {"brand": challenge.conversation.brand.name, "url": link_of(challenge)}
     with translation.override(challenge.locale or None):
+        if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED and challenge.same_person_check == "chat_page":
+            return gettext("Please finish the sign-in at %(brand)s: go back to the chat from that page.") % words
         if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
             return gettext("Please finish the sign-in at %(brand)s: send the code from that page here.") % words
         return gettext("Please sign in at %(brand)s to continue: %(url)s") % words

@@ -59,7 +59,8 @@ class WantedChallenge:
         """
         asked = set(access_token.challenge.scope.split())
         same_check = self.same_person_check in {"", access_token.assurance}
-        return same_check and set(self.scope.split()) <= asked
+        same_customer = self.expected_subject is None or expects(access_token.challenge, self.expected_subject)
+        return same_check and same_customer and set(self.scope.split()) <= asked
 
     def effective_check(self) -> str:
         """Return the check to use. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused`."""

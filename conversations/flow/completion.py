@@ -59,7 +59,8 @@ def complete_with_handle(conversation: Conversation, handle: str, *, actor: str,
             _confirm_pending(locked, challenge, actor=actor, now=now)
             return challenge.authorization_server
         error = Challenge.Error.OTHER_CONVERSATION
-        end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=actor, error=error)
+        if not end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=actor, error=error):
+            raise HandleUnknown
     raise HandleOfOtherConversation
 
 

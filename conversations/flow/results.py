@@ -8,7 +8,7 @@ from brands.models import SamePersonCheck
 from brands.oauth import ErrorCode, IDTokenClaims, TokenResponse
 from conversations.flow.attempts import finish_attempt
 from conversations.flow.audit import CONSUMER, SYSTEM, record
-from conversations.flow.revocations import schedule_revocation
+from conversations.flow.revocations import schedule_revocation_of_fresh
 from conversations.flow.subjects import is_expected_subject, is_same_subject, subject_of
 from conversations.flow.transitions import (
     close_clock_expired,
@@ -44,13 +44,20 @@ def record_denial(attempt: AuthorizationRequest, now: datetime) -> None:
         move_challenge(attempt.challenge, ChallengeStatus.DENIED, now=now, actor=CONSUMER, frm=SIGN_IN_STATUSES)
 
 
-def record_failure(attempt: AuthorizationRequest, error: str, detail: str, now: datetime) -> None:
-    """End this attempt alone; the challenge stays open and another try is offered (B14)."""
+def record_failure(
+    attempt: AuthorizationRequest, error: str, detail: str, now: datetime, access_token: Secret | None = None
+) -> None:
+    """End this attempt alone; the challenge stays open and another try is offered (B14).
+
+    A token that the brand has issued all the same is not left alive there.
+    """
     logger.warning("sign-in failed", extra={"error": error, "detail": detail, "challenge": str(attempt.challenge.uuid)})
     # Under the conversation's lock as everything else: without it this would lock attempt and challenge in the other
     # order than an ending does, and PostgreSQL would end one of the two as a deadlock.
     with locked_conversation(attempt.challenge.conversation_id):
         finish_attempt(attempt, now, error)
+        if access_token is not None:
+            schedule_revocation_of_fresh(attempt, access_token, now)
         rows = Challenge.objects.filter(pk=attempt.challenge_id, status__in=SIGN_IN_STATUSES)
         rows.update(last_error=error, last_error_detail=detail[:200])
 
@@ -75,7 +82,7 @@ def store_result(
             end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=mismatch)
         else:
             finish_attempt(attempt, now)
-            access_token = _insert_access_token(challenge, response, claims, now)
+            access_token = _insert_access_token(attempt, challenge, response, claims, now)
             _advance(challenge, access_token, cookie, now)
 
 
@@ -124,13 +131,18 @@ def _wait_for_confirmation(
 
 
 def _insert_access_token(
-    challenge: Challenge, response: TokenResponse, claims: IDTokenClaims | None, now: datetime
+    attempt: AuthorizationRequest,
+    challenge: Challenge,
+    response: TokenResponse,
+    claims: IDTokenClaims | None,
+    now: datetime,
 ) -> AccessToken:
     access_token = AccessToken(
         uuid=uuid4(),
         conversation=challenge.conversation,
         authorization_server_id=challenge.authorization_server_id,
         challenge=challenge,
+        revocation_endpoint=attempt.stored_configuration().revocation_endpoint,
         token_type=response.token_type,
         scope=response.scope,
         scope_widened=response.scope_widened,
@@ -150,7 +162,7 @@ def _discard(
 ) -> None:
     """Let a fresh token go, and ask the brand to end it too: nobody will ever use it (A8)."""
     finish_attempt(attempt, now, outcome)
-    schedule_revocation(challenge, access_token, attempt.uuid, now)
+    schedule_revocation_of_fresh(attempt, access_token, now)
     record(
         AuditEvent.Kind.TOKEN_DISCARDED,
         challenge.conversation,

@@ -34,19 +34,25 @@ def prune(before: datetime) -> tuple[int, int]:
     challenge is needed, and whose it was (A7).
     """
     live_token = AccessToken.objects.filter(challenge=OuterRef("pk"), ended_at=None)
-    newer_token = AccessToken.objects.filter(
-        conversation=OuterRef("conversation"),
-        authorization_server=OuterRef("authorization_server"),
-        pk__gt=OuterRef("pk"),
-    )
     confirmed = AccessToken.objects.filter(confirmed_at__isnull=False, conversation__closed_at=None)
-    last_token = confirmed.filter(challenge=OuterRef("pk")).exclude(
-        Exists(newer_token.filter(confirmed_at__isnull=False))
-    )
+    # Whose the conversation is: what a re-challenge is compared with, which need not be the newest of all.
+    binding = confirmed.filter(subject_ciphertext__isnull=False).exclude(end_reason=AccessToken.EndReason.UNDONE)
     old = Challenge.objects.exclude(status__in=OPEN_STATUSES).filter(expires_at__lt=before)
-    challenges = _delete_in_chunks(old.exclude(Exists(live_token)).exclude(Exists(last_token)))
+    for kept in (live_token, _newest_of_its_chat(confirmed), _newest_of_its_chat(binding)):
+        old = old.exclude(Exists(kept))
+    challenges = _delete_in_chunks(old)
     empty = Conversation.objects.filter(created_at__lt=before, closed_at=None, challenges=None)
     return challenges, _delete_in_chunks(empty)
+
+
+def _newest_of_its_chat(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
+    """Return, for a challenge of an outer query, its token where no later one of that chat and server is there."""
+    later = tokens.filter(
+        conversation=OuterRef("conversation"),
+        authorization_server=OuterRef("authorization_server"),
+        confirmed_at__gt=OuterRef("confirmed_at"),
+    )
+    return tokens.filter(challenge=OuterRef("pk")).exclude(Exists(later))
 
 
 def _delete_in_chunks(rows: QuerySet[Challenge] | QuerySet[Conversation]) -> int:

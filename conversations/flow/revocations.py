@@ -7,27 +7,27 @@ import logging
 from datetime import datetime
 from uuid import UUID, uuid4
 
+from django.db import transaction
+
 from conversations.flow.audit import SYSTEM, record
-from conversations.models import AccessToken, AuditEvent, Challenge, Revocation
+from conversations.models import (
+    REVOCATION_LIFETIME,
+    AccessToken,
+    AuditEvent,
+    AuthorizationRequest,
+    Challenge,
+    Conversation,
+    Revocation,
+)
 from delegation_site.crypto import DecryptionError, Secret
 
 logger = logging.getLogger("consumer_delegation.revocation")
 
 
-def schedule_revocation(challenge: Challenge, access_token: Secret, access_token_uuid: UUID, now: datetime) -> None:
-    """Put a token into the outbox, where the brand has a revocation endpoint. Runs in the caller's transaction."""
-    if not challenge.authorization_server.revocation_endpoint:
-        return
-    revocation = Revocation(
-        uuid=uuid4(),
-        conversation=challenge.conversation,
-        authorization_server=challenge.authorization_server,
-        access_token_uuid=access_token_uuid,
-        created_at=now,
-        next_attempt_at=now,
-    )
-    revocation.set_access_token(access_token)
-    revocation.save(force_insert=True)
+def schedule_revocation_of_fresh(attempt: AuthorizationRequest, access_token: Secret, now: datetime) -> None:
+    """Put a token that was never stored into the outbox. Runs in the caller's transaction."""
+    endpoint = attempt.stored_configuration().revocation_endpoint
+    _schedule(attempt.challenge, access_token, attempt.uuid, endpoint, now)
 
 
 def schedule_revocation_of(access_token: AccessToken, now: datetime) -> None:
@@ -40,30 +40,59 @@ def schedule_revocation_of(access_token: AccessToken, now: datetime) -> None:
         # It ends all the same: what we cannot read, nobody reads here, and it cannot be presented anywhere.
         logger.warning("an unreadable token was erased unrevoked", extra={"access_token_uuid": str(access_token.uuid)})
         return
-    schedule_revocation(access_token.challenge, value, access_token.uuid, now)
+    _schedule(access_token.challenge, value, access_token.uuid, access_token.revocation_endpoint, now)
+
+
+def is_still_in_use(conversation: Conversation, server_pk: int, value: Secret, except_uuid: UUID) -> bool:
+    """Tell whether another token of the conversation is this very value: some servers hand the same one out again."""
+    others = conversation.access_tokens.filter(authorization_server_id=server_pk, ended_at=None)
+    return any(_is(other, value) for other in others.exclude(uuid=except_uuid))
+
+
+def _is(access_token: AccessToken, value: Secret) -> bool:
+    try:
+        return access_token.reveal_access_token() == value
+    except DecryptionError:
+        return False
+
+
+def _schedule(challenge: Challenge, value: Secret, access_token_uuid: UUID, endpoint: str, now: datetime) -> None:
+    conversation, server_pk = challenge.conversation, challenge.authorization_server_id
+    if not endpoint or is_still_in_use(conversation, server_pk, value, access_token_uuid):
+        return
+    revocation = Revocation(
+        uuid=uuid4(),
+        conversation=conversation,
+        authorization_server_id=server_pk,
+        access_token_uuid=access_token_uuid,
+        revocation_endpoint=endpoint,
+        created_at=now,
+        next_attempt_at=now,
+    )
+    revocation.set_access_token(value)
+    revocation.save(force_insert=True)
 
 
 def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> None:
     """Erase the token for good and say how it went: `revoked`, or the error that the last attempt ended with."""
-    deleted, _ = Revocation.objects.filter(pk=revocation.pk).delete()
-    if deleted:
-        record(
-            AuditEvent.Kind.TOKEN_REVOCATION,
-            revocation.conversation,
-            now=now,
-            actor=SYSTEM,
-            outcome=outcome,
-            access_token_uuid=revocation.access_token_uuid,
-        )
+    with transaction.atomic():
+        deleted, _ = Revocation.objects.filter(pk=revocation.pk).delete()
+        if deleted:
+            record(
+                AuditEvent.Kind.TOKEN_REVOCATION,
+                revocation.conversation,
+                now=now,
+                actor=SYSTEM,
+                outcome=outcome,
+                access_token_uuid=revocation.access_token_uuid,
+            )
 
 
 def give_up_old_revocations(now: datetime) -> int:
     """Erase what has waited for a quarter of an hour, also where no worker ever came (K6); return how many."""
-    overdue = [
-        revocation
-        for revocation in Revocation.objects.select_related("conversation__brand").filter(created_at__lte=now)
-        if revocation.given_up_at <= now
-    ]
+    overdue = list(
+        Revocation.objects.select_related("conversation__brand").filter(created_at__lte=now - REVOCATION_LIFETIME)
+    )
     for revocation in overdue:
         finish_revocation(revocation, "given_up", now)
     return len(overdue)

@@ -16,6 +16,7 @@ from brands.models import AuthorizationServer
 from brands.oauth import (
     AuthorizationResponse,
     AuthorizationServerError,
+    ClientCredentials,
     ErrorCode,
     IDTokenClaims,
     MalformedAuthorizationResponse,
@@ -31,7 +32,7 @@ from conversations.flow.attempts import attempt_of_state, claim, holds_cookie, n
 from conversations.flow.capacity import ServerBusy, exchange_slot
 from conversations.flow.results import record_denial, record_failure, store_result
 from conversations.models import AuthorizationRequest
-from delegation_site.crypto import DecryptionError
+from delegation_site.crypto import DecryptionError, Secret
 
 logger = logging.getLogger("consumer_delegation.sign_in")
 
@@ -85,21 +86,24 @@ def _take(
     issuer_error = _issuer_error(configuration, response)
     if not claim(attempt, timezone.now()):
         return
+    issued: Secret | None = None
     try:
         if issuer_error:
             raise issuer_error
         if response.error == ErrorCode.ACCESS_DENIED:
             record_denial(attempt, timezone.now())
             return
-        tokens, claims = _exchange(attempt, server, configuration, response)
+        tokens, credentials = _exchange(attempt, server, configuration, response)
+        issued = tokens.access_token
+        claims = _verified_claims(attempt, configuration, tokens, credentials)
         store_result(attempt, cookie, tokens, claims, timezone.now())
     except AuthorizationServerError as error:
-        record_failure(attempt, error.error, error.detail, timezone.now())
+        record_failure(attempt, error.error, error.detail, timezone.now(), issued)
     except DecryptionError:
-        record_failure(attempt, ErrorCode.STORED_SECRET_UNREADABLE, "", timezone.now())
+        record_failure(attempt, ErrorCode.STORED_SECRET_UNREADABLE, "", timezone.now(), issued)
     except Exception:  # a fault of ours; code and state still have to leave the address bar, and the attempt has to end
         logger.exception("a sign-in failed unexpectedly", extra={"challenge": str(attempt.challenge.uuid)})
-        record_failure(attempt, ErrorCode.INTERNAL_ERROR, "", timezone.now())
+        record_failure(attempt, ErrorCode.INTERNAL_ERROR, "", timezone.now(), issued)
 
 
 def _issuer_error(
@@ -117,7 +121,7 @@ def _exchange(
     server: AuthorizationServer,
     configuration: ServerConfiguration,
     response: AuthorizationResponse,
-) -> tuple[TokenResponse, IDTokenClaims | None]:
+) -> tuple[TokenResponse, ClientCredentials]:
     if response.error or response.code is None:
         raise AuthorizationServerError(
             response.error or ErrorCode.AUTHORIZATION_REQUEST_REFUSED, response.error_description
@@ -132,15 +136,23 @@ def _exchange(
         code_verifier=attempt.reveal_code_verifier(),
         credentials=credentials,
     )
+    return tokens, credentials
+
+
+def _verified_claims(
+    attempt: AuthorizationRequest,
+    configuration: ServerConfiguration,
+    tokens: TokenResponse,
+    credentials: ClientCredentials,
+) -> IDTokenClaims | None:
     if not configuration.uses_openid:
-        return tokens, None
+        return None
     if tokens.id_token is None:
         raise AuthorizationServerError(ErrorCode.INVALID_ID_TOKEN, "there is none")
-    claims = verify_id_token(
+    return verify_id_token(
         configuration,
         tokens.id_token,
         nonce_matches=lambda nonce: nonce_matches(attempt, nonce),
         access_token=tokens.access_token,
         client_secret=credentials.client_secret,
     )
-    return tokens, claims

@@ -54,6 +54,8 @@ class AccessToken(models.Model):
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     challenge = models.OneToOneField(Challenge, on_delete=models.CASCADE, related_name="access_token")
     ciphertext = models.BinaryField(null=True)
+    # As configured when the token was asked for: it is presented nowhere else, whatever is configured later.
+    revocation_endpoint = models.CharField(max_length=2048, blank=True)
     token_type = models.CharField(max_length=16)
     scope = models.TextField(blank=True)
     scope_widened = models.BooleanField(default=False)

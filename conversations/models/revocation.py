@@ -22,6 +22,7 @@ class Revocation(models.Model):
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="revocations")
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     access_token_uuid = models.UUIDField()
+    revocation_endpoint = models.CharField(max_length=2048)
     ciphertext = models.BinaryField()
     created_at = models.DateTimeField(default=timezone.now)
     next_attempt_at = models.DateTimeField(default=timezone.now, db_index=True)

@@ -7,8 +7,8 @@ from typing import Final
 
 from django.utils import timezone
 
-from brands.oauth import AuthorizationServerError, revoke_token
-from conversations.flow.revocations import finish_revocation
+from brands.oauth import AuthorizationServerError, ErrorCode, revoke_token
+from conversations.flow.revocations import finish_revocation, is_still_in_use
 from conversations.models import Revocation
 from conversations.outbox.leases import lease_due
 from delegation_site.crypto import DecryptionError
@@ -28,8 +28,15 @@ def lease_revocations(now: datetime, limit: int) -> list[Revocation]:
 def revoke(revocation: Revocation) -> None:
     """Present one token; afterwards it is erased, or waits for the next attempt. Blocks for up to 10 seconds."""
     server = revocation.authorization_server
+    if server.revocation_endpoint != revocation.revocation_endpoint:
+        # Whoever may edit the endpoint must not have consumers' live tokens sent to a host of their own.
+        finish_revocation(revocation, ErrorCode.CONFIGURATION_CHANGED, timezone.now())
+        return
     try:
         access_token = revocation.reveal_access_token()
+        if is_still_in_use(revocation.conversation, server.pk, access_token, revocation.access_token_uuid):
+            finish_revocation(revocation, "in_use_again", timezone.now())
+            return
         revoke_token(server.configuration(""), access_token, server.reveal_credentials())
     except AuthorizationServerError as error:
         _put_off_or_give_up(revocation, error, timezone.now())
@@ -45,7 +52,9 @@ def _put_off_or_give_up(revocation: Revocation, error: AuthorizationServerError,
     if not error.is_retryable or next_attempt_at >= revocation.given_up_at:
         finish_revocation(revocation, error.error, now)
         return
-    Revocation.objects.filter(pk=revocation.pk).update(next_attempt_at=next_attempt_at, lease_until=None)
+    # Only while the lease is still ours: another worker may have taken the row over.
+    mine = Revocation.objects.filter(pk=revocation.pk, lease_until=revocation.lease_until)
+    mine.update(next_attempt_at=next_attempt_at, lease_until=None)
 
 
 def pause_after(attempts: int) -> timedelta:

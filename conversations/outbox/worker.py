@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from threading import Event
 from typing import Final
 
-from django.db import connections
+from django.db import DatabaseError, close_old_connections, connections
 from django.utils import timezone
 
 from conversations.flow.retention import sweep
@@ -27,11 +27,16 @@ def run(stop: Event) -> None:
     with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="outbox") as threads:
         while not stop.is_set():
             now = timezone.now()
-            if now >= next_sweep:
-                sweep(now)
-                next_sweep = now + SWEEP_EVERY
             running = {future for future in running if not future.done()}
-            taken = lease_revocations(now, THREADS - len(running))
+            taken: list[Revocation] = []
+            try:
+                if now >= next_sweep:
+                    sweep(now)
+                    next_sweep = now + SWEEP_EVERY
+                taken = lease_revocations(now, THREADS - len(running))
+            except DatabaseError:  # a restart or a deadlock of the database; the next turn asks again
+                logger.exception("the outbox could not be read")
+                close_old_connections()
             running |= {threads.submit(_in_thread, revocation) for revocation in taken}
             if not taken:
                 _wait(running, stop)
@@ -41,10 +46,10 @@ def run_once(now: datetime | None = None) -> int:
     """Sweep, and do everything that is due now, one after the other; return how many. For cron and tests."""
     sweep(now or timezone.now())
     done = 0
-    while taken := lease_revocations(now or timezone.now(), THREADS):
-        for revocation in taken:
-            revoke(revocation)
-        done += len(taken)
+    # One at a time: the last of several would be leased for longer than a lease lasts.
+    while taken := lease_revocations(now or timezone.now(), 1):
+        revoke(taken[0])
+        done += 1
     return done
 
 

@@ -43,7 +43,7 @@ def handle_in(answer: Any) -> str:
 
 @pytest.mark.usefixtures("chat_page")
 def test_the_chats_own_page_completes_without_typing(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
 ) -> None:
     """A11: the handle goes by the fragment to the configured page, and from there to the bot."""
     challenge = acme_bot.challenge()
@@ -55,6 +55,9 @@ def test_the_chats_own_page_completes_without_typing(
     assert acme_bot.token()[1]["assurance"] == "chat_page"
     status, problem = acme_bot.in_chat("POST", "/completion", {"handle": handle})
     assert (status, problem["code"]) == (409, "authorized")
+    other = make_bot(acme_server.brand, chat="web:other")
+    other.challenge()
+    assert other.in_chat("POST", "/completion", {"handle": handle})[1]["code"] == "handle_unknown"
     page = ada.get(f"{challenge['url']}/done")
     assert f'href="{CHAT_PAGE}"' in page.content.decode()
 
