@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := tests/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo journey test coverage lint format serve venv constraints clean
+.PHONY: help demo journey test fuzz coverage lint format serve venv constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | column -t -s '|'
@@ -22,6 +22,9 @@ journey: $(INSTALLED) ## play one whole journey; exit status 0 only if every ste
 
 test: $(INSTALLED) peers ## the whole suite on SQLite and on PostgreSQL; ARGS="-k crypto" for a part
 	@$(BIN)/python -m tests.run $(ARGS)
+
+fuzz: $(INSTALLED) ## more than 150,000 made-up inputs; takes about 8 minutes
+	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/fuzz --dist=load --maxschedchunk=1 $(ARGS)
 
 coverage: $(INSTALLED) peers ## what the suite does not reach, on SQLite
 	@mkdir -p test-output

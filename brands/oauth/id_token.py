@@ -1,6 +1,7 @@
 """The ID token: who signed in, said by the server and verified with its keys (OpenID Connect Core section 3.1.3.7)."""
 
 import base64
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -88,6 +89,8 @@ def _verified(
             leeway=LEEWAY,
             options={"require": ["iss", "sub", "aud", "exp", "iat"], "enforce_minimum_key_length": True},
         )
+        # JSON can escape half a character (a lone surrogate); no digest and no ciphertext could be made of it.
+        json.dumps(claims, ensure_ascii=False).encode()
     except jwt.MissingRequiredClaimError as error:
         raise _invalid(f"{error.claim} is missing") from None
     except (jwt.PyJWTError, ValueError, TypeError) as error:

@@ -67,6 +67,10 @@ WRONG_CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"sub": 17}, "sub is not a text"),
     ({"sub": ""}, "sub is empty or longer than 255 characters"),
     ({"sub": "a" * 256}, "sub is empty or longer than 255 characters"),
+    # Half a character, which JSON can escape: no digest can be made of it, and the sign-in ended as a fault of ours.
+    ({"sub": "\ud800"}, "unreadable"),
+    ({"nonce": "\ud800"}, "unreadable"),
+    ({"customer_number": "\ud800"}, "unreadable"),
 ]
 
 

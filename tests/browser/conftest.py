@@ -1,0 +1,59 @@
+"""The servers and the browser, once for all tests of this folder; a profile of its own for everybody in each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.profiles import Profile, profile_of
+from tests.browser.stage import SUBJECTS, Stage, running_stage
+
+
+@pytest.fixture(scope="session")
+def stage(requires_chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Return the running product, sample brand and sample chat."""
+    with running_stage(tmp_path_factory.mktemp("stage") / "folder") as stage:
+        yield stage
+
+
+@pytest.fixture(scope="session")
+def chromium(requires_chromium: Path) -> Iterator[Browser]:
+    """Return the system's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(requires_chromium), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def signed_in(stage: Stage, chromium: Browser) -> dict[str, Any]:
+    """Return what the browsers of the brand's two customers remember: both are signed in there."""
+    remembered: dict[str, Any] = {}
+    for name in SUBJECTS:
+        with profile_of(chromium, stage) as profile:
+            profile.sign_in_at_the_brand(name)
+            remembered[name] = profile.context.storage_state()
+    return remembered
+
+
+@pytest.fixture
+def mallory(stage: Stage, chromium: Browser, signed_in: dict[str, Any]) -> Iterator[Profile]:
+    """Return Mallory's browser. She is in the chat, asks for the link, and forwards it."""
+    with profile_of(chromium, stage, signed_in["mallory"]) as profile:
+        yield profile
+
+
+@pytest.fixture
+def victor(stage: Stage, chromium: Browser, signed_in: dict[str, Any]) -> Iterator[Profile]:
+    """Return Victor's browser. He is signed in at the brand, which remembers his consent."""
+    with profile_of(chromium, stage, signed_in["victor"]) as profile:
+        yield profile
+
+
+@pytest.fixture
+def stranger(stage: Stage, chromium: Browser) -> Iterator[Profile]:
+    """Return a browser that has never been anywhere."""
+    with profile_of(chromium, stage) as profile:
+        yield profile

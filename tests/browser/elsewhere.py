@@ -1,0 +1,58 @@
+"""Another site: it serves one page, whose form is sent to ours by script as soon as the page is open."""
+
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+
+@dataclass
+class Elsewhere:
+    """The site. It answers under two names: one is of another site than ours, one only of another origin."""
+
+    port: int
+    page: bytes = b""
+
+    @property
+    def other_site(self) -> str:
+        """Return an address whose requests carry none of our cookies, which are Lax."""
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def other_origin(self) -> str:
+        """Return an address of our own host: cookies ignore ports, so its requests carry all of ours."""
+        return f"http://localhost:{self.port}/"
+
+    def send_form_to(self, action: str, **fields: str) -> None:
+        """Serve a page that sends this form."""
+        inputs = "".join(f'<input name="{name}" value="{html.escape(value)}">' for name, value in fields.items())
+        form = f'<form method="post" action="{html.escape(action)}">{inputs}</form>'
+        script = "<script>document.forms[0].submit()</script>"
+        self.page = f"<!doctype html><link rel=icon href=data:,>{form}{script}".encode()
+
+
+@contextmanager
+def another_site() -> Iterator[Elsewhere]:
+    """Serve the site on a free port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(site.page)))
+            self.end_headers()
+            self.wfile.write(site.page)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    site = Elsewhere(server.server_port)
+    Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        server.server_close()

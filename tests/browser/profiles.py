@@ -1,0 +1,88 @@
+"""Browser profiles of their own cookies, each with a watch on everything that its browser complains of."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, expect
+
+from tests.browser.stage import Stage
+
+
+@dataclass
+class Profile:
+    """One person's browser. `expected` are the statuses that the test expects beside good ones."""
+
+    context: BrowserContext
+    stage: Stage
+    expected: set[int] = field(default_factory=set)
+    complaints: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.context.on("console", self._note_console)
+        self.context.on("weberror", lambda error: self.complaints.append(str(error.error)))
+        self.context.on("requestfailed", self._note_failed)
+        self.context.on("response", self._note_response)
+
+    def open(self, url: str) -> Page:
+        """Open an address in a new tab."""
+        page = self.context.new_page()
+        page.goto(url)
+        return page
+
+    def follow(self, url: str) -> Page:
+        """Open a link of ours and press its button; return the page at the end of all redirects."""
+        page = self.open(url)
+        page.get_by_role("button", name="Continue to").click()
+        page.wait_for_load_state()
+        return page
+
+    def callback_url(self) -> str:
+        """Return the address at our callback that this browser was last sent to, code and state included."""
+        return next(address for address in reversed(self.addresses) if "/callback/" in address)
+
+    def sign_in_at_the_brand(self, name: str, page: Page | None = None) -> None:
+        """Sign in; on a page that already asks for it, or at the brand's own door."""
+        page = page or self.open(f"{self.stage.addresses.brand}/accounts/login/")
+        page.get_by_label("Username").fill(name)
+        page.get_by_label("Password").fill(self.stage.demo.customers[name])
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_load_state()
+
+    def _note_console(self, message: ConsoleMessage) -> None:
+        # A status that the test expects is one the console shows as an error, too.
+        expected = any(f"status of {status} " in message.text for status in self.expected)
+        if message.type in {"error", "warning"} and not expected:
+            self.complaints.append(f"{message.text} ({message.location['url']})")
+
+    def _note_failed(self, request: Request) -> None:
+        self.complaints.append(f"{request.failure}: {request.url}")
+
+    def _note_response(self, response: Response) -> None:
+        self.addresses.append(response.url)
+        if response.status >= 400 and response.status not in self.expected:
+            self.complaints.append(f"{response.status}: {response.url}")
+
+
+@contextmanager
+def profile_of(browser: Browser, stage: Stage, memory: Any = None) -> Iterator[Profile]:
+    """Open a profile, with the cookies that `memory` holds; fail at its end if the browser complained of anything."""
+    context = browser.new_context(storage_state=memory)
+    context.set_default_timeout(10_000)
+    profile = Profile(context, stage)
+    yield profile
+    context.close()
+    assert profile.complaints == []
+
+
+def heading(page: Page, words: str) -> None:
+    """Fail where a page's heading is another one."""
+    expect(page.get_by_role("heading", level=1)).to_have_text(words)
+
+
+def code_on(page: Page) -> str:
+    """Return the completion code on a page; fails where it shows none."""
+    heading(page, "One last step: send this code in your chat")
+    return page.locator("[data-completion-code]").get_attribute("data-completion-code") or ""

@@ -1,0 +1,159 @@
+"""Everything runs: the product, the sample brand and the sample chat over real HTTP, and a bot for any conversation.
+
+The brand's settings are the worst case: it remembers sessions and consent, and nothing asks it to sign anybody in again
+(`prompt = ""`). Whoever is signed in there and presses our button is back a moment later without another word.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from demo.addresses import Addresses
+from demo.bot_api import Answer, call
+from demo.preparation import (
+    CLIENT_ID,
+    Demo,
+    create_bot_key,
+    make_folder,
+    prepare_brand,
+    readable_password,
+    start_brand,
+    start_chat,
+    start_product,
+    write_signing_key,
+)
+from demo.processes import Servers, run_command
+from tests.demo.machines import free_ports
+
+# The sample brand's subjects are its row numbers, and its customers are made in this order.
+SUBJECTS: Final = {"mallory": "1", "victor": "2"}
+CHECKS: Final = ("completion_code", "chat_page", "expected_subject", "none")
+TOKEN_LIFETIME: Final = 600
+
+_SERVER: Final = """
+[[authorization_servers]]
+key = "{key}"
+issuer = "{brand}"
+authorization_endpoint = "{brand}/identity/o/authorize"
+token_endpoint = "{brand}/identity/o/api/token"
+jwks_uri = "{brand}/.well-known/jwks.json"
+client_id = "{client_id}"
+client_secret_env = "ACME_CLIENT_SECRET"
+basic_encoding = "raw"
+scope = "openid orders.read"
+required_scope = "orders.read"
+same_person_checks = ["{check}"]
+chat_page_url = "{chat}/"
+prompt = ""
+"""
+_REMEMBER_CONSENT: Final = """
+import json, sys
+from allauth.idp.oidc.models import Client
+client = Client.objects.get()
+client.set_redirect_uris(json.load(sys.stdin))
+client.skip_consent = True
+client.save()
+"""
+
+
+@dataclass(frozen=True)
+class Bot:
+    """A bot in one conversation, at the authorization server that accepts one check."""
+
+    stage: "Stage"
+    check: str
+    conversation_id: str = field(default_factory=lambda: f"web:{uuid.uuid4().hex}")
+
+    @property
+    def server(self) -> str:
+        return self.check.replace("_", "-")
+
+    def challenge(self, **wishes: str) -> dict[str, Any]:
+        """Ask for a challenge; fails where there is none."""
+        answer = self._send("POST", "/challenges", {"authorization_server": self.server, **wishes})
+        assert answer.status == 201, answer.body
+        return answer.body
+
+    def challenge_facts(self, challenge: dict[str, Any]) -> dict[str, Any]:
+        """Read a challenge again."""
+        return self.stage.call_api("GET", f"/challenges/{challenge['challenge_id']}").body
+
+    def complete(self, **proof: str) -> Answer:
+        """Post a code or a handle."""
+        named = {} if "handle" in proof else {"authorization_server": self.server}
+        return self._send("POST", "/completion", {**proof, **named})
+
+    def read_token(self) -> Answer:
+        return self._send("GET", f"/token?authorization_server={self.server}")
+
+    def refused_token(self) -> str:
+        """Read the token, which must not be there; return why it is not."""
+        answer = self.read_token()
+        assert answer.status == 409, answer.body
+        assert "access_token" not in answer.body
+        return answer.code
+
+    def _send(self, method: str, rest: str, sent: dict[str, Any] | None = None) -> Answer:
+        return self.stage.call_api(method, f"/conversations/{self.conversation_id}{rest}", sent)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The running servers."""
+
+    demo: Demo
+    bot_key: str = field(repr=False)
+
+    @property
+    def addresses(self) -> Addresses:
+        return self.demo.addresses
+
+    def call_api(self, method: str, path: str, sent: dict[str, Any] | None = None) -> Answer:
+        return call(method, f"{self.addresses.product}/api/v1{path}", self.bot_key, sent)
+
+    def bot(self, check: str) -> Bot:
+        """Return a bot in a conversation of its own."""
+        return Bot(self, check)
+
+    def customer_of(self, token: str) -> str:
+        """Return whose orders the brand's API shows to whoever brings this token."""
+        answer = call("GET", f"{self.addresses.brand}/api/orders", token)
+        assert answer.status == 200, answer.body
+        return str(answer.body["customer"])
+
+
+@contextmanager
+def running_stage(folder: Path) -> Iterator[Stage]:
+    """Set everything up in a fresh folder, run it, and stop it at the end."""
+    make_folder(folder)
+    customers = {name: readable_password() for name in SUBJECTS}
+    demo = Demo(Addresses(*free_ports(3)), folder, customers=customers)
+    bot_key = _prepare(demo)
+    with Servers(folder) as servers:
+        start_product(demo, servers)
+        start_brand(demo, servers, TOKEN_LIFETIME)
+        start_chat(demo, servers, bot_key)
+        yield Stage(demo, bot_key)
+
+
+def _prepare(demo: Demo) -> str:
+    write_signing_key(demo.folder / "sample-brand-key.pem")
+    product = demo.product_environment() | {"ACME_CLIENT_SECRET": demo.client_secret}
+    run_command(["manage.py", "migrate", "--verbosity", "0"], product)
+    printed = run_command(["manage.py", "apply_config", "-"], product, _configuration(demo.addresses))
+    redirect_uris = [server["redirect_uri"] for server in json.loads(printed)["authorization_servers"].values()]
+    prepare_brand(demo, redirect_uris[0])
+    manage = ["-m", "demo.sample_brand.manage", "shell", "--no-imports", "-c", _REMEMBER_CONSENT]
+    run_command(manage, demo.brand_environment(TOKEN_LIFETIME), json.dumps(redirect_uris))
+    return create_bot_key(product)
+
+
+def _configuration(addresses: Addresses) -> str:
+    """Return a file with one authorization server for each check, named after it."""
+    shared = {"brand": addresses.brand, "chat": addresses.chat, "client_id": CLIENT_ID}
+    servers = [_SERVER.format(key=check.replace("_", "-"), check=check, **shared) for check in CHECKS]
+    return "\n".join(['[brand]\nslug = "acme"\nname = "Acme"', *servers])

@@ -1,0 +1,38 @@
+"""Says at the end how many cases were tried, and fails a long run that tried fewer than a test promises."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.fuzz.cases import LONG
+
+
+@pytest.fixture(autouse=True)
+def _cases(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    inner = getattr(getattr(request.function, "hypothesis", None), "inner_test", None)
+    if inner is not None:
+        request.node.user_properties.append(("cases", inner.cases))
+        if LONG:
+            assert inner.cases >= inner.promised
+
+
+@pytest.fixture(autouse=True)
+def _silence() -> Iterator[None]:
+    """Write no log: pytest would keep every line of every case."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Add up the cases of all tests of the run."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "nodeid")]
+    properties = [(report.nodeid, report.user_properties) for report in reports if hasattr(report, "user_properties")]
+    cases = {nodeid: value for nodeid, pairs in properties for name, value in pairs if name == "cases"}
+    if cases:
+        for nodeid, tried in sorted(cases.items()):
+            terminalreporter.write_line(f"{tried:>8} cases: {nodeid}")
+        terminalreporter.write_line(f"{sum(cases.values()):>8} cases in all")
