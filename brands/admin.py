@@ -5,14 +5,14 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
 from brands.authentication import create_bot_key, revoke
 from brands.changes import actor_of, record_change, save_audited
 from brands.connection_test import server_answers
-from brands.forms import AuthorizationServerForm, BotKeyForm
+from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.metadata import asks_for_metadata
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.oauth import DiscoveryFailed, ServerMetadata, discover
@@ -31,8 +31,15 @@ admin.site.site_url = None  # there is no page at / to look at
 class BrandAdmin(BrandScopedAdmin):
     """A brand's admin may rename it; who administers it, its slug and whether it is active are the operator's (J7)."""
 
+    form = BrandForm
     list_display = ("name", "slug", "is_active")
     filter_horizontal = ("admins",)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Tell the form whether whoever sends it has signed in recently."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.confirmed = signed_in_recently(request)
+        return form
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Show the admins of a brand to the operator alone."""
@@ -155,7 +162,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     ) -> Any:
         """Fetch metadata before Django opens the transaction in which it reads and saves the form."""
         if request.method == "POST" and self.has_change_permission(request):
-            request.server_metadata = _metadata(request.POST)  # type: ignore[attr-defined]  # for `get_form`
+            request.server_metadata = _metadata(request)  # type: ignore[attr-defined]  # for `get_form`
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
@@ -257,11 +264,15 @@ class BotKeyAdmin(BrandScopedAdmin):
         self.message_user(request, said, messages.SUCCESS)
 
 
-def _metadata(posted: QueryDict) -> ServerMetadata | DiscoveryFailed | None:
-    values = {name: value.strip() for name, value in posted.items() if isinstance(value, str)}
-    if not asks_for_metadata(values):
+def _metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | None:
+    """Fetch what the form asks for, on behalf of somebody who may save it: the address is of their choice (N9, G10)."""
+    values = {name: value.strip() for name, value in request.POST.items() if isinstance(value, str)}
+    if not asks_for_metadata(values) or not signed_in_recently(request):
         return None
     try:
+        rate_limits.count(rate_limits.METADATA_LOOKUPS_PER_ADMIN, actor_of(request.user))
         return discover(values["issuer"])
+    except rate_limits.RateLimited as limit:
+        return DiscoveryFailed("issuer", f"Too many look-ups of metadata: wait {limit.retry_after} seconds.")
     except DiscoveryFailed as failure:
         return failure

@@ -13,7 +13,7 @@ from brands.hosts import secret_hosts
 from brands.metadata import DISCOVERED, asks_for_metadata, default_algorithms, fill_in, problem_of
 from brands.models import AuthorizationServer, Brand
 from brands.oauth import DiscoveryFailed, discover
-from brands.registrations import refuse_shared_registration
+from brands.registrations import hold_all_brands, refuse_shared_registration
 from delegation_site.crypto import Secret
 
 # TOML can write any control character as an escape; PostgreSQL cannot store all of them.
@@ -107,6 +107,9 @@ def read_configuration(text: str) -> ConfigurationFile:
         return msgspec.toml.decode(text, type=ConfigurationFile)
     except msgspec.DecodeError as error:
         raise ConfigurationRefused([str(error)]) from None
+    except (ValueError, RecursionError):
+        # Python's own reader of TOML gives up on a number of more than 4,300 digits, and on very deep nesting.
+        raise ConfigurationRefused(["the file holds a number that is too long, or is nested too deep"]) from None
 
 
 def apply_configuration(file: ConfigurationFile, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
@@ -123,6 +126,7 @@ def apply_configuration(file: ConfigurationFile, environment: Mapping[str, str] 
 def _apply(
     file: ConfigurationFile, values: list[dict[str, Any]], environment: Mapping[str, str], problems: list[str]
 ) -> dict[str, Any]:
+    hold_all_brands()  # before `save_audited` locks this one
     brand = Brand.objects.filter(slug=file.brand.slug).first() or Brand(slug=file.brand.slug)
     brand.name = file.brand.name
     problems += _problems("brand", brand.full_clean)

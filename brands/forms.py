@@ -4,20 +4,38 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
-from django.utils.html import format_html
 
 from brands.hosts import HOST_FIELDS, secret_hosts
 from brands.metadata import NEEDED_ENDPOINTS, fill_in, problem_of
-from brands.models import AuthorizationServer, BotKey, SamePersonCheck
+from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.oauth import DiscoveryFailed, ServerMetadata
 from brands.registrations import refuse_shared_registration
-from brands.validators import ID_TOKEN_ALGORITHMS
+from brands.validators import ID_TOKEN_ALGORITHMS, validate_extra_authorization_parameters
 from delegation_site.crypto import Secret
-from delegation_site.sign_in import reauthentication_address
+from delegation_site.sign_in import confirmation_needed
 
 # A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere (G10).
 _NEEDS_CONFIRMATION = frozenset({*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks"})
+
+
+class ParametersField(forms.JSONField):
+    """A JSON object of texts. What is none is an error here, before anything deeper nested is compared or written."""
+
+    def to_python(self, value: Any) -> Any:
+        """Read the text. Raises `ValidationError`."""
+        try:
+            found = super().to_python(value)
+        except (ValueError, RecursionError):  # a number of more than 4,300 digits; nested too deep
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from None
+        if found not in self.empty_values:
+            validate_extra_authorization_parameters(found)
+        return found
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Show again exactly what was typed: JSON can spell halves of characters that no page can hold."""
+        return initial if self.disabled else InvalidJSONInput(data or "")
 
 
 class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
@@ -55,6 +73,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     class Meta:
         model = AuthorizationServer
         exclude = ("client_secret_ciphertext",)  # noqa: DJ006  # the admin's fieldsets name every field
+        field_classes = {"extra_authorization_parameters": ParametersField}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -73,8 +92,9 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
         cleaned = super().clean() or {}
-        self._complete_endpoints(cleaned)
-        if not self.confirmed and _NEEDS_CONFIRMATION & set(self.changed_data):
+        if self.confirmed or not _NEEDS_CONFIRMATION & set(self.changed_data):
+            self._complete_endpoints(cleaned)
+        else:  # nobody's metadata was asked for either
             self.add_error(None, confirmation_needed())
         self._check_key(cleaned)
         self._check_secret(cleaned)
@@ -143,6 +163,23 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         self.instance.settle_signing_key(renew=self._hosts_changed())
 
 
+class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at run time
+    """A brand. Who administers it opens everything of it, so a stolen session must not decide that (G10)."""
+
+    # As above.
+    confirmed = False
+
+    class Meta:
+        model = Brand
+        fields = ("name", "slug", "is_active", "admins")
+
+    def clean(self) -> dict[str, Any]:
+        """Ask for a recent sign-in before the admins are changed."""
+        if "admins" in self.changed_data and not self.confirmed:
+            self.add_error(None, confirmation_needed())
+        return super().clean() or {}
+
+
 class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
     """A new bot key. `token:read` has to be ticked by hand (G3)."""
 
@@ -165,11 +202,16 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
         }
 
     def clean(self) -> dict[str, Any]:
-        """Ask for a recent sign-in before a new key is shown."""
+        """Ask for a recent sign-in before a new key is shown, and before an old one lives on."""
         cleaned = super().clean() or {}
-        if not self.confirmed and self.instance.pk is None:
+        if not self.confirmed and (self.instance.pk is None or self._lives_on(cleaned)):
             self.add_error(None, confirmation_needed())
         return cleaned
+
+    def _lives_on(self, cleaned: dict[str, Any]) -> bool:
+        """Tell whether the key's end is moved later, or taken away; the instance still has the old one."""
+        before, after = self.instance.expires_at, cleaned.get("expires_at")
+        return before is not None and (after is None or after > before)
 
     def clean_expires_at(self) -> Any:
         """Refuse a new key that could never be used; an old one may be ended this way."""
@@ -177,15 +219,6 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
         if self.instance.pk is None and expires_at is not None and expires_at <= timezone.now():
             raise ValidationError("This moment is over.", "expires_at_over")
         return expires_at
-
-
-def confirmation_needed() -> ValidationError:
-    """Ask the admin to confirm who it is, and keep what was typed: the form stays open, the secret is in no session.
-
-    allauth's own way would keep the whole form, client secret included, in the session until the password was typed.
-    """
-    said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then save again.'
-    return ValidationError(format_html(said, reauthentication_address()), "confirmation_needed")
 
 
 def _uses_client_secret(cleaned: dict[str, Any]) -> bool:

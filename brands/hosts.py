@@ -19,9 +19,17 @@ HOST_FIELDS: Final = (*SECRET_HOST_FIELDS, "authorization_endpoint", "chat_page_
 
 def secret_hosts(server: AuthorizationServer) -> tuple[str | None, ...]:
     """Return the hosts that the client secret was typed in for."""
-    return tuple(urlsplit(getattr(server, name)).hostname for name in SECRET_HOST_FIELDS)
+    return tuple(host_of(getattr(server, name)) for name in SECRET_HOST_FIELDS)
 
 
 def hosts(server: AuthorizationServer) -> dict[str, str]:
     """Return the host of each address, by the name of its field; an empty one where there is no address."""
-    return {name: urlsplit(getattr(server, name)).hostname or "" for name in HOST_FIELDS}
+    return {name: host_of(getattr(server, name)) or "" for name in HOST_FIELDS}
+
+
+def host_of(address: str) -> str | None:
+    """Return the host of an address; None where there is none, also because it is not an address."""
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # such as https://[::1, which a validator refuses, at its field, after we were asked
+        return None

@@ -10,27 +10,35 @@ registration two owners, and each of its servers is refused from then on until i
 """
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from brands.hosts import host_of
 from brands.models import AuthorizationServer, Brand
 
 
 def refuse_shared_registration(server: AuthorizationServer) -> None:
     """Refuse a client id that another owner's brand uses at the same token endpoint host. Raises `ValidationError`.
 
-    Called in the transaction that saves the server. The lock holds all brands until its end, so that of two servers
-    saved at once the second one sees the first.
+    Called in the transaction that saves the server, and that has locked no brand before but with `hold_all_brands`.
     """
     with transaction.atomic():
-        # Not the key: rows that refer to a brand can be inserted meanwhile.
-        list(Brand.objects.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+        hold_all_brands()
         shared = any(_shared(server))
     if shared:
         message = "Another brand uses this client id at this server: register a client of this brand's own."
         raise ValidationError({"client_id": ValidationError(message, "shared_registration")})
+
+
+def hold_all_brands() -> None:
+    """Lock all brands until the transaction's end, so that of two servers saved at once the second sees the first.
+
+    Always in the same order, and before any other lock of a brand: whoever held one already and then asked for all
+    would wait for somebody who waits for that one.
+    """
+    # Not the key: rows that refer to a brand can be inserted meanwhile.
+    list(Brand.objects.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
 
 
 def registrations_with_other_owners(brand: Brand) -> list[AuthorizationServer]:
@@ -51,4 +59,4 @@ def _owners(brand: Brand) -> set[int]:
 
 
 def _token_host(server: AuthorizationServer) -> str | None:
-    return urlsplit(server.token_endpoint).hostname
+    return host_of(server.token_endpoint)

@@ -3,13 +3,19 @@
 Scoping the list is not enough: foreign keys, filters and lookups in the address each lead around it.
 """
 
-from typing import Any
+import re
+from typing import Any, Final
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest
 from django.db import models
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from brands.models import Brand
+
+# A key as our pages write it, and that fits into a column of 64 bits.
+_KEY: Final = re.compile(r"[0-9]{1,18}")
 
 
 class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics at run time
@@ -37,6 +43,12 @@ class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generi
         if len(only := own[:2]) == 1:
             kwargs["initial"] = only[0].pk
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
+        """Answer 400 where a selected row is named by anything but a key: Django asks the database for it as it is."""
+        if not all(_KEY.fullmatch(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            raise BadRequest
+        return super().response_action(request, *args, **kwargs)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow the listed lookups alone (J5)."""

@@ -39,6 +39,9 @@ class AuditEvent(models.Model):
         BOT_KEY_CREATED = "bot_key.created"
         BOT_KEY_CHANGED = "bot_key.changed"
         BOT_KEY_REVOKED = "bot_key.revoked"
+        ADMIN_CREATED = "admin.created"
+        ADMIN_CHANGED = "admin.changed"
+        ADMIN_DELETED = "admin.deleted"
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     at = models.DateTimeField(default=timezone.now, db_index=True)

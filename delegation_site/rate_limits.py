@@ -50,6 +50,8 @@ PAGES_PER_LINK: Final = Limit("pages-per-link", 60, 60)
 PAGES_PER_ADDRESS: Final = Limit("pages-per-address", 600, 60)
 SIGN_INS_PER_ADDRESS: Final = Limit("sign-ins-per-address", 20, 600)
 CONNECTION_TESTS_PER_ADMIN: Final = Limit("connection-tests-per-admin", 10, 600)
+METADATA_LOOKUPS_PER_ADMIN: Final = Limit("metadata-lookups-per-admin", 10, 600)
+PASSWORD_CHANGES_PER_ADMIN: Final = Limit("password-changes-per-admin", 5, 600)
 
 
 class RateLimited(Exception):

@@ -11,6 +11,8 @@ from allauth.mfa.models import Authenticator
 
 from delegation_site.crypto import DecryptionError, Place, Secret, key_id_of, key_ring
 
+# Where no key can be named: the value is no ciphertext of ours.
+NO_KEY: Final = "unreadable"
 # allauth hands over the text alone, not whose row it is: a second factor that SQL moves to another row is read there.
 _PLACE: Final = Place("mfa_authenticator", "data", UUID(int=0), UUID(int=0))
 _MEMBER: Final = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
@@ -34,7 +36,7 @@ def reencrypt_second_factors() -> tuple[int, int]:
     moved = unreadable = 0
     for row, member in _values():
         try:
-            if key_id_of(_raw(row.data[member])) == key_ring().newest_id:
+            if _key_id(row.data[member]) == key_ring().newest_id:
                 continue
             data = row.data | {member: encrypt_text(decrypt_text(row.data[member]))}
         except DecryptionError:
@@ -46,17 +48,26 @@ def reencrypt_second_factors() -> tuple[int, int]:
 
 def second_factors_by_key() -> Counter[str]:
     """Return how many values each key id still holds."""
-    return Counter(key_id_of(_raw(row.data[member])) for row, member in _values())
+    return Counter(_key_id(row.data[member]) for row, member in _values())
+
+
+def _key_id(encrypted_text: object) -> str:
+    try:
+        return key_id_of(_raw(encrypted_text))
+    except DecryptionError:
+        return NO_KEY
 
 
 def _values() -> Iterator[tuple[Authenticator, str]]:
     for kind, member in _MEMBER.items():
         for row in Authenticator.objects.filter(type=kind).order_by("pk"):
-            if member in row.data:
+            if isinstance(row.data, dict) and member in row.data:
                 yield row, member
 
 
-def _raw(encrypted_text: str) -> bytes:
+def _raw(encrypted_text: object) -> bytes:
+    if not isinstance(encrypted_text, str):
+        raise DecryptionError
     try:
         return base64.b64decode(encrypted_text, validate=True)
     except (binascii.Error, ValueError):

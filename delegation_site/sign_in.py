@@ -9,13 +9,15 @@ from allauth.account.authentication import get_authentication_records
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 
 from delegation_site import rate_limits
+from delegation_site.audit import actor_of_admin
 from delegation_site.client_address import client_address
 from delegation_site.errors import too_many_requests
 from delegation_site.second_factors import decrypt_text, encrypt_text
@@ -57,6 +59,25 @@ def signed_in_recently(request: HttpRequest) -> bool:
 def reauthentication_address() -> str:
     """Return where an admin confirms who it is, and comes back to the admin's first page."""
     return f"{reverse('account_reauthenticate')}?{urlencode({'next': reverse('admin:index')})}"
+
+
+def confirmation_needed() -> ValidationError:
+    """Ask the admin to confirm who it is, and keep what was typed: the form stays open, the secret is in no session.
+
+    allauth's own way would keep the whole form, client secret included, in the session until the password was typed.
+    """
+    said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then save again.'
+    return ValidationError(format_html(said, reauthentication_address()), "confirmation_needed")
+
+
+def change_own_password(request: HttpRequest) -> HttpResponse:
+    """`/admin/password_change/`: Django's page, limited for each admin: a stolen session is to guess no password."""
+    if request.method == "POST" and request.user.is_authenticated:
+        try:
+            rate_limits.count(rate_limits.PASSWORD_CHANGES_PER_ADMIN, actor_of_admin(request.user.pk))
+        except rate_limits.RateLimited as limit:
+            return too_many_requests(request, limit.retry_after)
+    return admin.site.admin_view(admin.site.password_change, cacheable=True)(request)
 
 
 def admin_login(request: HttpRequest) -> HttpResponse:

@@ -10,6 +10,7 @@ urlpatterns = [
     path("", include("conversations.urls")),
     path("api/v1/", include("conversations.api.urls")),
     path("admin/login/", sign_in.admin_login),
+    path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include("delegation_site.sign_in_urls")),
     path("admin/", admin.site.urls),
     path("health/live", health.live),

@@ -87,6 +87,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (keys_in_use, "digest"),
         (links, "link_token_digest"),
         (links, "completion_code_digest"),
+        (links, "completion_handle_digest"),
         (attempts, "state_digest"),
         (attempts, "cookie_digest"),
         (links, "expected_subject_digest"),

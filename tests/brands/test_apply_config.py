@@ -235,6 +235,9 @@ def test_a_second_server_that_is_bad_leaves_the_first_as_it_was(monkeypatch: pyt
         ("", "Object missing required field `brand`"),
         (BRAND.replace("Acme", "Acme\\u0000"), "Expected `str` matching regex"),
         (configuration(client_id="a\u0000b"), "Expected `str` matching regex"),
+        # Python's reader of TOML raises other errors for these two, which ended the command with a traceback.
+        (configuration() + f"max_age = {'9' * 5000}\n", "the file holds a number that is too long"),
+        (configuration() + f"scope = {'[' * 5000}\n", "the file holds a number that is too long, or is nested"),
     ],
 )
 def test_what_is_no_configuration_is_refused(monkeypatch: pytest.MonkeyPatch, text: str, problem: str) -> None:

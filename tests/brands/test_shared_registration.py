@@ -159,3 +159,46 @@ def test_of_two_brands_at_once_one_gets_the_registration(acme_admin: Any, acme: 
 
     assert sorted(at_once(2, save)) == [False, True]
     assert AuthorizationServer.objects.count() == 1
+
+
+def file_of(brand: Brand, number: int) -> str:
+    return f"""
+        [brand]
+        slug = "{brand.slug}"
+        name = "{brand.name} {number}"
+        [[authorization_servers]]
+        key = "orders"
+        authorization_endpoint = "https://login.{brand.slug}.example/authorize"
+        token_endpoint = "https://login.{brand.slug}.example/token"
+        client_id = "client-{number}"
+        client_secret = "a-secret"
+        prompt = ""
+    """
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_brands_applied_at_once_do_not_wait_for_each_other_for_ever(acme: Brand, rival: Brand) -> None:
+    """C5: each held its own brand when it asked for all of them, and PostgreSQL ended one of the two as a deadlock."""
+    brands = (acme, rival)
+    for number in range(10):
+        files = [read_configuration(file_of(brand, number)) for brand in brands]
+        at_once(2, lambda which, files=files: apply_configuration(files[which], {}))  # type: ignore[misc]
+        assert [Brand.objects.get(pk=brand.pk).name for brand in brands] == [f"Acme {number}", f"Rival {number}"]
+    assert AuthorizationServer.objects.filter(client_id="client-9").count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_admin_who_saves_while_a_file_is_applied_does_not_either(
+    acme: Brand, rival: Brand, operator: AdminBrowser
+) -> None:
+    """C5: the form takes all brands first, too."""
+    server = make_server(acme)
+    page, file = address(AuthorizationServer, "change", server), file_of(rival, 1)
+
+    def save(which: int) -> Any:
+        if which:
+            return apply_configuration(read_configuration(file), {})
+        return operator.send_changed(page, client_id="another").status_code
+
+    for _ in range(5):
+        assert at_once(2, save)[0] == 302

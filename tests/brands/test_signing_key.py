@@ -6,6 +6,7 @@ import jwt
 import pytest
 from django.core.exceptions import ValidationError
 
+from brands.configuration_file import apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
 from conversations.flow.reencryption import COLUMNS
 from delegation_site.crypto import DecryptionError
@@ -122,3 +123,31 @@ def test_a_form_that_leaves_the_method_forgets_the_key(server: AuthorizationServ
     assert operator.send_changed(form_url, **changes).status_code == 302
     stored = AuthorizationServer.objects.get()
     assert (stored.signing_key_ciphertext, stored.signing_key_jwk) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("token_endpoint", "renewed"),
+    [("https://login.elsewhere.example/token", True), ("https://login.acme.example/v2/token", False)],
+)
+def test_a_file_with_another_host_renews_the_key(acme: Brand, token_endpoint: str, renewed: bool) -> None:
+    """N8, C7: through apply_config too, or what was signed for the old host would be worth something at the new one."""
+
+    def key_after(endpoint: str) -> tuple[Any, bytes]:
+        text = f"""
+            [brand]
+            slug = "acme"
+            name = "Acme"
+            [[authorization_servers]]
+            key = "orders"
+            client_id = "acme-client"
+            issuer = "https://login.acme.example"
+            authorization_endpoint = "https://login.acme.example/authorize"
+            token_endpoint = "{endpoint}"
+            token_endpoint_auth_method = "private_key_jwt"
+        """
+        apply_configuration(read_configuration(text), {})
+        server = AuthorizationServer.objects.get()
+        return server.signing_key_jwk, bytes(server.signing_key_ciphertext or b"")
+
+    before, after = key_after("https://login.acme.example/token"), key_after(token_endpoint)
+    assert [old != new for old, new in zip(before, after, strict=True)] == [renewed, renewed]

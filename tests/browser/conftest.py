@@ -18,7 +18,9 @@ def stage(requires_chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         yield stage
 
 
-@pytest.fixture(scope="session")
+# For one module at a time: while Playwright runs, its process has an event loop, and Django refuses to touch a database
+# beside one; a second Playwright cannot start, either.
+@pytest.fixture(scope="module")
 def chromium(requires_chromium: Path) -> Iterator[Browser]:
     """Return the system's Chromium."""
     with sync_playwright() as playwright:
@@ -27,7 +29,7 @@ def chromium(requires_chromium: Path) -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(stage: Stage, chromium: Browser) -> dict[str, Any]:
     """Return what the browsers of the brand's two customers remember: both are signed in there."""
     remembered: dict[str, Any] = {}

@@ -57,6 +57,8 @@ def test_the_limits_are_as_wide_as_they_are_meant_to_be() -> None:
         ("pages-per-address", 600, 60),
         ("sign-ins-per-address", 20, 600),
         ("connection-tests-per-admin", 10, 600),
+        ("metadata-lookups-per-admin", 10, 600),
+        ("password-changes-per-admin", 5, 600),
     }
 
 

@@ -1,0 +1,106 @@
+"""What no browser sends to the admin by itself: each is a mistake at its field or a 400, and none a fault of ours."""
+
+from typing import Any
+
+import pytest
+
+from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
+from brands.hosts import HOST_FIELDS
+from brands.models import AuthorizationServer, BotKey, Brand
+from tests.admin_pages import AdminBrowser, address
+from tests.cast import make_server
+
+pytestmark = pytest.mark.django_db
+
+# urllib's reader raises ValueError for both; the second one's slash is a letter that becomes one.
+NO_ADDRESSES = ["https://[::1", "https://login.acme.example\uff0fx"]
+PARAMETERS = "extra_authorization_parameters"
+
+
+@pytest.fixture
+def browser(acme_admin: Any) -> AdminBrowser:
+    return AdminBrowser(acme_admin)
+
+
+def errors_of(answer: Any) -> dict[str, list[str]]:
+    assert answer.status_code == 200
+    return {name: list(messages) for name, messages in answer.context["adminform"].form.errors.items()}
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
+@pytest.mark.parametrize("field", HOST_FIELDS)
+def test_an_address_that_cannot_be_read_is_a_mistake_at_its_field(
+    browser: AdminBrowser, acme_server: AuthorizationServer, field: str, url: str
+) -> None:
+    """N1: its host was asked for before anybody had found it bad, and the page was a 500."""
+    page = address(AuthorizationServer, "change", acme_server)
+    assert field in errors_of(browser.send_changed(page, **{field: url}))
+    acme_server.refresh_from_db()
+    assert getattr(acme_server, field) != url
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
+@pytest.mark.parametrize("field", ["token_endpoint", "issuer"])
+def test_a_file_with_such_an_address_is_refused_by_name(acme: Brand, field: str, url: str) -> None:
+    """N1: new or not; the command ended with a traceback."""
+    endpoints = {name: f"https://login.acme.example/{name}" for name in ("authorization_endpoint", "token_endpoint")}
+    values = {"key": "orders", "client_id": "x", "client_secret": "a-secret", "prompt": ""} | endpoints | {field: url}
+    lines = [f'{name} = "{value}"' for name, value in values.items()]
+    text = "\n".join(['[brand]\nslug = "acme"\nname = "Acme"\n[[authorization_servers]]', *lines])
+    for _ in range(2):
+        with pytest.raises(ConfigurationRefused) as refused:
+            apply_configuration(read_configuration(text), {})
+        assert f"authorization_servers.orders.{field}" in {problem.split(": ")[0] for problem in refused.value.problems}
+        if not AuthorizationServer.objects.exists():
+            make_server(acme)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "[" * 3000,
+        '{"a":' * 3000,
+        "[" * 400 + "]" * 400,
+        '{"a": ' + "9" * 5000 + "}",
+        '{"a": "\\ud800"}',
+        '{"\\ud800": "a"}',
+        '{"a": NaN}',
+        '{"a": ["b"]}',
+        '"text"',
+        "7",
+        "\x00",
+    ],
+    ids=lambda typed: repr(typed[:12]),
+)
+def test_json_that_is_no_parameters_is_a_mistake_at_its_field(
+    browser: AdminBrowser, acme_server: AuthorizationServer, typed: str
+) -> None:
+    """B20: nested too deep, a number too long, half a character: each was a 500, some while shown again."""
+    page = address(AuthorizationServer, "change", acme_server)
+    # The form carries what it began with, which anybody can change too.
+    answer = browser.send_changed(page, **{PARAMETERS: typed, f"initial-{PARAMETERS}": typed})
+    assert list(errors_of(answer)) == [PARAMETERS]
+    assert answer.context["adminform"].form[PARAMETERS].value() == typed
+    acme_server.refresh_from_db()
+    assert acme_server.extra_authorization_parameters == {}
+
+
+def test_parameters_are_shown_again_as_they_were_typed(browser: AdminBrowser, acme_server: AuthorizationServer) -> None:
+    page = address(AuthorizationServer, "change", acme_server)
+    typed = '{ "audience":  "orders", "ui_locales": "dé" }'
+    refused = browser.send_changed(page, **{PARAMETERS: typed}, max_age="-1")
+    assert list(errors_of(refused)) == ["max_age"]
+    assert refused.context["adminform"].form[PARAMETERS].value() == typed
+    assert browser.send_changed(page, **{PARAMETERS: typed}).status_code == 302
+    acme_server.refresh_from_db()
+    assert acme_server.extra_authorization_parameters == {"audience": "orders", "ui_locales": "dé"}
+
+
+@pytest.mark.parametrize("key", ["abc", "\x00", "1\x00", "-1", "1.5", "9" * 19, "9" * 5000, "", "\u0661"])
+@pytest.mark.parametrize(("model", "action"), [(BotKey, "revoke_keys"), (AuthorizationServer, "test_connection")])
+def test_a_selected_row_that_is_no_key_is_a_bad_request(
+    browser: AdminBrowser, model: type[Any], action: str, key: str
+) -> None:
+    """J2: the database was asked for it as it was."""
+    data = {"action": action, "_selected_action": ["1", key], "index": "0"}
+    assert browser.post(address(model, "changelist"), data).status_code == 400

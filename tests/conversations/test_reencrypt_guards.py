@@ -1,0 +1,102 @@
+"""`manage.py reencrypt` beside everything else: rows that change under it, and values that nothing can read."""
+
+import io
+from typing import Any
+
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
+from django.core.management import CommandError, call_command
+from django.db.models import F
+
+from brands.models import AuthorizationServer
+from conversations.flow.reencryption import COLUMNS, reencrypt
+from conversations.models import Challenge
+from delegation_site.crypto import KeyRing, key_ring
+from delegation_site.second_factors import reencrypt_second_factors
+from tests.cast import Bot
+from tests.environment import TEST_ENVIRONMENT
+
+pytestmark = pytest.mark.django_db
+
+LINK_TOKENS = next(column for column in COLUMNS if column.name == "link_token_ciphertext")
+
+
+def rotate(settings: Any) -> None:
+    third = "third:8l8GIbXrL3uWnxkKcEgT1nKk1jC1s0pNqQv3y0m0c5A="
+    settings.ENCRYPTION_KEYS = f"{third},{TEST_ENVIRONMENT['ENCRYPTION_KEYS']}"
+
+
+def while_it_encrypts(monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
+    """Let somebody else change a row after it was read and before it is written."""
+    encrypt = KeyRing.encrypt
+
+    def encrypt_late(*arguments: Any) -> bytes:
+        change()
+        return encrypt(*arguments)
+
+    monkeypatch.setattr(KeyRing, "encrypt", encrypt_late)
+
+
+def test_a_row_that_changed_meanwhile_is_left_as_it_is(
+    acme_bot: Bot, acme_server: AuthorizationServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K4: what was read is old by then; written back, it would undo the change."""
+    acme_bot.challenge()
+    rotate(settings)
+    newer = b"what somebody else has written meanwhile"
+    while_it_encrypts(monkeypatch, lambda: Challenge.objects.update(link_token_ciphertext=newer))
+    assert reencrypt(LINK_TOKENS) == (0, 0)
+    assert bytes(Challenge.objects.get().link_token_ciphertext or b"") == newer
+
+
+def test_a_value_that_was_forgotten_meanwhile_does_not_come_back(
+    acme_bot: Bot, acme_server: AuthorizationServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K4: a challenge that ends forgets its link."""
+    acme_bot.challenge()
+    rotate(settings)
+    while_it_encrypts(monkeypatch, lambda: Challenge.objects.update(link_token_ciphertext=None))
+    assert reencrypt(LINK_TOKENS) == (0, 0)
+    assert Challenge.objects.get().link_token_ciphertext is None
+
+
+def test_a_second_factor_that_changed_meanwhile_is_left_as_it_is(
+    acme_admin: Any, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """K4: an authenticator's data is replaced as a whole."""
+    TOTP.activate(acme_admin, generate_totp_secret())
+    rotate(settings)
+    newer = {"secret": "what somebody else has written meanwhile"}
+    while_it_encrypts(monkeypatch, lambda: Authenticator.objects.update(data=newer))
+    assert reencrypt_second_factors() == (0, 0)
+    assert Authenticator.objects.get().data == newer
+
+
+@pytest.mark.parametrize("secret", ["not a ciphertext", "é", "", "bm90IG91cnM=", 5, None, ["x"]])
+def test_a_second_factor_that_nothing_reads_is_counted_to_the_end(
+    acme_admin: Any, settings: Any, secret: object
+) -> None:
+    """K4: counted as unreadable, it then ended the command with a traceback."""
+    TOTP.activate(acme_admin, generate_totp_secret())
+    Authenticator.objects.update(data={"secret": secret})
+    rotate(settings)
+    printed = io.StringIO()
+    with pytest.raises(CommandError, match="1 values could not be read") as raised:
+        call_command("reencrypt", stdout=printed)
+    assert raised.value.returncode == 1
+    assert "authenticator.data: moved 0, unreadable 1\n" in printed.getvalue()
+    assert printed.getvalue().endswith("authenticator.data is held by: unreadable 1\n")
+    assert Authenticator.objects.get().data == {"secret": secret}
+
+
+def test_a_handle_for_the_chat_page_holds_its_key(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    """K4: the old key would go, and whoever comes back with the handle would not be recognised."""
+    acme_bot.challenge()
+    Challenge.objects.update(completion_handle_digest=key_ring().digest("completion-handle", b"handle"))
+    printed = io.StringIO()
+    call_command("reencrypt", stdout=printed)
+    assert "challenge.completion_handle_digest is held by: test-new 1\n" in printed.getvalue()
+    Challenge.objects.update(expires_at=F("issued_at"))
+    call_command("reencrypt", stdout=printed)
+    assert "challenge.completion_handle_digest is held by: empty\n" in printed.getvalue()
