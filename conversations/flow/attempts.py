@@ -89,6 +89,11 @@ def claim(attempt: AuthorizationRequest, now: datetime) -> bool:
     return rows.update(claimed_at=now) == 1
 
 
+def release(attempt: AuthorizationRequest) -> None:
+    """Give a claim back that nothing was done with: the same callback works a moment later."""
+    AuthorizationRequest.objects.filter(pk=attempt.pk, finished_at=None).update(claimed_at=None)
+
+
 def cookie_lifetime(attempt: AuthorizationRequest, now: datetime) -> int:
     """Return how many seconds the cookie lives: until the challenge ends, and at least 5 minutes (B3).
 

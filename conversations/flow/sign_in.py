@@ -28,7 +28,7 @@ from brands.oauth import (
     verify_id_token,
 )
 from brands.oauth.authorization_response import Query
-from conversations.flow.attempts import attempt_of_state, claim, holds_cookie, nonce_matches
+from conversations.flow.attempts import attempt_of_state, claim, holds_cookie, nonce_matches, release
 from conversations.flow.capacity import ServerBusy, exchange_slot
 from conversations.flow.results import record_denial, record_failure, store_result
 from conversations.models import AuthorizationRequest
@@ -72,8 +72,7 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
     if not attempt.challenge.accepts_sign_in(timezone.now()) or attempt.claimed_at is not None:
         return Received(Arrival.RESULT, attempt)
     try:
-        with exchange_slot(server.pk) if response.code else nullcontext():
-            _take(attempt, server, response, cookies[attempt.cookie_name])
+        _take(attempt, server, response, cookies[attempt.cookie_name])
     except ServerBusy:
         return Received(Arrival.SERVER_BUSY, attempt)
     return Received(Arrival.RESULT, attempt)
@@ -82,10 +81,26 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
 def _take(
     attempt: AuthorizationRequest, server: AuthorizationServer, response: AuthorizationResponse, cookie: str
 ) -> None:
-    configuration = attempt.stored_configuration()
-    issuer_error = _issuer_error(configuration, response)
+    issuer_error = _issuer_error(attempt.stored_configuration(), response)
     if not claim(attempt, timezone.now()):
         return
+    try:
+        # Asked for by the one that claimed: its repeats must not fill the slots and be told that the brand is busy.
+        with exchange_slot(server.pk) if response.code else nullcontext():
+            _come_to_a_result(attempt, server, response, cookie, issuer_error)
+    except ServerBusy:
+        release(attempt)
+        raise
+
+
+def _come_to_a_result(
+    attempt: AuthorizationRequest,
+    server: AuthorizationServer,
+    response: AuthorizationResponse,
+    cookie: str,
+    issuer_error: AuthorizationServerError | None,
+) -> None:
+    configuration = attempt.stored_configuration()
     issued: Secret | None = None
     try:
         if issuer_error:
