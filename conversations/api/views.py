@@ -16,19 +16,13 @@ from conversations.api.lookups import (
     open_conversation_of,
     server_of,
 )
-from conversations.api.shapes import (
-    AuthorizeBody,
-    ChallengeBody,
-    CompletionBody,
-    challenge_facts,
-    standing_facts,
-    token_facts,
-)
+from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
 from conversations.api.token_log import log_token_read
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed
+from conversations.flow.facts import challenge_facts, standing_facts, token_facts
 from conversations.flow.reading import readable_token, usable_token
 from conversations.flow.standing import standing
 from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
