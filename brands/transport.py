@@ -71,6 +71,9 @@ _IPV6_NOT_PUBLIC: Final = (
 
 _NOT_CALLED: Final = "the address is not one that is called"
 
+# What a call returns, for those who may not import the library.
+Response = requests.Response
+
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
