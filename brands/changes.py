@@ -26,6 +26,12 @@ _KINDS: Final[dict[type[models.Model], tuple[AuditEvent.Kind, AuditEvent.Kind]]]
     BotKey: (_Kind.BOT_KEY_CREATED, _Kind.BOT_KEY_CHANGED),
     WebhookEndpoint: (_Kind.WEBHOOK_CREATED, _Kind.WEBHOOK_CHANGED),
 }
+_SECRET_FIELDS: Final = frozenset(
+    {
+        *("client_secret_ciphertext", "signing_key_ciphertext"),
+        *("secret_ciphertext", "previous_secret_ciphertext", "previous_secret_expires_at"),
+    }
+)
 _SECRETS: Final[dict[type[models.Model], AuditEvent.Kind]] = {
     AuthorizationServer: _Kind.SERVER_SECRET_CHANGED,
     WebhookEndpoint: _Kind.WEBHOOK_SECRET_CHANGED,
@@ -75,7 +81,7 @@ def _value(row: models.Model, name: str) -> Any:
 
 
 def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> None:
-    secret = [name for name in changed if name.endswith("_ciphertext")]
+    secret = [name for name in changed if name in _SECRET_FIELDS]
     plain = [name for name in changed if name not in secret]
     if plain:
         record_change(row, _KINDS[type(row)][1], user, plain)
