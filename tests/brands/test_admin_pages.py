@@ -20,7 +20,7 @@ each_model = pytest.mark.parametrize("model", OURS, ids=lambda model: model.__na
 
 # What the admin's Content-Security-Policy would stop: a script or style in the page, a style or handler attribute.
 INLINE = re.compile(r"<script(?![^>]*\bsrc=)[^>]*>|<style|\sstyle=|\son[a-z]+=|javascript:")
-FORM_PAGES = {"Brand", "AuthorizationServer", "BotKey"}
+FORM_PAGES = {"Brand", "AuthorizationServer", "BotKey", "WebhookEndpoint"}
 
 
 def texts_of(browser: AdminBrowser, pages: list[str]) -> list[tuple[str, str]]:
