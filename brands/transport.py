@@ -143,6 +143,12 @@ def get(url: str, accept: str = "application/json") -> requests.Response:
         return session.get(url, headers={"Accept": accept})
 
 
+def post(url: str, body: bytes, headers: dict[str, str]) -> requests.Response:
+    """Post bytes as they are. Raises `OutboundError`; the status is the caller's to judge."""
+    with GuardedSession() as session:
+        return session.post(url, data=body, headers=headers)
+
+
 class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no types
     """Pins a request to a checked address and bounds it, whatever the session asks for.
 

@@ -9,6 +9,10 @@ from django.utils.translation import ngettext
 from brands.scoped_admin import ReadOnlyAdmin
 from conversations.flow.endings import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
+from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
+
+# Django looks for admins in this module alone.
+__all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]
 
 
 @admin.register(Conversation)

@@ -15,7 +15,7 @@ from tests.machine import missing
 from tests.tls import Authority
 
 # Servers that others wrote. The named cast (Acme, Ada, acme-bot; Rival, Rita, rival-bot) is in tests/cast.py.
-pytest_plugins = ["tests.cast", "tests.admin_pages", "tests.peers.fixtures"]
+pytest_plugins = ["tests.cast", "tests.webhook_receiver", "tests.admin_pages", "tests.peers.fixtures"]
 
 
 def pytest_configure() -> None:

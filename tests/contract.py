@@ -36,6 +36,16 @@ def check(method: str, path: str, response: HttpResponse) -> None:
     _validate(answer, content[media_type]["schema"])
 
 
+def check_webhook(payload: dict[str, Any], headers: dict[str, str]) -> None:
+    """Fail where a delivered event is not one that the contract promises, in body or headers."""
+    promised = document()["webhooks"][payload["type"]]["post"]
+    _validate(payload, promised["requestBody"]["content"]["application/json"]["schema"])
+    for parameter in map(_resolve, promised["parameters"]):
+        _validate(headers[parameter["name"]], parameter["schema"])
+    if payload["type"].startswith("challenge."):
+        assert payload["type"] == f"challenge.{payload['data']['status']}"
+
+
 def _operation(method: str, path: str) -> dict[str, Any] | None:
     found = [
         (template.count("/"), methods[method.lower()])

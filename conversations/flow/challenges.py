@@ -20,6 +20,7 @@ from conversations.flow.errors import (
     SamePersonCheckRefused,
     TooManyChallenges,
 )
+from conversations.flow.events import publish_challenge
 from conversations.flow.standing import open_challenge
 from conversations.flow.subjects import expected_subject_digest, expects
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation, move_challenge
@@ -189,4 +190,5 @@ def _insert_challenge(
         challenge.context_ciphertext = key_ring().encrypt(wanted.context, challenge.place("context_ciphertext"))
     challenge.save(force_insert=True)
     record(AuditEvent.Kind.CHALLENGE_CHANGED, conversation, now=now, actor=actor, outcome="issued", challenge=challenge)
+    publish_challenge(challenge, now)
     return challenge

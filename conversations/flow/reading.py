@@ -5,6 +5,7 @@ from datetime import datetime
 from brands.models import AuthorizationServer
 from conversations.flow.challenges import WantedChallenge
 from conversations.flow.errors import ConversationClosed, InsufficientLifetime, NotInThisStatus
+from conversations.flow.facts import seconds_left
 from conversations.flow.standing import AuthorizationStatus, standing
 from conversations.models import AccessToken, Conversation
 
@@ -34,8 +35,3 @@ def usable_token(
     except (NotInThisStatus, InsufficientLifetime):
         return None
     return access_token if wanted.is_met_by(access_token) else None
-
-
-def seconds_left(expires_at: datetime, now: datetime) -> int:
-    """Return whole seconds, rounded down and never negative: a bot may rely on every one of them."""
-    return max(0, int((expires_at - now).total_seconds()))

@@ -13,8 +13,15 @@ from typing import Any, Final, cast
 from django.db import models
 from django.db.models import Q
 
-from brands.models import AuthorizationServer, BotKey
-from conversations.models import OPEN_STATUSES, AccessToken, AuthorizationRequest, Challenge, Revocation
+from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
+from conversations.models import (
+    OPEN_STATUSES,
+    AccessToken,
+    AuthorizationRequest,
+    Challenge,
+    Revocation,
+    WebhookDelivery,
+)
 from delegation_site.crypto import DecryptionError, Place, key_id_of, key_ring
 
 CHUNK = 500
@@ -44,6 +51,9 @@ COLUMNS = (
     Column(AccessToken, "ciphertext", ("conversation__brand",)),
     Column(AccessToken, "subject_ciphertext", ("conversation__brand",)),
     Column(Revocation, "ciphertext", ("conversation__brand",)),
+    Column(WebhookEndpoint, "secret_ciphertext", ("brand",)),
+    Column(WebhookEndpoint, "previous_secret_ciphertext", ("brand",)),
+    Column(WebhookDelivery, "payload_ciphertext", ("conversation__brand", "endpoint__brand")),
 )
 
 

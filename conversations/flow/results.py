@@ -4,10 +4,11 @@ import logging
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from brands.models import SamePersonCheck
+from brands.models import SamePersonCheck, WebhookEvent
 from brands.oauth import ErrorCode, IDTokenClaims, TokenResponse
 from conversations.flow.attempts import finish_attempt
 from conversations.flow.audit import CONSUMER, SYSTEM, record
+from conversations.flow.events import publish_token
 from conversations.flow.revocations import schedule_revocation_of_fresh
 from conversations.flow.subjects import is_expected_subject, is_same_subject, subject_of
 from conversations.flow.transitions import (
@@ -104,6 +105,7 @@ def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, a
         challenge=challenge,
         access_token_uuid=access_token.uuid,
     )
+    publish_token(access_token, WebhookEvent.TOKEN_ISSUED, now)
 
 
 def _advance(challenge: Challenge, access_token: AccessToken, cookie: str, now: datetime) -> None:

@@ -17,12 +17,15 @@ from conversations.models.challenge import (
 )
 from conversations.models.conversation import Conversation
 from conversations.models.revocation import REVOCATION_LIFETIME, Revocation
+from conversations.models.webhook_delivery import DELIVERY_KEPT_FOR, DELIVERY_LIFETIME, WebhookDelivery
 from delegation_site.models import AuditEvent
 
 __all__ = [
     "COMPLETION_ATTEMPTS",
     "COMPLETION_LIFETIME",
     "COOKIE_PREFIX",
+    "DELIVERY_KEPT_FOR",
+    "DELIVERY_LIFETIME",
     "EXCHANGE_GIVEN_UP_AFTER",
     "HANDLE_LIFETIME",
     "OPEN_STATUSES",
@@ -35,4 +38,5 @@ __all__ = [
     "ChallengeStatus",
     "Conversation",
     "Revocation",
+    "WebhookDelivery",
 ]
