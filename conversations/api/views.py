@@ -9,6 +9,7 @@ from django.utils.translation import gettext
 
 from brands.models import BotKey
 from conversations.api.calls import Answer, Call, bot_call, count_call, count_token_read
+from conversations.api.idempotency import idempotent_request
 from conversations.api.lookups import (
     challenge_of,
     conversation_of,
@@ -25,7 +26,7 @@ from conversations.flow.errors import ConversationClosed
 from conversations.flow.facts import challenge_facts, standing_facts, token_facts
 from conversations.flow.reading import readable_token, usable_token
 from conversations.flow.standing import standing
-from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
+from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
 from delegation_site.crypto import Secret
 from delegation_site.problems import Problem
 
@@ -38,9 +39,12 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/challenges`."""
     call.query()
     body = call.body(ChallengeBody)
+    request = idempotent_request(call, body)
     _, wanted = _wanted(call, conversation_id, body)
     now = timezone.now()
-    challenge, created = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
+    challenge, created = issue_challenge(
+        call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now, request=request
+    )
     return 201 if created else 200, _issued(challenge, now)
 
 
@@ -172,6 +176,9 @@ def _wanted(call: Call, conversation_id: str, body: ChallengeBody) -> tuple[Conv
 
 def _issued(challenge: Challenge, now: datetime) -> dict[str, Any]:
     facts = challenge_facts(challenge, now)
+    if challenge.status_at(now) not in OPEN_STATUSES:
+        # A repeated Idempotency-Key: how it ended, and no link that leads nowhere.
+        return facts | {"url": None, "message": None}
     return facts | {"url": link_of(challenge), "message": _message(challenge)}
 
 

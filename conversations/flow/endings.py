@@ -21,6 +21,7 @@ from conversations.models import (
     Challenge,
     ChallengeStatus,
     Conversation,
+    IdempotencyKey,
 )
 
 
@@ -109,6 +110,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         last_error_detail="",
     )
     conversation.access_tokens.update(subject_ciphertext=None)
+    IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
 
 
 def _receipt(conversation: Conversation, closed_at: datetime) -> ClosingReceipt:

@@ -16,6 +16,7 @@ from conversations.models.challenge import (
     ChallengeStatus,
 )
 from conversations.models.conversation import Conversation
+from conversations.models.idempotency_key import IDEMPOTENCY_LIFETIME, IdempotencyKey
 from conversations.models.revocation import REVOCATION_LIFETIME, Revocation
 from delegation_site.models import AuditEvent
 
@@ -25,6 +26,7 @@ __all__ = [
     "COOKIE_PREFIX",
     "EXCHANGE_GIVEN_UP_AFTER",
     "HANDLE_LIFETIME",
+    "IDEMPOTENCY_LIFETIME",
     "OPEN_STATUSES",
     "REVOCATION_LIFETIME",
     "SIGN_IN_STATUSES",
@@ -34,5 +36,6 @@ __all__ = [
     "Challenge",
     "ChallengeStatus",
     "Conversation",
+    "IdempotencyKey",
     "Revocation",
 ]
