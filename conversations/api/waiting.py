@@ -1,6 +1,6 @@
 """Long poll: a bounded number of calls wait until their challenge changes, without a database connection.
 
-One thread for each process asks for all of them together, ten times a second and only while somebody waits. Why not
+One thread for each process asks for all of them together, twenty times a second and only while somebody waits. Why not
 LISTEN/NOTIFY: it needs a session of its own, which a transaction pooler does not give, SQLite has nothing like it, and
 every change would have to remember to send it. One read of a few rows by primary key costs less than that would.
 """
@@ -20,7 +20,7 @@ from conversations.models import OPEN_STATUSES, Challenge
 from delegation_site.stopping import is_stopping
 
 MAX_WAIT: Final = 25
-_SECONDS_BETWEEN_LOOKS: Final = 0.1
+_SECONDS_BETWEEN_LOOKS: Final = 0.05
 _SECONDS_AFTER_AN_ERROR: Final = 1.0
 _RETRY_AFTER: Final = (1, 3)
 
