@@ -23,6 +23,20 @@ def challenge(acme_bot: Bot, acme_server: AuthorizationServer) -> dict[str, Any]
     return acme_bot.challenge()
 
 
+@pytest.fixture
+def entered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Return everybody who came to wait, from now on."""
+    waiters: list[Any] = []
+    enter = product._WaitingRoom.enter
+
+    def note(room: Any, waiter: Any) -> bool:
+        waiters.append(waiter)
+        return enter(room, waiter)
+
+    monkeypatch.setattr(product._WaitingRoom, "enter", note)
+    return waiters
+
+
 def withdraw(bot: Bot, challenge: dict[str, Any]) -> None:
     assert bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")[0] == 200
 
@@ -60,19 +74,22 @@ def test_without_a_change_it_ends_after_its_time_and_can_be_asked_again(
     assert (unchanged.status_code, unchanged.content, unchanged["ETag"]) == (304, b"", answer["ETag"])
 
 
-def test_what_has_ended_is_not_waited_for(acme_bot: Bot, challenge: dict[str, Any]) -> None:
+def test_what_has_ended_is_not_waited_for(acme_bot: Bot, challenge: dict[str, Any], entered: list[Any]) -> None:
     withdraw(acme_bot, challenge)
     tag = tag_of(acme_bot, challenge)
     assert poll(acme_bot, challenge).json()["status"] == "withdrawn"
     assert poll(acme_bot, challenge, tag=tag).status_code == 304
+    assert entered == []
 
 
-def test_a_change_between_read_and_poll_is_told_at_once(acme_bot: Bot, ada: Browser, challenge: dict[str, Any]) -> None:
+def test_a_change_between_read_and_poll_is_told_at_once(
+    acme_bot: Bot, ada: Browser, challenge: dict[str, Any], entered: list[Any]
+) -> None:
     """The race that `If-None-Match` closes: the bot would wait for the next change."""
     tag = tag_of(acme_bot, challenge)
     ada.begin(challenge["url"])
     answer = poll(acme_bot, challenge, tag=tag)
-    assert (answer.status_code, answer.json()["status"]) == (200, "started")
+    assert (answer.status_code, answer.json()["status"], entered) == (200, "started", [])
     with waiting(acme_bot, challenge, tag=answer["ETag"]) as polled:
         withdraw(acme_bot, challenge)
         assert (polled.result().status_code, polled.result().json()["status"]) == (200, "withdrawn")
@@ -225,5 +242,8 @@ def test_a_process_that_stops_lets_go_of_everybody(
     assert poll(acme_bot, challenge).has_header("Retry-After")
 
 
-def test_another_brands_challenge_is_not_waited_for(rival_bot: Bot, challenge: dict[str, Any]) -> None:
+def test_another_brands_challenge_is_not_waited_for(
+    rival_bot: Bot, challenge: dict[str, Any], entered: list[Any]
+) -> None:
     assert poll(rival_bot, challenge).json()["code"] == "challenge_unknown"
+    assert entered == []
