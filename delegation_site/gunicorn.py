@@ -8,6 +8,8 @@ import django
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 
+from delegation_site import stopping
+
 wsgi_app = "delegation_site.wsgi:application"
 bind = os.environ.get("BIND", "127.0.0.1:8000")
 worker_class = "gthread"
@@ -31,3 +33,8 @@ def on_starting(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
         call_command("check", deploy=True, fail_level="ERROR")
     except SystemCheckError as error:
         sys.exit(str(error))
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let long polls see that their process is stopping: a restart is not to wait for them."""
+    stopping.ask_with(lambda: not worker.alive)

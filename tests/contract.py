@@ -22,18 +22,39 @@ def document() -> dict[str, Any]:
 
 def check(method: str, path: str, response: HttpResponse) -> None:
     """Fail where an answer is not one that the contract promises for this call."""
+    if response.status_code == 304:
+        assert response.content == b"", "304 has no body"
+        _check_headers(_promised(method, path, response), response)
+        return
     answer = response.json()  # type: ignore[attr-defined]  # the test client adds it
     if f"{response.status_code} {answer.get('code')}" in EVERYWHERE:
         _validate(answer, {"$ref": "#/components/schemas/Problem"})
         return
+    promised = _promised(method, path, response)
+    content = promised["content"]
+    media_type = response["Content-Type"].split(";")[0]
+    assert media_type in content, f"{method} {path} answered {media_type}"
+    _validate(answer, content[media_type]["schema"])
+    _check_headers(promised, response)
+
+
+def _promised(method: str, path: str, response: HttpResponse) -> dict[str, Any]:
     operation = _operation(method, path)
     assert operation is not None, f"the contract does not know {method} {path}"
     promised = operation["responses"].get(str(response.status_code))
     assert promised is not None, f"the contract does not promise {response.status_code} for {method} {path}"
-    content = _resolve(promised)["content"]
-    media_type = response["Content-Type"].split(";")[0]
-    assert media_type in content, f"{method} {path} answered {media_type}"
-    _validate(answer, content[media_type]["schema"])
+    return _resolve(promised)
+
+
+def _check_headers(promised: dict[str, Any], response: HttpResponse) -> None:
+    headers = {name: _resolve(header) for name, header in promised.get("headers", {}).items()}
+    for name, header in headers.items():
+        assert response.has_header(name) or not header.get("required"), f"the contract promises {name}"
+        if response.has_header(name):
+            value: Any = response[name]
+            _validate(int(value) if header["schema"]["type"] == "integer" else value, header["schema"])
+    for name in ("ETag", "Retry-After"):
+        assert name in headers or not response.has_header(name), f"the contract does not promise {name}"
 
 
 def check_webhook(payload: dict[str, Any], headers: dict[str, str]) -> None:

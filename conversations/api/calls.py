@@ -25,7 +25,8 @@ MAX_BODY_BYTES: Final = 16 * 1024
 logger = logging.getLogger("consumer_delegation.api")
 
 Body = TypeVar("Body")
-Answer = tuple[int, dict[str, Any]]
+# A response where headers of its own belong to it.
+Answer = tuple[int, dict[str, Any]] | HttpResponse
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
                 allowed = ", ".join(views)
                 problem = f"This address answers {allowed}."
                 raise Problem(405, "method_not_allowed", problem, headers={"Allow": allowed})
-            status, body = view(request, **path)
+            answer = view(request, **path)
         except Problem as problem:
             return problem.response()
         except FlowError as error:
@@ -87,6 +88,9 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
             # A row that was moved or tampered with, or a key that was taken out of the ring too early (K2).
             logger.exception("a stored value could not be read")
             return Problem(500, "stored_value_unreadable", "A stored value cannot be read.").response()
+        if isinstance(answer, HttpResponse):
+            return answer
+        status, body = answer
         return json_response(body, status=status)
 
     return dispatch
@@ -100,6 +104,10 @@ def count_call(bot_key: BotKey) -> None:
 def count_token_read(bot_key: BotKey) -> None:
     """Count a token read of this key in this process: reading a token writes nothing. Raises `RateLimited` (G8)."""
     rate_limits.count_in_process(rate_limits.TOKEN_READS_PER_KEY, bot_key.public_id)
+
+
+def count_nothing(bot_key: BotKey) -> None:
+    """Let a call that was counted before go on."""
 
 
 def bot_call(*scopes: BotKey.Scope, counted: Callable[[BotKey], None] = count_call) -> Callable[[View], View]:

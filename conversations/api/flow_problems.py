@@ -32,6 +32,11 @@ _PLAIN: dict[type[errors.FlowError], tuple[int, str, str]] = {
         "other_conversation",
         "The handle belongs to another conversation. That sign-in was ended; create a challenge here.",
     ),
+    errors.IdempotencyKeyReused: (
+        422,
+        "idempotency_key_reused",
+        "This Idempotency-Key came with another body or conversation before. Send a new key with a new request.",
+    ),
     errors.InvalidScope: (
         422,
         "invalid_scope",

@@ -8,7 +8,9 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from brands.models import BotKey
-from conversations.api.calls import Answer, Call, bot_call, count_call, count_token_read
+from conversations.api.calls import Answer, Call, bot_call, count_call, count_nothing, count_token_read
+from conversations.api.conditional import conditional_answer, has_seen
+from conversations.api.idempotency import idempotent_request
 from conversations.api.lookups import (
     challenge_of,
     conversation_of,
@@ -18,6 +20,7 @@ from conversations.api.lookups import (
 )
 from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
 from conversations.api.token_log import log_token_read
+from conversations.api.waiting import MAX_WAIT, can_change, retry_after, wait_for_change
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
@@ -25,7 +28,7 @@ from conversations.flow.errors import ConversationClosed
 from conversations.flow.facts import challenge_facts, standing_facts, token_facts
 from conversations.flow.reading import readable_token, usable_token
 from conversations.flow.standing import standing
-from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
+from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
 from delegation_site.crypto import Secret
 from delegation_site.problems import Problem
 
@@ -38,17 +41,34 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/challenges`."""
     call.query()
     body = call.body(ChallengeBody)
+    request = idempotent_request(call, body)
     _, wanted = _wanted(call, conversation_id, body)
     now = timezone.now()
-    challenge, created = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
+    challenge, created = issue_challenge(
+        call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now, request=request
+    )
     return 201 if created else 200, _issued(challenge, now)
 
 
 @bot_call(READ)
 def read_challenge(call: Call, challenge_id: str) -> Answer:
-    """`GET /challenges/{challenge_id}`."""
-    call.query()
-    return 200, challenge_facts(challenge_of(call, challenge_id), timezone.now())
+    """`GET /challenges/{challenge_id}`: as it stands, or with `wait` as soon as that has changed."""
+    seconds = _wait(call.query("wait").get("wait", "0"))
+    challenge, now = challenge_of(call, challenge_id), timezone.now()
+    facts = challenge_facts(challenge, now)
+    # Whoever names what it has seen is told at once of what it has missed: no change falls between two calls.
+    missed = "If-None-Match" in call.request.headers and not has_seen(call.request, facts)
+    if not seconds or missed or not can_change(challenge, now):
+        return conditional_answer(call.request, facts)
+    if not wait_for_change(challenge, seconds):
+        return conditional_answer(call.request, facts, retry_after())
+    return _read_challenge_again(call.request, challenge_id=challenge_id)
+
+
+@bot_call(READ, counted=count_nothing)
+def _read_challenge_again(call: Call, challenge_id: str) -> Answer:
+    """Answer after a wait, authenticated once more: the key may have been revoked meanwhile."""
+    return conditional_answer(call.request, challenge_facts(challenge_of(call, challenge_id), timezone.now()))
 
 
 @bot_call(CREATE)
@@ -82,13 +102,14 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
     brand = call.bot_key.brand
     servers = [server_of(brand, key)] if key else list(brand.authorization_servers.active())
     now = timezone.now()
-    return 200, {
+    facts = {
         "conversation_id": conversation.external_id,
         "closed_at": conversation.closed_at,
         "authorization_servers": [
             standing_facts(server.key, standing(conversation, server, now), now) for server in servers
         ],
     }
+    return conditional_answer(call.request, facts)
 
 
 @bot_call(TOKEN, counted=count_token_read)
@@ -172,6 +193,9 @@ def _wanted(call: Call, conversation_id: str, body: ChallengeBody) -> tuple[Conv
 
 def _issued(challenge: Challenge, now: datetime) -> dict[str, Any]:
     facts = challenge_facts(challenge, now)
+    if challenge.status_at(now) not in OPEN_STATUSES:
+        # A repeated Idempotency-Key: how it ended, and no link that leads nowhere.
+        return facts | {"url": None, "message": None}
     return facts | {"url": link_of(challenge), "message": _message(challenge)}
 
 
@@ -190,6 +214,12 @@ def _token(call: Call, access_token: AccessToken, now: datetime) -> dict[str, An
     value = access_token.reveal_access_token().reveal()
     log_token_read(call, access_token)
     return {"access_token": value, **token_facts(access_token, now)}
+
+
+def _wait(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,2}", text) or int(text) > MAX_WAIT:
+        raise Problem(422, "invalid_wait", "wait is a number of seconds from 0 to 25.")
+    return int(text)
 
 
 def _min_ttl(text: str) -> int:

@@ -23,6 +23,7 @@ from conversations.models import (
     Challenge,
     ChallengeStatus,
     Conversation,
+    IdempotencyKey,
 )
 
 
@@ -113,6 +114,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
     )
     conversation.access_tokens.update(subject_ciphertext=None)
     forget_dead_challenges(conversation)
+    IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
 
 
 def _receipt(conversation: Conversation, closed_at: datetime) -> ClosingReceipt:

@@ -32,6 +32,10 @@ class ExpectedSubjectRefused(FlowError):
     """An expected subject goes with the check `expected_subject`, and with no other."""
 
 
+class IdempotencyKeyReused(FlowError):
+    """The key was sent before with another body, or for another conversation."""
+
+
 class NotInThisStatus(FlowError):
     """What was asked needs another authorization status than the one the conversation has."""
 

@@ -15,10 +15,12 @@ from django.db.models import Q
 
 from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
 from conversations.models import (
+    IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
     AccessToken,
     AuthorizationRequest,
     Challenge,
+    IdempotencyKey,
     Revocation,
     WebhookDelivery,
 )
@@ -93,6 +95,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
     undoable = Q(access_token__isnull=False, access_token__ended_at=None, access_token__expires_at__gt=now)
     links = Challenge.objects.filter(Q(status__in=OPEN_STATUSES, expires_at__gt=now) | undoable)
     attempts = AuthorizationRequest.objects.filter(challenge__in=links)
+    keys_of_requests = IdempotencyKey.objects.filter(created_at__gt=now - IDEMPOTENCY_LIFETIME)
     return [
         (keys_in_use, "digest"),
         (links, "link_token_digest"),
@@ -101,6 +104,8 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (attempts, "state_digest"),
         (attempts, "cookie_digest"),
         (links, "expected_subject_digest"),
+        (keys_of_requests, "digest"),
+        (keys_of_requests, "request_digest"),
     ]
 
 

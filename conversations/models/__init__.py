@@ -16,6 +16,7 @@ from conversations.models.challenge import (
     ChallengeStatus,
 )
 from conversations.models.conversation import Conversation
+from conversations.models.idempotency_key import IDEMPOTENCY_LIFETIME, IdempotencyKey
 from conversations.models.revocation import REVOCATION_LIFETIME, Revocation
 from conversations.models.webhook_delivery import DELIVERY_KEPT_FOR, DELIVERY_LIFETIME, WebhookDelivery
 from delegation_site.models import AuditEvent
@@ -28,6 +29,7 @@ __all__ = [
     "DELIVERY_LIFETIME",
     "EXCHANGE_GIVEN_UP_AFTER",
     "HANDLE_LIFETIME",
+    "IDEMPOTENCY_LIFETIME",
     "OPEN_STATUSES",
     "REVOCATION_LIFETIME",
     "SIGN_IN_STATUSES",
@@ -37,6 +39,7 @@ __all__ = [
     "Challenge",
     "ChallengeStatus",
     "Conversation",
+    "IdempotencyKey",
     "Revocation",
     "WebhookDelivery",
 ]

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('brands', '0002_webhook_endpoints'),
-        ('conversations', '0001_initial'),
+        ('conversations', '0002_idempotency_key'),
     ]
 
     operations = [
