@@ -4,15 +4,17 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 from openapi_spec_validator import validate
 
-from brands.models import SamePersonCheck
+from brands.models import BotKey, Brand, SamePersonCheck
 from conversations.api.next_calls import OPERATIONS
 from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
 from conversations.flow.standing import AuthorizationStatus
 from conversations.models import AccessToken, Challenge, ChallengeStatus
 from tests import contract
+from tests.cast import make_bot
 from tests.contract import CONTRACT, document
 
 ROOT = CONTRACT.parent
@@ -92,6 +94,25 @@ def test_every_reason_to_ask_again_has_an_example() -> None:
 
 def test_the_calls_that_problems_send_to_are_those_of_the_contract() -> None:
     assert contract.operations() == OPERATIONS
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_key_needs_the_scopes_that_the_contract_names_and_no_other(acme: Brand, operation: str) -> None:
+    method, address = OPERATIONS[operation]
+    path = address.removeprefix("/api/v1").format(conversation_id="a", challenge_id="b")
+    (needed,) = (
+        call["security"][0]["botKey"]
+        for calls in document()["paths"].values()
+        for call in calls.values()
+        if "operationId" in call and call["operationId"] == operation
+    )
+    for left_out in needed:
+        others = set(BotKey.Scope.values) - {left_out}
+        status, problem = make_bot(acme, *others).call(method, path)
+        assert (status, problem["code"]) == (403, "insufficient_scope")
+        assert left_out in problem["detail"]
+    assert make_bot(acme, *needed).call(method, path)[0] in {404, 422}
 
 
 def test_every_status_of_a_challenge_has_an_example() -> None:
