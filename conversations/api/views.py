@@ -111,7 +111,7 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     body = call.body(AuthorizeBody)
     conversation, wanted = _wanted(call, conversation_id, body)
     now = timezone.now()
-    access_token = usable_token(conversation, wanted, body.min_ttl, now) if conversation else None
+    access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
         return 200, _token(call, access_token, now)
     count_call(call.bot_key)
