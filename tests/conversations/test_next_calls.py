@@ -45,8 +45,6 @@ def test_before_a_challenge_and_while_it_is_open(
     challenge = acme_bot.challenge()
     assert told(acme_bot.token()) == (409, "challenged", read(challenge))
     assert told(acme_bot.complete("123456")) == (409, "challenged", read(challenge))
-    differs = acme_bot.in_chat("POST", "/challenges", {"same_person_check": "completion_code", "scope": "orders.read"})
-    assert differs[0] == 200
     page = ada.sign_in(challenge["url"], acme_login)
     assert told(acme_bot.token()) == (409, "confirmation_needed", COMPLETE)
     assert told(acme_bot.complete("12")) == (422, "completion_code_malformed", COMPLETE)
@@ -77,6 +75,24 @@ def test_a_token_that_is_there_already_or_too_short(
     assert told(acme_bot.complete("123456")) == (409, "authorized", TOKEN)
     AccessToken.objects.update(expires_at=timezone.now() + timedelta(seconds=50))
     assert told(acme_bot.in_chat("GET", "/token?min_ttl=60")) == (409, "insufficient_lifetime", CREATE)
+
+
+@pytest.mark.parametrize("end", ["superseded", "withdrawn", "expired"])
+def test_a_code_of_a_challenge_that_is_over_is_answered_with_where_the_conversation_stands_now(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, end: str
+) -> None:
+    challenge = acme_bot.challenge()
+    code = code_on(ada.sign_in(challenge["url"], acme_login))
+    now, expected = timezone.now(), (409, "unchallenged", CREATE)
+    if end == "superseded":
+        expected = (409, "challenged", read(acme_bot.challenge(replace=True)))
+    elif end == "withdrawn":
+        acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")
+    else:
+        now += timedelta(minutes=6)
+    with time_machine.travel(now, tick=False):
+        assert acme_bot.challenge_facts(challenge)["status"] == end
+        assert told(acme_bot.complete(code)) == expected
 
 
 @pytest.mark.parametrize("reason", ["expired", "rejected", "signed_out", "revoked", "undone"])
