@@ -37,6 +37,8 @@ Everything stays up. Open the sample chat and ask: where is my order?
 {customers}
   Admin          {here.product}/admin/
                  admin / {demo.admin_password}
+  Bot API        {here.product}/api/docs
+                 KEY=$(cat {demo.bot_key_file})
 
 A token lives {FRIENDLY_TOKEN_LIFETIME} seconds here: ask again after that and the bot sends a new link.
 "Take that back" on the sample brand's page ends it sooner.

@@ -14,6 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from brands.authentication import authenticate
 from brands.models import BotKey
 from conversations.api.flow_problems import problem_of
+from conversations.api.next_calls import next_call
 from conversations.flow.errors import FlowError
 from delegation_site import rate_limits
 from delegation_site.client_address import client_address
@@ -78,16 +79,9 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
                 problem = f"This address answers {allowed}."
                 raise Problem(405, "method_not_allowed", problem, headers={"Allow": allowed})
             answer = view(request, **path)
-        except Problem as problem:
-            return problem.response()
-        except FlowError as error:
-            return problem_of(error).response()
-        except rate_limits.RateLimited as limited:
-            return rate_limited(limited.retry_after).response()
-        except DecryptionError:
-            # A row that was moved or tampered with, or a key that was taken out of the ring too early (K2).
-            logger.exception("a stored value could not be read")
-            return Problem(500, "stored_value_unreadable", "A stored value cannot be read.").response()
+        except (Problem, FlowError, rate_limits.RateLimited, DecryptionError) as error:
+            refusal = _problem_of(error)
+            return refusal.response(next_call(refusal, request, path))
         if isinstance(answer, HttpResponse):
             return answer
         status, body = answer
@@ -136,6 +130,18 @@ def bot_call(*scopes: BotKey.Scope, counted: Callable[[BotKey], None] = count_ca
         return wrapper
 
     return decorate
+
+
+def _problem_of(error: Problem | FlowError | rate_limits.RateLimited | DecryptionError) -> Problem:
+    if isinstance(error, FlowError):
+        return problem_of(error)
+    if isinstance(error, rate_limits.RateLimited):
+        return rate_limited(error.retry_after)
+    if isinstance(error, DecryptionError):
+        # A row that was moved or tampered with, or a key that was taken out of the ring too early (K2).
+        logger.error("a stored value could not be read", exc_info=error)
+        return Problem(500, "stored_value_unreadable", "A stored value cannot be read. Tell the operator.")
+    return error
 
 
 def _raw_body(request: HttpRequest) -> bytes:

@@ -39,7 +39,8 @@ def conversation_of(call: Call, conversation_id: str) -> Conversation:
     """Return the brand's conversation of this id. Raises `Problem`."""
     conversation = existing_conversation(call, conversation_id)
     if conversation is None:
-        raise Problem(404, "conversation_unknown", "No challenge was ever created in this conversation.")
+        detail = "No challenge was ever created in this conversation. Create one."
+        raise Problem(404, "conversation_unknown", detail, next_operation="createChallenge")
     return conversation
 
 
@@ -67,5 +68,5 @@ def challenge_of(call: Call, challenge_id: str) -> Challenge:
     rows = challenges.select_related("conversation__brand", "authorization_server")
     challenge = rows.filter(uuid=challenge_id).first() if _UUID.fullmatch(challenge_id) else None
     if challenge is None:
-        raise Problem(404, "challenge_unknown", "There is no challenge of this id.")
+        raise Problem(404, "challenge_unknown", "There is no challenge of this id. Create one in its conversation.")
     return challenge

@@ -26,7 +26,7 @@ from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed
 from conversations.flow.facts import challenge_facts, standing_facts, token_facts
-from conversations.flow.reading import readable_token, usable_token
+from conversations.flow.reading import readable_token, refuse_missing_scope, usable_token
 from conversations.flow.standing import standing
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
 from delegation_site.crypto import Secret
@@ -115,12 +115,14 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
 @bot_call(TOKEN, counted=count_token_read)
 def read_token(call: Call, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}/token`."""
-    query = call.query("authorization_server", "min_ttl")
+    query = call.query("authorization_server", "min_ttl", "scope")
     min_ttl = _min_ttl(query.get("min_ttl", "0"))
     conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     now = timezone.now()
-    return 200, _token(call, readable_token(conversation, server, min_ttl, now), now)
+    access_token = readable_token(conversation, server, min_ttl, now)
+    refuse_missing_scope(access_token, server, query.get("scope", ""))
+    return 200, _token(call, access_token, now)
 
 
 @bot_call(CREATE, TOKEN, counted=count_token_read)
@@ -130,7 +132,7 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     body = call.body(AuthorizeBody)
     conversation, wanted = _wanted(call, conversation_id, body)
     now = timezone.now()
-    access_token = usable_token(conversation, wanted, body.min_ttl, now) if conversation else None
+    access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
         return 200, _token(call, access_token, now)
     count_call(call.bot_key)

@@ -78,3 +78,11 @@ class InsufficientLifetime(FlowError):
     def __init__(self, expires_in: int) -> None:
         super().__init__("insufficient_lifetime")
         self.expires_in = expires_in
+
+
+class MissingScope(FlowError):
+    """The token lives, but does not hold all of the scope that the bot needs; each of the three is space-separated."""
+
+    def __init__(self, *, requested: str, granted: str, missing: str) -> None:
+        super().__init__("missing_scope")
+        self.requested, self.granted, self.missing = requested, granted, missing
