@@ -63,6 +63,10 @@ class Consumer:
         """Sign in and press Allow; return our page at the end."""
         return self.browser.press(self.signs_in(link, login, **picked), "Allow")
 
+    def takes_back(self) -> None:
+        """Press the brand's own button that ends every permission of its signed-in customer."""
+        self.browser.press(self.browser.open(self.demo.addresses.brand), "Take that back")
+
     def gets_code(self, link: str, login: str = "ada") -> str:
         """Sign in, allow, and return the six digits of our page."""
         return self.allows(link, login).parsed.data["data-completion-code"]
@@ -71,6 +75,10 @@ class Consumer:
 def new_chat() -> str:
     """Return the id of a conversation that nobody has had."""
     return f"web:{secrets.token_hex(6)}"
+
+
+def wrong(code: str) -> str:
+    return f"{(int(code) + 1) % 1_000_000:06}"
 
 
 def eventually(what: Callable[[], Any], wanted: object, seconds: float = 15) -> None:
