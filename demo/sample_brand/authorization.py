@@ -1,4 +1,7 @@
-"""allauth's authorization and token endpoints, each with the turn that the chosen scenario gives it."""
+"""allauth's authorization and token endpoints, each with the turn that the chosen scenario gives it.
+
+Every answer names its issuer (RFC 9207), which allauth itself does not do.
+"""
 
 import json
 import time
@@ -7,6 +10,7 @@ from typing import Any
 
 from allauth.core.internal.httpkit import add_query_params
 from allauth.idp.oidc import views as allauth_views
+from allauth.idp.oidc.adapter import get_adapter
 from allauth.idp.oidc.models import Token
 from django.contrib.auth.models import User
 from django.forms import Form
@@ -24,7 +28,8 @@ from demo.sample_brand.scenarios import (
 )
 
 # RFC 6749 section 4.1.2.1: what goes back to the client by way of the browser.
-ERRORS = {Scenario.DENY: "access_denied", Scenario.SERVER_ERROR: "server_error"}
+ACCESS_DENIED = "access_denied"
+ERRORS = {Scenario.DENY: ACCESS_DENIED, Scenario.SERVER_ERROR: "server_error"}
 ERROR_PAGE = "<!doctype html><title>502 Bad Gateway</title><h1>Bad Gateway</h1>"
 
 
@@ -47,8 +52,13 @@ class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc] 
         if scenario == Scenario.OTHER_PERSON:
             self.request.user = somebody_else(self.request.user.pk)
         response: HttpResponse = super().form_valid(form)
-        pass_on_to_code(response.get("Location", ""), scenario)
+        if "Location" in response:
+            pass_on_to_code(response["Location"], scenario)
+            response["Location"] = add_query_params(response["Location"], {"iss": get_adapter().get_issuer()})
         return response
+
+    def _respond_with_access_denied(self) -> HttpResponse:
+        return self._error(ACCESS_DENIED)
 
     @property
     def _state(self) -> str:
@@ -56,7 +66,7 @@ class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc] 
 
     def _error(self, error: str) -> HttpResponse:
         """Send the browser back to the redirect URI, which allauth has compared with the registered ones."""
-        answer = {"error": error, "state": self._state}
+        answer = {"error": error, "state": self._state, "iss": get_adapter().get_issuer()}
         return HttpResponse(
             status=302, headers={"Location": add_query_params(self._request_info["redirect_uri"], answer)}
         )
