@@ -77,8 +77,7 @@ class Journey:
         token = self.complete()
         self.brand_api_answers(token)
         self.wait_until_expired(token)
-        self.re_challenge(token)
-        self.sign_out()
+        self.sign_out(self.re_challenge(token))
         self.close()
 
     def challenge(self) -> None:
@@ -186,7 +185,7 @@ class Journey:
         self.expect_true('the brand says error="invalid_token"', 'error="invalid_token"' in told)
         self.answered(self.bot.token(self.conversation_id), 409, code="rechallenge_required", reason="expired")
 
-    def re_challenge(self, old_token: str) -> None:
+    def re_challenge(self, old_token: str) -> str:
         self.transcript.chapter(
             "The consumer is challenged again",
             "There is no refresh token to fall back on. The bot asks once more, and she signs in once more.",
@@ -202,8 +201,9 @@ class Journey:
         token = self.complete()
         self.expect_true("it is a new token", token != old_token)
         self._ask_for_orders(token)
+        return token
 
-    def sign_out(self) -> None:
+    def sign_out(self, token: str) -> None:
         self.transcript.chapter("The consumer signs out", "She types it into the chat; the bot ends the token.")
         self.answered(
             self.bot.end_token(self.conversation_id, "signed_out"),
@@ -212,6 +212,14 @@ class Journey:
             reason="signed_out",
         )
         self.answered(self.bot.token(self.conversation_id), 409, code="rechallenge_required", reason="signed_out")
+        self._brand_has_heard(token)
+
+    def _brand_has_heard(self, token: str) -> None:
+        """The worker revokes the token at the brand (RFC 7009): sooner than it would have expired by itself."""
+        while self._orders(token).is_ok and time.monotonic() < self.over_at - 0.5:
+            time.sleep(0.1)
+        self.transcript.note("The worker has told the brand, too:")
+        self.answered(self._orders(token), 401, error="invalid_token")
 
     def close(self) -> None:
         self.transcript.chapter("The chat ends", "Everything about the conversation is erased, with a receipt.")
