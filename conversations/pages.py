@@ -162,8 +162,14 @@ def _signed_in(
     if token is None or token.end_reason_at(now):
         return "over.html", {}
     receipt = shown_receipt(token, cookies[attempt.cookie_name]) if attempt.succeeded else None
-    until = _rounded(token.expires_at, now)
-    return "signed_in.html", {"until": until, "now": now, "mine": attempt.succeeded, "receipt_token": receipt}
+    context = {
+        "until": _rounded(token.expires_at, now),
+        "now": now,
+        "mine": attempt.succeeded,
+        "receipt_token": receipt,
+    }
+    # Whoever had a code to read comes back on purpose: to undo it, or for the receipt.
+    return "signed_in.html", context | {"closes": challenge.same_person_check != SamePersonCheck.COMPLETION_CODE}
 
 
 def _page(template: str, challenge: Challenge, link_token: str = "", **context: Any) -> Page:

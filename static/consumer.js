@@ -1,5 +1,5 @@
-// All that the consumer's pages do by script, and every one of them works without it: copy the code on a press, and close
-// a window that a script of the chat opened once there is nothing left to read. Nothing is sent anywhere.
+// All that the consumer's pages do by script, and each of them works without it: copy the code on a press, and close a
+// window of the chat's once there is nothing left to read. Nothing is sent anywhere.
 "use strict";
 
 const copy = document.querySelector("[data-copy]");
@@ -14,6 +14,8 @@ if (copy && navigator.clipboard) {
   });
 }
 
-if (document.querySelector("[data-finished]") && window.opener) {
+// Browsers close only what a script has opened, and remember that though our Cross-Origin-Opener-Policy has cut the tie
+// to the opener. They also close a tab of a single page: one that was restored, or opened for its undo, must stay.
+if (document.querySelector("[data-finished]") && window.history.length > 1) {
   window.close();
 }

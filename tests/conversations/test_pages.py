@@ -56,7 +56,7 @@ def test_the_link_page_says_whose_it_is_since_when_why_and_where_the_button_lead
         response = ada.get(challenge["url"])
     text = " ".join(response.content.decode().split())
     assert heading_of(response) == "Sign in to Acme to continue your chat"
-    assert "The assistant of Acme asked for this 2 minutes ago." in text
+    assert "Acme's assistant asked for this 2 minutes ago." in text
     assert "The reason it gave: <bdi>to look up your order</bdi>." in text
     assert 'You will sign in on <bdi class="host">login.acme.example</bdi>.' in text
     assert "Continue to login.acme.example</button>" in text
