@@ -28,12 +28,13 @@ CACHEABLE: Final = frozenset({"/api/v1/openapi.json", "/api/docs"})
 def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
     """Keep pages, answers and the redirect to https out of caches and search engines (H6, B9).
 
-    Our files may stay, and the contract where it was really answered: its errors are no-store, as all others.
+    Our files may stay; a logo, whose address changes with it; and the contract where it was really answered: its errors
+    are no-store, as all others.
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        if request.path.startswith(settings.STATIC_URL):
+        if request.path.startswith(settings.STATIC_URL) or "immutable" in response.get("Cache-Control", ""):
             return response
         if request.path not in CACHEABLE or response.status_code not in {HTTPStatus.OK, HTTPStatus.NOT_MODIFIED}:
             response["Cache-Control"] = "no-store"

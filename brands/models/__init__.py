@@ -3,6 +3,7 @@
 from brands.models.authorization_server import AuthorizationServer
 from brands.models.bot_key import BotKey
 from brands.models.brand import Brand
+from brands.models.logo import Logo
 from brands.models.same_person import SamePersonCheck
 from brands.models.webhook_endpoint import EVENT_PATTERNS, WebhookEndpoint, WebhookEvent
 
@@ -11,6 +12,7 @@ __all__ = [
     "AuthorizationServer",
     "BotKey",
     "Brand",
+    "Logo",
     "SamePersonCheck",
     "WebhookEndpoint",
     "WebhookEvent",

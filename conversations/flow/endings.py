@@ -112,7 +112,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         purpose="",
         last_error_detail="",
     )
-    conversation.access_tokens.update(subject_ciphertext=None)
+    conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
     forget_dead_challenges(conversation)
     IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
 

@@ -96,6 +96,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
     links = Challenge.objects.filter(Q(status__in=OPEN_STATUSES, expires_at__gt=now) | undoable)
     attempts = AuthorizationRequest.objects.filter(challenge__in=links)
     keys_of_requests = IdempotencyKey.objects.filter(created_at__gt=now - IDEMPOTENCY_LIFETIME)
+    receipts = AccessToken.objects.filter(ended_at=None, expires_at__gt=now)
     return [
         (keys_in_use, "digest"),
         (links, "link_token_digest"),
@@ -106,6 +107,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (links, "expected_subject_digest"),
         (keys_of_requests, "digest"),
         (keys_of_requests, "request_digest"),
+        (receipts, "receipt_digest"),
     ]
 
 
