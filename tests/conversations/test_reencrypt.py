@@ -116,6 +116,26 @@ def held(printed: str) -> dict[str, str]:
     return {name: keys for name, keys in found if keys != "empty"}
 
 
+# What FILL leaves in the database: moved by the command, and counted by it.
+CIPHERTEXTS = {
+    "authorizationserver.client_secret_ciphertext": 1,
+    "challenge.link_token_ciphertext": 2,
+    "challenge.context_ciphertext": 2,
+    "authorizationrequest.code_verifier_ciphertext": 1,
+    "accesstoken.ciphertext": 1,
+    "accesstoken.subject_ciphertext": 1,
+    "webhookendpoint.secret_ciphertext": 1,
+    "webhookendpoint.previous_secret_ciphertext": 1,
+    "webhookdelivery.payload_ciphertext": 1,
+}
+DIGESTS = {
+    "botkey.digest": "old 1",
+    "challenge.link_token_digest": "old 2",
+    "authorizationrequest.state_digest": "old 1",
+    "authorizationrequest.cookie_digest": "old 1",
+}
+
+
 def test_a_rotation_from_the_first_key_to_the_second(tmp_path: Path) -> None:
     """K4: two processes; the server reads on while the command moves everything; then the old key goes."""
     installation = Installation(tmp_path, OLD)
@@ -132,25 +152,8 @@ def test_a_rotation_from_the_first_key_to_the_second(tmp_path: Path) -> None:
     printed = installation.manage("reencrypt")
     rounds, errors = server.communicate(timeout=60)
     assert (server.returncode, errors, int(rounds) > 0) == (0, "", True)
-    ciphertexts = {
-        "authorizationserver.client_secret_ciphertext": 1,
-        "challenge.link_token_ciphertext": 2,
-        "challenge.context_ciphertext": 2,
-        "authorizationrequest.code_verifier_ciphertext": 1,
-        "accesstoken.ciphertext": 1,
-        "accesstoken.subject_ciphertext": 1,
-        "webhookendpoint.secret_ciphertext": 1,
-        "webhookendpoint.previous_secret_ciphertext": 1,
-        "webhookdelivery.payload_ciphertext": 1,
-    }
-    assert moved(printed) == ciphertexts
-    digests = {
-        "botkey.digest": "old 1",
-        "challenge.link_token_digest": "old 2",
-        "authorizationrequest.state_digest": "old 1",
-        "authorizationrequest.cookie_digest": "old 1",
-    }
-    assert held(printed) == {name: f"new {count}" for name, count in ciphertexts.items()} | digests
+    assert moved(printed) == CIPHERTEXTS
+    assert held(printed) == {name: f"new {count}" for name, count in CIPHERTEXTS.items()} | DIGESTS
 
     # What a digest recognises cannot be moved: a bot key's moves when it is used, the others end with their use.
     assert installation.python(USE_KEY.format(key=key)) == "True"
