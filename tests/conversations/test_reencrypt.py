@@ -102,6 +102,18 @@ from conversations.models import Conversation
 for conversation in Conversation.objects.select_related("brand"):
     close_conversation(conversation, actor="test", now=timezone.now())
 """
+# How many values of each column the script above makes.
+CIPHERTEXTS = {
+    "authorizationserver.client_secret_ciphertext": 1,
+    "challenge.link_token_ciphertext": 2,
+    "challenge.context_ciphertext": 2,
+    "authorizationrequest.code_verifier_ciphertext": 1,
+    "accesstoken.ciphertext": 1,
+    "accesstoken.subject_ciphertext": 1,
+    "webhookendpoint.secret_ciphertext": 1,
+    "webhookendpoint.previous_secret_ciphertext": 1,
+    "webhookdelivery.payload_ciphertext": 1,
+}
 
 
 def moved(printed: str) -> dict[str, int]:
@@ -132,25 +144,14 @@ def test_a_rotation_from_the_first_key_to_the_second(tmp_path: Path) -> None:
     printed = installation.manage("reencrypt")
     rounds, errors = server.communicate(timeout=60)
     assert (server.returncode, errors, int(rounds) > 0) == (0, "", True)
-    ciphertexts = {
-        "authorizationserver.client_secret_ciphertext": 1,
-        "challenge.link_token_ciphertext": 2,
-        "challenge.context_ciphertext": 2,
-        "authorizationrequest.code_verifier_ciphertext": 1,
-        "accesstoken.ciphertext": 1,
-        "accesstoken.subject_ciphertext": 1,
-        "webhookendpoint.secret_ciphertext": 1,
-        "webhookendpoint.previous_secret_ciphertext": 1,
-        "webhookdelivery.payload_ciphertext": 1,
-    }
-    assert moved(printed) == ciphertexts
+    assert moved(printed) == CIPHERTEXTS
     digests = {
         "botkey.digest": "old 1",
         "challenge.link_token_digest": "old 2",
         "authorizationrequest.state_digest": "old 1",
         "authorizationrequest.cookie_digest": "old 1",
     }
-    assert held(printed) == {name: f"new {count}" for name, count in ciphertexts.items()} | digests
+    assert held(printed) == {name: f"new {count}" for name, count in CIPHERTEXTS.items()} | digests
 
     # What a digest recognises cannot be moved: a bot key's moves when it is used, the others end with their use.
     assert installation.python(USE_KEY.format(key=key)) == "True"
