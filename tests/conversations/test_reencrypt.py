@@ -102,6 +102,18 @@ from conversations.models import Conversation
 for conversation in Conversation.objects.select_related("brand"):
     close_conversation(conversation, actor="test", now=timezone.now())
 """
+# How many values of each column the script above makes.
+CIPHERTEXTS = {
+    "authorizationserver.client_secret_ciphertext": 1,
+    "challenge.link_token_ciphertext": 2,
+    "challenge.context_ciphertext": 2,
+    "authorizationrequest.code_verifier_ciphertext": 1,
+    "accesstoken.ciphertext": 1,
+    "accesstoken.subject_ciphertext": 1,
+    "webhookendpoint.secret_ciphertext": 1,
+    "webhookendpoint.previous_secret_ciphertext": 1,
+    "webhookdelivery.payload_ciphertext": 1,
+}
 
 
 def moved(printed: str) -> dict[str, int]:
@@ -116,18 +128,6 @@ def held(printed: str) -> dict[str, str]:
     return {name: keys for name, keys in found if keys != "empty"}
 
 
-# What FILL leaves in the database: moved by the command, and counted by it.
-CIPHERTEXTS = {
-    "authorizationserver.client_secret_ciphertext": 1,
-    "challenge.link_token_ciphertext": 2,
-    "challenge.context_ciphertext": 2,
-    "authorizationrequest.code_verifier_ciphertext": 1,
-    "accesstoken.ciphertext": 1,
-    "accesstoken.subject_ciphertext": 1,
-    "webhookendpoint.secret_ciphertext": 1,
-    "webhookendpoint.previous_secret_ciphertext": 1,
-    "webhookdelivery.payload_ciphertext": 1,
-}
 DIGESTS = {
     "botkey.digest": "old 1",
     "challenge.link_token_digest": "old 2",

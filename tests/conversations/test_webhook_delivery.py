@@ -1,4 +1,4 @@
-"""Delivery by the worker: signed, retried for a day, dead in the end, replayed; and who has to wait for whom."""
+"""Delivery by the worker: signed, retried for a day, dead in the end, and replayed."""
 
 import socket
 from datetime import datetime, timedelta
@@ -21,8 +21,7 @@ from conversations.outbox import worker
 from conversations.outbox.leases import LEASE, pause_after
 from conversations.outbox.webhooks import FIRST_PAUSE, LONGEST_PAUSE, deliver, lease_deliveries
 from tests.cast import Bot
-from tests.concurrency import at_once
-from tests.webhook_receiver import Receiver, Receivers, make_endpoint
+from tests.webhook_receiver import Receiver, make_endpoint
 
 pytestmark = pytest.mark.django_db
 
@@ -41,11 +40,6 @@ def state(delivery: WebhookDelivery) -> tuple[str, str]:
     delivery.refresh_from_db()
     where = "delivered" if delivery.delivered_at else "dead" if delivery.dead_at else "waiting"
     return where, delivery.last_outcome
-
-
-def waiting(endpoint: WebhookEndpoint, number: int) -> None:
-    for _ in range(number):
-        publish_test(endpoint, timezone.now())
 
 
 def try_until_dead(delivery: WebhookDelivery) -> list[datetime]:
@@ -276,28 +270,6 @@ def test_a_name_that_resolves_inside_is_not_called(acme: Brand, monkeypatch: pyt
     assert (asked, state(WebhookDelivery.objects.get())) == (["bot.acme.example"], ("waiting", "no answer"))
 
 
-def test_a_thousand_events_of_one_endpoint_delay_nobody_elses(acme: Brand, rival: Brand) -> None:
-    busy, quiet = make_endpoint(acme)[0], make_endpoint(rival)[0]
-    waiting(busy, 50)
-    waiting(quiet, 1)
-    leased = [row.endpoint_id for row in lease_deliveries(timezone.now(), 8)]
-    assert leased == [busy.pk, busy.pk, quiet.pk]
-
-
-def test_endpoints_that_fail_come_last_and_never_take_all_threads(acme: Brand, rival: Brand) -> None:
-    """However many of them hang for ten seconds each, what goes to the others does not wait."""
-    dead = [make_endpoint(acme, f"dead-{number}.acme.example")[0] for number in range(6)]
-    WebhookEndpoint.objects.update(failing_since=timezone.now())
-    alive = make_endpoint(rival)[0]
-    for endpoint in dead:
-        waiting(endpoint, 3)
-    now = timezone.now()
-    first = lease_deliveries(now, 8)
-    assert [row.endpoint_id for row in first] == [dead[0].pk] * 2 + [dead[1].pk] * 2
-    waiting(alive, 1)
-    assert [row.endpoint_id for row in lease_deliveries(timezone.now(), 4)] == [alive.pk]
-
-
 def test_an_endpoint_that_works_again_is_no_longer_failing(issued: WebhookDelivery, acme_hooks: Receiver) -> None:
     acme_hooks.next_answers = [503]
     worker.run_once()
@@ -305,14 +277,6 @@ def test_an_endpoint_that_works_again_is_no_longer_failing(issued: WebhookDelive
     worker.run_once(issued.next_attempt_at)
     assert state(issued) == ("delivered", "answered 204")
     assert WebhookEndpoint.objects.get().failing_since is None
-
-
-@pytest.mark.django_db(transaction=True)
-def test_two_of_an_endpoint_at_once_holds_between_workers(acme: Brand) -> None:
-    waiting(make_endpoint(acme)[0], 40)
-    now = timezone.now()
-    leased = [row.pk for rows in at_once(4, lambda _: lease_deliveries(now, 8)) for row in rows]
-    assert (len(leased), len(set(leased))) == (2, 2)
 
 
 def test_a_worker_that_was_slow_does_not_put_off_what_the_next_one_has_taken(
@@ -327,15 +291,3 @@ def test_a_worker_that_was_slow_does_not_put_off_what_the_next_one_has_taken(
     assert (issued.lease_until, issued.attempts) == (next_one.lease_until, 2)
     deliver(next_one)
     assert state(issued) == ("delivered", "answered 204")
-
-
-def test_one_endpoint_being_dead_keeps_nothing_from_another(
-    acme_bot: Bot, acme_server: AuthorizationServer, acme: Brand, acme_hooks: Receiver, receivers: Receivers
-) -> None:
-    dead = receivers.add(acme, "dead.acme.example")
-    dead.next_answers = [NO_ANSWER] * 100
-    for _ in range(3):
-        acme_bot.challenge(replace=True)
-    worker.run_once()
-    assert len(acme_hooks.messages) == 5
-    assert WebhookDelivery.objects.waiting().filter(endpoint=dead.endpoint).count() == 5

@@ -207,6 +207,7 @@ def test_an_endpoint_hears_what_it_asked_for_and_each_gets_the_same_id(
     steps = ("issued", "started", "confirmation_needed", "completed")
     assert set(challenges.types) == {f"challenge.{step}" for step in steps}
     assert (ends.types, off.types) == (["token.ended", "conversation.closed"], [])
+    assert not WebhookDelivery.objects.filter(endpoint=off.endpoint).exists()
     assert len(everything.types) == 7
     ids = {(message.id, message.body) for message in everything.messages}
     assert {(message.id, message.body) for message in challenges.messages + ends.messages} < ids
