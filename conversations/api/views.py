@@ -99,7 +99,7 @@ def read_token(call: Call, conversation_id: str) -> Answer:
     conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     now = timezone.now()
-    return 200, _token(call, readable_token(conversation, server, min_ttl, now), now)
+    return 200, token_answer(call, readable_token(conversation, server, min_ttl, now), now)
 
 
 @bot_call(CREATE, TOKEN, counted=count_token_read)
@@ -111,7 +111,7 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     now = timezone.now()
     access_token = usable_token(conversation, wanted, body.min_ttl, now) if conversation else None
     if access_token is not None:
-        return 200, _token(call, access_token, now)
+        return 200, token_answer(call, access_token, now)
     count_call(call.bot_key)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return 202, _issued(challenge, now)
@@ -186,13 +186,20 @@ def _message(challenge: Challenge) -> str:
         return gettext("Please sign in at %(brand)s to continue: %(url)s") % words
 
 
-def _token(call: Call, access_token: AccessToken, now: datetime) -> dict[str, Any]:
+def token_answer(call: Call, access_token: AccessToken, now: datetime) -> dict[str, Any]:
+    """Return the token as the answer to a read, and write the line that says so."""
     value = access_token.reveal_access_token().reveal()
     log_token_read(call, access_token)
     return {"access_token": value, **token_facts(access_token, now)}
 
 
 def _min_ttl(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) > MAX_MIN_TTL:
+    min_ttl = seconds(text)
+    if min_ttl is None:
         raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
-    return int(text)
+    return min_ttl
+
+
+def seconds(text: str) -> int | None:
+    """Return a `min_ttl` of a query as a number; None where it is none that we take."""
+    return int(text) if re.fullmatch(r"[0-9]{1,4}", text) and int(text) <= MAX_MIN_TTL else None
