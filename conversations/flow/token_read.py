@@ -13,19 +13,24 @@ from datetime import datetime
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
+from weakref import WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connection, models
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, ProgrammingError, connection, models
 from django.db.models import Count, Min, OuterRef, QuerySet, Subquery
 
 from brands.authentication import PresentedKey
 from brands.models import AuthorizationServer, BotKey, Brand
 from conversations.flow.reading import seconds_left
 from conversations.models import AccessToken, Challenge, Conversation
+from delegation_site.crypto import checksum
 
 # Each stands in the compiled query where a read puts its own value; no column holds a value like them.
 _PUBLIC_ID: Final = "<public id>"
 _EXTERNAL_ID: Final = "<conversation id>"
 _SERVER_KEY: Final = "<authorization server>"
+
+# SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
+_POOLED: Final = ("26000", "42P05")
 
 
 @dataclass(frozen=True)
@@ -136,14 +141,25 @@ class _CompiledQuery:
     """The text of the query, where a read's own values go, and what turns a row of the driver's into Python's values.
 
     The converters are Django's: SQLite's driver returns text for moments and UUIDs, PostgreSQL's returns text for JSON.
+
+    PostgreSQL plans it once for each connection (PREPARE), which takes seven times as long as running it. A pooler that
+    gives each statement another connection has no use for that: told by its errors, the query is sent as it is.
     """
 
     def __init__(self, tokens: QuerySet[AccessToken]) -> None:
         columns = [column for part in _PARTS for column in part.columns]
         compiler = tokens.values_list(*columns).query.get_compiler(DEFAULT_DB_ALIAS)
+        self._sql: str
         self._sql, self._parameters = compiler.as_sql()
         self._convert: Callable[[Any, Any], Any] = compiler.apply_converters
         self._converters = compiler.get_converters([expression for expression, _, _ in compiler.select])
+        # Named by its text: behind a pooler another version of ours may have prepared another query.
+        name = f"token_read_{checksum(self._sql)}"
+        numbered = self._sql % tuple(f"${number}" for number, _ in enumerate(self._parameters, start=1))
+        self._prepare = f"PREPARE {name} AS {numbered}"
+        self._execute = f"EXECUTE {name} ({', '.join(['%s'] * len(self._parameters))})"
+        self._may_prepare = connection.vendor == "postgresql"
+        self._prepared_on: WeakSet[Any] = WeakSet()
 
     def fetch(self, values: dict[str, str]) -> Iterator[Any] | None:
         """Run the query; return its one row. None where there is none, and where the connection turned out dead."""
@@ -152,12 +168,21 @@ class _CompiledQuery:
         connection.health_check_done = True  # type: ignore[attr-defined]  # not in the stubs
         try:
             with connection.cursor() as cursor:
-                cursor.execute(self._sql, parameters)
+                cursor.execute(self._statement(cursor), parameters)
                 row = cursor.fetchone()
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, ProgrammingError) as error:
+            self._may_prepare = self._may_prepare and getattr(error.__cause__, "pgcode", None) not in _POOLED
             connection.close()
             return None
         return None if row is None else iter(next(iter(self._convert([row], self._converters))))
+
+    def _statement(self, cursor: Any) -> str:
+        if not self._may_prepare:
+            return self._sql
+        if connection.connection not in self._prepared_on:
+            cursor.execute(self._prepare)
+            self._prepared_on.add(connection.connection)
+        return self._execute
 
 
 @lru_cache(maxsize=4)

@@ -15,12 +15,14 @@ from brands.authentication import create_bot_key, revoke
 from brands.models import AuthorizationServer, BotKey, Brand
 from conversations.api import token_read
 from conversations.models import AccessToken, Challenge, Conversation
+from tests import databases
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, make_server
 from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db
 
 NAMED = "/token?authorization_server=orders"
+READ = "EXECUTE" if databases.chosen() == databases.POSTGRESQL else "SELECT"
 Answer = tuple[int, dict[str, Any]]
 
 
@@ -195,19 +197,19 @@ def test_a_replaced_token_is_not_handed_out_and_its_successor_is(
 
 def test_a_read_is_one_query_and_no_write(ready: Bot) -> None:
     """G6: key, brand, conversation, server and token in one; `last_used_at` is written at most once a minute."""
-    with CaptureQueriesContext(
-        connection,
-    ) as queries:
+    ready.token()  # PostgreSQL plans the query once for each connection
+    with CaptureQueriesContext(connection) as queries:
         assert ready.token()[0] == 200
-    assert [query["sql"].split()[0] for query in queries] == ["SELECT"]
+    assert [query["sql"].split()[0] for query in queries] == [READ]
 
 
 def test_the_use_of_a_key_is_noted_at_once_too(ready: Bot) -> None:
     """G4: at most once a minute, and its digest moves to the newest key of the ring."""
+    ready.token()
     BotKey.objects.update(last_used_at=None)
     with CaptureQueriesContext(connection) as queries:
         assert ready.token()[0] == 200
-    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "UPDATE"]
+    assert [query["sql"].split()[0] for query in queries] == [READ, "UPDATE"]
     assert BotKey.objects.get().last_used_at is not None
 
 
