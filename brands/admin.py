@@ -43,7 +43,8 @@ class BrandAdmin(BrandScopedAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Show the admins of a brand to the operator alone."""
-        return ["name", "slug", "is_active", *(["admins"] if request.user.is_superuser else [])]
+        fields = ["name", "slug", "is_active", "token_read_purpose_required"]
+        return [*fields, *(["admins"] if request.user.is_superuser else [])]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Bots and configuration files name the slug, so it never changes."""

@@ -27,7 +27,7 @@ _KINDS: Final[dict[type[models.Model], tuple[AuditEvent.Kind, AuditEvent.Kind]]]
 }
 _SECRETS: Final = frozenset({"client_secret_ciphertext", "signing_key_ciphertext"})
 # Written by the product itself while an admin has a form open.
-_NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at"})
+_NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at", "reads_unusual_at"})
 
 logger = logging.getLogger("consumer_delegation.changes")
 

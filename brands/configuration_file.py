@@ -25,6 +25,7 @@ class BrandTable(msgspec.Struct, forbid_unknown_fields=True):
 
     slug: Line
     name: Line
+    token_read_purpose_required: bool = False
 
 
 class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -129,6 +130,7 @@ def _apply(
     hold_all_brands()  # before `save_audited` locks this one
     brand = Brand.objects.filter(slug=file.brand.slug).first() or Brand(slug=file.brand.slug)
     brand.name = file.brand.name
+    brand.token_read_purpose_required = file.brand.token_read_purpose_required
     problems += _problems("brand", brand.full_clean)
     if problems:
         raise ConfigurationRefused(problems)

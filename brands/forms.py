@@ -171,7 +171,7 @@ class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at ru
 
     class Meta:
         model = Brand
-        fields = ("name", "slug", "is_active", "admins")
+        fields = ("name", "slug", "is_active", "token_read_purpose_required", "admins")
 
     def clean(self) -> dict[str, Any]:
         """Ask for a recent sign-in before the admins are changed."""

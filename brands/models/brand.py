@@ -33,6 +33,12 @@ class Brand(models.Model):
         default=True, help_text="An inactive brand's bots and links are refused; nothing is deleted."
     )
 
+    token_read_purpose_required = models.BooleanField(
+        "each token read names its purpose",
+        default=False,
+        help_text="A bot that reads a token without saying what for is refused.",
+    )
+
     objects = BrandQuerySet.as_manager()
 
     class Meta:

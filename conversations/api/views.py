@@ -16,6 +16,7 @@ from conversations.api.lookups import (
     open_conversation_of,
     server_of,
 )
+from conversations.api.read_purpose import PARAMETER, read_purpose
 from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
 from conversations.api.token_log import log_token_read
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
@@ -23,6 +24,7 @@ from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed
 from conversations.flow.facts import challenge_facts, standing_facts, token_facts
+from conversations.flow.read_counts import count_read
 from conversations.flow.reading import readable_token, usable_token
 from conversations.flow.standing import standing
 from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
@@ -94,12 +96,13 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
 @bot_call(TOKEN, counted=count_token_read)
 def read_token(call: Call, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}/token`."""
-    query = call.query("authorization_server", "min_ttl")
+    query = call.query("authorization_server", "min_ttl", PARAMETER)
     min_ttl = _min_ttl(query.get("min_ttl", "0"))
+    purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER, ""))
     conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     now = timezone.now()
-    return 200, token_answer(call, readable_token(conversation, server, min_ttl, now), now)
+    return 200, token_answer(call, readable_token(conversation, server, min_ttl, now), purpose, now)
 
 
 @bot_call(CREATE, TOKEN, counted=count_token_read)
@@ -107,11 +110,12 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/authorize`: a token good for `min_ttl` seconds, or the live challenge."""
     call.query()
     body = call.body(AuthorizeBody)
+    read_for = read_purpose(call.request, call.bot_key.brand)
     conversation, wanted = _wanted(call, conversation_id, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, body.min_ttl, now) if conversation else None
     if access_token is not None:
-        return 200, token_answer(call, access_token, now)
+        return 200, token_answer(call, access_token, read_for, now)
     count_call(call.bot_key)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return 202, _issued(challenge, now)
@@ -186,10 +190,11 @@ def _message(challenge: Challenge) -> str:
         return gettext("Please sign in at %(brand)s to continue: %(url)s") % words
 
 
-def token_answer(call: Call, access_token: AccessToken, now: datetime) -> dict[str, Any]:
-    """Return the token as the answer to a read, and write the line that says so."""
+def token_answer(call: Call, access_token: AccessToken, read_for: str, now: datetime) -> dict[str, Any]:
+    """Return the token as the answer to a read; count the read, and write the line that says so."""
     value = access_token.reveal_access_token().reveal()
-    log_token_read(call, access_token)
+    log_token_read(call, access_token, read_for)
+    count_read(call.bot_key, read_for, now)
     return {"access_token": value, **token_facts(access_token, now)}
 
 

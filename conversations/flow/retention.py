@@ -6,6 +6,7 @@ from typing import Final
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
+from conversations.flow import read_counts
 from conversations.flow.revocations import give_up_old_revocations
 from conversations.flow.transitions import close_clock_expired, locked_conversation
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, Conversation
@@ -18,6 +19,7 @@ def sweep(now: datetime) -> int:
     """Close what the clock has ended, erase its ciphertext and write the events (K6); return how many conversations."""
     give_up_old_revocations(now)
     rate_limits.sweep(now)
+    read_counts.sweep(now)
     overdue = set(Challenge.objects.clock_expired(now).values_list("conversation_id", flat=True))
     overdue |= set(AccessToken.objects.clock_expired(now).values_list("conversation_id", flat=True))
     for conversation_pk in sorted(overdue):

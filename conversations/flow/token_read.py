@@ -116,7 +116,7 @@ _TOKEN: Final = _part(
 )  # fmt: skip
 _CHALLENGE: Final = _Part(Challenge, id="challenge_id", scope="asked_scope", purpose="purpose")
 _CONVERSATION: Final = _part(Conversation, "conversation__", "id", "uuid", "brand_id")
-_BRAND: Final = _part(Brand, "conversation__brand__", "id", "uuid")
+_BRAND: Final = _part(Brand, "conversation__brand__", "id", "uuid", "token_read_purpose_required")
 _BOT_KEY: Final = _part(
     BotKey, "conversation__brand__bot_keys__",
     "id", "brand_id", "public_id", "digest", "scopes", "expires_at", "last_used_at",

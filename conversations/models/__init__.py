@@ -17,6 +17,7 @@ from conversations.models.challenge import (
 )
 from conversations.models.conversation import Conversation
 from conversations.models.revocation import REVOCATION_LIFETIME, Revocation
+from conversations.models.token_read_count import TokenReadCount
 from delegation_site.models import AuditEvent
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "ChallengeStatus",
     "Conversation",
     "Revocation",
+    "TokenReadCount",
 ]

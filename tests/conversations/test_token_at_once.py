@@ -132,6 +132,8 @@ UNREADABLE: dict[str, tuple[Callable[[Bot, Any], Any], str, tuple[int, str]]] = 
     "moved to another chat": (in_another_chat, "/token", (500, "stored_value_unreadable")),
     "unknown parameter": (lambda *_: None, "/token?purpose_of=x", (422, "unknown_parameter")),
     "repeated parameter": (lambda *_: None, "/token?min_ttl=1&min_ttl=1", (422, "repeated_parameter")),
+    "no purpose": (update(Brand, token_read_purpose_required=True), "/token", (422, "purpose_required")),
+    "no purpose code": (lambda *_: None, "/token?purpose=Read%20it", (422, "invalid_purpose")),
     "wrong min_ttl": (lambda *_: None, "/token?min_ttl=3601", (422, "invalid_min_ttl")),
 }  # fmt: skip
 
@@ -152,6 +154,8 @@ READABLE: dict[str, tuple[Callable[[Bot, Any], Any], str]] = {
     "long enough": (update(AccessToken, expires_at=SOON + timedelta(seconds=5)), "/token?min_ttl=100"),
     "a key that expires later": (update(BotKey, expires_at=SOON), "/token"),
     "an inactive second server": (lambda *_: make_server(Brand.objects.get(), "x", is_active=False), "/token"),
+    "with a purpose": (lambda *_: None, "/token?purpose=order.status"),
+    "with the purpose that is demanded": (update(Brand, token_read_purpose_required=True), "/token?purpose=x"),
     "named of two": (lambda *_: make_server(Brand.objects.get(), "loyalty"), NAMED),
     "another brand's server of that key": (other_brands_bot, NAMED),
     "a challenge for another one is open": (lambda bot, _: bot.challenge(), "/token"),
@@ -229,7 +233,7 @@ def test_a_read_writes_its_line_and_the_line_does_not_hold_the_token(ready: Bot,
     """G6: who, of which brand and conversation, which token, for what; whichever way it was found."""
     caplog.set_level("INFO", "consumer_delegation.audit")
     caplog.clear()
-    both_ways(ready)
+    both_ways(ready, "/token?purpose=order.status")
     lines = [{name: vars(record).get(name) for name in LINE} for record in caplog.records]
     token = AccessToken.objects.get()
     assert lines == 2 * [
@@ -240,10 +244,11 @@ def test_a_read_writes_its_line_and_the_line_does_not_hold_the_token(ready: Bot,
             "conversation_uuid": str(Conversation.objects.get().uuid),
             "access_token_uuid": str(token.uuid),
             "purpose": Challenge.objects.get().purpose,
+            "read_purpose": "order.status",
         }
     ]
     assert token.reveal_access_token().reveal() not in json.dumps([vars(line) for line in caplog.records], default=str)
     assert ACME_SECRET not in caplog.text
 
 
-LINE = ("msg", "actor", "brand_uuid", "conversation_uuid", "access_token_uuid", "purpose")
+LINE = ("msg", "actor", "brand_uuid", "conversation_uuid", "access_token_uuid", "purpose", "read_purpose")
