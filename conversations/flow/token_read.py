@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, Final
 from weakref import WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, ProgrammingError, connection, models
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, ProgrammingError, connections, models
 from django.db.models import Count, Min, OuterRef, QuerySet, Subquery
 
 from brands.authentication import PresentedKey
@@ -49,8 +49,10 @@ def token_at_once(
     An empty `server_key` means the brand's only active authorization server. A reader's scopes are the caller's to
     check, and its use is not noted yet.
     """
-    query = _compiled(connection.vendor, named=bool(server_key))
-    row = query.fetch({_PUBLIC_ID: presented.public_id, _EXTERNAL_ID: external_id, _SERVER_KEY: server_key})
+    # Looked up once: each use of `django.db.connection` looks for the thread's own anew.
+    database: Any = connections[DEFAULT_DB_ALIAS]
+    query = _compiled(database.vendor, named=bool(server_key))
+    row = query.fetch(database, {_PUBLIC_ID: presented.public_id, _EXTERNAL_ID: external_id, _SERVER_KEY: server_key})
     if row is None:
         return None
     found = _read(row)
@@ -146,7 +148,7 @@ class _CompiledQuery:
     gives each statement another connection has no use for that: told by its errors, the query is sent as it is.
     """
 
-    def __init__(self, tokens: QuerySet[AccessToken]) -> None:
+    def __init__(self, tokens: QuerySet[AccessToken], vendor: str) -> None:
         columns = [column for part in _PARTS for column in part.columns]
         compiler = tokens.values_list(*columns).query.get_compiler(DEFAULT_DB_ALIAS)
         self._sql: str
@@ -158,33 +160,33 @@ class _CompiledQuery:
         numbered = self._sql % tuple(f"${number}" for number, _ in enumerate(self._parameters, start=1))
         self._prepare = f"PREPARE {name} AS {numbered}"
         self._execute = f"EXECUTE {name} ({', '.join(['%s'] * len(self._parameters))})"
-        self._may_prepare = connection.vendor == "postgresql"
+        self._may_prepare = vendor == "postgresql"
         self._prepared_on: WeakSet[Any] = WeakSet()
 
-    def fetch(self, values: dict[str, str]) -> Iterator[Any] | None:
+    def fetch(self, database: Any, values: dict[str, str]) -> Iterator[Any] | None:
         """Run the query; return its one row. None where there is none, and where the connection turned out dead."""
         parameters = [values.get(parameter, parameter) for parameter in self._parameters]
         # The query itself is the check whether a kept connection still works: asking first is a round trip for nothing.
-        connection.health_check_done = True  # type: ignore[attr-defined]  # not in the stubs
+        database.health_check_done = True
         try:
-            with connection.cursor() as cursor:
-                cursor.execute(self._statement(cursor), parameters)
+            with database.cursor() as cursor:
+                cursor.execute(self._statement(database, cursor), parameters)
                 row = cursor.fetchone()
         except (OperationalError, InterfaceError, ProgrammingError) as error:
             self._may_prepare = self._may_prepare and getattr(error.__cause__, "pgcode", None) not in _POOLED
-            connection.close()
+            database.close()
             return None
         return None if row is None else iter(next(iter(self._convert([row], self._converters))))
 
-    def _statement(self, cursor: Any) -> str:
+    def _statement(self, database: Any, cursor: Any) -> str:
         if not self._may_prepare:
             return self._sql
-        if connection.connection not in self._prepared_on:
+        if database.connection not in self._prepared_on:
             cursor.execute(self._prepare)
-            self._prepared_on.add(connection.connection)
+            self._prepared_on.add(database.connection)
         return self._execute
 
 
 @lru_cache(maxsize=4)
-def _compiled(_vendor: str, *, named: bool) -> _CompiledQuery:
-    return _CompiledQuery(_readable_tokens(named=named))
+def _compiled(vendor: str, *, named: bool) -> _CompiledQuery:
+    return _CompiledQuery(_readable_tokens(named=named), vendor)
