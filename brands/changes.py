@@ -37,7 +37,7 @@ _SECRETS: Final[dict[type[models.Model], AuditEvent.Kind]] = {
     WebhookEndpoint: _Kind.WEBHOOK_SECRET_CHANGED,
 }
 # Written by the product itself while an admin has a form open.
-_NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since"})
+_NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
 
 # What has a history of its own.
 AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint

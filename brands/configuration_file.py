@@ -26,12 +26,13 @@ class BrandTable(msgspec.Struct, forbid_unknown_fields=True):
 
     slug: Line
     name: Line
+    token_read_purpose_required: bool = False
     accent_colour: Line | msgspec.UnsetType = msgspec.UNSET
     support_contact: Line | msgspec.UnsetType = msgspec.UNSET
 
     def apply_to(self, brand: Brand) -> None:
         """Set what the file says; a look that it leaves out is as the brand's admins have it. The row is not saved."""
-        for name in ("name", "accent_colour", "support_contact"):
+        for name in ("name", "token_read_purpose_required", "accent_colour", "support_contact"):
             value = getattr(self, name)
             if value is not msgspec.UNSET:
                 setattr(brand, name, value)

@@ -29,6 +29,7 @@ class AuditEvent(models.Model):
         TOKEN_ENDED = "token.ended"
         TOKEN_DISCARDED = "token.discarded"
         TOKEN_REVOCATION = "token.revocation"
+        TOKEN_READS_UNUSUAL = "token.reads_unusual"
         CONVERSATION_CLOSED = "conversation.closed"
         BRAND_CREATED = "brand.created"
         BRAND_CHANGED = "brand.changed"

@@ -18,7 +18,8 @@ from django.urls import reverse
 
 from brands.authentication import create_bot_key
 from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
-from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, WebhookDelivery
+from conversations.flow import read_counts
+from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, TokenReadCount, WebhookDelivery
 from delegation_site.crypto import random_hex
 from tests.cast import HOST, Bot, Browser, code_on, make_server, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -34,6 +35,7 @@ BRAND_OF: Final[dict[type[Model], str]] = {
     AccessToken: "conversation__brand",
     WebhookDelivery: "conversation__brand",
     AuditEvent: "brand_uuid",
+    TokenReadCount: "bot_key__brand",
 }
 OUR_APPS: Final = {"brands", "conversations", "delegation_site"}
 OURS: Final = sorted(
@@ -143,6 +145,8 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
     challenge = bot.challenge(purpose="planted-purpose", context="planted-context")
     code = code_on(browser.sign_in(challenge["url"], login))
     assert bot.complete(code)[0] == 200
+    assert bot.token()[0] == 200
+    read_counts.flush()
     token = AccessToken.objects.get(conversation__brand=brand)
     secrets = {
         "client secret": secret,

@@ -9,6 +9,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import TransactionTestCase
 
+from conversations.flow import read_counts
 from delegation_site import append_only, rate_limits
 from tests import databases, network_guard
 from tests.machine import missing
@@ -43,6 +44,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _nothing_counted_yet() -> None:
     """Begin each test with no rate limit used up: what one process remembers outlives a rolled-back transaction."""
     rate_limits.forget_in_process()
+    read_counts.forget_in_process()
     cache.clear()  # where allauth counts
 
 

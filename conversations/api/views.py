@@ -18,6 +18,7 @@ from conversations.api.lookups import (
     open_conversation_of,
     server_of,
 )
+from conversations.api.read_purpose import PARAMETER, read_purpose
 from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
 from conversations.api.token_log import log_token_read
 from conversations.api.waiting import MAX_WAIT, can_change, retry_after, wait_for_change
@@ -26,6 +27,7 @@ from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed
 from conversations.flow.facts import challenge_facts, standing_facts, token_facts
+from conversations.flow.read_counts import count_read
 from conversations.flow.reading import readable_token, refuse_missing_scope, usable_token
 from conversations.flow.standing import standing
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
@@ -116,14 +118,15 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
 @bot_call(TOKEN, counted=count_token_read)
 def read_token(call: Call, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}/token`."""
-    query = call.query("authorization_server", "min_ttl", "scope")
+    query = call.query("authorization_server", "min_ttl", "scope", PARAMETER)
     min_ttl = _min_ttl(query.get("min_ttl", "0"))
+    purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER, ""))
     conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     now = timezone.now()
     access_token = readable_token(conversation, server, min_ttl, now)
     refuse_missing_scope(access_token, server, query.get("scope", ""))
-    return 200, _token(call, access_token, now)
+    return 200, token_answer(call, access_token, purpose, now)
 
 
 @bot_call(CREATE, TOKEN, counted=count_token_read)
@@ -131,11 +134,12 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/authorize`: a token good for `min_ttl` seconds, or the live challenge."""
     call.query()
     body = call.body(AuthorizeBody)
+    read_for = read_purpose(call.request, call.bot_key.brand)
     conversation, wanted = _wanted(call, conversation_id, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
-        return 200, _token(call, access_token, now)
+        return 200, token_answer(call, access_token, read_for, now)
     count_call(call.bot_key)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return 202, _issued(challenge, now)
@@ -213,9 +217,11 @@ def _message(challenge: Challenge) -> str:
         return gettext("Please sign in at %(brand)s to continue: %(url)s") % words
 
 
-def _token(call: Call, access_token: AccessToken, now: datetime) -> dict[str, Any]:
+def token_answer(call: Call, access_token: AccessToken, read_for: str, now: datetime) -> dict[str, Any]:
+    """Return the token as the answer to a read; count the read, and write the line that says so."""
     value = access_token.reveal_access_token().reveal()
-    log_token_read(call, access_token)
+    log_token_read(call, access_token, read_for)
+    count_read(call.bot_key, read_for, now)
     return {"access_token": value, **token_facts(access_token, now)}
 
 
@@ -226,6 +232,12 @@ def _wait(text: str) -> int:
 
 
 def _min_ttl(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) > MAX_MIN_TTL:
+    min_ttl = seconds(text)
+    if min_ttl is None:
         raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
-    return int(text)
+    return min_ttl
+
+
+def seconds(text: str) -> int | None:
+    """Return a `min_ttl` of a query as a number; None where it is none that we take."""
+    return int(text) if re.fullmatch(r"[0-9]{1,4}", text) and int(text) <= MAX_MIN_TTL else None

@@ -102,7 +102,9 @@ def issue_challenge(
     `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
     """
     check, scope = wanted.effective_check(), wanted.effective_scope()
-    with _locked_or_new_conversation(brand, external_id) as conversation:
+    with _locked_or_new_conversation(brand, external_id) as (conversation, is_new):
+        if is_new:  # nothing can stand in the way: most chats have one challenge, and it is their first
+            return _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
         if conversation.closed_at is not None:
             raise ConversationClosed
         close_clock_expired(conversation, now)
@@ -178,14 +180,14 @@ def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
 
 
 @contextmanager
-def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[Conversation]:
-    """As `locked_conversation`, by the platform's id, and made where there is none.
+def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[tuple[Conversation, bool]]:
+    """As `locked_conversation`, by the platform's id, and made where there is none; and whether it was made.
 
     In one transaction, so that a row which exists is locked before pruning could take it away.
     """
     with transaction.atomic():
         rows = Conversation.objects.select_for_update(of=("self",)).select_related("brand")
-        yield rows.get_or_create(brand=brand, external_id=external_id)[0]
+        yield rows.get_or_create(brand=brand, external_id=external_id)
 
 
 def _insert_challenge(

@@ -91,7 +91,7 @@ def store_result(
 def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, actor: str) -> None:
     """Make a token readable; the one it replaces ends in the same transaction."""
     previous = AccessToken.objects.live().filter(
-        conversation=access_token.conversation, authorization_server=access_token.authorization_server
+        conversation=access_token.conversation_id, authorization_server=access_token.authorization_server_id
     )
     for replaced in previous.select_related("conversation__brand", "challenge"):
         end_access_token(replaced, AccessToken.EndReason.REPLACED, now=now, actor=actor)

@@ -7,6 +7,7 @@ from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from brands.webhooks import forget_previous_secrets
+from conversations.flow import read_counts
 from conversations.flow.deliveries import forget_dead_challenges, give_up_switched_off
 from conversations.flow.idempotency import forget_old_keys
 from conversations.flow.revocations import give_up_old_revocations
@@ -26,6 +27,7 @@ def sweep(now: datetime) -> int:
     forget_dead_challenges()
     _delete_in_chunks(WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR))
     forget_old_keys(now)
+    read_counts.sweep(now)
     overdue = set(Challenge.objects.clock_expired(now).values_list("conversation_id", flat=True))
     overdue |= set(AccessToken.objects.clock_expired(now).values_list("conversation_id", flat=True))
     for conversation_pk in sorted(overdue):

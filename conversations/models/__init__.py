@@ -18,6 +18,7 @@ from conversations.models.challenge import (
 from conversations.models.conversation import Conversation
 from conversations.models.idempotency_key import IDEMPOTENCY_LIFETIME, IdempotencyKey
 from conversations.models.revocation import REVOCATION_LIFETIME, Revocation
+from conversations.models.token_read_count import TokenReadCount
 from conversations.models.webhook_delivery import DELIVERY_KEPT_FOR, DELIVERY_LIFETIME, WebhookDelivery
 from delegation_site.models import AuditEvent
 
@@ -41,5 +42,6 @@ __all__ = [
     "Conversation",
     "IdempotencyKey",
     "Revocation",
+    "TokenReadCount",
     "WebhookDelivery",
 ]

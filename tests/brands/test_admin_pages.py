@@ -111,7 +111,7 @@ def test_a_brand_admin_renames_the_brand_and_changes_nothing_else_of_it(houses: 
     acme, rival = houses
     forged = {"name": "Acme Ltd", "slug": "rival-2", "is_active": "", "admins": [rival.admin.user.pk]}
     form = acme.admin.get(address(Brand, "change", acme.brand))
-    assert set(form.context["adminform"].form.fields) == {"name", *LOOK}
+    assert set(form.context["adminform"].form.fields) == {"name", "token_read_purpose_required", *LOOK}
     answer = acme.admin.post(address(Brand, "change", acme.brand), forged)
     assert answer.status_code == 302
     brand = Brand.objects.get(pk=acme.brand.pk)
