@@ -25,7 +25,7 @@ class Installation:
     settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.database_url = _new_database(self.folder)
+        self.database_url = new_database(self.folder)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -69,7 +69,7 @@ class Installation:
         )  # fmt: skip
 
 
-def _new_database(folder: Path) -> str:
+def new_database(folder: Path) -> str:
     if databases.chosen() == databases.SQLITE:
         return f"sqlite:///{folder / 'installation.sqlite3'}"
     address = os.environ["TEST_POSTGRESQL_URL"]

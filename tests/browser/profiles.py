@@ -3,9 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    expect,
+    sync_playwright,
+)
 
 from tests.browser.stage import Stage
 
@@ -66,6 +76,16 @@ class Profile:
         self.addresses.append(response.url)
         if response.status >= 400 and response.status not in self.expected:
             self.complaints.append(f"{response.status}: {response.url}")
+
+
+@contextmanager
+def running_chromium(executable: Path, stage: Stage) -> Iterator[Browser]:
+    """Run a Chromium that trusts the stage's certificate and no other that it would not trust anyway."""
+    trusted = f"--ignore-certificate-errors-spki-list={stage.certificate.public_key_digest()}"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(executable), args=["--no-sandbox", trusted])
+        yield browser
+        browser.close()
 
 
 @contextmanager
