@@ -69,9 +69,15 @@ class Installation:
         )  # fmt: skip
 
 
+def database_file(folder: Path) -> Path:
+    """Return where an installation's database is on a run with SQLite."""
+    return folder / "installation.sqlite3"
+
+
 def new_database(folder: Path) -> str:
+    """Make a database for an installation that lives in this folder; return its address."""
     if databases.chosen() == databases.SQLITE:
-        return f"sqlite:///{folder / 'installation.sqlite3'}"
+        return f"sqlite:///{database_file(folder)}"
     address = os.environ["TEST_POSTGRESQL_URL"]
     name = f"installation_{uuid.uuid4().hex}"
     connection = psycopg2.connect(address)

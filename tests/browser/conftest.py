@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
+from tests.browser.axe import Axe
 from tests.browser.profiles import Profile, profile_of, running_chromium
 from tests.browser.stage import SUBJECTS, Stage, running_stage
+from tests.machine import missing
 from tests.tls import Authority
 
 
@@ -60,3 +62,10 @@ def stranger(stage: Stage, chromium: Browser) -> Iterator[Profile]:
     """Return a browser that has never been anywhere."""
     with profile_of(chromium, stage) as profile:
         yield profile
+
+
+@pytest.fixture(scope="session")
+def requires_axe() -> Axe:
+    """Return axe-core, one of the npm packages of `tests/peers`."""
+    axe = Axe.installed_in(Path(__file__).parent.parent / "peers" / "node_modules")
+    return axe or missing("axe-core is not installed: nothing looked for barriers in the pages")

@@ -40,12 +40,15 @@ SUBJECTS: Final = {"mallory": "1", "victor": "2"}
 CHECKS: Final = ("completion_code", "chat_page", "expected_subject", "none")
 TOKEN_LIFETIME: Final = 600
 STUBBORN: Final = "stubborn"
+# A host name as real brands have it, for the page that names it; no sign-in ever begins there.
+NAMED: Final = "named"
+NAMED_HOST: Final = "https://login.acme.example"
 
 _SERVER: Final = """
 [[authorization_servers]]
 key = "{key}"
 issuer = "{brand}"
-authorization_endpoint = "{brand}/identity/o/authorize"
+authorization_endpoint = "{authorization_endpoint}"
 token_endpoint = "{token_endpoint}"
 jwks_uri = "{brand}/.well-known/jwks.json"
 client_id = "{client_id}"
@@ -79,7 +82,7 @@ class Bot:
     def server(self) -> str:
         return self.check.replace("_", "-")
 
-    def challenge(self, **wishes: str) -> dict[str, Any]:
+    def challenge(self, **wishes: Any) -> dict[str, Any]:
         """Ask for a challenge; fails where there is none."""
         answer = self._send("POST", "/challenges", {"authorization_server": self.server, **wishes})
         assert answer.status == 201, answer.body
@@ -93,6 +96,14 @@ class Bot:
         """Post a code or a handle."""
         named = {} if "handle" in proof else {"authorization_server": self.server}
         return self._send("POST", "/completion", {**proof, **named})
+
+    def withdraw(self, challenge: dict[str, Any]) -> Answer:
+        """Take a challenge back."""
+        return self.stage.call_api("DELETE", f"/challenges/{challenge['challenge_id']}")
+
+    def end_token(self) -> Answer:
+        """Sign the consumer out."""
+        return self._send("DELETE", f"/token?authorization_server={self.server}&reason=signed_out")
 
     def read_token(self) -> Answer:
         return self._send("GET", f"/token?authorization_server={self.server}")
@@ -155,6 +166,7 @@ def running_stage(folder: Path, authority: Authority) -> Iterator[Stage]:
     make_folder(folder)
     with pytest.MonkeyPatch.context() as environment, stubborn_brand(issued) as stubborn:
         environment.setenv("DEMO_CA_FILE", str(authority.ca_file))
+        environment.setenv("NODE_EXTRA_CA_CERTS", str(authority.ca_file))  # for Playwright's own requests
         addresses = Addresses(*free_ports(3), scheme="https")
         customers = {name: readable_password() for name in SUBJECTS}
         demo = DemoOverTLS(addresses, folder, customers=customers, database_url=new_database(folder))
@@ -182,8 +194,11 @@ def _prepare(demo: Demo, stubborn: StubbornBrand) -> str:
 def _configuration(addresses: Addresses, stubborn: StubbornBrand) -> str:
     """Return a file with one authorization server for each check, named after it, and the stubborn one."""
     shared = {"brand": addresses.brand, "chat": addresses.chat, "client_id": CLIENT_ID}
+    shared["authorization_endpoint"] = f"{addresses.brand}/identity/o/authorize"
     honest = {"token_endpoint": f"{addresses.brand}/identity/o/api/token", "scope": "openid orders.read"}
     servers = [_SERVER.format(key=check.replace("_", "-"), check=check, **shared, **honest) for check in CHECKS]
     of_its_own = {"token_endpoint": stubborn.token_endpoint, "scope": "orders.read"}
     servers.append(_SERVER.format(key=STUBBORN, check=CHECKS[0], **shared, **of_its_own))
+    elsewhere = {"authorization_endpoint": f"{NAMED_HOST}/authorize", "token_endpoint": f"{NAMED_HOST}/token"}
+    servers.append(_SERVER.format(key=NAMED, check=CHECKS[0], scope="orders.read", **(shared | elsewhere)))
     return "\n".join(['[brand]\nslug = "acme"\nname = "Acme"', *servers])

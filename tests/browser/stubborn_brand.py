@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event, Semaphore, Thread
 
 from tests.tls import ServerCertificate
 
@@ -23,12 +23,14 @@ class StubbornBrand:
     port: int
     granted: str | None = None
     open: Event = field(default_factory=Event)
+    arrived: Semaphore = field(default_factory=lambda: Semaphore(0))
 
     @property
     def token_endpoint(self) -> str:
         return f"https://127.0.0.1:{self.port}/token"
 
     def answer(self) -> tuple[int, dict[str, str]]:
+        self.arrived.release()
         self.open.wait(LONGEST_WAIT)
         if self.granted is None:
             return 503, {"error": "temporarily_unavailable"}
@@ -37,11 +39,26 @@ class StubbornBrand:
     @contextmanager
     def hanging(self) -> Iterator[None]:
         """Answer nobody inside the block."""
+        self.arrived = Semaphore(0)
         self.open.clear()
         try:
             yield
         finally:
             self.open.set()
+
+    def wait_for(self, exchanges: int) -> None:
+        """Return as soon as that many hang here."""
+        for _ in range(exchanges):
+            assert self.arrived.acquire(timeout=LONGEST_WAIT)
+
+    @contextmanager
+    def granting(self, scope: str) -> Iterator[None]:
+        """Issue tokens of this scope inside the block."""
+        self.granted = scope
+        try:
+            yield
+        finally:
+            self.granted = None
 
 
 @contextmanager

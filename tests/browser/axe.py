@@ -1,0 +1,38 @@
+"""axe-core, run on a page by way of the browser's debugger: our Content-Security-Policy stays as it is."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from playwright.sync_api import Page
+
+# Everything that axe knows of WCAG 2.2 AA, and its advice beyond. Nothing is loaded again: the policy would refuse it.
+OPTIONS: Final[dict[str, Any]] = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    "resultTypes": ["violations", "incomplete"],
+    "preload": False,
+}
+_RUN: Final = """async options => {
+    const found = await axe.run(document, options)
+    const told = results => results.flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html}`))
+    return told(found.violations).concat(told(found.incomplete))
+}"""
+
+
+@dataclass(frozen=True)
+class Axe:
+    """The library's source."""
+
+    source: str = field(repr=False)
+
+    @classmethod
+    def installed_in(cls, node_modules: Path) -> "Axe | None":
+        """Return the library, or None where it is not installed."""
+        file = node_modules / "axe-core" / "axe.min.js"
+        return cls(file.read_text()) if file.exists() else None
+
+    def findings(self, page: Page) -> list[str]:
+        """Return each rule that an element of the page breaks, or that axe could not decide on."""
+        if page.evaluate("typeof axe") == "undefined":
+            page.evaluate(f"() => {{ {self.source} }}")
+        return list(page.evaluate(_RUN, OPTIONS))
