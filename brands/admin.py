@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.translation import ngettext
 
 from brands.authentication import create_bot_key, revoke
-from brands.changes import actor_of, record_change, save_audited
+from brands.changes import actor_of, keep_logo, record_change, save_audited
 from brands.connection_test import server_answers
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.metadata import asks_for_metadata
@@ -43,7 +43,8 @@ class BrandAdmin(BrandScopedAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Show the admins of a brand to the operator alone."""
-        return ["name", "slug", "is_active", *(["admins"] if request.user.is_superuser else [])]
+        look = ["accent_colour", "support_contact", "logo", "remove_logo"]
+        return ["name", "slug", "is_active", *look, *(["admins"] if request.user.is_superuser else [])]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Bots and configuration files name the slug, so it never changes."""
@@ -55,8 +56,9 @@ class BrandAdmin(BrandScopedAdmin):
         return bool(request.user.is_active and request.user.is_superuser)
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
-        """Save it with its audit row."""
+        """Save it with its audit row, and its logo."""
         save_audited(obj, request.user)
+        keep_logo(obj, form.cleaned_data["logo"])
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Audit a change of the admins, and tell the operator where new ones give one registration two owners (C5)."""
@@ -120,7 +122,14 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             "What is asked for",
             {
                 "description": 'Extra parameters are written as JSON, for example {"audience": "orders"}.',
-                "fields": ("scope", "required_scope", "prompt", "max_age", "extra_authorization_parameters"),
+                "fields": (
+                    "scope",
+                    "required_scope",
+                    "scope_descriptions",
+                    "prompt",
+                    "max_age",
+                    "extra_authorization_parameters",
+                ),
             },
         ),
         (

@@ -15,7 +15,7 @@ from django.core.mail import EmailMessage
 from django.db import models, transaction
 
 from brands.hosts import hosts
-from brands.models import AuthorizationServer, BotKey, Brand
+from brands.models import AuthorizationServer, BotKey, Brand, Logo
 from delegation_site.audit import OPERATOR, actor_of_admin, record_event
 from delegation_site.models import AuditEvent
 
@@ -49,6 +49,14 @@ def save_audited(row: Brand | AuthorizationServer | BotKey, user: Any = None) ->
         if changed:
             row.save(update_fields=changed)
             _record_changes(before, row, changed, user)
+
+
+def keep_logo(brand: Brand, png: bytes | None) -> None:
+    """Keep a saved brand's new logo, or forget the one that its row no longer names."""
+    if not brand.logo_hash:
+        Logo.objects.filter(brand=brand).delete()
+    elif png is not None:
+        Logo.objects.update_or_create(brand=brand, defaults={"png": png})
 
 
 def record_change(

@@ -25,6 +25,15 @@ class BrandTable(msgspec.Struct, forbid_unknown_fields=True):
 
     slug: Line
     name: Line
+    accent_colour: Line | msgspec.UnsetType = msgspec.UNSET
+    support_contact: Line | msgspec.UnsetType = msgspec.UNSET
+
+    def apply_to(self, brand: Brand) -> None:
+        """Set what the file says; a look that it leaves out is as the brand's admins have it. The row is not saved."""
+        for name in ("name", "accent_colour", "support_contact"):
+            value = getattr(self, name)
+            if value is not msgspec.UNSET:
+                setattr(brand, name, value)
 
 
 class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +54,7 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
     basic_encoding: str | msgspec.UnsetType = msgspec.UNSET
     scope: str | msgspec.UnsetType = msgspec.UNSET
     required_scope: str | msgspec.UnsetType = msgspec.UNSET
+    scope_descriptions: dict[str, str | dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
     same_person_checks: list[str] | msgspec.UnsetType = msgspec.UNSET
     subject_claim: str | msgspec.UnsetType = msgspec.UNSET
     chat_page_url: str | msgspec.UnsetType = msgspec.UNSET
@@ -128,7 +138,7 @@ def _apply(
 ) -> dict[str, Any]:
     hold_all_brands()  # before `save_audited` locks this one
     brand = Brand.objects.filter(slug=file.brand.slug).first() or Brand(slug=file.brand.slug)
-    brand.name = file.brand.name
+    file.brand.apply_to(brand)
     problems += _problems("brand", brand.full_clean)
     if problems:
         raise ConfigurationRefused(problems)

@@ -8,11 +8,13 @@ from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
 from brands.hosts import HOST_FIELDS, secret_hosts
+from brands.logo import MAX_UPLOAD, drawn_anew, logo_hash
 from brands.metadata import NEEDED_ENDPOINTS, fill_in, problem_of
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.oauth import DiscoveryFailed, ServerMetadata
 from brands.registrations import refuse_shared_registration
 from brands.validators import ID_TOKEN_ALGORITHMS, validate_extra_authorization_parameters
+from brands.wording import validate_scope_descriptions
 from delegation_site.crypto import Secret
 from delegation_site.sign_in import confirmation_needed
 
@@ -23,6 +25,8 @@ _NEEDS_CONFIRMATION = frozenset({*HOST_FIELDS, "client_secret", "token_endpoint_
 class ParametersField(forms.JSONField):
     """A JSON object of texts. What is none is an error here, before anything deeper nested is compared or written."""
 
+    check_object = staticmethod(validate_extra_authorization_parameters)
+
     def to_python(self, value: Any) -> Any:
         """Read the text. Raises `ValidationError`."""
         try:
@@ -30,12 +34,18 @@ class ParametersField(forms.JSONField):
         except (ValueError, RecursionError):  # a number of more than 4,300 digits; nested too deep
             raise ValidationError(self.error_messages["invalid"], code="invalid") from None
         if found not in self.empty_values:
-            validate_extra_authorization_parameters(found)
+            self.check_object(found)
         return found
 
     def bound_data(self, data: Any, initial: Any) -> Any:
         """Show again exactly what was typed: JSON can spell halves of characters that no page can hold."""
         return initial if self.disabled else InvalidJSONInput(data or "")
+
+
+class ScopeDescriptionsField(ParametersField):
+    """The same for scopes and their words."""
+
+    check_object = staticmethod(validate_scope_descriptions)
 
 
 class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
@@ -73,7 +83,10 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     class Meta:
         model = AuthorizationServer
         exclude = ("client_secret_ciphertext",)  # noqa: DJ006  # the admin's fieldsets name every field
-        field_classes = {"extra_authorization_parameters": ParametersField}
+        field_classes = {
+            "extra_authorization_parameters": ParametersField,
+            "scope_descriptions": ScopeDescriptionsField,
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -88,6 +101,10 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     def clean_extra_authorization_parameters(self) -> dict[str, str]:
         """Take an emptied field as no parameters."""
         return self.cleaned_data["extra_authorization_parameters"] or {}
+
+    def clean_scope_descriptions(self) -> dict[str, Any]:
+        """Take an emptied field as no words."""
+        return self.cleaned_data["scope_descriptions"] or {}
 
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
@@ -164,20 +181,37 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
 
 
 class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at run time
-    """A brand. Who administers it opens everything of it, so a stolen session must not decide that (G10)."""
+    """A brand and its look. Who administers it, and whom its consumers ask, no stolen session may decide (G10)."""
 
     # As above.
     confirmed = False
 
+    logo = forms.FileField(
+        required=False,
+        help_text="PNG or JPEG, at most 1 MB. It is drawn anew, at most 240 by 80 pixels.",
+        widget=forms.FileInput(attrs={"accept": "image/png,image/jpeg"}),
+    )
+    remove_logo = forms.BooleanField(required=False)
+
     class Meta:
         model = Brand
-        fields = ("name", "slug", "is_active", "admins")
+        fields = ("name", "slug", "is_active", "accent_colour", "support_contact", "admins")
+
+    def clean_logo(self) -> bytes | None:
+        """Return the picture as it will be served; None where none was chosen. Raises `ValidationError`."""
+        upload = self.cleaned_data["logo"]
+        return drawn_anew(upload.read(MAX_UPLOAD + 1)) if upload else None
 
     def clean(self) -> dict[str, Any]:
-        """Ask for a recent sign-in before the admins are changed."""
-        if "admins" in self.changed_data and not self.confirmed:
+        """Ask for a recent sign-in before the admins or the support contact are changed."""
+        cleaned = super().clean() or {}
+        if {"admins", "support_contact"} & set(self.changed_data) and not self.confirmed:
             self.add_error(None, confirmation_needed())
-        return super().clean() or {}
+        if cleaned.get("remove_logo"):
+            self.instance.logo_hash = ""
+        elif cleaned.get("logo"):
+            self.instance.logo_hash = logo_hash(cleaned["logo"])
+        return cleaned
 
 
 class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time

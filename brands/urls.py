@@ -1,6 +1,6 @@
-"""The addresses that a brand's authorization server fetches from us."""
+"""The addresses of what brands' authorization servers and their consumers' browsers fetch from us."""
 
-from django.urls import re_path
+from django.urls import path, re_path
 
 from brands import views
 from delegation_site.page_limits import limited
@@ -10,4 +10,5 @@ urlpatterns = [
     re_path(
         r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})/jwks\.json\Z", limited(views.client_keys), name="client_keys"
     ),
+    path("brands/<uuid:brand_uuid>/logo-<slug:logo_hash>.png", limited(views.logo), name="brand_logo"),
 ]

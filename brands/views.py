@@ -1,10 +1,12 @@
-"""What a brand's authorization server fetches from us."""
+"""What a brand's authorization server fetches from us, and the brand's logo for its consumers."""
+
+from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 
-from brands.models import AuthorizationServer
+from brands.models import AuthorizationServer, Logo
 
 
 @require_safe
@@ -16,3 +18,11 @@ def client_keys(request: HttpRequest, callback_id: str) -> HttpResponse:
     servers = AuthorizationServer.objects.filter(signing_key_jwk__isnull=False)
     server = get_object_or_404(servers, callback_id=callback_id)
     return JsonResponse({"keys": [server.signing_key_jwk]})
+
+
+@require_safe
+def logo(request: HttpRequest, brand_uuid: UUID, logo_hash: str) -> HttpResponse:
+    """`GET /brands/{brand_uuid}/logo-{logo_hash}.png`: for good, since another picture has another address."""
+    found = get_object_or_404(Logo, brand__uuid=brand_uuid, brand__logo_hash=logo_hash, brand__is_active=True)
+    headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return HttpResponse(bytes(found.png), content_type="image/png", headers=headers)

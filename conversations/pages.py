@@ -1,14 +1,19 @@
 """Which page a consumer sees: a template and its context, from where the challenge stands."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from brands.look import look_of
+from brands.models import SamePersonCheck
 from brands.oauth import ErrorCode
+from brands.wording import described
 from conversations.flow.attempts import DROPPED, held_attempts
 from conversations.flow.completion import shown_code, shown_handle
+from conversations.flow.receipts import shown_receipt
 from conversations.models import (
     SIGN_IN_STATUSES,
     AccessToken,
@@ -20,11 +25,13 @@ from conversations.models import (
 
 @dataclass(frozen=True)
 class Page:
-    """A template below `templates/consumer/`, its context, and the HTTP status."""
+    """A template below `templates/consumer/`, its context, the HTTP status, the chat's locale and the brand's look."""
 
     template: str
     context: dict[str, Any] = field(default_factory=dict)
     status: int = 200
+    locale: str = ""
+    look: str = ""
 
 
 # To a browser without an attempt's cookie an unknown link and every ended challenge are this one page (G9).
@@ -46,30 +53,32 @@ _FAILED_PAGES = {
 def link_page(challenge: Challenge, link_token: str, now: datetime) -> Page:
     """Return the page before the brand's own: whose it is, since when, why, and where the button leads (A4)."""
     server = challenge.authorization_server
-    context = _brand(challenge, link_token) | {
-        "host": urlsplit(server.authorization_endpoint).netloc,
-        "purpose": challenge.purpose,
-        "asked_seconds_ago": max(0, int((now - challenge.issued_at).total_seconds())),
-        "asked_at": challenge.issued_at,
-        "longest": now + timedelta(seconds=server.max_token_lifetime),
-        "now": now,
-    }
-    return Page("link.html", context)
+    return _page(
+        "link.html",
+        challenge,
+        link_token,
+        host=urlsplit(server.authorization_endpoint).netloc,
+        purpose=challenge.purpose.rstrip(" ."),
+        asked_at=_unless_just_now(challenge.issued_at, now),
+        allowed=_words(challenge, challenge.scope),
+        longest=now + timedelta(seconds=server.max_token_lifetime),
+        now=now,
+    )
 
 
 def other_browser_page(challenge: Challenge, link_token: str) -> Page:
     """Return the page of a sign-in that came back where it did not begin (B5)."""
-    return Page("other_browser.html", _brand(challenge, link_token))
+    return _page("other_browser.html", challenge, link_token)
 
 
 def cancelled_page(challenge: Challenge, link_token: str) -> Page:
     """Return the answer to "this wasn't me"."""
-    return Page("not_me.html", _brand(challenge, link_token))
+    return _page("not_me.html", challenge, link_token)
 
 
 def server_busy_page(challenge: Challenge) -> Page:
     """Return the page of a brand at its limit; its button reloads the callback, which spent nothing."""
-    return Page("server_busy.html", {"brand": challenge.conversation.brand}, status=503)
+    return replace(_page("server_busy.html", challenge), status=503)
 
 
 def chat_page_of(attempt: AuthorizationRequest, cookies: Mapping[str, str]) -> str | None:
@@ -93,55 +102,103 @@ def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str
     if not attempts:
         return LINK_NO_LONGER_WORKS
     status = challenge.status_at(now)
-    brand = _brand(challenge, link_token)
+    context: dict[str, Any] = {}
     if status in SIGN_IN_STATUSES:
-        return _unfinished_page(attempts, brand, now)
-    if status == ChallengeStatus.CONFIRMATION_NEEDED:
-        return _code_page(challenge, attempts[0], cookies, brand, now)
-    if status == ChallengeStatus.COMPLETED:
-        return _signed_in_page(challenge, attempts[0], brand, now)
-    if status == ChallengeStatus.CANCELLED:
-        return Page("undone.html" if attempts[0].succeeded else "not_me.html", brand)
-    if status == ChallengeStatus.FAILED:
-        return Page(_FAILED_PAGES[challenge.error], brand)
-    return Page(_ENDED_PAGES[status], brand)
+        template = _unfinished(attempts, now)
+    elif status == ChallengeStatus.CONFIRMATION_NEEDED:
+        template, context = _code(challenge, attempts[0], cookies, now)
+    elif status == ChallengeStatus.COMPLETED:
+        template, context = _signed_in(challenge, attempts[0], cookies, now)
+    elif status == ChallengeStatus.CANCELLED:
+        template = "undone.html" if attempts[0].succeeded else "not_me.html"
+    else:
+        template = _FAILED_PAGES[challenge.error] if status == ChallengeStatus.FAILED else _ENDED_PAGES[status]
+    return _page(template, challenge, link_token, **context) if template else None
 
 
-def _unfinished_page(attempts: list[AuthorizationRequest], brand: dict[str, Any], now: datetime) -> Page | None:
+def receipt_page(access_token: AccessToken, receipt_token: str, now: datetime) -> Page:
+    """Return what the consumer allowed, in words, until when, and the button that takes it back."""
+    challenge = access_token.challenge
+    if access_token.end_reason_at(now):
+        return _page("receipt_over.html", challenge)
+    return _page(
+        "receipt.html",
+        challenge,
+        receipt_token=receipt_token,
+        signed_in_at=_unless_just_now(access_token.issued_at, now),
+        allowed=_words(challenge, access_token.scope),
+        until=_rounded(access_token.expires_at, now),
+        now=now,
+    )
+
+
+def _unfinished(attempts: list[AuthorizationRequest], now: datetime) -> str | None:
     if any(attempt.in_progress(now) for attempt in attempts):
-        return Page("one_moment.html", brand)
+        return "one_moment.html"
     if attempts[0].error == DROPPED:
-        return Page("start_again.html", brand)
+        return "start_again.html"
     if attempts[0].claimed_at is not None:
         missing = attempts[0].error == ErrorCode.INSUFFICIENT_SCOPE
-        return Page("missing_permission.html" if missing else "not_answering.html", brand)
+        return "missing_permission.html" if missing else "not_answering.html"
     return None
 
 
-def _code_page(
-    challenge: Challenge,
-    attempt: AuthorizationRequest,
-    cookies: Mapping[str, str],
-    brand: dict[str, Any],
-    now: datetime,
-) -> Page:
-    chat_page = chat_page_of(attempt, cookies)
-    if chat_page:
-        return Page("back_to_chat.html", brand | {"chat_page": chat_page})
+def _code(
+    challenge: Challenge, attempt: AuthorizationRequest, cookies: Mapping[str, str], now: datetime
+) -> tuple[str, dict[str, Any]]:
+    handed_over = chat_page_of(attempt, cookies)
+    if handed_over:
+        return "back_to_chat.html", {"handed_over": handed_over}
     code = shown_code(challenge, cookies[attempt.cookie_name]) if attempt.succeeded else None
     if code is None:
-        return Page("elsewhere.html", brand)
-    return Page("completion_code.html", brand | {"code": code, "expires_at": challenge.expires_at, "now": now})
+        return "elsewhere.html", {}
+    return "completion_code.html", {"code": code, "until": _rounded(challenge.expires_at, now), "now": now}
 
 
-def _signed_in_page(challenge: Challenge, attempt: AuthorizationRequest, brand: dict[str, Any], now: datetime) -> Page:
+def _signed_in(
+    challenge: Challenge, attempt: AuthorizationRequest, cookies: Mapping[str, str], now: datetime
+) -> tuple[str, dict[str, Any]]:
     token = AccessToken.objects.filter(challenge=challenge).first()
     if token is None or token.end_reason_at(now):
-        return Page("over.html", brand)
+        return "over.html", {}
+    receipt = shown_receipt(token, cookies[attempt.cookie_name]) if attempt.succeeded else None
+    context = {
+        "until": _rounded(token.expires_at, now),
+        "now": now,
+        "mine": attempt.succeeded,
+        "receipt_token": receipt,
+    }
+    # Whoever had a code to read comes back on purpose: to undo it, or for the receipt.
+    return "signed_in.html", context | {"closes": challenge.same_person_check != SamePersonCheck.COMPLETION_CODE}
+
+
+def _page(template: str, challenge: Challenge, link_token: str = "", **context: Any) -> Page:
+    """Return a page of the challenge's brand, in its chat's language."""
+    brand = challenge.conversation.brand
+    known = {"brand": brand, "link_token": link_token, "chat_page": _chat_page(challenge)}
+    return Page(template, known | context, locale=challenge.locale, look=look_of(brand.accent_colour))
+
+
+def _chat_page(challenge: Challenge) -> str:
+    """Return the address of the chat, where this chat is on a page of the brand's.
+
+    Where a server accepts the check `chat_page` beside others, a chat that asked for another one is in another channel.
+    """
     server = challenge.authorization_server
-    context = {"expires_at": token.expires_at, "now": now, "mine": attempt.succeeded, "chat_page": server.chat_page_url}
-    return Page("signed_in.html", brand | context)
+    elsewhere = SamePersonCheck.CHAT_PAGE in server.same_person_checks
+    here = not elsewhere or challenge.same_person_check == SamePersonCheck.CHAT_PAGE
+    return server.chat_page_url if here else ""
 
 
-def _brand(challenge: Challenge, link_token: str) -> dict[str, Any]:
-    return {"brand": challenge.conversation.brand, "link_token": link_token}
+def _words(challenge: Challenge, scope: str) -> Callable[[], list[str]]:
+    """Return what tells what a scope allows: called by the template, when the page's language has been chosen."""
+    return partial(described, scope, challenge.authorization_server.scope_descriptions)
+
+
+def _unless_just_now(moment: datetime, now: datetime) -> datetime | None:
+    return moment if now - moment >= timedelta(minutes=1) else None
+
+
+def _rounded(moment: datetime, now: datetime) -> datetime:
+    """Return a moment to be told in minutes, the nearest: a page is read a second after its five minutes begin."""
+    return max(moment + timedelta(seconds=30), now + timedelta(minutes=1))

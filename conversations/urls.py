@@ -11,6 +11,8 @@ urlpatterns = [
     path("c/<str:link_token>/cancel", limited(views.cancel), name="cancel"),
     path("c/<str:link_token>/undo", limited(views.undo_sign_in), name="undo"),
     path("c/<str:link_token>/done", limited(views.done), name="done"),
+    path("r/<str:receipt_token>", limited(views.receipt), name="receipt"),
+    path("r/<str:receipt_token>/end", limited(views.end_by_receipt), name="end_by_receipt"),
     path("c/<str:link_token>/other-browser", limited(views.other_browser), name="other_browser"),
     # Its own alphabet alone: PostgreSQL cannot look for a NUL character.
     re_path(r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})\Z", limited(views.callback), name="callback"),

@@ -1,16 +1,16 @@
 """The consumer's pages. GET never acts; the one exception is the callback, whose state can be used once."""
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from brands.models import AuthorizationServer
 from conversations.flow.attempts import cookie_lifetime, held_attempts
 from conversations.flow.beginning import begin_sign_in
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.endings import undo
+from conversations.flow.receipts import access_token_of_receipt
 from conversations.flow.sign_in import Arrival, receive
 from conversations.models import AuthorizationRequest
 from conversations.pages import (
@@ -20,10 +20,12 @@ from conversations.pages import (
     chat_page_of,
     link_page,
     other_browser_page,
+    receipt_page,
     result_page,
     server_busy_page,
 )
 from delegation_site.crypto import DecryptionError
+from delegation_site.page import render_page
 
 
 class SeeOther(HttpResponseRedirect):
@@ -62,9 +64,11 @@ def begin(request: HttpRequest, link_token: str) -> HttpResponse:
     return response
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
     """`POST /c/{link_token}/cancel`: "this wasn't me"."""
+    if request.method != "POST":  # a restored tab asks for the address of the answer again
+        return SeeOther(reverse("link", args=[link_token]))
     challenge = challenge_of_link(link_token)
     if challenge is None or not cancel_challenge(challenge, now=timezone.now()):
         return SeeOther(reverse("link", args=[link_token]))
@@ -89,6 +93,24 @@ def done(request: HttpRequest, link_token: str) -> HttpResponse:
         return _render(request, LINK_NO_LONGER_WORKS)
     page = result_page(challenge, link_token, request.COOKIES, timezone.now())
     return _render(request, page) if page else SeeOther(reverse("link", args=[link_token]))
+
+
+@require_safe
+def receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
+    """`GET /r/{receipt_token}`: what was granted, until when; inert for whoever opens it."""
+    access_token = access_token_of_receipt(receipt_token)
+    if access_token is None:
+        return _render(request, LINK_NO_LONGER_WORKS)
+    return _render(request, receipt_page(access_token, receipt_token, timezone.now()))
+
+
+@require_POST
+def end_by_receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
+    """`POST /r/{receipt_token}/end`: the consumer takes it back; the token is erased and revoked at the brand."""
+    access_token = access_token_of_receipt(receipt_token)
+    if access_token is not None:
+        undo(access_token.challenge, now=timezone.now())
+    return SeeOther(reverse("receipt", args=[receipt_token]))
 
 
 @require_safe
@@ -152,4 +174,5 @@ def _set_cookie(response: HttpResponse, attempt: AuthorizationRequest, value: st
 
 
 def _render(request: HttpRequest, page: Page) -> HttpResponse:
-    return render(request, f"consumer/{page.template}", page.context, status=page.status)
+    template = f"consumer/{page.template}"
+    return render_page(request, template, page.context, status=page.status, locale=page.locale, look=page.look)

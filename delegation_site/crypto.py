@@ -162,11 +162,10 @@ class KeyRing:
         """
         return [_truncate(self._digest(key_id, "completion-code", (challenge.bytes, cookie))) for key_id in self._keys]
 
-    def completion_handles(self, challenge: UUID, cookie: str) -> list[str]:
-        """Return the one-use handle of a challenge and an attempt's cookie under every key, newest first (A11)."""
-        parts = (challenge.bytes, cookie)
-        macs = [self._digest(key_id, "completion-handle", parts)[-32:] for key_id in self._keys]
-        return [_base64url(mac) for mac in macs]
+    def derived_tokens(self, purpose: str, row: UUID, cookie: str) -> list[str]:
+        """Return the token of a row and an attempt's cookie under every key, newest first: derived as the code is."""
+        parts = (row.bytes, cookie)
+        return [_base64url(self._digest(key_id, purpose, parts)[-32:]) for key_id in self._keys]
 
     def _digest(self, key_id: str, purpose: str, parts: Sequence[str | bytes]) -> bytes:
         # JSON can hold half of a surrogate pair, which no encoding takes; a hostile claim must be no fault of ours.

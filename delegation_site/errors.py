@@ -1,11 +1,13 @@
 """Error pages: a problem document for bots, one sentence and one thing to do for people, a reference for support."""
 
+import sys
 from collections.abc import Callable
 
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
 
 from delegation_site.logs import current_request_id
+from delegation_site.page import render_page
 from delegation_site.problems import Problem
 
 
@@ -37,7 +39,11 @@ def too_many_requests(request: HttpRequest, retry_after: int) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer a fault of ours; the log line of the same reference says more."""
+    """Answer a fault of ours; the log line of the same reference says more. A database that is away comes back."""
+    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError) and not request.path.startswith("/api/"):
+        response = _answer(request, 503, "unavailable", "Not available right now. Try again.")
+        response["Retry-After"] = "30"
+        return response
     return _answer(request, 500, "internal_error", "Something failed on our side. Try again.")
 
 
@@ -58,4 +64,4 @@ def refuse_nul_middleware(
 def _answer(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
     if request.path.startswith("/api/"):
         return Problem(status, code, detail, request_id=current_request_id()).response()
-    return render(request, f"errors/{status}.html", {"reference": current_request_id(), "code": code}, status=status)
+    return render_page(request, f"errors/{status}.html", {"reference": current_request_id()}, status=status)

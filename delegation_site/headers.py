@@ -20,11 +20,14 @@ ADMIN_POLICY = {
 
 
 def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Keep pages, answers and the redirect to https out of caches and search engines (H6, B9); our files may stay."""
+    """Keep pages, answers and the redirect to https out of caches and search engines (H6, B9).
+
+    Our files may stay, and a logo, whose address changes with it.
+    """
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        if request.path.startswith(settings.STATIC_URL):
+        if request.path.startswith(settings.STATIC_URL) or "immutable" in response.get("Cache-Control", ""):
             return response
         response["Cache-Control"] = "no-store"
         response["X-Robots-Tag"] = "noindex, nofollow"

@@ -21,8 +21,9 @@ def limited(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     def wrapper(request: HttpRequest, **path: str) -> HttpResponse:
         try:
             rate_limits.count(rate_limits.PAGES_PER_ADDRESS, client_address(request))
-            if "link_token" in path:
-                rate_limits.count(rate_limits.PAGES_PER_LINK, path["link_token"])
+            link = path.get("link_token") or path.get("receipt_token")
+            if link:
+                rate_limits.count(rate_limits.PAGES_PER_LINK, link)
         except rate_limits.RateLimited as limit:
             return too_many_requests(request, limit.retry_after)
         return view(request, **path)

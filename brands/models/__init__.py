@@ -3,6 +3,7 @@
 from brands.models.authorization_server import AuthorizationServer
 from brands.models.bot_key import BotKey
 from brands.models.brand import Brand
+from brands.models.logo import Logo
 from brands.models.same_person import SamePersonCheck
 
-__all__ = ["AuthorizationServer", "BotKey", "Brand", "SamePersonCheck"]
+__all__ = ["AuthorizationServer", "BotKey", "Brand", "Logo", "SamePersonCheck"]

@@ -13,6 +13,7 @@ from brands.models.brand import Brand, slug_validator
 from brands.models.same_person import SamePersonCheck, validate_same_person_checks
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.credentials import ClientCredentials
+from brands.wording import validate_scope_descriptions
 from delegation_site.crypto import Place, Secret, key_ring, new_signing_key, random_token
 
 # The product's own ceiling: no brand may keep a consumer's access token longer than this (E11).
@@ -110,6 +111,12 @@ class AuthorizationServer(models.Model):
         blank=True,
         validators=[validators.validate_scope],
         help_text="A grant without all of it is refused: some consent pages let the consumer untick scopes.",
+    )
+    scope_descriptions = models.JSONField(
+        default=dict,
+        blank=True,
+        validators=[validate_scope_descriptions],
+        help_text="What consumers read for each scope. Shown once every scope that is asked for has words.",
     )
     extra_authorization_parameters = models.JSONField(
         default=dict, blank=True, validators=[validators.validate_extra_authorization_parameters]

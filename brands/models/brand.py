@@ -6,6 +6,9 @@ from uuid import uuid4
 from django.conf import settings
 from django.core.validators import RegexValidator
 from django.db import models
+from django.urls import reverse
+
+from brands.wording import validate_support_contact
 
 slug_validator = RegexValidator(
     r"\A[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z",
@@ -33,6 +36,21 @@ class Brand(models.Model):
         default=True, help_text="An inactive brand's bots and links are refused; nothing is deleted."
     )
 
+    accent_colour = models.CharField(
+        max_length=7,
+        blank=True,
+        validators=[RegexValidator(r"\A#[0-9A-Fa-f]{6}\Z", "Write it as #1f4fbf.", "invalid_colour")],
+        help_text="As #1f4fbf. Where it would be hard to read, text takes a darker or lighter shade of it.",
+    )
+    support_contact = models.CharField(
+        max_length=255,
+        blank=True,
+        validators=[validate_support_contact],
+        help_text="Where consumers find help: https://..., mailto:help@acme.example or tel:+4930123456.",
+    )
+    # Names the picture in its address, which can be kept for good; empty where there is none.
+    logo_hash = models.CharField(max_length=16, blank=True, editable=False)
+
     objects = BrandQuerySet.as_manager()
 
     class Meta:
@@ -40,3 +58,8 @@ class Brand(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def logo_url(self) -> str:
+        """Return where we serve the logo; empty where there is none."""
+        return reverse("brand_logo", args=[self.uuid, self.logo_hash]) if self.logo_hash else ""

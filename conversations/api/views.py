@@ -27,6 +27,7 @@ from conversations.flow.reading import readable_token, usable_token
 from conversations.flow.standing import standing
 from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
 from delegation_site.crypto import Secret
+from delegation_site.languages import language_of_chat
 from delegation_site.problems import Problem
 
 MAX_MIN_TTL = 3600
@@ -178,7 +179,7 @@ def _issued(challenge: Challenge, now: datetime) -> dict[str, Any]:
 def _message(challenge: Challenge) -> str:
     """Return the sentence for the chat; once the consumer has signed in, it asks for the code and not for a sign-in."""
     words = {"brand": challenge.conversation.brand.name, "url": link_of(challenge)}
-    with translation.override(challenge.locale or None):
+    with translation.override(language_of_chat(challenge.locale)):
         if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED and challenge.same_person_check == "chat_page":
             return gettext("Please finish the sign-in at %(brand)s: go back to the chat from that page.") % words
         if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:

@@ -86,7 +86,7 @@ def _confirm_pending(conversation: Conversation, challenge: Challenge, *, actor:
 def shown_handle(challenge: Challenge, cookie: str) -> str | None:
     """Return the handle for the chat's page, to the browser that holds the successful attempt's cookie alone."""
     ring = key_ring()
-    for handle in ring.completion_handles(challenge.uuid, cookie):
+    for handle in ring.derived_tokens(COMPLETION_HANDLE_PURPOSE, challenge.uuid, cookie):
         if ring.recognises(challenge.completion_handle_digest, COMPLETION_HANDLE_PURPOSE, handle):
             return handle
     return None

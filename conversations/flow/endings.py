@@ -108,7 +108,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         purpose="",
         last_error_detail="",
     )
-    conversation.access_tokens.update(subject_ciphertext=None)
+    conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
 
 
 def _receipt(conversation: Conversation, closed_at: datetime) -> ClosingReceipt:

@@ -83,6 +83,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
     undoable = Q(access_token__isnull=False, access_token__ended_at=None, access_token__expires_at__gt=now)
     links = Challenge.objects.filter(Q(status__in=OPEN_STATUSES, expires_at__gt=now) | undoable)
     attempts = AuthorizationRequest.objects.filter(challenge__in=links)
+    receipts = AccessToken.objects.filter(ended_at=None, expires_at__gt=now)
     return [
         (keys_in_use, "digest"),
         (links, "link_token_digest"),
@@ -91,6 +92,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (attempts, "state_digest"),
         (attempts, "cookie_digest"),
         (links, "expected_subject_digest"),
+        (receipts, "receipt_digest"),
     ]
 
 

@@ -8,6 +8,7 @@ from brands.models import SamePersonCheck
 from brands.oauth import ErrorCode, IDTokenClaims, TokenResponse
 from conversations.flow.attempts import finish_attempt
 from conversations.flow.audit import CONSUMER, SYSTEM, record
+from conversations.flow.receipts import receipt_digest
 from conversations.flow.revocations import schedule_revocation_of_fresh
 from conversations.flow.subjects import is_expected_subject, is_same_subject, subject_of
 from conversations.flow.transitions import (
@@ -82,7 +83,7 @@ def store_result(
             end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=mismatch)
         else:
             finish_attempt(attempt, now)
-            access_token = _insert_access_token(attempt, challenge, response, claims, now)
+            access_token = _insert_access_token(attempt, challenge, response, claims, now, cookie=cookie)
             _advance(challenge, access_token, cookie, now)
 
 
@@ -114,7 +115,7 @@ def _advance(challenge: Challenge, access_token: AccessToken, cookie: str, now: 
         digest = {"completion_code_digest": ring.digest(COMPLETION_CODE_PURPOSE, row.bytes, code)}
         _wait_for_confirmation(challenge, access_token, digest, now, COMPLETION_LIFETIME)
     elif challenge.same_person_check == SamePersonCheck.CHAT_PAGE:
-        handle = ring.completion_handles(row, cookie)[0]
+        handle = ring.derived_tokens(COMPLETION_HANDLE_PURPOSE, row, cookie)[0]
         digest = {"completion_handle_digest": ring.digest(COMPLETION_HANDLE_PURPOSE, handle)}
         _wait_for_confirmation(challenge, access_token, digest, now, HANDLE_LIFETIME)
     else:
@@ -136,6 +137,8 @@ def _insert_access_token(
     response: TokenResponse,
     claims: IDTokenClaims | None,
     now: datetime,
+    *,
+    cookie: str,
 ) -> AccessToken:
     access_token = AccessToken(
         uuid=uuid4(),
@@ -153,6 +156,7 @@ def _insert_access_token(
     )
     access_token.set_access_token(response.access_token)
     access_token.set_subject(subject_of(claims))
+    access_token.receipt_digest = receipt_digest(access_token, cookie)
     access_token.save(force_insert=True)
     return access_token
 

@@ -67,6 +67,7 @@ class AccessToken(models.Model):
     confirmed_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     end_reason = models.CharField(max_length=16, choices=EndReason, blank=True)
+    receipt_digest = models.BinaryField(max_length=80, null=True, unique=True)
 
     objects = AccessTokenQuerySet.as_manager()
 

@@ -103,12 +103,15 @@ def test_membership_is_all_that_a_brand_admin_needs(houses: Houses) -> None:
     assert {page: acme.admin.get(page).status_code for page in pages} == dict.fromkeys(pages, 403)
 
 
+LOOK = ("accent_colour", "support_contact", "logo", "remove_logo")
+
+
 def test_a_brand_admin_renames_the_brand_and_changes_nothing_else_of_it(houses: Houses) -> None:
     """J7: not the slug, not whether it is active, not who administers it."""
     acme, rival = houses
     forged = {"name": "Acme Ltd", "slug": "rival-2", "is_active": "", "admins": [rival.admin.user.pk]}
     form = acme.admin.get(address(Brand, "change", acme.brand))
-    assert set(form.context["adminform"].form.fields) == {"name"}
+    assert set(form.context["adminform"].form.fields) == {"name", *LOOK}
     answer = acme.admin.post(address(Brand, "change", acme.brand), forged)
     assert answer.status_code == 302
     brand = Brand.objects.get(pk=acme.brand.pk)

@@ -56,10 +56,11 @@ def test_the_link_page_says_whose_it_is_since_when_why_and_where_the_button_lead
         response = ada.get(challenge["url"])
     text = " ".join(response.content.decode().split())
     assert heading_of(response) == "Sign in to Acme to continue your chat"
-    assert "asked for this 2 minutes ago" in text
-    assert "The reason it gave: to look up your order" in text
+    assert "Acme's assistant asked for this 2 minutes ago." in text
+    assert "The reason it gave: <bdi>to look up your order</bdi>." in text
+    assert 'You will sign in on <bdi class="host">login.acme.example</bdi>.' in text
     assert "Continue to login.acme.example</button>" in text
-    assert "for 1 day at most" in text
+    assert "The assistant can then act for you in this one chat, for 1 day at most." in text
     assert "Only continue if you asked for this in your own chat." in text
     path = challenge["url"].removeprefix(f"https://{HOST}")
     forms = [(form["method"], form["action"]) for form in Page(response).all("form")]
@@ -109,12 +110,19 @@ def test_a_preview_sees_the_same_neutral_page_as_everybody(
 def test_no_page_acts_by_itself_or_loads_anything_foreign(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B7, B17: no script, no refresh, no third-party resource."""
+    """B7, B17: no refresh, no third-party resource, nothing to wait for; one script, and not on the link."""
     challenge = acme_bot.challenge()
-    for response in (ada.get(challenge["url"]), ada.sign_in(challenge["url"], acme_login), ada.get("https://x/c/")):
+    script = {"src": "/static/consumer.js", "defer": None}
+    pages = {
+        ada.get(challenge["url"]): [],
+        ada.sign_in(challenge["url"], acme_login): [script],
+        ada.get("https://x/c/"): [],
+    }
+    for response, scripts in pages.items():
         page = Page(response)
-        assert page.all("script") == page.all("img") == page.all("iframe") == []
-        assert [link["href"] for link in page.all("link")] == ["/static/icon.svg", "/static/consumer.css"]
+        assert page.all("script") == scripts
+        assert page.all("img") == page.all("iframe") == []
+        assert [link["href"] for link in page.all("link")] == ["/static/icon.svg"]
         assert not [meta for meta in page.all("meta") if meta.get("http-equiv")]
         assert not [tag for tag, attributes in page.tags if any(name.startswith("on") for name in attributes)]
 

@@ -258,6 +258,7 @@ def test_only_digests_that_still_count_hold_a_key(
         "botkey.digest": "test-new 1",
         "challenge.link_token_digest": "test-new 1",
         "challenge.completion_code_digest": "test-new 1",
+        "accesstoken.receipt_digest": "test-new 1",
         "authorizationrequest.state_digest": "test-new 1",
         "authorizationrequest.cookie_digest": "test-new 1",
     }

@@ -4,6 +4,8 @@ The addresses come from the URL configuration itself, so that a new one cannot b
 consumer's pages and the errors are listed here.
 """
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -61,11 +63,20 @@ def policy_of(answer: Any) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
+def policy_for(answer: Any) -> dict[str, str]:
+    """Return our policy; a page's own stylesheet is allowed by the hash of its text, and no other."""
+    if answer.request["REQUEST_METHOD"] == "HEAD" or "text/html" not in answer.get("Content-Type", ""):
+        return OUR_POLICY | {"style-src": policy_of(answer)["style-src"]}
+    styles = re.findall(r"<style>(.*?)</style>", answer.content.decode(), re.DOTALL)
+    hashes = [base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() for style in styles]
+    return OUR_POLICY | ({"style-src": f"'sha256-{hashes[0]}'"} if len(hashes) == 1 else {})
+
+
 def check(answer: Any, *, admin: bool = False) -> None:
     """Hold an answer against the table."""
     where = f"{answer.request['REQUEST_METHOD']} {answer.request['PATH_INFO']} {answer.status_code}"
     assert {name: answer.get(name) for name in EVERYWHERE} == EVERYWHERE, where
-    assert policy_of(answer) == (ADMIN_POLICY if admin else OUR_POLICY), where
+    assert policy_of(answer) == (ADMIN_POLICY if admin else policy_for(answer)), where
     if answer.request["REQUEST_METHOD"] != "HEAD":  # whose body, and with it the form, is not here to be seen
         with_form = b"<form" in answer.content
         assert answer.get("Referrer-Policy") == ("same-origin" if with_form else "no-referrer"), where

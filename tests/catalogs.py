@@ -1,0 +1,76 @@
+"""The catalogs of translations: what the sources say, what each language says, and `python -m tests.catalogs`.
+
+That command takes new sentences into every `django.po`, drops those that are gone, and compiles each `django.mo`. Both
+are committed, so that an installation needs neither this nor any other tool.
+"""
+
+import sys
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from babel.messages.catalog import Catalog
+from babel.messages.extract import extract
+from babel.messages.mofile import write_mo
+from babel.messages.pofile import read_po, write_po
+from django.utils.translation.template import templatize
+
+ROOT: Final = Path(__file__).parent.parent
+LANGUAGES: Final = ("de", "fr", "es", "pt_BR", "he")
+
+
+def sources() -> Iterator[tuple[str, int, str]]:
+    """Yield file, line and sentence of everything that a consumer or a bot is told."""
+    templates = ROOT / "templates"
+    pages = [templates / "base.html", *(templates / "consumer").glob("*.html"), *(templates / "errors").glob("*.html")]
+    for path in sorted([*pages, *(ROOT / "conversations" / "api").glob("*.py")]):
+        text = templatize(path.read_text()) if path.suffix == ".html" else path.read_text()
+        for line, message, _, _ in extract("python", BytesIO(text.encode()), {"gettext": None}):
+            assert isinstance(message, str), message
+            yield str(path.relative_to(ROOT)), line, message
+
+
+def sentences() -> set[str]:
+    """Return every sentence of the sources."""
+    return {message for _, _, message in sources()}
+
+
+def folder(language: str) -> Path:
+    """Return where a language's catalog lies."""
+    return ROOT / "locale" / language / "LC_MESSAGES"
+
+
+def catalog(language: str) -> Catalog:
+    """Return a language's catalog as it is committed."""
+    with (folder(language) / "django.po").open("rb") as file:
+        return read_po(file, locale=language)
+
+
+def compiled(found: Catalog) -> bytes:
+    """Return what `django.mo` has to be."""
+    written = BytesIO()
+    write_mo(written, found)
+    return written.getvalue()
+
+
+def renew(language: str) -> list[str]:
+    """Bring a language's files up to the sources; return the sentences that it has no words for."""
+    known = catalog(language) if (folder(language) / "django.po").exists() else Catalog(locale=language)
+    words = {str(message.id): message.string for message in known if message.id}
+    renewed = Catalog(locale=language, charset="utf-8", fuzzy=False)
+    renewed.mime_headers = [("Content-Type", "text/plain; charset=utf-8"), ("Plural-Forms", known.plural_forms)]
+    renewed.header_comment = f"# {renewed.locale.english_name if renewed.locale else language}"
+    for path, _, message in sources():
+        renewed.add(message, words.get(message, ""), locations=[(path, 1)])
+    folder(language).mkdir(parents=True, exist_ok=True)
+    with (folder(language) / "django.po").open("wb") as file:
+        write_po(file, renewed, width=120, include_lineno=False, sort_by_file=True, omit_header=False)
+    (folder(language) / "django.mo").write_bytes(compiled(catalog(language)))
+    return [str(message.id) for message in renewed if message.id and not message.string]
+
+
+if __name__ == "__main__":
+    for name in LANGUAGES:
+        for missing in renew(name):
+            sys.stdout.write(f"{name}: {missing}\n")
