@@ -44,6 +44,13 @@ STUBBORN: Final = "stubborn"
 NAMED: Final = "named"
 NAMED_HOST: Final = "https://login.acme.example"
 
+_BRAND: Final = """
+[brand]
+slug = "acme"
+name = "Acme"
+accent_colour = "#0f766e"
+support_contact = "mailto:help@acme.example"
+"""
 _SERVER: Final = """
 [[authorization_servers]]
 key = "{key}"
@@ -59,6 +66,7 @@ required_scope = "orders.read"
 same_person_checks = ["{check}"]
 chat_page_url = "{chat}/"
 prompt = ""
+scope_descriptions = {{ "orders.read" = {{ en = "see your orders", he = "לראות את ההזמנות שלך" }} }}
 """
 _REMEMBER_CONSENT: Final = """
 import json, sys
@@ -201,4 +209,4 @@ def _configuration(addresses: Addresses, stubborn: StubbornBrand) -> str:
     servers.append(_SERVER.format(key=STUBBORN, check=CHECKS[0], **shared, **of_its_own))
     elsewhere = {"authorization_endpoint": f"{NAMED_HOST}/authorize", "token_endpoint": f"{NAMED_HOST}/token"}
     servers.append(_SERVER.format(key=NAMED, check=CHECKS[0], scope="orders.read", **(shared | elsewhere)))
-    return "\n".join(['[brand]\nslug = "acme"\nname = "Acme"', *servers])
+    return "\n".join([_BRAND, *servers])

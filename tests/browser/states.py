@@ -38,6 +38,24 @@ def back_to_chat(scene: Scene) -> Page:
     return scene.consumer.open(f"{challenge['url']}/done")
 
 
+@state("consumer/receipt.html")
+def receipt(scene: Scene) -> Page:
+    """The receipt that the consumer kept."""
+    _, page = scene.signed_in()
+    page.locator("a[href*='/r/']").click()
+    page.wait_for_load_state()
+    return page
+
+
+@state("consumer/receipt_over.html")
+def receipt_over(scene: Scene) -> Page:
+    """The access was ended with the receipt."""
+    page = receipt(scene)
+    page.locator("main form button").click()
+    page.wait_for_load_state()
+    return page
+
+
 @state("consumer/undone.html")
 def undone(scene: Scene) -> Page:
     """The sign-in was taken back."""
@@ -225,3 +243,11 @@ def error_500(scene: Scene) -> Page:
     _, challenge = scene.challenge()
     scene.rewrite(challenge, "status = 'unheard-of'")
     return scene.stranger.open(challenge["url"])
+
+
+@state("errors/503.html", 503)
+def error_503(scene: Scene) -> Page:
+    """The database is away."""
+    _, challenge = scene.challenge()
+    with scene.without_challenges():
+        return scene.stranger.open(challenge["url"])

@@ -28,7 +28,7 @@ pytestmark = [
 
 TEMPLATES: Final = ROOT / "templates"
 # In Hebrew on the phone alone: a desk adds nothing that the other two have not shown.
-LOOKS_IN: Final = {"en": LOOKS}
+LOOKS_IN: Final = {"en": LOOKS, "he": LOOKS[:2]}
 RIGHT_TO_LEFT: Final = {"he"}
 SMALLEST_TARGET: Final = 44
 
