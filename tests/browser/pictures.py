@@ -1,5 +1,6 @@
 """The looks in which pages are tested and photographed, and where the pictures are kept."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -43,7 +44,10 @@ def picture_of(state: str, locale: str, look: Look) -> Path:
     return KEPT / f"{state}-{locale}-{look.name}.png"
 
 
-def keep_picture(page: Page, state: str, locale: str, look: Look) -> None:
-    """Take a picture of the whole page."""
-    show_as(page, look)
-    page.screenshot(path=picture_of(state, locale, look), full_page=True, animations="disabled")
+def keep_pictures(page: Page, state: str, locale: str, looks: tuple[Look, ...]) -> None:
+    """Take pictures of the whole page, and note its heading for whoever shows them."""
+    for look in looks:
+        show_as(page, look)
+        page.screenshot(path=picture_of(state, locale, look), full_page=True, animations="disabled")
+    heading = page.get_by_role("heading", level=1).first.inner_text()
+    (KEPT / f"{state}-{locale}.json").write_text(json.dumps({"heading": heading}))

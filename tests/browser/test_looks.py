@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page
 
 from tests import databases
 from tests.browser.axe import Axe
-from tests.browser.pictures import LOOKS, ROOT, Look, keep_picture, show_as
+from tests.browser.pictures import LOOKS, ROOT, Look, keep_pictures, show_as
 from tests.browser.profiles import profile_of
 from tests.browser.scene import Scene, State
 from tests.browser.stage import Stage
@@ -81,8 +81,7 @@ def shown(
     ):
         consumer.expected = stranger.expected = set(state.statuses)
         page = state.shows(Scene(stage, consumer, stranger, locale))
-        for look in LOOKS_IN[locale]:
-            keep_picture(page, name, locale, look)
+        keep_pictures(page, name, locale, LOOKS_IN[locale])
         yield Shown(state, locale, page)
 
 
