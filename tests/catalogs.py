@@ -6,17 +6,20 @@ are committed, so that an installation needs neither this nor any other tool.
 
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract
-from babel.messages.mofile import write_mo
+from babel.messages.mofile import read_mo, write_mo
 from babel.messages.pofile import read_po, write_po
 from django.utils.translation.template import templatize
 
 ROOT: Final = Path(__file__).parent.parent
+# The same for everybody, so that a catalog changes with its words alone.
+_DATE: Final = datetime(2026, 1, 1, tzinfo=UTC)
 LANGUAGES: Final = ("de", "fr", "es", "pt_BR", "he")
 
 
@@ -47,26 +50,26 @@ def catalog(language: str) -> Catalog:
         return read_po(file, locale=language)
 
 
-def compiled(found: Catalog) -> bytes:
-    """Return what `django.mo` has to be."""
-    written = BytesIO()
-    write_mo(written, found)
-    return written.getvalue()
+def compiled(language: str) -> Catalog:
+    """Return what Django reads."""
+    with (folder(language) / "django.mo").open("rb") as file:
+        return read_mo(file)
 
 
 def renew(language: str) -> list[str]:
     """Bring a language's files up to the sources; return the sentences that it has no words for."""
     known = catalog(language) if (folder(language) / "django.po").exists() else Catalog(locale=language)
     words = {str(message.id): message.string for message in known if message.id}
-    renewed = Catalog(locale=language, charset="utf-8", fuzzy=False)
-    renewed.mime_headers = [("Content-Type", "text/plain; charset=utf-8"), ("Plural-Forms", known.plural_forms)]
-    renewed.header_comment = f"# {renewed.locale.english_name if renewed.locale else language}"
+    names = {"project": "Consumer Delegation", "version": "1", "msgid_bugs_address": "-", "last_translator": "-"}
+    renewed = Catalog(language, language_team="-", creation_date=_DATE, revision_date=_DATE, fuzzy=False, **names)
+    renewed.header_comment = f"# What consumers read and bots pass on, in the language {language}."
     for path, _, message in sources():
         renewed.add(message, words.get(message, ""), locations=[(path, 1)])
     folder(language).mkdir(parents=True, exist_ok=True)
     with (folder(language) / "django.po").open("wb") as file:
-        write_po(file, renewed, width=120, include_lineno=False, sort_by_file=True, omit_header=False)
-    (folder(language) / "django.mo").write_bytes(compiled(catalog(language)))
+        write_po(file, renewed, width=120, include_lineno=False, sort_by_file=True)
+    with (folder(language) / "django.mo").open("wb") as file:
+        write_mo(file, renewed)
     return [str(message.id) for message in renewed if message.id and not message.string]
 
 
