@@ -2,10 +2,12 @@
 
 import signal
 import sys
+import textwrap
 
 from demo.addresses import addresses_from_environment
 from demo.journey import as_program, play, prepared
-from demo.preparation import Demo, start_brand, start_chat
+from demo.preparation import Demo, create_bot_key, start_brand, start_chat
+from demo.sample_brand.scenarios import Scenario
 
 # Long enough to read a page, short enough to see a token expire while one watches.
 FRIENDLY_TOKEN_LIFETIME = 120
@@ -22,13 +24,15 @@ def demonstrate() -> None:
         play(demo, servers, bot_key)
         start_brand(demo, servers, FRIENDLY_TOKEN_LIFETIME)
         start_chat(demo, servers, bot_key)
-        print(invitation(demo), flush=True)
+        key_to_play_with = create_bot_key(demo.product_environment(), "Experiments")
+        print(invitation(demo, key_to_play_with), flush=True)
         wait_for_ctrl_c()
 
 
-def invitation(demo: Demo) -> str:
+def invitation(demo: Demo, bot_key: str) -> str:
     here = demo.addresses
     customers = "\n".join(f"                 {name} / {password}" for name, password in demo.customers.items())
+    scenarios = textwrap.indent(textwrap.fill(", ".join(Scenario), 100, break_on_hyphens=False), "  ")
     return f"""
 Everything stays up. Open the sample chat and ask: where is my order?
 
@@ -37,9 +41,17 @@ Everything stays up. Open the sample chat and ask: where is my order?
 {customers}
   Admin          {here.product}/admin/
                  admin / {demo.admin_password}
+  Bot API        {here.product}/api/docs
+
+The sample brand's sign-in page asks what should happen. Scripts say it behind the login name, as in ada+deny:
+{scenarios}
 
 A token lives {FRIENDLY_TOKEN_LIFETIME} seconds here: ask again after that and the bot sends a new link.
 "Take that back" on the sample brand's page ends it sooner.
+
+For a bot of your own, begin with docs/bots. This key is good for the demo's throw-away database and nothing else:
+
+  export BASE={here.product} KEY={bot_key} ORDERS={here.brand}/api/orders
 
 Databases and logs: {demo.folder}
 Ctrl-C stops everything."""

@@ -56,10 +56,10 @@ class BotApi:
     base_url: str
     key: str
 
-    def challenge(self, conversation_id: str, **wishes: str) -> Answer:
+    def challenge(self, conversation_id: str, **wishes: object) -> Answer:
         return self._conversation("POST", conversation_id, "/challenges", wishes)
 
-    def authorize(self, conversation_id: str, **wishes: str) -> Answer:
+    def authorize(self, conversation_id: str, **wishes: object) -> Answer:
         return self._conversation("POST", conversation_id, "/authorize", wishes)
 
     def read_challenge(self, challenge_id: str) -> Answer:
@@ -67,6 +67,9 @@ class BotApi:
 
     def complete(self, conversation_id: str, code: str) -> Answer:
         return self._conversation("POST", conversation_id, "/completion", {"code": code})
+
+    def complete_with_handle(self, conversation_id: str, handle: str) -> Answer:
+        return self._conversation("POST", conversation_id, "/completion", {"handle": handle})
 
     def token(self, conversation_id: str) -> Answer:
         return self._conversation("GET", conversation_id, "/token")

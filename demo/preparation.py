@@ -109,7 +109,8 @@ def create_admin(password: str, environment: Mapping[str, str]) -> None:
 
 def apply_config(demo: Demo, environment: Mapping[str, str]) -> str:
     """Return the redirect URI that the product wants registered at the brand."""
-    text = (ROOT / "demo" / "acme.toml").read_text().replace(Addresses().brand, demo.addresses.brand)
+    text = (ROOT / "demo" / "acme.toml").read_text()
+    text = text.replace(Addresses().brand, demo.addresses.brand).replace(Addresses().chat, demo.addresses.chat)
     path = demo.folder / "acme.toml"
     path.write_text(text)
     printed = run_command(
@@ -118,9 +119,9 @@ def apply_config(demo: Demo, environment: Mapping[str, str]) -> str:
     return str(json.loads(printed)["authorization_servers"]["orders"]["redirect_uri"])
 
 
-def create_bot_key(environment: Mapping[str, str]) -> str:
+def create_bot_key(environment: Mapping[str, str], label: str = "Sample chat") -> str:
     scopes = [part for scope in BOT_SCOPES for part in ("--scope", scope)]
-    return run_command(["manage.py", "create_bot_key", BRAND, "--label", "Sample chat", *scopes], environment).strip()
+    return run_command(["manage.py", "create_bot_key", BRAND, "--label", label, *scopes], environment).strip()
 
 
 def prepare_brand(demo: Demo, redirect_uri: str) -> None:
@@ -133,10 +134,12 @@ def prepare_brand(demo: Demo, redirect_uri: str) -> None:
 
 
 def start_product(demo: Demo, servers: Servers) -> None:
+    """Start the web server, and beside it the worker that revokes ended tokens at the brand."""
     port = demo.addresses.product_port
     servers.start(
         "product", "delegation_site.wsgi", port, demo.product_environment(), "/health/ready", options=AS_IN_PRODUCTION
     )
+    servers.start_worker("worker", ["manage.py", "worker"], demo.product_environment())
 
 
 def start_brand(demo: Demo, servers: Servers, token_lifetime: int) -> None:

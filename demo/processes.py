@@ -71,17 +71,25 @@ class Servers:
         *,
         options: Sequence[str] = SMALL,
     ) -> Server:
+        server = self._run(name, gunicorn_command(module, port, (*options, *self.tls_options)), environment)
+        scheme, trusted = ("https", str(self.certificate.ca_file)) if self.certificate else ("http", True)
+        wait_until_it_answers(server, f"{scheme}://127.0.0.1:{port}{health_path}", trusted)
+        return server
+
+    def start_worker(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Server:
+        """Start a process that listens nowhere, so that there is nothing to wait for."""
+        return self._run(name, [sys.executable, *arguments], environment)
+
+    def _run(self, name: str, command: list[str], environment: Mapping[str, str]) -> Server:
         log = self.log_folder / f"{name.replace(' ', '-')}.log"
         with log.open("ab") as output:
             # A session of its own: Ctrl-C reaches the demo only, which then stops its servers in order.
             process = subprocess.Popen(  # noqa: S603  our own arguments
-                gunicorn_command(module, port, (*options, *self.tls_options)), cwd=ROOT, env=dict(environment),
+                command, cwd=ROOT, env=dict(environment),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
         server = Server(name, process, log)
         self.running.append(server)
-        scheme, trusted = ("https", str(self.certificate.ca_file)) if self.certificate else ("http", True)
-        wait_until_it_answers(server, f"{scheme}://127.0.0.1:{port}{health_path}", trusted)
         return server
 
     @property

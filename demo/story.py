@@ -19,6 +19,7 @@ from demo.transcript import Transcript, in_short
 CUSTOMER = "ada"
 CONTINUE, SIGN_IN, STILL_ME, ALLOW = "Continue", "Sign in", "Continue", "Allow"
 LONGEST_TOKEN_LIFE = 10
+LONGEST_REVOCATION = 5
 
 
 class StepError(DemoError):
@@ -77,8 +78,7 @@ class Journey:
         token = self.complete()
         self.brand_api_answers(token)
         self.wait_until_expired(token)
-        self.re_challenge(token)
-        self.sign_out()
+        self.sign_out(self.re_challenge(token))
         self.close()
 
     def challenge(self) -> None:
@@ -186,7 +186,7 @@ class Journey:
         self.expect_true('the brand says error="invalid_token"', 'error="invalid_token"' in told)
         self.answered(self.bot.token(self.conversation_id), 409, code="rechallenge_required", reason="expired")
 
-    def re_challenge(self, old_token: str) -> None:
+    def re_challenge(self, old_token: str) -> str:
         self.transcript.chapter(
             "The consumer is challenged again",
             "There is no refresh token to fall back on. The bot asks once more, and she signs in once more.",
@@ -202,8 +202,9 @@ class Journey:
         token = self.complete()
         self.expect_true("it is a new token", token != old_token)
         self._ask_for_orders(token)
+        return token
 
-    def sign_out(self) -> None:
+    def sign_out(self, token: str) -> None:
         self.transcript.chapter("The consumer signs out", "She types it into the chat; the bot ends the token.")
         self.answered(
             self.bot.end_token(self.conversation_id, "signed_out"),
@@ -212,6 +213,15 @@ class Journey:
             reason="signed_out",
         )
         self.answered(self.bot.token(self.conversation_id), 409, code="rechallenge_required", reason="signed_out")
+        self._brand_has_heard(token)
+
+    def _brand_has_heard(self, token: str) -> None:
+        """The worker revokes the token at the brand (RFC 7009): sooner than it would have expired by itself."""
+        deadline = time.monotonic() + LONGEST_REVOCATION
+        while self._orders(token).status == HTTPStatus.OK and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.transcript.note("The worker has told the brand, too:")
+        self.answered(self._orders(token), 401, error="invalid_token")
 
     def close(self) -> None:
         self.transcript.chapter("The chat ends", "Everything about the conversation is erased, with a receipt.")

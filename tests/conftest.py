@@ -14,8 +14,8 @@ from tests import databases, network_guard
 from tests.machine import missing
 from tests.tls import Authority
 
-# Servers that others wrote. The named cast (Acme, Ada, acme-bot; Rival, Rita, rival-bot) is in tests/cast.py.
-pytest_plugins = ["tests.cast", "tests.admin_pages", "tests.peers.fixtures"]
+# Servers that others wrote, and the demo. The cast (Acme, Ada, acme-bot; Rival, Rita, rival-bot) is in tests/cast.py.
+pytest_plugins = ["tests.cast", "tests.admin_pages", "tests.peers.fixtures", "tests.demo.stage"]
 
 
 def pytest_configure() -> None:

@@ -1,4 +1,6 @@
-"""How Acme names the permissions on its consent page."""
+"""How Acme names the permissions on its consent page, and what it says of itself."""
+
+from typing import Any
 
 from allauth.idp.oidc.adapter import DefaultOIDCAdapter
 
@@ -9,3 +11,7 @@ class AcmeAdapter(DefaultOIDCAdapter):  # type: ignore[misc]  # allauth has no t
         "orders.read": "See your orders",
         "profile": "See your name",
     }
+
+    def populate_server_metadata(self, metadata: dict[str, Any]) -> None:
+        """Tell clients to insist on `iss` in every authorization response (RFC 9207 section 3)."""
+        metadata["authorization_response_iss_parameter_supported"] = True

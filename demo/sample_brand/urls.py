@@ -1,15 +1,18 @@
-from allauth.account.views import login, logout, reauthenticate
+from allauth.account.views import logout
 from django.urls import include, path
 
-from demo.sample_brand import api, pages
+from demo.sample_brand import api, authorization, pages, sign_in
 
 # Sign-up, password reset and the rest of allauth are left out: Acme's two customers are made at set-up.
 urlpatterns = [
     path("", pages.home, name="home"),
     path("disconnect", pages.disconnect, name="disconnect"),
     path("api/orders", api.orders, name="orders"),
-    path("accounts/login/", login, name="account_login"),
+    path("accounts/login/", sign_in.login, name="account_login"),
     path("accounts/logout/", logout, name="account_logout"),
-    path("accounts/reauthenticate/", reauthenticate, name="account_reauthenticate"),
+    path("accounts/reauthenticate/", sign_in.reauthenticate, name="account_reauthenticate"),
+    # Before allauth's own of the same addresses.
+    path("identity/o/authorize", authorization.authorization),
+    path("identity/o/api/token", authorization.token),
     path("", include("allauth.idp.urls")),
 ]

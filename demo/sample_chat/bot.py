@@ -23,6 +23,10 @@ ENDS = {
     "withdrawn": "That link was taken back. Ask again and I will send a new one.",
     "failed": "That sign-in could not be tied to this chat, so I have dropped it. Ask again for a new link.",
 }
+ENDS_OF_HANDLES = {
+    "other_conversation": "You signed in at a link of another chat, so that sign-in was ended. Ask again here.",
+    "handle_unknown": "You came back a little too late. Ask again and I will send a new link.",
+}
 TROUBLE = "I cannot reach what I need right now. Nothing is lost; please try again in a moment."
 ORDERS_WERE_REFUSED = "Acme no longer accepts your sign-in, so I have to ask you once more."
 ODD = "Something did not go as I expected ({what}). Please try again in a moment."
@@ -81,8 +85,7 @@ class Bot:
             conversation.forget_challenge()
             self.odd(conversation, answer)
         elif status == "confirmation_needed" and not conversation.awaits_code:
-            conversation.awaits_code = True
-            conversation.say("Thank you. The page you came back to shows six digits: please type them here.")
+            self.await_code(conversation, answer)
         elif status in ENDS:
             conversation.forget_challenge()
             conversation.say(ENDS[status])
@@ -90,8 +93,15 @@ class Bot:
             conversation.forget_challenge()
             self.show_orders(conversation)
 
+    def await_code(self, conversation: Conversation, answer: Answer) -> None:
+        """Ask for the code, except where the chat's own page is about to hand over what stands for it."""
+        if answer.body.get("same_person_check") != "chat_page":
+            conversation.awaits_code = True
+            conversation.say("Thank you. The page you came back to shows six digits: please type them here.")
+
     def show_orders(self, conversation: Conversation, tries: int = 2) -> None:
-        answer = self.api.authorize(conversation.id, purpose=WHY)
+        check = conversation.same_person_check
+        answer = self.api.authorize(conversation.id, purpose=WHY, same_person_check=check, replace=True)
         if answer.status == HTTPStatus.ACCEPTED:
             self.send_link(conversation, answer)
         elif not answer.is_ok:
@@ -101,12 +111,9 @@ class Bot:
 
     def send_link(self, conversation: Conversation, answer: Answer) -> None:
         conversation.challenge_id = str(answer.body["challenge_id"])
-        conversation.awaits_code = answer.body.get("status") == "confirmation_needed"
-        if conversation.awaits_code:
-            conversation.say("Almost there: please type the six digits from the page you came back to.")
-        else:
-            link = str(answer.body["url"])
-            conversation.say(str(answer.body["message"]).replace(link, "").strip(), link=link)
+        link, is_signed_in = str(answer.body["url"]), answer.body.get("status") == "confirmation_needed"
+        conversation.awaits_code = is_signed_in and answer.body.get("same_person_check") != "chat_page"
+        conversation.say(str(answer.body["message"]).replace(link, "").strip(), link="" if is_signed_in else link)
 
     def call_orders(self, conversation: Conversation, token: str, tries: int) -> None:
         answer = call("GET", self.orders_url, token)
@@ -133,6 +140,18 @@ class Bot:
             conversation.say("I was not waiting for a code. Ask me where your order is, and I will send you a link.")
         else:
             conversation.forget_challenge()
+            self.odd(conversation, answer)
+
+    @plain_about_trouble
+    def take_handle(self, conversation: Conversation, handle: str) -> None:
+        """Pass on what the chat's own page found in its fragment."""
+        answer = self.api.complete_with_handle(conversation.id, handle)
+        conversation.forget_challenge()
+        if answer.is_ok:
+            self.show_orders(conversation)
+        elif answer.code in ENDS_OF_HANDLES:
+            conversation.say(ENDS_OF_HANDLES[answer.code])
+        else:
             self.odd(conversation, answer)
 
     def sign_out(self, conversation: Conversation) -> None:

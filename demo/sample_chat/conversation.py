@@ -24,6 +24,8 @@ class Conversation:
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     id: str = field(default_factory=lambda: f"sample-chat-{secrets.token_hex(6)}")
     messages: list[Message] = field(default_factory=list)
+    prefers_code: bool = False
+    has_script: bool = False
     challenge_id: str = ""
     awaits_code: bool = False
     is_closed: bool = False
@@ -31,6 +33,11 @@ class Conversation:
 
     def say(self, text: str, link: str = "", orders: tuple[dict[str, Any], ...] = ()) -> None:
         self.messages.append(Message("bot", text, link, orders))
+
+    @property
+    def same_person_check(self) -> str:
+        """Back to the chat's own page where it can read a fragment, which takes script; else six digits to type."""
+        return "chat_page" if self.has_script and not self.prefers_code else "completion_code"
 
     def forget_challenge(self) -> None:
         self.challenge_id, self.awaits_code = "", False
@@ -41,8 +48,8 @@ class Conversations:
         self._by_key: OrderedDict[str, Conversation] = OrderedDict()
         self._lock = threading.Lock()
 
-    def begin(self) -> Conversation:
-        conversation = Conversation()
+    def begin(self, *, prefers_code: bool = False) -> Conversation:
+        conversation = Conversation(prefers_code=prefers_code)
         with self._lock:
             self._by_key[conversation.key] = conversation
             while len(self._by_key) > MOST_CONVERSATIONS:

@@ -24,7 +24,8 @@ USE_TZ = True
 CSRF_COOKIE_NAME = "sample_chat_csrf"
 CSRF_COOKIE_SECURE = True
 CSRF_COOKIE_HTTPONLY = True
-CSRF_COOKIE_SAMESITE = "Strict"
+# Not Strict: whoever comes back from a sign-in comes from another site, and a new cookie would lock out the open chat.
+CSRF_COOKIE_SAMESITE = "Lax"
 # The address names the conversation: it goes nowhere else.
 SECURE_REFERRER_POLICY = "same-origin"
 CONTENT_SECURITY_POLICY = {

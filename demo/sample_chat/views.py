@@ -6,7 +6,7 @@ from pathlib import Path
 from django.http import FileResponse, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_http_methods
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from demo.bot_api import BotApi
 from demo.sample_chat.bot import SUGGESTIONS, Bot
@@ -24,8 +24,9 @@ bot = Bot(
 
 @require_GET
 @never_cache
-def start(_request: HttpRequest) -> HttpResponse:
-    conversation = conversations.begin()
+def start(request: HttpRequest) -> HttpResponse:
+    """Begin a chat; `?code` begins one whose consumer types six digits although the page has script."""
+    conversation = conversations.begin(prefers_code="code" in request.GET)
     bot.greet(conversation)
     return redirect("chat", conversation.key)
 
@@ -38,6 +39,7 @@ def chat(request: HttpRequest, key: str) -> HttpResponse:
         return redirect("start")
     if request.method == "POST":
         with conversation.lock:
+            conversation.has_script = "X-Chat-Script" in request.headers
             bot.hear(conversation, request.POST.get("text", "").strip()[:LONGEST_MESSAGE])
         return news(request, key) if request.headers.get("X-Chat-Script") else redirect("chat", key)
     return _answer(request, conversation, "chat.html")
@@ -51,6 +53,24 @@ def news(request: HttpRequest, key: str) -> HttpResponse:
     if conversation is None:
         return HttpResponse(status=410)
     return _answer(request, conversation, "messages.html")
+
+
+@require_GET
+@never_cache
+def back(request: HttpRequest) -> HttpResponse:
+    """The chat page that the product sends consumers back to, with the handle in the fragment: no server sees it."""
+    return render(request, "back.html")
+
+
+@require_POST
+def handle(request: HttpRequest, key: str) -> HttpResponse:
+    """Take the handle through the chat's own session: the address that only this browser knows."""
+    conversation = conversations.find(key)
+    if conversation is None:
+        return HttpResponse(status=410)
+    with conversation.lock:
+        bot.take_handle(conversation, request.POST.get("handle", ""))
+    return HttpResponse(status=204)
 
 
 def _answer(request: HttpRequest, conversation: Conversation, template: str) -> HttpResponse:
@@ -76,5 +96,5 @@ def stylesheet(_request: HttpRequest) -> FileResponse:
     return FileResponse((STATIC / "chat.css").open("rb"), content_type="text/css")
 
 
-def script(_request: HttpRequest) -> FileResponse:
-    return FileResponse((STATIC / "chat.js").open("rb"), content_type="text/javascript")
+def script(_request: HttpRequest, name: str) -> FileResponse:
+    return FileResponse((STATIC / f"{name}.js").open("rb"), content_type="text/javascript")

@@ -77,7 +77,57 @@ def is_within_the_window(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
-def test_a_person_gets_their_orders_and_says_goodbye(chat: Page, demo: Demo) -> None:
+def test_a_person_comes_back_to_the_chat_without_typing_or_closing_anything(chat: Page, demo: Demo) -> None:
+    ask(chat, "Where is my order?")
+    last_message(chat, "Open the sign-in page")
+    page = follow_the_link(chat)
+    sign_in(page, demo, "ada")
+    with page.expect_event("close"):
+        page.get_by_role("button", name="Allow", exact=True).click()
+    last_message(chat, "Walking boots")
+    expect(chat.get_by_text("six digits")).to_have_count(0)
+    ask(chat, "Tell me a joke")
+    last_message(chat, "I only know a few things")
+
+
+def test_a_link_that_was_followed_in_another_browser_hands_nothing_over(
+    chat: Page, browser: Browser, demo: Demo
+) -> None:
+    """A11: Rita follows a link out of Ada's chat; her browser has no chat of its own to pass the handle to."""
+    ask(chat, "Where is my order?")
+    link = chat.get_by_role("link", name="Open the sign-in page")
+    context = browser.new_context()
+    ritas = context.new_page()
+    ritas.goto(link.get_attribute("href") or "")
+    ritas.get_by_role("button", name="Continue").click()
+    sign_in(ritas, demo, "rita")
+    ritas.get_by_role("button", name="Allow", exact=True).click()
+    expect(ritas.get_by_role("status")).to_contain_text("No chat of this browser")
+    assert ritas.url == f"{demo.addresses.chat}/back"
+    context.close()
+
+
+def test_a_link_of_another_chat_ends_that_sign_in(chat: Page, browser: Browser, demo: Demo) -> None:
+    """A11: Rita has a chat herself, so her browser hands the handle to it; it belongs to Ada's conversation."""
+    ask(chat, "Where is my order?")
+    link = chat.get_by_role("link", name="Open the sign-in page").get_attribute("href")
+    context = browser.new_context()
+    ritas = context.new_page()
+    ritas.goto(demo.addresses.chat)
+    ask(ritas, "Where is my order?")
+    last_message(ritas, "Open the sign-in page")
+    page = follow_the_link(ritas)
+    page.goto(link or "")
+    page.get_by_role("button", name="Continue").click()
+    sign_in(page, demo, "rita")
+    page.get_by_role("button", name="Allow", exact=True).click()
+    last_message(ritas, "a link of another chat")
+    last_message(chat, "could not be tied to this chat")
+    context.close()
+
+
+def test_a_person_gets_their_orders_by_a_code_and_says_goodbye(chat: Page, demo: Demo) -> None:
+    chat.get_by_role("link", name="with a code").click()
     chat.get_by_role("button", name="Where is my order?").click()
     page = follow_the_link(chat)
     expect(page.get_by_label("Username")).to_be_visible()

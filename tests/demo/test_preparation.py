@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from demo.__main__ import invitation
 from demo.addresses import ROOT, Addresses, DemoError
 from demo.preparation import MARKER, Demo, inherited_environment, make_folder
+from demo.sample_brand.scenarios import Scenario
 
 
 def test_a_folder_of_an_earlier_demo_is_made_afresh(tmp_path: Path) -> None:
@@ -39,3 +41,10 @@ def test_the_shipped_file_holds_no_secret_and_the_default_addresses() -> None:
     text = (ROOT / "demo" / "acme.toml").read_text()
     assert "client_secret =" not in text
     assert Addresses().brand in text
+
+
+def test_the_invitation_names_every_scenario_and_a_line_to_paste(tmp_path: Path) -> None:
+    demo = Demo(Addresses(), tmp_path)
+    told = invitation(demo, "cd_key")
+    assert ", ".join(Scenario) in " ".join(told.split())
+    assert "\n  export BASE=http://localhost:8000 KEY=cd_key ORDERS=http://127.0.0.1:8001/api/orders\n" in told

@@ -32,12 +32,14 @@ class Wire:
         self.planned: dict[str, list[tuple[int, dict[str, Any]]]] = defaultdict(list)
         self.calls: list[str] = []
         self.bearers: list[str] = []
+        self.sent: list[dict[str, Any]] = []
 
     def plan(self, call: str, *answers: tuple[int, dict[str, Any]]) -> None:
         self.planned[call] = list(answers)
 
-    def answer(self, call: str, bearer: str) -> tuple[int, dict[str, Any]]:
+    def answer(self, call: str, bearer: str, sent: bytes) -> tuple[int, dict[str, Any]]:
         self.calls.append(call)
+        self.sent.append(json.loads(sent or b"{}"))
         self.bearers.append(bearer)
         left = self.planned[call]
         if not left:
@@ -54,9 +56,9 @@ def wire() -> Wire:
 def bot(wire: Wire) -> Iterator[Bot]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             call = f"{self.command} {self.path.removeprefix('/api/v1/conversations/chat-1').removeprefix('/api')}"
-            status, body = wire.answer(call, self.headers["Authorization"])
+            status, body = wire.answer(call, self.headers["Authorization"], sent)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
@@ -103,6 +105,52 @@ def test_it_asks_for_the_code_once_when_the_sign_in_is_done(bot: Bot, wire: Wire
     assert [message.text for message in chat.messages] == [
         "Thank you. The page you came back to shows six digits: please type them here."
     ]
+
+
+@pytest.mark.parametrize(
+    ("has_script", "prefers_code", "check"),
+    [(True, False, "chat_page"), (True, True, "completion_code"), (False, False, "completion_code")],
+)
+def test_the_chats_own_page_is_named_where_it_can_read_a_fragment(
+    bot: Bot, wire: Wire, chat: Conversation, has_script: bool, prefers_code: bool, check: str
+) -> None:
+    chat.has_script, chat.prefers_code = has_script, prefers_code
+    wire.plan("POST /authorize", (202, CHALLENGE))
+    bot.hear(chat, "Where is my order?")
+    assert wire.sent == [{"purpose": "to look up your order", "same_person_check": check, "replace": True}]
+
+
+def test_no_code_is_asked_for_where_the_chats_own_page_comes_back(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    chat.challenge_id = "c-1"
+    wire.plan("GET /v1/challenges/c-1", (200, {"status": "confirmation_needed", "same_person_check": "chat_page"}))
+    bot.look(chat)
+    assert chat.messages == []
+
+
+def test_a_handle_from_the_chats_own_page_is_passed_on_and_the_orders_shown(
+    bot: Bot, wire: Wire, chat: Conversation
+) -> None:
+    wire.plan("POST /completion", (200, {"status": "authorized"}))
+    wire.plan("POST /authorize", (200, TOKEN))
+    wire.plan("GET /orders", (200, ORDERS))
+    bot.take_handle(chat, "the-handle")
+    assert (wire.sent[0], chat.messages[-1].orders) == ({"handle": "the-handle"}, tuple(ORDERS["orders"]))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (409, "other_conversation", "a link of another chat"),
+        (422, "handle_unknown", "a little too late"),
+        (410, "conversation_closed", "conversation_closed"),
+    ],
+)
+def test_a_handle_that_is_refused_is_explained(
+    bot: Bot, wire: Wire, chat: Conversation, status: int, code: str, words: str
+) -> None:
+    wire.plan("POST /completion", (status, {"code": code}))
+    bot.take_handle(chat, "the-handle")
+    assert words in last(chat)
 
 
 @pytest.mark.parametrize("typed", ["493027", "493 027", " 493·027 ", "It is 493-027."])

@@ -67,7 +67,17 @@ async function lookForNews() {
   }
 }
 
+// As a pop-up, which can close itself at the end. Where none may open, and without script, it is a link like any other.
+function openSignIn(event) {
+  const link = event.target.closest("a[target]");
+  if (!link) return;
+  localStorage.setItem("chat that waits", location.pathname);
+  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  if (window.open(link.href, "_blank", "popup,width=480,height=760")) event.preventDefault();
+}
+
 form.addEventListener("submit", say);
+messages.addEventListener("click", openSignIn);
 suggestions.addEventListener("submit", say);
 toTheEnd();
 if (messages.dataset.closed !== "yes") setTimeout(lookForNews, TWO_SECONDS);

@@ -1,0 +1,24 @@
+"use strict";
+// The product sent the browser here with a one-use handle in the fragment. Whoever opened the link in this browser did so
+// from a chat of this browser, which chat.js has noted: the handle goes to the bot of that chat and to nobody else.
+const words = document.getElementById("words");
+const handle = new URLSearchParams(location.hash.slice(1)).get("consumer_delegation_handle");
+const chat = localStorage.getItem("chat that waits");
+history.replaceState(null, "", location.pathname);
+
+async function handOver() {
+  const body = new FormData(document.getElementById("hand-over"));
+  body.set("handle", handle);
+  const answer = await fetch(`${chat}/handle`, { method: "POST", body });
+  if (!answer.ok) throw new Error(String(answer.status));
+  localStorage.removeItem("chat that waits");
+  window.close();
+}
+
+if (handle && chat) {
+  handOver().catch(() => {
+    words.textContent = "The chat cannot be reached. Go back to it and ask for a new link.";
+  });
+} else if (handle) {
+  words.textContent = "No chat of this browser has asked for this sign-in, so it was not passed on.";
+}

@@ -1,0 +1,110 @@
+"""A product, its worker and a sample brand that run, a bot for any conversation, and a scripted consumer with it."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.addresses import Addresses
+from demo.bot_api import Answer, BotApi, call
+from demo.browser import Browser, Page
+from demo.preparation import Demo, make_folder, prepare, start_brand, start_product
+from demo.processes import Servers
+from tests.demo.machines import LONG_ENOUGH, free_ports
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The running servers."""
+
+    demo: Demo
+    bot_key: str = field(repr=False)
+
+    @property
+    def addresses(self) -> Addresses:
+        return self.demo.addresses
+
+    @property
+    def orders_url(self) -> str:
+        return f"{self.addresses.brand}/api/orders"
+
+    def bot(self) -> BotApi:
+        return BotApi(self.addresses.product, self.bot_key)
+
+    def consumer(self) -> "Consumer":
+        """Return somebody with a browser of their own."""
+        return Consumer(self.demo)
+
+    def orders(self, access_token: str) -> Answer:
+        return call("GET", self.orders_url, access_token)
+
+
+class Consumer:
+    """One browser: its cookies last from one sign-in to the next."""
+
+    def __init__(self, demo: Demo) -> None:
+        self.demo = demo
+        self.browser = Browser(lambda *_: None)
+
+    def goes_to_brand(self, link: str) -> Page:
+        return self.browser.press(self.browser.open(link), "Continue")
+
+    def signs_in(self, link: str, login: str = "ada", **picked: str) -> Page:
+        """Sign in by way of the link as `login`, also as `ada+slow`; return the page after the password."""
+        password = self.demo.customers[login.partition("+")[0]]
+        return self.browser.press(self.goes_to_brand(link), "Sign in", login=login, password=password, **picked)
+
+    def allows(self, link: str, login: str = "ada", **picked: str) -> Page:
+        """Sign in and press Allow; return our page at the end."""
+        return self.browser.press(self.signs_in(link, login, **picked), "Allow")
+
+    def takes_back(self) -> None:
+        """Press the brand's own button that ends every permission of its signed-in customer."""
+        self.browser.press(self.browser.open(self.demo.addresses.brand), "Take that back")
+
+    def gets_code(self, link: str, login: str = "ada") -> str:
+        """Sign in, allow, and return the six digits of our page."""
+        return self.allows(link, login).parsed.data["data-completion-code"]
+
+
+def new_chat() -> str:
+    """Return the id of a conversation that nobody has had."""
+    return f"web:{secrets.token_hex(6)}"
+
+
+def wrong(code: str) -> str:
+    return f"{(int(code) + 1) % 1_000_000:06}"
+
+
+def eventually(what: Callable[[], Any], wanted: object, seconds: float = 15) -> None:
+    """Fail unless `what` returns `wanted` before the time is over."""
+    deadline = time.monotonic() + seconds
+    seen = what()
+    while seen != wanted and time.monotonic() < deadline:
+        time.sleep(0.1)
+        seen = what()
+    assert seen == wanted
+
+
+@contextmanager
+def running_stage(folder: Path) -> Iterator[Stage]:
+    """Run the product, its worker and the sample brand."""
+    make_folder(folder)
+    demo = Demo(Addresses(*free_ports(3)), folder)
+    bot_key = prepare(demo)
+    with Servers(folder) as servers:
+        start_product(demo, servers)
+        start_brand(demo, servers, LONG_ENOUGH)
+        yield Stage(demo, bot_key)
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One stage for all tests of a process: each has chats and consumers of its own."""
+    with running_stage(tmp_path_factory.mktemp("stage") / "folder") as stage:
+        yield stage

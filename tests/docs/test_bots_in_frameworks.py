@@ -1,0 +1,155 @@
+"""The examples for frameworks, each in the smallest part of its framework, against the real servers."""
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import bot_framework_style
+import jsonschema
+import llm_tool
+import pytest
+import rasa_style
+
+from delegation_client import Delegation
+from tests.demo.stage import Stage, new_chat, wrong
+
+LINK = re.compile(r"http://localhost:\d+/c/[\w-]+")
+BOOTS = "Walking boots, size 39: On its way, arrives tomorrow"
+
+
+def link_in(text: str) -> str:
+    found = LINK.search(text)
+    assert found, text
+    return found[0]
+
+
+@pytest.fixture
+def delegation(stage: Stage) -> Delegation:
+    return Delegation(stage.addresses.product, stage.bot_key)
+
+
+@dataclass
+class Teams:
+    """The part of Bot Framework that matters: one conversation, turn by turn."""
+
+    bot: bot_framework_style.OrdersBot
+    # Ids of Teams hold characters that mean something in a path.
+    conversation: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(id=f"19:{new_chat()}@thread.tacv2;messageid=1")
+    )
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    activity: SimpleNamespace = field(default_factory=SimpleNamespace)
+
+    async def send_activity(self, activity: dict[str, Any]) -> None:
+        self.sent.append(activity)
+
+    def say(self, text: str) -> dict[str, Any]:
+        self.activity = SimpleNamespace(text=text, conversation=self.conversation)
+        asyncio.run(self.bot.on_message_activity(self))
+        return self.sent[-1]
+
+    def end(self) -> None:
+        asyncio.run(self.bot.on_end_of_conversation_activity(self))
+
+
+def test_bot_framework_style(stage: Stage, delegation: Delegation) -> None:
+    teams, ada = Teams(bot_framework_style.OrdersBot(delegation, stage.orders_url)), stage.consumer()
+    assert teams.say("Hello")["text"] == "Ask me: where is my order?"
+    assert teams.say("123456")["text"].startswith("Something is wrong: conversation_unknown")
+    (card,) = teams.say("Where is my order?")["attachments"]
+    assert card["contentType"] == "application/vnd.microsoft.card.signin"
+    code = ada.gets_code(card["content"]["buttons"][0]["value"])
+    assert "send the code" in teams.say("Where is my order?")["text"]
+    assert teams.say(wrong(code))["text"] == "That is not the code. Tries left: 4"
+    assert BOOTS in teams.say(f" {code[:3]} {code[3:]}")["text"]
+    ada.takes_back()
+    assert teams.say("Where is my order?")["attachments"] != [card]
+    teams.end()
+    assert teams.say("Where is my order?")["text"] == "This chat is over. Please start a new one."
+
+
+@dataclass
+class Rasa:
+    """The part of Rasa that matters: slots, and an action that follows another."""
+
+    sender_id: str = field(default_factory=new_chat)
+    slots: dict[str, Any] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    actions: dict[str, Any] = field(
+        default_factory=lambda: {
+            action.name(): action for action in (rasa_style.ActionMyOrders(), rasa_style.ActionCompletionCode())
+        }
+    )
+
+    def get_slot(self, key: str) -> Any:
+        return self.slots.get(key)
+
+    def utter_message(self, text: str, **_more: Any) -> None:
+        self.said.append(text)
+
+    def run(self, action: str, **slots: str) -> list[str]:
+        """Run an action and those that follow it; return what was said."""
+        self.slots |= slots
+        self.said.clear()
+        while action:
+            events = self.actions[action].run(self, self, {})
+            self.slots |= {event["name"]: event["value"] for event in events if event["event"] == "slot"}
+            action = next((event["name"] for event in events if event["event"] == "followup"), "")
+        return list(self.said)
+
+
+def test_rasa_style(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"BASE": stage.addresses.product, "KEY": stage.bot_key, "ORDERS": stage.orders_url}.items():
+        monkeypatch.setenv(name, value)
+    rasa, ada = Rasa(), stage.consumer()
+    (message,) = rasa.run("action_my_orders")
+    code = ada.gets_code(link_in(message))
+    assert rasa.run("action_completion_code", completion_code=wrong(code)) == ["That is not the code. Tries left: 4"]
+    assert BOOTS in rasa.run("action_completion_code", completion_code=code)
+    assert rasa.slots == {"blocked_action": None, "completion_code": None}
+    assert "I cannot go on" in rasa.run("action_completion_code", completion_code=code)[0]
+    ada.takes_back()
+    assert link_in(rasa.run("action_my_orders")[0]) != link_in(message)
+    stage.bot().close(rasa.sender_id)
+    assert rasa.run("action_my_orders") == ["This chat is over. Please start a new one."]
+
+
+def test_an_llm_tool_gets_words_or_orders_and_never_the_token(stage: Stage, delegation: Delegation) -> None:
+    chat, ada = new_chat(), stage.consumer()
+    seen: list[dict[str, Any]] = []
+
+    def model_calls(**arguments: str) -> dict[str, Any]:
+        jsonschema.validate(arguments, llm_tool.DEFINITION["input_schema"])
+        tool = getattr(llm_tool, llm_tool.DEFINITION["name"])
+        seen.append(tool(delegation, stage.orders_url, chat, **arguments))
+        return seen[-1]
+
+    asked = model_calls()
+    assert asked["status"] == "sign_in_needed"
+    code = ada.gets_code(link_in(asked["tell_the_person"]))
+    assert "send the code" in model_calls()["tell_the_person"]
+    assert model_calls(completion_code=wrong(code))["tell_the_person"].endswith("Tries left: 4")
+    found = model_calls(completion_code=code)
+    assert (found["status"], found["orders"][0]["number"]) == ("ok", "A-1001")
+    token = stage.bot().token(chat).body["access_token"]
+    assert token not in str(seen)
+    ada.takes_back()
+    again = model_calls()
+    assert link_in(again["tell_the_person"]) != link_in(asked["tell_the_person"])
+    stage.bot().close(chat)
+    assert model_calls()["status"] == "conversation_closed"
+
+
+def test_a_model_cannot_name_a_conversation_or_a_brand_address() -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"conversation_id": "web:rita"}, llm_tool.DEFINITION["input_schema"])
+
+
+def test_who_says_no_is_asked_again_with_a_new_link(stage: Stage, delegation: Delegation) -> None:
+    teams = Teams(bot_framework_style.OrdersBot(delegation, stage.orders_url))
+    links = [teams.say("orders")["attachments"][0]["content"]["buttons"][0]["value"]]
+    stage.consumer().signs_in(links[0], "ada+deny")
+    links.append(teams.say("orders")["attachments"][0]["content"]["buttons"][0]["value"])
+    assert len(set(links)) == 2
