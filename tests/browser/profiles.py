@@ -134,5 +134,4 @@ def heading(page: Page, words: str) -> None:
 
 def code_on(page: Page) -> str:
     """Return the completion code on a page; fails where it shows none."""
-    heading(page, "One last step: send this code in your chat")
     return page.locator("[data-completion-code]").get_attribute("data-completion-code") or ""
