@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := tests/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo journey test fuzz coverage gallery lint format serve venv constraints clean
+.PHONY: help demo journey test fuzz coverage gallery lint format serve venv catalogs constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | column -t -s '|'
@@ -72,6 +72,9 @@ peers:
 $(PEERS): tests/peers/package.json tests/peers/package-lock.json
 	@npm ci --prefix tests/peers --loglevel=error
 	@touch $@
+
+catalogs: $(INSTALLED) ## bring the translations' files up to the sentences of the pages, and compile them
+	@$(BIN)/python -m tests.catalogs
 
 # After a change of requirements: every version that a fresh installation brings in, ours and theirs.
 constraints: ## write constraints.txt anew

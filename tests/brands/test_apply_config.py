@@ -97,6 +97,19 @@ def test_a_changed_file_updates_and_what_it_leaves_out_takes_the_default(monkeyp
     assert secret_of() == SECRET
 
 
+def test_the_look_is_set_where_the_file_speaks_of_it_and_kept_where_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its logo can only be uploaded, so a brand's look is its admins' wherever a file says nothing."""
+    look = 'accent_colour = "#0a7d55"\nsupport_contact = "mailto:help@acme.example"\n'
+    words = {'"orders.read"': "see your orders"}
+    apply(BRAND + look + server_table(**WITH_SECRET, scope="orders.read", scope_descriptions=words), monkeypatch)
+    apply(configuration(), monkeypatch)
+    brand = Brand.objects.get()
+    assert (brand.accent_colour, brand.support_contact) == ("#0a7d55", "mailto:help@acme.example")
+    assert AuthorizationServer.objects.get().scope_descriptions == {}
+    found = refused(BRAND + 'accent_colour = "green"\nsupport_contact = "javascript:alert(1)"\n', monkeypatch)
+    assert sorted(problem.split(":")[0] for problem in found) == ["brand.accent_colour", "brand.support_contact"]
+
+
 def test_several_servers_are_printed_by_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = apply(configuration() + server_table("returns", **WITH_SECRET), monkeypatch)
     assert list(printed["authorization_servers"]) == ["orders", "returns"]

@@ -111,7 +111,7 @@ def test_it_says_which_page_it_is(shown: Shown, headings: dict[str, str]) -> Non
         "rtl" if shown.locale in RIGHT_TO_LEFT else "ltr"
     )
     heading = page.get_by_role("heading").all_inner_texts()
-    assert len(heading) == 1
+    assert len(heading) == 1, heading
     assert page.title()
     assert headings.setdefault(heading[0], shown.state.template) == shown.state.template
 

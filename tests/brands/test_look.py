@@ -1,0 +1,100 @@
+"""A brand's look: any colour can be read, light and dark; whom to ask; what a scope allows, in words."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.utils import translation
+from hypothesis import given
+from hypothesis import strategies as st
+
+from brands.look import DARK_GROUNDS, DEFAULT_ACCENT, LIGHT_GROUNDS, as_text, contrast, look_of, text_on
+from brands.wording import described, validate_scope_descriptions, validate_support_contact
+
+COLOURS = st.integers(min_value=0, max_value=0xFFFFFF).map(lambda number: f"#{number:06x}")
+ORDERS = {"orders.read": {"en": "see your orders", "de": "Ihre Bestellungen sehen"}, "orders.write": "place orders"}
+
+
+def test_contrast_is_what_wcag_says() -> None:
+    assert contrast("#000000", "#ffffff") == contrast("#ffffff", "#000000") == 21
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.478, abs=0.001)
+    assert contrast("#767676", "#ffffff") == pytest.approx(4.542, abs=0.001)
+
+
+@given(COLOURS)
+def test_every_colour_can_be_read_as_a_surface_and_as_text(colour: str) -> None:
+    """WCAG 2.2, 1.4.3 and 1.4.11: on the button, and as a link or border on each ground, light and dark."""
+    assert contrast(text_on(colour), colour) >= 4.5
+    for grounds, towards in ((LIGHT_GROUNDS, "#000000"), (DARK_GROUNDS, "#ffffff")):
+        assert min(contrast(as_text(colour, grounds, towards), ground) for ground in grounds) >= 4.5
+
+
+def test_a_colour_that_can_be_read_already_stays_as_it_is() -> None:
+    assert look_of("#1F4FBF").startswith(":root{--fill:#1f4fbf;--on-fill:#ffffff;--accent:#1f4fbf}")
+    assert look_of("#ffd400").startswith(":root{--fill:#ffd400;--on-fill:#000000;--accent:#")
+    assert "--accent:#ffd400" in look_of("#ffd400").split("@media")[1]
+
+
+@pytest.mark.parametrize("colour", ["", "red", "#fff", "#12345g", "#123456;}body{display:none", "#1234567"])
+def test_what_is_no_colour_reaches_no_stylesheet(colour: str) -> None:
+    assert look_of(colour) == look_of(DEFAULT_ACCENT)
+
+
+def test_the_grounds_are_those_of_the_stylesheet() -> None:
+    """Otherwise the contrast would be computed against what no page shows."""
+    rules = (Path(settings.BASE_DIR) / "static" / "consumer.css").read_text()
+    light, dark = rules.split("prefers-color-scheme: dark")
+    for text, grounds in ((light, LIGHT_GROUNDS), (dark, DARK_GROUNDS)):
+        found = [re.search(rf"--{name}: (#[0-9a-f]+);", text) for name in ("ground", "sheet", "soft")]
+        assert [match[1] if match else "" for match in found] == [g if g != "#ffffff" else "#fff" for g in grounds]
+        quiet, ink = re.search(r"--quiet: (#\w+)", text), re.search(r"--ink: (#\w+)", text)
+        assert quiet
+        assert ink
+        assert min(contrast(match[1], ground) for match in (quiet, ink) for ground in grounds) >= 4.5
+
+
+@pytest.mark.parametrize("contact", ["https://acme.example/help", "mailto:help@acme.example", "tel:+49-30-123456"])
+def test_support_is_a_page_an_address_or_a_number(contact: str) -> None:
+    validate_support_contact(contact)
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        "javascript:alert(1)",
+        "http://acme.example/help",
+        "mailto:help@acme.example?cc=evil@rival.example",
+        "mailto:help@acme.example\nBcc: x",
+        "tel:12",
+        "https://user@acme.example/",
+        "data:text/html,x",
+    ],
+)
+def test_support_is_nothing_else(contact: str) -> None:
+    with pytest.raises(ValidationError):
+        validate_support_contact(contact)
+
+
+def test_a_scope_is_told_in_the_readers_language_or_not_at_all() -> None:
+    assert described("openid orders.read orders.write", ORDERS) == ["see your orders", "place orders"]
+    with translation.override("de"):
+        assert described("orders.read", ORDERS) == ["Ihre Bestellungen sehen"]
+    with translation.override("he"):
+        assert described("orders.read", ORDERS) == ["see your orders"]
+
+
+def test_half_of_what_is_granted_is_never_told_as_the_whole() -> None:
+    assert described("openid orders.read admin", ORDERS) == []
+    assert described("openid", ORDERS) == described("", ORDERS) == []
+
+
+@pytest.mark.parametrize(
+    "value", [[], "x", {"a": 1}, {"a": ""}, {"a": {}}, {"a": {"xx-": "y"}}, {"a": "b" * 81}, {"a": "\n"}]
+)
+def test_descriptions_are_scopes_with_words(value: Any) -> None:
+    with pytest.raises(ValidationError):
+        validate_scope_descriptions(value)
+    validate_scope_descriptions(ORDERS)
