@@ -9,7 +9,7 @@ from typing import Any, Final
 from playwright.sync_api import Page
 
 from tests.browser.profiles import Profile, code_on
-from tests.browser.stage import Bot, Stage
+from tests.browser.stage import ACCENT_COLOUR, Bot, Stage
 from tests.installation import database_file
 
 PURPOSES: Final = {"en": "to look up your order", "he": "לבדוק את ההזמנה שלך"}
@@ -56,6 +56,15 @@ class Scene:
             yield
         finally:
             self.execute("ALTER TABLE hidden RENAME TO conversations_challenge")
+
+    @contextmanager
+    def brand_in(self, accent_colour: str) -> Iterator[None]:
+        """Give the brand another colour inside the block."""
+        self.execute("UPDATE brands_brand SET accent_colour = ?", accent_colour)
+        try:
+            yield
+        finally:
+            self.execute("UPDATE brands_brand SET accent_colour = ?", ACCENT_COLOUR)
 
     def execute(self, statement: str, *values: str) -> int:
         """Execute SQL in the product's database; return the number of rows that it changed."""

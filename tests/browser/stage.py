@@ -44,11 +44,13 @@ STUBBORN: Final = "stubborn"
 NAMED: Final = "named"
 NAMED_HOST: Final = "https://login.acme.example"
 
+ACCENT_COLOUR: Final = "#0f766e"
+
 _BRAND: Final = """
 [brand]
 slug = "acme"
 name = "Acme"
-accent_colour = "#0f766e"
+accent_colour = "{accent_colour}"
 support_contact = "mailto:help@acme.example"
 """
 _SERVER: Final = """
@@ -209,4 +211,4 @@ def _configuration(addresses: Addresses, stubborn: StubbornBrand) -> str:
     servers.append(_SERVER.format(key=STUBBORN, check=CHECKS[0], **shared, **of_its_own))
     elsewhere = {"authorization_endpoint": f"{NAMED_HOST}/authorize", "token_endpoint": f"{NAMED_HOST}/token"}
     servers.append(_SERVER.format(key=NAMED, check=CHECKS[0], scope="orders.read", **(shared | elsewhere)))
-    return "\n".join([_BRAND, *servers])
+    return "\n".join([_BRAND.format(accent_colour=ACCENT_COLOUR), *servers])

@@ -102,6 +102,22 @@ def test_axe_finds_nothing(shown: Shown, requires_axe: Axe) -> None:
     assert found == {look.name: [] for look in looks}
 
 
+@pytest.mark.parametrize("accent_colour", ["#ffff00", "#ffffff", "#000000", "#808080", "#ff0000"])
+def test_axe_finds_nothing_whatever_the_brands_colour(
+    stage: Stage, chromium: Browser, signed_in: dict[str, Any], requires_axe: Axe, accent_colour: str
+) -> None:
+    """WCAG 1.4.3 and 1.4.11: yellow cannot be read on white, nor black in the dark; grey is hard on both."""
+    with profile_of(chromium, stage, signed_in["victor"]) as consumer, profile_of(chromium, stage) as stranger:
+        scene = Scene(stage, consumer, stranger)
+        with scene.brand_in(accent_colour):
+            pages = [STATES[name].shows(scene) for name in ("link", "signed_in", "receipt")]
+        found = [(show_as(page, look), requires_axe.findings(page))[1] for page in pages for look in LOOKS[:2]]
+        assert pages[0].evaluate("getComputedStyle(document.querySelector('main form button')).backgroundColor") == (
+            f"rgb({', '.join(str(channel) for channel in bytes.fromhex(accent_colour[1:]))})"
+        )
+    assert found == [[]] * 6
+
+
 def test_it_says_which_page_it_is(shown: Shown, headings: dict[str, str]) -> None:
     """The heading comes first in the text and is no other page's; the tab has a name; language and direction agree."""
     page = shown.page
