@@ -24,13 +24,20 @@ def answers(port: int) -> bool:
 
 
 @contextmanager
-def running_demo(folder: Path) -> Iterator[Demo]:
-    """Run everything that `make demo` leaves up, without the journey before it."""
+def running_servers(folder: Path) -> Iterator[tuple[Demo, Servers, str]]:
+    """Run the product, its worker and the sample brand; the third is a bot key."""
     make_folder(folder)
     demo = Demo(Addresses(*free_ports(3)), folder)
     bot_key = prepare(demo)
     with Servers(folder) as servers:
         start_product(demo, servers)
         start_brand(demo, servers, LONG_ENOUGH)
+        yield demo, servers, bot_key
+
+
+@contextmanager
+def running_demo(folder: Path) -> Iterator[Demo]:
+    """Run everything that `make demo` leaves up, without the journey before it."""
+    with running_servers(folder) as (demo, servers, bot_key):
         start_chat(demo, servers, bot_key)
         yield demo

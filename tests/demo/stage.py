@@ -1,21 +1,16 @@
 """A product, its worker and a sample brand that run, a bot for any conversation, and a scripted consumer with it."""
 
 import secrets
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from demo.addresses import Addresses
 from demo.bot_api import Answer, BotApi, call
 from demo.browser import Browser, Page
-from demo.preparation import Demo, make_folder, prepare, start_brand, start_product
-from demo.processes import Servers
-from tests.demo.machines import LONG_ENOUGH, free_ports
+from demo.preparation import Demo
+from tests.demo.machines import running_servers
 
 
 @dataclass(frozen=True)
@@ -81,30 +76,8 @@ def wrong(code: str) -> str:
     return f"{(int(code) + 1) % 1_000_000:06}"
 
 
-def eventually(what: Callable[[], Any], wanted: object, seconds: float = 15) -> None:
-    """Fail unless `what` returns `wanted` before the time is over."""
-    deadline = time.monotonic() + seconds
-    seen = what()
-    while seen != wanted and time.monotonic() < deadline:
-        time.sleep(0.1)
-        seen = what()
-    assert seen == wanted
-
-
-@contextmanager
-def running_stage(folder: Path) -> Iterator[Stage]:
-    """Run the product, its worker and the sample brand."""
-    make_folder(folder)
-    demo = Demo(Addresses(*free_ports(3)), folder)
-    bot_key = prepare(demo)
-    with Servers(folder) as servers:
-        start_product(demo, servers)
-        start_brand(demo, servers, LONG_ENOUGH)
-        yield Stage(demo, bot_key)
-
-
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """One stage for all tests of a process: each has chats and consumers of its own."""
-    with running_stage(tmp_path_factory.mktemp("stage") / "folder") as stage:
-        yield stage
+    with running_servers(tmp_path_factory.mktemp("stage") / "folder") as (demo, _, bot_key):
+        yield Stage(demo, bot_key)

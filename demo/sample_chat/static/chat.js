@@ -67,16 +67,23 @@ async function lookForNews() {
   }
 }
 
+const signInLink = (event) => event.target.closest("a[target]");
+
+// For the page that the consumer comes back to, however the link is opened: by a tap, a key, or from a menu.
+function noteThatThisChatWaits(event) {
+  if (signInLink(event)) localStorage.setItem("chat that waits", location.pathname);
+}
+
 // As a pop-up, which can close itself at the end. Where none may open, and without script, it is a link like any other.
 function openSignIn(event) {
-  const link = event.target.closest("a[target]");
-  if (!link) return;
-  localStorage.setItem("chat that waits", location.pathname);
-  if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+  const link = signInLink(event);
+  noteThatThisChatWaits(event);
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   if (window.open(link.href, "_blank", "popup,width=480,height=760")) event.preventDefault();
 }
 
 form.addEventListener("submit", say);
+messages.addEventListener("pointerdown", noteThatThisChatWaits);
 messages.addEventListener("click", openSignIn);
 suggestions.addEventListener("submit", say);
 toTheEnd();
