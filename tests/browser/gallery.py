@@ -52,8 +52,8 @@ def _cut(picture: Image.Image) -> Image.Image:
 
 
 def write_picture(name: str, files: list[Path]) -> None:
-    """Save a sheet of pictures with few colours: text and flat grounds need no more."""
-    sheet = side_by_side(files).quantize(COLOURS, dither=Image.Dither.NONE)
+    """Save a sheet of pictures with few colours, the rare ones among them: text and flat grounds need no more."""
+    sheet = side_by_side(files).quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     sheet.save(PICTURES / f"{name}.png", optimize=True)
 
 

@@ -50,11 +50,9 @@ class Profile:
         page.wait_for_load_state()
         return page
 
-    def begin(self, url: str) -> Page:
-        """Open a link of ours and press its button; return without waiting for where it leads."""
-        page = self.open(url)
+    def begin(self, page: Page) -> None:
+        """Press the button of a link; return without waiting for where it leads."""
         page.evaluate("document.forms[0].submit()")
-        return page
 
     def post(self, url: str) -> None:
         """Send a link's first form as a scanner does, which goes nowhere from there."""

@@ -85,8 +85,9 @@ def denied(scene: Scene) -> Page:
 def one_moment(scene: Scene) -> Page:
     """The brand is still answering, and the page was loaded again."""
     _, challenge = scene.challenge(STUBBORN)
+    tab = scene.consumer.open(challenge["url"])
     with scene.stage.stubborn.hanging():
-        scene.consumer.begin(challenge["url"])
+        scene.consumer.begin(tab)
         scene.stage.stubborn.wait_for(1)
         return scene.consumer.open(f"{challenge['url']}/done")
 
@@ -94,11 +95,14 @@ def one_moment(scene: Scene) -> Page:
 @state("consumer/server_busy.html", 503)
 def server_busy(scene: Scene) -> Page:
     """As many sign-ins wait for the brand as are allowed to."""
+    *waiting, page = [scene.consumer.open(scene.challenge(STUBBORN)[1]["url"]) for _ in range(5)]
     with scene.stage.stubborn.hanging():
-        for _ in range(4):
-            scene.consumer.begin(scene.challenge(STUBBORN)[1]["url"])
-        scene.stage.stubborn.wait_for(4)
-        return scene.consumer.follow(scene.challenge(STUBBORN)[1]["url"])
+        for tab in waiting:
+            scene.consumer.begin(tab)
+        scene.stage.stubborn.wait_for(len(waiting))
+        page.locator("main form button").first.click()
+        page.wait_for_load_state()
+        return page
 
 
 @state("consumer/not_answering.html")
