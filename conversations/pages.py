@@ -161,7 +161,7 @@ def _signed_in(
     token = AccessToken.objects.filter(challenge=challenge).first()
     if token is None or token.end_reason_at(now):
         return "over.html", {}
-    receipt = shown_receipt(token, cookies[attempt.cookie_name]) if attempt.succeeded else None
+    receipt = shown_receipt(token, cookies[attempt.cookie_name])
     context = {
         "until": _rounded(token.expires_at, now),
         "now": now,

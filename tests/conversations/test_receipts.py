@@ -11,7 +11,7 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
-from conversations.models import AccessToken, AuditEvent, Revocation
+from conversations.models import AccessToken, AuditEvent, Conversation, Revocation
 from delegation_site.crypto import key_ring
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -96,7 +96,7 @@ def test_opening_it_changes_nothing_and_a_form_of_another_origin_ends_nothing(
     assert acme_bot.token()[0] == 200
 
 
-@pytest.mark.parametrize("state", ["unknown", "pending", "closed", "inactive"])
+@pytest.mark.parametrize("state", ["unknown", "pending", "closed", "closing", "inactive"])
 def test_a_receipt_of_nothing_is_the_page_of_a_dead_link(
     acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer, state: str
 ) -> None:
@@ -110,6 +110,8 @@ def test_a_receipt_of_nothing_is_the_page_of_a_dead_link(
         case "closed":
             acme_bot.in_chat("DELETE")
             assert AccessToken.objects.get().receipt_digest is None
+        case "closing":
+            Conversation.objects.update(closed_at=timezone.now())
         case "inactive":
             Brand.objects.update(is_active=False)
     page, unknown = rita.get(receipt), rita.get("/c/no-such-link")

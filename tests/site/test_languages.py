@@ -86,7 +86,8 @@ def test_the_sentence_for_the_chat_is_in_its_language(acme_bot: Bot, acme_server
 def test_a_page_is_in_the_chats_language_and_says_which(acme_bot: Bot, ada: Browser, acme_server: Any) -> None:
     page = ada.get(acme_bot.challenge(locale="he")["url"])
     assert '<html lang="he" dir="rtl">' in page.content.decode()
-    assert heading_of(page) == "היכנסו אל Acme כדי להמשיך בצ׳אט שלכם"
+    sentence = words(catalog("he"))["Sign in to %(brand)s to continue your chat"]
+    assert heading_of(page) == sentence.replace("%(brand)s", "Acme")
     assert (page["Content-Language"], page["Vary"]) == ("he", "Accept-Language, Cookie")
     assert translation.get_language() == "en"
 
