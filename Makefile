@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := tests/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo journey test fuzz coverage gallery lint format serve venv catalogs constraints clean
+.PHONY: help demo journey test fuzz contract coverage gallery lint format serve venv catalogs constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | column -t -s '|'
@@ -25,6 +25,9 @@ test: $(INSTALLED) peers ## the whole suite on SQLite and on PostgreSQL; ARGS="-
 
 fuzz: $(INSTALLED) ## more than 150,000 made-up inputs; takes about 8 minutes
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/fuzz --dist=load --maxschedchunk=1 $(ARGS)
+
+contract: $(INSTALLED) ## calls made up from the contract, at least 5,000, against a server on PostgreSQL; about 10 minutes
+	@$(BIN)/python -m tests.contract_run $(ARGS)
 
 coverage: $(INSTALLED) peers ## what the suite does not reach, on SQLite
 	@mkdir -p test-output

@@ -44,7 +44,14 @@ class BrandAdmin(BrandScopedAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Show the admins of a brand to the operator alone."""
         look = ["accent_colour", "support_contact", "logo", "remove_logo"]
-        return ["name", "slug", "is_active", *look, *(["admins"] if request.user.is_superuser else [])]
+        return [
+            "name",
+            "slug",
+            "is_active",
+            "token_read_purpose_required",
+            *look,
+            *(["admins"] if request.user.is_superuser else []),
+        ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Bots and configuration files name the slug, so it never changes."""

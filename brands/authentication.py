@@ -6,6 +6,7 @@ checksum lets a secret scanner tell a real key from noise.
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -42,35 +43,52 @@ def create_bot_key(
     return row, Secret(key)
 
 
+@dataclass(frozen=True, slots=True)
+class PresentedKey:
+    """What an `Authorization` header presents, well-formed and not yet recognised."""
+
+    public_id: str
+    value: str = field(repr=False)
+
+    @classmethod
+    def read(cls, authorization_header: str) -> "PresentedKey | None":
+        """Read the header; None where it holds no bearer key of ours, mistyped and cut ones among them."""
+        scheme, _, presented = authorization_header.partition(" ")
+        match = _KEY.fullmatch(presented.strip())
+        if scheme.lower() != "bearer" or match is None or checksum(match[1] + match[2]) != match[3]:
+            return None
+        return cls(match[1], match[0])
+
+    def is_of(self, bot_key: BotKey) -> bool:
+        """Tell whether this is the key of a row.
+
+        The digest also covers the brand, so that a key's row moved to another brand by SQL is no key at all.
+        """
+        return key_ring().recognises(bot_key.digest, _DIGEST_PURPOSE, bot_key.brand.uuid.bytes, self.value)
+
+    def note_use(self, bot_key: BotKey, now: datetime) -> None:
+        """Write at most once a minute (a busy key must not cost a write a read); move the digest to the newest key."""
+        if bot_key.last_used_at is not None and now - bot_key.last_used_at < _LAST_USED_RESOLUTION:
+            return
+        changes: dict[str, object] = {"last_used_at": now}
+        if key_id_of(bytes(bot_key.digest)) != key_ring().newest_id:
+            changes["digest"] = key_ring().digest(_DIGEST_PURPOSE, bot_key.brand.uuid.bytes, self.value)
+        BotKey.objects.filter(pk=bot_key.pk).update(**changes)
+
+
 def authenticate(authorization_header: str, now: datetime) -> BotKey | None:
     """Return the live key that an `Authorization` header presents, with its brand; None for every other header.
 
-    Unknown, wrong, expired and revoked keys look alike (G1). The digest also covers the brand, so that a key's row
-    moved to another brand by SQL is no key at all.
+    Unknown, wrong, expired and revoked keys look alike (G1).
     """
-    scheme, _, presented = authorization_header.partition(" ")
-    match = _KEY.fullmatch(presented.strip())
-    if scheme.lower() != "bearer" or match is None or checksum(match[1] + match[2]) != match[3]:
+    presented = PresentedKey.read(authorization_header)
+    if presented is None:
         return None
-    bot_key = BotKey.objects.live(now).select_related("brand").filter(public_id=match[1]).first()
-    if bot_key is None or not _recognised(bot_key, presented.strip()):
+    bot_key = BotKey.objects.live(now).select_related("brand").filter(public_id=presented.public_id).first()
+    if bot_key is None or not presented.is_of(bot_key):
         return None
-    _note_use(bot_key, presented.strip(), now)
+    presented.note_use(bot_key, now)
     return bot_key
-
-
-def _recognised(bot_key: BotKey, presented: str) -> bool:
-    return key_ring().recognises(bot_key.digest, _DIGEST_PURPOSE, bot_key.brand.uuid.bytes, presented)
-
-
-def _note_use(bot_key: BotKey, presented: str, now: datetime) -> None:
-    """Write at most once a minute (a busy key must not cost a write a read), and move the digest to the newest key."""
-    if bot_key.last_used_at is not None and now - bot_key.last_used_at < _LAST_USED_RESOLUTION:
-        return
-    changes: dict[str, object] = {"last_used_at": now}
-    if key_id_of(bytes(bot_key.digest)) != key_ring().newest_id:
-        changes["digest"] = key_ring().digest(_DIGEST_PURPOSE, bot_key.brand.uuid.bytes, presented)
-    BotKey.objects.filter(pk=bot_key.pk).update(**changes)
 
 
 def revoke(bot_key: BotKey, user: Any = None) -> bool:

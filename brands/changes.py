@@ -15,7 +15,7 @@ from django.core.mail import EmailMessage
 from django.db import models, transaction
 
 from brands.hosts import hosts
-from brands.models import AuthorizationServer, BotKey, Brand, Logo
+from brands.models import AuthorizationServer, BotKey, Brand, Logo, WebhookEndpoint
 from delegation_site.audit import OPERATOR, actor_of_admin, record_event
 from delegation_site.models import AuditEvent
 
@@ -24,10 +24,23 @@ _KINDS: Final[dict[type[models.Model], tuple[AuditEvent.Kind, AuditEvent.Kind]]]
     Brand: (_Kind.BRAND_CREATED, _Kind.BRAND_CHANGED),
     AuthorizationServer: (_Kind.SERVER_CREATED, _Kind.SERVER_CHANGED),
     BotKey: (_Kind.BOT_KEY_CREATED, _Kind.BOT_KEY_CHANGED),
+    WebhookEndpoint: (_Kind.WEBHOOK_CREATED, _Kind.WEBHOOK_CHANGED),
 }
-_SECRETS: Final = frozenset({"client_secret_ciphertext", "signing_key_ciphertext"})
+_SECRET_FIELDS: Final = frozenset(
+    {
+        *("client_secret_ciphertext", "signing_key_ciphertext"),
+        *("secret_ciphertext", "previous_secret_ciphertext", "previous_secret_expires_at"),
+    }
+)
+_SECRETS: Final[dict[type[models.Model], AuditEvent.Kind]] = {
+    AuthorizationServer: _Kind.SERVER_SECRET_CHANGED,
+    WebhookEndpoint: _Kind.WEBHOOK_SECRET_CHANGED,
+}
 # Written by the product itself while an admin has a form open.
-_NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at"})
+_NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
+
+# What has a history of its own.
+AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint
 
 logger = logging.getLogger("consumer_delegation.changes")
 
@@ -37,7 +50,7 @@ def actor_of(user: Any) -> str:
     return actor_of_admin(user.pk) if user else OPERATOR
 
 
-def save_audited(row: Brand | AuthorizationServer | BotKey, user: Any = None) -> None:
+def save_audited(row: AuditedRow, user: Any = None) -> None:
     """Save a row, new or changed, as this admin or as the operator; write no column that is as it was."""
     with transaction.atomic():
         before = type(row)._default_manager.select_for_update().filter(pk=row.pk).first() if row.pk else None
@@ -59,9 +72,7 @@ def keep_logo(brand: Brand, png: bytes | None) -> None:
         Logo.objects.update_or_create(brand=brand, defaults={"png": png})
 
 
-def record_change(
-    row: Brand | AuthorizationServer | BotKey, kind: AuditEvent.Kind, user: Any = None, changed: Iterable[str] = ()
-) -> None:
+def record_change(row: AuditedRow, kind: AuditEvent.Kind, user: Any = None, changed: Iterable[str] = ()) -> None:
     """Write one event about a row; call it in the transaction of the change."""
     brand_uuid: UUID = row.uuid if isinstance(row, Brand) else row.brand.uuid
     record_event(kind, brand_uuid=brand_uuid, actor=actor_of(user), object_uuid=row.uuid, changed_fields=changed)
@@ -78,11 +89,12 @@ def _value(row: models.Model, name: str) -> Any:
 
 
 def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> None:
-    plain = [name for name in changed if name not in _SECRETS]
+    secret = [name for name in changed if name in _SECRET_FIELDS]
+    plain = [name for name in changed if name not in secret]
     if plain:
         record_change(row, _KINDS[type(row)][1], user, plain)
-    if len(plain) < len(changed):
-        record_change(row, _Kind.SERVER_SECRET_CHANGED, user, [name for name in changed if name in _SECRETS])
+    if secret:
+        record_change(row, _SECRETS[type(row)], user, secret)
     if isinstance(row, AuthorizationServer):
         _tell_of_other_hosts(before, row, user)
 

@@ -1,4 +1,4 @@
-"""A brand and its authorization servers from a TOML file: read strictly, apply in one transaction or not at all."""
+"""A brand, its authorization servers and webhooks from a TOML file: read strictly, applied whole or not at all."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -14,6 +14,7 @@ from brands.metadata import DISCOVERED, asks_for_metadata, default_algorithms, f
 from brands.models import AuthorizationServer, Brand
 from brands.oauth import DiscoveryFailed, discover
 from brands.registrations import hold_all_brands, refuse_shared_registration
+from brands.webhook_configuration import WebhookTable, apply_webhooks
 from delegation_site.crypto import Secret
 
 # TOML can write any control character as an escape; PostgreSQL cannot store all of them.
@@ -25,12 +26,13 @@ class BrandTable(msgspec.Struct, forbid_unknown_fields=True):
 
     slug: Line
     name: Line
+    token_read_purpose_required: bool = False
     accent_colour: Line | msgspec.UnsetType = msgspec.UNSET
     support_contact: Line | msgspec.UnsetType = msgspec.UNSET
 
     def apply_to(self, brand: Brand) -> None:
         """Set what the file says; a look that it leaves out is as the brand's admins have it. The row is not saved."""
-        for name in ("name", "accent_colour", "support_contact"):
+        for name in ("name", "token_read_purpose_required", "accent_colour", "support_contact"):
             value = getattr(self, name)
             if value is not msgspec.UNSET:
                 setattr(brand, name, value)
@@ -101,6 +103,7 @@ class ConfigurationFile(msgspec.Struct, forbid_unknown_fields=True):
 
     brand: BrandTable
     authorization_servers: list[AuthorizationServerTable] = []
+    webhooks: list[WebhookTable] = []
 
 
 class ConfigurationRefused(Exception):
@@ -123,7 +126,7 @@ def read_configuration(text: str) -> ConfigurationFile:
 
 
 def apply_configuration(file: ConfigurationFile, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Create or update the brand and its servers; return what to register at the brand, by key.
+    """Create or update the brand, its servers and webhooks; return what to register at the brand, and new secrets.
 
     Metadata is fetched before the transaction begins. Raises `ConfigurationRefused`.
     """
@@ -145,9 +148,11 @@ def _apply(
     save_audited(brand)
     tables = zip(file.authorization_servers, values, strict=True)
     servers = [_apply_server(brand, table, found, environment, problems) for table, found in tables]
+    secrets = apply_webhooks(brand, file.webhooks, environment, problems)
     if problems:
         raise ConfigurationRefused(problems)
-    return {"brand": brand.slug, "authorization_servers": {server.key: _addresses(server) for server in servers}}
+    addresses = {server.key: _addresses(server) for server in servers}
+    return {"brand": brand.slug, "authorization_servers": addresses} | ({"webhooks": secrets} if secrets else {})
 
 
 def _addresses(server: AuthorizationServer) -> dict[str, str]:

@@ -195,7 +195,15 @@ class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at ru
 
     class Meta:
         model = Brand
-        fields = ("name", "slug", "is_active", "accent_colour", "support_contact", "admins")
+        fields = (
+            "name",
+            "slug",
+            "is_active",
+            "token_read_purpose_required",
+            "accent_colour",
+            "support_contact",
+            "admins",
+        )
 
     def clean_logo(self) -> bytes | None:
         """Return the picture as it will be served; None where none was chosen. Raises `ValidationError`."""

@@ -71,6 +71,9 @@ _IPV6_NOT_PUBLIC: Final = (
 
 _NOT_CALLED: Final = "the address is not one that is called"
 
+# What a call returns, for those who may not import the library.
+Response = requests.Response
+
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
@@ -138,6 +141,12 @@ def get(url: str, accept: str = "application/json") -> requests.Response:
     """Fetch a document. Raises `OutboundError`; the status is the caller's to judge."""
     with GuardedSession() as session:
         return session.get(url, headers={"Accept": accept})
+
+
+def post(url: str, body: bytes, headers: dict[str, str]) -> requests.Response:
+    """Post bytes as they are. Raises `OutboundError`; the status is the caller's to judge."""
+    with GuardedSession() as session:
+        return session.post(url, data=body, headers=headers)
 
 
 class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no types

@@ -8,7 +8,11 @@ from django.utils.translation import ngettext
 
 from brands.scoped_admin import ReadOnlyAdmin
 from conversations.flow.endings import revoke_token
-from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
+from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, TokenReadCount
+from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
+
+# Django looks for admins in this module alone.
+__all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]
 
 
 @admin.register(Conversation)
@@ -76,6 +80,16 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         ended = sum(revoke_token(access_token, actor=actor, now=now) for access_token in queryset)
         said = ngettext("%d token ended.", "%d tokens ended.", ended) % ended
         self.message_user(request, said, messages.SUCCESS)
+
+
+@admin.register(TokenReadCount)
+class TokenReadCountAdmin(ReadOnlyAdmin):
+    """How often tokens were read, and for what."""
+
+    list_display = ("hour", "bot_key", "purpose", "times")
+    list_filter = (("bot_key", admin.RelatedOnlyFieldListFilter),)
+    allowed_lookups = ("bot_key__id__exact",)
+    list_select_related = ("bot_key",)
 
 
 @admin.register(AuditEvent)

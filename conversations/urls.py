@@ -1,11 +1,14 @@
-"""The addresses of the consumer's pages."""
+"""The addresses of the consumer's pages, and of the contract that the developers of bots read."""
 
 from django.urls import path, re_path
 
 from conversations import views
+from conversations.api import documents
 from delegation_site.page_limits import limited
 
 urlpatterns = [
+    path("api/v1/openapi.json", documents.openapi_json, name="openapi_json"),
+    path("api/docs", documents.docs, name="api_docs"),
     path("c/", limited(views.no_link), name="no_link"),
     path("c/<str:link_token>", limited(views.link_or_begin), name="link"),
     path("c/<str:link_token>/cancel", limited(views.cancel), name="cancel"),

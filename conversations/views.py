@@ -155,7 +155,7 @@ def _result_redirect(request: HttpRequest, attempt: AuthorizationRequest, arriva
         return SeeOther(reverse("no_link"))
     if arrival == Arrival.OTHER_BROWSER:
         return SeeOther(reverse("other_browser", args=[link_token]))
-    attempt.refresh_from_db()
+    attempt.refresh_from_db(from_queryset=AuthorizationRequest.objects.select_related("challenge"))
     response = SeeOther(chat_page_of(attempt, request.COOKIES) or reverse("done", args=[link_token]))
     if attempt.succeeded:
         _set_cookie(response, attempt, request.COOKIES[attempt.cookie_name])

@@ -7,6 +7,9 @@ from typing import Any
 import django
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.utils.module_loading import import_string
+
+from delegation_site import stopping
 
 wsgi_app = "delegation_site.wsgi:application"
 bind = os.environ.get("BIND", "127.0.0.1:8000")
@@ -31,3 +34,14 @@ def on_starting(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
         call_command("check", deploy=True, fail_level="ERROR")
     except SystemCheckError as error:
         sys.exit(str(error))
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let long polls see that their process is stopping: a restart is not to wait for them."""
+    stopping.ask_with(lambda: not worker.alive)
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  # gunicorn's signature
+    """Add up what the process has counted: nothing is lost when workers are restarted."""
+    if worker.booted:
+        import_string("conversations.flow.read_counts.flush")()

@@ -1,6 +1,8 @@
 """Response headers that every answer carries, and the admin's own Content-Security-Policy."""
 
 from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
 
 from csp.constants import NONE, SELF
 from django.conf import settings
@@ -19,17 +21,23 @@ ADMIN_POLICY = {
 }
 
 
+# The contract and its page: the same for everybody, asked for without a key, and nothing secret in them.
+CACHEABLE: Final = frozenset({"/api/v1/openapi.json", "/api/docs"})
+
+
 def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
     """Keep pages, answers and the redirect to https out of caches and search engines (H6, B9).
 
-    Our files may stay, and a logo, whose address changes with it.
+    Our files may stay; a logo, whose address changes with it; and the contract where it was really answered: its errors
+    are no-store, as all others.
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         if request.path.startswith(settings.STATIC_URL) or "immutable" in response.get("Cache-Control", ""):
             return response
-        response["Cache-Control"] = "no-store"
+        if request.path not in CACHEABLE or response.status_code not in {HTTPStatus.OK, HTTPStatus.NOT_MODIFIED}:
+            response["Cache-Control"] = "no-store"
         response["X-Robots-Tag"] = "noindex, nofollow"
         if _has_form(response):
             response["Referrer-Policy"] = "same-origin"

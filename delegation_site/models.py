@@ -29,6 +29,7 @@ class AuditEvent(models.Model):
         TOKEN_ENDED = "token.ended"
         TOKEN_DISCARDED = "token.discarded"
         TOKEN_REVOCATION = "token.revocation"
+        TOKEN_READS_UNUSUAL = "token.reads_unusual"
         CONVERSATION_CLOSED = "conversation.closed"
         BRAND_CREATED = "brand.created"
         BRAND_CHANGED = "brand.changed"
@@ -39,6 +40,9 @@ class AuditEvent(models.Model):
         BOT_KEY_CREATED = "bot_key.created"
         BOT_KEY_CHANGED = "bot_key.changed"
         BOT_KEY_REVOKED = "bot_key.revoked"
+        WEBHOOK_CREATED = "webhook_endpoint.created"
+        WEBHOOK_CHANGED = "webhook_endpoint.changed"
+        WEBHOOK_SECRET_CHANGED = "webhook_endpoint.secret_changed"
         ADMIN_CREATED = "admin.created"
         ADMIN_CHANGED = "admin.changed"
         ADMIN_DELETED = "admin.deleted"
@@ -52,7 +56,7 @@ class AuditEvent(models.Model):
     conversation_uuid = models.UUIDField(null=True)
     challenge_uuid = models.UUIDField(null=True)
     access_token_uuid = models.UUIDField(null=True)
-    object_uuid = models.UUIDField(null=True, help_text="The authorization server or bot key that was changed.")
+    object_uuid = models.UUIDField(null=True, help_text="The row that was changed, such as a bot key.")
     changed_fields = models.CharField(max_length=1024, blank=True, help_text="Their names, never their values.")
     request_id = models.CharField(max_length=32, blank=True)
 

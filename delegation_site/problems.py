@@ -7,23 +7,35 @@ from django.http import HttpResponse
 
 
 class Problem(Exception):
-    """An error that ends an API call; `code` is stable, `detail` says what to do next, in one sentence."""
+    """An error that ends an API call; `code` is stable, `detail` says what to do next, in one sentence.
+
+    `next_operation` is the call of the contract that helps; empty where the request, the key or the configuration has
+    to change first.
+    """
 
     def __init__(
-        self, status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        next_operation: str = "",
+        headers: dict[str, str] | None = None,
+        **members: Any,
     ) -> None:
         super().__init__(code)
         self.status, self.code, self.detail, self.members = status, code, detail, members
-        self.headers = headers or {}
+        self.next_operation, self.headers = next_operation, headers or {}
 
-    def response(self) -> HttpResponse:
-        """Return the problem as `application/problem+json`."""
+    def response(self, next_call: dict[str, str] | None = None) -> HttpResponse:
+        """Return the problem as `application/problem+json`; `next` is the call to make, or null where none helps."""
         document = {
             "type": f"urn:consumer-delegation:problem:{self.code}",
             "title": self.code.replace("_", " ").capitalize(),
             "status": self.status,
             "detail": self.detail,
             "code": self.code,
+            "next": next_call,
             **self.members,
         }
         return json_response(

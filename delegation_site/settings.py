@@ -52,6 +52,7 @@ MIDDLEWARE = [
     "delegation_site.headers.no_store_middleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
+    "delegation_site.bot_paths.bot_paths_middleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "delegation_site.errors.refuse_nul_middleware",

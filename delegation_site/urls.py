@@ -6,9 +6,9 @@ from django.urls import include, path
 from delegation_site import errors, health, sign_in
 
 urlpatterns = [
+    path("api/v1/", include("conversations.api.urls")),
     path("", include("brands.urls")),
     path("", include("conversations.urls")),
-    path("api/v1/", include("conversations.api.urls")),
     path("admin/login/", sign_in.admin_login),
     path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include("delegation_site.sign_in_urls")),

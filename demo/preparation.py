@@ -44,6 +44,10 @@ class Demo:
     brand_secret_key: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(50))
     encryption_key: bytes = field(repr=False, default_factory=lambda: secrets.token_bytes(32))
 
+    @property
+    def bot_key_file(self) -> Path:
+        return self.folder / "bot-key"
+
     def product_environment(self) -> dict[str, str]:
         return {
             **inherited_environment(),
@@ -91,6 +95,7 @@ def prepare(demo: Demo) -> str:
     redirect_uri = apply_config(demo, product)
     bot_key = create_bot_key(product)
     prepare_brand(demo, redirect_uri)
+    write_bot_key(demo, bot_key)
     return bot_key
 
 
@@ -122,6 +127,12 @@ def apply_config(demo: Demo, environment: Mapping[str, str]) -> str:
 def create_bot_key(environment: Mapping[str, str], label: str = "Sample chat") -> str:
     scopes = [part for scope in BOT_SCOPES for part in ("--scope", scope)]
     return run_command(["manage.py", "create_bot_key", BRAND, "--label", label, *scopes], environment).strip()
+
+
+def write_bot_key(demo: Demo, bot_key: str) -> None:
+    """For a person who tries the API by hand: in a file of theirs alone, and on no screen."""
+    demo.bot_key_file.touch(mode=0o600)
+    demo.bot_key_file.write_text(f"{bot_key}\n")
 
 
 def prepare_brand(demo: Demo, redirect_uri: str) -> None:

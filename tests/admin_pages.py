@@ -17,20 +17,25 @@ from django.test import Client
 from django.urls import reverse
 
 from brands.authentication import create_bot_key
-from brands.models import AuthorizationServer, BotKey, Brand
-from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
+from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
+from conversations.flow import read_counts
+from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, TokenReadCount, WebhookDelivery
 from delegation_site.crypto import random_hex
 from tests.cast import HOST, Bot, Browser, code_on, make_server, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
+from tests.webhook_receiver import make_endpoint
 
 BRAND_OF: Final[dict[type[Model], str]] = {
     Brand: "pk",
     AuthorizationServer: "brand",
     BotKey: "brand",
+    WebhookEndpoint: "brand",
     Conversation: "brand",
     Challenge: "conversation__brand",
     AccessToken: "conversation__brand",
+    WebhookDelivery: "conversation__brand",
     AuditEvent: "brand_uuid",
+    TokenReadCount: "bot_key__brand",
 }
 OUR_APPS: Final = {"brands", "conversations", "delegation_site"}
 OURS: Final = sorted(
@@ -136,9 +141,12 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
     use_openid(server, login)
     row, key = create_bot_key(brand, f"{brand.slug}-key", BotKey.Scope.values)
     bot, browser = Bot(key.reveal(), f"chat-of-{brand.slug}"), Browser()
+    endpoint, webhook_secret = make_endpoint(brand)
     challenge = bot.challenge(purpose="planted-purpose", context="planted-context")
     code = code_on(browser.sign_in(challenge["url"], login))
     assert bot.complete(code)[0] == 200
+    assert bot.token()[0] == 200
+    read_counts.flush()
     token = AccessToken.objects.get(conversation__brand=brand)
     secrets = {
         "client secret": secret,
@@ -149,6 +157,7 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
         "completion code": code,
         "link token": challenge["url"].rsplit("/", 1)[1],
         "context": "planted-context",
+        "webhook secret": webhook_secret,
         "state": login.authorization_requests[-1]["state"],
         "verifier": login.token_requests[-1].parameters["code_verifier"],
         "code": login.token_requests[-1].parameters["code"],
@@ -158,6 +167,8 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
         "ciphertext of the subject": token.subject_ciphertext,
         "ciphertext of the secret": AuthorizationServer.objects.get(pk=server.pk).client_secret_ciphertext,
         "digest of the key": row.digest,
+        "ciphertext of the webhook secret": endpoint.secret_ciphertext,
+        "ciphertext of the payload": WebhookDelivery.objects.filter(endpoint=endpoint).latest("pk").payload_ciphertext,
     }
     for name, value in stored.items():
         assert value, name

@@ -10,13 +10,20 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import TransactionTestCase
 
+from conversations.flow import read_counts
 from delegation_site import append_only, rate_limits
 from tests import databases, measurements, network_guard
 from tests.machine import missing
 from tests.tls import Authority
 
 # Servers that others wrote, and the demo. The cast (Acme, Ada, acme-bot; Rival, Rita, rival-bot) is in tests/cast.py.
-pytest_plugins = ["tests.cast", "tests.admin_pages", "tests.peers.fixtures", "tests.demo.stage"]
+pytest_plugins = [
+    "tests.cast",
+    "tests.webhook_receiver",
+    "tests.admin_pages",
+    "tests.peers.fixtures",
+    "tests.demo.stage",
+]
 
 
 def pytest_configure() -> None:
@@ -46,6 +53,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _nothing_counted_yet() -> None:
     """Begin each test with no rate limit used up: what one process remembers outlives a rolled-back transaction."""
     rate_limits.forget_in_process()
+    read_counts.forget_in_process()
     cache.clear()  # where allauth counts
 
 

@@ -12,6 +12,7 @@ from django.http import HttpResponse
 CONTRACT: Final = Path(__file__).parent.parent / "openapi.yaml"
 # What any address may answer, whatever it is for.
 EVERYWHERE: Final = {"404 not_found", "405 method_not_allowed", "400 bad_request"}
+PROBLEM: Final = "application/problem+json"
 
 
 @lru_cache
@@ -22,28 +23,92 @@ def document() -> dict[str, Any]:
 
 def check(method: str, path: str, response: HttpResponse) -> None:
     """Fail where an answer is not one that the contract promises for this call."""
+    if response.status_code == 304:
+        assert response.content == b"", "304 has no body"
+        _check_headers(_promised(method, path, response), response)
+        return
     answer = response.json()  # type: ignore[attr-defined]  # the test client adds it
     if f"{response.status_code} {answer.get('code')}" in EVERYWHERE:
-        _validate(answer, {"$ref": "#/components/schemas/Problem"})
+        validate(answer, {"$ref": "#/components/schemas/Problem"})
         return
-    operation = _operation(method, path)
-    assert operation is not None, f"the contract does not know {method} {path}"
-    promised = operation["responses"].get(str(response.status_code))
-    assert promised is not None, f"the contract does not promise {response.status_code} for {method} {path}"
-    content = _resolve(promised)["content"]
+    promised = _promised(method, path, response)
+    content = promised["content"]
     media_type = response["Content-Type"].split(";")[0]
     assert media_type in content, f"{method} {path} answered {media_type}"
-    _validate(answer, content[media_type]["schema"])
+    validate(answer, content[media_type]["schema"])
+    if media_type == PROBLEM:
+        _check_problem(answer, content[PROBLEM], f"{method} {path}")
+    _check_headers(promised, response)
 
 
-def _operation(method: str, path: str) -> dict[str, Any] | None:
+def _promised(method: str, path: str, response: HttpResponse) -> dict[str, Any]:
+    operation = _operation(method, path)
+    promised = operation["responses"].get(str(response.status_code))
+    assert promised is not None, f"the contract does not promise {response.status_code} for {method} {path}"
+    return _resolve(promised)
+
+
+def _check_headers(promised: dict[str, Any], response: HttpResponse) -> None:
+    headers = {name: _resolve(header) for name, header in promised.get("headers", {}).items()}
+    for name, header in headers.items():
+        assert response.has_header(name) or not header.get("required"), f"the contract promises {name}"
+        if response.has_header(name):
+            value: Any = response[name]
+            validate(int(value) if header["schema"]["type"] == "integer" else value, header["schema"])
+    for name in ("ETag", "Retry-After"):
+        assert name in headers or not response.has_header(name), f"the contract does not promise {name}"
+
+
+def check_webhook(payload: dict[str, Any], headers: dict[str, str]) -> None:
+    """Fail where a delivered event is not one that the contract promises, in body or headers."""
+    promised = document()["webhooks"][payload["type"]]["post"]
+    validate(payload, promised["requestBody"]["content"]["application/json"]["schema"])
+    for parameter in map(_resolve, promised["parameters"]):
+        validate(headers[parameter["name"]], parameter["schema"])
+    if payload["type"].startswith("challenge."):
+        assert payload["type"] == f"challenge.{payload['data']['status']}"
+
+
+def examples(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a content's examples by name."""
+    return {name: _resolve(example)["value"] for name, example in content.get("examples", {}).items()}
+
+
+def operations() -> dict[str, tuple[str, str]]:
+    """Return method and address of each call by its operationId."""
+    (server,) = document()["servers"]
+    return {
+        operation["operationId"]: (method.upper(), server["url"] + template)
+        for template, methods in document()["paths"].items()
+        for method, operation in methods.items()
+        if method != "parameters"
+    }
+
+
+def _check_problem(answer: dict[str, Any], content: dict[str, Any], what: str) -> None:
+    """Fail where a problem's code is not promised for this call, or where it sends the bot somewhere else."""
+    alike = [example for example in examples(content).values() if example["code"] == answer["code"]]
+    assert alike, f"the contract has no example of {answer['code']} for {what}"
+    if answer["code"] == "rate_limited":  # whose next call is the one that came too soon
+        assert answer["next"]["operation"] == _operation(*what.split(" ", maxsplit=1))["operationId"]
+    else:
+        named = [example["next"] and example["next"]["operation"] for example in alike]
+        assert (answer["next"] and answer["next"]["operation"]) in named, answer
+    if answer["next"]:
+        method, address = operations()[answer["next"]["operation"]]
+        assert answer["next"]["method"] == method
+        assert re.fullmatch(re.sub(r"\\\{\w+\\\}", "[^/?#]+", re.escape(address)), answer["next"]["path"]), answer
+
+
+def _operation(method: str, path: str) -> dict[str, Any]:
     found = [
         (template.count("/"), methods[method.lower()])
         for template, methods in document()["paths"].items()
         if method.lower() in methods
         and re.fullmatch(re.sub(r"\{[a-z_]+\}", r"[^?]*", template), path.split("?", maxsplit=1)[0])
     ]
-    return max(found, key=lambda pair: pair[0])[1] if found else None
+    assert found, f"the contract does not know {method} {path}"
+    return dict(max(found, key=lambda pair: pair[0])[1])
 
 
 def _resolve(node: dict[str, Any]) -> dict[str, Any]:
@@ -55,6 +120,7 @@ def _resolve(node: dict[str, Any]) -> dict[str, Any]:
     return dict(target)
 
 
-def _validate(answer: Any, schema: dict[str, Any]) -> None:
+def validate(answer: Any, schema: dict[str, Any]) -> None:
+    """Fail where a value is not as a schema of the contract says."""
     whole = {**schema, "components": document()["components"]}
     jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker()).validate(answer)

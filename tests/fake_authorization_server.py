@@ -13,9 +13,11 @@ import base64
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from io import BytesIO
 from typing import Any, Final
 from unittest import mock
@@ -75,6 +77,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     sends_iss: bool = True
     denies: bool = False
     hangs: bool = False
+    clock_ahead: float = 0.0
     next_revocation_answers: list[Answer] = field(default_factory=list)
     next_token_answer: Answer | None = None
     id_token_changes: dict[str, Any] = field(default_factory=dict)
@@ -156,12 +159,25 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             return _response(request, (200, {"Content-Type": "application/json"}, json.dumps(self.jwks()).encode()))
         if path == ("POST", "/revoke"):
             return _response(request, self._answer_revocation_request(request))
+        if path == ("GET", "/authorize"):
+            return _response(request, self._answer_without_browser(str(request.url)))
         if path != ("POST", "/token"):
             return _response(request, (404, {"Content-Type": "text/html"}, b"<h1>Not found</h1>"))
         return _response(request, self._answer_token_request(request))
 
     def close(self) -> None:
         """Hold nothing open."""
+
+    def _answer_without_browser(self, url: str) -> Answer:
+        """A page of its own where it cannot redirect, the redirect where it refuses, else the sign-in page."""
+        html = {"Content-Type": "text/html", "Date": formatdate(time.time() + self.clock_ahead, usegmt=True)}
+        try:
+            query = self.authorize(url)
+        except AuthorizationRequestRefused:
+            return 400, html, b"<h1>Unknown client or redirect URI</h1>"
+        if "error=" in query:
+            return 302, html | {"Location": f"{self.redirect_uri}?{query}"}, b""
+        return 200, html, b"<h1>Sign in</h1>"
 
     def _answer_revocation_request(self, request: requests.PreparedRequest) -> Answer:
         """RFC 7009 section 2.2: 200 with nothing in it, also for a token that is not known."""

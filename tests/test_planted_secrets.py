@@ -16,10 +16,12 @@ from brands import transport
 from brands.models import AuthorizationServer
 from conversations.flow import sign_in
 from conversations.models import AccessToken, AuditEvent
+from conversations.outbox import worker
 from delegation_site.error_reports import QuietExceptionReporter
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, heading_of, use_openid
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.limits import pause
+from tests.webhook_receiver import Receiver
 
 pytestmark = pytest.mark.django_db
 
@@ -53,8 +55,8 @@ def everything_logged() -> Iterator[list[str]]:
 class Planted:
     """The values that must be found nowhere, by what they are."""
 
-    def __init__(self, bot: Bot, browser: Browser, login: FakeAuthorizationServer) -> None:
-        self.bot, self.browser, self.login = bot, browser, login
+    def __init__(self, bot: Bot, browser: Browser, login: FakeAuthorizationServer, hooks: Receiver) -> None:
+        self.bot, self.browser, self.login, self.hooks = bot, browser, login, hooks
         self.codes: list[str] = []
 
     def challenge(self) -> dict[str, Any]:
@@ -76,6 +78,7 @@ class Planted:
             "cookie": [morsel.value for name, morsel in cookies if name.startswith("__Host-attempt")],
             "completion code": self.codes,
             "subject": ["planted-subject-9Kq"],
+            "webhook secret": [self.hooks.secret, self.hooks.secret.removeprefix("whsec_")],
         }
 
     def found_in(self, text: str) -> dict[str, list[str]]:
@@ -88,12 +91,16 @@ class Planted:
 
 @pytest.fixture
 def planted(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
+    acme_bot: Bot,
+    ada: Browser,
+    acme_login: FakeAuthorizationServer,
+    acme_server: AuthorizationServer,
+    acme_hooks: Receiver,
 ) -> Planted:
     """Return the planted values of a journey with OpenID Connect."""
     use_openid(acme_server, acme_login)
     acme_login.subject = "planted-subject-9Kq"
-    return Planted(acme_bot, ada, acme_login)
+    return Planted(acme_bot, ada, acme_login, acme_hooks)
 
 
 def run_every_path(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -136,6 +143,9 @@ def run_every_path(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> list[st
     said(Browser().come_back(ada.begin(planted.challenge()["url"]), login))
     said(ada.press(f"{journey()['url']}/done", "/undo"))
     said(bot.in_chat("DELETE"))
+    planted.hooks.next_answers = [500, transport.EndpointTimeout("the server did not answer in time")]
+    worker.run_once()
+    said([(message.headers, message.body) for message in planted.hooks.messages])
     return answers
 
 

@@ -1,9 +1,19 @@
-"""Brands, the authorization servers they sign their consumers in at, and the keys of their bots."""
+"""Brands, the authorization servers they sign their consumers in at, the keys of their bots, and their webhooks."""
 
 from brands.models.authorization_server import AuthorizationServer
 from brands.models.bot_key import BotKey
 from brands.models.brand import Brand
 from brands.models.logo import Logo
 from brands.models.same_person import SamePersonCheck
+from brands.models.webhook_endpoint import EVENT_PATTERNS, WebhookEndpoint, WebhookEvent
 
-__all__ = ["AuthorizationServer", "BotKey", "Brand", "Logo", "SamePersonCheck"]
+__all__ = [
+    "EVENT_PATTERNS",
+    "AuthorizationServer",
+    "BotKey",
+    "Brand",
+    "Logo",
+    "SamePersonCheck",
+    "WebhookEndpoint",
+    "WebhookEvent",
+]

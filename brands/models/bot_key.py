@@ -43,6 +43,7 @@ class BotKey(models.Model):
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    reads_unusual_at = models.DateTimeField("unusual token reads", null=True, blank=True, editable=False)
 
     objects = BotKeyQuerySet.as_manager()
 

@@ -36,6 +36,11 @@ class Brand(models.Model):
         default=True, help_text="An inactive brand's bots and links are refused; nothing is deleted."
     )
 
+    token_read_purpose_required = models.BooleanField(
+        "each token read names its purpose",
+        default=False,
+        help_text="A bot that reads a token without saying what for is refused.",
+    )
     accent_colour = models.CharField(
         max_length=7,
         blank=True,

@@ -77,7 +77,7 @@ def check_issuer(configuration: ServerConfiguration, response: AuthorizationResp
     """Refuse a code that another server may have issued: the mix-up attack (C2).
 
     Raises `AuthorizationServerError` with `issuer_mismatch`. An error response passes: servers that promise `iss` leave
-    it out of errors (C3), and there is no code to lose. `issuer_matches` tells, for the record.
+    it out of errors (C3), and there is no code to lose.
     """
     if response.error is None and not issuer_matches(configuration, response):
         missing = response.iss is None

@@ -48,6 +48,11 @@ def signing_key(jwks_uri: str, algorithm: str, kid: str | None) -> jwt.PyJWK:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "the key cannot be used") from None
 
 
+def signing_key_count(jwks_uri: str, algorithm: str) -> int:
+    """Return how many keys may sign with this algorithm. Raises `AuthorizationServerError`: `jwks_unavailable`."""
+    return len(_key_sets[jwks_uri].matching(jwks_uri, algorithm, None))
+
+
 def forget_all() -> None:
     """Drop every key set. For tests: a process that serves never has to."""
     _key_sets.clear()

@@ -45,6 +45,16 @@ class TokenResponse:
     id_token: Secret | None
     token_type: str = field(default="Bearer")
 
+    def check_required_scope(self, configuration: ServerConfiguration) -> None:
+        """Raise `AuthorizationServerError` with `insufficient_scope` where a required scope was not granted (E13).
+
+        Not while the answer is read: the token has been issued, and whoever refuses it has to let the brand end it.
+        """
+        granted = self.scope.split()
+        missing = [scope for scope in configuration.required_scope.split() if scope not in granted]
+        if missing:
+            raise AuthorizationServerError(ErrorCode.INSUFFICIENT_SCOPE, f"not granted: {' '.join(missing)}")
+
 
 def read_token_response(
     configuration: ServerConfiguration, response: requests.Response, requested_at: datetime
@@ -52,16 +62,13 @@ def read_token_response(
     """Judge an answer of the token endpoint. `requested_at` is our clock when the request was sent.
 
     Raises `AuthorizationServerError`: the server's error code where it sent a known one, `token_request_refused` for
-    another, `invalid_token_response` for what is no token response, `insufficient_scope` where a required scope was not
-    granted, `invalid_id_token` where an ID token was asked for and is not there.
+    another, `invalid_token_response` for what is no token response, `invalid_id_token` where an ID token was asked for
+    and is not there.
     """
     parameters = _read_success(configuration, response)
     _check_token_type(configuration, parameters.get("token_type"))
     requested = _scopes(configuration.scope)
     granted = requested if parameters.get("scope") is None else _scopes(parameters["scope"])
-    missing = [scope for scope in _scopes(configuration.required_scope) if scope not in granted]
-    if missing:
-        raise AuthorizationServerError(ErrorCode.INSUFFICIENT_SCOPE, f"not granted: {' '.join(missing)}")
     lifetime, assumed = _lifetime(configuration, parameters.get("expires_in"))
     return TokenResponse(
         access_token=_access_token(parameters.get("access_token")),

@@ -14,6 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from brands.authentication import authenticate
 from brands.models import BotKey
 from conversations.api.flow_problems import problem_of
+from conversations.api.next_calls import next_call
 from conversations.flow.errors import FlowError
 from delegation_site import rate_limits
 from delegation_site.client_address import client_address
@@ -25,7 +26,8 @@ MAX_BODY_BYTES: Final = 16 * 1024
 logger = logging.getLogger("consumer_delegation.api")
 
 Body = TypeVar("Body")
-Answer = tuple[int, dict[str, Any]]
+# A response where headers of its own belong to it.
+Answer = tuple[int, dict[str, Any]] | HttpResponse
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,13 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
                 allowed = ", ".join(views)
                 problem = f"This address answers {allowed}."
                 raise Problem(405, "method_not_allowed", problem, headers={"Allow": allowed})
-            status, body = view(request, **path)
-        except Problem as problem:
-            return problem.response()
-        except FlowError as error:
-            return problem_of(error).response()
-        except rate_limits.RateLimited as limited:
-            return rate_limited(limited.retry_after).response()
-        except DecryptionError:
-            # A row that was moved or tampered with, or a key that was taken out of the ring too early (K2).
-            logger.exception("a stored value could not be read")
-            return Problem(500, "stored_value_unreadable", "A stored value cannot be read.").response()
+            answer = view(request, **path)
+        except (Problem, FlowError, rate_limits.RateLimited, DecryptionError) as error:
+            refusal = _problem_of(error)
+            return refusal.response(next_call(refusal, request, path))
+        if isinstance(answer, HttpResponse):
+            return answer
+        status, body = answer
         return json_response(body, status=status)
 
     return dispatch
@@ -100,6 +98,10 @@ def count_call(bot_key: BotKey) -> None:
 def count_token_read(bot_key: BotKey) -> None:
     """Count a token read of this key in this process: reading a token writes nothing. Raises `RateLimited` (G8)."""
     rate_limits.count_in_process(rate_limits.TOKEN_READS_PER_KEY, bot_key.public_id)
+
+
+def count_nothing(bot_key: BotKey) -> None:
+    """Let a call that was counted before go on."""
 
 
 def bot_call(*scopes: BotKey.Scope, counted: Callable[[BotKey], None] = count_call) -> Callable[[View], View]:
@@ -128,6 +130,18 @@ def bot_call(*scopes: BotKey.Scope, counted: Callable[[BotKey], None] = count_ca
         return wrapper
 
     return decorate
+
+
+def _problem_of(error: Problem | FlowError | rate_limits.RateLimited | DecryptionError) -> Problem:
+    if isinstance(error, FlowError):
+        return problem_of(error)
+    if isinstance(error, rate_limits.RateLimited):
+        return rate_limited(error.retry_after)
+    if isinstance(error, DecryptionError):
+        # A row that was moved or tampered with, or a key that was taken out of the ring too early (K2).
+        logger.error("a stored value could not be read", exc_info=error)
+        return Problem(500, "stored_value_unreadable", "A stored value cannot be read. Tell the operator.")
+    return error
 
 
 def _raw_body(request: HttpRequest) -> bytes:

@@ -13,9 +13,14 @@ _CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~:@|=;,+!$*()-]{1,200}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
+def is_conversation_id(text: str) -> bool:
+    """Tell whether a text can be a messaging platform's own id."""
+    return _CONVERSATION_ID.fullmatch(text) is not None
+
+
 def checked_conversation_id(conversation_id: str) -> str:
     """Return a messaging platform's own id, unchanged. Raises `Problem`."""
-    if not _CONVERSATION_ID.fullmatch(conversation_id):
+    if not is_conversation_id(conversation_id):
         detail = "A conversation id has 1 to 200 characters of A-Z a-z 0-9 . _ ~ : @ | = ; , + ! $ * ( ) -"
         raise Problem(400, "invalid_conversation_id", detail)
     return conversation_id
@@ -39,7 +44,8 @@ def conversation_of(call: Call, conversation_id: str) -> Conversation:
     """Return the brand's conversation of this id. Raises `Problem`."""
     conversation = existing_conversation(call, conversation_id)
     if conversation is None:
-        raise Problem(404, "conversation_unknown", "No challenge was ever created in this conversation.")
+        detail = "No challenge was ever created in this conversation. Create one."
+        raise Problem(404, "conversation_unknown", detail, next_operation="createChallenge")
     return conversation
 
 
@@ -67,5 +73,5 @@ def challenge_of(call: Call, challenge_id: str) -> Challenge:
     rows = challenges.select_related("conversation__brand", "authorization_server")
     challenge = rows.filter(uuid=challenge_id).first() if _UUID.fullmatch(challenge_id) else None
     if challenge is None:
-        raise Problem(404, "challenge_unknown", "There is no challenge of this id.")
+        raise Problem(404, "challenge_unknown", "There is no challenge of this id. Create one in its conversation.")
     return challenge

@@ -26,7 +26,8 @@ class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):
 class AuthorizeBody(ChallengeBody, kw_only=True, forbid_unknown_fields=True):
     """`POST .../authorize`: the same, and how long the token must live."""
 
-    min_ttl: Annotated[int, Meta(ge=0, le=3600)] = 0
+    # A whole number in either spelling: 30.0 is an integer for JSON, and so for whoever holds us to the contract.
+    min_ttl: Annotated[float, Meta(ge=0, le=3600, multiple_of=1)] = 0
 
 
 class CompletionBody(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -8,8 +8,8 @@ from conversations.models import AccessToken
 logger = logging.getLogger("consumer_delegation.audit")
 
 
-def log_token_read(call: Call, access_token: AccessToken) -> None:
-    """Write the line of a read that was answered with the token."""
+def log_token_read(call: Call, access_token: AccessToken, read_for: str) -> None:
+    """Write the line of a read that was answered with the token; `purpose` is what the consumer was told."""
     logger.info(
         "token.read",
         extra={
@@ -18,5 +18,6 @@ def log_token_read(call: Call, access_token: AccessToken) -> None:
             "conversation_uuid": str(access_token.conversation.uuid),
             "access_token_uuid": str(access_token.uuid),
             "purpose": access_token.challenge.purpose,
+            "read_purpose": read_for,
         },
     )

@@ -8,7 +8,9 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from brands.models import BotKey
-from conversations.api.calls import Answer, Call, bot_call, count_call, count_token_read
+from conversations.api.calls import Answer, Call, bot_call, count_call, count_nothing, count_token_read
+from conversations.api.conditional import conditional_answer, has_seen
+from conversations.api.idempotency import idempotent_request
 from conversations.api.lookups import (
     challenge_of,
     conversation_of,
@@ -16,16 +18,19 @@ from conversations.api.lookups import (
     open_conversation_of,
     server_of,
 )
+from conversations.api.read_purpose import PARAMETER, read_purpose
 from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
 from conversations.api.token_log import log_token_read
+from conversations.api.waiting import MAX_WAIT, can_change, retry_after, wait_for_change
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed
 from conversations.flow.facts import challenge_facts, standing_facts, token_facts
-from conversations.flow.reading import readable_token, usable_token
+from conversations.flow.read_counts import count_read
+from conversations.flow.reading import readable_token, refuse_missing_scope, usable_token
 from conversations.flow.standing import standing
-from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
+from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
 from delegation_site.crypto import Secret
 from delegation_site.languages import language_of_chat
 from delegation_site.problems import Problem
@@ -39,17 +44,34 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/challenges`."""
     call.query()
     body = call.body(ChallengeBody)
+    request = idempotent_request(call, body)
     _, wanted = _wanted(call, conversation_id, body)
     now = timezone.now()
-    challenge, created = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
+    challenge, created = issue_challenge(
+        call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now, request=request
+    )
     return 201 if created else 200, _issued(challenge, now)
 
 
 @bot_call(READ)
 def read_challenge(call: Call, challenge_id: str) -> Answer:
-    """`GET /challenges/{challenge_id}`."""
-    call.query()
-    return 200, challenge_facts(challenge_of(call, challenge_id), timezone.now())
+    """`GET /challenges/{challenge_id}`: as it stands, or with `wait` as soon as that has changed."""
+    seconds = _wait(call.query("wait").get("wait", "0"))
+    challenge, now = challenge_of(call, challenge_id), timezone.now()
+    facts = challenge_facts(challenge, now)
+    # Whoever names what it has seen is told at once of what it has missed: no change falls between two calls.
+    missed = "If-None-Match" in call.request.headers and not has_seen(call.request, facts)
+    if not seconds or missed or not can_change(challenge, now):
+        return conditional_answer(call.request, facts)
+    if not wait_for_change(challenge, seconds):
+        return conditional_answer(call.request, facts, retry_after())
+    return _read_challenge_again(call.request, challenge_id=challenge_id)
+
+
+@bot_call(READ, counted=count_nothing)
+def _read_challenge_again(call: Call, challenge_id: str) -> Answer:
+    """Answer after a wait, authenticated once more: the key may have been revoked meanwhile."""
+    return conditional_answer(call.request, challenge_facts(challenge_of(call, challenge_id), timezone.now()))
 
 
 @bot_call(CREATE)
@@ -83,24 +105,28 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
     brand = call.bot_key.brand
     servers = [server_of(brand, key)] if key else list(brand.authorization_servers.active())
     now = timezone.now()
-    return 200, {
+    facts = {
         "conversation_id": conversation.external_id,
         "closed_at": conversation.closed_at,
         "authorization_servers": [
             standing_facts(server.key, standing(conversation, server, now), now) for server in servers
         ],
     }
+    return conditional_answer(call.request, facts)
 
 
 @bot_call(TOKEN, counted=count_token_read)
 def read_token(call: Call, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}/token`."""
-    query = call.query("authorization_server", "min_ttl")
+    query = call.query("authorization_server", "min_ttl", "scope", PARAMETER)
     min_ttl = _min_ttl(query.get("min_ttl", "0"))
+    purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER, ""))
     conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     now = timezone.now()
-    return 200, _token(call, readable_token(conversation, server, min_ttl, now), now)
+    access_token = readable_token(conversation, server, min_ttl, now)
+    refuse_missing_scope(access_token, server, query.get("scope", ""))
+    return 200, token_answer(call, access_token, purpose, now)
 
 
 @bot_call(CREATE, TOKEN, counted=count_token_read)
@@ -108,11 +134,12 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/authorize`: a token good for `min_ttl` seconds, or the live challenge."""
     call.query()
     body = call.body(AuthorizeBody)
+    read_for = read_purpose(call.request, call.bot_key.brand)
     conversation, wanted = _wanted(call, conversation_id, body)
     now = timezone.now()
-    access_token = usable_token(conversation, wanted, body.min_ttl, now) if conversation else None
+    access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
-        return 200, _token(call, access_token, now)
+        return 200, token_answer(call, access_token, read_for, now)
     count_call(call.bot_key)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return 202, _issued(challenge, now)
@@ -173,6 +200,9 @@ def _wanted(call: Call, conversation_id: str, body: ChallengeBody) -> tuple[Conv
 
 def _issued(challenge: Challenge, now: datetime) -> dict[str, Any]:
     facts = challenge_facts(challenge, now)
+    if challenge.status_at(now) not in OPEN_STATUSES:
+        # A repeated Idempotency-Key: how it ended, and no link that leads nowhere.
+        return facts | {"url": None, "message": None}
     return facts | {"url": link_of(challenge), "message": _message(challenge)}
 
 
@@ -187,13 +217,27 @@ def _message(challenge: Challenge) -> str:
         return gettext("Please sign in at %(brand)s to continue: %(url)s") % words
 
 
-def _token(call: Call, access_token: AccessToken, now: datetime) -> dict[str, Any]:
+def token_answer(call: Call, access_token: AccessToken, read_for: str, now: datetime) -> dict[str, Any]:
+    """Return the token as the answer to a read; count the read, and write the line that says so."""
     value = access_token.reveal_access_token().reveal()
-    log_token_read(call, access_token)
+    log_token_read(call, access_token, read_for)
+    count_read(call.bot_key, read_for, now)
     return {"access_token": value, **token_facts(access_token, now)}
 
 
-def _min_ttl(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,4}", text) or int(text) > MAX_MIN_TTL:
-        raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
+def _wait(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,2}", text) or int(text) > MAX_WAIT:
+        raise Problem(422, "invalid_wait", "wait is a number of seconds from 0 to 25.")
     return int(text)
+
+
+def _min_ttl(text: str) -> int:
+    min_ttl = seconds(text)
+    if min_ttl is None:
+        raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
+    return min_ttl
+
+
+def seconds(text: str) -> int | None:
+    """Return a `min_ttl` of a query as a number; None where it is none that we take."""
+    return int(text) if re.fullmatch(r"[0-9]{1,4}", text) and int(text) <= MAX_MIN_TTL else None

@@ -141,9 +141,9 @@ def _drop_oldest_attempts(challenge: Challenge, now: datetime) -> None:
     A dropped attempt's row stays for a while: a consumer who was pushed out by a scanner is offered another try when
     she comes back, and is not told that her link is dead.
     """
-    attempts = challenge.authorization_requests.order_by("-id")
-    unfinished = attempts.filter(claimed_at=None, finished_at=None)
+    attempts = list(challenge.authorization_requests.order_by("-id").only("claimed_at", "finished_at"))
+    unfinished = [attempt for attempt in attempts if attempt.claimed_at is None and attempt.finished_at is None]
     for attempt in unfinished[MAX_ATTEMPTS - 1 :]:
         finish_attempt(attempt, now, DROPPED)
-    over = list(attempts.exclude(finished_at=None).values_list("pk", flat=True)[MAX_ATTEMPTS * 5 :])
-    AuthorizationRequest.objects.filter(pk__in=over).exclude(error="").delete()
+    if over := [attempt.pk for attempt in attempts if attempt.finished_at is not None][MAX_ATTEMPTS * 5 :]:
+        AuthorizationRequest.objects.filter(pk__in=over).exclude(error="").delete()

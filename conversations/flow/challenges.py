@@ -20,6 +20,8 @@ from conversations.flow.errors import (
     SamePersonCheckRefused,
     TooManyChallenges,
 )
+from conversations.flow.events import publish_challenge
+from conversations.flow.idempotency import IdempotentRequest, challenge_of_request, remember_request
 from conversations.flow.standing import open_challenge
 from conversations.flow.subjects import expected_subject_digest, expects
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation, move_challenge
@@ -85,27 +87,34 @@ class WantedChallenge:
 
 
 def issue_challenge(
-    brand: Brand, external_id: str, wanted: WantedChallenge, *, actor: str, now: datetime
+    brand: Brand,
+    external_id: str,
+    wanted: WantedChallenge,
+    *,
+    actor: str,
+    now: datetime,
+    request: IdempotentRequest | None = None,
 ) -> tuple[Challenge, bool]:
     """Return the live challenge where it is the same, else a new one; and whether it is new.
 
-    Creates the conversation at its first challenge. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`,
-    `SamePersonCheckRefused`, `ExpectedSubjectRefused`, `TooManyChallenges`.
+    A repeated idempotent request gets the challenge that its first time got, ended or not. Creates the conversation at
+    its first challenge. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`, `SamePersonCheckRefused`,
+    `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
     """
     check, scope = wanted.effective_check(), wanted.effective_scope()
-    with _locked_or_new_conversation(brand, external_id) as conversation:
+    with _locked_or_new_conversation(brand, external_id) as (conversation, is_new):
+        if is_new:  # nothing can stand in the way: most chats have one challenge, and it is their first
+            return _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
         if conversation.closed_at is not None:
             raise ConversationClosed
         close_clock_expired(conversation, now)
-        live = open_challenge(conversation, wanted.server, now)
-        if live and not wanted.replace:
-            if (live.same_person_check, live.scope) != (check, scope) or not expects(live, wanted.expected_subject):
-                raise ChallengeDiffers(live)
-            return live, False
-        _refuse_too_many(conversation, now)
-        if live:
-            end_challenge(live, ChallengeStatus.SUPERSEDED, now=now, actor=actor)
-        return _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
+        earlier = challenge_of_request(conversation, request, now) if request else None
+        if earlier:
+            return earlier, False
+        challenge, created = _live_or_new(conversation, wanted, check, scope, actor=actor, now=now)
+        if request:
+            remember_request(conversation, request, challenge, now)
+        return challenge, created
 
 
 def withdraw_challenge(challenge: Challenge, *, actor: str, now: datetime) -> bool:
@@ -143,6 +152,20 @@ def challenge_of_link(link_token: str) -> Challenge | None:
     return challenges.select_related("conversation__brand", "authorization_server__brand").first()
 
 
+def _live_or_new(
+    conversation: Conversation, wanted: WantedChallenge, check: str, scope: str, *, actor: str, now: datetime
+) -> tuple[Challenge, bool]:
+    live = open_challenge(conversation, wanted.server, now)
+    if live and not wanted.replace:
+        if (live.same_person_check, live.scope) != (check, scope) or not expects(live, wanted.expected_subject):
+            raise ChallengeDiffers(live)
+        return live, False
+    _refuse_too_many(conversation, now)
+    if live:
+        end_challenge(live, ChallengeStatus.SUPERSEDED, now=now, actor=actor)
+    return _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
+
+
 def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
     """Raise `TooManyChallenges` where a new one would be the sixth within ten minutes.
 
@@ -157,14 +180,14 @@ def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
 
 
 @contextmanager
-def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[Conversation]:
-    """As `locked_conversation`, by the platform's id, and made where there is none.
+def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[tuple[Conversation, bool]]:
+    """As `locked_conversation`, by the platform's id, and made where there is none; and whether it was made.
 
     In one transaction, so that a row which exists is locked before pruning could take it away.
     """
     with transaction.atomic():
         rows = Conversation.objects.select_for_update(of=("self",)).select_related("brand")
-        yield rows.get_or_create(brand=brand, external_id=external_id)[0]
+        yield rows.get_or_create(brand=brand, external_id=external_id)
 
 
 def _insert_challenge(
@@ -189,4 +212,5 @@ def _insert_challenge(
         challenge.context_ciphertext = key_ring().encrypt(wanted.context, challenge.place("context_ciphertext"))
     challenge.save(force_insert=True)
     record(AuditEvent.Kind.CHALLENGE_CHANGED, conversation, now=now, actor=actor, outcome="issued", challenge=challenge)
+    publish_challenge(challenge, now)
     return challenge

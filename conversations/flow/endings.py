@@ -1,11 +1,13 @@
 """How access ends: rejected or signed out by the bot, undone by the consumer, revoked by an admin, closed, expired."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from brands.models import AuthorizationServer
 from conversations.flow.audit import CONSUMER, record
+from conversations.flow.deliveries import forget_dead_challenges
 from conversations.flow.errors import NotInThisStatus
+from conversations.flow.events import publish_closing
 from conversations.flow.standing import AuthorizationStatus, standing
 from conversations.flow.transitions import (
     close_clock_expired,
@@ -21,6 +23,7 @@ from conversations.models import (
     Challenge,
     ChallengeStatus,
     Conversation,
+    IdempotencyKey,
 )
 
 
@@ -90,6 +93,7 @@ def close_conversation(conversation: Conversation, *, actor: str, now: datetime)
             Conversation.objects.filter(pk=locked.pk, closed_at=None).update(closed_at=now)
             locked.closed_at = now
             record(AuditEvent.Kind.CONVERSATION_CLOSED, locked, now=now, actor=actor)
+            publish_closing(locked, {"status": "closed", **asdict(_receipt(locked, now))}, now)
         return _receipt(locked, locked.closed_at)
 
 
@@ -109,6 +113,8 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         last_error_detail="",
     )
     conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
+    forget_dead_challenges(conversation)
+    IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
 
 
 def _receipt(conversation: Conversation, closed_at: datetime) -> ClosingReceipt:

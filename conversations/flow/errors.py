@@ -32,6 +32,10 @@ class ExpectedSubjectRefused(FlowError):
     """An expected subject goes with the check `expected_subject`, and with no other."""
 
 
+class IdempotencyKeyReused(FlowError):
+    """The key was sent before with another body, or for another conversation."""
+
+
 class NotInThisStatus(FlowError):
     """What was asked needs another authorization status than the one the conversation has."""
 
@@ -74,3 +78,11 @@ class InsufficientLifetime(FlowError):
     def __init__(self, expires_in: int) -> None:
         super().__init__("insufficient_lifetime")
         self.expires_in = expires_in
+
+
+class MissingScope(FlowError):
+    """The token lives, but does not hold all of the scope that the bot needs; each of the three is space-separated."""
+
+    def __init__(self, *, requested: str, granted: str, missing: str) -> None:
+        super().__init__("missing_scope")
+        self.requested, self.granted, self.missing = requested, granted, missing

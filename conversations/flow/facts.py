@@ -3,7 +3,6 @@
 from datetime import datetime
 from typing import Any
 
-from conversations.flow.reading import seconds_left
 from conversations.flow.standing import Standing
 from conversations.models import AccessToken, Challenge
 
@@ -58,3 +57,8 @@ def standing_facts(server_key: str, standing: Standing, now: datetime) -> dict[s
         "challenge": challenge_facts(standing.challenge, now) if standing.challenge else None,
         "access_token": token_facts(standing.access_token, now) if standing.access_token else None,
     }
+
+
+def seconds_left(expires_at: datetime, now: datetime) -> int:
+    """Return whole seconds, rounded down and never negative: a bot may rely on every one of them."""
+    return max(0, int((expires_at - now).total_seconds()))

@@ -4,7 +4,14 @@ from datetime import datetime
 
 from brands.models import AuthorizationServer
 from conversations.flow.challenges import WantedChallenge
-from conversations.flow.errors import ConversationClosed, InsufficientLifetime, NotInThisStatus
+from conversations.flow.errors import (
+    ConversationClosed,
+    InsufficientLifetime,
+    InvalidScope,
+    MissingScope,
+    NotInThisStatus,
+)
+from conversations.flow.facts import seconds_left
 from conversations.flow.standing import AuthorizationStatus, standing
 from conversations.models import AccessToken, Conversation
 
@@ -25,6 +32,20 @@ def readable_token(conversation: Conversation, server: AuthorizationServer, min_
     return found.access_token
 
 
+def refuse_missing_scope(access_token: AccessToken, server: AuthorizationServer, needed: str) -> None:
+    """Check that a token holds all of a scope (RFC 6749 section 3.3). Raises `MissingScope`.
+
+    Raises `InvalidScope` for what no challenge could bring: it would send the bot round in a circle.
+    """
+    granted, configured = access_token.scope.split(), server.scope.split()
+    missing = [scope for scope in dict.fromkeys(needed.split()) if scope not in granted]
+    if not set(missing) <= set(configured):
+        raise InvalidScope
+    if missing:
+        asked = access_token.challenge.scope
+        raise MissingScope(requested=asked, granted=access_token.scope, missing=" ".join(missing))
+
+
 def usable_token(
     conversation: Conversation, wanted: WantedChallenge, min_ttl: int, now: datetime
 ) -> AccessToken | None:
@@ -34,8 +55,3 @@ def usable_token(
     except (NotInThisStatus, InsufficientLifetime):
         return None
     return access_token if wanted.is_met_by(access_token) else None
-
-
-def seconds_left(expires_at: datetime, now: datetime) -> int:
-    """Return whole seconds, rounded down and never negative: a bot may rely on every one of them."""
-    return max(0, int((expires_at - now).total_seconds()))

@@ -13,8 +13,17 @@ from typing import Any, Final, cast
 from django.db import models
 from django.db.models import Q
 
-from brands.models import AuthorizationServer, BotKey
-from conversations.models import OPEN_STATUSES, AccessToken, AuthorizationRequest, Challenge, Revocation
+from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
+from conversations.models import (
+    IDEMPOTENCY_LIFETIME,
+    OPEN_STATUSES,
+    AccessToken,
+    AuthorizationRequest,
+    Challenge,
+    IdempotencyKey,
+    Revocation,
+    WebhookDelivery,
+)
 from delegation_site.crypto import DecryptionError, Place, key_id_of, key_ring
 
 CHUNK = 500
@@ -44,6 +53,9 @@ COLUMNS = (
     Column(AccessToken, "ciphertext", ("conversation__brand",)),
     Column(AccessToken, "subject_ciphertext", ("conversation__brand",)),
     Column(Revocation, "ciphertext", ("conversation__brand",)),
+    Column(WebhookEndpoint, "secret_ciphertext", ("brand",)),
+    Column(WebhookEndpoint, "previous_secret_ciphertext", ("brand",)),
+    Column(WebhookDelivery, "payload_ciphertext", ("conversation__brand", "endpoint__brand")),
 )
 
 
@@ -83,6 +95,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
     undoable = Q(access_token__isnull=False, access_token__ended_at=None, access_token__expires_at__gt=now)
     links = Challenge.objects.filter(Q(status__in=OPEN_STATUSES, expires_at__gt=now) | undoable)
     attempts = AuthorizationRequest.objects.filter(challenge__in=links)
+    keys_of_requests = IdempotencyKey.objects.filter(created_at__gt=now - IDEMPOTENCY_LIFETIME)
     receipts = AccessToken.objects.filter(ended_at=None, expires_at__gt=now)
     return [
         (keys_in_use, "digest"),
@@ -92,6 +105,8 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (attempts, "state_digest"),
         (attempts, "cookie_digest"),
         (links, "expected_subject_digest"),
+        (keys_of_requests, "digest"),
+        (keys_of_requests, "request_digest"),
         (receipts, "receipt_digest"),
     ]
 

@@ -4,10 +4,11 @@ import logging
 from datetime import datetime, timedelta
 from uuid import uuid4
 
-from brands.models import SamePersonCheck
+from brands.models import SamePersonCheck, WebhookEvent
 from brands.oauth import ErrorCode, IDTokenClaims, TokenResponse
 from conversations.flow.attempts import finish_attempt
 from conversations.flow.audit import CONSUMER, SYSTEM, record
+from conversations.flow.events import publish_token
 from conversations.flow.receipts import receipt_digest
 from conversations.flow.revocations import schedule_revocation_of_fresh
 from conversations.flow.subjects import is_expected_subject, is_same_subject, subject_of
@@ -90,7 +91,7 @@ def store_result(
 def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, actor: str) -> None:
     """Make a token readable; the one it replaces ends in the same transaction."""
     previous = AccessToken.objects.live().filter(
-        conversation=access_token.conversation, authorization_server=access_token.authorization_server
+        conversation=access_token.conversation_id, authorization_server=access_token.authorization_server_id
     )
     for replaced in previous.select_related("conversation__brand", "challenge"):
         end_access_token(replaced, AccessToken.EndReason.REPLACED, now=now, actor=actor)
@@ -105,6 +106,7 @@ def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, a
         challenge=challenge,
         access_token_uuid=access_token.uuid,
     )
+    publish_token(access_token, WebhookEvent.TOKEN_ISSUED, now)
 
 
 def _advance(challenge: Challenge, access_token: AccessToken, cookie: str, now: datetime) -> None:

@@ -6,9 +6,13 @@ from typing import Final
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
+from brands.webhooks import forget_previous_secrets
+from conversations.flow import read_counts
+from conversations.flow.deliveries import forget_dead_challenges, give_up_switched_off
+from conversations.flow.idempotency import forget_old_keys
 from conversations.flow.revocations import give_up_old_revocations
 from conversations.flow.transitions import close_clock_expired, locked_conversation
-from conversations.models import OPEN_STATUSES, AccessToken, Challenge, Conversation
+from conversations.models import DELIVERY_KEPT_FOR, OPEN_STATUSES, AccessToken, Challenge, Conversation, WebhookDelivery
 from delegation_site import rate_limits
 
 CHUNK: Final = 500
@@ -18,6 +22,12 @@ def sweep(now: datetime) -> int:
     """Close what the clock has ended, erase its ciphertext and write the events (K6); return how many conversations."""
     give_up_old_revocations(now)
     rate_limits.sweep(now)
+    forget_previous_secrets(now)
+    give_up_switched_off(now)
+    forget_dead_challenges()
+    _delete_in_chunks(WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR))
+    forget_old_keys(now)
+    read_counts.sweep(now)
     overdue = set(Challenge.objects.clock_expired(now).values_list("conversation_id", flat=True))
     overdue |= set(AccessToken.objects.clock_expired(now).values_list("conversation_id", flat=True))
     for conversation_pk in sorted(overdue):
@@ -29,9 +39,9 @@ def sweep(now: datetime) -> int:
 def prune(before: datetime) -> tuple[int, int]:
     """Delete what ended before a moment; return how many challenges (with their attempts and tokens) and conversations.
 
-    An open conversation goes when nothing is left in it; a closed one stays as a bare row, since it never reopens. The
-    audit log is never touched. The last token of an open conversation stays, without its ciphertext: it says why a new
-    challenge is needed, and whose it was (A7).
+    An open conversation goes when nothing is left in it and no webhook tells of it; a closed one stays as a bare row,
+    since it never reopens. The audit log is never touched. The last token of an open conversation stays, without its
+    ciphertext: it says why a new challenge is needed, and whose it was (A7).
     """
     live_token = AccessToken.objects.filter(challenge=OuterRef("pk"), ended_at=None)
     confirmed = AccessToken.objects.filter(confirmed_at__isnull=False, conversation__closed_at=None)
@@ -41,7 +51,7 @@ def prune(before: datetime) -> tuple[int, int]:
     for kept in (live_token, _newest_of_its_chat(confirmed), _newest_of_its_chat(binding)):
         old = old.exclude(Exists(kept))
     challenges = _delete_in_chunks(old)
-    empty = Conversation.objects.filter(created_at__lt=before, closed_at=None, challenges=None)
+    empty = Conversation.objects.filter(created_at__lt=before, closed_at=None, challenges=None, webhook_deliveries=None)
     return challenges, _delete_in_chunks(empty)
 
 
@@ -55,7 +65,7 @@ def _newest_of_its_chat(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
     return tokens.filter(challenge=OuterRef("pk")).exclude(Exists(later))
 
 
-def _delete_in_chunks(rows: QuerySet[Challenge] | QuerySet[Conversation]) -> int:
+def _delete_in_chunks(rows: QuerySet[Challenge] | QuerySet[Conversation] | QuerySet[WebhookDelivery]) -> int:
     deleted = 0
     while True:
         with transaction.atomic():

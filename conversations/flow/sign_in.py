@@ -24,6 +24,7 @@ from brands.oauth import (
     TokenResponse,
     check_issuer,
     exchange_code,
+    issuer_matches,
     parse_authorization_response,
     verify_id_token,
 )
@@ -81,7 +82,7 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
 def _take(
     attempt: AuthorizationRequest, server: AuthorizationServer, response: AuthorizationResponse, cookie: str
 ) -> None:
-    issuer_error = _issuer_error(attempt.stored_configuration(), response)
+    issuer_error = _issuer_error(attempt, response)
     if not claim(attempt, timezone.now()):
         return
     try:
@@ -110,6 +111,7 @@ def _come_to_a_result(
             return
         tokens, credentials = _exchange(attempt, server, configuration, response)
         issued = tokens.access_token
+        tokens.check_required_scope(configuration)
         claims = _verified_claims(attempt, configuration, tokens, credentials)
         store_result(attempt, cookie, tokens, claims, timezone.now())
     except AuthorizationServerError as error:
@@ -121,9 +123,11 @@ def _come_to_a_result(
         record_failure(attempt, ErrorCode.INTERNAL_ERROR, "", timezone.now(), issued)
 
 
-def _issuer_error(
-    configuration: ServerConfiguration, response: AuthorizationResponse
-) -> AuthorizationServerError | None:
+def _issuer_error(attempt: AuthorizationRequest, response: AuthorizationResponse) -> AuthorizationServerError | None:
+    """Return why a success is not this server's; of an error response it is only noted (C3)."""
+    configuration = attempt.stored_configuration()
+    if response.error and not issuer_matches(configuration, response):
+        logger.warning("an error came without the server's iss", extra={"challenge": str(attempt.challenge.uuid)})
     try:
         check_issuer(configuration, response)
     except AuthorizationServerError as error:

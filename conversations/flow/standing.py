@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from django.db.models import F
+
 from brands.models import AuthorizationServer
 from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
 
@@ -35,7 +37,9 @@ def standing(conversation: Conversation, server: AuthorizationServer, now: datet
         return Standing(AuthorizationStatus.CLOSED)
     challenge = open_challenge(conversation, server, now)
     confirmed = conversation.access_tokens.filter(authorization_server=server, confirmed_at__isnull=False)
-    last = confirmed.select_related("challenge").order_by("-confirmed_at", "-id").first()
+    # The one that has not ended comes first, whatever the clocks of two machines said when each was confirmed.
+    latest = (F("ended_at").desc(nulls_first=True), "-confirmed_at", "-id")
+    last = confirmed.select_related("challenge").order_by(*latest).first()
     reason = last.end_reason_at(now) if last else ""
     if reason == AccessToken.EndReason.CLOSED:
         # Closed between the two queries.

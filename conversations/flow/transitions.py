@@ -1,4 +1,4 @@
-"""The single steps: each a conditional UPDATE that counts its rows, with its audit event in the same transaction.
+"""The single steps: each a conditional UPDATE that counts its rows, its audit row and webhooks in the same transaction.
 
 Callers hold the conversation's row lock (`locked_conversation`), so that two steps of one conversation never cross.
 """
@@ -10,7 +10,9 @@ from typing import Any
 
 from django.db import transaction
 
+from brands.models import WebhookEvent
 from conversations.flow.audit import SYSTEM, record
+from conversations.flow.events import publish_challenge, publish_token
 from conversations.flow.revocations import schedule_revocation_of
 from conversations.models import (
     OPEN_STATUSES,
@@ -61,6 +63,7 @@ def move_challenge(
         outcome=f"{to.value}:{challenge.error}" if challenge.error else to.value,
         challenge=challenge,
     )
+    publish_challenge(challenge, now)
     return True
 
 
@@ -90,6 +93,8 @@ def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *
         challenge=access_token.challenge,
         access_token_uuid=access_token.uuid,
     )
+    if access_token.confirmed_at is not None:  # nobody was told of a token that could never be read
+        publish_token(access_token, WebhookEvent.TOKEN_ENDED, now)
     return True
 
 

@@ -16,15 +16,21 @@ from conversations.models.challenge import (
     ChallengeStatus,
 )
 from conversations.models.conversation import Conversation
+from conversations.models.idempotency_key import IDEMPOTENCY_LIFETIME, IdempotencyKey
 from conversations.models.revocation import REVOCATION_LIFETIME, Revocation
+from conversations.models.token_read_count import TokenReadCount
+from conversations.models.webhook_delivery import DELIVERY_KEPT_FOR, DELIVERY_LIFETIME, WebhookDelivery
 from delegation_site.models import AuditEvent
 
 __all__ = [
     "COMPLETION_ATTEMPTS",
     "COMPLETION_LIFETIME",
     "COOKIE_PREFIX",
+    "DELIVERY_KEPT_FOR",
+    "DELIVERY_LIFETIME",
     "EXCHANGE_GIVEN_UP_AFTER",
     "HANDLE_LIFETIME",
+    "IDEMPOTENCY_LIFETIME",
     "OPEN_STATUSES",
     "REVOCATION_LIFETIME",
     "SIGN_IN_STATUSES",
@@ -34,5 +40,8 @@ __all__ = [
     "Challenge",
     "ChallengeStatus",
     "Conversation",
+    "IdempotencyKey",
     "Revocation",
+    "TokenReadCount",
+    "WebhookDelivery",
 ]

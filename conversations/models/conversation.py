@@ -26,6 +26,8 @@ class Conversation(models.Model):
     external_id = models.CharField("conversation id", max_length=200)
     created_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True)
+    # The sequence of the last webhook event: it only grows, so that a receiver can drop what is older.
+    last_event = models.BigIntegerField(default=0, editable=False)
 
     objects = ConversationQuerySet.as_manager()
 

@@ -1,5 +1,6 @@
 """Taking due rows of an outbox table: each by one worker at a time, and back again where that worker died."""
 
+import secrets
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -34,6 +35,12 @@ def lease_due(rows: QuerySet[Any], destination: str, now: datetime, limit: int) 
     for row in chosen:
         row.lease_until, row.attempts = now + LEASE, row.attempts + 1
     return chosen
+
+
+def pause_after(attempts: int, first: timedelta, longest: timedelta) -> timedelta:
+    """Return how long to wait after so many attempts: doubling, with a random part so that retries do not march."""
+    doubled = first * float(2 ** min(attempts - 1, 30))
+    return min(doubled, longest) * (0.75 + secrets.randbelow(500) / 1000)
 
 
 def _next(due: QuerySet[Any], chosen: list[Any], busy: Counter[Any], destination: str) -> Any:

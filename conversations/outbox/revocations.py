@@ -1,7 +1,6 @@
 """Revocation at the brand (RFC 7009), second half: the worker presents the token."""
 
 import logging
-import secrets
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,11 +9,11 @@ from django.utils import timezone
 from brands.oauth import AuthorizationServerError, ErrorCode, revoke_token
 from conversations.flow.revocations import finish_revocation, is_still_in_use
 from conversations.models import Revocation
-from conversations.outbox.leases import lease_due
+from conversations.outbox.leases import lease_due, pause_after
 from delegation_site.crypto import DecryptionError
 
-_FIRST_PAUSE: Final = timedelta(seconds=5)
-_LONGEST_PAUSE: Final = timedelta(minutes=2)
+FIRST_PAUSE: Final = timedelta(seconds=5)
+LONGEST_PAUSE: Final = timedelta(minutes=2)
 
 logger = logging.getLogger("consumer_delegation.revocation")
 
@@ -48,16 +47,10 @@ def revoke(revocation: Revocation) -> None:
 
 def _put_off_or_give_up(revocation: Revocation, error: AuthorizationServerError, now: datetime) -> None:
     logger.warning("revocation failed", extra={"error": str(error), "revocation": str(revocation.uuid)})
-    next_attempt_at = now + pause_after(revocation.attempts)
+    next_attempt_at = now + pause_after(revocation.attempts, FIRST_PAUSE, LONGEST_PAUSE)
     if not error.is_retryable or next_attempt_at >= revocation.given_up_at:
         finish_revocation(revocation, error.error, now)
         return
     # Only while the lease is still ours: another worker may have taken the row over.
     mine = Revocation.objects.filter(pk=revocation.pk, lease_until=revocation.lease_until)
     mine.update(next_attempt_at=next_attempt_at, lease_until=None)
-
-
-def pause_after(attempts: int) -> timedelta:
-    """Return how long to wait after so many attempts: doubling, with a random part so that retries do not march."""
-    pause = min(_FIRST_PAUSE * float(2 ** (attempts - 1)), _LONGEST_PAUSE)
-    return pause * (0.75 + secrets.randbelow(500) / 1000)

@@ -45,21 +45,22 @@ class Outcome:
 def play(row: Row, endpoint: HostileTokenEndpoint) -> Outcome:
     """Exchange a code at a server that answers with this row."""
     endpoint.play(row.answer)
-    configuration = {"scope": "orders.read profile", **row.configured}
+    configuration = ServerConfiguration(
+        authorization_endpoint="https://login.acme.example/authorize",
+        token_endpoint=endpoint.url,
+        client_id="consumer-delegation",
+        redirect_uri="https://delegation.test/callback/acme-orders",
+        **{"scope": "orders.read profile", **row.configured},
+    )
     try:
         with time_machine.travel(NOW, tick=False):
             granted = exchange_code(
-                ServerConfiguration(
-                    authorization_endpoint="https://login.acme.example/authorize",
-                    token_endpoint=endpoint.url,
-                    client_id="consumer-delegation",
-                    redirect_uri="https://delegation.test/callback/acme-orders",
-                    **configuration,
-                ),
+                configuration,
                 code=Secret("a-code"),
                 code_verifier=Secret("a-verifier"),
                 credentials=ClientCredentials(Secret("a-secret")),
             )
+        granted.check_required_scope(configuration)
     except AuthorizationServerError as error:
         words = f"refused, `{error.error}`: {error.detail}"
         return Outcome(row, words, (error.error, error.detail) == (row.error, row.detail))

@@ -12,7 +12,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Group, User
 from django.db.models import Field, Model
 
-from brands.models import AuthorizationServer, BotKey
+from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
 from brands.scoped_admin import BrandScopedAdmin
 from tests.admin_pages import BRAND_OF, OURS, AdminBrowser, House, address
 
@@ -182,6 +182,7 @@ def test_a_foreign_value_of_an_allowed_lookup_finds_nothing(houses: Houses, mode
     """J4."""
     for owner, stranger in both_ways(houses):
         foreign = {"brand__id__exact": owner.brand.pk, "authorization_server__id__exact": owner.server.pk}
+        foreign["endpoint__id__exact"] = owner.row(WebhookEndpoint).pk
         for lookup in admin.site._registry[model].allowed_lookups:  # type: ignore[attr-defined]  # our own base
             if lookup in foreign:
                 page = stranger.admin.get(address(model, "changelist"), **{lookup: foreign[lookup]})

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
+from brands.configuration_file import apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
 
 pytestmark = pytest.mark.django_db
@@ -267,3 +268,10 @@ def test_the_command_itself_exits_1_and_speaks_on_standard_error() -> None:
     assert (result.returncode, result.stdout) == (1, "")
     assert "unknown field `client_sekret`" in result.stderr
     assert (SECRET in result.stderr, "Traceback" in result.stderr) == (False, False)
+
+
+def test_a_file_decides_whether_reads_name_their_purpose(db: None) -> None:
+    """What is left out takes the default, also where the row had another value."""
+    for line, required in (("token_read_purpose_required = true", True), ("", False)):
+        apply_configuration(read_configuration(f"{BRAND}{line}\n"))
+        assert Brand.objects.get().token_read_purpose_required is required

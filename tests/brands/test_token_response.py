@@ -65,12 +65,11 @@ def configuration(url: str, **changes: Any) -> ServerConfiguration:
 
 
 def exchange(url: str, **changes: Any) -> TokenResponse:
-    return exchange_code(
-        configuration(url, **changes),
-        code=Secret(CODE),
-        code_verifier=Secret(VERIFIER),
-        credentials=ClientCredentials(Secret(CLIENT_SECRET)),
-    )
+    configured = configuration(url, **changes)
+    credentials = ClientCredentials(Secret(CLIENT_SECRET))
+    granted = exchange_code(configured, code=Secret(CODE), code_verifier=Secret(VERIFIER), credentials=credentials)
+    granted.check_required_scope(configured)
+    return granted
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.error], ids=str)

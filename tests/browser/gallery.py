@@ -16,7 +16,7 @@ PICTURES: Final = ROOT / "docs" / "pictures"
 ON_A_DESK: Final = ("link", "completion_code")
 IN_HEBREW: Final = ("link", "completion_code", "receipt")
 MOST_BYTES: Final = 1_500_000
-COLOURS: Final = 24
+COLOURS: Final = 48
 GAP: Final = 24
 
 INTRODUCTION: Final = """\

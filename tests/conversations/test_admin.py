@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from brands.models import AuthorizationServer
-from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
+from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, WebhookDelivery
 from tests.admin_pages import OURS, AdminBrowser, House, address, rows_of
 from tests.cast import Browser, code_on
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -17,7 +17,7 @@ from tests.fake_authorization_server import FakeAuthorizationServer
 pytestmark = pytest.mark.django_db
 
 Houses = tuple[House, House]
-READ_ONLY = [Conversation, Challenge, AccessToken, AuditEvent]
+READ_ONLY = [Conversation, Challenge, AccessToken, AuditEvent, WebhookDelivery]
 
 
 def every_page(house: House) -> list[str]:

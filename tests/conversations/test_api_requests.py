@@ -61,6 +61,7 @@ def test_a_body_is_read_strictly(
         {"replace": "yes"},
         {"min_ttl": 3601},
         {"min_ttl": -1},
+        {"min_ttl": 1.5},
         {"min_ttl": True},
     ],
 )
@@ -68,6 +69,11 @@ def test_a_field_out_of_range_is_named(acme_bot: Bot, acme_server: Authorization
     status, problem = acme_bot.in_chat("POST", "/authorize", body)
     assert (status, problem["code"]) == (422, "invalid_request_body")
     assert next(iter(body)) in problem["detail"]
+
+
+def test_a_whole_number_may_be_written_with_a_point(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    """JSON has one kind of number, and JSON Schema calls 30.0 an integer."""
+    assert acme_bot.in_chat("POST", "/authorize", b'{"min_ttl": 30.0}')[0] == 202
 
 
 @pytest.mark.parametrize(

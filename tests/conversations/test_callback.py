@@ -134,8 +134,8 @@ def test_a_success_without_the_right_issuer_is_refused(
     assert acme_login.token_requests == []
 
 
-def test_an_error_without_an_issuer_is_still_an_error(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+def test_an_error_without_an_issuer_is_still_an_error_and_is_noted(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """C3: servers that promise iss leave it out of errors."""
     acme_login.denies = True
@@ -144,6 +144,7 @@ def test_an_error_without_an_issuer_is_still_an_error(
     page = ada.get(ada.get(callback(acme_login, with_changes(query, iss=None)))["Location"])
     assert heading_of(page) == "You chose not to sign in"
     assert acme_bot.challenge_facts(challenge)["status"] == "denied"
+    assert "an error came without the server's iss" in caplog.messages
 
 
 def test_denial_is_an_outcome_that_ends_the_challenge(

@@ -29,6 +29,8 @@ def check_problem(response: Any) -> None:
     assert (response.status_code, response["Content-Type"]) == (429, "application/problem+json")
     assert 1 <= int(response["Retry-After"]) <= 600
     problem = response.json()
+    again = problem.pop("next")
+    assert (again["method"], again["path"]) == (response.request["REQUEST_METHOD"], response.request["PATH_INFO"])
     assert (problem.pop("detail") != "", problem) == (
         True,
         {

@@ -125,7 +125,7 @@ def test_a_fault_of_the_database_does_not_end_the_worker(monkeypatch: pytest.Mon
             stop.set()
         raise OperationalError("the server closed the connection")
 
-    monkeypatch.setattr(worker, "lease_revocations", fail)
+    monkeypatch.setattr(worker, "WORK", ((fail, revoke),))
     monkeypatch.setattr(worker, "_IDLE_SECONDS", 0.01)
     monkeypatch.setattr(worker, "close_old_connections", lambda: None)
     worker.run(stop)

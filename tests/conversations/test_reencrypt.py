@@ -30,13 +30,18 @@ authorization_endpoint = "https://login.acme.example/authorize"
 token_endpoint = "https://login.acme.example/token"
 client_id = "consumer-delegation"
 client_secret = "planted-client-secret"
+
+[[webhooks]]
+url = "https://bot.acme.example/hooks"
+events = ["challenge.withdrawn"]
 """
 # A challenge with an attempt, which is open; and another chat's token, whose subject is known.
 FILL = """
 from datetime import timedelta
 from uuid import uuid4
 from django.utils import timezone
-from brands.models import AuthorizationServer
+from brands.models import AuthorizationServer, WebhookEndpoint
+from brands.webhooks import rotate_secret
 from conversations.flow.attempts import begin_attempt
 from conversations.flow.challenges import WantedChallenge, issue_challenge, withdraw_challenge
 from conversations.models import AccessToken
@@ -54,10 +59,12 @@ token = AccessToken(
 token.set_subject(Secret("planted-subject"))
 token.set_access_token(Secret("planted-access-token"))
 token.save()
+rotate_secret(WebhookEndpoint.objects.get(), now=now)
 """
 REVEAL = """
-from brands.models import AuthorizationServer
-from conversations.models import AccessToken, AuthorizationRequest, Challenge
+from django.utils import timezone
+from brands.models import AuthorizationServer, WebhookEndpoint
+from conversations.models import AccessToken, AuthorizationRequest, Challenge, WebhookDelivery
 def values():
     challenge = Challenge.objects.select_related("conversation__brand").get(conversation__external_id="open")
     attempts = AuthorizationRequest.objects.select_related("challenge__conversation__brand")
@@ -68,6 +75,8 @@ def values():
         challenge.reveal_context().reveal(),
         challenge.reveal_link_token().reveal(),
         attempts.get().reveal_code_verifier().reveal(),
+        *(secret.reveal() for secret in WebhookEndpoint.objects.get().reveal_signing_secrets(timezone.now())),
+        WebhookDelivery.objects.select_related("conversation__brand").get().reveal_payload().reveal(),
     ]
 """
 READ_ONCE = REVEAL + "print(values())"
@@ -93,6 +102,18 @@ from conversations.models import Conversation
 for conversation in Conversation.objects.select_related("brand"):
     close_conversation(conversation, actor="test", now=timezone.now())
 """
+# How many values of each column the script above makes.
+CIPHERTEXTS = {
+    "authorizationserver.client_secret_ciphertext": 1,
+    "challenge.link_token_ciphertext": 2,
+    "challenge.context_ciphertext": 2,
+    "authorizationrequest.code_verifier_ciphertext": 1,
+    "accesstoken.ciphertext": 1,
+    "accesstoken.subject_ciphertext": 1,
+    "webhookendpoint.secret_ciphertext": 1,
+    "webhookendpoint.previous_secret_ciphertext": 1,
+    "webhookdelivery.payload_ciphertext": 1,
+}
 
 
 def moved(printed: str) -> dict[str, int]:
@@ -105,6 +126,14 @@ def held(printed: str) -> dict[str, str]:
     """Return which column is held by which keys, without the empty ones."""
     found = re.findall(r"^(\S+) is held by: (.*)$", printed, re.MULTILINE)
     return {name: keys for name, keys in found if keys != "empty"}
+
+
+DIGESTS = {
+    "botkey.digest": "old 1",
+    "challenge.link_token_digest": "old 2",
+    "authorizationrequest.state_digest": "old 1",
+    "authorizationrequest.cookie_digest": "old 1",
+}
 
 
 def test_a_rotation_from_the_first_key_to_the_second(tmp_path: Path) -> None:
@@ -123,22 +152,8 @@ def test_a_rotation_from_the_first_key_to_the_second(tmp_path: Path) -> None:
     printed = installation.manage("reencrypt")
     rounds, errors = server.communicate(timeout=60)
     assert (server.returncode, errors, int(rounds) > 0) == (0, "", True)
-    ciphertexts = {
-        "authorizationserver.client_secret_ciphertext": 1,
-        "challenge.link_token_ciphertext": 2,
-        "challenge.context_ciphertext": 2,
-        "authorizationrequest.code_verifier_ciphertext": 1,
-        "accesstoken.ciphertext": 1,
-        "accesstoken.subject_ciphertext": 1,
-    }
-    assert moved(printed) == ciphertexts
-    digests = {
-        "botkey.digest": "old 1",
-        "challenge.link_token_digest": "old 2",
-        "authorizationrequest.state_digest": "old 1",
-        "authorizationrequest.cookie_digest": "old 1",
-    }
-    assert held(printed) == {name: f"new {count}" for name, count in ciphertexts.items()} | digests
+    assert moved(printed) == CIPHERTEXTS
+    assert held(printed) == {name: f"new {count}" for name, count in CIPHERTEXTS.items()} | DIGESTS
 
     # What a digest recognises cannot be moved: a bot key's moves when it is used, the others end with their use.
     assert installation.python(USE_KEY.format(key=key)) == "True"
@@ -152,6 +167,9 @@ def test_a_rotation_from_the_first_key_to_the_second(tmp_path: Path) -> None:
     installation.python(END_EVERYTHING)
     assert held(installation.manage("reencrypt")) == {
         "authorizationserver.client_secret_ciphertext": "new 1",
+        "webhookendpoint.secret_ciphertext": "new 1",
+        "webhookendpoint.previous_secret_ciphertext": "new 1",
+        "webhookdelivery.payload_ciphertext": "new 2",
         "botkey.digest": "new 1",
     }
 

@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.models import AuditEvent, Revocation
-from conversations.outbox.leases import LEASE
-from conversations.outbox.revocations import lease_revocations, pause_after, revoke
+from conversations.outbox.leases import LEASE, pause_after
+from conversations.outbox.revocations import FIRST_PAUSE, LONGEST_PAUSE, lease_revocations, revoke
 from conversations.outbox.worker import run_once
 from tests.cast import Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import Answer, FakeAuthorizationServer
@@ -186,7 +186,7 @@ def test_a_dead_workers_row_is_taken_over(
 
 
 def test_pauses_double_up_to_two_minutes_and_never_march_in_step() -> None:
-    pauses = [pause_after(attempts).total_seconds() for attempts in range(1, 9)]
+    pauses = [pause_after(attempts, FIRST_PAUSE, LONGEST_PAUSE).total_seconds() for attempts in range(1, 9)]
     for pause, middle in zip(pauses, [5, 10, 20, 40, 80, 120, 120, 120], strict=True):
         assert middle * 0.75 <= pause <= middle * 1.25
-    assert len({pause_after(1) for _ in range(20)}) > 1
+    assert len({pause_after(1, FIRST_PAUSE, LONGEST_PAUSE) for _ in range(20)}) > 1

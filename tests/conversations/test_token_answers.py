@@ -6,6 +6,7 @@ import pytest
 
 from brands.models import AuthorizationServer
 from conversations.models import AccessToken
+from conversations.outbox.worker import run_once
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -86,3 +87,18 @@ def test_a_grant_without_the_required_scope_is_refused_in_words(
     acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
     _, token = acme_bot.token()
     assert (token["scope"], token["missing_scope"]) == ("orders.read", "profile")
+
+
+def test_a_grant_without_the_required_scope_is_not_left_alive_at_the_brand(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """The token that came with it was dropped unread, and went on living at the brand for hours."""
+    endpoint = f"{acme_login.issuer}/revoke"
+    AuthorizationServer.objects.update(
+        scope="orders.read profile", required_scope="orders.read", revocation_endpoint=endpoint
+    )
+    acme_login.scope, acme_login.granted_scope = "orders.read profile", "profile"
+    ada.sign_in(acme_bot.challenge()["url"], acme_login)
+    assert run_once() == 1
+    (revoked,) = acme_login.revocation_requests
+    assert [revoked.parameters["token"]] == acme_login.issued_access_tokens

@@ -6,6 +6,7 @@ import pytest
 from pytest_django import Settings
 
 from brands.configuration_file import apply_configuration, read_configuration
+from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
 from brands.oauth import AuthorizationServerError, discover, revoke_token
 from delegation_site.crypto import Secret, new_signing_key
@@ -133,3 +134,20 @@ def test_an_issuer_alone_leads_to_a_journey(acme_bot: Bot, ada: Browser, oidc_pr
     client = oidc_provider.register(applied["redirect_uri"], token_endpoint_auth_method="private_key_jwt", jwks=keys)
     apply_configuration(read_configuration(text.replace("not-known-yet", client.client_id)))
     signed_in(acme_bot, ada, oidc_provider, AuthorizationServer.objects.get())
+
+
+def test_the_doctor_finds_nothing_at_a_strict_server(acme: Brand, oidc_provider: OidcProvider) -> None:
+    server = server_at(oidc_provider, acme, token_endpoint_auth_method="client_secret_basic", basic_encoding="form")
+    assert {finding.about: finding.words for finding in examine(server) if finding.verdict == Verdict.PROBLEM} == {}
+
+
+def test_the_doctor_names_what_a_strict_server_refuses(acme: Brand, oidc_provider: OidcProvider) -> None:
+    server = server_at(oidc_provider, acme, token_endpoint_auth_method="client_secret_basic", basic_encoding="form")
+    server.callback_id = "never-registered"
+    server.set_client_secret(Secret("mistyped"))
+    found = {finding.about: finding.words for finding in examine(server) if finding.verdict == Verdict.PROBLEM}
+    assert found == {
+        "client authentication": "The server does not know our client: client id or secret is wrong, or was registered "
+        "for another method.",
+        "redirect_uri": f"It answered 400: register this redirect URI exactly: {server.redirect_uri}",
+    }

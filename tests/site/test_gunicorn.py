@@ -1,66 +1,21 @@
 """gunicorn with our own configuration: it starts on a safe environment and on no other, and logs no secret."""
 
 import re
-import signal
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
 from tests.installation import ROOT, Installation
+from tests.served import COMMAND, KEY, installation_at_a_free_port, serving
 
-KEY = "key-1:3hSxq0CkB7dT9rYwVbN2mZ5fJ8gLpQeRtUiOaXcKvMs="
-COMMAND = [sys.executable, "-m", "gunicorn", "-c", "delegation_site/gunicorn.py"]
 PLANTED = ("PLANTED-code", "PLANTED-state", "PLANTED-referrer", "PLANTED-cookie", "PLANTED-key")
 
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Installation:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
-    settings = {
-        "BIND": address,
-        "PUBLIC_BASE_URL": f"http://{address}",
-        "WORKERS": "1",
-        "THREADS": "2",
-        "ACCESS_LOG": "1",
-        "HOME": str(tmp_path),
-        "XDG_RUNTIME_DIR": str(tmp_path),
-    }
-    return Installation(tmp_path, KEY, settings)
-
-
-@contextmanager
-def serving(installation: Installation) -> Iterator[list[str]]:
-    """Serve; afterwards the list holds everything that was printed."""
-    printed: list[str] = []
-    server = subprocess.Popen(
-        COMMAND, cwd=ROOT, env=installation.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        _wait_for(installation.settings["BIND"], server)
-        yield printed
-    finally:
-        server.send_signal(signal.SIGTERM)
-        printed.append(server.communicate(timeout=30)[0])
-
-
-def _wait_for(address: str, server: "subprocess.Popen[str]") -> None:
-    host, port = address.split(":")
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and server.poll() is None:
-        with socket.socket() as attempt:
-            if attempt.connect_ex((host, int(port))) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError(server.communicate(timeout=5)[0])
+    return installation_at_a_free_port(tmp_path, THREADS="2", ACCESS_LOG="1")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from conversations.outbox.worker import run, run_once
 class Command(BaseCommand):
     """Works until it gets SIGTERM or SIGINT, and finishes what is under way first."""
 
-    help = "Revoke ended tokens at the brands, and sweep once a minute."
+    help = "Deliver webhooks, revoke ended tokens at the brands, and sweep once a minute."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the arguments."""

@@ -1,0 +1,229 @@
+"""The set-up doctor: tries an authorization server out as a sign-in would, and names what is wrong and what mends it.
+
+For the operator at the command line alone. The admin's button says no more than yes or no, since a brand's admin must
+not learn from us what answers inside our network (N9).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+import msgspec
+from django.utils import timezone
+
+from brands import transport
+from brands.metadata import DISCOVERED, fill_in
+from brands.models import AuthorizationServer
+from brands.oauth import (
+    AuthorizationServerError,
+    ClientCredentials,
+    DiscoveryFailed,
+    ErrorCode,
+    ServerConfiguration,
+    authorization_url,
+    discover,
+    exchange_code,
+    pushed_authorization_url,
+)
+from brands.oauth.keys import signing_key_count
+from delegation_site.crypto import DecryptionError, Secret, random_token, s256_code_challenge
+
+# ID tokens are refused beyond this (OpenID Connect Core section 3.1.3.7); a minute of it is worth a word.
+_TOLERATED_SKEW: Final = timedelta(seconds=60)
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_CLIENT_ERRORS: Final = range(400, 500)
+
+
+class Verdict(StrEnum):
+    """How a finding reads at the command line."""
+
+    GOOD = "ok"
+    NOTE = "note"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried: what it was about, how it went, and for a problem what mends it."""
+
+    verdict: Verdict
+    about: str
+    words: str
+
+
+def examine(server: AuthorizationServer) -> Iterator[Finding]:
+    """Try everything that can be tried without a consumer. Blocks for up to a minute; nothing is stored.
+
+    The server sees one authorization request without a browser, one with a redirect URI that is not registered, and
+    one token request with a made-up code, which a server that is well set up refuses as `invalid_grant`.
+    """
+    yield from _metadata(server)
+    try:
+        credentials = server.reveal_credentials()
+    except DecryptionError:
+        yield _problem("client secret", "It cannot be decrypted: type it again, or put its key back into the ring.")
+        return
+    configuration = server.configuration(server.scope)
+    if configuration.uses_openid:
+        yield _keys(configuration)
+    yield _token_endpoint(configuration, credentials)
+    yield from _authorization_endpoint(configuration, credentials)
+
+
+def _metadata(server: AuthorizationServer) -> Iterator[Finding]:
+    if not server.issuer:
+        yield _note("issuer", "None is configured, so endpoints cannot be compared with published metadata.")
+        return
+    try:
+        metadata = discover(server.issuer)
+    except DiscoveryFailed as failure:
+        yield _note("issuer", f"{failure.message} Endpoints were not compared.")
+        return
+    names = (*DISCOVERED, "token_endpoint_auth_method", "scope")
+    values = {name: getattr(server, name) for name in names}
+    problems = fill_in(dict(values), metadata)
+    for name, words in problems.items():
+        yield _problem(name, words)
+    if metadata.authorization_response_iss_parameter_supported and not values[DISCOVERED[-2]]:
+        yield _problem(DISCOVERED[-2], "The server sends iss back and you do not ask for it: switch it on (RFC 9207).")
+    if not problems:
+        yield _good("issuer", "What is configured agrees with the published metadata.")
+
+
+def _keys(configuration: ServerConfiguration) -> Finding:
+    algorithms = configuration.id_token_signing_alg_values
+    asymmetric = [name for name in algorithms if not name.startswith("HS")]
+    try:
+        fitting = {name: signing_key_count(configuration.jwks_uri, name) for name in asymmetric}
+    except AuthorizationServerError as error:
+        return _problem("jwks_uri", f"No keys for ID tokens: {error.detail}.")
+    if asymmetric and not any(fitting.values()):
+        return _problem("id_token_signing_alg_values", f"The key set has no key for {', '.join(asymmetric)}.")
+    return _good("jwks_uri", "The keys that sign ID tokens are there.")
+
+
+def _token_endpoint(configuration: ServerConfiguration, credentials: ClientCredentials) -> Finding:
+    """A server checks the client before the code: only the right client hears that a made-up code is no good."""
+    error = _answer_to_made_up_code(configuration, credentials)
+    if error is None:
+        return _problem("token_endpoint", "It granted a token for a made-up code. Do not use this server.")
+    match error.error:
+        case ErrorCode.INVALID_GRANT:
+            return _good("token_endpoint", "It knows us: a made-up code was refused, and our client was not.")
+        case ErrorCode.INVALID_CLIENT | ErrorCode.UNAUTHORIZED_CLIENT:
+            return _problem("client authentication", _what_would_work(configuration, credentials))
+        case ErrorCode.TOKEN_ENDPOINT_BLOCKED:
+            words = "Its address is not one that we call: private, without https, or of a name that leads there."
+        case ErrorCode.TOKEN_ENDPOINT_TIMEOUT:
+            words = "It did not answer in time: a sign-in would end with the same."
+        case ErrorCode.TOKEN_ENDPOINT_UNREACHABLE:
+            words = f"No answer: {error.detail}. For a private CA, set OUTBOUND_CA_FILE."
+        case _:
+            words = f"It does not answer as a token endpoint does: {error.detail}. Look at its address."
+    return _problem("token_endpoint", words)
+
+
+def _answer_to_made_up_code(
+    configuration: ServerConfiguration, credentials: ClientCredentials
+) -> AuthorizationServerError | None:
+    code, code_verifier = Secret(random_token()), Secret(random_token(48))
+    try:
+        exchange_code(configuration, code=code, code_verifier=code_verifier, credentials=credentials)
+    except AuthorizationServerError as error:
+        return error
+    return None
+
+
+def _what_would_work(configuration: ServerConfiguration, credentials: ClientCredentials) -> str:
+    """Try the same secret in the other ways that servers take it; the words of the admin's form name what to choose."""
+    ways = (("client_secret_basic", "form"), ("client_secret_basic", "raw"), ("client_secret_post", "form"))
+    for method, encoding in ways if credentials.client_secret else ():
+        changes = {"token_endpoint_auth_method": method, "basic_encoding": encoding}
+        error = _answer_to_made_up_code(msgspec.structs.replace(configuration, **changes), credentials)
+        if error is not None and error.error == ErrorCode.INVALID_GRANT:
+            chosen = method if method == "client_secret_post" else f"{method} with the encoding {encoding}"
+            return f"The server does not take our client as configured, but does with {chosen}: choose that."
+    return "The server does not know our client: client id or secret is wrong, or was registered for another method."
+
+
+def _authorization_endpoint(configuration: ServerConfiguration, credentials: ClientCredentials) -> Iterator[Finding]:
+    try:
+        response = _ask_to_authorize(configuration, credentials)
+    except AuthorizationServerError as error:
+        yield _problem("pushed_authorization_request_endpoint", f"It refused our request: {error.detail or error}.")
+        return
+    except transport.OutboundError as error:
+        yield _problem("authorization_endpoint", f"No answer: {error}.")
+        return
+    yield from _clock(response.headers.get("Date", ""))
+    returned = _returned_error(response, configuration.redirect_uri)
+    if returned:
+        yield _problem("authorization_endpoint", f"It refused our request with {returned}.")
+    elif response.status_code in _CLIENT_ERRORS:
+        words = f"It answered {response.status_code}: register this redirect URI exactly: {configuration.redirect_uri}"
+        yield _problem("redirect_uri", words)
+    elif response.status_code >= _CLIENT_ERRORS.stop:
+        yield _problem("authorization_endpoint", f"It answered {response.status_code}.")
+    else:
+        yield _good("authorization_endpoint", "It takes our request and redirect URI, and goes on to sign in.")
+        yield from _unregistered_redirect_uri(configuration, credentials)
+
+
+def _unregistered_redirect_uri(configuration: ServerConfiguration, credentials: ClientCredentials) -> Iterator[Finding]:
+    """A server that sends codes to addresses nobody registered gives them to whoever writes a link (RFC 9700 4.1)."""
+    stranger = msgspec.structs.replace(configuration, redirect_uri=f"{configuration.redirect_uri}/not-registered")
+    try:
+        response = _ask_to_authorize(stranger, credentials)
+    except (AuthorizationServerError, transport.OutboundError):
+        return
+    if response.headers.get("Location", "").startswith(stranger.redirect_uri):
+        yield _problem("redirect_uri", "The server redirects to an address that is not registered: have that mended.")
+
+
+def _ask_to_authorize(configuration: ServerConfiguration, credentials: ClientCredentials) -> transport.Response:
+    request = {
+        "state": random_token(),
+        "nonce": random_token(),
+        "code_challenge": s256_code_challenge(random_token(48)),
+    }
+    if configuration.pushed_authorization_request_endpoint:
+        return transport.get(pushed_authorization_url(configuration, credentials, **request), accept="text/html")
+    return transport.get(authorization_url(configuration, **request), accept="text/html")
+
+
+def _returned_error(response: transport.Response, redirect_uri: str) -> str:
+    """Return the error that the server sends back to us already, where it is a registered one (RFC 6749 4.1.2.1)."""
+    location = response.headers.get("Location", "")
+    if response.status_code not in _REDIRECTS or not location.startswith(redirect_uri):
+        return ""
+    error = parse_qs(urlsplit(location).query).get("error", [""])[0]
+    return error if error in set(ErrorCode) else "an error"
+
+
+def _clock(date: str) -> Iterator[Finding]:
+    try:
+        theirs = parsedate_to_datetime(date)
+    except ValueError:
+        return
+    # RFC 9110 section 5.6.7 has GMT; a date without a zone is taken for it.
+    skew = abs(timezone.now() - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)))
+    if skew > _TOLERATED_SKEW:
+        yield _problem(
+            "clock", f"Its clock and ours are {int(skew.total_seconds())} seconds apart: ID tokens will fail."
+        )
+
+
+def _good(about: str, words: str) -> Finding:
+    return Finding(Verdict.GOOD, about, words)
+
+
+def _note(about: str, words: str) -> Finding:
+    return Finding(Verdict.NOTE, about, words)
+
+
+def _problem(about: str, words: str) -> Finding:
+    return Finding(Verdict.PROBLEM, about, words)

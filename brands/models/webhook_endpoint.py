@@ -1,0 +1,131 @@
+"""Where a brand's bot is told what happened, and the secrets that sign what it is told."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.utils import timezone
+
+from brands import validators
+from brands.models.brand import Brand
+from delegation_site.crypto import Place, Secret, key_ring
+
+EVERY_EVENT: Final = "*"
+
+
+class WebhookEvent(models.TextChoices):
+    """What a bot can be told of; `WEBHOOK_TEST` is sent on an admin's wish alone."""
+
+    CHALLENGE_ISSUED = "challenge.issued"
+    CHALLENGE_STARTED = "challenge.started"
+    CHALLENGE_CONFIRMATION_NEEDED = "challenge.confirmation_needed"
+    CHALLENGE_COMPLETED = "challenge.completed"
+    CHALLENGE_DENIED = "challenge.denied"
+    CHALLENGE_CANCELLED = "challenge.cancelled"
+    CHALLENGE_EXPIRED = "challenge.expired"
+    CHALLENGE_SUPERSEDED = "challenge.superseded"
+    CHALLENGE_WITHDRAWN = "challenge.withdrawn"
+    CHALLENGE_FAILED = "challenge.failed"
+    TOKEN_ISSUED = "token.issued"
+    TOKEN_ENDED = "token.ended"
+    CONVERSATION_CLOSED = "conversation.closed"
+    WEBHOOK_TEST = "webhook.test"
+
+
+def group_of(event: str) -> str:
+    """Return the pattern that stands for all events of this one's kind: `challenge.*`."""
+    return f"{event.partition('.')[0]}.*"
+
+
+_TOLD: Final = [event.value for event in WebhookEvent if event != WebhookEvent.WEBHOOK_TEST]
+# In the order in which they are offered.
+EVENT_PATTERNS: Final = (EVERY_EVENT, *dict.fromkeys(group_of(event) for event in _TOLD), *_TOLD)
+
+
+def every_event() -> list[str]:
+    """Return the default: tell everything."""
+    return [EVERY_EVENT]
+
+
+def validate_events(value: object) -> None:
+    """Refuse an empty or doubled list, and a name that no event has: a typing error would be silence."""
+    if not isinstance(value, list) or not value or not set(map(str, value)) <= set(EVENT_PATTERNS):
+        raise ValidationError(f"Give a list out of: {', '.join(EVENT_PATTERNS)}.", "unknown_event")
+    if len(set(map(str, value))) != len(value):
+        raise ValidationError("Name each event once.", "unknown_event")
+
+
+class WebhookEndpointQuerySet(models.QuerySet["WebhookEndpoint"]):
+    """Endpoints as their brand's admins may see them."""
+
+    def administered_by(self, user: Any) -> "WebhookEndpointQuerySet":
+        """Return the endpoints of this admin's brands."""
+        return self if user.is_superuser else self.filter(brand__admins=user)
+
+
+class WebhookEndpoint(models.Model):
+    """An address of a brand's bot that gets events. It never changes: another address is another endpoint.
+
+    So nothing that was written for one host is ever sent to another.
+    """
+
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
+    brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="webhook_endpoints")
+    url = models.CharField("URL", max_length=2048, validators=[validators.validate_endpoint])
+    label = models.CharField(max_length=80, blank=True, help_text="So that you recognise it in this list.")
+    events = models.JSONField(default=every_event, validators=[validate_events])
+    is_active = models.BooleanField(
+        default=True, help_text="Nothing is written for an endpoint that is switched off; what waits for it waits on."
+    )
+    secret_ciphertext = models.BinaryField(editable=False)
+    previous_secret_ciphertext = models.BinaryField(null=True, editable=False)
+    previous_secret_expires_at = models.DateTimeField(null=True, editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    failing_since = models.DateTimeField(null=True, editable=False)
+
+    objects = WebhookEndpointQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("brand", "url")
+        constraints = [
+            models.UniqueConstraint(fields=("brand", "url"), name="one_webhook_endpoint_per_brand_and_url"),
+        ]
+
+    def __str__(self) -> str:
+        return self.label or self.url
+
+    def wants(self, event: WebhookEvent) -> bool:
+        """Tell whether the endpoint is to be told of this event."""
+        return not {EVERY_EVENT, group_of(event.value), event.value}.isdisjoint(self.events)
+
+    def set_secret(self, secret: Secret) -> None:
+        """Encrypt the signing secret for this row. The row is not saved."""
+        self.secret_ciphertext = key_ring().encrypt(secret, self.place("secret_ciphertext"))
+
+    def reveal_secret(self) -> Secret:
+        """Return the signing secret. Raises `DecryptionError`."""
+        return key_ring().decrypt(self.secret_ciphertext, self.place("secret_ciphertext"))
+
+    def replace_secret(self, secret: Secret, previous_until: datetime) -> None:
+        """Sign with this secret too, and with the one before until a moment. The row is not saved.
+
+        Raises `DecryptionError`.
+        """
+        place = self.place("previous_secret_ciphertext")
+        self.previous_secret_ciphertext = key_ring().encrypt(self.reveal_secret(), place)
+        self.previous_secret_expires_at = previous_until
+        self.set_secret(secret)
+
+    def reveal_signing_secrets(self, now: datetime) -> list[Secret]:
+        """Return the secrets to sign with at `now`, the newest first. Raises `DecryptionError`."""
+        secrets = [self.reveal_secret()]
+        if self.previous_secret_ciphertext is not None and (self.previous_secret_expires_at or now) > now:
+            place = self.place("previous_secret_ciphertext")
+            secrets.append(key_ring().decrypt(self.previous_secret_ciphertext, place))
+        return secrets
+
+    def place(self, column: str) -> Place:
+        """Return where a ciphertext of this row lives."""
+        return Place("brands_webhookendpoint", column, self.uuid, self.brand.uuid)

@@ -1,0 +1,31 @@
+"""What a token is read for: a code such as `order.status`, which a brand can demand of each read."""
+
+import re
+from typing import Final
+
+from django.http import HttpRequest
+
+from brands.models import Brand
+from delegation_site.problems import Problem
+
+HEADER: Final = "X-Purpose"
+PARAMETER: Final = "purpose"
+# A code and no prose: it is counted, and stands in log lines.
+_PURPOSE: Final = re.compile(r"[a-z0-9][a-z0-9_.:-]{0,63}")
+
+
+def read_purpose(request: HttpRequest, brand: Brand, parameter: str = "") -> str:
+    """Return the purpose of the header or of the query; empty where none is named and none is needed.
+
+    Raises `Problem`.
+    """
+    header = request.headers.get(HEADER, "")
+    purpose = header or parameter
+    if header and parameter and header != parameter:
+        raise Problem(422, "invalid_purpose", f"{HEADER} and {PARAMETER} name different purposes. Send one of them.")
+    if not purpose and brand.token_read_purpose_required:
+        raise Problem(422, "purpose_required", f"This brand demands a purpose of each token read: send {HEADER}.")
+    if purpose and not _PURPOSE.fullmatch(purpose):
+        detail = "A purpose has 1 to 64 characters of a-z 0-9 _ . : - and begins with a letter or a digit."
+        raise Problem(422, "invalid_purpose", detail)
+    return purpose

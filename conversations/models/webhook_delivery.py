@@ -1,0 +1,98 @@
+"""An event on its way to one webhook endpoint."""
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import uuid4
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from brands.models import WebhookEndpoint, WebhookEvent
+from conversations.models.conversation import Conversation
+from delegation_site.crypto import Place, Secret, key_ring
+
+# How long we keep trying; the last attempt is made at the very end.
+DELIVERY_LIFETIME: Final = timedelta(hours=24)
+# How long a row is kept after its end: a dead one to be replayed, a delivered one, which is empty, to be looked at.
+DELIVERY_KEPT_FOR: Final = timedelta(days=7)
+
+_UNFINISHED: Final = Q(delivered_at=None, dead_at=None)
+
+
+class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
+    """Deliveries by where they stand."""
+
+    def administered_by(self, user: Any) -> "WebhookDeliveryQuerySet":
+        """Return the deliveries of this admin's brands."""
+        return self if user.is_superuser else self.filter(endpoint__brand__admins=user)
+
+    def waiting(self) -> "WebhookDeliveryQuerySet":
+        """Return those that are neither delivered nor given up."""
+        return self.filter(_UNFINISHED)
+
+    def dead(self) -> "WebhookDeliveryQuerySet":
+        """Return those that were given up."""
+        return self.filter(dead_at__isnull=False)
+
+    def over(self, before: datetime) -> "WebhookDeliveryQuerySet":
+        """Return those that ended before a moment."""
+        return self.filter(Q(delivered_at__lt=before) | Q(dead_at__lt=before))
+
+
+class WebhookDelivery(models.Model):
+    """An entry of the outbox, written in the transaction of the change that it tells of: one for each endpoint.
+
+    The payload is ciphertext, since it may hold the bot's context and purpose. It is erased once it is delivered.
+    """
+
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
+    # The webhook-id: the same for every endpoint and every attempt.
+    event_uuid = models.UUIDField()
+    event = models.CharField(max_length=40, choices=WebhookEvent)
+    endpoint = models.ForeignKey(WebhookEndpoint, on_delete=models.PROTECT, related_name="deliveries")
+    conversation = models.ForeignKey(
+        Conversation, on_delete=models.CASCADE, null=True, related_name="webhook_deliveries"
+    )
+    payload_ciphertext = models.BinaryField(null=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    given_up_at = models.DateTimeField()
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    lease_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    last_outcome = models.CharField(max_length=64, blank=True)
+    delivered_at = models.DateTimeField(null=True)
+    dead_at = models.DateTimeField(null=True)
+
+    objects = WebhookDeliveryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name_plural = "webhook deliveries"
+        ordering = ("-id",)
+        constraints = [
+            models.UniqueConstraint(fields=("event_uuid", "endpoint"), name="one_delivery_per_event_and_endpoint"),
+        ]
+        indexes = [
+            models.Index(fields=("next_attempt_at", "id"), condition=_UNFINISHED, name="waiting_deliveries"),
+            models.Index(fields=("lease_until",), condition=Q(lease_until__isnull=False), name="leased_deliveries"),
+            models.Index(fields=("dead_at",), condition=Q(dead_at__isnull=False), name="dead_deliveries"),
+            models.Index(fields=("delivered_at",), condition=Q(delivered_at__isnull=False), name="done_deliveries"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.event_uuid}"
+
+    def set_payload(self, payload: Secret) -> None:
+        """Encrypt what is sent for this row. The row is not saved."""
+        self.payload_ciphertext = key_ring().encrypt(payload, self.place("payload_ciphertext"))
+
+    def reveal_payload(self) -> Secret:
+        """Return what is sent. Raises `DecryptionError`, also once it was erased."""
+        return key_ring().decrypt(self.payload_ciphertext or b"", self.place("payload_ciphertext"))
+
+    def place(self, column: str) -> Place:
+        """Return where a ciphertext of this row lives."""
+        table = "conversations_webhookdelivery"
+        if self.conversation is None:
+            return Place(table, column, self.uuid, self.endpoint.brand.uuid)
+        return self.conversation.place(table, column, self.uuid)

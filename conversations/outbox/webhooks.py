@@ -1,0 +1,74 @@
+"""Webhooks, second half: the worker delivers them, at least once, and nobody waits for a slow or dead endpoint.
+
+An endpoint has at most two deliveries under way. Those that have been failing share half of the threads and come after
+the others; however many of them hang, what goes to the rest does not wait.
+"""
+
+import logging
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final
+
+from django.utils import timezone
+
+from brands.transport import OutboundError
+from brands.webhooks import note_answer, post_message, switch_off
+from conversations.flow.deliveries import give_up, mark_delivered, put_off
+from conversations.models import WebhookDelivery
+from conversations.outbox.leases import lease_due, pause_after
+from delegation_site.crypto import DecryptionError
+
+FIRST_PAUSE: Final = timedelta(seconds=5)
+LONGEST_PAUSE: Final = timedelta(hours=4)
+MAX_AT_ONCE_OF_FAILING: Final = 4
+
+_SUCCESS: Final = range(200, 300)
+
+logger = logging.getLogger("consumer_delegation.webhooks")
+
+
+def lease_deliveries(now: datetime, limit: int) -> list[WebhookDelivery]:
+    """Take due deliveries, at most two of each endpoint at once; those of endpoints that work come first."""
+    rows = WebhookDelivery.objects.waiting().filter(endpoint__is_active=True, endpoint__brand__is_active=True)
+    rows = rows.select_related("endpoint__brand", "conversation__brand")
+    working = lease_due(rows.filter(endpoint__failing_since=None), "endpoint_id", now, limit)
+    failing = rows.filter(endpoint__failing_since__isnull=False)
+    under_way = failing.filter(lease_until__gt=now).count()
+    room = min(limit - len(working), MAX_AT_ONCE_OF_FAILING - under_way)
+    return working + (lease_due(failing, "endpoint_id", now, room) if room > 0 else [])
+
+
+def deliver(delivery: WebhookDelivery) -> None:
+    """Post one event; afterwards it is delivered, waits for the next attempt, or is given up. Blocks for up to 10 s."""
+    endpoint = delivery.endpoint
+    try:
+        status = post_message(endpoint, str(delivery.event_uuid), delivery.reveal_payload(), timezone.now())
+    except OutboundError as error:
+        # One word for every kind of no: what is behind an address of their choice is not for admins to find out (N9).
+        _put_off_or_give_up(delivery, "no answer", str(error), timezone.now())
+    except DecryptionError:
+        logger.warning("a webhook could not be read", extra={"delivery": str(delivery.uuid)})
+        give_up(delivery, "unreadable", timezone.now())
+    else:
+        _judge(delivery, status, timezone.now())
+
+
+def _judge(delivery: WebhookDelivery, status: int, now: datetime) -> None:
+    outcome = f"answered {status}"
+    if status in _SUCCESS:
+        mark_delivered(delivery, outcome, now)
+        note_answer(delivery.endpoint, worked=True, now=now)
+    elif status == HTTPStatus.GONE:
+        give_up(delivery, outcome, now)
+        switch_off(delivery.endpoint, now)
+    else:
+        _put_off_or_give_up(delivery, outcome, outcome, now)
+
+
+def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, detail: str, now: datetime) -> None:
+    logger.warning("webhook not delivered", extra={"error": detail, "delivery": str(delivery.uuid)})
+    note_answer(delivery.endpoint, worked=False, now=now)
+    if now >= delivery.given_up_at:
+        give_up(delivery, outcome, now)
+    else:
+        put_off(delivery, outcome, now + pause_after(delivery.attempts, FIRST_PAUSE, LONGEST_PAUSE))

@@ -1,0 +1,64 @@
+"""What schemathesis needs to know of us: every call comes from an address of its own, and what its own checks miss."""
+
+import itertools
+from typing import Any, Final
+
+import schemathesis
+
+# What says that a call was not even well formed. A call that the contract's schemas allow is never told any of these.
+MALFORMED: Final = {
+    "malformed_json",
+    "invalid_request_body",
+    "invalid_conversation_id",
+    "unsupported_media_type",
+    "bad_request",
+}
+MALFORMED_QUERY: Final = {"unknown_parameter", "repeated_parameter", "invalid_min_ttl", "invalid_reason"}
+
+OVER: Final = {"completed", "denied", "cancelled", "expired", "superseded", "withdrawn", "failed"}
+
+_numbers = itertools.count()
+_closed: set[str] = set()
+_withdrawn: set[str] = set()
+
+
+@schemathesis.hook
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
+    """Come from a new address each time: 30 wrong keys a minute of one address are 429 and not 401."""
+    number = next(_numbers)
+    case.headers["X-Forwarded-For"] = f"198.{18 + number // 62500 % 2}.{number // 250 % 250}.{number % 250 + 1}"
+
+
+@schemathesis.check
+def problems_say_what_to_do_next(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
+) -> None:
+    """Every refusal is a problem document with its own status and `next`; nothing well formed is called malformed."""
+    if response.status_code < 400:
+        return
+    problem = response.json()
+    assert problem["status"] == response.status_code, problem
+    assert "next" in problem, problem
+    assert problem["type"].endswith(problem["code"]), problem
+    if case.meta is not None and case.meta.generation.mode.is_positive:
+        assert problem["code"] not in MALFORMED | MALFORMED_QUERY, problem
+
+
+@schemathesis.check
+def what_is_over_stays_over(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
+) -> None:
+    """A closed conversation gives nothing out again, and a withdrawn challenge never opens again."""
+    if response.status_code >= 400:
+        return
+    answer, operation = response.json(), case.operation.label
+    if operation == "DELETE /conversations/{conversation_id}":
+        _closed.add(answer["conversation_id"])
+    elif operation.startswith("GET /conversations/{conversation_id}") and answer.get("conversation_id") in _closed:
+        assert {row["status"] for row in answer["authorization_servers"]} == {"closed"}, answer
+    elif "conversation_id" in case.path_parameters:
+        assert case.path_parameters["conversation_id"] not in _closed, answer
+    elif operation == "DELETE /challenges/{challenge_id}":
+        _withdrawn.add(answer["challenge_id"])
+    if "challenge_id" in answer and answer["challenge_id"] in _withdrawn:
+        assert answer["status"] in OVER, answer

@@ -1,0 +1,180 @@
+"""However a challenge goes on or ends: every way in which a bot can learn of it says the same, to the letter."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import time_machine
+from django.utils import timezone
+
+from brands.models import AuthorizationServer
+from conversations.models import Challenge, ChallengeStatus
+from tests.cast import Bot, Browser, code_on, make_bot, use_openid
+from tests.fake_authorization_server import FakeAuthorizationServer
+from tests.long_poll import waiting
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+CHAT_PAGE = "https://www.acme.example/chat"
+
+
+@dataclass
+class Scene:
+    """Acme's bot has asked, and Ada holds the link."""
+
+    bot: Bot
+    ada: Browser
+    login: FakeAuthorizationServer
+    server: AuthorizationServer
+    clock: ExitStack
+
+    def __post_init__(self) -> None:
+        self.challenge = self.bot.challenge()
+
+    @property
+    def link(self) -> str:
+        return str(self.challenge["url"])
+
+    @property
+    def path(self) -> str:
+        return f"/challenges/{self.challenge['challenge_id']}"
+
+    def begin_anew(self, **body: Any) -> None:
+        """Ask for another challenge than the first one."""
+        self.challenge = self.bot.challenge(replace=True, **body)
+
+
+Happening = Callable[[], Any]
+
+
+def started(scene: Scene) -> Happening:
+    return lambda: scene.ada.begin(scene.link)
+
+
+def another_try(scene: Scene) -> Happening:
+    url = scene.ada.begin(scene.link)
+    scene.login.next_token_answer = (503, {}, b"")
+    return lambda: scene.ada.come_back(url, scene.login)
+
+
+def confirmation_needed(scene: Scene) -> Happening:
+    url = scene.ada.begin(scene.link)
+    return lambda: scene.ada.come_back(url, scene.login)
+
+
+def completed(scene: Scene) -> Happening:
+    code = code_on(scene.ada.sign_in(scene.link, scene.login))
+    return lambda: scene.bot.complete(code)
+
+
+def denied(scene: Scene) -> Happening:
+    url = scene.ada.begin(scene.link)
+    scene.login.denies = True
+    return lambda: scene.ada.come_back(url, scene.login)
+
+
+def cancelled(scene: Scene) -> Happening:
+    return lambda: scene.ada.press(scene.link, "/cancel")
+
+
+def undone(scene: Scene) -> Happening:
+    scene.ada.sign_in(scene.link, scene.login)
+    return lambda: scene.ada.press(f"{scene.link}/done", "/undo")
+
+
+def superseded(scene: Scene) -> Happening:
+    return lambda: scene.bot.challenge(replace=True)
+
+
+def withdrawn(scene: Scene) -> Happening:
+    return lambda: scene.bot.call("DELETE", scene.path)
+
+
+def closed(scene: Scene) -> Happening:
+    return lambda: scene.bot.in_chat("DELETE")
+
+
+def another_account(scene: Scene) -> Happening:
+    use_openid(scene.server, scene.login)
+    scene.begin_anew()
+    scene.bot.complete(code_on(scene.ada.sign_in(scene.link, scene.login)))
+    scene.begin_anew()
+    scene.login.subject = "somebody-else"
+    url = scene.ada.begin(scene.link)
+    return lambda: scene.ada.come_back(url, scene.login)
+
+
+def too_many_codes(scene: Scene) -> Happening:
+    code = code_on(scene.ada.sign_in(scene.link, scene.login))
+    wrong = f"{(int(code) + 1) % 1_000_000:06d}"
+    for _ in range(4):
+        scene.bot.complete(wrong)
+    return lambda: scene.bot.complete(wrong)
+
+
+def other_conversation(scene: Scene) -> Happening:
+    AuthorizationServer.objects.update(same_person_checks=["chat_page"], chat_page_url=CHAT_PAGE)
+    scene.begin_anew()
+    answer = scene.ada.come_back(scene.ada.begin(scene.link), scene.login)
+    handle = urlsplit(answer["Location"]).fragment.partition("=")[2]
+    elsewhere = make_bot(scene.server.brand, chat="web:another-chat")
+    elsewhere.challenge()
+    return lambda: elsewhere.in_chat("POST", "/completion", {"handle": handle})
+
+
+def expired(scene: Scene) -> Happening:
+    later = time_machine.travel(timezone.now() + timedelta(seconds=901), tick=True)
+    return lambda: scene.clock.enter_context(later)
+
+
+OUTCOMES = [
+    (started, "started", None, None),
+    (another_try, "started", None, "temporarily_unavailable"),
+    (confirmation_needed, "confirmation_needed", None, None),
+    (completed, "completed", None, None),
+    (denied, "denied", None, None),
+    (cancelled, "cancelled", None, None),
+    (undone, "cancelled", None, None),
+    (expired, "expired", None, None),
+    (superseded, "superseded", None, None),
+    (withdrawn, "withdrawn", None, None),
+    (closed, "withdrawn", None, None),
+    (another_account, "failed", "subject_mismatch", None),
+    (too_many_codes, "failed", "too_many_codes", None),
+    (other_conversation, "failed", "other_conversation", None),
+]
+
+
+@pytest.fixture
+def scene(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
+) -> Iterator[Scene]:
+    with ExitStack() as clock:
+        yield Scene(acme_bot, ada, acme_login, acme_server, clock)
+
+
+@pytest.mark.parametrize(("prepare", "status", "error", "last_error"), OUTCOMES)
+def test_every_outcome_is_told_alike_on_every_way(
+    scene: Scene, prepare: Callable[[Scene], Happening], status: str, error: str | None, last_error: str | None
+) -> None:
+    """The long poll waits while it happens; the read comes after it."""
+    happen = prepare(scene)
+    with waiting(scene.bot, scene.challenge) as answer:
+        happen()
+        polled = answer.result().json()
+    read = scene.bot.challenge_facts(scene.challenge)
+    told = {"long poll": polled, "read": read}
+    # The third way joins here: a webhook's `data` is these same facts.
+    assert {
+        way: (facts["status"], facts["error"], facts["last_error"]) for way, facts in told.items()
+    } == dict.fromkeys(told, (status, error, last_error))
+    assert all(facts | {"expires_in": 0} == read | {"expires_in": 0} for facts in told.values())
+
+
+def test_no_outcome_is_left_out() -> None:
+    assert {status for _, status, _, _ in OUTCOMES} == set(ChallengeStatus) - {ChallengeStatus.ISSUED}
+    assert {error for _, _, error, _ in OUTCOMES} == {*Challenge.Error, None}

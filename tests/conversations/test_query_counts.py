@@ -1,0 +1,129 @@
+"""How many statements each call and each page of a consumer costs: a new one is a decision and not an accident.
+
+Every statement that Django sends counts, BEGIN, SAVEPOINT and COMMIT too (a test's own transaction makes savepoints of
+them), and so does the counting of a call. Nothing here grows with the number of conversations, tokens or attempts.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import URLPattern, get_resolver
+
+from conversations import urls as pages
+from conversations.api import urls as calls
+from tests.cast import Bot, Browser, code_on, use_openid
+from tests.fake_authorization_server import FakeAuthorizationServer
+
+pytestmark = pytest.mark.django_db
+
+# In the order of one journey. `POST .../challenges` inserts conversation, challenge and audit row at the first call.
+EXPECTED = {
+    "POST /challenges (new chat)": 12,
+    "POST /challenges (the live one)": 10,
+    "POST /authorize (challenge)": 12,
+    "GET /challenges/{id}": 3,
+    "GET /conversation": 6,
+    "GET /token (not yet)": 6,
+    "GET /c/{link}": 3,
+    "POST /c/{link}": 11,
+    "GET /callback": 17,
+    "GET /c/{link}/done": 4,
+    "GET /c/{link}/other-browser": 3,
+    "POST /completion": 19,
+    "GET /token": 1,
+    "POST /authorize (token)": 5,
+    "DELETE /token": 16,
+    "POST /challenges (again)": 13,
+    "POST /c/{link}/cancel": 11,
+    "POST /c/{link}/undo": 16,
+    "DELETE /challenges/{id}": 13,
+    "DELETE /conversation": 16,
+    "GET /c/": 1,
+}
+
+
+class Meter:
+    """Counts the statements of each step."""
+
+    def __init__(self) -> None:
+        self.counted: dict[str, int] = {}
+
+    def __call__(self, name: str, step: Callable[[], Any]) -> Any:
+        """Take a step; remember what it cost."""
+        with CaptureQueriesContext(connection) as queries:
+            answer = step()
+        self.counted[name] = len(queries)
+        return answer
+
+
+def post(browser: Browser, url: str) -> Any:
+    """Send a form whose page is open already."""
+    path = url.removeprefix("https://delegation.test")
+    data = {"csrfmiddlewaretoken": browser.client.cookies["__Host-csrf"].value}
+    return browser.client.post(path, data, secure=True, headers={"Referer": "https://delegation.test/"})
+
+
+def test_every_call_and_every_page_costs_what_it_is_meant_to(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    meter = Meter()
+    acme_bot.token()  # the key's use is noted, PostgreSQL plans the read: once a minute, once a connection
+    _challenge_to_token(meter, acme_bot, ada, acme_login)
+    _endings(meter, acme_bot, ada, acme_login)
+    assert meter.counted == EXPECTED
+
+
+def _challenge_to_token(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServer) -> None:
+    challenge = meter("POST /challenges (new chat)", bot.challenge)
+    url = challenge["url"]
+    meter("POST /challenges (the live one)", lambda: bot.in_chat("POST", "/challenges", {}))
+    other = Bot(bot.key, "another-chat")
+    meter("POST /authorize (challenge)", lambda: other.in_chat("POST", "/authorize", {}))
+    meter("GET /challenges/{id}", lambda: bot.call("GET", f"/challenges/{challenge['challenge_id']}"))
+    meter("GET /conversation", lambda: bot.in_chat("GET"))
+    meter("GET /token (not yet)", bot.token)
+    meter("GET /c/{link}", lambda: ada.get(url))
+    begun = meter("POST /c/{link}", lambda: post(ada, url))
+    returned = f"{login.redirect_uri}?{login.authorize(begun['Location'])}"
+    meter("GET /callback", lambda: ada.get(returned))
+    page = meter("GET /c/{link}/done", lambda: ada.get(f"{url}/done"))
+    meter("GET /c/{link}/other-browser", lambda: ada.get(f"{url}/other-browser"))
+    assert meter("POST /completion", lambda: bot.complete(code_on(page)))[0] == 200
+    assert meter("GET /token", bot.token)[0] == 200
+    assert meter("POST /authorize (token)", lambda: bot.in_chat("POST", "/authorize", {}))[0] == 200
+
+
+def _endings(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServer) -> None:
+    assert meter("DELETE /token", lambda: bot.in_chat("DELETE", "/token"))[0] == 200
+    cancelled = meter("POST /challenges (again)", bot.challenge)["url"]
+    ada.get(cancelled)
+    meter("POST /c/{link}/cancel", lambda: post(ada, f"{cancelled}/cancel"))
+    undone = bot.challenge()["url"]
+    bot.complete(code_on(ada.sign_in(undone, login)))
+    meter("POST /c/{link}/undo", lambda: post(ada, f"{undone}/undo"))
+    withdrawn = bot.challenge()["challenge_id"]
+    assert meter("DELETE /challenges/{id}", lambda: bot.call("DELETE", f"/challenges/{withdrawn}"))[0] == 200
+    assert meter("DELETE /conversation", lambda: bot.in_chat("DELETE"))[0] == 200
+    meter("GET /c/", lambda: ada.get("/c/"))
+
+
+def test_the_table_names_every_call_and_page() -> None:
+    """A new address has to say what it costs."""
+    patterns: list[Any] = [*calls.urlpatterns, *pages.urlpatterns]
+    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 7
+    assert get_resolver().resolve("/c/x").url_name == "link"
+
+
+def test_an_id_token_costs_no_statement_but_the_subjects(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: Any
+) -> None:
+    """Its keys are fetched and kept, not stored."""
+    use_openid(acme_server, acme_login)
+    meter = Meter()
+    url = acme_bot.challenge()["url"]
+    returned = f"{acme_login.redirect_uri}?{acme_login.authorize(ada.begin(url))}"
+    meter("GET /callback", lambda: ada.get(returned))
+    assert meter.counted == {"GET /callback": 17}

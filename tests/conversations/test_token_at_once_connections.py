@@ -1,0 +1,72 @@
+"""The token in one query on PostgreSQL's connections: kept ones that died, and ones that a pooler hands around."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from conversations.flow import token_read
+from tests import databases
+from tests.cast import Bot, Browser, code_on
+from tests.fake_authorization_server import FakeAuthorizationServer
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(databases.chosen() == databases.SQLITE, reason="SQLite has no connection that could die"),
+]
+
+
+@pytest.fixture
+def ready(acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer) -> Any:
+    """Return acme-bot where the next read is answered with the token, of a process that knows of no pooler."""
+    forget()
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
+    acme_bot.token()
+    yield acme_bot
+    forget()
+
+
+def forget() -> None:
+    token_read._compiled.cache_clear()
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")
+
+
+def kinds_of(bot: Bot) -> list[str]:
+    """Read the token; return what kinds of statements that took."""
+    with CaptureQueriesContext(connection) as queries:
+        assert bot.token()[0] == 200
+    return [query["sql"].split()[0] for query in queries]
+
+
+def test_a_kept_connection_that_died_costs_no_read(ready: Bot) -> None:
+    """Nobody asks beforehand whether it still works: the read does, and is repeated step by step on a new one."""
+    old = connection.connection
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (process,) = cursor.fetchone()
+    killer = connection.copy()
+    with killer.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [process])
+    killer.close()
+    assert ready.token()[0] == 200
+    assert connection.connection is not old
+    assert kinds_of(ready) == ["PREPARE", "EXECUTE"]
+    assert kinds_of(ready) == ["EXECUTE"]
+
+
+def test_behind_a_pooler_the_query_is_sent_as_it_is(ready: Bot) -> None:
+    """Another connection than the one that it was prepared on knows nothing of it; no read fails for that."""
+    assert kinds_of(ready) == ["EXECUTE"]
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")
+    assert ready.token()[0] == 200
+    assert kinds_of(ready) == ["SELECT"]
+
+
+def test_a_statement_that_somebody_else_prepared_there_is_not_prepared_again(ready: Bot) -> None:
+    """The other face of a pooler: the name is taken on the connection that we were given."""
+    token_read._compiled.cache_clear()
+    assert ready.token()[0] == 200
+    assert kinds_of(ready) == ["SELECT"]

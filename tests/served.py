@@ -1,0 +1,91 @@
+"""The product as it is served: gunicorn with our configuration on a port of its own, and chats that are under way."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.installation import ROOT, Installation
+
+KEY: Final = "key-1:3hSxq0CkB7dT9rYwVbN2mZ5fJ8gLpQeRtUiOaXcKvMs="
+COMMAND: Final = [sys.executable, "-m", "gunicorn", "-c", "delegation_site/gunicorn.py"]
+
+# The bot's key, and for each chat its challenge, its code, and whether that was posted. All of it through the flow.
+_PREPARE: Final = """
+import json, sys
+from datetime import timedelta
+from django.utils import timezone
+from brands.models import Brand
+from brands.oauth.token_response import TokenResponse
+from conversations.flow.attempts import begin_attempt
+from conversations.flow.challenges import WantedChallenge, issue_challenge
+from conversations.flow.completion import complete
+from conversations.flow.results import store_result
+from delegation_site.crypto import Secret, key_ring
+from tests.cast import make_bot, make_server
+
+server = make_server(Brand.objects.create(name="Acme", slug="acme"))
+bot, now, made = make_bot(server.brand), timezone.now(), {}
+for number, stage in enumerate(json.loads(sys.argv[1])):
+    chat = f"web:{number}"
+    challenge, _ = issue_challenge(server.brand, chat, WantedChallenge(server=server), actor="bot:x", now=now)
+    code = ""
+    if stage != "issued":
+        begun = begin_attempt(challenge, now)
+        token = TokenResponse(Secret(f"token-{number}"), server.scope, False, now + timedelta(hours=1), False, None)
+        store_result(begun.attempt, begun.cookie.reveal(), token, None, now)
+        code = key_ring().completion_codes(challenge.uuid, begun.cookie.reveal())[0]
+    if stage == "completed":
+        complete(challenge.conversation, server, code, actor="bot:x", now=now)
+    made[chat] = {"challenge_id": str(challenge.uuid), "code": code}
+sys.stdout.write("\\n" + json.dumps({"key": bot.key, "chats": made}))
+"""
+
+
+def installation_at_a_free_port(folder: Path, **settings: str) -> Installation:
+    """Return an installation that is served on loopback by one process."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"
+    common = {"BIND": address, "PUBLIC_BASE_URL": f"http://{address}", "WORKERS": "1"}
+    return Installation(folder, KEY, common | {"HOME": str(folder), "XDG_RUNTIME_DIR": str(folder)} | settings)
+
+
+def prepared(installation: Installation, stages: list[str]) -> Any:
+    """Make one chat for each of `issued`, `confirmation_needed`, `completed`; return the bot's key and the chats."""
+    installation.manage("migrate", "-v0")
+    result = installation.run("-c", "import django; django.setup()\n" + _PREPARE, json.dumps(stages))
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@contextmanager
+def serving(installation: Installation) -> Iterator[list[str]]:
+    """Serve; afterwards the list holds everything that was printed."""
+    printed: list[str] = []
+    server = subprocess.Popen(
+        COMMAND, cwd=ROOT, env=installation.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        _wait_for(installation.settings["BIND"], server)
+        yield printed
+    finally:
+        server.send_signal(signal.SIGTERM)
+        printed.append(server.communicate(timeout=30)[0])
+
+
+def _wait_for(address: str, server: "subprocess.Popen[str]") -> None:
+    host, port = address.split(":")
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and server.poll() is None:
+        with socket.socket() as attempt:
+            if attempt.connect_ex((host, int(port))) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError(server.communicate(timeout=5)[0])
