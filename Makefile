@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 PEERS := tests/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo journey test fuzz contract coverage lint format serve venv catalogs constraints clean
+.PHONY: help demo journey test fuzz contract coverage gallery lint format serve venv catalogs constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | column -t -s '|'
@@ -35,6 +35,10 @@ coverage: $(INSTALLED) peers ## what the suite does not reach, on SQLite
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+gallery: $(INSTALLED) peers ## docs/consumer-pages.md and its pictures, from what the browser tests see
+	@$(BIN)/python -m pytest -n0 -q tests/browser/test_looks.py
+	@$(BIN)/python -m tests.browser.gallery
 
 lint: $(INSTALLED) ## ruff, mypy, the layers
 	@$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HIGHEST_PORT = 65535
@@ -20,18 +20,19 @@ class Addresses:
     product_port: int = 8000
     brand_port: int = 8001
     chat_port: int = 8002
+    scheme: str = field(default="http", kw_only=True)
 
     @property
     def product(self) -> str:
-        return f"http://localhost:{self.product_port}"
+        return f"{self.scheme}://localhost:{self.product_port}"
 
     @property
     def brand(self) -> str:
-        return f"http://127.0.0.1:{self.brand_port}"
+        return f"{self.scheme}://127.0.0.1:{self.brand_port}"
 
     @property
     def chat(self) -> str:
-        return f"http://127.0.0.1:{self.chat_port}"
+        return f"{self.scheme}://127.0.0.1:{self.chat_port}"
 
 
 def addresses_from_environment() -> Addresses:

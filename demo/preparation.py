@@ -73,7 +73,7 @@ class Demo:
 
 def inherited_environment() -> dict[str, str]:
     """Nothing of the person's own settings may reach the demo's servers: no DJANGO_*, no database address, no proxy."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT")
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT", "DEMO_CA_FILE")
     return {**{name: os.environ[name] for name in kept if name in os.environ}, "PYTHONUNBUFFERED": "1"}
 
 

@@ -31,11 +31,21 @@ class Server:
     log: Path
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """The files with which servers speak TLS, and the authority that their clients have to trust."""
+
+    certificate_file: Path
+    key_file: Path
+    ca_file: Path
+
+
 @dataclass
 class Servers:
     """A context manager: whatever happens inside, no process is left behind."""
 
     log_folder: Path
+    certificate: Certificate | None = None
     running: list[Server] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -61,8 +71,9 @@ class Servers:
         *,
         options: Sequence[str] = SMALL,
     ) -> Server:
-        server = self._run(name, gunicorn_command(module, port, options), environment)
-        wait_until_it_answers(server, f"http://127.0.0.1:{port}{health_path}")
+        server = self._run(name, gunicorn_command(module, port, (*options, *self.tls_options)), environment)
+        scheme, trusted = ("https", str(self.certificate.ca_file)) if self.certificate else ("http", True)
+        wait_until_it_answers(server, f"{scheme}://127.0.0.1:{port}{health_path}", trusted)
         return server
 
     def start_worker(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Server:
@@ -80,6 +91,12 @@ class Servers:
         server = Server(name, process, log)
         self.running.append(server)
         return server
+
+    @property
+    def tls_options(self) -> tuple[str, ...]:
+        if not self.certificate:
+            return ()
+        return ("--certfile", str(self.certificate.certificate_file), "--keyfile", str(self.certificate.key_file))
 
     def stop(self, server: Server) -> None:
         if server in self.running:
@@ -100,13 +117,14 @@ def gunicorn_command(module: str, port: int, options: Sequence[str]) -> list[str
     return [sys.executable, "-m", "gunicorn", *options, "--bind", address, "--graceful-timeout", "2", module]
 
 
-def wait_until_it_answers(server: Server, url: str) -> None:
+def wait_until_it_answers(server: Server, url: str, trusted: str | bool) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise DemoError(f"The {server.name} did not start.\n{tail(server.log)}")
         try:
-            if requests.get(url, timeout=2, allow_redirects=False).status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
+            answer = requests.get(url, timeout=2, allow_redirects=False, verify=trusted)
+            if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
                 return
         except requests.RequestException:
             pass

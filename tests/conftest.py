@@ -1,5 +1,6 @@
 """What every test stands on: no network but loopback, named parts that may be missing, a certificate authority."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from django.test import TransactionTestCase
 
 from conversations.flow import read_counts
 from delegation_site import append_only, rate_limits
-from tests import databases, network_guard
+from tests import databases, measurements, network_guard
 from tests.machine import missing
 from tests.tls import Authority
 
@@ -28,6 +29,14 @@ pytest_plugins = [
 def pytest_configure() -> None:
     """Make the run's folder before the first worker process starts."""
     databases.make_run_folder()
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        measurements.forget()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was measured in this run."""
+    for line in measurements.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

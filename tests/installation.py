@@ -25,7 +25,7 @@ class Installation:
     settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.database_url = _new_database(self.folder)
+        self.database_url = new_database(self.folder)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -69,9 +69,15 @@ class Installation:
         )  # fmt: skip
 
 
-def _new_database(folder: Path) -> str:
+def database_file(folder: Path) -> Path:
+    """Return where an installation's database is on a run with SQLite."""
+    return folder / "installation.sqlite3"
+
+
+def new_database(folder: Path) -> str:
+    """Make a database for an installation that lives in this folder; return its address."""
     if databases.chosen() == databases.SQLITE:
-        return f"sqlite:///{folder / 'installation.sqlite3'}"
+        return f"sqlite:///{database_file(folder)}"
     address = os.environ["TEST_POSTGRESQL_URL"]
     name = f"installation_{uuid.uuid4().hex}"
     connection = psycopg2.connect(address)

@@ -1,10 +1,14 @@
 """A throw-away certificate authority for servers that tests start on loopback."""
 
+import base64
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,14 @@ class ServerCertificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate_file, self.key_file)
         return context
+
+    def public_key_digest(self) -> str:
+        """Return what Chromium calls the certificate by (`--ignore-certificate-errors-spki-list`)."""
+        certificate = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
+        public_key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        digest = Hash(SHA256())
+        digest.update(public_key)
+        return base64.b64encode(digest.finalize()).decode()
 
 
 class Authority:

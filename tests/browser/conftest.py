@@ -5,28 +5,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.browser.profiles import Profile, profile_of
+from tests.browser.axe import Axe
+from tests.browser.profiles import Profile, profile_of, running_chromium
 from tests.browser.stage import SUBJECTS, Stage, running_stage
+from tests.machine import missing
+from tests.tls import Authority
 
 
 @pytest.fixture(scope="session")
-def stage(requires_chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(
+    requires_chromium: Path, tls_authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
     """Return the running product, sample brand and sample chat."""
-    with running_stage(tmp_path_factory.mktemp("stage") / "folder") as stage:
+    with running_stage(tmp_path_factory.mktemp("stage") / "folder", tls_authority) as stage:
         yield stage
 
 
 # For one module at a time: while Playwright runs, its process has an event loop, and Django refuses to touch a database
 # beside one; a second Playwright cannot start, either.
 @pytest.fixture(scope="module")
-def chromium(requires_chromium: Path) -> Iterator[Browser]:
-    """Return the system's Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(requires_chromium), args=["--no-sandbox"])
+def chromium(requires_chromium: Path, stage: Stage) -> Iterator[Browser]:
+    """Return the system's Chromium; it trusts the stage's certificate, as if its authority were installed."""
+    with running_chromium(requires_chromium, stage) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +62,10 @@ def stranger(stage: Stage, chromium: Browser) -> Iterator[Profile]:
     """Return a browser that has never been anywhere."""
     with profile_of(chromium, stage) as profile:
         yield profile
+
+
+@pytest.fixture(scope="session")
+def requires_axe() -> Axe:
+    """Return axe-core, one of the npm packages of `tests/peers`."""
+    axe = Axe.installed_in(Path(__file__).parent.parent / "peers" / "node_modules")
+    return axe or missing("axe-core is not installed: nothing looked for barriers in the pages")

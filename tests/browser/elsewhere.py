@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from tests.tls import ServerCertificate
+
 
 @dataclass
 class Elsewhere:
@@ -18,12 +20,12 @@ class Elsewhere:
     @property
     def other_site(self) -> str:
         """Return an address whose requests carry none of our cookies, which are Lax."""
-        return f"http://127.0.0.1:{self.port}/"
+        return f"https://127.0.0.1:{self.port}/"
 
     @property
     def other_origin(self) -> str:
         """Return an address of our own host: cookies ignore ports, so its requests carry all of ours."""
-        return f"http://localhost:{self.port}/"
+        return f"https://localhost:{self.port}/"
 
     def send_form_to(self, action: str, **fields: str) -> None:
         """Serve a page that sends this form."""
@@ -34,7 +36,7 @@ class Elsewhere:
 
 
 @contextmanager
-def another_site() -> Iterator[Elsewhere]:
+def another_site(certificate: ServerCertificate) -> Iterator[Elsewhere]:
     """Serve the site on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -49,6 +51,7 @@ def another_site() -> Iterator[Elsewhere]:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = certificate.server_context().wrap_socket(server.socket, server_side=True)
     site = Elsewhere(server.server_port)
     Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:

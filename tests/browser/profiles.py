@@ -3,9 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Response, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    Response,
+    expect,
+    sync_playwright,
+)
 
 from tests.browser.stage import Stage
 
@@ -35,9 +46,31 @@ class Profile:
     def follow(self, url: str) -> Page:
         """Open a link of ours and press its button; return the page at the end of all redirects."""
         page = self.open(url)
-        page.get_by_role("button", name="Continue to").click()
+        page.locator("main form button").first.click()
         page.wait_for_load_state()
         return page
+
+    def begin(self, page: Page) -> None:
+        """Press the button of a link; return without waiting for where it leads."""
+        page.evaluate("document.forms[0].submit()")
+
+    def post(self, url: str) -> None:
+        """Send a link's first form as a scanner does, which goes nowhere from there."""
+        form_token = self.context.request.get(url).text().partition('csrfmiddlewaretoken" value="')[2].partition('"')[0]
+        origin = {"Origin": self.stage.addresses.product, "Referer": self.stage.addresses.product}
+        sent: dict[str, Any] = {"csrfmiddlewaretoken": form_token}
+        answer = self.context.request.post(url, form=sent, headers=origin, max_redirects=0)
+        assert answer.status == 303, answer.text()
+
+    def authorization_url(self) -> str:
+        """Return the authorization request that this browser was last sent to the brand with."""
+        return next(address for address in reversed(self.addresses) if "/identity/o/authorize?" in address)
+
+    def callback_with(self, **parameters: str) -> str:
+        """Return where the brand sends this browser back to, with an answer of the test's own."""
+        request = dict(parse_qsl(urlsplit(self.authorization_url()).query))
+        sent = {"state": request["state"], "iss": self.stage.addresses.brand, **parameters}
+        return f"{request['redirect_uri']}?{urlencode(sent)}"
 
     def callback_url(self) -> str:
         """Return the address at our callback that this browser was last sent to, code and state included."""
@@ -71,9 +104,22 @@ class Profile:
 
 
 @contextmanager
-def profile_of(browser: Browser, stage: Stage, memory: Any = None) -> Iterator[Profile]:
-    """Open a profile, with the cookies that `memory` holds; fail at its end if the browser complained of anything."""
-    context = browser.new_context(storage_state=memory)
+def running_chromium(executable: Path, stage: Stage) -> Iterator[Browser]:
+    """Run a Chromium that trusts the stage's certificate and no other that it would not trust anyway."""
+    trusted = f"--ignore-certificate-errors-spki-list={stage.certificate.public_key_digest()}"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(executable), args=["--no-sandbox", trusted])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def profile_of(browser: Browser, stage: Stage, memory: Any = None, **options: Any) -> Iterator[Profile]:
+    """Open a profile, with the cookies that `memory` holds; fail at its end if the browser complained of anything.
+
+    `options` are Playwright's own: locale, viewport and the like.
+    """
+    context = browser.new_context(storage_state=memory, **options)
     context.set_default_timeout(10_000)
     profile = Profile(context, stage)
     yield profile
@@ -88,5 +134,4 @@ def heading(page: Page, words: str) -> None:
 
 def code_on(page: Page) -> str:
     """Return the completion code on a page; fails where it shows none."""
-    heading(page, "One last step: send this code in your chat")
     return page.locator("[data-completion-code]").get_attribute("data-completion-code") or ""

@@ -1,16 +1,19 @@
-"""Everything runs: the product, the sample brand and the sample chat over real HTTP, and a bot for any conversation.
+"""Everything runs: the product, the sample brand and the sample chat over real TLS, and a bot for any conversation.
 
 The brand's settings are the worst case: it remembers sessions and consent, and nothing asks it to sign anybody in again
 (`prompt = ""`). Whoever is signed in there and presses our button is back a moment later without another word.
 """
 
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+import pytest
 
 from demo.addresses import Addresses
 from demo.bot_api import Answer, call
@@ -26,29 +29,46 @@ from demo.preparation import (
     start_product,
     write_signing_key,
 )
-from demo.processes import Servers, run_command
+from demo.processes import Certificate, Servers, run_command
+from tests.browser.stubborn_brand import StubbornBrand, stubborn_brand
 from tests.demo.machines import free_ports
+from tests.installation import new_database
+from tests.tls import Authority, ServerCertificate
 
 # The sample brand's subjects are its row numbers, and its customers are made in this order.
 SUBJECTS: Final = {"mallory": "1", "victor": "2"}
 CHECKS: Final = ("completion_code", "chat_page", "expected_subject", "none")
 TOKEN_LIFETIME: Final = 600
+STUBBORN: Final = "stubborn"
+# A host name as real brands have it, for the page that names it; no sign-in ever begins there.
+NAMED: Final = "named"
+NAMED_HOST: Final = "https://login.acme.example"
 
+ACCENT_COLOUR: Final = "#0f766e"
+
+_BRAND: Final = """
+[brand]
+slug = "acme"
+name = "Acme"
+accent_colour = "{accent_colour}"
+support_contact = "mailto:help@acme.example"
+"""
 _SERVER: Final = """
 [[authorization_servers]]
 key = "{key}"
 issuer = "{brand}"
-authorization_endpoint = "{brand}/identity/o/authorize"
-token_endpoint = "{brand}/identity/o/api/token"
+authorization_endpoint = "{authorization_endpoint}"
+token_endpoint = "{token_endpoint}"
 jwks_uri = "{brand}/.well-known/jwks.json"
 client_id = "{client_id}"
 client_secret_env = "ACME_CLIENT_SECRET"
 basic_encoding = "raw"
-scope = "openid orders.read"
+scope = "{scope}"
 required_scope = "orders.read"
 same_person_checks = ["{check}"]
 chat_page_url = "{chat}/"
 prompt = ""
+scope_descriptions = {{ "orders.read" = {{ en = "see your orders", he = "לראות את ההזמנות שלך" }} }}
 """
 _REMEMBER_CONSENT: Final = """
 import json, sys
@@ -62,7 +82,7 @@ client.save()
 
 @dataclass(frozen=True)
 class Bot:
-    """A bot in one conversation, at the authorization server that accepts one check."""
+    """A bot in one conversation, at the authorization server that accepts one check, or at the stubborn one."""
 
     stage: "Stage"
     check: str
@@ -72,7 +92,7 @@ class Bot:
     def server(self) -> str:
         return self.check.replace("_", "-")
 
-    def challenge(self, **wishes: str) -> dict[str, Any]:
+    def challenge(self, **wishes: Any) -> dict[str, Any]:
         """Ask for a challenge; fails where there is none."""
         answer = self._send("POST", "/challenges", {"authorization_server": self.server, **wishes})
         assert answer.status == 201, answer.body
@@ -86,6 +106,14 @@ class Bot:
         """Post a code or a handle."""
         named = {} if "handle" in proof else {"authorization_server": self.server}
         return self._send("POST", "/completion", {**proof, **named})
+
+    def withdraw(self, challenge: dict[str, Any]) -> Answer:
+        """Take a challenge back."""
+        return self.stage.call_api("DELETE", f"/challenges/{challenge['challenge_id']}")
+
+    def end_token(self) -> Answer:
+        """Sign the consumer out."""
+        return self._send("DELETE", f"/token?authorization_server={self.server}&reason=signed_out")
 
     def read_token(self) -> Answer:
         return self._send("GET", f"/token?authorization_server={self.server}")
@@ -102,11 +130,25 @@ class Bot:
 
 
 @dataclass(frozen=True)
+class DemoOverTLS(Demo):
+    """The demo's servers with certificates of a throw-away authority, and on the database that the tests run on."""
+
+    database_url: str = field(repr=False, default="")
+
+    def product_environment(self) -> dict[str, str]:
+        # One process: what a test fills up, such as the exchanges with a brand, is then full for all requests.
+        trusted = {"OUTBOUND_CA_FILE": os.environ["DEMO_CA_FILE"], "ACME_CLIENT_SECRET": self.client_secret}
+        return super().product_environment() | trusted | {"DATABASE_URL": self.database_url, "WORKERS": "1"}
+
+
+@dataclass(frozen=True)
 class Stage:
-    """The running servers."""
+    """The running servers, and the certificate of all of them."""
 
     demo: Demo
     bot_key: str = field(repr=False)
+    stubborn: StubbornBrand
+    certificate: ServerCertificate
 
     @property
     def addresses(self) -> Addresses:
@@ -127,24 +169,31 @@ class Stage:
 
 
 @contextmanager
-def running_stage(folder: Path) -> Iterator[Stage]:
+def running_stage(folder: Path, authority: Authority) -> Iterator[Stage]:
     """Set everything up in a fresh folder, run it, and stop it at the end."""
+    issued = authority.issue()
+    certificate = Certificate(issued.certificate_file, issued.key_file, authority.ca_file)
     make_folder(folder)
-    customers = {name: readable_password() for name in SUBJECTS}
-    demo = Demo(Addresses(*free_ports(3)), folder, customers=customers)
-    bot_key = _prepare(demo)
-    with Servers(folder) as servers:
-        start_product(demo, servers)
-        start_brand(demo, servers, TOKEN_LIFETIME)
-        start_chat(demo, servers, bot_key)
-        yield Stage(demo, bot_key)
+    with pytest.MonkeyPatch.context() as environment, stubborn_brand(issued) as stubborn:
+        environment.setenv("DEMO_CA_FILE", str(authority.ca_file))
+        environment.setenv("NODE_EXTRA_CA_CERTS", str(authority.ca_file))  # for Playwright's own requests
+        addresses = Addresses(*free_ports(3), scheme="https")
+        customers = {name: readable_password() for name in SUBJECTS}
+        demo = DemoOverTLS(addresses, folder, customers=customers, database_url=new_database(folder))
+        bot_key = _prepare(demo, stubborn)
+        with Servers(folder, certificate) as servers:
+            start_product(demo, servers)
+            start_brand(demo, servers, TOKEN_LIFETIME)
+            start_chat(demo, servers, bot_key)
+            yield Stage(demo, bot_key, stubborn, issued)
 
 
-def _prepare(demo: Demo) -> str:
+def _prepare(demo: Demo, stubborn: StubbornBrand) -> str:
     write_signing_key(demo.folder / "sample-brand-key.pem")
-    product = demo.product_environment() | {"ACME_CLIENT_SECRET": demo.client_secret}
+    product = demo.product_environment()
     run_command(["manage.py", "migrate", "--verbosity", "0"], product)
-    printed = run_command(["manage.py", "apply_config", "-"], product, _configuration(demo.addresses))
+    configuration = _configuration(demo.addresses, stubborn)
+    printed = run_command(["manage.py", "apply_config", "-"], product, configuration)
     redirect_uris = [server["redirect_uri"] for server in json.loads(printed)["authorization_servers"].values()]
     prepare_brand(demo, redirect_uris[0])
     manage = ["-m", "demo.sample_brand.manage", "shell", "--no-imports", "-c", _REMEMBER_CONSENT]
@@ -152,8 +201,14 @@ def _prepare(demo: Demo) -> str:
     return create_bot_key(product)
 
 
-def _configuration(addresses: Addresses) -> str:
-    """Return a file with one authorization server for each check, named after it."""
+def _configuration(addresses: Addresses, stubborn: StubbornBrand) -> str:
+    """Return a file with one authorization server for each check, named after it, and the stubborn one."""
     shared = {"brand": addresses.brand, "chat": addresses.chat, "client_id": CLIENT_ID}
-    servers = [_SERVER.format(key=check.replace("_", "-"), check=check, **shared) for check in CHECKS]
-    return "\n".join(['[brand]\nslug = "acme"\nname = "Acme"', *servers])
+    shared["authorization_endpoint"] = f"{addresses.brand}/identity/o/authorize"
+    honest = {"token_endpoint": f"{addresses.brand}/identity/o/api/token", "scope": "openid orders.read"}
+    servers = [_SERVER.format(key=check.replace("_", "-"), check=check, **shared, **honest) for check in CHECKS]
+    of_its_own = {"token_endpoint": stubborn.token_endpoint, "scope": "orders.read"}
+    servers.append(_SERVER.format(key=STUBBORN, check=CHECKS[0], **shared, **of_its_own))
+    elsewhere = {"authorization_endpoint": f"{NAMED_HOST}/authorize", "token_endpoint": f"{NAMED_HOST}/token"}
+    servers.append(_SERVER.format(key=NAMED, check=CHECKS[0], scope="orders.read", **(shared | elsewhere)))
+    return "\n".join([_BRAND.format(accent_colour=ACCENT_COLOUR), *servers])

@@ -18,8 +18,8 @@ pytestmark = [pytest.mark.xdist_group("product_in_browser"), pytest.mark.timeout
 
 
 @pytest.fixture(scope="module")
-def elsewhere() -> Iterator[Elsewhere]:
-    with another_site() as site:
+def elsewhere(stage: Stage) -> Iterator[Elsewhere]:
+    with another_site(stage.certificate) as site:
         yield site
 
 

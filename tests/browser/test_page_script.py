@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.xdist_group("product_in_browser"), pytest.mark.timeout
 
 def opened_by_script(profile: Profile, url: str) -> Page:
     """Return the window that a page of another site opens, as a chat does."""
-    with another_site() as chat:
+    with another_site(profile.stage.certificate) as chat:
         page = profile.open(chat.other_site)
         with page.expect_popup() as opened:
             page.evaluate("url => { window.open(url, 'sign-in', 'width=400,height=640') }", url)

@@ -1,0 +1,45 @@
+"""axe-core, run on a page by way of the browser's debugger: our Content-Security-Policy stays as it is."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from playwright.sync_api import Page
+
+from tests.browser.pictures import Look, show_as
+
+# Everything that axe knows of WCAG 2.2 AA, and its advice beyond. Nothing is loaded again: the policy would refuse it.
+OPTIONS: Final[dict[str, Any]] = {
+    "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    "resultTypes": ["violations", "incomplete"],
+    "preload": False,
+}
+_RUN: Final = """async options => {
+    const found = await axe.run(document, options)
+    const told = results => results.flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html}`))
+    return told(found.violations).concat(told(found.incomplete))
+}"""
+
+
+@dataclass(frozen=True)
+class Axe:
+    """The library's source."""
+
+    source: str = field(repr=False)
+
+    @classmethod
+    def installed_in(cls, node_modules: Path) -> "Axe | None":
+        """Return the library, or None where it is not installed."""
+        file = node_modules / "axe-core" / "axe.min.js"
+        return cls(file.read_text()) if file.exists() else None
+
+    def findings(self, page: Page, looks: Iterable[Look]) -> dict[str, list[str]]:
+        """Return, for each look, every rule that an element of the page breaks or that axe could not decide on."""
+        return {look.name: self._findings(page, look) for look in looks}
+
+    def _findings(self, page: Page, look: Look) -> list[str]:
+        show_as(page, look)
+        if page.evaluate("typeof axe") == "undefined":
+            page.evaluate(f"() => {{ {self.source} }}")
+        return list(page.evaluate(_RUN, OPTIONS))

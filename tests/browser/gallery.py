@@ -1,0 +1,98 @@
+"""Writes `docs/consumer-pages.md` and its pictures from those that the browser tests took last: `make gallery`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageChops
+
+from tests.browser.pictures import KEPT, LOOKS, ROOT, picture_of
+from tests.browser.states import STATES
+
+PAGE: Final = ROOT / "docs" / "consumer-pages.md"
+PICTURES: Final = ROOT / "docs" / "pictures"
+ON_A_DESK: Final = ("link", "completion_code")
+IN_HEBREW: Final = ("link", "completion_code", "receipt")
+MOST_BYTES: Final = 1_500_000
+COLOURS: Final = 48
+GAP: Final = 24
+
+INTRODUCTION: Final = """\
+# The consumer's pages
+
+Every page that a consumer can see: on a phone, by day and by night, then a few on a desk and in Hebrew, where
+everything mirrors but the digits. Written by `make gallery` from what the browser tests have just seen; change nothing
+here by hand.
+
+The look is a brand's own in one colour, a logo and a way to reach its support. Whatever the colour, text on it and text
+in it stays readable. Each page is painted after one request, and works without script and without cookies of others.
+"""
+
+
+def side_by_side(files: list[Path]) -> Image.Image:
+    """Return pictures beside each other, each cut off where nothing follows but ground."""
+    pictures = [_cut(Image.open(file).convert("RGB")) for file in files]
+    height = max(picture.height for picture in pictures)
+    width = sum(picture.width for picture in pictures) + GAP * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, height), "#8a8f98")
+    left = 0
+    for picture in pictures:
+        sheet.paste(Image.new("RGB", (picture.width, height), picture.getpixel((0, 0))), (left, 0))
+        sheet.paste(picture, (left, 0))
+        left += picture.width + GAP
+    return sheet
+
+
+def _cut(picture: Image.Image) -> Image.Image:
+    ground = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
+    box = ImageChops.difference(picture, ground).getbbox()
+    return picture.crop((0, 0, picture.width, min(picture.height, box[3] + 2 * GAP))) if box else picture
+
+
+def write_picture(name: str, files: list[Path]) -> None:
+    """Save a sheet of pictures with few colours, the rare ones among them: text and flat grounds need no more."""
+    sheet = side_by_side(files).quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    sheet.save(PICTURES / f"{name}.png", optimize=True)
+
+
+def sections(headings: dict[str, str]) -> Iterator[str]:
+    """Yield the page, paragraph by paragraph."""
+    yield INTRODUCTION
+    for part, folder in (("The way of a sign-in, and its ends", "consumer/"), ("Where something failed", "errors/")):
+        yield f"## {part}\n"
+        for name, state in STATES.items():
+            if state.template.startswith(folder):
+                yield f"### {headings[name]}\n\n{state.about}\n\n{_shown(name, headings[name], 560)}"
+    yield "## On a desk\n"
+    yield from (_shown(f"{name}-desktop", f"{headings[name]}, on a desk", 800) for name in ON_A_DESK)
+    yield "## From right to left\n"
+    yield from (_shown(f"{name}-he", f"{headings[name]}, in Hebrew", 560) for name in IN_HEBREW)
+
+
+def _shown(name: str, words: str, width: int) -> str:
+    return f'<img src="pictures/{name}.png" alt="{words}" width="{width}">\n'
+
+
+def main() -> int:
+    """Write the page and every picture anew."""
+    headings = {name: json.loads((KEPT / f"{name}-en.json").read_text())["heading"] for name in STATES}
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for old in PICTURES.glob("*.png"):
+        old.unlink()
+    phone, desk = [look for look in LOOKS if look.device == "phone"], [look for look in LOOKS if look.device != "phone"]
+    for name in STATES:
+        write_picture(name, [picture_of(name, "en", look) for look in phone])
+    for name in ON_A_DESK:
+        write_picture(f"{name}-desktop", [picture_of(name, "en", desk[0])])
+    for name in IN_HEBREW:
+        write_picture(f"{name}-he", [picture_of(name, "he", look) for look in phone])
+    PAGE.write_text("\n".join(sections(headings)))
+    taken = sum(file.stat().st_size for file in PICTURES.glob("*.png"))
+    sys.stdout.write(f"{PAGE.relative_to(ROOT)}: {len(STATES)} pages, {taken:,} bytes of pictures\n")
+    return 0 if taken <= MOST_BYTES else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""The looks in which pages are tested and photographed, and where the pictures are kept."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from playwright.sync_api import Page
+
+ROOT: Final = Path(__file__).parent.parent.parent
+KEPT: Final = ROOT / "test-output" / "pages"
+
+
+@dataclass(frozen=True)
+class Look:
+    """A device and its owner's wish for light or dark."""
+
+    device: str
+    width: int
+    height: int
+    scheme: Literal["light", "dark"]
+
+    @property
+    def name(self) -> str:
+        return f"{self.device}-{self.scheme}"
+
+
+LOOKS: Final = (
+    Look("phone", 360, 640, "light"),
+    Look("phone", 360, 640, "dark"),
+    Look("desktop", 1280, 800, "light"),
+    Look("desktop", 1280, 800, "dark"),
+)
+
+
+def show_as(page: Page, look: Look) -> None:
+    """Show an open page on this device, without loading it again."""
+    page.set_viewport_size({"width": look.width, "height": look.height})
+    page.emulate_media(color_scheme=look.scheme)
+
+
+def picture_of(state: str, locale: str, look: Look) -> Path:
+    """Return where the picture of a state is kept."""
+    return KEPT / f"{state}-{locale}-{look.name}.png"
+
+
+def keep_pictures(page: Page, state: str, locale: str, looks: tuple[Look, ...]) -> None:
+    """Take pictures of the whole page, and note its heading for whoever shows them."""
+    for look in looks:
+        show_as(page, look)
+        page.screenshot(path=picture_of(state, locale, look), full_page=True, animations="disabled")
+    heading = page.get_by_role("heading", level=1).first.inner_text()
+    (KEPT / f"{state}-{locale}.json").write_text(json.dumps({"heading": heading}))

@@ -1,0 +1,30 @@
+"""What tests have measured: kept in `test-output/measurements.json`, and printed for people at the end of a run."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+FILE: Final = Path(__file__).parent.parent / "test-output" / "measurements.json"
+
+
+def forget() -> None:
+    """Begin a run with nothing measured."""
+    FILE.unlink(missing_ok=True)
+
+
+def note(subject: str, circumstances: str, measured: Mapping[str, float]) -> None:
+    """Keep what was measured. Tests that measure are in one process, so nobody writes at the same time."""
+    FILE.parent.mkdir(exist_ok=True)
+    noted = json.loads(FILE.read_text()) if FILE.exists() else {}
+    noted.setdefault(subject, {})[circumstances] = dict(measured)
+    FILE.write_text(json.dumps(noted, indent=2))
+
+
+def lines() -> Iterator[str]:
+    """Yield a line for each measurement."""
+    noted = json.loads(FILE.read_text()) if FILE.exists() else {}
+    for subject, by_circumstances in noted.items():
+        for circumstances, measured in by_circumstances.items():
+            figures = ", ".join(f"{name.replace('_', ' ')} {figure:,}" for name, figure in measured.items())
+            yield f"{subject}, {circumstances}: {figures}"
