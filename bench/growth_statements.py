@@ -1,6 +1,6 @@
-"""What the sweep, the purge and the admin's lists do to a large database, statement by statement; prints JSON.
+"""What the sweep, the purge and the admin's lists do to a large database, statement by statement, as JSON.
 
-Runs inside an installation: `python -m bench.growth_statements`. It changes what is there.
+Runs inside an installation: `python -m bench.growth_statements FILE`. It changes what is there.
 """
 
 import json
@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import django
@@ -66,7 +67,7 @@ def main() -> None:
     report["sweep"] = timed(lambda: sweep(now))
     report["sweep_with_nothing_due"] = timed(lambda: sweep(now))
     report["purge"] = timed(lambda: prune(now - RETENTION))
-    json.dump(report, sys.stdout)
+    Path(sys.argv[1]).write_text(json.dumps(report))
 
 
 def _admin_page(rows: QuerySet[Any]) -> int:

@@ -48,9 +48,11 @@ class Installation:
         seeded: dict[str, Any] = json.loads(made.read_text())
         return seeded
 
-    def python(self, module: str, *arguments: str) -> dict[str, Any]:
-        """Run one of our modules inside this installation; return the JSON that it prints."""
-        answer: dict[str, Any] = json.loads(python(module, *arguments, environment=self.environment))
+    def python(self, module: str) -> dict[str, Any]:
+        """Run one of our modules inside this installation; return the JSON that it writes into a file."""
+        written = self.folder / f"{module}.json"
+        python(module, str(written), environment=self.environment)
+        answer: dict[str, Any] = json.loads(written.read_text())
         return answer
 
 
