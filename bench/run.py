@@ -96,8 +96,8 @@ def _measure_one_size(stage: Stage) -> None:
         conversations=options.conversations,
         links=LINKS_PER_SECOND * measured_seconds if "begin" in options.only else 0,
         callbacks=CALLBACKS_PER_SECOND * measured_seconds if "callback" in options.only else 0,
-        rival_callbacks=starvation.RIVAL_CALLBACKS,
-        hanging_callbacks=starvation.HANGING_CALLBACKS,
+        rival_callbacks=starvation.RIVAL_CALLBACKS if "starvation" in options.only else 0,
+        hanging_callbacks=starvation.HANGING_CALLBACKS if "starvation" in options.only else 0,
         issuer=stage.brand.issuer,
     )
     if options.compared:
