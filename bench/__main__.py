@@ -71,7 +71,7 @@ def _chosen(arguments: argparse.Namespace) -> list[Options]:
     if arguments.database or growing:
         return [first]
     short = {"rounds": min(3, arguments.rounds), "seconds": min(2, arguments.seconds)}
-    on_sqlite = tuple(name for name in only if name in COMPARED or name in {"starvation", "waiting"})
+    on_sqlite = tuple(name for name in only if name in COMPARED or name in {"profile", "starvation", "waiting"})
     return [first, Options(database=SQLITE, **wanted | short | {"only": on_sqlite})]
 
 

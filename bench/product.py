@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.processes import SERVER_CORE, free_port, python, running, wait_for_port
+from bench.processes import OTHER_CORE, SERVER_CORE, free_port, python, running, wait_for_port
 
 HOST: Final = "delegation.test"
 PUBLIC_BASE_URL: Final = f"https://{HOST}"
@@ -48,10 +48,10 @@ class Installation:
         seeded: dict[str, Any] = json.loads(made.read_text())
         return seeded
 
-    def python(self, module: str) -> dict[str, Any]:
+    def python(self, module: str, *arguments: str, core: int = OTHER_CORE) -> dict[str, Any]:
         """Run one of our modules inside this installation; return the JSON that it writes into a file."""
         written = self.folder / f"{module}.json"
-        python(module, str(written), environment=self.environment)
+        python(module, *arguments, str(written), environment=self.environment, core=core)
         answer: dict[str, Any] = json.loads(written.read_text())
         return answer
 

@@ -10,8 +10,10 @@ from bench.chart import chart
 from bench.processes import ROOT
 from bench.report import (
     GROWTH_HEADINGS,
+    PROFILE_HEADINGS,
     STATEMENT_HEADINGS,
     growth_rows,
+    profile_rows,
     spread_rows,
     statement_rows,
     target_rows,
@@ -47,6 +49,8 @@ def _parts(report: Report) -> list[str]:
     parts += [f"Skipped: {name} ({reason})." for name, reason in report["skipped"].items()]
     if "targets" in report:
         parts.append(markdown(_TARGETS, target_rows(report)))
+    if "profile" in report:
+        parts += ["### Where the time goes, without gunicorn", markdown(PROFILE_HEADINGS, profile_rows(report))]
     parts += _starvation(report) + _waiting(report)
     if "boot" in report:
         parts.append(f"Workers after the run, MiB resident: {_list(report['boot']['resident_mib'])}; of that alone "
@@ -95,9 +99,8 @@ def _waiting(report: Report) -> list[str]:
         return [f"500 long polls: skipped, {found['skipped']}."]
     reads = {f"reads, {phase}": found["reads"][phase] for phase in ("undisturbed", "beside_waiting")}
     told = (
-        f"Of {found['asked_at_once']} long polls at once {found['waited']} waited; {found['answered_at_once']} were "
-        f"answered at once, {found['with_retry_after']} of them with `Retry-After` (p99 "
-        f"{found['answered_at_once_ms']['p99_ms']:.0f} ms)."
+        f"Of {found['asked_at_once']} long polls at once {found['waited']} waited; {found['told_to_come_again']} were "
+        f"answered at once, with `Retry-After` (p99 {found['told_to_come_again_ms']['p99_ms']:.0f} ms)."
     )
     return ["### 500 long polls", markdown(("", "p50 ms", "p99 ms", "slowest ms", "errors"), spread_rows(reads)), told]
 

@@ -25,6 +25,8 @@ def as_text(report: Report) -> str:
     parts += [table(("", "p50 ms", "p99 ms", "slowest ms", "errors"), rows) for rows in _spreads(report)]
     if "waiting" in report:
         parts.append(f"waiting: { {name: value for name, value in report['waiting'].items() if name != 'reads'} }")
+    if "profile" in report:
+        parts.append(table(PROFILE_HEADINGS, profile_rows(report)))
     if "boot" in report:
         parts.append(f"boot: {report['boot']}")
     if "growth" in report:
@@ -53,6 +55,21 @@ def target_rows(report: Report) -> list[Sequence[str]]:
             str(target["errors"]),
         )
         for target in report["targets"].values()
+    ]
+
+
+PROFILE_HEADINGS: Final = ("microseconds a request", "all", "of these")
+
+
+def profile_rows(report: Report) -> list[Sequence[str]]:
+    """Return where the time of each request goes, the largest part first."""
+    return [
+        (
+            name.replace("_", " "),
+            f"{parts['total']:.0f}",
+            ", ".join(f"{part} {microseconds:.0f}" for part, microseconds in parts.items() if part != "total"),
+        )
+        for name, parts in report["profile"].items()
     ]
 
 

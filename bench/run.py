@@ -1,5 +1,6 @@
 """One run: starts everything, measures, stops everything, and returns the figures."""
 
+import json
 from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,8 +14,8 @@ from bench.databases import POSTGRESQL, Databases, databases
 from bench.figures import ratio
 from bench.machine import description
 from bench.peers import processes as peers
-from bench.processes import python
-from bench.product import Installation, serving, serving_wsgi
+from bench.processes import SERVER_CORE, python
+from bench.product import Installation, Server, serving, serving_wsgi
 from bench.rounds import WARM_UP_SECONDS, Say, measure
 from bench.targets import (
     CALLBACKS_PER_SECOND,
@@ -27,7 +28,9 @@ from bench.targets import (
 )
 
 COMPARED: Final = ("token_read", "status_read", "create", "begin", "callback", "django_oauth_toolkit", "oidc_provider")
-OTHERS: Final = ("starvation", "waiting", "boot", "growth")
+OTHERS: Final = ("profile", "starvation", "waiting", "boot", "growth")
+PROFILED: Final = ("token_read", "status_read", "create", "begin")
+PROFILED_REQUESTS: Final = 450
 YARDSTICK: Final = "yardstick"
 _OTHER_SERVERS: Final = ("django_oauth_toolkit", "oidc_provider")
 # For the ratios; and for everything else two processes with as many threads as they have by default.
@@ -94,7 +97,7 @@ def _measure_one_size(stage: Stage) -> None:
     made = installation.seed(
         "product",
         conversations=options.conversations,
-        links=LINKS_PER_SECOND * measured_seconds if "begin" in options.only else 0,
+        links=(LINKS_PER_SECOND * measured_seconds if "begin" in options.only else 0) + PROFILED_REQUESTS,
         callbacks=CALLBACKS_PER_SECOND * measured_seconds if "callback" in options.only else 0,
         rival_callbacks=starvation.RIVAL_CALLBACKS if "starvation" in options.only else 0,
         hanging_callbacks=starvation.HANGING_CALLBACKS if "starvation" in options.only else 0,
@@ -102,6 +105,9 @@ def _measure_one_size(stage: Stage) -> None:
     )
     if options.compared:
         _compare(stage, installation, made)
+    if "profile" in options.only:
+        stage.say("profiles")
+        stage.report["profile"] = _profile(installation, made)
     if {"starvation", "waiting", "boot"} & set(options.only):
         _measure_the_usual_shape(stage, installation, made)
 
@@ -161,6 +167,16 @@ def missing(name: str, store: Databases) -> str:
     if name == "oidc_provider":
         return peers.missing()
     return "" if find_spec("oauth2_provider") else "django-oauth-toolkit is not installed"
+
+
+def _profile(installation: Installation, made: dict[str, Any]) -> dict[str, Any]:
+    """Return where the time of some requests goes, on the core that servers have."""
+    unused = made | {"links": made["links"][-PROFILED_REQUESTS:]}
+    targets = {target.name: target for target in product_targets(Server(0, 0), unused)}
+    orders = {name: [raw.decode() for raw in targets[name].write(PROFILED_REQUESTS)] for name in PROFILED}
+    order = installation.folder / "profile.order.json"
+    order.write_text(json.dumps(orders))
+    return installation.python("bench.profiling", str(order), core=SERVER_CORE)
 
 
 def _measure_the_usual_shape(stage: Stage, installation: Installation, made: dict[str, Any]) -> None:

@@ -141,8 +141,9 @@ def test_oidc_provider_introspects(folder: Path) -> None:
             assert store.cpu_seconds() > 0
 
 
-def test_a_run_ends_in_text_chart_and_document(tmp_path: Path) -> None:
-    options = Options(database="sqlite", conversations=ROWS, rounds=1, seconds=1, only=("token_read",))
+def test_a_run_ends_in_text_chart_and_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.run.PROFILED_REQUESTS", 9)
+    options = Options(database="sqlite", conversations=ROWS, rounds=1, seconds=1, only=("token_read", "profile"))
     done = run(options, tmp_path, lambda _: None)
     document = tmp_path / "performance.md"
     document.write_text(f"before\n{publishing.BEGIN}\nold\n{publishing.END}\nafter\n")
@@ -150,6 +151,7 @@ def test_a_run_ends_in_text_chart_and_document(tmp_path: Path) -> None:
     published = document.read_text()
     assert report.errors_in(done) == 0
     assert "GET .../token" in report.as_text(done)
+    assert set(done["profile"]["token_read"]) >= {"total", "the product", "database: driver and waiting"}
     assert "GET .../token" in chart(done)
     assert (published[:7], published[-6:], "old" in published) == ("before\n", "after\n", False)
     assert json.loads((tmp_path / "performance.json").read_text()) == [done]

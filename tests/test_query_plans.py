@@ -33,6 +33,7 @@ LARGE: Final = ("conversations_", "delegation_site_")
 
 pytestmark = [
     pytest.mark.django_db,
+    pytest.mark.timeout(300),  # the tables are filled once for all, in the first test
     pytest.mark.skipif(databases.chosen() != databases.POSTGRESQL, reason="plans are PostgreSQL's"),
 ]
 
