@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", choices=[*COMPARED, *OTHERS], help="may be given several times")
     parser.add_argument("--rows", type=int, help="conversations; for growth the largest size")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="of each target in each round")
+    parser.add_argument("--seconds", type=int, default=2, help="of each target in each round")
     parser.add_argument("--publish", action="store_true", help="write docs/performance.md, its JSON and its chart")
     return parser
 
@@ -71,7 +71,8 @@ def _chosen(arguments: argparse.Namespace) -> list[Options]:
     if arguments.database or growing:
         return [first]
     short = {"rounds": min(3, arguments.rounds), "seconds": min(2, arguments.seconds)}
-    on_sqlite = tuple(name for name in only if name in COMPARED or name in {"profile", "starvation", "waiting"})
+    short["conversations"] = min(50_000, rows)
+    on_sqlite = tuple(name for name in only if name in COMPARED or name in {"profile", "starvation"})
     return [first, Options(database=SQLITE, **wanted | short | {"only": on_sqlite})]
 
 

@@ -24,7 +24,7 @@ from conversations.flow.retention import prune, sweep  # noqa: E402  the models 
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation  # noqa: E402
 
 # What a busy minute leaves to the sweep.
-DUE: Final = 1_000
+DUE: Final = 200
 RETENTION: Final = timedelta(days=30)
 _ADMIN_PAGE: Final = 100
 

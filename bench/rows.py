@@ -5,8 +5,9 @@ What a row does not name is what the model's own default says, so that a new col
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,8 @@ class Rows:
         self._model = model
         fields = model._meta.concrete_fields
         sample = model(**defaults)
-        self._template = [getattr(sample, field.attname) for field in fields]
+        self._convert: Callable[[Any], Any] = _as_text if connection.vendor == "postgresql" else _as_sqlite
+        self._template = [self._convert(getattr(sample, field.attname)) for field in fields]
         self._places = {field.attname: place for place, field in enumerate(fields)}
         self._columns = [field.column for field in fields]
         self._rows: list[list[Any]] = []
@@ -31,37 +33,39 @@ class Rows:
         """Gather one row; return its number."""
         row = self._template.copy()
         number = self._next
-        row[self._places["id"]] = number
+        row[self._places["id"]] = self._convert(number)
         for name, value in values.items():
-            row[self._places[name]] = value
+            row[self._places[name]] = self._convert(value)
         self._rows.append(row)
         self._next += 1
         return number
 
     def write(self) -> None:
         """Write what was gathered."""
-        if not self._rows:
-            return
-        if connection.vendor == "postgresql":
-            self._copy()
-        else:
-            self._execute_many()
-        self._rows = []
+        self.take()()
 
-    def _copy(self) -> None:
-        lines = ("\t".join(map(_as_text, row)) + "\n" for row in self._rows)
+    def take(self) -> Callable[[], None]:
+        """Return what writes the rows gathered so far, in any thread, and begin to gather anew."""
+        rows, self._rows, last = self._rows, [], self._next - 1
+        write = self._copy if connection.vendor == "postgresql" else self._execute_many
+        return partial(write, rows, last)
+
+    def _copy(self, rows: list[list[Any]], last: int) -> None:
+        if not rows:
+            return
+        lines = ("\t".join(row) + "\n" for row in rows)
         table = self._model._meta.db_table
         with connection.cursor() as cursor:
             cursor.copy_expert(f'COPY "{table}" ({self._named()}) FROM STDIN', io.StringIO("".join(lines)))
             # The model's own next insert continues where these rows end.
             sequence = f"pg_get_serial_sequence('\"{table}\"', 'id')"
-            cursor.execute(f"SELECT setval({sequence}, %s)", [self._next - 1])
+            cursor.execute(f"SELECT setval({sequence}, %s)", [last])
 
-    def _execute_many(self) -> None:
+    def _execute_many(self, rows: list[list[Any]], _last: int) -> None:
         marks = ", ".join(["%s"] * len(self._columns))
         statement = f'INSERT INTO "{self._model._meta.db_table}" ({self._named()}) VALUES ({marks})'  # noqa: S608  # names of our own models
         with connection.cursor() as cursor:
-            cursor.executemany(statement, [[_as_sqlite(value) for value in row] for row in self._rows])
+            cursor.executemany(statement, rows)
 
     def _named(self) -> str:
         return ", ".join(f'"{column}"' for column in self._columns)
@@ -77,10 +81,10 @@ def _as_text(value: Any) -> str:
     """Return a value as COPY's text format has it."""
     if value is None:
         return r"\N"
-    if isinstance(value, bool):
-        return "t" if value else "f"
     if isinstance(value, bytes):
         return r"\\x" + value.hex()
+    if isinstance(value, UUID | int | datetime):
+        return str(value)  # "True" and "False" are PostgreSQL's words, too
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
     return text.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n")
 

@@ -6,6 +6,9 @@ could not be read. What is made: what requests are made of: bot keys, links to o
 
 import json
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,13 +17,13 @@ from uuid import UUID, uuid4
 
 import django
 from django.core.management import call_command
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 django.setup()
 
 from bench import cast, seeding_sign_ins  # noqa: E402
-from bench.rows import Rows, write_all  # noqa: E402
+from bench.rows import Rows  # noqa: E402
 from brands.authentication import create_bot_key  # noqa: E402  the models need Django set up
 from brands.models import AuthorizationServer, BotKey, Brand  # noqa: E402
 from conversations.flow.challenges import LINK_TOKEN_PURPOSE  # noqa: E402
@@ -68,7 +71,8 @@ def main() -> None:
         "conversations": wanted.conversations,
         "share_ended": wanted.share_ended,
     }
-    _seed_conversations(brands, wanted)
+    with _writing_meanwhile() as write:
+        _seed_conversations(brands, wanted, write)
     with transaction.atomic():
         made["links"] = seeding_sign_ins.seed_links(brands[cast.ACME].server, wanted.links)
         for name, seeded, count in (
@@ -104,7 +108,31 @@ def _seed_keys(brand: Brand) -> list[str]:
     return [key.reveal() for _, key in made]
 
 
-def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted) -> None:
+@contextmanager
+def _writing_meanwhile() -> Iterator[Callable[..., None]]:
+    """Give a function that writes tables in another thread: the next rows are encrypted while these are stored."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        under_way: list[Future[None]] = []
+
+        def write(*tables: Rows) -> None:
+            taken = [rows.take() for rows in tables]
+            while under_way:
+                under_way.pop().result()
+            under_way.append(thread.submit(_write, taken))
+
+        yield write
+        while under_way:
+            under_way.pop().result()
+        thread.submit(connections.close_all).result()
+
+
+def _write(taken: list[Callable[[], None]]) -> None:
+    with transaction.atomic():
+        for write in taken:
+            write()
+
+
+def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted, write: Callable[..., None]) -> None:
     now = timezone.now()
     conversations = Rows(Conversation)
     challenges = Rows(Challenge, status=ChallengeStatus.COMPLETED, same_person_check="completion_code")
@@ -143,8 +171,7 @@ def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted) -> None:
         )
         events.add(uuid=uuid4(), at=begun, brand_uuid=seeded.brand.uuid, conversation_uuid=conversation_uuid)
         if number % _CHUNK == 0 or number == wanted.conversations:
-            with transaction.atomic():
-                write_all((conversations, challenges, tokens, events))
+            write(conversations, challenges, tokens, events)
 
 
 def _challenge_values(seeded: SeededBrand, chat: int, conversation: UUID, challenge: UUID) -> dict[str, Any]:
