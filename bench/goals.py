@@ -73,11 +73,10 @@ def _against(name: str) -> Callable[[Report], dict[str, Any]]:
     return lambda report: dict(report["token_read_against"][name])
 
 
-def _largest(report: Report, part: str) -> dict[str, Any]:
-    """Return what growth says of 10^6 conversations, or of its largest size below."""
-    sizes = [size for size in report["growth"]["sizes"] if size <= 1_000_000]
+def _at_a_million(report: Report, part: str) -> dict[str, Any]:
+    """Return what growth says of 10^6 conversations: a smaller size says nothing about the goal."""
     of_sizes = report["growth"]["requests"]["token_read"] if part == "token_read" else report["growth"]["statements"]
-    return dict(of_sizes[str(sizes[-1])])
+    return dict(of_sizes["1000000"])
 
 
 def _disturbed(report: Report, who: str) -> dict[str, Any]:
@@ -131,13 +130,13 @@ GOALS: Final = (
         "token read at 10^6 conversations against 10^4, p50",
         (1.3, 1.5),
         "x",
-        lambda report: float(_largest(report, "token_read")["p50_ratio"]),
+        lambda report: float(_at_a_million(report, "token_read")["p50_ratio"]),
     ),
     _at_most(
         "one purge statement at 10^6 conversations",
         (100, 250),
         " ms",
-        lambda report: float(_largest(report, "statements")["purge"]["max_ms"]),
+        lambda report: float(_at_a_million(report, "statements")["purge"]["max_ms"]),
     ),
     _at_most(
         "worker memory (resident, having worked)",

@@ -30,7 +30,7 @@ from bench.targets import (
 COMPARED: Final = ("token_read", "status_read", "create", "begin", "callback", "django_oauth_toolkit", "oidc_provider")
 OTHERS: Final = ("profile", "starvation", "waiting", "boot", "growth")
 PROFILED: Final = ("token_read", "status_read", "create", "begin")
-PROFILED_REQUESTS: Final = 450
+PROFILED_REQUESTS: Final = 240
 YARDSTICK: Final = "yardstick"
 _OTHER_SERVERS: Final = ("django_oauth_toolkit", "oidc_provider")
 # For the ratios; and for everything else two processes with as many threads as they have by default.
