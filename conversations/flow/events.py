@@ -36,7 +36,8 @@ def publish_token(access_token: AccessToken, event: WebhookEvent, now: datetime)
     if endpoints := _listening(access_token.conversation, event):
         rows = AccessToken.objects.select_related("conversation__brand", "authorization_server", "challenge")
         current = rows.get(pk=access_token.pk)
-        ending = {"ended_at": current.ended_at, "end_reason": current.end_reason}
+        expired = current.end_reason == AccessToken.EndReason.EXPIRED
+        ending = {"ended_at": current.expires_at if expired else current.ended_at, "end_reason": current.end_reason}
         data = {
             "conversation_id": current.conversation.external_id,
             "authorization_server": current.authorization_server.key,

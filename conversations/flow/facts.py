@@ -4,17 +4,20 @@ from datetime import datetime
 from typing import Any
 
 from conversations.flow.standing import Standing
-from conversations.models import AccessToken, Challenge
+from conversations.models import AccessToken, Challenge, ChallengeStatus
 
 
 def challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
     """Return a challenge as bots read it: never the link, a state or a code (G5)."""
     context = challenge.reveal_context()
+    status = challenge.status_at(now)
+    # Not when the sweep came by: the clock ended it, and says so before and after alike.
+    ended_at = challenge.expires_at if status == ChallengeStatus.EXPIRED else challenge.ended_at
     return {
         "challenge_id": str(challenge.uuid),
         "conversation_id": challenge.conversation.external_id,
         "authorization_server": challenge.authorization_server.key,
-        "status": challenge.status_at(now).value,
+        "status": status.value,
         "error": challenge.error or None,
         "last_error": challenge.last_error or None,
         "same_person_check": challenge.same_person_check,
@@ -26,7 +29,7 @@ def challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
         "started_at": challenge.started_at,
         "confirmation_needed_at": challenge.confirmation_needed_at,
         "completed_at": challenge.completed_at,
-        "ended_at": challenge.ended_at,
+        "ended_at": ended_at,
         "expires_at": challenge.expires_at,
         "expires_in": seconds_left(challenge.expires_at, now),
     }
