@@ -7,12 +7,14 @@ ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := tests/peers/node_modules/.package-lock.json
+BENCHED := $(VENV)/.bench-installed
+BENCH_PEERS := bench/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo journey test fuzz contract coverage gallery lint format serve venv catalogs constraints clean
+.PHONY: help demo journey test fuzz contract coverage gallery bench bench-growth lint format serve venv catalogs constraints clean
 
 help: ## list the commands
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | column -t -s '|'
 
 demo: $(INSTALLED) ## play one whole journey, then stay up: sample chat, admin, sample brand
 	@$(BIN)/python -m demo $(ARGS)
@@ -20,7 +22,7 @@ demo: $(INSTALLED) ## play one whole journey, then stay up: sample chat, admin, 
 journey: $(INSTALLED) ## play one whole journey; exit status 0 only if every step held
 	@$(BIN)/python -m demo.journey $(ARGS)
 
-test: $(INSTALLED) peers ## the whole suite on SQLite and on PostgreSQL; ARGS="-k crypto" for a part
+test: $(INSTALLED) peers bench-parts ## the whole suite on SQLite and on PostgreSQL; ARGS="-k crypto" for a part
 	@$(BIN)/python -m tests.run $(ARGS)
 
 fuzz: $(INSTALLED) ## more than 150,000 made-up inputs; takes about 8 minutes
@@ -29,7 +31,7 @@ fuzz: $(INSTALLED) ## more than 150,000 made-up inputs; takes about 8 minutes
 contract: $(INSTALLED) ## calls made up from the contract, at least 5,000, against a server on PostgreSQL; about 10 minutes
 	@$(BIN)/python -m tests.contract_run $(ARGS)
 
-coverage: $(INSTALLED) peers ## what the suite does not reach, on SQLite
+coverage: $(INSTALLED) peers bench-parts ## what the suite does not reach, on SQLite
 	@mkdir -p test-output
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m pytest $(ARGS)
@@ -39,6 +41,13 @@ coverage: $(INSTALLED) peers ## what the suite does not reach, on SQLite
 gallery: $(INSTALLED) peers ## docs/consumer-pages.md and its pictures, from what the browser tests see
 	@$(BIN)/python -m pytest -n0 -q tests/browser/test_looks.py
 	@$(BIN)/python -m tests.browser.gallery
+
+bench: $(INSTALLED) bench-parts ## measure, beside bare Django and two other servers; ARGS="--only token_read"
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-growth: $(INSTALLED) bench-parts ## measure databases of up to ten million conversations; hours and 40 GB
+	@$(BIN)/python -m bench growth --rows 10000000 $(ARGS)
+	@$(BIN)/python -m bench growth --rows 1000000 --database sqlite $(ARGS)
 
 lint: $(INSTALLED) ## ruff, mypy, the layers
 	@$(BIN)/ruff check .
@@ -79,15 +88,33 @@ $(PEERS): tests/peers/package.json tests/peers/package-lock.json
 catalogs: $(INSTALLED) ## bring the translations' files up to the sentences of the pages, and compile them
 	@$(BIN)/python -m tests.catalogs
 
+# What the product is measured against.
+.PHONY: bench-parts
+bench-parts: $(BENCHED)
+	@if command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory $(BENCH_PEERS); \
+	else \
+		echo "Node is not installed: nothing will be measured against oidc-provider."; \
+	fi
+
+$(BENCHED): $(INSTALLED) bench/requirements.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -r bench/requirements.txt
+	@touch $@
+
+$(BENCH_PEERS): bench/peers/package.json bench/peers/package-lock.json
+	@npm ci --prefix bench/peers --loglevel=error
+	@touch $@
+
 # After a change of requirements: every version that a fresh installation brings in, ours and theirs.
 constraints: ## write constraints.txt anew
 	@rm -rf .venv-constraints && $(PYTHON) -m venv .venv-constraints
-	@.venv-constraints/bin/python -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	@.venv-constraints/bin/python -m pip install -qq --disable-pip-version-check \
+		-r requirements-dev.txt -r bench/requirements.txt
 	@{ echo "# Every package of an installation at an exact version. Written by: make constraints"; \
 		.venv-constraints/bin/python -m pip freeze; } > constraints.txt
 	@rm -rf .venv-constraints
 
 clean: ## remove what the commands made; databases and .env stay
-	@rm -rf $(VENV) tests/peers/node_modules test-output staticfiles .demo \
+	@rm -rf $(VENV) tests/peers/node_modules bench/peers/node_modules bench/results test-output staticfiles .demo \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,7 +35,7 @@ def main() -> None:
         return
     for name in (databases.SQLITE, databases.POSTGRESQL):
         command = [sys.executable, "-m", "bench.long_poll"]
-        subprocess.run(command, check=True, env=os.environ | {"TEST_DATABASE": name})  # noqa: S603  # our own command
+        subprocess.run(command, check=True, env=os.environ | {"TEST_DATABASE": name})  # our own command
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Bots:
     def sample(self, chat: str, facts: dict[str, str], waiter: ThreadPoolExecutor) -> Sample:
         """Wait in one thread and make the change in this one."""
         polled = waiter.submit(self._poll, facts["challenge_id"])
-        time.sleep(0.2 + random.uniform(0, 0.1))  # noqa: S311  # another moment of the round each time
+        time.sleep(0.2 + random.uniform(0, 0.1))  # another moment of the round each time
         sent = time.perf_counter()
         self._change(chat, facts)
         answered = time.perf_counter()

@@ -185,8 +185,8 @@ def _chat_page(challenge: Challenge) -> str:
     Where a server accepts the check `chat_page` beside others, a chat that asked for another one is in another channel.
     """
     server = challenge.authorization_server
-    elsewhere = SamePersonCheck.CHAT_PAGE in server.same_person_checks
-    here = not elsewhere or challenge.same_person_check == SamePersonCheck.CHAT_PAGE
+    some_are_there = SamePersonCheck.CHAT_PAGE in server.same_person_checks
+    here = not some_are_there or challenge.same_person_check == SamePersonCheck.CHAT_PAGE
     return server.chat_page_url if here else ""
 
 

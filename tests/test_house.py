@@ -109,7 +109,7 @@ def test_no_file_names_a_machine_or_where_it_gets_its_packages() -> None:
 def test_requirements_are_exact_versions() -> None:
     lines = [
         line.split("#")[0].strip()
-        for path in (ROOT / "requirements.txt", ROOT / "requirements-dev.txt", ROOT / "constraints.txt")
+        for path in [*ROOT.glob("requirements*.txt"), ROOT / "constraints.txt", ROOT / "bench" / "requirements.txt"]
         for line in path.read_text().splitlines()
     ]
     loose = [line for line in lines if line and not re.fullmatch(r"-r requirements\.txt|[\w.\[\]-]+==[\w.]+", line)]

@@ -1,5 +1,6 @@
 """What the clock ends, and what is old enough to be deleted: in chunks, so that no statement holds a table for long."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
@@ -28,12 +29,24 @@ def sweep(now: datetime) -> int:
     _delete_in_chunks(WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR))
     forget_old_keys(now)
     read_counts.sweep(now)
-    overdue = set(Challenge.objects.clock_expired(now).values_list("conversation_id", flat=True))
-    overdue |= set(AccessToken.objects.clock_expired(now).values_list("conversation_id", flat=True))
-    for conversation_pk in sorted(overdue):
+    swept = 0
+    for conversation_pk in _overdue(now):
         with locked_conversation(conversation_pk) as conversation:
             close_clock_expired(conversation, now)
-    return len(overdue)
+        swept += 1
+    return swept
+
+
+def _overdue(now: datetime) -> Iterator[int]:
+    """Return the conversations in which the clock has ended something; each is closed before the next chunk is read.
+
+    The first ones by expiry, and not all at once: PostgreSQL takes most expired rows for unended ones and would read
+    the whole table for them, once a minute.
+    """
+    for rows in (Challenge.objects.clock_expired(now), AccessToken.objects.clock_expired(now)):
+        first = rows.order_by("expires_at").values_list("conversation_id", flat=True)[:CHUNK]
+        while chunk := set(first.all()):
+            yield from sorted(chunk)
 
 
 def prune(before: datetime) -> tuple[int, int]:
@@ -50,9 +63,9 @@ def prune(before: datetime) -> tuple[int, int]:
     old = Challenge.objects.exclude(status__in=OPEN_STATUSES).filter(expires_at__lt=before)
     for kept in (live_token, _newest_of_its_chat(confirmed), _newest_of_its_chat(binding)):
         old = old.exclude(Exists(kept))
-    challenges = _delete_in_chunks(old)
+    challenges = _delete_old(old, "issued_at", before)
     empty = Conversation.objects.filter(created_at__lt=before, closed_at=None, challenges=None, webhook_deliveries=None)
-    return challenges, _delete_in_chunks(empty)
+    return challenges, _delete_old(empty, "created_at", before)
 
 
 def _newest_of_its_chat(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
@@ -63,6 +76,31 @@ def _newest_of_its_chat(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
         confirmed_at__gt=OuterRef("confirmed_at"),
     )
     return tokens.filter(challenge=OuterRef("pk")).exclude(Exists(later))
+
+
+def _delete_old(rows: QuerySet[Challenge] | QuerySet[Conversation], moment: str, before: datetime) -> int:
+    """Delete rows a window of the table at a time, so that each statement looks at no more than `CHUNK` of them.
+
+    Looking for the next ones to delete in the whole table would pass all that are kept again for each chunk: at a
+    million conversations that was seconds a statement.
+    """
+    windows = _windows(rows.model, moment, before)
+    return sum(_delete_in_chunks(rows.filter(pk__gte=first, pk__lte=last)) for first, last in windows)
+
+
+def _windows(model: type[Challenge] | type[Conversation], moment: str, before: datetime) -> Iterator[tuple[int, int]]:
+    """Return the first and last numbers of stretches of the table, up to where its rows are too young.
+
+    Rows are numbered as they come. One that came out of turn is found when the rows around it are old, too.
+    """
+    last = 0
+    while True:
+        rows = model._default_manager.filter(pk__gt=last).order_by("pk")
+        window = list(rows.values_list("pk", moment)[:CHUNK])
+        if all(at >= before for _, at in window):
+            return
+        first, last = window[0][0], window[-1][0]
+        yield first, last
 
 
 def _delete_in_chunks(rows: QuerySet[Challenge] | QuerySet[Conversation] | QuerySet[WebhookDelivery]) -> int:

@@ -73,6 +73,8 @@ class AccessToken(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        # For the sweep, once a minute. Of live tokens only: a token that ends leaves it.
+        indexes = [models.Index(fields=("expires_at",), condition=Q(ended_at=None), name="unended_tokens_by_expiry")]
         constraints = [
             models.UniqueConstraint(
                 fields=("conversation", "authorization_server"),

@@ -94,6 +94,14 @@ class Challenge(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        indexes = [
+            # For the sweep, once a minute; of open challenges only.
+            models.Index(
+                fields=("expires_at",),
+                condition=Q(status__in=("issued", "started", "confirmation_needed")),
+                name="open_challenges_by_expiry",
+            ),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=("conversation", "authorization_server"),

@@ -1,0 +1,92 @@
+"""`python -m bench`: see `--help`, or docs/performance.md."""
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from bench import growth, report
+from bench.chart import chart
+from bench.databases import POSTGRESQL, SQLITE
+from bench.processes import ROOT
+from bench.publishing import publish
+from bench.run import COMPARED, OTHERS, Options, run
+
+RESULTS: Final = ROOT / "bench" / "results"
+_BEGAN: Final = time.monotonic()
+
+
+def main() -> int:
+    """Measure what was asked for; exit status 1 where an answer was wrong."""
+    arguments = _parser().parse_args()
+    # So that every server is stopped, however we are asked to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    reports = [_run(options) for options in _chosen(arguments)]
+    RESULTS.mkdir(exist_ok=True)
+    name = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime())
+    (RESULTS / f"{name}.json").write_text(json.dumps(reports, indent=1))
+    text = "\n".join(report.as_text(one) for one in reports)
+    (RESULTS / f"{name}.txt").write_text(text)
+    (RESULTS / f"{name}.svg").write_text(chart(reports[0]))
+    print(text)
+    print(f"bench/results/{name}.json, .txt and .svg")
+    if arguments.publish:
+        publish(reports)
+        print("docs/performance.md, docs/performance.json and docs/performance.svg")
+    errors = sum(report.errors_in(one) for one in reports)
+    return int(errors > 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure, side by side in one run.")
+    parser.add_argument("what", nargs="?", choices=["all", "growth"], default="all")
+    parser.add_argument("--database", choices=[POSTGRESQL, SQLITE], help="default: PostgreSQL, then SQLite in short")
+    parser.add_argument("--only", action="append", choices=[*COMPARED, *OTHERS], help="may be given several times")
+    parser.add_argument("--rows", type=int, help="conversations; for growth the largest size")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=2, help="of each target in each round")
+    parser.add_argument("--publish", action="store_true", help="write docs/performance.md, its JSON and its chart")
+    return parser
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Options]:
+    """Return the runs that the arguments ask for."""
+    growing = arguments.what == "growth"
+    only = ("growth",) if growing else tuple(arguments.only or (*COMPARED, *OTHERS))
+    rows = arguments.rows or (growth.SIZES[-1] if growing else 100_000)
+    sizes = growth.sizes_up_to(rows) if growing else growth.SIZES
+    wanted = {
+        "conversations": rows,
+        "rounds": arguments.rounds,
+        "seconds": arguments.seconds,
+        "only": only,
+        "sizes": sizes,
+    }
+    first = Options(database=arguments.database or POSTGRESQL, **wanted)
+    if arguments.database or growing:
+        return [first]
+    short = {"rounds": min(3, arguments.rounds), "seconds": min(2, arguments.seconds)}
+    short["conversations"] = min(50_000, rows)
+    on_sqlite = tuple(name for name in only if name in COMPARED or name in {"profile", "starvation"})
+    return [first, Options(database=SQLITE, **wanted | short | {"only": on_sqlite})]
+
+
+def _run(options: Options) -> dict[str, Any]:
+    folder = Path(tempfile.mkdtemp(prefix="consumer-delegation-bench-"))
+    try:
+        return run(options, folder, _say)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _say(line: str) -> None:
+    print(f"{time.monotonic() - _BEGAN:6.0f} s  {line}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""From rounds to figures: medians, ranges, ratios of interleaved rounds, percentiles."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What one target did in one round: closed loop, a fixed number of connections."""
+
+    answers: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    errors: int
+    server_cpu_seconds: float = 0.0
+    database_cpu_seconds: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Return answers a second."""
+        return self.answers / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True)
+class Series:
+    """All rounds of one target."""
+
+    rounds: tuple[Round, ...]
+
+    @property
+    def per_second(self) -> float:
+        """Return the median rate."""
+        return median(one.per_second for one in self.rounds)
+
+    @property
+    def errors(self) -> int:
+        """Return the number of wrong or missing answers; must be 0."""
+        return sum(one.errors for one in self.rounds)
+
+    def cpu_microseconds(self, part: str) -> float:
+        """Return CPU time of `server` or `database` for each answer, over all rounds: steadier than the rate."""
+        answers = sum(one.answers for one in self.rounds)
+        seconds = sum(float(getattr(one, f"{part}_cpu_seconds")) for one in self.rounds)
+        return seconds * 1e6 / answers if answers else 0.0
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures as JSON shows them."""
+        rates = [one.per_second for one in self.rounds]
+        return {
+            "per_second": round(self.per_second, 1),
+            "per_second_range": [round(min(rates), 1), round(max(rates), 1)],
+            "p50_ms": round(median(one.p50_ms for one in self.rounds), 2),
+            "p99_ms": round(median(one.p99_ms for one in self.rounds), 2),
+            "server_cpu_us": round(self.cpu_microseconds("server")),
+            "database_cpu_us": round(self.cpu_microseconds("database")),
+            "answers": sum(one.answers for one in self.rounds),
+            "errors": self.errors,
+        }
+
+
+def ratio(target: Series, reference: Series) -> dict[str, Any]:
+    """Return the median of the rounds' own ratios and their range: both sides of each stood side by side in time."""
+    pairs = zip(target.rounds, reference.rounds, strict=True)
+    ratios = [one.per_second / other.per_second for one, other in pairs if other.per_second]
+    if not ratios:
+        return {"ratio": 0.0, "range": [0.0, 0.0]}
+    return {"ratio": round(median(ratios), 2), "range": [round(min(ratios), 2), round(max(ratios), 2)]}
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that at least `share` percent of `values` do not exceed (nearest rank)."""
+    if not values:
+        return 0.0
+    rank = max(1, math.ceil(len(values) * share / 100))
+    return sorted(values)[rank - 1]
+
+
+def spread(milliseconds: Sequence[float]) -> dict[str, float]:
+    """Return what a list of durations comes to."""
+    return {
+        "count": len(milliseconds),
+        "p50_ms": round(percentile(milliseconds, 50), 2),
+        "p99_ms": round(percentile(milliseconds, 99), 2),
+        "max_ms": round(max(milliseconds, default=0.0), 2),
+    }

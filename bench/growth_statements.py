@@ -1,0 +1,79 @@
+"""What the sweep, the purge and the admin's lists do to a large database, statement by statement, as JSON.
+
+Runs inside an installation: `python -m bench.growth_statements FILE`. It changes what is there.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import django
+from django.db import connection
+from django.db.models import QuerySet
+from django.utils import timezone
+
+django.setup()
+
+from bench.figures import spread  # noqa: E402
+from conversations.flow.retention import prune, sweep  # noqa: E402  the models need Django set up
+from conversations.models import AccessToken, AuditEvent, Challenge, Conversation  # noqa: E402
+
+# What a busy minute leaves to the sweep.
+DUE: Final = 200
+RETENTION: Final = timedelta(days=30)
+_ADMIN_PAGE: Final = 100
+
+
+class Stopwatch:
+    """Takes the time of every statement."""
+
+    def __init__(self) -> None:
+        self.milliseconds: list[float] = []
+        self.slowest = ""
+
+    def __call__(self, execute: Callable[..., Any], sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        """Run a statement."""
+        began = time.perf_counter()
+        try:
+            return execute(sql, parameters, many, context)
+        finally:
+            took = (time.perf_counter() - began) * 1e3
+            if took > max(self.milliseconds, default=0.0):
+                self.slowest = sql[:160]
+            self.milliseconds.append(took)
+
+
+def timed(act: Callable[[], Any]) -> dict[str, Any]:
+    """Run something; return its statements' durations."""
+    watch, began = Stopwatch(), time.perf_counter()
+    with connection.execute_wrapper(watch):
+        result = act()
+    total = round(time.perf_counter() - began, 2)
+    return {"result": result, "seconds": total, "slowest": watch.slowest} | spread(watch.milliseconds)
+
+
+def main() -> None:
+    """Look at lists, sweep what has just fallen due, purge."""
+    now = timezone.now()
+    lists = (Conversation, Challenge, AccessToken, AuditEvent)
+    report = {f"list_{model._meta.model_name}": timed(partial(_admin_page, model.objects.all())) for model in lists}
+    due = AccessToken.objects.filter(ended_at=None).order_by("-pk").values_list("pk", flat=True)[:DUE]
+    AccessToken.objects.filter(pk__in=list(due)).update(expires_at=now - timedelta(seconds=1))
+    report["sweep"] = timed(lambda: sweep(now))
+    report["sweep_with_nothing_due"] = timed(lambda: sweep(now))
+    report["purge"] = timed(lambda: prune(now - RETENTION))
+    Path(sys.argv[1]).write_text(json.dumps(report))
+
+
+def _admin_page(rows: QuerySet[Any]) -> int:
+    """Read what the admin's list shows first: how many there are, and the newest."""
+    return rows.count() + len(rows.order_by("-pk")[:_ADMIN_PAGE])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Servers that the product is measured with, or against."""

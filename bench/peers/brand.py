@@ -1,0 +1,54 @@
+"""A brand's token endpoint over TLS on loopback: `python -m bench.peers.brand PORT CERTIFICATE_FILE KEY_FILE`.
+
+`POST /token` answers at once with a token of 1,500 characters; `POST /hanging/token` answers after 10 seconds.
+"""
+
+import asyncio
+import json
+import ssl
+import sys
+from typing import Final
+
+from bench.cast import access_token
+
+HANGS_SECONDS: Final = 10.0
+_ANSWER: Final = json.dumps({"access_token": access_token(0), "token_type": "Bearer", "expires_in": 3600}).encode()
+_RESPONSE: Final = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: %d\r\n\r\n%s"
+    % (len(_ANSWER), _ANSWER)
+)
+
+
+async def serve(port: int, context: ssl.SSLContext) -> None:
+    """Serve until the process is ended."""
+    server = await asyncio.start_server(_converse, "127.0.0.1", port, ssl=context, backlog=512)
+    async with server:
+        await server.serve_forever()
+
+
+async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer one request after the other, until the other side has had enough."""
+    try:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
+            await reader.readexactly(int(length or 0))
+            if head.startswith(b"POST /hanging/"):
+                await asyncio.sleep(HANGS_SECONDS)
+            writer.write(_RESPONSE)
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass  # the other side has gone
+    finally:
+        writer.close()
+
+
+def main() -> None:
+    """Serve with this certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[2], sys.argv[3])
+    asyncio.run(serve(int(sys.argv[1]), context))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The product in its production shape: gunicorn with its own configuration, behind a proxy that it trusts."""
+
+import base64
+import json
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.processes import OTHER_CORE, SERVER_CORE, free_port, python, running, wait_for_port
+
+HOST: Final = "delegation.test"
+PUBLIC_BASE_URL: Final = f"https://{HOST}"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An installation with a database of its own. Its keys are made for this one run."""
+
+    folder: Path
+    database_url: str
+    environment: dict[str, str]
+
+    @classmethod
+    def new(cls, folder: Path, database_url: str, ca_file: Path | None = None) -> "Installation":
+        """Return an installation with fresh keys; `ca_file` is what the brands' servers are trusted by."""
+        environment = {
+            "DJANGO_SETTINGS_MODULE": "delegation_site.settings",
+            "SECRET_KEY": secrets.token_urlsafe(50),
+            "ENCRYPTION_KEYS": f"bench:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+            "DATABASE_URL": database_url,
+            "PUBLIC_BASE_URL": PUBLIC_BASE_URL,
+            "ALLOWED_HOSTS": HOST,
+            "TRUSTED_PROXY_COUNT": "1",
+            "ALLOW_LOCAL_ENDPOINTS": "1",
+            "OUTBOUND_CA_FILE": str(ca_file) if ca_file else "",
+        }
+        return cls(folder, database_url, environment)
+
+    def seed(self, name: str, **wanted: Any) -> dict[str, Any]:
+        """Make tables and rows (`bench.seeding.Wanted`); return what requests are made of."""
+        order, made = self.folder / f"{name}.order.json", self.folder / f"{name}.json"
+        order.write_text(json.dumps(wanted))
+        # On the servers' core, while nothing is served: the database is busy on the other.
+        python("bench.seeding", str(order), str(made), environment=self.environment, core=SERVER_CORE)
+        seeded: dict[str, Any] = json.loads(made.read_text())
+        return seeded
+
+    def python(self, module: str, *arguments: str, core: int = OTHER_CORE) -> dict[str, Any]:
+        """Run one of our modules inside this installation; return the JSON that it writes into a file."""
+        written = self.folder / f"{module}.json"
+        python(module, *arguments, str(written), environment=self.environment, core=core)
+        answer: dict[str, Any] = json.loads(written.read_text())
+        return answer
+
+
+@contextmanager
+def serving(installation: Installation, *, workers: int, threads: int) -> Iterator["Server"]:
+    """Serve the product for the length of the block."""
+    port = free_port()
+    log = installation.folder / f"product-{port}.log"
+    environment = installation.environment | {
+        "BIND": f"127.0.0.1:{port}",
+        "WORKERS": str(workers),
+        "THREADS": str(threads),
+    }
+    command = [sys.executable, "-m", "gunicorn", "--config", "delegation_site/gunicorn.py"]
+    with running(command, core=SERVER_CORE, environment=environment, log=log) as process:
+        wait_for_port(port, process, log)
+        yield Server(port, process.pid)
+
+
+@contextmanager
+def serving_wsgi(
+    application: str, folder: Path, environment: dict[str, str], *, workers: int, threads: int
+) -> Iterator["Server"]:
+    """Serve another WSGI application under the same gunicorn, with the same kind of workers."""
+    port = free_port()
+    log = folder / f"{application.partition(':')[0]}-{port}.log"
+    command = [
+        sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--workers", str(workers),
+        "--threads", str(threads), "--keep-alive", "30", "--no-control-socket",
+        "--bind", f"127.0.0.1:{port}", application,
+    ]  # fmt: skip
+    with running(command, core=SERVER_CORE, environment=environment, log=log) as process:
+        wait_for_port(port, process, log)
+        yield Server(port, process.pid)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that listens; `pid` is its first process."""
+
+    port: int
+    pid: int

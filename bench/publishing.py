@@ -1,0 +1,126 @@
+"""Writes the figures of a run into docs/performance.md, between its two marks, with their date and machine."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench import goals
+from bench.chart import chart
+from bench.processes import ROOT
+from bench.report import (
+    GROWTH_HEADINGS,
+    PROFILE_HEADINGS,
+    STATEMENT_HEADINGS,
+    growth_rows,
+    profile_rows,
+    spread_rows,
+    statement_rows,
+    target_rows,
+)
+
+DOCUMENT: Final = ROOT / "docs" / "performance.md"
+BEGIN: Final = "<!-- measured: written by `make bench ARGS=--publish` -->"
+END: Final = "<!-- end of measured -->"
+_TARGETS: Final = (
+    "", "a second", "range", "of A1", "range", "p50 ms", "p99 ms", "server µs", "database µs", "answers", "errors"
+)  # fmt: skip
+
+Report = dict[str, Any]
+
+
+def publish(reports: Sequence[Report], document: Path = DOCUMENT) -> None:
+    """Write the document's measured part, its chart and its JSON."""
+    text = document.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    measured = "\n\n".join(part for report in reports for part in _parts(report))
+    document.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}")
+    document.with_suffix(".json").write_text(json.dumps(list(reports), indent=1) + "\n")
+    document.with_suffix(".svg").write_text(chart(reports[0]))
+
+
+def _parts(report: Report) -> list[str]:
+    name = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}[report["database"]]
+    parts = [f"## Measured on {name}, {report['began'][:10]}", _machine(report)]
+    if report["database"] == "postgresql":
+        parts.append(markdown(("operation", "goal", "floor", "measured", ""), goals.rows(report)))
+        parts.append("![Requests a second as a share of bare Django's](performance.svg)")
+    parts += [f"Skipped: {name} ({reason})." for name, reason in report["skipped"].items()]
+    if "targets" in report:
+        parts.append(markdown(_TARGETS, target_rows(report)))
+    if "profile" in report:
+        parts += ["### Where the time goes, without gunicorn", markdown(PROFILE_HEADINGS, profile_rows(report))]
+    parts += _starvation(report) + _waiting(report)
+    if "boot" in report:
+        parts.append(f"Workers after the run, MiB resident: {_list(report['boot']['resident_mib'])}; of that alone "
+                     f"theirs: {_list(report['boot']['unique_mib'])}. CPU seconds of a boot: "
+                     f"{_list(report['boot']['cpu_seconds'])}.")  # fmt: skip
+    if "growth" in report:
+        parts += [
+            "### Growth",
+            markdown(GROWTH_HEADINGS, growth_rows(report)),
+            markdown(STATEMENT_HEADINGS, statement_rows(report)),
+            *_weights(report["growth"]["weights"]),
+        ]
+    return parts
+
+
+def _machine(report: Report) -> str:
+    facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in report["machine"].items())
+    return (
+        f"{report['conversations']:,} conversations, {report['rounds']} rounds of {report['seconds']} s each, "
+        f"from {report['began']} to {report['ended']}; {facts}."
+    )
+
+
+def _starvation(report: Report) -> list[str]:
+    if "starvation" not in report:
+        return []
+    found = report["starvation"]
+    phases = {
+        f"{who}, {phase}": found[who][phase]
+        for who in ("reads", "other_brand")
+        for phase in ("undisturbed", "beside_a_hanging_brand")
+    }
+    told = f"Callbacks of the hanging brand that were told at once to come again: {found['told_to_come_again']}."
+    return [
+        "### A brand that hangs",
+        markdown(("", "p50 ms", "p99 ms", "slowest ms", "errors"), spread_rows(phases)),
+        told,
+    ]
+
+
+def _waiting(report: Report) -> list[str]:
+    if "waiting" not in report:
+        return []
+    found = report["waiting"]
+    if "skipped" in found:
+        return [f"500 long polls: skipped, {found['skipped']}."]
+    reads = {f"reads, {phase}": found["reads"][phase] for phase in ("undisturbed", "beside_waiting")}
+    told = (
+        f"Of {found['asked_at_once']} long polls at once {found['waited']} waited; {found['told_to_come_again']} were "
+        f"answered at once, with `Retry-After` (p99 {found['told_to_come_again_ms']['p99_ms']:.0f} ms)."
+    )
+    return ["### 500 long polls", markdown(("", "p50 ms", "p99 ms", "slowest ms", "errors"), spread_rows(reads)), told]
+
+
+def _weights(weights: dict[str, Any]) -> list[str]:
+    if not all(isinstance(table, dict) for tables in weights.values() for table in tables.values()):
+        return [f"File sizes in MiB: {weights}."]
+    rows = [
+        (f"`{table}`", f"{int(size):,}", str(found["table_mib"]), str(found["indexes_mib"]))
+        for size, tables in weights.items()
+        for table, found in tables.items()
+    ]
+    return [markdown(("table", "conversations", "rows, MiB", "indexes, MiB"), rows)]
+
+
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as a table of Markdown."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _list(values: Iterable[float]) -> str:
+    return ", ".join(str(value) for value in values)

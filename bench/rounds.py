@@ -1,0 +1,56 @@
+"""Rounds: every target once in each, one right after the other, so that a slow minute of the machine hits all alike."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from bench.databases import Databases
+from bench.figures import Round, Series
+from bench.load import closed_loop
+from bench.processes import cpu_seconds
+from bench.targets import Target, rows_written, wrong_answers
+
+WARM_UP_SECONDS: Final = 1
+Say = Callable[[str], None]
+
+
+def measure(
+    targets: Sequence[Target], *, rounds: int, seconds: int, databases: Databases, database: str, say: Say
+) -> dict[str, Series]:
+    """Warm each target up, then measure all of them in interleaved rounds."""
+    for target in targets:
+        measured(target, WARM_UP_SECONDS, databases, database)
+    kept: dict[str, list[Round]] = {target.name: [] for target in targets}
+    for number in range(1, rounds + 1):
+        for target in targets:
+            kept[target.name].append(measured(target, seconds, databases, database))
+        rates = ", ".join(f"{name} {series[-1].per_second:.0f}/s" for name, series in kept.items())
+        say(f"round {number} of {rounds}: {rates}")
+    return {name: Series(tuple(series)) for name, series in kept.items()}
+
+
+def measured(target: Target, seconds: int, databases: Databases, database: str) -> Round:
+    """Measure one target once. What a sample or the database says against its answers counts as errors."""
+    requests = target.write(target.prepared_per_second * seconds)
+    wrong = wrong_answers(target.server.port, target.sample()) if target.sample else 0
+    rows = rows_written(databases, database, target)
+    server, store = cpu_seconds(target.server.pid), databases.cpu_seconds()
+    done = closed_loop(
+        target.server.port, requests, seconds=seconds, connections=target.connections, again=target.again
+    )
+    server, store = cpu_seconds(target.server.pid) - server, databases.cpu_seconds() - store
+    if target.writes_to:
+        wrong += _unproved(target, done, rows, databases, database)
+    return replace(done, errors=done.errors + wrong, server_cpu_seconds=server, database_cpu_seconds=store)
+
+
+def _unproved(target: Target, done: Round, before: int, databases: Databases, database: str) -> int:
+    """Return how many answers have no row, or rows no answer; requests under way when the round ended may have one."""
+    deadline = time.monotonic() + 5
+    while True:
+        written = rows_written(databases, database, target) - before
+        unproved = max(done.answers - written, written - done.answers - target.connections, 0)
+        if not unproved or time.monotonic() > deadline:
+            return unproved
+        time.sleep(0.1)

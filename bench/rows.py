@@ -1,0 +1,98 @@
+"""Rows in bulk: COPY on PostgreSQL, executemany on SQLite; a hundred times faster than one INSERT each.
+
+What a row does not name is what the model's own default says, so that a new column is seeded as the product would.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Max, Model
+
+
+class Rows:
+    """Rows of one table, gathered and written together. Numbers of their own: a later table names them."""
+
+    def __init__(self, model: type[Model], **defaults: Any) -> None:
+        self._model = model
+        fields = model._meta.concrete_fields
+        sample = model(**defaults)
+        self._convert: Callable[[Any], Any] = _as_text if connection.vendor == "postgresql" else _as_sqlite
+        self._template = [self._convert(getattr(sample, field.attname)) for field in fields]
+        self._places = {field.attname: place for place, field in enumerate(fields)}
+        self._columns = [field.column for field in fields]
+        self._rows: list[list[Any]] = []
+        self._next = (model._default_manager.aggregate(last=Max("pk"))["last"] or 0) + 1
+
+    def add(self, **values: Any) -> int:
+        """Gather one row; return its number."""
+        row = self._template.copy()
+        number = self._next
+        row[self._places["id"]] = self._convert(number)
+        for name, value in values.items():
+            row[self._places[name]] = self._convert(value)
+        self._rows.append(row)
+        self._next += 1
+        return number
+
+    def write(self) -> None:
+        """Write what was gathered."""
+        self.take()()
+
+    def take(self) -> Callable[[], None]:
+        """Return what writes the rows gathered so far, in any thread, and begin to gather anew."""
+        rows, self._rows, last = self._rows, [], self._next - 1
+        write = self._copy if connection.vendor == "postgresql" else self._execute_many
+        return partial(write, rows, last)
+
+    def _copy(self, rows: list[list[Any]], last: int) -> None:
+        if not rows:
+            return
+        lines = ("\t".join(row) + "\n" for row in rows)
+        table = self._model._meta.db_table
+        with connection.cursor() as cursor:
+            cursor.copy_expert(f'COPY "{table}" ({self._named()}) FROM STDIN', io.StringIO("".join(lines)))
+            # The model's own next insert continues where these rows end.
+            sequence = f"pg_get_serial_sequence('\"{table}\"', 'id')"
+            cursor.execute(f"SELECT setval({sequence}, %s)", [last])
+
+    def _execute_many(self, rows: list[list[Any]], _last: int) -> None:
+        marks = ", ".join(["%s"] * len(self._columns))
+        statement = f'INSERT INTO "{self._model._meta.db_table}" ({self._named()}) VALUES ({marks})'  # noqa: S608  # names of our own models
+        with connection.cursor() as cursor:
+            cursor.executemany(statement, rows)
+
+    def _named(self) -> str:
+        return ", ".join(f'"{column}"' for column in self._columns)
+
+
+def write_all(tables: Iterable[Rows]) -> None:
+    """Write several tables, those that others point to first."""
+    for rows in tables:
+        rows.write()
+
+
+def _as_text(value: Any) -> str:
+    """Return a value as COPY's text format has it."""
+    if value is None:
+        return r"\N"
+    if isinstance(value, bytes):
+        return r"\\x" + value.hex()
+    if isinstance(value, UUID | int | datetime):
+        return str(value)  # "True" and "False" are PostgreSQL's words, too
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return text.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n")
+
+
+def _as_sqlite(value: Any) -> Any:
+    """Return a value as Django keeps it in SQLite."""
+    if isinstance(value, UUID):
+        return value.hex
+    if isinstance(value, datetime):
+        return str(value.astimezone(UTC).replace(tzinfo=None))
+    return json.dumps(value) if isinstance(value, dict | list) else value

@@ -1,0 +1,192 @@
+"""One run: starts everything, measures, stops everything, and returns the figures."""
+
+import json
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from bench import boot, growth, starvation, waiting
+from bench.databases import POSTGRESQL, Databases, databases
+from bench.figures import ratio
+from bench.machine import description
+from bench.peers import processes as peers
+from bench.processes import SERVER_CORE, python
+from bench.product import Installation, Server, serving, serving_wsgi
+from bench.rounds import WARM_UP_SECONDS, Say, measure
+from bench.targets import (
+    CALLBACKS_PER_SECOND,
+    LINKS_PER_SECOND,
+    Target,
+    introspection,
+    peer_introspection,
+    product_targets,
+    yardstick,
+)
+
+COMPARED: Final = ("token_read", "status_read", "create", "begin", "callback", "django_oauth_toolkit", "oidc_provider")
+OTHERS: Final = ("profile", "starvation", "waiting", "boot", "growth")
+PROFILED: Final = ("token_read", "status_read", "create", "begin")
+PROFILED_REQUESTS: Final = 240
+YARDSTICK: Final = "yardstick"
+_OTHER_SERVERS: Final = ("django_oauth_toolkit", "oidc_provider")
+# For the ratios; and for everything else two processes with as many threads as they have by default.
+_SMALL: Final = {"workers": 1, "threads": 4}
+_USUAL: Final = {"workers": 2, "threads": 16}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, on what, and for how long."""
+
+    database: str
+    conversations: int
+    rounds: int
+    seconds: int
+    only: Collection[str] = field(default_factory=lambda: (*COMPARED, *OTHERS))
+    sizes: tuple[int, ...] = growth.SIZES
+
+    @property
+    def compared(self) -> list[str]:
+        """Return the chosen ones of those that are measured in rounds, beside the yardstick."""
+        return [name for name in COMPARED if name in self.only]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What every part of a run stands on; `report` is what they write into."""
+
+    options: Options
+    store: Databases
+    brand: peers.Brand
+    folder: Path
+    report: dict[str, Any]
+    say: Say
+
+
+def run(options: Options, folder: Path, say: Say) -> dict[str, Any]:
+    """Measure; return a report that JSON can hold."""
+    report: dict[str, Any] = {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": description(),
+        "database": options.database,
+        "conversations": options.conversations,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "skipped": {},
+    }
+    with databases(options.database, folder) as store, peers.brand(folder) as brand:
+        stage = Stage(options, store, brand, folder, report, say)
+        if set(options.only) - {"growth"}:
+            _measure_one_size(stage)
+        if "growth" in options.only:
+            rounds, seconds = options.rounds, options.seconds
+            report["growth"] = growth.measure(store, folder, options.sizes, rounds=rounds, seconds=seconds, say=say)
+    report["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return report
+
+
+def _measure_one_size(stage: Stage) -> None:
+    options = stage.options
+    stage.say(f"{options.database}: seeding {options.conversations:,} conversations")
+    installation = Installation.new(stage.folder, stage.store.create("product"), stage.brand.ca_file)
+    measured_seconds = options.rounds * options.seconds + WARM_UP_SECONDS
+    made = installation.seed(
+        "product",
+        conversations=options.conversations,
+        links=(LINKS_PER_SECOND * measured_seconds if "begin" in options.only else 0) + PROFILED_REQUESTS,
+        callbacks=CALLBACKS_PER_SECOND * measured_seconds if "callback" in options.only else 0,
+        rival_callbacks=starvation.RIVAL_CALLBACKS if "starvation" in options.only else 0,
+        hanging_callbacks=starvation.HANGING_CALLBACKS if "starvation" in options.only else 0,
+        issuer=stage.brand.issuer,
+    )
+    if options.compared:
+        _compare(stage, installation, made)
+    if "profile" in options.only:
+        stage.say("profiles")
+        stage.report["profile"] = _profile(installation, made)
+    if {"starvation", "waiting", "boot"} & set(options.only):
+        _measure_the_usual_shape(stage, installation, made)
+
+
+def _compare(stage: Stage, installation: Installation, made: dict[str, Any]) -> None:
+    """Measure ours and the others in interleaved rounds."""
+    with ExitStack() as stack:
+        targets = _targets(stack, stage, installation, made)
+        rounds, seconds = stage.options.rounds, stage.options.seconds
+        series = measure(
+            targets, rounds=rounds, seconds=seconds, databases=stage.store, database="product", say=stage.say
+        )
+    stage.report["targets"] = {
+        target.name: {"label": target.label, "connections": target.connections}
+        | series[target.name].summary()
+        | {"of_yardstick": ratio(series[target.name], series[YARDSTICK])}
+        for target in targets
+    }
+    stage.report["token_read_against"] = {
+        name: ratio(series["token_read"], series[name])
+        for name in _OTHER_SERVERS
+        if name in series and "token_read" in series
+    }
+
+
+def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: dict[str, Any]) -> list[Target]:
+    """Start one server for each, all with one process of four threads."""
+    only, folder = stage.options.only, stage.folder
+    server = stack.enter_context(serving_wsgi("bench.yardstick:application", folder, {}, **_SMALL))
+    ours = product_targets(stack.enter_context(serving(installation, **_SMALL)), made)
+    targets = [yardstick(server), *(target for target in ours if target.name in only)]
+    for name in _OTHER_SERVERS:
+        reason = missing(name, stage.store)
+        if name in only and reason:
+            stage.report["skipped"][name] = reason
+        elif name in only:
+            targets.append(_other_server(name, stack, stage))
+    return targets
+
+
+def _other_server(name: str, stack: ExitStack, stage: Stage) -> Target:
+    rows, address = stage.options.conversations, stage.store.create(name)
+    if name == "oidc_provider":
+        peer = stack.enter_context(peers.oidc_provider(stage.folder, stage.store.socket_folder, name, rows))
+        return peer_introspection(peer, rows, peers.BASIC)
+    environment = {"DATABASE_URL": address}
+    python("bench.introspection_seeding", str(rows), environment=environment)
+    application = "bench.introspection:application"
+    peer = stack.enter_context(serving_wsgi(application, stage.folder, environment, **_SMALL))
+    return introspection(peer, rows)
+
+
+def missing(name: str, store: Databases) -> str:
+    """Return why one of the other servers cannot be measured here; empty where it can."""
+    if store.kind != POSTGRESQL:
+        return "compared on PostgreSQL only"
+    if name == "oidc_provider":
+        return peers.missing()
+    return "" if find_spec("oauth2_provider") else "django-oauth-toolkit is not installed"
+
+
+def _profile(installation: Installation, made: dict[str, Any]) -> dict[str, Any]:
+    """Return where the time of some requests goes, on the core that servers have."""
+    unused = made | {"links": made["links"][-PROFILED_REQUESTS:]}
+    targets = {target.name: target for target in product_targets(Server(0, 0), unused)}
+    orders = {name: [raw.decode() for raw in targets[name].write(PROFILED_REQUESTS)] for name in PROFILED}
+    order = installation.folder / "profile.order.json"
+    order.write_text(json.dumps(orders))
+    return installation.python("bench.profiling", str(order), core=SERVER_CORE)
+
+
+def _measure_the_usual_shape(stage: Stage, installation: Installation, made: dict[str, Any]) -> None:
+    """Measure what is about several processes and many threads."""
+    with serving(installation, **_USUAL) as server:
+        if "starvation" in stage.options.only:
+            stage.say("a brand that hangs")
+            stage.report["starvation"] = starvation.measure(server.port, made)
+        if "waiting" in stage.options.only:
+            stage.say("500 long polls")
+            stage.report["waiting"] = waiting.measure(server.port, made)
+        if "boot" in stage.options.only:
+            stage.report["boot"] = {"cpu_seconds": boot.boot_seconds(installation)} | boot.worker_memory(server)

@@ -1,0 +1,214 @@
+"""Seeds the product's database: `python -m bench.seeding WANTED_FILE MADE_FILE`, both JSON.
+
+Real rows with real ciphertexts, each bound to its row, brand and conversation: a token that was not meant for its row
+could not be read. What is made: what requests are made of: bot keys, links to open, callbacks to come back with.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import django
+from django.core.management import call_command
+from django.db import connection, connections, transaction
+from django.utils import timezone
+
+django.setup()
+
+from bench import cast, seeding_sign_ins  # noqa: E402
+from bench.rows import Rows  # noqa: E402
+from brands.authentication import create_bot_key  # noqa: E402  the models need Django set up
+from brands.models import AuthorizationServer, BotKey, Brand  # noqa: E402
+from conversations.flow.challenges import LINK_TOKEN_PURPOSE  # noqa: E402
+from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation  # noqa: E402
+from delegation_site.crypto import Place, Secret, key_ring, random_token  # noqa: E402
+
+_CHUNK: Final = 5_000
+LONG_AGO: Final = timedelta(days=60)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How many rows of what.
+
+    Of `share_ended` conversations one was left 60 days ago; of `share_old` one has a challenge from then that nobody
+    answered, which a purge deletes. 0 stands for none.
+    """
+
+    conversations: int
+    links: int = 0
+    callbacks: int = 0
+    hanging_callbacks: int = 0
+    rival_callbacks: int = 0
+    share_ended: int = 0
+    share_old: int = 0
+    issuer: str = "https://localhost:1"
+
+
+@dataclass(frozen=True)
+class SeededBrand:
+    """A brand with its one authorization server."""
+
+    brand: Brand
+    server: AuthorizationServer
+
+
+def main() -> None:
+    """Seed, and write down what was made."""
+    wanted = Wanted(**json.loads(Path(sys.argv[1]).read_text()))
+    call_command("migrate", verbosity=0)
+    brands = {slug: _seed_brand(slug, wanted.issuer) for slug in cast.BRANDS}
+    hanging = _seed_brand("hanging", wanted.issuer, path="/hanging")
+    made: dict[str, Any] = {
+        "keys": {slug: _seed_keys(seeded.brand) for slug, seeded in brands.items()},
+        "conversations": wanted.conversations,
+        "share_ended": wanted.share_ended,
+    }
+    with _writing_meanwhile() as write:
+        _seed_conversations(brands, wanted, write)
+    with transaction.atomic():
+        made["links"] = seeding_sign_ins.seed_links(brands[cast.ACME].server, wanted.links)
+        for name, seeded, count in (
+            ("callbacks", brands[cast.ACME], wanted.callbacks),
+            ("rival_callbacks", brands[cast.RIVAL], wanted.rival_callbacks),
+            ("hanging_callbacks", hanging, wanted.hanging_callbacks),
+        ):
+            made[name] = seeding_sign_ins.seed_callbacks(seeded.server, count)
+    _settle()
+    Path(sys.argv[2]).write_text(json.dumps(made))
+
+
+def _seed_brand(slug: str, issuer: str, path: str = "") -> SeededBrand:
+    brand = Brand.objects.create(name=slug.title(), slug=slug)
+    server = AuthorizationServer(
+        brand=brand,
+        key=cast.SERVER_KEY,
+        issuer=issuer,
+        authorization_endpoint=f"{issuer}{path}/authorize",
+        token_endpoint=f"{issuer}{path}/token",
+        client_id=f"{slug}-client",
+        scope=cast.SCOPE,
+        challenge_lifetime=3600,
+    )
+    server.set_client_secret(Secret(random_token()))
+    server.save(force_insert=True)
+    return SeededBrand(brand, server)
+
+
+def _seed_keys(brand: Brand) -> list[str]:
+    scopes = BotKey.Scope.values
+    made = [create_bot_key(brand, f"bench {number}", scopes) for number in range(cast.KEYS_OF_A_BRAND)]
+    return [key.reveal() for _, key in made]
+
+
+@contextmanager
+def _writing_meanwhile() -> Iterator[Callable[..., None]]:
+    """Give a function that writes tables in another thread: the next rows are encrypted while these are stored."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        under_way: list[Future[None]] = []
+
+        def write(*tables: Rows) -> None:
+            taken = [rows.take() for rows in tables]
+            while under_way:
+                under_way.pop().result()
+            under_way.append(thread.submit(_write, taken))
+
+        yield write
+        while under_way:
+            under_way.pop().result()
+        thread.submit(connections.close_all).result()
+
+
+def _write(taken: list[Callable[[], None]]) -> None:
+    with transaction.atomic():
+        for write in taken:
+            write()
+
+
+def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted, write: Callable[..., None]) -> None:
+    now = timezone.now()
+    conversations = Rows(Conversation)
+    challenges = Rows(Challenge, status=ChallengeStatus.COMPLETED, same_person_check="completion_code")
+    tokens = Rows(AccessToken, token_type="Bearer", scope=cast.SCOPE, assurance="completion_code")
+    events = Rows(AuditEvent, kind=AuditEvent.Kind.TOKEN_ISSUED, outcome="completion_code", actor="bot:bench")
+    for number in range(1, wanted.conversations + 1):
+        ended = not cast.has_live_token(number, wanted.share_ended)
+        begun = now - LONG_AGO if ended else now - timedelta(minutes=5)
+        seeded, conversation_uuid, token_uuid = brands[cast.brand_of(number)], uuid4(), uuid4()
+        chat = conversations.add(
+            uuid=conversation_uuid,
+            brand_id=seeded.brand.pk,
+            external_id=cast.conversation_id(number),
+            created_at=begun,
+        )
+        if wanted.share_old and number % wanted.share_old == 0:
+            _add_unanswered(challenges, seeded, chat, conversation_uuid, now - LONG_AGO)
+        challenge = challenges.add(
+            **_challenge_values(seeded, chat, conversation_uuid, cast.challenge_uuid(number)),
+            issued_at=begun,
+            started_at=begun,
+            completed_at=begun,
+            expires_at=begun + timedelta(hours=1),
+        )
+        tokens.add(
+            uuid=token_uuid,
+            conversation_id=chat,
+            authorization_server_id=seeded.server.pk,
+            challenge_id=challenge,
+            ciphertext=None if ended else _encrypted_token(number, seeded, conversation_uuid, token_uuid),
+            issued_at=begun,
+            confirmed_at=begun,
+            expires_at=begun + timedelta(hours=20),
+            ended_at=begun + timedelta(hours=20) if ended else None,
+            end_reason="expired" if ended else "",
+        )
+        events.add(uuid=uuid4(), at=begun, brand_uuid=seeded.brand.uuid, conversation_uuid=conversation_uuid)
+        if number % _CHUNK == 0 or number == wanted.conversations:
+            write(conversations, challenges, tokens, events)
+
+
+def _challenge_values(seeded: SeededBrand, chat: int, conversation: UUID, challenge: UUID) -> dict[str, Any]:
+    link_token = random_token(20)
+    place = Place("conversations_challenge", "link_token_ciphertext", challenge, seeded.brand.uuid, conversation)
+    return {
+        "uuid": challenge,
+        "conversation_id": chat,
+        "authorization_server_id": seeded.server.pk,
+        "scope": cast.SCOPE,
+        "link_token_digest": key_ring().digest(LINK_TOKEN_PURPOSE, link_token),
+        "link_token_ciphertext": key_ring().encrypt(Secret(link_token), place),
+    }
+
+
+def _add_unanswered(challenges: Rows, seeded: SeededBrand, chat: int, conversation: UUID, when: datetime) -> None:
+    """Add a challenge that nobody answered, long ago."""
+    values = _challenge_values(seeded, chat, conversation, uuid4()) | {"status": ChallengeStatus.EXPIRED}
+    expired = when + timedelta(hours=1)
+    challenges.add(**values, issued_at=when, expires_at=expired, ended_at=expired)
+
+
+def _encrypted_token(number: int, seeded: SeededBrand, conversation: UUID, row: UUID) -> bytes:
+    place = Place("conversations_accesstoken", "ciphertext", row, seeded.brand.uuid, conversation)
+    return key_ring().encrypt(Secret(cast.access_token(number)), place)
+
+
+def _settle() -> None:
+    """Let the planner know what is there, and have seeding's own work done before anything is measured."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("VACUUM ANALYZE")
+            cursor.execute("CHECKPOINT")
+        else:
+            cursor.execute("ANALYZE")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""A brand whose token endpoint hangs: do bots, and the consumers of other brands, notice? An open-loop test.
+
+100 token reads a second, and callbacks of another brand, first undisturbed, then while 40 browsers come back to the
+hanging brand at once and keep trying, as its "one moment" page makes them. Both phases, twice, one after the other.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from bench import calls
+from bench.calls import Made
+from bench.client import Answer, Pool, open_loop
+from bench.figures import spread
+
+READS_PER_SECOND: Final = 100
+CALLBACKS_PER_SECOND: Final = 10
+HANGING_AT_ONCE: Final = 40
+PHASE_SECONDS: Final = 8
+TURNS: Final = 2
+# Each browser may come back to the hanging brand more than once: each time with an attempt of its own.
+HANGING_CALLBACKS: Final = HANGING_AT_ONCE * TURNS
+RIVAL_CALLBACKS: Final = CALLBACKS_PER_SECOND * PHASE_SECONDS * TURNS * 2
+_PAUSE_OF_A_REFUSED: Final = 1.0
+
+Phase = tuple[list[Answer], list[Answer]]
+
+
+def measure(port: int, made: Made) -> dict[str, Any]:
+    """Return how long reads and callbacks took in both kinds of phases, and their ratios."""
+    quiet, hanging, refused = asyncio.run(_all_turns(port, made))
+    report: dict[str, Any] = {"hanging_callbacks": HANGING_AT_ONCE, "told_to_come_again": refused}
+    for place, name, good in ((0, "reads", 200), (1, "other_brand", 303)):
+        before, during = ([answer for phase in phases for answer in phase[place]] for phases in (quiet, hanging))
+        report[name] = {
+            "undisturbed": _figures(before, good),
+            "beside_a_hanging_brand": _figures(during, good),
+            "p99_ratio": _p99_ratio(before, during),
+        }
+    return report
+
+
+def _figures(answers: list[Answer], good: int) -> dict[str, float]:
+    errors = sum(answer.status != good for answer in answers)
+    return spread([answer.milliseconds for answer in answers]) | {"errors": errors}
+
+
+def _p99_ratio(before: list[Answer], during: list[Answer]) -> float:
+    undisturbed = spread([answer.milliseconds for answer in before])["p99_ms"]
+    disturbed = spread([answer.milliseconds for answer in during])["p99_ms"]
+    return round(disturbed / undisturbed, 2) if undisturbed else 0.0
+
+
+async def _all_turns(port: int, made: Made) -> tuple[list[Phase], list[Phase], int]:
+    reads, others = calls.token_reads(made), calls.once_each(made["rival_callbacks"], calls.callback)
+    hanging = calls.once_each(made["hanging_callbacks"], calls.callback)
+    quiet_phases, hanging_phases, refused = [], [], 0
+    await _phase(port, reads, others, seconds=1)
+    for _ in range(TURNS):
+        quiet_phases.append(await _phase(port, reads, others))
+        browsers = [asyncio.create_task(_insist(port, request)) for request in hanging(HANGING_AT_ONCE)]
+        await asyncio.sleep(0.5)  # until the brand's slots are taken
+        hanging_phases.append(await _phase(port, reads, others))
+        for browser in browsers:
+            browser.cancel()
+        came_again = await asyncio.gather(*browsers)
+        refused += sum(came_again)
+    return quiet_phases, hanging_phases, refused
+
+
+async def _phase(port: int, reads: calls.Writer, others: calls.Writer, seconds: int = PHASE_SECONDS) -> Phase:
+    pool, callbacks = Pool(port), Pool(port)
+    both: tuple[Awaitable[list[Answer]], Awaitable[list[Answer]]] = (
+        open_loop(pool.send, reads(READS_PER_SECOND * seconds), READS_PER_SECOND),
+        open_loop(callbacks.send, others(CALLBACKS_PER_SECOND * seconds), CALLBACKS_PER_SECOND),
+    )
+    done = await asyncio.gather(*both)
+    pool.close()
+    callbacks.close()
+    return done[0], done[1]
+
+
+async def _insist(port: int, request: bytes) -> int:
+    """Come back to the hanging brand again and again, until cancelled; return how often that was refused at once."""
+    refused, pool = 0, Pool(port)
+    try:
+        while True:
+            answer = await pool.send(request)
+            refused += answer.status == 503
+            await asyncio.sleep(_PAUSE_OF_A_REFUSED)
+    except asyncio.CancelledError:
+        return refused
+    finally:
+        pool.close()

@@ -1,0 +1,147 @@
+"""What is measured side by side: each target is one kind of request to one server, with a way to prove its answers."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from bench import calls, cast
+from bench.calls import Made, Writer
+from bench.client import Pool
+from bench.databases import Databases
+from bench.product import Server
+
+# More than any of these will ever be answered in a second: what is sent once must not run out.
+LINKS_PER_SECOND: Final = 1_500
+CALLBACKS_PER_SECOND: Final = 900
+_OTHERS_PER_SECOND: Final = 2_000
+_SAMPLE: Final = 20
+_CONNECTIONS: Final = 8
+# At most half of the threads may wait for a brand: with four threads a third callback would be told to come again.
+_CALLBACKS_AT_ONCE: Final = 2
+
+Sample = Callable[[], list[tuple[bytes, bytes]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """One kind of request to one server.
+
+    `sample` writes requests with what their answers must hold. `writes_to` names the table that each answer adds one
+    row to.
+    """
+
+    name: str
+    label: str
+    server: Server
+    write: Writer
+    sample: Sample | None = None
+    writes_to: str = ""
+    again: bool = True
+    connections: int = _CONNECTIONS
+    prepared_per_second: int = _OTHERS_PER_SECOND
+
+
+def yardstick(server: Server) -> Target:
+    """A1."""
+    return Target(
+        name="yardstick",
+        label="bare Django (A1)",
+        server=server,
+        write=calls.constant,
+        sample=lambda: [(request, b'{"status": "ok"}') for request in calls.constant(1)],
+    )
+
+
+def product_targets(server: Server, made: Made) -> list[Target]:
+    """Return the calls and pages of the product that are measured."""
+    return [
+        Target(
+            name="token_read",
+            label="GET .../token",
+            server=server,
+            write=calls.token_reads(made),
+            sample=lambda: token_sample(made),
+        ),
+        Target(
+            name="status_read",
+            label="GET /challenges/{id}",
+            server=server,
+            write=calls.status_reads(made),
+            sample=lambda: [(request, b'"status":"completed"') for request in calls.status_reads(made)(_SAMPLE)],
+        ),
+        Target(
+            name="create",
+            label="POST .../challenges",
+            server=server,
+            write=calls.creations(made),
+            writes_to="conversations_challenge",
+            again=False,
+        ),
+        Target(
+            name="begin",
+            label="POST /c/{link_token}",
+            server=server,
+            write=calls.once_each(made["links"], calls.begin),
+            writes_to="conversations_authorizationrequest",
+            again=False,
+            prepared_per_second=LINKS_PER_SECOND,
+        ),
+        Target(
+            name="callback",
+            label="GET /callback/{id}",
+            server=server,
+            write=calls.once_each(made["callbacks"], calls.callback),
+            writes_to="conversations_accesstoken",
+            again=False,
+            connections=_CALLBACKS_AT_ONCE,
+            prepared_per_second=CALLBACKS_PER_SECOND,
+        ),
+    ]
+
+
+def introspection(server: Server, rows: int) -> Target:
+    """django-oauth-toolkit."""
+    write = calls.introspections(rows)
+    return Target(
+        name="django_oauth_toolkit",
+        label="django-oauth-toolkit, introspection",
+        server=server,
+        write=write,
+        sample=lambda: [(request, b'"active": true') for request in write(_SAMPLE)],
+    )
+
+
+def peer_introspection(server: Server, rows: int, basic: str) -> Target:
+    """Return oidc-provider's endpoint."""
+    write = calls.peer_introspections(rows, basic)
+    return Target(
+        name="oidc_provider",
+        label="oidc-provider, introspection",
+        server=server,
+        write=write,
+        sample=lambda: [(request, b'"active":true') for request in write(_SAMPLE)],
+    )
+
+
+def token_sample(made: Made) -> list[tuple[bytes, bytes]]:
+    """Return reads with the one token that each of them may be answered with."""
+    numbers = calls.readable_numbers(made, _SAMPLE)
+    return [(calls.token_read(made, number), cast.access_token(number).encode()) for number in numbers]
+
+
+def wrong_answers(port: int, sample: list[tuple[bytes, bytes]]) -> int:
+    """Send a sample; return how many answers were not a 200 that holds what it must."""
+
+    async def send_all() -> int:
+        pool = Pool(port)
+        answers = [(await pool.send(request), expected) for request, expected in sample]
+        pool.close()
+        return sum(answer.status != 200 or expected not in answer.body for answer, expected in answers)
+
+    return asyncio.run(send_all())
+
+
+def rows_written(databases: Databases, database: str, target: Target) -> int:
+    """Return how many rows the target's table has; 0 for one that writes none."""
+    return databases.count(database, target.writes_to) if target.writes_to else 0

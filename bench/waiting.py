@@ -1,0 +1,90 @@
+"""500 bots that wait for a challenge at once, beside token reads (`GET /challenges/{id}?wait=...`).
+
+A bounded number waits, the rest is answered at once with `Retry-After`, and the reads do not notice.
+"""
+
+import asyncio
+from typing import Any, Final
+
+from bench import calls, cast
+from bench.calls import Made
+from bench.client import Answer, Pool, open_loop
+from bench.figures import spread
+
+AT_ONCE: Final = 500
+SECONDS: Final = 8
+READS_PER_SECOND: Final = 100
+_REFUSED: Final = 422
+# Seconds asked for: as long as the reads beside it go on, and not the 25 that a bot would ask for.
+_WAIT: Final = 10
+
+
+def measure(port: int, made: Made) -> dict[str, Any]:
+    """Return what became of the waiting bots, and the reads' durations without and with them.
+
+    Where `wait` is refused as unknown, `skipped` says so.
+    """
+    challenges = _open_challenges(port, made)
+    if _refused(port, made, challenges[0]):
+        return {"skipped": "GET /challenges/{id} does not know wait"}
+    quiet, beside, waited = asyncio.run(_both(port, made, challenges))
+    at_once = [answer for answer in waited if answer.retry_after]
+    before, during = _figures(quiet), _figures(beside)
+    return {
+        "asked_at_once": AT_ONCE,
+        "waited": len(waited) - len(at_once),
+        "told_to_come_again": len(at_once),
+        "told_to_come_again_ms": spread([answer.milliseconds for answer in at_once]),
+        "errors": sum(answer.status != 200 for answer in waited),
+        "reads": {
+            "undisturbed": before,
+            "beside_waiting": during,
+            "p99_ratio": round(during["p99_ms"] / before["p99_ms"], 2) if before["p99_ms"] else 0.0,
+        },
+    }
+
+
+def _figures(answers: list[Answer]) -> dict[str, float]:
+    errors = sum(answer.status != 200 for answer in answers)
+    return spread([answer.milliseconds for answer in answers]) | {"errors": errors}
+
+
+def _open_challenges(port: int, made: Made) -> list[str]:
+    """Create challenges that nobody answers; return their ids."""
+
+    async def create() -> list[str]:
+        pool = Pool(port)
+        answers = [await pool.send(request) for request in calls.creations(made)(20)]
+        pool.close()
+        return [calls.challenge_id(answer.body) for answer in answers]
+
+    return asyncio.run(create())
+
+
+def _wait(made: Made, challenge: str, seconds: int) -> bytes:
+    path = f"/api/v1/challenges/{challenge}?wait={seconds}"
+    return calls.proxied("GET", path, Authorization=calls.bearer(made, cast.ACME))
+
+
+def _refused(port: int, made: Made, challenge: str) -> bool:
+    async def ask() -> Answer:
+        pool = Pool(port)
+        answer = await pool.send(_wait(made, challenge, 1))
+        pool.close()
+        return answer
+
+    return asyncio.run(ask()).status == _REFUSED
+
+
+async def _both(port: int, made: Made, challenges: list[str]) -> tuple[list[Answer], list[Answer], list[Answer]]:
+    reads, pool = calls.token_reads(made)(READS_PER_SECOND * SECONDS), Pool(port)
+    await open_loop(pool.send, reads[:READS_PER_SECOND], READS_PER_SECOND)
+    quiet = await open_loop(pool.send, reads, READS_PER_SECOND)
+    waiting_pool = Pool(port)
+    requests = [_wait(made, challenges[number % len(challenges)], _WAIT) for number in range(AT_ONCE)]
+    waiting = asyncio.create_task(open_loop(waiting_pool.send, requests, AT_ONCE * 10))
+    beside = await open_loop(pool.send, reads, READS_PER_SECOND)
+    waited = await waiting
+    pool.close()
+    waiting_pool.close()
+    return quiet, beside, waited

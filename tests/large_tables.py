@@ -1,0 +1,91 @@
+"""Tables so large that the planner's choice counts: 20,000 chats and what belongs to them, in two seconds.
+
+Nothing in these rows can be decrypted or recognised; they are only there, and spread as in an installation that works.
+"""
+
+from datetime import timedelta
+from typing import Final
+from uuid import uuid4
+
+from django.db import connection
+from django.utils import timezone
+
+from bench.rows import Rows, write_all
+from brands.models import AuthorizationServer
+from conversations.models import (
+    AccessToken,
+    AuditEvent,
+    AuthorizationRequest,
+    Challenge,
+    ChallengeStatus,
+    Conversation,
+    Revocation,
+)
+
+CHATS: Final = 20_000
+# One chat of so many: was left long ago, has an old challenge that nobody answered, waits for a sign-in, was closed.
+LEFT, UNANSWERED, WAITING, CLOSED = 4, 20, 50, 30
+
+
+def fill(servers: list[AuthorizationServer]) -> None:
+    """Fill the tables; the first server has most of the chats, as a large brand does."""
+    now = timezone.now()
+    conversations, challenges, tokens = Rows(Conversation), Rows(Challenge), Rows(AccessToken)
+    attempts = Rows(AuthorizationRequest, configuration={}, created_at=now)
+    events = Rows(AuditEvent, kind=AuditEvent.Kind.TOKEN_ISSUED, actor="system")
+    for number in range(CHATS):
+        server = servers[0] if number % 5 else servers[number // 5 % len(servers)]
+        begun = now - timedelta(days=60 if number % LEFT == 0 else 0, minutes=10)
+        chat = conversations.add(
+            uuid=uuid4(),
+            brand_id=server.brand_id,
+            external_id=f"web:{number}",
+            created_at=begun,
+            closed_at=now if number % CLOSED == 0 else None,
+        )
+        statuses = [ChallengeStatus.COMPLETED]
+        statuses += [ChallengeStatus.EXPIRED] if number % UNANSWERED == 0 else []
+        statuses += [ChallengeStatus.STARTED] if number % WAITING == 1 else []
+        for status in statuses:
+            challenge = challenges.add(
+                uuid=uuid4(),
+                conversation_id=chat,
+                authorization_server_id=server.pk,
+                status=status,
+                link_token_digest=uuid4().bytes,
+                issued_at=begun,
+                expires_at=begun + timedelta(hours=1),
+            )
+            attempts.add(uuid=uuid4(), challenge_id=challenge, state_digest=uuid4().bytes, cookie_digest=b"c")
+            if status == ChallengeStatus.COMPLETED:
+                tokens.add(
+                    uuid=uuid4(),
+                    conversation_id=chat,
+                    authorization_server_id=server.pk,
+                    challenge_id=challenge,
+                    ciphertext=None if number % LEFT == 0 else b"c" * 1_500,
+                    confirmed_at=begun,
+                    expires_at=begun + timedelta(hours=20),
+                    ended_at=begun if number % LEFT == 0 else None,
+                )
+        events.add(uuid=uuid4(), at=begun, brand_uuid=server.brand.uuid, conversation_uuid=uuid4())
+    write_all((conversations, challenges, tokens, attempts, events))
+    _fill_outbox(servers[0])
+
+
+def _fill_outbox(server: AuthorizationServer) -> None:
+    """Fill what the worker looks at every second: revocations of which none is due, and counters of limits."""
+    now = timezone.now()
+    chat = Conversation.objects.order_by("pk")[:1].get()
+    values = {"conversation_id": chat.pk, "authorization_server_id": server.pk, "ciphertext": b"c"}
+    revocations = Rows(Revocation, **values, created_at=now, next_attempt_at=now + timedelta(minutes=1))
+    for _ in range(CHATS // 4):
+        revocations.add(uuid=uuid4(), access_token_uuid=uuid4())
+    revocations.write()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO delegation_site_ratecounter (key, times, expires_at)
+               SELECT 'counter:' || number, 1, now() + interval '1 minute' FROM generate_series(1, %s) AS number""",
+            [CHATS],
+        )
+        cursor.execute("ANALYZE")

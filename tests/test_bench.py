@@ -1,0 +1,169 @@
+"""The benchmark itself: its figures are right, each of its servers answers, and a wrong answer is counted."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import calls, cast, goals, load, publishing, report
+from bench.chart import chart
+from bench.databases import databases
+from bench.figures import Round, Series, percentile, ratio, spread
+from bench.growth import sizes_up_to
+from bench.peers import processes as peers
+from bench.processes import ROOT, python
+from bench.product import Installation, Server, serving, serving_wsgi
+from bench.rounds import measured
+from bench.run import Options, run
+from bench.targets import introspection, peer_introspection, product_targets, wrong_answers, yardstick
+from tests.machine import missing
+
+ROWS = 30
+ONE_PROCESS = {"workers": 1, "threads": 4}
+
+
+def a_round(answers: int, seconds: float = 1.0, **values: float) -> Round:
+    return Round(answers=answers, seconds=seconds, p50_ms=1.0, p99_ms=2.0, **{"errors": 0, **values})  # type: ignore[arg-type]  # numbers
+
+
+@pytest.mark.parametrize(("share", "expected"), [(50, 50), (99, 99), (100, 100), (1, 1), (0.1, 1)], ids=str)
+def test_a_percentile_is_the_value_that_so_many_do_not_exceed(share: float, expected: float) -> None:
+    assert percentile(list(range(100, 0, -1)), share) == expected
+
+
+def test_nothing_measured_is_zero_and_no_error() -> None:
+    assert (percentile([], 99), spread([])) == (0.0, {"count": 0, "p50_ms": 0.0, "p99_ms": 0.0, "max_ms": 0.0})
+
+
+def test_a_ratio_is_the_median_of_rounds_that_stood_side_by_side() -> None:
+    """A slow minute of the machine hits both sides of a pair: the ratio of the medians would be 0.5 here."""
+    ours = Series((a_round(500), a_round(50), a_round(400)))
+    yardsticks = Series((a_round(1000), a_round(100), a_round(800)))
+    assert ratio(ours, yardsticks) == {"ratio": 0.5, "range": [0.5, 0.5]}
+    assert ratio(ours, Series((a_round(500), a_round(500), a_round(800))))["ratio"] == 0.5
+
+
+def test_cpu_time_is_counted_for_each_answer_and_errors_over_all_rounds() -> None:
+    series = Series((a_round(100, server_cpu_seconds=0.1, errors=1), a_round(300, server_cpu_seconds=0.1, errors=2)))
+    summary = series.summary()
+    assert (summary["server_cpu_us"], summary["errors"], summary["answers"]) == (500, 3, 400)
+    assert (summary["per_second"], summary["per_second_range"]) == (200, [100, 300])
+
+
+def test_growth_is_measured_in_powers_of_ten() -> None:
+    assert [sizes_up_to(rows) for rows in (10_000, 50_000, 1_000_000)] == [
+        (10_000,), (10_000, 50_000), (10_000, 100_000, 1_000_000),
+    ]  # fmt: skip
+
+
+def test_a_goal_is_met_missed_or_was_not_measured() -> None:
+    targets = {"token_read": {"of_yardstick": {"ratio": 0.6, "range": [0.5, 0.7]}}}
+    rows = goals.rows({"targets": targets, "boot": {"cpu_seconds": [3.0], "resident_mib": [70.0]}})
+    verdicts = {operation: verdict for operation, _, _, _, verdict in rows}
+    assert verdicts["`GET .../token`"] == "above the floor"
+    assert verdicts["boot of a worker, CPU"] == "missed"
+    assert verdicts["worker memory (resident, having worked)"] == "met"
+    assert verdicts["`POST .../challenges`, committed"] == "not measured"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="module")
+def product(folder: Path) -> Iterator[tuple[Server, dict[str, Any], Any]]:
+    with databases("sqlite", folder) as store, peers.brand(folder) as brand:
+        installation = Installation.new(folder, store.create("product"), brand.ca_file)
+        made = installation.seed("product", conversations=ROWS, links=400, callbacks=400, issuer=brand.issuer)
+        with serving(installation, **ONE_PROCESS) as server:
+            yield server, made, store
+
+
+def test_each_call_of_the_product_is_answered_and_counted(product: tuple[Server, dict[str, Any], Any]) -> None:
+    """Those that write are proved by rows, the others by what their answers hold."""
+    server, made, store = product
+    for target in product_targets(server, made):
+        done = measured(target, 1, store, "product")
+        assert (target.name, done.errors, done.answers > 0) == (target.name, 0, True)
+
+
+def test_an_answer_with_another_conversations_token_is_an_error(product: tuple[Server, dict[str, Any], Any]) -> None:
+    server, made, _ = product
+    wrong = [(calls.token_read(made, 1), cast.access_token(2).encode())]
+    assert wrong_answers(server.port, wrong) == 1
+    assert wrong_answers(server.port, [(calls.token_read(made, 1), cast.access_token(1).encode())]) == 0
+
+
+@pytest.mark.parametrize("client", ["wrk", "our own"])
+def test_refusals_and_prepared_requests_that_ran_out_are_errors(
+    product: tuple[Server, dict[str, Any], Any], client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, made, _ = product
+    if client == "wrk" and not load.wrk():
+        missing("wrk is not installed: the benchmark's use of it was not tested")
+    if client == "our own":
+        monkeypatch.setattr(load, "wrk", lambda: None)
+    stranger = calls.proxied("GET", "/api/v1/conversations/x/token", Authorization="Bearer nobody")
+    refused = load.closed_loop(server.port, [stranger], seconds=1, connections=1, again=True)
+    ran_out = load.closed_loop(server.port, calls.token_reads(made)(2), seconds=1, connections=1, again=False)
+    answered = load.closed_loop(server.port, calls.token_reads(made)(2), seconds=1, connections=1, again=True)
+    assert (refused.errors > 0, ran_out.errors > 0, answered.errors, answered.answers > 0) == (True, True, 0, True)
+
+
+def test_the_yardstick_answers(folder: Path) -> None:
+    with serving_wsgi("bench.yardstick:application", folder, {}, **ONE_PROCESS) as server:
+        assert wrong_answers(server.port, (yardstick(server).sample or list)()) == 0
+
+
+def test_django_oauth_toolkit_introspects(folder: Path) -> None:
+    if not find_spec("oauth2_provider"):
+        missing("django-oauth-toolkit is not installed: it was not tested as a peer of the benchmark")
+    environment = {"DATABASE_URL": f"sqlite:///{folder / 'toolkit.sqlite3'}"}
+    python("bench.introspection_seeding", str(ROWS), environment=environment)
+    with serving_wsgi("bench.introspection:application", folder, environment, **ONE_PROCESS) as server:
+        assert wrong_answers(server.port, (introspection(server, ROWS).sample or list)()) == 0
+
+
+def test_oidc_provider_introspects(folder: Path) -> None:
+    if reason := peers.missing():
+        missing(f"{reason}: oidc-provider was not tested as a peer of the benchmark")
+    with databases("postgresql", folder) as store:
+        store.create("peer")
+        with peers.oidc_provider(folder, store.socket_folder, "peer", ROWS) as server:
+            target = peer_introspection(server, ROWS, peers.BASIC)
+            assert wrong_answers(server.port, (target.sample or list)()) == 0
+            assert store.cpu_seconds() > 0
+
+
+def test_a_run_ends_in_text_chart_and_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.run.PROFILED_REQUESTS", 9)
+    options = Options(database="sqlite", conversations=ROWS, rounds=1, seconds=1, only=("token_read", "profile"))
+    done = run(options, tmp_path, lambda _: None)
+    document = tmp_path / "performance.md"
+    document.write_text(f"before\n{publishing.BEGIN}\nold\n{publishing.END}\nafter\n")
+    publishing.publish([done], document)
+    published = document.read_text()
+    assert report.errors_in(done) == 0
+    assert "GET .../token" in report.as_text(done)
+    assert set(done["profile"]["token_read"]) >= {"total", "the product", "database: driver and waiting"}
+    assert "GET .../token" in chart(done)
+    assert (published[:7], published[-6:], "old" in published) == ("before\n", "after\n", False)
+    assert json.loads((tmp_path / "performance.json").read_text()) == [done]
+
+
+def test_the_document_has_the_marks_that_the_command_writes_between() -> None:
+    text = publishing.DOCUMENT.read_text()
+    assert text.index(publishing.BEGIN) < text.index(publishing.END)
+
+
+def test_the_command_says_what_it_can_do() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, "--publish" in result.stdout) == (0, True)

@@ -1,0 +1,166 @@
+"""How PostgreSQL reaches the rows of each operation, against what is expected: nodes are counted, not milliseconds.
+
+Expected is what stands in tests/query_plans. A lost index shows as a line that says `whole`. After a change that is
+meant: `WRITE_QUERY_PLANS=1`, and look at the difference as at any other.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.db import connection, transaction
+from django.utils import timezone
+
+from brands.models import Brand
+from conversations.flow.retention import prune, sweep
+from conversations.models import AccessToken
+from conversations.outbox.revocations import lease_revocations
+from tests import databases
+from tests.admin_pages import AdminBrowser
+from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, make_server
+from tests.fake_authorization_server import FakeAuthorizationServer, mounted
+from tests.large_tables import fill
+
+FOLDER: Final = Path(__file__).parent / "query_plans"
+# The tables that grow; on the others, with a row for each brand, reading all of them is right.
+LARGE: Final = ("conversations_", "delegation_site_")
+
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.timeout(300),  # the tables are filled once for all, in the first test
+    pytest.mark.skipif(databases.chosen() != databases.POSTGRESQL, reason="plans are PostgreSQL's"),
+]
+
+
+@dataclass
+class Recorder:
+    """Asks PostgreSQL for the plan of every statement, just before it is run with the same values."""
+
+    reached: set[str] = field(default_factory=set)
+
+    def __call__(self, execute: Callable[..., Any], sql: str, parameters: Any, many: bool, context: Any) -> Any:
+        if sql.split(maxsplit=1)[0] in {"SELECT", "UPDATE", "DELETE", "WITH", "EXECUTE"}:
+            with connection.connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
+                (plans,) = cursor.fetchone()
+            self.reached.update(line for plan in plans for line in _reached(plan["Plan"]))
+        return execute(sql, parameters, many, context)
+
+
+def _reached(node: dict[str, Any]) -> Iterator[str]:
+    """Return how a plan reaches each large table: by which index, or by reading it whole."""
+    table, index = node.get("Relation Name", ""), node.get("Index Name")
+    below = node.get("Plans", [])
+    if index and not table:  # a bitmap of an index; the node above names the table, whose rows it then fetches
+        yield f"index {index}"
+    elif table.startswith(LARGE) and "Scan" in node["Node Type"] and not node["Node Type"].startswith("Bitmap"):
+        yield f"index {index}" if index else f"whole {table}"
+    for child in below:
+        yield from _reached(child)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Acme among ten brands in tables that are large, with a chat that was just authorized and one that waits."""
+
+    bot: Bot
+    waiting: Bot
+    challenge: dict[str, Any]
+    login: FakeAuthorizationServer
+    admin: AdminBrowser
+    operator: AdminBrowser
+
+    def sign_in(self) -> None:
+        """Go the way of a link, from its page to the completion code in the chat."""
+        browser = Browser()
+        code = code_on(browser.sign_in(self.challenge["url"], self.login))
+        assert self.waiting.complete(code)[0] == 200
+
+    def list_in_admin(self, browser: str, model: str) -> None:
+        """Open a list of the admin."""
+        page = getattr(self, browser).get(f"/admin/{model}/")
+        assert page.status_code == 200
+
+
+def _set_up(login: FakeAuthorizationServer) -> Stage:
+    brands = [Brand.objects.create(name=f"Brand {number}", slug=f"brand-{number}") for number in range(9)]
+    acme = Brand.objects.create(name="Acme", slug="acme")
+    server = make_server(acme)
+    login.redirect_uri = server.redirect_uri
+    fill([server, *(make_server(brand) for brand in brands)])
+    bot = make_bot(acme)
+    assert bot.complete(code_on(Browser().sign_in(bot.challenge()["url"], login)))[0] == 200
+    waiting = Bot(bot.key, "web:waits")
+    users = get_user_model().objects
+    admin, operator = users.create_user("ada", is_staff=True), users.create_superuser("operator")
+    acme.admins.add(admin)
+    due = AccessToken.objects.filter(ended_at=None).exclude(conversation__external_id=bot.chat).order_by("pk")[:10]
+    AccessToken.objects.filter(pk__in=[token.pk for token in due]).update(
+        expires_at=timezone.now() - timedelta(seconds=1)
+    )
+    return Stage(bot, waiting, waiting.challenge(), login, AdminBrowser(admin), AdminBrowser(operator))
+
+
+def _keep_all_in_memory() -> None:
+    """Tell the planner that no table is on a slow disk: it would read small ones whole for that reason alone."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL random_page_cost = 1.1")
+
+
+OPERATIONS: Final[dict[str, Callable[[Stage], Any]]] = {
+    "token_read": lambda stage: stage.bot.token(),
+    "authorize": lambda stage: stage.bot.in_chat("POST", "/authorize", {}),
+    "conversation_read": lambda stage: stage.bot.status(),
+    "challenge_read": lambda stage: stage.bot.challenge_facts(stage.challenge),
+    "challenge_created": lambda stage: Bot(stage.bot.key, "web:new").challenge(),
+    "challenge_handed_out_again": lambda stage: stage.waiting.in_chat("POST", "/challenges", {}),
+    "link_opened": lambda stage: Browser().get(stage.challenge["url"]),
+    "sign_in": lambda stage: stage.sign_in(),
+    "token_ended": lambda stage: stage.bot.in_chat("DELETE", "/token"),
+    "conversation_closed": lambda stage: stage.bot.in_chat("DELETE"),
+    "outbox": lambda _: lease_revocations(timezone.now(), 8),
+    "sweep": lambda _: sweep(timezone.now()),
+    "purge": lambda _: prune(timezone.now() - timedelta(days=30)),
+} | {
+    f"list_of_{model.replace('/', '_')}_for_the_{browser}": partial(Stage.list_in_admin, browser=browser, model=model)
+    for browser in ("admin", "operator")
+    for model in (
+        "conversations/conversation",
+        "conversations/challenge",
+        "conversations/accesstoken",
+        "delegation_site/auditevent",
+    )
+}
+
+
+@pytest.fixture(scope="module")
+def reached(django_db_setup: None, django_db_blocker: Any) -> dict[str, list[str]]:
+    """Return what each operation reached, each from the same beginning."""
+    login = FakeAuthorizationServer(client_id="acme-client", client_secret=ACME_SECRET)
+    plans = {}
+    with django_db_blocker.unblock(), transaction.atomic(), mounted(login):
+        stage = _set_up(login)
+        _keep_all_in_memory()
+        for name, operation in OPERATIONS.items():
+            recorder = Recorder()
+            with transaction.atomic():
+                with connection.execute_wrapper(recorder):
+                    operation(stage)
+                transaction.set_rollback(True)
+            plans[name] = sorted(recorder.reached)
+        transaction.set_rollback(True)
+    return plans
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_rows_are_reached_as_expected(reached: dict[str, list[str]], name: str) -> None:
+    expected = FOLDER / f"{name}.txt"
+    if os.environ.get("WRITE_QUERY_PLANS"):
+        expected.write_text("".join(f"{line}\n" for line in reached[name]))
+    assert reached[name] == expected.read_text().splitlines()
