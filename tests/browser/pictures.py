@@ -48,6 +48,7 @@ def keep_pictures(page: Page, state: str, locale: str, looks: tuple[Look, ...]) 
     """Take pictures of the whole page, and note its heading for whoever shows them."""
     for look in looks:
         show_as(page, look)
-        page.screenshot(path=picture_of(state, locale, look), full_page=True, animations="disabled")
+        scale: Literal["css", "device"] = "device" if look.device == "phone" else "css"
+        page.screenshot(path=picture_of(state, locale, look), full_page=True, animations="disabled", scale=scale)
     heading = page.get_by_role("heading", level=1).first.inner_text()
     (KEPT / f"{state}-{locale}.json").write_text(json.dumps({"heading": heading}))
