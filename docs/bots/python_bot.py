@@ -13,9 +13,10 @@ import requests
 BASE, KEY, ORDERS = (os.environ[name] for name in ("BASE", "KEY", "ORDERS"))
 
 
-def call(method: str, url: str, bearer: str, **body: object) -> requests.Response:
+def call(method: str, url: str, bearer: str, seen: str = "", **body: object) -> requests.Response:
     def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {bearer}"  # as `auth`: a .netrc file replaces a plain header
+        request.headers["If-None-Match"] = seen
         return request
 
     return requests.request(method, url, json=body or None, auth=authenticate, timeout=30, allow_redirects=False)
@@ -68,10 +69,12 @@ class Bot:
 
     def follow(self, challenge_id: str) -> None:
         """Tell the consumer what became of the link, without being asked."""
-        status = "issued"
+        status, seen = "issued", ""
         while status in {"issued", "started"}:
-            time.sleep(1)
-            status = call("GET", f"{BASE}/api/v1/challenges/{challenge_id}", KEY).json().get("status", status)
+            answer = call("GET", f"{BASE}/api/v1/challenges/{challenge_id}?wait=25", KEY, seen=seen)
+            if answer.status_code == 200:  # 304: nothing has happened for 25 seconds
+                status, seen = answer.json()["status"], answer.headers["ETag"]
+            time.sleep(int(answer.headers.get("Retry-After", 0)))  # too many wait already: come back a little later
         if status == "confirmation_needed":
             self.say("Now type the six digits of that page here.")
         elif status in {"denied", "cancelled", "expired", "failed"}:
