@@ -25,6 +25,9 @@ pytest_plugins = [
     "tests.demo.stage",
 ]
 
+# The demo and the bots to copy run as processes of their own on the demo's SQLite, whatever this run is on.
+collect_ignore = [] if databases.chosen() == databases.SQLITE else ["demo", "docs"]
+
 
 def pytest_configure() -> None:
     """Make the run's folder before the first worker process starts."""
