@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from bench.rows import Rows, write_all
-from brands.models import AuthorizationServer
+from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
 from conversations.models import (
     AccessToken,
     AuditEvent,
@@ -19,7 +19,10 @@ from conversations.models import (
     Challenge,
     ChallengeStatus,
     Conversation,
+    IdempotencyKey,
     Revocation,
+    TokenReadCount,
+    WebhookDelivery,
 )
 
 CHATS: Final = 20_000
@@ -71,6 +74,9 @@ def fill(servers: list[AuthorizationServer]) -> None:
         events.add(uuid=uuid4(), at=begun, brand_uuid=server.brand.uuid, conversation_uuid=uuid4())
     write_all((conversations, challenges, tokens, attempts, events))
     _fill_outbox(servers[0])
+    _fill_what_is_kept_for_a_while(servers[-1])
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
 
 
 def _fill_outbox(server: AuthorizationServer) -> None:
@@ -88,4 +94,18 @@ def _fill_outbox(server: AuthorizationServer) -> None:
                SELECT 'counter:' || number, 1, now() + interval '1 minute' FROM generate_series(1, %s) AS number""",
             [CHATS],
         )
-        cursor.execute("ANALYZE")
+
+
+def _fill_what_is_kept_for_a_while(server: AuthorizationServer) -> None:
+    """Fill what the sweep deletes by age and closing deletes by chat: each row of its own chat, most of them young."""
+    now = timezone.now()
+    endpoint = WebhookEndpoint.objects.create(brand=server.brand, url="https://hooks.example/", secret_ciphertext=b"c")
+    key = BotKey.objects.create(brand=server.brand, label="reads", public_id="0" * 16, digest=b"d")
+    keys, reads = Rows(IdempotencyKey, request_digest=b"d"), Rows(TokenReadCount, bot_key_id=key.pk, times=1)
+    told = Rows(WebhookDelivery, event="challenge.issued", endpoint_id=endpoint.pk, given_up_at=now)
+    for number, (challenge, chat) in enumerate(Challenge.objects.values_list("pk", "conversation")[:CHATS]):
+        at = now - timedelta(seconds=number)
+        keys.add(brand_id=server.brand_id, digest=uuid4().bytes, challenge_id=challenge, created_at=at)
+        told.add(uuid=uuid4(), event_uuid=uuid4(), conversation_id=chat, created_at=at, delivered_at=at)
+        reads.add(hour=at, purpose=f"purpose {number}")
+    write_all((keys, told, reads))

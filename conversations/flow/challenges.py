@@ -103,15 +103,16 @@ def issue_challenge(
     """
     check, scope = wanted.effective_check(), wanted.effective_scope()
     with _locked_or_new_conversation(brand, external_id) as (conversation, is_new):
-        if is_new:  # nothing can stand in the way: most chats have one challenge, and it is their first
-            return _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
         if conversation.closed_at is not None:
             raise ConversationClosed
-        close_clock_expired(conversation, now)
         earlier = challenge_of_request(conversation, request, now) if request else None
         if earlier:
             return earlier, False
-        challenge, created = _live_or_new(conversation, wanted, check, scope, actor=actor, now=now)
+        if is_new:  # nothing can stand in the way: most chats have one challenge, and it is their first
+            challenge, created = _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
+        else:
+            close_clock_expired(conversation, now)
+            challenge, created = _live_or_new(conversation, wanted, check, scope, actor=actor, now=now)
         if request:
             remember_request(conversation, request, challenge, now)
         return challenge, created

@@ -87,14 +87,15 @@ def undo(challenge: Challenge, *, now: datetime) -> bool:
 def close_conversation(conversation: Conversation, *, actor: str, now: datetime) -> ClosingReceipt:
     """Close a conversation for good and erase everything that could be used; return the receipt, also later."""
     with locked_conversation(conversation.pk) as locked:
-        if locked.closed_at is None:
-            close_clock_expired(locked, now)
-            _end_everything(locked, actor=actor, now=now)
-            Conversation.objects.filter(pk=locked.pk, closed_at=None).update(closed_at=now)
-            locked.closed_at = now
-            record(AuditEvent.Kind.CONVERSATION_CLOSED, locked, now=now, actor=actor)
-            publish_closing(locked, {"status": "closed", **asdict(_receipt(locked, now))}, now)
-        return _receipt(locked, locked.closed_at)
+        if locked.closed_at is not None:
+            return _receipt(locked, locked.closed_at)
+        close_clock_expired(locked, now)
+        _end_everything(locked, actor=actor, now=now)
+        Conversation.objects.filter(pk=locked.pk, closed_at=None).update(closed_at=now)
+        record(AuditEvent.Kind.CONVERSATION_CLOSED, locked, now=now, actor=actor)
+        receipt = _receipt(locked, now)
+        publish_closing(locked, {"status": "closed", **asdict(receipt)}, now)
+        return receipt
 
 
 def _end_everything(conversation: Conversation, *, actor: str, now: datetime) -> None:

@@ -15,7 +15,6 @@ from conversations.models import (
     AccessToken,
     AuditEvent,
     AuthorizationRequest,
-    Challenge,
     Conversation,
     Revocation,
 )
@@ -27,7 +26,8 @@ logger = logging.getLogger("consumer_delegation.revocation")
 def schedule_revocation_of_fresh(attempt: AuthorizationRequest, access_token: Secret, now: datetime) -> None:
     """Put a token that was never stored into the outbox. Runs in the caller's transaction."""
     endpoint = attempt.stored_configuration().revocation_endpoint
-    _schedule(attempt.challenge, access_token, attempt.uuid, endpoint, now)
+    conversation, server_pk = attempt.challenge.conversation, attempt.challenge.authorization_server_id
+    _schedule(conversation, server_pk, access_token, access_token_uuid=attempt.uuid, endpoint=endpoint, now=now)
 
 
 def schedule_revocation_of(access_token: AccessToken, now: datetime) -> None:
@@ -40,7 +40,9 @@ def schedule_revocation_of(access_token: AccessToken, now: datetime) -> None:
         # It ends all the same: what we cannot read, nobody reads here, and it cannot be presented anywhere.
         logger.warning("an unreadable token was erased unrevoked", extra={"access_token_uuid": str(access_token.uuid)})
         return
-    _schedule(access_token.challenge, value, access_token.uuid, access_token.revocation_endpoint, now)
+    conversation, server_pk = access_token.conversation, access_token.authorization_server_id
+    endpoint, uuid = access_token.revocation_endpoint, access_token.uuid
+    _schedule(conversation, server_pk, value, access_token_uuid=uuid, endpoint=endpoint, now=now)
 
 
 def is_still_in_use(conversation: Conversation, server_pk: int, value: Secret, except_uuid: UUID) -> bool:
@@ -56,8 +58,9 @@ def _is(access_token: AccessToken, value: Secret) -> bool:
         return False
 
 
-def _schedule(challenge: Challenge, value: Secret, access_token_uuid: UUID, endpoint: str, now: datetime) -> None:
-    conversation, server_pk = challenge.conversation, challenge.authorization_server_id
+def _schedule(
+    conversation: Conversation, server_pk: int, value: Secret, *, access_token_uuid: UUID, endpoint: str, now: datetime
+) -> None:
     if not endpoint or is_still_in_use(conversation, server_pk, value, access_token_uuid):
         return
     revocation = Revocation(

@@ -40,6 +40,14 @@ def test_a_repeated_request_gets_the_challenge_of_its_first_time(acme_bot: Bot) 
     assert Challenge.objects.count() == 1
 
 
+def test_the_first_challenge_of_a_chat_is_remembered(acme_bot: Bot) -> None:
+    """The short way of a new conversation left the key out: once its challenge had ended, a repeat made another."""
+    first = ask(acme_bot)[1]
+    acme_bot.call("DELETE", f"/challenges/{first['challenge_id']}")
+    status, again = ask(acme_bot)
+    assert (status, again["challenge_id"], Challenge.objects.count()) == (200, first["challenge_id"], 1)
+
+
 def test_replace_is_not_repeated(acme_bot: Bot) -> None:
     """A lost answer, sent again: the link that the consumer has got meanwhile still works."""
     before = acme_bot.challenge()

@@ -4,6 +4,7 @@ Every statement that Django sends counts, BEGIN, SAVEPOINT and COMMIT too (a tes
 them), and so does the counting of a call. Nothing here grows with the number of conversations, tokens or attempts.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, get_resolver
 
+from brands import urls as brand_pages
+from brands.models import Brand
 from conversations import urls as pages
 from conversations.api import urls as calls
 from tests.cast import Bot, Browser, code_on, use_openid
@@ -21,27 +24,33 @@ pytestmark = pytest.mark.django_db
 
 # In the order of one journey. `POST .../challenges` inserts conversation, challenge and audit row at the first call.
 EXPECTED = {
-    "POST /challenges (new chat)": 12,
+    "POST /challenges (new chat)": 13,
     "POST /challenges (the live one)": 10,
-    "POST /authorize (challenge)": 12,
+    "POST /authorize (challenge)": 13,
     "GET /challenges/{id}": 3,
     "GET /conversation": 6,
     "GET /token (not yet)": 6,
     "GET /c/{link}": 3,
-    "POST /c/{link}": 11,
-    "GET /callback": 17,
+    "POST /c/{link}": 12,
+    "GET /callback": 18,
     "GET /c/{link}/done": 4,
     "GET /c/{link}/other-browser": 3,
-    "POST /completion": 19,
+    "POST /completion": 21,
+    "GET /r/{receipt}": 3,
     "GET /token": 1,
     "POST /authorize (token)": 5,
     "DELETE /token": 16,
-    "POST /challenges (again)": 13,
-    "POST /c/{link}/cancel": 11,
-    "POST /c/{link}/undo": 16,
-    "DELETE /challenges/{id}": 13,
-    "DELETE /conversation": 16,
+    "POST /challenges (again)": 14,
+    "POST /c/{link}/cancel": 12,
+    "POST /c/{link}/undo": 17,
+    "POST /r/{receipt}/end": 16,
+    "DELETE /challenges/{id}": 14,
+    "DELETE /conversation": 19,
     "GET /c/": 1,
+    "GET /callback/{id}/jwks.json": 2,
+    "GET /brands/{id}/logo.png": 2,
+    "GET /openapi.json": 0,
+    "GET /docs": 0,
 }
 
 
@@ -66,6 +75,13 @@ def post(browser: Browser, url: str) -> Any:
     return browser.client.post(path, data, secure=True, headers={"Referer": "https://delegation.test/"})
 
 
+def receipt_of(browser: Browser, url: str) -> str:
+    """Return the address of the receipt that the signed-in page offers."""
+    offered = re.search(r'href="(/r/[^"]+)"', browser.get(f"{url}/done").content.decode())
+    assert offered
+    return offered[1]
+
+
 def test_every_call_and_every_page_costs_what_it_is_meant_to(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
@@ -73,6 +89,7 @@ def test_every_call_and_every_page_costs_what_it_is_meant_to(
     acme_bot.token()  # the key's use is noted, PostgreSQL plans the read: once a minute, once a connection
     _challenge_to_token(meter, acme_bot, ada, acme_login)
     _endings(meter, acme_bot, ada, acme_login)
+    _outside_a_conversation(meter, ada, acme_login.redirect_uri)
     assert meter.counted == EXPECTED
 
 
@@ -92,6 +109,8 @@ def _challenge_to_token(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthori
     page = meter("GET /c/{link}/done", lambda: ada.get(f"{url}/done"))
     meter("GET /c/{link}/other-browser", lambda: ada.get(f"{url}/other-browser"))
     assert meter("POST /completion", lambda: bot.complete(code_on(page)))[0] == 200
+    receipt = receipt_of(ada, url)
+    meter("GET /r/{receipt}", lambda: ada.get(receipt))
     assert meter("GET /token", bot.token)[0] == 200
     assert meter("POST /authorize (token)", lambda: bot.in_chat("POST", "/authorize", {}))[0] == 200
 
@@ -104,16 +123,29 @@ def _endings(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServe
     undone = bot.challenge()["url"]
     bot.complete(code_on(ada.sign_in(undone, login)))
     meter("POST /c/{link}/undo", lambda: post(ada, f"{undone}/undo"))
+    granted = bot.challenge(replace=True)["url"]
+    bot.complete(code_on(ada.sign_in(granted, login)))
+    receipt = receipt_of(ada, granted)
+    ada.get(receipt)
+    meter("POST /r/{receipt}/end", lambda: post(ada, f"{receipt}/end"))
     withdrawn = bot.challenge()["challenge_id"]
     assert meter("DELETE /challenges/{id}", lambda: bot.call("DELETE", f"/challenges/{withdrawn}"))[0] == 200
     assert meter("DELETE /conversation", lambda: bot.in_chat("DELETE"))[0] == 200
     meter("GET /c/", lambda: ada.get("/c/"))
 
 
+def _outside_a_conversation(meter: Meter, browser: Browser, redirect_uri: str) -> None:
+    brand = Brand.objects.get()
+    meter("GET /callback/{id}/jwks.json", lambda: browser.get(f"{redirect_uri}/jwks.json"))
+    meter("GET /brands/{id}/logo.png", lambda: browser.get(f"/brands/{brand.uuid}/logo-0.png"))
+    meter("GET /openapi.json", lambda: browser.get("/api/v1/openapi.json"))
+    meter("GET /docs", lambda: browser.get("/api/docs"))
+
+
 def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
-    patterns: list[Any] = [*calls.urlpatterns, *pages.urlpatterns]
-    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 7
+    patterns: list[Any] = [*calls.urlpatterns, *pages.urlpatterns, *brand_pages.urlpatterns]
+    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 11 + 2
     assert get_resolver().resolve("/c/x").url_name == "link"
 
 
@@ -126,4 +158,4 @@ def test_an_id_token_costs_no_statement_but_the_subjects(
     url = acme_bot.challenge()["url"]
     returned = f"{acme_login.redirect_uri}?{acme_login.authorize(ada.begin(url))}"
     meter("GET /callback", lambda: ada.get(returned))
-    assert meter.counted == {"GET /callback": 17}
+    assert meter.counted == {"GET /callback": 18}
