@@ -5,6 +5,7 @@ read keeps a small file from unpacking into gigabytes.
 """
 
 import hashlib
+import struct
 from io import BytesIO
 from typing import Final
 
@@ -17,6 +18,7 @@ SIZE: Final = (240, 80)
 # A first visit is to stay below 20 KB in all.
 MAX_BYTES: Final = 8 * 1024
 
+# What Pillow is known to raise on a file that was made to break it, in its code for EXIF as well.
 _BROKEN: Final = (
     UnidentifiedImageError,
     Image.DecompressionBombError,
@@ -24,6 +26,11 @@ _BROKEN: Final = (
     OSError,
     SyntaxError,
     ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
 )
 
 

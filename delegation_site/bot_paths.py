@@ -29,7 +29,8 @@ def bot_paths_middleware(
             return get_response(request)
         response: HttpResponse = answer(request)
         response.headers.setdefault("Content-Security-Policy", policy)
-        response.headers["Content-Length"] = str(len(response.content))
+        # A 304 has said the length of the answer that it stands for (RFC 9110 section 8.6).
+        response.headers.setdefault("Content-Length", str(len(response.content)))
         return response
 
     return middleware

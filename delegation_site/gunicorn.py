@@ -21,9 +21,13 @@ limit_request_line = 8190  # an authorization code may have 4 KB, and so may a s
 timeout = 30
 # gunicorn 27 opens a control socket in the home folder by default (H9).
 control_socket_disable = True
-# Its default access log writes the whole request line and the referrer, so every code and state (H3).
+# Its default access log writes the whole request line and the referrer, so every code and state (H3); and a path holds
+# the link's or the receipt's token.
 accesslog = "-" if os.environ.get("ACCESS_LOG") else None
-access_log_format = '{"time":"%(t)s","method":"%(m)s","path":"%(U)s","status":%(s)s,"bytes":"%(b)s","seconds":%(L)s}'
+access_log_format = (
+    '{"time":"%(t)s","method":"%(m)s","request_id":"%({x-request-id}o)s",'
+    '"status":%(s)s,"bytes":"%(b)s","seconds":%(L)s}'
+)
 
 
 def on_starting(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature

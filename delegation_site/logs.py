@@ -1,6 +1,7 @@
 """One JSON object a line on standard output, each with the id of its request; and loggers that must stay quiet."""
 
 import logging
+import re
 import sys
 import uuid
 from collections.abc import Callable
@@ -61,16 +62,27 @@ LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
 }
 
 
-class RequestIdFilter(logging.Filter):
-    """Put the current request's id on each record and take the request object off it.
+# A link's, a receipt's and a callback's address each hold what must not be known to whoever reads the lines.
+_SECRET_PATH: Final = re.compile(r"^/(c|r|callback)/[^/]+")
 
-    Django hangs the whole request on its records; its query holds the code and the state.
+
+class RequestIdFilter(logging.Filter):
+    """Put the current request's id on each record, and take the request and the secret part of its path off it.
+
+    Django hangs the whole request on its records, whose query holds the code and the state; and it names the path of
+    every answer from 400 on: a form without its cookie is enough to write a live link down (H1).
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = _request_id.get()
         record.__dict__.pop("request", None)
+        if isinstance(record.args, tuple):
+            record.args = tuple(_without_secret(argument) for argument in record.args)
         return True
+
+
+def _without_secret(argument: object) -> object:
+    return _SECRET_PATH.sub(r"/\1/...", argument) if isinstance(argument, str) else argument
 
 
 def current_request_id() -> str:

@@ -14,18 +14,20 @@ PARAMETER: Final = "purpose"
 _PURPOSE: Final = re.compile(r"[a-z0-9][a-z0-9_.:-]{0,63}")
 
 
-def read_purpose(request: HttpRequest, brand: Brand, parameter: str = "") -> str:
+def read_purpose(request: HttpRequest, brand: Brand, parameter: str | None = None) -> str:
     """Return the purpose of the header or of the query; empty where none is named and none is needed.
 
     Raises `Problem`.
     """
-    header = request.headers.get(HEADER, "")
-    purpose = header or parameter
-    if header and parameter and header != parameter:
+    header: str | None = request.headers.get(HEADER)
+    purpose = parameter if header is None else header
+    if None not in {header, parameter} and header != parameter:
         raise Problem(422, "invalid_purpose", f"{HEADER} and {PARAMETER} name different purposes. Send one of them.")
     if not purpose and brand.token_read_purpose_required:
         raise Problem(422, "purpose_required", f"This brand demands a purpose of each token read: send {HEADER}.")
-    if purpose and not _PURPOSE.fullmatch(purpose):
+    if purpose is None:
+        return ""
+    if not _PURPOSE.fullmatch(purpose):
         detail = "A purpose has 1 to 64 characters of a-z 0-9 _ . : - and begins with a letter or a digit."
         raise Problem(422, "invalid_purpose", detail)
     return purpose

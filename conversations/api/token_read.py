@@ -33,10 +33,10 @@ def _at_once(request: HttpRequest, conversation_id: str) -> Answer | None:
         return None
     now = timezone.now()
     read = token_at_once(presented, conversation_id, query.get("authorization_server", ""), min_ttl, now)
-    if read is None or BotKey.Scope.TOKEN_READ not in read.bot_key.scopes:
+    if read is None or BotKey.Scope.TOKEN_READ not in set(read.bot_key.scopes):
         return None
     try:
-        purpose = read_purpose(request, read.bot_key.brand, query.get(PARAMETER, ""))
+        purpose = read_purpose(request, read.bot_key.brand, query.get(PARAMETER))
     except Problem:
         return None
     count_token_read(read.bot_key)

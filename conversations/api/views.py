@@ -120,7 +120,7 @@ def read_token(call: Call, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}/token`."""
     query = call.query("authorization_server", "min_ttl", "scope", PARAMETER)
     min_ttl = _min_ttl(query.get("min_ttl", "0"))
-    purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER, ""))
+    purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER))
     conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     now = timezone.now()

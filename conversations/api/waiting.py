@@ -9,6 +9,7 @@ import logging
 import random
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import ceil
 from threading import Event, Lock, Thread
 from typing import Final
 
@@ -32,6 +33,7 @@ class _Waiter:
     """A call that waits, and how its challenge stood when it was read: a change since then is never missed."""
 
     challenge_pk: int
+    brand_pk: int
     seen: tuple[str, str]
     expires_at: datetime
     woken: Event = field(default_factory=Event)
@@ -48,7 +50,7 @@ class _WaitingRoom:
     def enter(self, waiter: _Waiter) -> bool:
         """Let one more in, and see to it that somebody looks; return False where enough wait."""
         with self._lock:
-            if is_stopping() or len(self._waiters) >= most_waiters():
+            if is_stopping() or len(self._waiters) >= most_waiters() or self._is_full_for(waiter.brand_pk):
                 return False
             self._waiters.add(waiter)
             # Begun here and not at start: threads do not live through a fork.
@@ -56,6 +58,10 @@ class _WaitingRoom:
                 self._watcher = Thread(target=self._watch, name="long-poll", daemon=True)
                 self._watcher.start()
             return True
+
+    def _is_full_for(self, brand_pk: int) -> bool:
+        """Tell whether a brand has three quarters of the places: the rest is for the others' bots."""
+        return sum(waiter.brand_pk == brand_pk for waiter in self._waiters) >= ceil(most_waiters() * 3 / 4)
 
     def leave(self, waiter: _Waiter) -> None:
         with self._lock:
@@ -99,7 +105,9 @@ def wait_for_change(challenge: Challenge, seconds: int) -> bool:
     Returns False at once where as many as may wait do, or the process is stopping. The caller's database connection is
     closed: what waits holds none. A client that goes away is not noticed; its wait ends as any other.
     """
-    waiter = _Waiter(challenge.pk, (challenge.status, challenge.last_error), challenge.expires_at)
+    waiter = _Waiter(
+        challenge.pk, challenge.conversation.brand_id, (challenge.status, challenge.last_error), challenge.expires_at
+    )
     if not _room.enter(waiter):
         return False
     try:

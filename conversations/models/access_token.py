@@ -86,6 +86,11 @@ class AccessToken(models.Model):
                 condition=Q(confirmed_at__isnull=False, ended_at=None),
                 name="one_live_access_token",
             ),
+            # Moment and reason say the same: who reads the one and who reads the other cannot come to differ.
+            models.CheckConstraint(
+                condition=Q(ended_at=None, end_reason="") | (Q(ended_at__isnull=False) & ~Q(end_reason="")),
+                name="ended_access_token_has_a_reason",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from urllib.parse import quote
 
 import requests
 
@@ -24,7 +25,8 @@ def call(method: str, url: str, bearer: str, seen: str = "", **body: object) -> 
 
 class Bot:
     def __init__(self, conversation_id: str, say: Callable[[str], None]) -> None:
-        self.chat, self.say = f"{BASE}/api/v1/conversations/{conversation_id}", say
+        # Quoted: an id that a stranger may choose must not lead to somebody else's conversation.
+        self.chat, self.say = f"{BASE}/api/v1/conversations/{quote(conversation_id, safe='')}", say
 
     def hear(self, text: str) -> None:
         if re.fullmatch(r"\d{3}[ .-]?\d{3}", text):

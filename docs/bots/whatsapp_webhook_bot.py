@@ -78,7 +78,7 @@ class Webhook(BaseHTTPRequestHandler):
         self.finish_with(200 if ours else 403, query.get("hub.challenge", [""])[0] if ours else "")
 
     def do_POST(self) -> None:
-        body = self.rfile.read(min(int(self.headers.get("Content-Length", 0)), MOST_BYTES))
+        body = self.rfile.read(min(max(int(self.headers.get("Content-Length", 0)), 0), MOST_BYTES))
         expected = hmac.new(os.environ["APP_SECRET"].encode(), body, hashlib.sha256).hexdigest()
         # Without this check anybody could speak, and type codes, in the name of any number.
         if not hmac.compare_digest(self.headers.get("X-Hub-Signature-256", ""), f"sha256={expected}"):

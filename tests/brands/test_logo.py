@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from base64 import b64decode
 from io import BytesIO
 from typing import Any
 
@@ -148,3 +149,25 @@ def test_a_page_shows_the_look(acme_bot: Bot, ada: Browser, acme: Brand, acme_se
     assert f'<img src="/brands/{acme.uuid}/logo-{"0" * 16}.png" alt="" height="40">' in text
     assert '<a href="mailto:help@acme.example">Acme\'s support</a>' in text
     assert "--fill:#ffd400;--on-fill:#000000" in text
+
+
+# Pictures with a broken EXIF part, found by a fuzzer: each made Pillow raise another kind of error.
+BROKEN_EXIF = {
+    "struct.error": (
+        "iVBORw0KGgoAAAANSUhEUgAAAB4AAAAeCAIAAAC0Ujn1AAAAbmVYSWZNTQAqAAAACAADAUIAAgAAADMAAAAyARIAAwAAAAEABgAA"
+        "ARoABQAAAAEAAABmAAAAAHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4AAAAAABIAAAAAWWD"
+        "Y8wAAAApSURBVHicY+TkYGegDWCikbmjRo8aPWr0qNGjRo8aPWr0qNGjRo8IowFKdgBUW20THwAAAABJRU5ErkJggg=="
+    ),
+    "TypeError": (
+        "iVBORw0KGgoAAAANSUhEUgAAAB4AAAAeCAIAAAC0Ujn1AAAAbmVYSWZNTQAqAAAACAADARoAAgAAADMAAAAyARIAAwAAAAEABgAA"
+        "ARoABQAAAAHAAABmAAAAAHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4eHh4AAAAAABIAAAAARHj"
+        "cG4AAAApSURBVHicY+TkYGegDWCikbmjRo8aPWr0qNGjRo8aPWr0qNGjRo8IowFKdgBUW20THwAAAABJRU5ErkJggg=="
+    ),
+}
+
+
+@pytest.mark.parametrize("error", BROKEN_EXIF)
+def test_a_broken_exif_part_is_a_broken_picture(error: str) -> None:
+    """The bug: the admin's page ended in a 500."""
+    with pytest.raises(ValidationError, match="no PNG or JPEG"):
+        drawn_anew(b64decode(BROKEN_EXIF[error]))

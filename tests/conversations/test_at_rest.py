@@ -135,3 +135,10 @@ def _make_a_copy_of(row: Any) -> None:
         challenge.link_token_digest, challenge.ended_at = b"of the copy" + row.uuid.bytes, timezone.now()
         challenge.save(force_insert=True)
         row.challenge = challenge
+
+
+def test_a_token_cannot_be_ended_without_a_reason_nor_be_live_with_one(both_authorized: None) -> None:
+    """The bug: one way of reading looked at the moment and the other at the reason, and SQL could make them differ."""
+    for changes in ({"end_reason": "revoked"}, {"ended_at": timezone.now()}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            AccessToken.objects.update(**changes)

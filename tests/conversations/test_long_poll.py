@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -137,6 +138,22 @@ def test_a_quarter_of_the_threads_wait_and_the_rest_is_told_when_to_come_again(
     assert {(answer.status_code, answer.json()["status"]) for answer in answers} == {(200, "issued")}
     assert {answer["Retry-After"] for answer in [*answers, unchanged]} <= {"1", "2", "3"}
     assert unchanged.status_code == 304
+
+
+def test_one_brands_bots_do_not_take_every_place(
+    acme_bot: Bot, rival_bot: Bot, rival_server: Any, challenge: dict[str, Any], settings: Any
+) -> None:
+    """The bug: one key with four polls kept everybody else's bots from waiting."""
+    settings.THREADS = 16
+    theirs = rival_bot.challenge()
+    with ExitStack() as polls:
+        for _ in range(3):
+            polls.enter_context(waiting(acme_bot, challenge))
+        assert "Retry-After" in poll(acme_bot, challenge)
+        answer = polls.enter_context(waiting(rival_bot, theirs))
+        withdraw(rival_bot, theirs)
+        assert answer.result().json()["status"] == "withdrawn"
+        withdraw(acme_bot, challenge)
 
 
 @pytest.mark.parametrize(("threads", "may_wait"), [(1, 0), (2, 1), (4, 1), (8, 2), (16, 4)])

@@ -77,8 +77,8 @@ def test_it_serves_and_its_logs_hold_no_query_no_referrer_no_cookie_and_no_key(
     assert answers == [303, 401, 404, 303]
     assert sockets == []
     (output,) = printed
-    assert output.count('"path":"/callback/x"') == 2
-    assert '"method":"GET","path":"/health/ready","status":200' in output
+    assert output.count('"method":"GET"') >= 3
+    assert "/callback/" not in output
     assert [value for value in PLANTED if value in output] == []
 
 
