@@ -23,7 +23,7 @@ def call(method: str, url: str, bearer: str, **body: object) -> requests.Respons
 
 class Bot:
     def __init__(self, conversation_id: str, say: Callable[[str], None]) -> None:
-        self.chat, self.say = f"{BASE}/api/v1/conversations/{conversation_id}", say
+        self.chat, self.say = f"{BASE}/conversations/{conversation_id}", say
 
     def hear(self, text: str) -> None:
         if re.fullmatch(r"\d{3}[ .-]?\d{3}", text):
@@ -71,7 +71,7 @@ class Bot:
         status = "issued"
         while status in {"issued", "started"}:
             time.sleep(1)
-            status = call("GET", f"{BASE}/api/v1/challenges/{challenge_id}", KEY).json().get("status", status)
+            status = call("GET", f"{BASE}/challenges/{challenge_id}", KEY).json().get("status", status)
         if status == "confirmation_needed":
             self.say("Now type the six digits of that page here.")
         elif status in {"denied", "cancelled", "expired", "failed"}:
