@@ -46,6 +46,17 @@ def test_every_link_leads_to_a_file_and_to_a_heading_of_it() -> None:
     assert dead == []
 
 
+def test_every_file_that_a_document_names_is_there() -> None:
+    folders = "bench|brands|conversations|delegation_site|demo|deploy|docs|static|templates|tests"
+    named_files = [
+        (named(path), name)
+        for path in documents()
+        for name in re.findall(rf"`((?:{folders})/[\w./*-]+)`", path.read_text())
+    ]
+    assert len(named_files) > 40
+    assert [(page, name) for page, name in named_files if not list(ROOT.glob(name))] == []
+
+
 def test_every_command_that_a_document_names_is_there() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     words = "\n".join(path.read_text() for path in documents())
