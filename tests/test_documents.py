@@ -91,3 +91,11 @@ def test_the_readme_fits_two_minutes_and_leads_each_reader_on() -> None:
     pages = {target for path, target in links() if path == ROOT / "README.md"}
     readers = {f"docs/{name}.md" for name in ("bot-developer", "brand-admin", "operator", "security-review")}
     assert readers <= pages
+
+
+def test_diagrams_can_be_drawn() -> None:
+    """A semicolon ends a statement of Mermaid's: in the middle of a note, it left an error where the diagram was."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    diagrams = re.findall(r"^```mermaid\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(diagrams) == 2
+    assert [line for diagram in diagrams for line in diagram.splitlines() if ";" in line] == []
