@@ -1,6 +1,6 @@
 """Django settings. Everything that differs between installations comes from the environment; no secret has a default.
 
-The names are described in README, "Settings". What is refused at start, and why: `delegation_site/checks.py`.
+The names are described in docs/operator.md, "Settings". What is refused at start, and why: `delegation_site/checks.py`.
 """
 
 from pathlib import Path

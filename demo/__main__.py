@@ -51,7 +51,7 @@ A token lives {FRIENDLY_TOKEN_LIFETIME} seconds here: ask again after that and t
 
 For a bot of your own, begin with docs/bots. This key is good for the demo's throw-away database and nothing else:
 
-  export BASE={here.product} KEY={bot_key} ORDERS={here.brand}/api/orders
+  export BASE={here.product}/api/v1 KEY={bot_key} ORDERS={here.brand}/api/orders
 
 Databases and logs: {demo.folder}
 Ctrl-C stops everything."""

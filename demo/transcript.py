@@ -87,7 +87,10 @@ class Transcript:
         chosen = {name: value[name] for name in only if name in value} if only else value
         text = json.dumps(conceal_fields(chosen), ensure_ascii=False)
         text = f"{text[:-1]}, …}}" if len(chosen) < len(value) else text
-        for line in textwrap.wrap(text, 110, initial_indent=f"{label:<8} ", subsequent_indent=" " * 9):
+        label = f"{label:<8} "
+        # An id stays in one piece, to be copied.
+        whole = textwrap.TextWrapper(110, initial_indent=label, subsequent_indent=" " * 9, break_on_hyphens=False)
+        for line in whole.wrap(text):
             self._write(f"{INDENT}  {line}")
 
     def note(self, text: str) -> None:

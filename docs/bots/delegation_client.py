@@ -70,7 +70,7 @@ class Delegation:
         return self._call(method, f"/conversations/{quote(conversation_id, safe='')}{rest}", body)
 
     def _call(self, method: str, path: str, body: Json | None = None) -> tuple[int, Json]:
-        response = request(method, f"{self.base}/api/v1{path}", self.key, body)
+        response = request(method, f"{self.base}{path}", self.key, body)
         if not response.ok:
             raise Problem(response.status_code, response.json())
         return response.status_code, response.json()

@@ -26,7 +26,7 @@ def call(method: str, url: str, bearer: str, seen: str = "", **body: object) -> 
 class Bot:
     def __init__(self, conversation_id: str, say: Callable[[str], None]) -> None:
         # Quoted: an id that a stranger may choose must not lead to somebody else's conversation.
-        self.chat, self.say = f"{BASE}/api/v1/conversations/{quote(conversation_id, safe='')}", say
+        self.chat, self.say = f"{BASE}/conversations/{quote(conversation_id, safe='')}", say
 
     def hear(self, text: str) -> None:
         if re.fullmatch(r"\d{3}[ .-]?\d{3}", text):
@@ -73,7 +73,7 @@ class Bot:
         """Tell the consumer what became of the link, without being asked."""
         status, seen = "issued", ""
         while status in {"issued", "started"}:
-            answer = call("GET", f"{BASE}/api/v1/challenges/{challenge_id}?wait=25", KEY, seen=seen)
+            answer = call("GET", f"{BASE}/challenges/{challenge_id}?wait=25", KEY, seen=seen)
             if answer.status_code == 200:  # 304: nothing has happened for 25 seconds
                 status, seen = answer.json()["status"], answer.headers["ETag"]
             time.sleep(int(answer.headers.get("Retry-After", 0)))  # too many wait already: come back a little later

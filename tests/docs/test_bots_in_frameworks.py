@@ -27,7 +27,7 @@ def link_in(text: str) -> str:
 
 @pytest.fixture
 def delegation(stage: Stage) -> Delegation:
-    return Delegation(stage.addresses.product, stage.bot_key)
+    return Delegation(f"{stage.addresses.product}/api/v1", stage.bot_key)
 
 
 @dataclass
@@ -101,7 +101,8 @@ class Rasa:
 
 
 def test_rasa_style(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"BASE": stage.addresses.product, "KEY": stage.bot_key, "ORDERS": stage.orders_url}.items():
+    base = f"{stage.addresses.product}/api/v1"
+    for name, value in {"BASE": base, "KEY": stage.bot_key, "ORDERS": stage.orders_url}.items():
         monkeypatch.setenv(name, value)
     rasa, ada = Rasa(), stage.consumer()
     (message,) = rasa.run("action_my_orders")

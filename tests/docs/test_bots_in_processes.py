@@ -39,7 +39,7 @@ def link_in(text: str) -> str:
 
 def environment(stage: Stage, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-    ours = {"BASE": stage.addresses.product, "KEY": stage.bot_key, "ORDERS": stage.orders_url}
+    ours = {"BASE": f"{stage.addresses.product}/api/v1", "KEY": stage.bot_key, "ORDERS": stage.orders_url}
     return kept | ours | {"PYTHONUNBUFFERED": "1"} | more
 
 

@@ -1,0 +1,101 @@
+"""What the documents have to tell people, and that what they point at is there: no other check reads them."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from django.core.management import get_commands
+
+from tests.test_house import ROOT, named, project_files
+
+LINK: Final = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
+CODE: Final = re.compile(r"^```.*?^```$|^  ```.*?^  ```$", re.MULTILINE | re.DOTALL)
+PARTS: Final = re.compile(r"^\| ([\w.\[\]-]+) \| ([\w.]+) \| ([^|]+) \| ([^|]+) \|", re.MULTILINE)
+
+
+def documents() -> list[Path]:
+    return project_files("*.md")
+
+
+def links() -> Iterator[tuple[Path, str]]:
+    """Return each link that leads to a file of ours, or into one."""
+    for path in documents():
+        for found in LINK.findall(CODE.sub("", path.read_text())):
+            target = found[0] or found[1]
+            if not re.match(r"https?://|mailto:", target):
+                yield path, target
+
+
+def anchors(path: Path) -> set[str]:
+    """Return what a heading's address is on the pages that show Markdown: its words, small, joined by hyphens."""
+    headings = re.findall(r"^#+ (.+)$", CODE.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_leads_to_a_file_and_to_a_heading_of_it() -> None:
+    found = list(links())
+    assert len(found) > 40
+    dead = []
+    for path, target in found:
+        name, _, anchor = target.partition("#")
+        file = (path.parent / name).resolve() if name else path
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            dead.append(f"{named(path)}: {target}")
+    assert dead == []
+
+
+def test_every_file_that_a_document_names_is_there() -> None:
+    folders = "bench|brands|conversations|delegation_site|demo|deploy|docs|static|templates|tests"
+    named_files = [
+        (named(path), name)
+        for path in documents()
+        for name in re.findall(rf"`((?:{folders})/[\w./*-]+)`", path.read_text())
+    ]
+    assert len(named_files) > 40
+    assert [(page, name) for page, name in named_files if not list(ROOT.glob(name))] == []
+
+
+def test_every_command_that_a_document_names_is_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    words = "\n".join(path.read_text() for path in documents())
+    made = set(re.findall(r"`(?:\w+=\S+ )*make ([a-z-]+)|^make ([a-z-]+)", words, re.MULTILINE))
+    managed = set(re.findall(r"manage\.py ([a-z_]+)", words))
+    assert (len(made) > 10, len(managed) > 5) == (True, True)
+    assert ({first or second for first, second in made} - targets, managed - set(get_commands())) == (set(), set())
+
+
+def test_every_requirement_is_explained_with_its_version() -> None:
+    explained = dict(found[:2] for found in PARTS.findall((ROOT / "docs" / "dependencies.md").read_text()))
+    required: dict[str, str] = {}
+    for name in ("requirements.txt", "requirements-dev.txt", "bench/requirements.txt"):
+        required |= dict(re.findall(r"^([\w.\[\]-]+)==([\w.]+)", (ROOT / name).read_text(), re.MULTILINE))
+    for name in ("tests/peers/package.json", "bench/peers/package.json"):
+        required |= msgspec.json.decode((ROOT / name).read_bytes())["dependencies"]
+    del explained["part"]
+    assert explained == required
+
+
+def test_integrators_are_told_to_open_the_link_in_the_system_browser() -> None:
+    """B19: an embedded web view lets its app read the password, and some servers block it."""
+    words = " ".join((ROOT / "docs" / "bot-developer.md").read_text().split())
+    assert "**Open the link in the system browser**" in words
+    assert "embedded web view" in words
+    assert "RFC 8252 section 8.12" in words
+
+
+def test_the_readme_fits_two_minutes_and_leads_each_reader_on() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.count("\n") < 120
+    pages = {target for path, target in links() if path == ROOT / "README.md"}
+    readers = {f"docs/{name}.md" for name in ("bot-developer", "brand-admin", "operator", "security-review")}
+    assert readers <= pages
+
+
+def test_diagrams_can_be_drawn() -> None:
+    """A semicolon ends a statement of Mermaid's: in the middle of a note, it left an error where the diagram was."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    diagrams = re.findall(r"^```mermaid\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(diagrams) == 2
+    assert [line for diagram in diagrams for line in diagram.splitlines() if ";" in line] == []
