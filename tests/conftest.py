@@ -25,8 +25,15 @@ pytest_plugins = [
     "tests.demo.stage",
 ]
 
-# The demo and the bots to copy run as processes of their own on the demo's SQLite, whatever this run is on.
-collect_ignore = [] if databases.chosen() == databases.SQLITE else ["demo", "docs"]
+# Once is enough for what is the same on every database: the demo and the bots to copy run on the demo's SQLite, the
+# benchmark and the made-up calls bring a PostgreSQL of their own, and an answer of a brand's server is read in memory.
+SAME_ON_EVERY_DATABASE = [
+    "demo",
+    "docs",
+    "test_bench.py",
+    *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),
+]
+collect_ignore = [] if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
 
 
 def pytest_configure() -> None:

@@ -15,7 +15,8 @@ from tests.machine import missing
 from tests.tls import Authority
 
 # What a page looks like does not depend on the database: once is enough. No skip, which CI would mind.
-collect_ignore = [] if databases.chosen() == databases.SQLITE else ["test_looks.py"]
+_LOOKS = ["test_looks.py", "test_gallery.py", "test_first_visit.py", "test_api_docs.py", "test_page_script.py"]
+collect_ignore = [] if databases.chosen() == databases.SQLITE else _LOOKS
 
 
 @pytest.fixture(scope="session")
