@@ -13,7 +13,7 @@ from conversations.flow.retention import prune, sweep
 class Command(BaseCommand):
     """Run it every minute or so: expired tokens are unreadable at once in any case, this erases them."""
 
-    help = "Erase expired tokens now, and delete challenges and closed conversations older than --days."
+    help = "Erase expired tokens now, and delete ended challenges and empty conversations older than --days."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the arguments."""
