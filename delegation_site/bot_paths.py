@@ -29,7 +29,7 @@ def bot_paths_middleware(
             return get_response(request)
         response: HttpResponse = answer(request)
         response.headers.setdefault("Content-Security-Policy", policy)
-        response.headers["Content-Length"] = str(len(response.content))
+        response.headers.setdefault("Content-Length", str(len(response.content)))  # a 304 has named that of its 200
         return response
 
     return middleware

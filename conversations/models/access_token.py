@@ -29,7 +29,7 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
         """Return those that were confirmed and not ended; the clock may have expired them."""
         return self.filter(confirmed_at__isnull=False, ended_at=None)
 
-    def clock_expired(self, now: datetime) -> "AccessTokenQuerySet":
+    def clock_expired(self, now: datetime | models.Expression) -> "AccessTokenQuerySet":
         """Return those that the clock has ended and no transaction has erased yet."""
         return self.filter(ended_at=None, expires_at__lte=now)
 

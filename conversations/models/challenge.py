@@ -44,11 +44,11 @@ class ChallengeQuerySet(models.QuerySet["Challenge"]):
         """Return the challenges of this admin's brands."""
         return self if user.is_superuser else self.filter(conversation__brand__admins=user)
 
-    def open(self, now: datetime) -> "ChallengeQuerySet":
+    def open(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
         """Return those that still lead somewhere at `now`."""
         return self.filter(status__in=OPEN_STATUSES, expires_at__gt=now)
 
-    def clock_expired(self, now: datetime) -> "ChallengeQuerySet":
+    def clock_expired(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
         """Return those that the clock has ended and no transaction has closed yet."""
         return self.filter(status__in=OPEN_STATUSES, expires_at__lte=now)
 

@@ -24,9 +24,9 @@ pytestmark = pytest.mark.django_db
 
 # In the order of one journey. `POST .../challenges` inserts conversation, challenge and audit row at the first call.
 EXPECTED = {
-    "POST /challenges (new chat)": 13,
+    "POST /challenges (new chat)": 9,
     "POST /challenges (the live one)": 10,
-    "POST /authorize (challenge)": 13,
+    "POST /authorize (challenge)": 10,
     "GET /challenges/{id}": 3,
     "GET /conversation": 6,
     "GET /token (not yet)": 6,
