@@ -6,6 +6,7 @@ Callers hold the conversation's row lock (`locked_conversation`), so that two st
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from django.db import models, transaction
@@ -23,7 +24,7 @@ from conversations.models import (
     ChallengeStatus,
     Conversation,
 )
-from delegation_site.compiled import CompiledQuery, Parameter
+from delegation_site.compiled import CompiledQuery, CompiledUpdate, Parameter
 
 _MOMENTS = {
     ChallengeStatus.STARTED: "started_at",
@@ -76,7 +77,7 @@ def move_challenge(
 ) -> bool:
     """Move the challenge if its row still has a status of `frm`; return whether this call moved it."""
     changes |= {"status": to, _MOMENTS.get(to, "ended_at"): now}
-    if Challenge.objects.filter(pk=challenge.pk, status__in=frm).update(**changes) != 1:
+    if _move(tuple(changes), tuple(frm)).run(pk=challenge.pk, **changes) != 1:
         return False
     for name, value in changes.items():
         setattr(challenge, name, value)
@@ -92,6 +93,15 @@ def move_challenge(
     )
     publish_challenge(challenge, now)
     return True
+
+
+@lru_cache(maxsize=32)
+def _move(changed: tuple[str, ...], frm: tuple[ChallengeStatus, ...]) -> CompiledUpdate:
+    """Return the UPDATE of these columns, for a challenge whose row has a status of `frm`."""
+    columns = {field.name: field for field in Challenge._meta.concrete_fields}
+    values = {name: Parameter(name, columns[name]) for name in changed}
+    rows = Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()), status__in=frm)
+    return CompiledUpdate(lambda: rows, **values)
 
 
 def end_challenge(challenge: Challenge, to: ChallengeStatus, *, now: datetime, actor: str, error: str = "") -> bool:
