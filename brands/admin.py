@@ -17,7 +17,7 @@ from brands.metadata import asks_for_metadata
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.oauth import DiscoveryFailed, ServerMetadata, discover
 from brands.registrations import registrations_with_other_owners
-from brands.scoped_admin import BrandScopedAdmin
+from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter
 from delegation_site import rate_limits
 from delegation_site.models import AuditEvent
 from delegation_site.sign_in import signed_in_recently
@@ -84,7 +84,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     form = AuthorizationServerForm
     list_display = ("key", "brand", "is_active", "authorization_endpoint")
     actions = ("test_connection",)
-    list_filter = (("brand", admin.RelatedOnlyFieldListFilter), "is_active")
+    list_filter = (("brand", OwnFieldListFilter), "is_active")
     allowed_lookups = ("brand__id__exact", "is_active__exact")
     list_select_related = ("brand",)
     readonly_fields = ("redirect_uri", "client_jwks_uri")
@@ -230,7 +230,7 @@ class BotKeyAdmin(BrandScopedAdmin):
         "last_used_at",
         "revoked_at",
     )
-    list_filter = (("brand", admin.RelatedOnlyFieldListFilter),)
+    list_filter = (("brand", OwnFieldListFilter),)
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     actions = ("revoke_keys",)

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import models, transaction
 from django.utils import timezone
 
 from brands.changes import record_change, save_audited
 from brands.models import BotKey, Brand
+from delegation_site.compiled import CompiledQuery, Parameter
 from delegation_site.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
 from delegation_site.models import AuditEvent
 
@@ -22,6 +23,14 @@ PREFIX: Final = "cdk"
 _KEY: Final = re.compile(r"cdk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})([0-9a-f]{8})")
 _DIGEST_PURPOSE: Final = "bot-key"
 _LAST_USED_RESOLUTION: Final = timedelta(minutes=1)
+_LIVE_KEYS: Final = CompiledQuery(
+    lambda: (
+        BotKey.objects.live(Parameter("now", models.DateTimeField()))
+        .filter(public_id=Parameter("public_id", models.CharField()))
+        .select_related("brand")
+        .order_by()
+    )
+)
 
 
 def create_bot_key(
@@ -84,7 +93,7 @@ def authenticate(authorization_header: str, now: datetime) -> BotKey | None:
     presented = PresentedKey.read(authorization_header)
     if presented is None:
         return None
-    bot_key = BotKey.objects.live(now).select_related("brand").filter(public_id=presented.public_id).first()
+    bot_key = _LIVE_KEYS.first(public_id=presented.public_id, now=now)
     if bot_key is None or not presented.is_of(bot_key):
         return None
     presented.note_use(bot_key, now)

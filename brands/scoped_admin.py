@@ -9,13 +9,42 @@ from typing import Any, Final
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest
+from django.core.paginator import Paginator
 from django.db import models
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import cached_property
 
 from brands.models import Brand
 
 # A key as our pages write it, and that fits into a column of 64 bits.
 _KEY: Final = re.compile(r"[0-9]{1,18}")
+
+# Of a longer list the newest are shown: nobody turns ten thousand pages, and what is older is found by searching.
+MOST_LISTED: Final = 10_000
+
+
+class OwnFieldListFilter(admin.RelatedFieldListFilter):
+    """Offers what belongs to the admin's own brands, whether or not a row of the list names it (J4).
+
+    Django's `RelatedOnlyFieldListFilter` reads the whole list to find out: seconds, of a million rows.
+    """
+
+    def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
+        """Return the choices as value and label."""
+        own = field.remote_field.model._default_manager.administered_by(request.user)
+        ordering = self.field_admin_ordering(field, request, model_admin)
+        only = {"pk__in": own.order_by().values("pk")}
+        return field.get_choices(include_blank=False, limit_choices_to=only, ordering=ordering)
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at run time
+    """Counts no further than `MOST_LISTED`, so that neither the count nor the last page reads the whole table."""
+
+    @cached_property
+    def count(self) -> int:
+        """Return how many rows can be paged through."""
+        rows: Any = self.object_list
+        return int(rows.order_by()[:MOST_LISTED].count())
 
 
 class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics at run time
@@ -27,6 +56,9 @@ class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generi
 
     # Lookups that may stand in the address of a list. All others are a 400: `?digest__startswith=` is an oracle (J5).
     allowed_lookups: tuple[str, ...] = ()
+
+    paginator = BoundedPaginator
+    show_full_result_count = False
 
     class Media:
         css = {"all": ("admin_forms.css",)}

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from brands.scoped_admin import ReadOnlyAdmin
+from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
 from conversations.flow.endings import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, TokenReadCount
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
@@ -21,7 +21,7 @@ class ConversationAdmin(ReadOnlyAdmin):
 
     list_display = ("external_id", "brand", "created_at", "closed_at")
     fields = ("external_id", "uuid", "brand", "created_at", "closed_at")
-    list_filter = (("brand", admin.RelatedOnlyFieldListFilter),)
+    list_filter = (("brand", OwnFieldListFilter),)
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     search_fields = ("=external_id",)
@@ -37,7 +37,7 @@ class ChallengeAdmin(ReadOnlyAdmin):
         "same_person_check", "scope", "completion_attempts", "issued_at", "started_at", "confirmation_needed_at",
         "completed_at", "ended_at", "expires_at",
     )  # fmt: skip
-    list_filter = ("status", ("authorization_server", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("status", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("status__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand")
     search_fields = ("=conversation__external_id",)
@@ -57,7 +57,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         "uuid", "conversation", "authorization_server", "challenge", "state", "token_type", "scope", "scope_widened",
         "assurance", "issued_at", "expires_at", "lifetime_assumed", "confirmed_at", "ended_at", "end_reason",
     )  # fmt: skip
-    list_filter = ("end_reason", ("authorization_server", admin.RelatedOnlyFieldListFilter))
+    list_filter = ("end_reason", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("end_reason__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand", "challenge")
     search_fields = ("=conversation__external_id",)
@@ -87,7 +87,7 @@ class TokenReadCountAdmin(ReadOnlyAdmin):
     """How often tokens were read, and for what."""
 
     list_display = ("hour", "bot_key", "purpose", "times")
-    list_filter = (("bot_key", admin.RelatedOnlyFieldListFilter),)
+    list_filter = (("bot_key", OwnFieldListFilter),)
     allowed_lookups = ("bot_key__id__exact",)
     list_select_related = ("bot_key",)
 

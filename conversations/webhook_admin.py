@@ -16,7 +16,7 @@ from django.utils.translation import ngettext
 
 from brands.changes import actor_of, save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
-from brands.scoped_admin import BrandScopedAdmin, ReadOnlyAdmin
+from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
 from brands.webhooks import create_webhook_endpoint, rotate_secret
 from conversations.flow.deliveries import replay
 from conversations.flow.events import publish_test
@@ -58,7 +58,7 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
 
     form = WebhookEndpointForm
     list_display = ("__str__", "brand", "url", "event_list", "is_active", "failing_since")
-    list_filter = (("brand", admin.RelatedOnlyFieldListFilter), "is_active")
+    list_filter = (("brand", OwnFieldListFilter), "is_active")
     allowed_lookups = ("brand__id__exact", "is_active__exact")
     list_select_related = ("brand",)
     actions = ("send_test_event", "replace_secret")
@@ -160,7 +160,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         "event", "event_uuid", "endpoint", "conversation", "created_at", "state", "attempts", "last_outcome",
         "next_attempt_at", "given_up_at", "delivered_at", "dead_at", "can_be_replayed",
     )  # fmt: skip
-    list_filter = (StateFilter, ("endpoint", admin.RelatedOnlyFieldListFilter), "event")
+    list_filter = (StateFilter, ("endpoint", OwnFieldListFilter), "event")
     allowed_lookups = ("state", "endpoint__id__exact", "event__exact")
     list_select_related = ("endpoint__brand", "conversation")
     search_fields = ("=conversation__external_id",)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
+from delegation_site.compiled import CompiledInsert
 from delegation_site.logs import current_request_id
 from delegation_site.models import AuditEvent
 
@@ -30,6 +31,8 @@ _LOGGED: Final = (
     "object_uuid",
     "changed_fields",
 )
+
+_EVENTS: Final = CompiledInsert(AuditEvent)
 
 logger = logging.getLogger("consumer_delegation.audit")
 
@@ -61,7 +64,7 @@ def record_event(
         changed_fields=" ".join(changed_fields),
         request_id=current_request_id(),
     )
-    event.save(force_insert=True)
+    _EVENTS.insert(event)
     logger.info(kind.value, extra=log_fields(event))
 
 

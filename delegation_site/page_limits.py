@@ -20,10 +20,11 @@ def limited(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     @wraps(view)
     def wrapper(request: HttpRequest, **path: str) -> HttpResponse:
         try:
-            rate_limits.count(rate_limits.PAGES_PER_ADDRESS, client_address(request))
+            counted = [(rate_limits.PAGES_PER_ADDRESS, client_address(request))]
             link = path.get("link_token") or path.get("receipt_token")
             if link:
-                rate_limits.count(rate_limits.PAGES_PER_LINK, link)
+                counted.append((rate_limits.PAGES_PER_LINK, link))
+            rate_limits.count_each(*counted)
         except rate_limits.RateLimited as limit:
             return too_many_requests(request, limit.retry_after)
         return view(request, **path)

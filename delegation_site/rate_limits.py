@@ -22,6 +22,7 @@ from django.core.cache import cache
 from django.db import connection, transaction
 from redis.exceptions import RedisError
 
+from delegation_site.compiled import fetched
 from delegation_site.crypto import key_ring
 from delegation_site.models import RateCounter
 
@@ -131,17 +132,24 @@ _redis = _RedisBreaker()
 
 
 def count(limit: Limit, subject: str) -> None:
-    """Count one more in the shared store. Raises `RateLimited` where that was one too many.
+    """Count one more in the shared store. Raises `RateLimited` where that was one too many."""
+    count_each((limit, subject))
+
+
+def count_each(*counted: tuple[Limit, str]) -> None:
+    """Count one more of each, in one statement. Raises `RateLimited` for the first that is over its limit.
 
     A process remembers whom it has refused: a flood costs the store one write for each process, window and subject.
     """
-    window = _Window.of(limit, subject)
-    if _refused.holds(window):
-        raise RateLimited(window.seconds_left)
-    times = _redis.add_one(window) if settings.REDIS_URL else _add_one_in_database(window)
-    if times > limit.times:
-        _refused.add_one(window)
-        raise RateLimited(window.seconds_left)
+    windows = [_Window.of(limit, subject) for limit, subject in counted]
+    for window in windows:
+        if _refused.holds(window):
+            raise RateLimited(window.seconds_left)
+    times = map(_redis.add_one, windows) if settings.REDIS_URL else iter(_add_one_in_database(windows))
+    for (limit, _), window, reached in zip(counted, windows, times, strict=True):
+        if reached > limit.times:
+            _refused.add_one(window)
+            raise RateLimited(window.seconds_left)
 
 
 def count_in_process(limit: Limit, subject: str) -> None:
@@ -177,22 +185,30 @@ def _add_one_in_redis(window: _Window) -> int:
 
 
 _UPSERT: Final = """
-    INSERT INTO delegation_site_ratecounter (key, times, expires_at) VALUES (%s, 1, %s)
-    ON CONFLICT (key) DO UPDATE SET times = delegation_site_ratecounter.times + 1 RETURNING times
+    INSERT INTO delegation_site_ratecounter (key, times, expires_at) VALUES {}
+    ON CONFLICT (key) DO UPDATE SET times = delegation_site_ratecounter.times + 1 RETURNING key, times
 """
 # The commit does not wait for the disk: a counter that a power cut takes back is no loss, and those who call with the
 # same key would queue behind each other's commits.
 _UPSERT_UNSYNCHRONISED: Final = """
     WITH unsynchronised AS (SELECT set_config('synchronous_commit', 'off', true))
-    INSERT INTO delegation_site_ratecounter (key, times, expires_at) SELECT %s, 1, %s FROM unsynchronised
-    ON CONFLICT (key) DO UPDATE SET times = delegation_site_ratecounter.times + 1 RETURNING times
+    INSERT INTO delegation_site_ratecounter (key, times, expires_at)
+    SELECT counted.key, counted.times, counted.expires_at
+    FROM unsynchronised, (VALUES {}) AS counted (key, times, expires_at)
+    ON CONFLICT (key) DO UPDATE SET times = delegation_site_ratecounter.times + 1 RETURNING key, times
 """
 
 
-def _add_one_in_database(window: _Window) -> int:
-    expires_at = datetime.fromtimestamp(int(time.time()) + window.seconds_left + 1, UTC)
+def _add_one_in_database(windows: list[_Window]) -> list[int]:
+    """Add one to each, in their order: two requests about the same subjects wait for each other and not crosswise."""
+    now = int(time.time())
+    adapt = connection.ops.adapt_datetimefield_value
+    values = [
+        value
+        for window in windows
+        for value in (window.key, adapt(datetime.fromtimestamp(now + window.seconds_left + 1, UTC)))
+    ]
     alone = connection.vendor == "postgresql" and not connection.in_atomic_block
-    adapted = connection.ops.adapt_datetimefield_value(expires_at)
-    with connection.cursor() as cursor:
-        cursor.execute(_UPSERT_UNSYNCHRONISED if alone else _UPSERT, [window.key, adapted])
-        return int(cursor.fetchone()[0])
+    sql = (_UPSERT_UNSYNCHRONISED if alone else _UPSERT).format(", ".join(["(%s, 1, %s)"] * len(windows)))
+    times = dict(fetched(lambda cursor: cursor.execute(sql, values)))
+    return [times[window.key] for window in windows]

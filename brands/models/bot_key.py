@@ -17,7 +17,7 @@ class BotKeyQuerySet(models.QuerySet["BotKey"]):
         """Return the keys of this admin's brands."""
         return self if user.is_superuser else self.filter(brand__admins=user)
 
-    def live(self, now: datetime) -> "BotKeyQuerySet":
+    def live(self, now: datetime | models.Expression) -> "BotKeyQuerySet":
         """Return the keys that are neither revoked nor expired, of brands that are active."""
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
         return self.filter(unexpired, revoked_at=None, brand__is_active=True)

@@ -24,6 +24,14 @@ class BrandQuerySet(models.QuerySet["Brand"]):
         """Return the brands of this admin; a superuser's are all of them."""
         return self if user.is_superuser else self.filter(admins=user)
 
+    def keys_administered_by(self, user: Any) -> list[int]:
+        """Return the primary keys of an admin's brands, for the queries of what belongs to them.
+
+        Named and not joined: of a brand that it can see, the planner knows how many rows there are. It walked all of a
+        million conversations for an admin whose brand had none.
+        """
+        return list(self.administered_by(user).order_by().values_list("pk", flat=True))
+
 
 class Brand(models.Model):
     """A tenant: everything else starts from one."""

@@ -2,15 +2,41 @@
 
 import re
 from typing import Final
+from uuid import UUID
+
+from django.db import models
 
 from brands.models import AuthorizationServer, Brand
 from conversations.api.calls import Call
 from conversations.flow.errors import ConversationClosed
 from conversations.models import Challenge, Conversation
+from delegation_site.compiled import CompiledQuery, Parameter
 from delegation_site.problems import Problem
 
 _CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~:@|=;,+!$*()-]{1,200}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_BRAND: Final = Parameter("brand", models.BigIntegerField())
+_CONVERSATIONS: Final = CompiledQuery(
+    lambda: (
+        Conversation.objects.filter(brand_id=_BRAND, external_id=Parameter("external_id", models.CharField()))
+        .select_related("brand")
+        .order_by()
+    )
+)
+_SERVERS: Final = CompiledQuery(
+    lambda: AuthorizationServer.objects.filter(brand_id=_BRAND).select_related("brand").order_by("key")
+)
+_ACTIVE_SERVERS: Final = CompiledQuery(
+    lambda: AuthorizationServer.objects.active().filter(brand_id=_BRAND).select_related("brand").order_by("key")
+)
+_CHALLENGES: Final = CompiledQuery(
+    lambda: (
+        Challenge.objects.filter(conversation__brand_id=_BRAND, uuid=Parameter("uuid", models.UUIDField()))
+        .select_related("conversation__brand", "authorization_server")
+        .order_by()
+    )
+)
 
 
 def is_conversation_id(text: str) -> bool:
@@ -28,8 +54,8 @@ def checked_conversation_id(conversation_id: str) -> str:
 
 def existing_conversation(call: Call, conversation_id: str) -> Conversation | None:
     """Return the brand's conversation of this id; None before its first challenge. Raises `Problem`."""
-    conversations = call.bot_key.brand.conversations.select_related("brand")
-    return conversations.filter(external_id=checked_conversation_id(conversation_id)).first()
+    brand, external_id = call.bot_key.brand, checked_conversation_id(conversation_id)
+    return _CONVERSATIONS.first(brand=brand.pk, external_id=external_id)
 
 
 def open_conversation_of(call: Call, conversation_id: str) -> Conversation:
@@ -54,8 +80,7 @@ def server_of(brand: Brand, key: str | None, *, switched_off_too: bool = False) 
 
     A consumer can also be signed out of one that was switched off meanwhile.
     """
-    servers = brand.authorization_servers.select_related("brand")
-    active = list(servers if switched_off_too else servers.active())
+    active = (_SERVERS if switched_off_too else _ACTIVE_SERVERS).all(brand=brand.pk)
     if key:
         active = [server for server in active if server.key == key]
     if not active:
@@ -69,9 +94,8 @@ def server_of(brand: Brand, key: str | None, *, switched_off_too: bool = False) 
 
 def challenge_of(call: Call, challenge_id: str) -> Challenge:
     """Return the brand's challenge of this id. Raises `Problem`."""
-    challenges = Challenge.objects.filter(conversation__brand=call.bot_key.brand)
-    rows = challenges.select_related("conversation__brand", "authorization_server")
-    challenge = rows.filter(uuid=challenge_id).first() if _UUID.fullmatch(challenge_id) else None
+    known = _UUID.fullmatch(challenge_id)
+    challenge = _CHALLENGES.first(brand=call.bot_key.brand_id, uuid=UUID(challenge_id)) if known else None
     if challenge is None:
         raise Problem(404, "challenge_unknown", "There is no challenge of this id. Create one in its conversation.")
     return challenge

@@ -13,6 +13,7 @@ from conversations.api.conditional import conditional_answer, has_seen
 from conversations.api.idempotency import idempotent_request
 from conversations.api.lookups import (
     challenge_of,
+    checked_conversation_id,
     conversation_of,
     existing_conversation,
     open_conversation_of,
@@ -25,7 +26,7 @@ from conversations.api.waiting import MAX_WAIT, can_change, retry_after, wait_fo
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
-from conversations.flow.errors import ConversationClosed
+from conversations.flow.errors import ConversationClosed, FlowError
 from conversations.flow.facts import challenge_facts, standing_facts, token_facts
 from conversations.flow.read_counts import count_read
 from conversations.flow.reading import readable_token, refuse_missing_scope, usable_token
@@ -45,7 +46,12 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     call.query()
     body = call.body(ChallengeBody)
     request = idempotent_request(call, body)
-    _, wanted = _wanted(call, conversation_id, body)
+    checked_conversation_id(conversation_id)
+    try:
+        wanted = _wanted(call, body)
+    except (Problem, FlowError):
+        _not_closed(call, conversation_id)
+        raise
     now = timezone.now()
     challenge, created = issue_challenge(
         call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now, request=request
@@ -135,7 +141,7 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     call.query()
     body = call.body(AuthorizeBody)
     read_for = read_purpose(call.request, call.bot_key.brand)
-    conversation, wanted = _wanted(call, conversation_id, body)
+    conversation, wanted = _not_closed(call, conversation_id), _wanted(call, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
@@ -179,11 +185,16 @@ def close(call: Call, conversation_id: str) -> Answer:
     }
 
 
-def _wanted(call: Call, conversation_id: str, body: ChallengeBody) -> tuple[Conversation | None, WantedChallenge]:
-    """Return the conversation, None before its first challenge, and what is asked for; a closed one is refused."""
+def _not_closed(call: Call, conversation_id: str) -> Conversation | None:
+    """Return the conversation, None before its first challenge. Raises `ConversationClosed`, whatever else is wrong."""
     conversation = existing_conversation(call, conversation_id)
     if conversation and conversation.closed_at is not None:
         raise ConversationClosed
+    return conversation
+
+
+def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
+    """Return what is asked for. Raises what `server_of` and `WantedChallenge.check` raise."""
     wanted = WantedChallenge(
         server=server_of(call.bot_key.brand, body.authorization_server),
         same_person_check=body.same_person_check,
@@ -195,7 +206,7 @@ def _wanted(call: Call, conversation_id: str, body: ChallengeBody) -> tuple[Conv
         replace=body.replace,
     )
     wanted.check()
-    return conversation, wanted
+    return wanted
 
 
 def _issued(challenge: Challenge, now: datetime) -> dict[str, Any]:

@@ -4,12 +4,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID, uuid4
+
+from django.db import models
 
 from brands.models import AuthorizationServer
 from conversations.flow.audit import CONSUMER
 from conversations.flow.transitions import locked_conversation, move_challenge
 from conversations.models import COOKIE_PREFIX, AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
+from delegation_site.compiled import CompiledInsert, CompiledQuery, Parameter
 from delegation_site.crypto import Secret, key_ring, random_token, s256_code_challenge
 
 # Dropping the oldest keeps a scanner that posts our form from locking the consumer out (B8).
@@ -21,6 +25,22 @@ MIN_COOKIE_LIFETIME = timedelta(minutes=5)
 
 _UUID_HEX = re.compile(r"[0-9a-f]{32}")
 _STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
+
+_CURRENT_CHALLENGE: Final = CompiledQuery(
+    lambda: (
+        Challenge.objects.select_related("conversation__brand", "authorization_server__brand")
+        .filter(pk=Parameter("pk", models.BigIntegerField()))
+        .order_by()
+    )
+)
+_ATTEMPTS: Final = CompiledQuery(
+    lambda: (
+        AuthorizationRequest.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
+        .order_by("-id")
+        .only("claimed_at", "finished_at")
+    )
+)
+_NEW_ATTEMPT: Final = CompiledInsert(AuthorizationRequest)
 
 
 @dataclass(frozen=True)
@@ -40,10 +60,8 @@ def begin_attempt(challenge: Challenge, now: datetime) -> BegunAttempt | None:
     if not challenge.accepts_sign_in(now):
         return None
     with locked_conversation(challenge.conversation_id):
-        current = Challenge.objects.select_related("conversation__brand", "authorization_server__brand").get(
-            pk=challenge.pk
-        )
-        if not current.accepts_sign_in(now):
+        current = _CURRENT_CHALLENGE.first(pk=challenge.pk)
+        if current is None or not current.accepts_sign_in(now):
             return None
         _drop_oldest_attempts(current, now)
         begun = _insert_attempt(current, now)
@@ -124,7 +142,7 @@ def _insert_attempt(challenge: Challenge, now: datetime) -> BegunAttempt:
     attempt.cookie_digest = ring.digest(_COOKIE, attempt.uuid.bytes, cookie)
     attempt.nonce_digest = ring.digest(_NONCE, attempt.uuid.bytes, nonce)
     attempt.set_code_verifier(Secret(code_verifier))
-    attempt.save(force_insert=True)
+    _NEW_ATTEMPT.insert(attempt)
     parameters = {"state": state, "nonce": nonce, "code_challenge": s256_code_challenge(code_verifier)}
     return BegunAttempt(attempt, parameters, Secret(cookie))
 
@@ -141,7 +159,7 @@ def _drop_oldest_attempts(challenge: Challenge, now: datetime) -> None:
     A dropped attempt's row stays for a while: a consumer who was pushed out by a scanner is offered another try when
     she comes back, and is not told that her link is dead.
     """
-    attempts = list(challenge.authorization_requests.order_by("-id").only("claimed_at", "finished_at"))
+    attempts = _ATTEMPTS.all(challenge=challenge.pk)
     unfinished = [attempt for attempt in attempts if attempt.claimed_at is None and attempt.finished_at is None]
     for attempt in unfinished[MAX_ATTEMPTS - 1 :]:
         finish_attempt(attempt, now, DROPPED)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from math import ceil
+from typing import Final
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import transaction
+from django.db import models, transaction
 
 from brands.models import AuthorizationServer, Brand, SamePersonCheck
 from conversations.flow.audit import CONSUMER, record
@@ -26,6 +28,7 @@ from conversations.flow.standing import open_challenge
 from conversations.flow.subjects import expected_subject_digest, expects
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation, move_challenge
 from conversations.models import SIGN_IN_STATUSES, AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation
+from delegation_site.compiled import CompiledInsert, CompiledQuery, Parameter, placeholders
 from delegation_site.crypto import Secret, key_ring, random_token
 
 LINK_TOKEN_PURPOSE = "link-token"
@@ -33,6 +36,19 @@ _LINK_TOKEN_BYTES = 20
 # New challenges of one conversation: nobody's chat is to be flooded with links (G8).
 _MOST_NEW_CHALLENGES = 5
 _NEW_CHALLENGES_WITHIN = timedelta(minutes=10)
+_NEW_CONVERSATION: Final = CompiledInsert(Conversation, or_nothing=True)
+_LOCKED_CONVERSATION: Final = CompiledQuery(
+    lambda: (
+        Conversation.objects.select_for_update(of=("self",))
+        .select_related("brand")
+        .filter(
+            brand_id=Parameter("brand", models.BigIntegerField()),
+            external_id=Parameter("external_id", models.CharField()),
+        )
+        .order_by()
+    )
+)
+_NEW_CHALLENGE: Final = CompiledInsert(Challenge)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +160,20 @@ def link_of(challenge: Challenge) -> str:
 
 def challenge_of_link(link_token: str) -> Challenge | None:
     """Return the challenge whose link holds this token, ended or not; None for an unknown one."""
+    digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
+    return _of_link(len(digests)).first(**{f"digest{number}": digest for number, digest in enumerate(digests)})
+
+
+@lru_cache(maxsize=8)
+def _of_link(digests: int) -> CompiledQuery[Challenge]:
+    """Return the query for so many digests, one for each key of the ring."""
     challenges = Challenge.objects.filter(
-        link_token_digest__in=key_ring().digests(LINK_TOKEN_PURPOSE, link_token),
+        link_token_digest__in=list(placeholders("digest", models.BinaryField(), digests)),
         conversation__closed_at=None,
         conversation__brand__is_active=True,
         authorization_server__is_active=True,
     )
-    return challenges.select_related("conversation__brand", "authorization_server__brand").first()
+    return CompiledQuery(lambda: challenges.select_related("conversation__brand", "authorization_server__brand"))
 
 
 def _live_or_new(
@@ -187,8 +210,14 @@ def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[tupl
     In one transaction, so that a row which exists is locked before pruning could take it away.
     """
     with transaction.atomic():
-        rows = Conversation.objects.select_for_update(of=("self",)).select_related("brand")
-        yield rows.get_or_create(brand=brand, external_id=external_id)
+        conversation = Conversation(uuid=uuid4(), brand=brand, external_id=external_id)
+        while not (is_new := _NEW_CONVERSATION.insert(conversation)):
+            # Somebody else's transaction made it: this waits for its end, and for the lock.
+            existing = _LOCKED_CONVERSATION.first(brand=brand.pk, external_id=external_id)
+            if existing is not None:
+                conversation = existing
+                break
+        yield conversation, is_new
 
 
 def _insert_challenge(
@@ -211,7 +240,7 @@ def _insert_challenge(
     challenge.link_token_ciphertext = key_ring().encrypt(link_token, challenge.place("link_token_ciphertext"))
     if wanted.context is not None:
         challenge.context_ciphertext = key_ring().encrypt(wanted.context, challenge.place("context_ciphertext"))
-    challenge.save(force_insert=True)
+    _NEW_CHALLENGE.insert(challenge)
     record(AuditEvent.Kind.CHALLENGE_CHANGED, conversation, now=now, actor=actor, outcome="issued", challenge=challenge)
     publish_challenge(challenge, now)
     return challenge

@@ -6,17 +6,27 @@ For a brand without an endpoint an event costs one small query. Delivering is th
 import logging
 from copy import copy
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import msgspec
+from django.db import models
 from django.db.models import F
 from django.db.models.functions import Greatest
 
 from brands.models import WebhookEndpoint, WebhookEvent
 from conversations.flow.facts import challenge_facts, token_facts
 from conversations.models import DELIVERY_LIFETIME, AccessToken, Challenge, Conversation, WebhookDelivery
+from delegation_site.compiled import CompiledQuery, Parameter
 from delegation_site.crypto import DecryptionError, Secret
+
+_ENDPOINTS: Final = CompiledQuery(
+    lambda: (
+        WebhookEndpoint.objects.filter(brand_id=Parameter("brand", models.BigIntegerField()), is_active=True)
+        .select_related("brand")
+        .order_by("pk")
+    )
+)
 
 logger = logging.getLogger("consumer_delegation.webhooks")
 
@@ -62,8 +72,7 @@ def publish_test(endpoint: WebhookEndpoint, now: datetime) -> None:
 
 
 def _listening(conversation: Conversation, event: WebhookEvent) -> list[WebhookEndpoint]:
-    endpoints = WebhookEndpoint.objects.filter(brand_id=conversation.brand_id, is_active=True)
-    return [endpoint for endpoint in endpoints.select_related("brand").order_by("pk") if endpoint.wants(event)]
+    return [endpoint for endpoint in _ENDPOINTS.all(brand=conversation.brand_id) if endpoint.wants(event)]
 
 
 def _publish(

@@ -3,11 +3,25 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
+from django.db import models
 from django.db.models import F
 
 from brands.models import AuthorizationServer
 from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
+from delegation_site.compiled import CompiledQuery, Parameter
+
+_OPEN_CHALLENGE: Final = CompiledQuery(
+    lambda: (
+        Challenge.objects.open(Parameter("now", models.DateTimeField()))
+        .filter(
+            conversation_id=Parameter("conversation", models.BigIntegerField()),
+            authorization_server_id=Parameter("server", models.BigIntegerField()),
+        )
+        .select_related("authorization_server", "conversation__brand")
+    )
+)
 
 
 class AuthorizationStatus(StrEnum):
@@ -57,5 +71,4 @@ def standing(conversation: Conversation, server: AuthorizationServer, now: datet
 
 def open_challenge(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Challenge | None:
     """Return the challenge that still leads somewhere; a database constraint says there is at most one."""
-    challenges = conversation.challenges.open(now).filter(authorization_server=server)
-    return challenges.select_related("authorization_server", "conversation__brand").first()
+    return _OPEN_CHALLENGE.first(conversation=conversation.pk, server=server.pk, now=now)

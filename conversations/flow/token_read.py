@@ -1,36 +1,30 @@
 """The token in one query: for a read that is answered with it, and for no other.
 
-Reading a token is what bots do most. Built anew for each read, the queries of `reading` cost ten times what the
-database needs for them; this one is compiled once. What it does not find (a key that is not live, a conversation
-without a readable token, a brand that has several servers) is told apart by `reading` and `standing`, the one source
-of reasons; so it must never find what they would refuse. Nothing is kept between two reads but the text of the query:
-a key or a token that was revoked is gone at the next one.
+Reading a token is what bots do most. The step-by-step queries of `reading` cost ten times what the database needs for
+them; this one is compiled once (`delegation_site/compiled.py`). What it does not find (a key that is not live, a
+conversation without a readable token, a brand that has several servers) is told apart by `reading` and `standing`, the
+one source of reasons; so it must never find what they would refuse.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
-from weakref import WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, ProgrammingError, connections, models
+from django.db import DEFAULT_DB_ALIAS, models
 from django.db.models import Count, Min, OuterRef, QuerySet, Subquery
 
 from brands.authentication import PresentedKey
 from brands.models import AuthorizationServer, BotKey, Brand
 from conversations.flow.facts import seconds_left
 from conversations.models import AccessToken, Challenge, Conversation
-from delegation_site.crypto import checksum
+from delegation_site.compiled import CompiledRows, Parameter
 
-# Each stands in the compiled query where a read puts its own value; no column holds a value like them.
-_PUBLIC_ID: Final = "<public id>"
-_EXTERNAL_ID: Final = "<conversation id>"
-_SERVER_KEY: Final = "<authorization server>"
-
-# SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
-_POOLED: Final = ("26000", "42P05")
+_PUBLIC_ID: Final = Parameter("public_id", models.CharField())
+_EXTERNAL_ID: Final = Parameter("external_id", models.CharField())
+_SERVER_KEY: Final = Parameter("server_key", models.CharField())
 
 
 @dataclass(frozen=True)
@@ -49,13 +43,11 @@ def token_at_once(
     An empty `server_key` means the brand's only active authorization server. A reader's scopes are the caller's to
     check, and its use is not noted yet.
     """
-    # Looked up once: each use of `django.db.connection` looks for the thread's own anew.
-    database: Any = connections[DEFAULT_DB_ALIAS]
-    query = _compiled(database.vendor, named=bool(server_key))
-    row = query.fetch(database, {_PUBLIC_ID: presented.public_id, _EXTERNAL_ID: external_id, _SERVER_KEY: server_key})
-    if row is None:
+    query = _compiled(named=bool(server_key))
+    rows = query.rows(public_id=presented.public_id, external_id=external_id, server_key=server_key)
+    if not rows:
         return None
-    found = _read(row)
+    found = _read(iter(rows[0]))
     expires_at = found.access_token.expires_at
     if not _is_live(found.bot_key, now) or expires_at <= now or seconds_left(expires_at, now) < min_ttl:
         return None
@@ -139,54 +131,7 @@ def _read(values: Iterator[Any]) -> TokenRead:
     return TokenRead(bot_key, access_token)
 
 
-class _CompiledQuery:
-    """The text of the query, where a read's own values go, and what turns a row of the driver's into Python's values.
-
-    The converters are Django's: SQLite's driver returns text for moments and UUIDs, PostgreSQL's returns text for JSON.
-
-    PostgreSQL plans it once for each connection (PREPARE), which takes seven times as long as running it. A pooler that
-    gives each statement another connection has no use for that: told by its errors, the query is sent as it is.
-    """
-
-    def __init__(self, tokens: QuerySet[AccessToken], vendor: str) -> None:
-        columns = [column for part in _PARTS for column in part.columns]
-        compiler = tokens.values_list(*columns).query.get_compiler(DEFAULT_DB_ALIAS)
-        self._sql: str
-        self._sql, self._parameters = compiler.as_sql()
-        self._convert: Callable[[Any, Any], Any] = compiler.apply_converters
-        self._converters = compiler.get_converters([expression for expression, _, _ in compiler.select])
-        # Named by its text: behind a pooler another version of ours may have prepared another query.
-        name = f"token_read_{checksum(self._sql)}"
-        numbered = self._sql % tuple(f"${number}" for number, _ in enumerate(self._parameters, start=1))
-        self._prepare = f"PREPARE {name} AS {numbered}"
-        self._execute = f"EXECUTE {name} ({', '.join(['%s'] * len(self._parameters))})"
-        self._may_prepare = vendor == "postgresql"
-        self._prepared_on: WeakSet[Any] = WeakSet()
-
-    def fetch(self, database: Any, values: dict[str, str]) -> Iterator[Any] | None:
-        """Run the query; return its one row. None where there is none, and where the connection turned out dead."""
-        parameters = [values.get(parameter, parameter) for parameter in self._parameters]
-        # The query itself is the check whether a kept connection still works: asking first is a round trip for nothing.
-        database.health_check_done = True
-        try:
-            with database.cursor() as cursor:
-                cursor.execute(self._statement(database, cursor), parameters)
-                row = cursor.fetchone()
-        except (OperationalError, InterfaceError, ProgrammingError) as error:
-            self._may_prepare = self._may_prepare and getattr(error.__cause__, "pgcode", None) not in _POOLED
-            database.close()
-            return None
-        return None if row is None else iter(next(iter(self._convert([row], self._converters))))
-
-    def _statement(self, database: Any, cursor: Any) -> str:
-        if not self._may_prepare:
-            return self._sql
-        if database.connection not in self._prepared_on:
-            cursor.execute(self._prepare)
-            self._prepared_on.add(database.connection)
-        return self._execute
-
-
-@lru_cache(maxsize=4)
-def _compiled(vendor: str, *, named: bool) -> _CompiledQuery:
-    return _CompiledQuery(_readable_tokens(named=named), vendor)
+@lru_cache(maxsize=2)
+def _compiled(*, named: bool) -> CompiledRows:
+    columns = [column for part in _PARTS for column in part.columns]
+    return CompiledRows(lambda: _readable_tokens(named=named).values_list(*columns), prepared=True)

@@ -6,9 +6,10 @@ Callers hold the conversation's row lock (`locked_conversation`), so that two st
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
-from django.db import transaction
+from django.db import models, transaction
 
 from brands.models import WebhookEvent
 from conversations.flow.audit import SYSTEM, record
@@ -23,19 +24,46 @@ from conversations.models import (
     ChallengeStatus,
     Conversation,
 )
+from delegation_site.compiled import CompiledQuery, CompiledUpdate, Parameter
 
 _MOMENTS = {
     ChallengeStatus.STARTED: "started_at",
     ChallengeStatus.CONFIRMATION_NEEDED: "confirmation_needed_at",
     ChallengeStatus.COMPLETED: "completed_at",
 }
+_NOW, _CONVERSATION = Parameter("now", models.DateTimeField()), Parameter("conversation", models.BigIntegerField())
+_LOCKED: Final = CompiledQuery(
+    lambda: (
+        Conversation.objects.select_for_update(of=("self",))
+        .select_related("brand")
+        .filter(pk=Parameter("pk", models.BigIntegerField()))
+        .order_by()
+    )
+)
+_EXPIRED_CHALLENGES: Final = CompiledQuery(
+    lambda: (
+        Challenge.objects.clock_expired(_NOW)
+        .filter(conversation_id=_CONVERSATION)
+        .select_related("conversation__brand")
+    )
+)
+_EXPIRED_TOKENS: Final = CompiledQuery(
+    lambda: (
+        AccessToken.objects.clock_expired(_NOW)
+        .filter(conversation_id=_CONVERSATION)
+        .select_related("conversation__brand", "challenge")
+    )
+)
 
 
 @contextmanager
 def locked_conversation(conversation_pk: int) -> Iterator[Conversation]:
     """Run the block in a transaction that holds the conversation's row; on SQLite the transaction is the lock."""
     with transaction.atomic():
-        yield Conversation.objects.select_for_update(of=("self",)).select_related("brand").get(pk=conversation_pk)
+        conversation = _LOCKED.first(pk=conversation_pk)
+        if conversation is None:
+            raise Conversation.DoesNotExist
+        yield conversation
 
 
 def move_challenge(
@@ -49,7 +77,7 @@ def move_challenge(
 ) -> bool:
     """Move the challenge if its row still has a status of `frm`; return whether this call moved it."""
     changes |= {"status": to, _MOMENTS.get(to, "ended_at"): now}
-    if Challenge.objects.filter(pk=challenge.pk, status__in=frm).update(**changes) != 1:
+    if _move(tuple(changes), tuple(frm)).run(pk=challenge.pk, **changes) != 1:
         return False
     for name, value in changes.items():
         setattr(challenge, name, value)
@@ -65,6 +93,15 @@ def move_challenge(
     )
     publish_challenge(challenge, now)
     return True
+
+
+@lru_cache(maxsize=32)
+def _move(changed: tuple[str, ...], frm: tuple[ChallengeStatus, ...]) -> CompiledUpdate:
+    """Return the UPDATE of these columns, for a challenge whose row has a status of `frm`."""
+    columns = {field.name: field for field in Challenge._meta.concrete_fields}
+    values = {name: Parameter(name, columns[name]) for name in changed}
+    rows = Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()), status__in=frm)
+    return CompiledUpdate(lambda: rows, **values)
 
 
 def end_challenge(challenge: Challenge, to: ChallengeStatus, *, now: datetime, actor: str, error: str = "") -> bool:
@@ -100,10 +137,9 @@ def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *
 
 def close_clock_expired(conversation: Conversation, now: datetime) -> None:
     """Write down what the clock has already ended in this conversation, so that no constraint meets a dead row."""
-    for challenge in conversation.challenges.clock_expired(now).select_related("conversation__brand"):
+    for challenge in _EXPIRED_CHALLENGES.all(conversation=conversation.pk, now=now):
         end_challenge(challenge, ChallengeStatus.EXPIRED, now=now, actor=SYSTEM)
-    tokens = conversation.access_tokens.clock_expired(now).select_related("conversation__brand", "challenge")
-    for access_token in tokens:
+    for access_token in _EXPIRED_TOKENS.all(conversation=conversation.pk, now=now):
         end_access_token(access_token, AccessToken.EndReason.EXPIRED, now=now, actor=SYSTEM)
 
 

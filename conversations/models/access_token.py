@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, SamePersonCheck
+from brands.models import AuthorizationServer, Brand, SamePersonCheck
 from conversations.models.challenge import Challenge
 from conversations.models.conversation import Conversation
 from delegation_site.crypto import Place, Secret, key_ring
@@ -19,7 +19,9 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
 
     def administered_by(self, user: Any) -> "AccessTokenQuerySet":
         """Return the tokens of this admin's brands."""
-        return self if user.is_superuser else self.filter(conversation__brand__admins=user)
+        if user.is_superuser:
+            return self
+        return self.filter(conversation__brand__in=Brand.objects.keys_administered_by(user))
 
     def pending(self) -> "AccessTokenQuerySet":
         """Return those that wait for the same-person check."""
@@ -29,7 +31,7 @@ class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
         """Return those that were confirmed and not ended; the clock may have expired them."""
         return self.filter(confirmed_at__isnull=False, ended_at=None)
 
-    def clock_expired(self, now: datetime) -> "AccessTokenQuerySet":
+    def clock_expired(self, now: datetime | models.Expression) -> "AccessTokenQuerySet":
         """Return those that the clock has ended and no transaction has erased yet."""
         return self.filter(ended_at=None, expires_at__lte=now)
 

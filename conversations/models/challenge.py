@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, SamePersonCheck
+from brands.models import AuthorizationServer, Brand, SamePersonCheck
 from conversations.models.conversation import Conversation
 from delegation_site.crypto import Place, Secret, key_ring
 
@@ -42,13 +42,15 @@ class ChallengeQuerySet(models.QuerySet["Challenge"]):
 
     def administered_by(self, user: Any) -> "ChallengeQuerySet":
         """Return the challenges of this admin's brands."""
-        return self if user.is_superuser else self.filter(conversation__brand__admins=user)
+        if user.is_superuser:
+            return self
+        return self.filter(conversation__brand__in=Brand.objects.keys_administered_by(user))
 
-    def open(self, now: datetime) -> "ChallengeQuerySet":
+    def open(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
         """Return those that still lead somewhere at `now`."""
         return self.filter(status__in=OPEN_STATUSES, expires_at__gt=now)
 
-    def clock_expired(self, now: datetime) -> "ChallengeQuerySet":
+    def clock_expired(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
         """Return those that the clock has ended and no transaction has closed yet."""
         return self.filter(status__in=OPEN_STATUSES, expires_at__lte=now)
 

@@ -15,7 +15,7 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
     def administered_by(self, user: Any) -> "ConversationQuerySet":
         """Return the conversations of this admin's brands."""
-        return self if user.is_superuser else self.filter(brand__admins=user)
+        return self if user.is_superuser else self.filter(brand__in=Brand.objects.keys_administered_by(user))
 
 
 class Conversation(models.Model):
