@@ -5,6 +5,8 @@ stored token, bot key and open link on the day of the update.
 """
 
 import base64
+import hashlib
+import json
 from uuid import UUID
 
 import pytest
@@ -17,6 +19,7 @@ from delegation_site.crypto import (
     Secret,
     checksum,
     key_id_of,
+    new_signing_key,
     normalised_code,
     random_hex,
     random_token,
@@ -84,6 +87,18 @@ def test_a_derived_token_is_of_its_purpose_row_and_cookie_under_every_key(ring: 
     assert rotated.derived_tokens("handle", ROW, "cookie")[1:] == ring.derived_tokens("handle", ROW, "cookie")
     others = [("link", ROW, "cookie"), ("handle", UUID(int=2), "cookie"), ("handle", ROW, "another cookie")]
     assert ring.derived_tokens("handle", ROW, "cookie")[0] not in [ring.derived_tokens(*other)[0] for other in others]
+
+
+def test_a_signing_key_is_named_by_the_thumbprint_that_anybody_can_compute() -> None:
+    """RFC 7638 section 3: the required members in order, no space. The private half adds `d`, nothing else."""
+    private, public = new_signing_key()
+    required = f'{{"crv":"P-256","kty":"EC","x":"{public["x"]}","y":"{public["y"]}"}}'
+    thumbprint = base64.urlsafe_b64encode(hashlib.sha256(required.encode()).digest()).decode().rstrip("=")
+    names = {"crv": "P-256", "kty": "EC", "kid": thumbprint, "alg": "ES256", "use": "sig"}
+    assert public == names | {"x": public["x"], "y": public["y"]}
+    members = json.loads(private.reveal())
+    assert len(members.pop("d")) == 43
+    assert members == public
 
 
 def test_a_checksum_is_the_one_that_secret_scanners_know() -> None:
