@@ -139,5 +139,11 @@ def test_the_repr_of_a_ring_names_its_keys_and_nothing_else() -> None:
     assert KEY not in [value for keys in vars(ring)["_keys"].values() for value in vars(keys).values()]
 
 
+def test_a_secret_equals_no_plain_string() -> None:
+    """K5: who compares with one has taken a secret out of its wrapping."""
+    assert Secret("ya29.planted-token") != "ya29.planted-token"
+    assert Secret("ya29.planted-token") != Secret("ya29.another-token")
+
+
 def test_a_letter_of_our_own_alphabet_is_no_separator_in_a_code() -> None:
     assert normalised_code("X493027X") is None
