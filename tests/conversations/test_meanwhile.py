@@ -2,20 +2,23 @@
 
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.flow.attempts import begin_attempt
-from conversations.flow.challenges import cancel_challenge
-from conversations.flow.completion import complete, shown_code
+from conversations.flow.attempts import MAX_ATTEMPTS, begin_attempt
+from conversations.flow.challenges import WantedChallenge, cancel_challenge, issue_challenge
+from conversations.flow.completion import complete, complete_with_handle, shown_code
 from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed
 from conversations.flow.reading import readable_token
+from conversations.flow.revocations import finish_revocation, is_still_in_use
 from conversations.flow.standing import AuthorizationStatus, Standing, standing
 from conversations.flow.transitions import end_access_token
 from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge, Conversation, Revocation
+from delegation_site.crypto import Secret
 from tests.cast import Bot, Browser, code_on, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -139,3 +142,63 @@ def test_an_openid_answer_without_an_id_token_is_no_sign_in(
     facts = acme_bot.challenge_facts(challenge)
     assert (facts["status"], facts["last_error"]) == ("started", "invalid_id_token")
     assert not AccessToken.objects.exists()
+
+
+def test_a_chat_that_was_closed_meanwhile_gets_no_challenge(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    """The conversation that a bot was about to use closes before the lock is had."""
+    acme_bot.challenge()
+    acme_bot.in_chat("DELETE")
+    wanted = WantedChallenge(server=acme_server)
+    with pytest.raises(ConversationClosed):
+        issue_challenge(acme_server.brand, acme_bot.chat, wanted, actor="bot:x", now=timezone.now())
+    assert Challenge.objects.count() == 1
+
+
+def test_a_handle_posted_while_the_chat_was_being_closed_confirms_nothing(
+    acme_bot: Bot, ada: Browser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+) -> None:
+    """A11: the handle went through the chat's page all right, and came too late."""
+    AuthorizationServer.objects.update(same_person_checks=["chat_page"], chat_page_url="https://www.acme.example/chat")
+    answer = ada.come_back(ada.begin(acme_bot.challenge()["url"]), acme_login)
+    handle = answer["Location"].partition("=")[2]
+    digest = Challenge.objects.get().completion_handle_digest
+    read_before = Conversation.objects.get()
+    acme_bot.in_chat("DELETE")
+    Challenge.objects.update(completion_handle_digest=digest)  # as it is read where closing waits for the lock
+    with pytest.raises(ConversationClosed):
+        complete_with_handle(read_before, handle, actor="bot:x", now=timezone.now())
+    assert AccessToken.objects.get().confirmed_at is None
+
+
+def test_however_often_a_link_is_begun_few_attempts_are_kept(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    """G9: a scanner that presses the button all day fills no table."""
+    acme_bot.challenge()
+    for _ in range(MAX_ATTEMPTS * 6 + 5):
+        assert begin_attempt(Challenge.objects.get(), timezone.now())
+    unfinished = AuthorizationRequest.objects.filter(finished_at=None).order_by("id")
+    assert unfinished.count() == MAX_ATTEMPTS
+    assert AuthorizationRequest.objects.filter(error="dropped").count() == MAX_ATTEMPTS * 5 + 1
+    assert unfinished[0].pk > max(AuthorizationRequest.objects.filter(error="dropped").values_list("pk", flat=True))
+
+
+def test_a_value_that_stands_unreadable_elsewhere_is_revoked_all_the_same(
+    acme_server: AuthorizationServer, authorized: AccessToken
+) -> None:
+    """A13: only a token that is known to be the same one, and in use, keeps the brand from being told."""
+    AccessToken.objects.update(ciphertext=b"nonsense")
+    used = is_still_in_use(Conversation.objects.get(), acme_server.pk, Secret("ya29.another"), UUID(int=1))
+    assert used is False
+
+
+def test_a_revocation_that_two_workers_finish_is_recorded_once(
+    acme_server: AuthorizationServer, authorized: AccessToken
+) -> None:
+    AccessToken.objects.update(revocation_endpoint="https://login.acme.example/revoke")
+    end_live_token(
+        Conversation.objects.get(), acme_server, AccessToken.EndReason.REJECTED, actor="bot:x", now=timezone.now()
+    )
+    first, second = Revocation.objects.get(), Revocation.objects.get()
+    finish_revocation(first, "revoked", timezone.now())
+    finish_revocation(second, "given_up", timezone.now())
+    outcomes = AuditEvent.objects.filter(kind="token.revocation").values_list("outcome", flat=True)
+    assert list(outcomes) == ["revoked"]
