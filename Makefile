@@ -8,10 +8,11 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := tests/peers/node_modules/.package-lock.json
 BENCHED := $(VENV)/.bench-installed
+MUTATING := $(VENV)/.mutation-installed
 BENCH_PEERS := bench/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo journey test fuzz contract coverage gallery bench bench-growth lint format serve venv catalogs constraints clean
+.PHONY: help demo journey test fuzz contract coverage mutants gallery bench bench-growth lint format serve venv catalogs constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | column -t -s '|'
@@ -37,6 +38,9 @@ coverage: $(INSTALLED) peers bench-parts ## what the suite does not reach, on SQ
 	@$(BIN)/coverage run -m pytest $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+mutants: $(MUTATING) ## change the security modules one place at a time: does a test notice? hours; MUTANTS="*.crypto.*"
+	@$(BIN)/python -m tests.mutation $(ARGS)
 
 gallery: $(INSTALLED) peers ## docs/consumer-pages.md and its pictures, from what the browser tests see
 	@$(BIN)/python -m pytest -n0 -q tests/browser/test_looks.py
@@ -101,6 +105,10 @@ $(BENCHED): $(INSTALLED) bench/requirements.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -r bench/requirements.txt
 	@touch $@
 
+$(MUTATING): $(INSTALLED) requirements-mutation.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements-mutation.txt
+	@touch $@
+
 $(BENCH_PEERS): bench/peers/package.json bench/peers/package-lock.json
 	@npm ci --prefix bench/peers --loglevel=error
 	@touch $@
@@ -115,6 +123,6 @@ constraints: ## write constraints.txt anew
 	@rm -rf .venv-constraints
 
 clean: ## remove what the commands made; databases and .env stay
-	@rm -rf $(VENV) tests/peers/node_modules bench/peers/node_modules bench/results test-output staticfiles .demo \
+	@rm -rf $(VENV) tests/peers/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -234,10 +234,9 @@ def _parsed_ring(setting: str) -> KeyRing:
 
 
 class _PurposeKeys:
-    """One master key and what is derived from it. The cipher object is kept: building it costs more than using it."""
+    """What is derived from one master key. The cipher object is kept: building it costs more than using it."""
 
     def __init__(self, master: bytes) -> None:
-        self._master = master
         self.cipher = AESGCM(_derive(master, "encryption"))
         self.for_purpose = lru_cache(maxsize=32)(lambda purpose: _derive(master, f"digest:{purpose}"))
 

@@ -86,6 +86,18 @@ def test_a_wrong_claim_is_refused_with_its_reason(changes: dict[str, Any], detai
 
 
 @pytest.mark.usefixtures("key_server")
+@pytest.mark.parametrize("subject", ["a", "a" * 255])
+def test_a_subject_has_one_to_255_characters(subject: str) -> None:
+    """E17, OpenID Connect Core section 2."""
+    assert verify(signed(claims(sub=subject))).subject == subject
+
+
+@pytest.mark.usefixtures("key_server")
+def test_without_a_configured_issuer_no_id_token_is_anybodys() -> None:
+    assert refused(signed(claims()), issuer="") == ("invalid_id_token", "no issuer is configured")
+
+
+@pytest.mark.usefixtures("key_server")
 def test_an_audience_may_be_a_list_with_us_alone() -> None:
     assert verify(signed(claims(aud=[CLIENT_ID]))).subject == "ada"
     assert verify(signed(claims(aud=[CLIENT_ID, "orders-api"], azp=CLIENT_ID))).subject == "ada"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from brands import transport
+from brands.oauth import keys
 from tests.brands.id_tokens import (
     EC_KEY,
     ISSUER,
@@ -168,3 +169,14 @@ def test_twenty_keys_and_some_nonsense_are_a_key_set(key_server: KeyServer) -> N
 def test_without_a_jwks_uri_the_error_says_so(key_server: KeyServer) -> None:
     assert refused(signed(claims()), jwks_uri="") == ("jwks_unavailable", "no jwks_uri is configured")
     assert key_server.asked == []
+
+
+def test_a_thread_does_not_wait_for_ever_for_an_answer_that_another_waits_for(
+    key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E18: a server that hangs costs each callback its patience, and not all of them their thread."""
+    monkeypatch.setattr(keys, "_PATIENCE_SECONDS", 0.01)
+    verify(signed(claims()))
+    with keys._key_sets[f"{ISSUER}/jwks"]._lock:
+        assert refused(signed(claims())) == ("jwks_unavailable", "the key set is being waited for")
+    assert verify(signed(claims())).subject == "ada"

@@ -1,0 +1,181 @@
+"""A pytest session in which each mutant meets its tests in a process of its own, forked from one that is warm.
+
+First every test runs once and notes which functions it reaches. Then, for each mutant, a child process runs the tests
+that reach its function until one fails. Verdicts are written to `verdicts.jsonl`, one line each.
+"""
+
+import fnmatch
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from django.db import connection, connections
+from mutmut.mutation.trampoline import set_mutant_under_test
+from mutmut.state import state
+
+VERDICTS: Final = Path("verdicts.jsonl")
+MUTANTS: Final = os.environ.get("MUTANTS", "*").split()
+# Seconds of tests for one mutant. Whoever reads a survivor tries it again with more.
+LONGEST: Final = float(os.environ.get("SECONDS_FOR_EACH", "3"))
+_NUMBER: Final = re.compile(r"__mutmut_\d+$")
+_failed: list[str] = []
+
+
+class _SessionOnly:
+    """What pytest is told comes next, so that it tears everything down but what lives as long as the session."""
+
+    def __init__(self, session: pytest.Session) -> None:
+        self._session = session
+
+    def listchain(self) -> list[pytest.Session]:
+        return [self._session]
+
+
+@dataclass
+class Reached:
+    """What each test costs, and which tests reach a function."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    tests: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    killers: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def chosen(self, function: str) -> list[str]:
+        """Return the tests to run: recent killers first, then one of each file in turn, the quickest first."""
+        files: defaultdict[str, list[str]] = defaultdict(list)
+        for test in sorted(self.tests[function], key=self.seconds.__getitem__):
+            files[test.partition("::")[0]].append(test)
+        in_turn = [test for test in chain.from_iterable(zip_longest(*files.values())) if test]
+        known = [test for test in self.killers[function] + self.killers[_module(function)] if test in in_turn]
+        return list(self._affordable(dict.fromkeys(known + in_turn)))
+
+    def _affordable(self, tests: dict[str, None]) -> Iterator[str]:
+        spent = 0.0
+        for test in tests:
+            spent += self.seconds[test]
+            if spent > LONGEST:
+                return
+            yield test
+
+    def note_killer(self, function: str, test: str) -> None:
+        for name in (function, _module(function)):
+            self.killers[name] = list(dict.fromkeys([test, *self.killers[name]]))[:6]
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note what failed."""
+    if report.failed:
+        _failed.append(report.nodeid)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool:
+    """Run the tests once, and then the mutants."""
+    items = {item.nodeid: item for item in session.items}
+    reached = _run_once(session, items)
+    connections.close_all()
+    shutil.copy(connection.settings_dict["NAME"], f"{connection.settings_dict['NAME']}.before-mutants")
+    tried = {json.loads(line)["mutant"] for line in VERDICTS.read_text().splitlines()} if VERDICTS.exists() else set()
+    with VERDICTS.open("a") as verdicts:
+        for mutant in _names():
+            if mutant not in tried:
+                verdict = _try(mutant, session, items, reached)
+                verdicts.write(json.dumps({"mutant": mutant} | verdict) + "\n")
+                verdicts.flush()
+    return True
+
+
+def _names() -> Iterator[str]:
+    for path in sorted(Path().rglob("*.py.meta")):
+        for name in json.loads(path.read_text())["exit_code_by_key"]:
+            if any(fnmatch.fnmatch(name, pattern) for pattern in MUTANTS):
+                yield name
+
+
+def _module(function: str) -> str:
+    return function.rpartition(".")[0]
+
+
+def _passes(item: pytest.Item, session: pytest.Session) -> bool:
+    _failed.clear()
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=_SessionOnly(session))
+    return not _failed
+
+
+def _run_once(session: pytest.Session, items: dict[str, pytest.Item]) -> Reached:
+    """Leave out what fails without a mutant: it would kill every one."""
+    reached = Reached()
+    set_mutant_under_test("stats")
+    for nodeid, item in items.items():
+        state()._stats.clear()
+        began = time.process_time()
+        if not _passes(item, session):
+            sys.stderr.write(f"\nfails without a mutant: {nodeid}\n")
+            continue
+        reached.seconds[nodeid] = time.process_time() - began
+        for function in state()._stats:
+            reached.tests[function].append(nodeid)
+    return reached
+
+
+def _try(mutant: str, session: pytest.Session, items: dict[str, pytest.Item], reached: Reached) -> dict[str, Any]:
+    """Return the verdict on a mutant, the test that killed it, and how many of its tests were run."""
+    function = _NUMBER.sub("", mutant)
+    chosen = reached.chosen(function)
+    if not chosen:
+        return {"verdict": "no tests"}
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _be_a_mutant(mutant, [items[nodeid] for nodeid in chosen], session, writing)
+    os.close(writing)
+    killer = _killer(child, reading, time.monotonic() + 40 + 12 * LONGEST)
+    if killer in items:
+        reached.note_killer(function, str(killer))
+    return {"verdict": "killed" if killer else "survived", "by": killer, "run": len(chosen)}
+
+
+def _be_a_mutant(mutant: str, chosen: list[pytest.Item], session: pytest.Session, writing: int) -> None:
+    """Run the tests in the child process; write which one failed, and end."""
+    try:
+        set_mutant_under_test(mutant)
+        killer = next((item.nodeid for item in chosen if not _passes(item, session)), "-")
+        connections.close_all()
+        os.write(writing, killer.encode())
+    finally:
+        os._exit(0)
+
+
+def _killer(child: int, reading: int, deadline: float) -> str | None:
+    """Wait for the child; one that hangs or breaks down has been noticed, too, and leaves a new database behind."""
+    while time.monotonic() < deadline:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            break
+        time.sleep(0.004)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    with os.fdopen(reading) as written:
+        killer = written.read()
+    if not killer:
+        _restore_database()
+        return "a process that hung or broke down"
+    return None if killer == "-" else killer
+
+
+def _restore_database() -> None:
+    """Put back the database as it was before the first mutant."""
+    database = Path(connection.settings_dict["NAME"])
+    for suffix in ("-wal", "-shm"):
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+    shutil.copy(f"{database}.before-mutants", database)
