@@ -53,7 +53,9 @@ def actor_of(user: Any) -> str:
 def save_audited(row: AuditedRow, user: Any = None) -> None:
     """Save a row, new or changed, as this admin or as the operator; write no column that is as it was."""
     with transaction.atomic():
-        before = type(row)._default_manager.select_for_update().filter(pk=row.pk).first() if row.pk else None
+        # Not the key: whoever publishes holds an endpoint's, asks for a server's next, and would wait in a circle.
+        rows = type(row)._default_manager.select_for_update(no_key=True)
+        before = rows.filter(pk=row.pk).first() if row.pk else None
         if before is None:
             row.save()
             record_change(row, _KINDS[type(row)][0], user)

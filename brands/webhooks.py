@@ -62,7 +62,8 @@ def rotate_secret(
     """
     secret = secret or new_secret()
     with transaction.atomic():
-        current = WebhookEndpoint.objects.select_for_update(of=("self",)).select_related("brand").get(pk=endpoint.pk)
+        rows = WebhookEndpoint.objects.select_for_update(of=("self",), no_key=True)  # as in `save_audited`
+        current = rows.select_related("brand").get(pk=endpoint.pk)
         try:
             current.replace_secret(secret, now + SECRET_OVERLAP)
         except DecryptionError:

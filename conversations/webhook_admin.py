@@ -18,7 +18,7 @@ from brands.changes import actor_of, save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
 from brands.webhooks import create_webhook_endpoint, rotate_secret
-from conversations.flow.deliveries import replay
+from conversations.flow.deliveries import forget_challenges, replay
 from conversations.flow.events import publish_test
 from conversations.models import WebhookDelivery
 from delegation_site import rate_limits
@@ -87,6 +87,7 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Save it with its audit row; show a new one's secret in the one message that will ever hold it."""
         if change:
+            forget_challenges(timezone.now())  # before one that was off gets what waited for it
             save_audited(obj, request.user)
         else:
             self._show(request, create_webhook_endpoint(obj, request.user))

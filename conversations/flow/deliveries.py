@@ -2,7 +2,8 @@
 
 A payload lives no longer than it is of use. Delivered, it is erased at once. Given up, it waits for seven days to be
 replayed. Of a closed conversation, what is on its way still goes out, for a day at the most: the bot would otherwise
-never learn of the end. But what was given up there and may hold the bot's context or purpose (`challenge.*`) is erased.
+never learn of the end. But what was given up there, or waits for an endpoint that is off, and may hold the bot's
+context or purpose (`challenge.*`) is erased.
 """
 
 from datetime import datetime
@@ -13,6 +14,7 @@ from django.db.models import Q, QuerySet
 from conversations.models import DELIVERY_LIFETIME, Conversation, WebhookDelivery
 
 SWITCHED_OFF: Final = "switched off"
+_OFF: Final = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
 
 
 def mark_delivered(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
@@ -34,8 +36,7 @@ def give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
 
 def give_up_switched_off(now: datetime) -> int:
     """Make dead letters of what has waited a whole day for an endpoint or brand that is off; return how many."""
-    off = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
-    overdue = WebhookDelivery.objects.waiting().filter(off, given_up_at__lte=now)
+    overdue = WebhookDelivery.objects.waiting().filter(_OFF, given_up_at__lte=now)
     return overdue.update(dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF)
 
 
@@ -48,11 +49,17 @@ def replay(delivery: WebhookDelivery, now: datetime) -> bool:
     return replayed == 1
 
 
-def forget_dead_challenges(closing: Conversation | None = None) -> None:
-    """Erase what dead letters hold of context and purpose: those of a closing conversation, or of all closed ones."""
+def forget_challenges(now: datetime, closing: Conversation | None = None) -> None:
+    """Erase context and purpose where nobody is to get them any more: of a closing conversation, or of all closed ones.
+
+    That is what was given up, and what waits for an endpoint or brand that is off: switched on again, it would go out.
+    """
     whose = Q(conversation=closing) if closing else Q(conversation__closed_at__isnull=False)
-    rows = WebhookDelivery.objects.dead().filter(whose, event__startswith="challenge.")
-    rows.filter(payload_ciphertext__isnull=False).update(payload_ciphertext=None)
+    rows = WebhookDelivery.objects.filter(whose, event__startswith="challenge.", payload_ciphertext__isnull=False)
+    rows.waiting().filter(_OFF).update(
+        dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF, payload_ciphertext=None
+    )
+    rows.dead().update(payload_ciphertext=None)
 
 
 def _of_this_lease(delivery: WebhookDelivery) -> QuerySet[WebhookDelivery]:

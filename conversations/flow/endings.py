@@ -5,7 +5,7 @@ from datetime import datetime
 
 from brands.models import AuthorizationServer
 from conversations.flow.audit import CONSUMER, record
-from conversations.flow.deliveries import forget_dead_challenges
+from conversations.flow.deliveries import forget_challenges
 from conversations.flow.errors import NotInThisStatus
 from conversations.flow.events import publish_closing
 from conversations.flow.standing import AuthorizationStatus, standing
@@ -114,7 +114,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         last_error_detail="",
     )
     conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
-    forget_dead_challenges(conversation)
+    forget_challenges(now, conversation)
     IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
 
 

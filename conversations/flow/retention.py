@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from brands.webhooks import forget_previous_secrets
 from conversations.flow import read_counts
-from conversations.flow.deliveries import forget_dead_challenges, give_up_switched_off
+from conversations.flow.deliveries import forget_challenges, give_up_switched_off
 from conversations.flow.idempotency import forget_old_keys
 from conversations.flow.revocations import give_up_old_revocations
 from conversations.flow.transitions import close_clock_expired, locked_conversation
@@ -25,7 +25,7 @@ def sweep(now: datetime) -> int:
     rate_limits.sweep(now)
     forget_previous_secrets(now)
     give_up_switched_off(now)
-    forget_dead_challenges()
+    forget_challenges(now)
     _delete_in_chunks(WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR))
     forget_old_keys(now)
     read_counts.sweep(now)

@@ -38,18 +38,23 @@ def revoke(revocation: Revocation) -> None:
             return
         revoke_token(server.configuration(""), access_token, server.reveal_credentials())
     except AuthorizationServerError as error:
-        _put_off_or_give_up(revocation, error, timezone.now())
+        logger.warning("revocation failed", extra={"error": str(error), "revocation": str(revocation.uuid)})
+        if error.is_retryable:
+            _put_off_or_give_up(revocation, error.error, timezone.now())
+        else:
+            finish_revocation(revocation, error.error, timezone.now())
     except DecryptionError:
-        finish_revocation(revocation, "unreadable", timezone.now())
+        # While the keys are rotated, another process may write with a key that this one has not got yet.
+        logger.warning("a revocation could not be read", extra={"revocation": str(revocation.uuid)})
+        _put_off_or_give_up(revocation, "unreadable", timezone.now())
     else:
         finish_revocation(revocation, "revoked", timezone.now())
 
 
-def _put_off_or_give_up(revocation: Revocation, error: AuthorizationServerError, now: datetime) -> None:
-    logger.warning("revocation failed", extra={"error": str(error), "revocation": str(revocation.uuid)})
+def _put_off_or_give_up(revocation: Revocation, outcome: str, now: datetime) -> None:
     next_attempt_at = now + pause_after(revocation.attempts, FIRST_PAUSE, LONGEST_PAUSE)
-    if not error.is_retryable or next_attempt_at >= revocation.given_up_at:
-        finish_revocation(revocation, error.error, now)
+    if next_attempt_at >= revocation.given_up_at:
+        finish_revocation(revocation, outcome, now)
         return
     # Only while the lease is still ours: another worker may have taken the row over.
     mine = Revocation.objects.filter(pk=revocation.pk, lease_until=revocation.lease_until)

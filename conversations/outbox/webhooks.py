@@ -45,10 +45,11 @@ def deliver(delivery: WebhookDelivery) -> None:
         status = post_message(endpoint, str(delivery.event_uuid), delivery.reveal_payload(), timezone.now())
     except OutboundError as error:
         # One word for every kind of no: what is behind an address of their choice is not for admins to find out (N9).
-        _put_off_or_give_up(delivery, "no answer", str(error), timezone.now())
+        _note_failure(delivery, "no answer", str(error), timezone.now())
     except DecryptionError:
+        # While the keys are rotated, another process may write with a key that this one has not got yet.
         logger.warning("a webhook could not be read", extra={"delivery": str(delivery.uuid)})
-        give_up(delivery, "unreadable", timezone.now())
+        _put_off_or_give_up(delivery, "unreadable", timezone.now())
     else:
         _judge(delivery, status, timezone.now())
 
@@ -62,12 +63,16 @@ def _judge(delivery: WebhookDelivery, status: int, now: datetime) -> None:
         give_up(delivery, outcome, now)
         switch_off(delivery.endpoint, now)
     else:
-        _put_off_or_give_up(delivery, outcome, outcome, now)
+        _note_failure(delivery, outcome, outcome, now)
 
 
-def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, detail: str, now: datetime) -> None:
+def _note_failure(delivery: WebhookDelivery, outcome: str, detail: str, now: datetime) -> None:
     logger.warning("webhook not delivered", extra={"error": detail, "delivery": str(delivery.uuid)})
     note_answer(delivery.endpoint, worked=False, now=now)
+    _put_off_or_give_up(delivery, outcome, now)
+
+
+def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     if now >= delivery.given_up_at:
         give_up(delivery, outcome, now)
     else:
