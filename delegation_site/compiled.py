@@ -11,7 +11,14 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, ProgrammingError, connections
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    InterfaceError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+)
 from django.db.models import Expression, Field, Model, QuerySet
 from django.db.models.constants import OnConflict
 from django.db.models.query import get_related_populators
@@ -21,6 +28,8 @@ from delegation_site.crypto import checksum
 
 # SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
 _POOLED = ("26000", "42P05")
+# ... and of one whose columns have changed since it was prepared: a migration came by.
+_STALE = "0A000"
 
 Row = TypeVar("Row", bound=Model)
 
@@ -73,13 +82,14 @@ class CompiledRows:
     def _fetched(self, database: Any, parameters: list[Any]) -> list[Any]:
         try:
             return fetched(lambda cursor: cursor.execute(self._text(database, cursor), parameters))
-        except (OperationalError, ProgrammingError) as error:
-            if not self._may_prepare or not _is_pooled(error):
+        except (OperationalError, ProgrammingError, NotSupportedError) as error:
+            stale = _sqlstate(error) == _STALE
+            if not self._may_prepare or not (stale or _is_pooled(error)):
                 raise
-            self._may_prepare = False
+            self._may_prepare = stale  # on a new connection it is prepared anew
             if not database.in_atomic_block:
                 database.close()
-            return fetched(lambda cursor: cursor.execute(self._statement.sql, parameters))
+            return fetched(lambda cursor: cursor.execute(self._text(database, cursor), parameters))
 
     def _text(self, database: Any, cursor: Any) -> str:
         if not self._may_prepare or database.vendor != "postgresql":
@@ -215,7 +225,11 @@ def fetched(execute: Callable[[Any], object]) -> list[Any]:
 
 
 def _is_pooled(error: Exception) -> bool:
-    return getattr(error.__cause__, "pgcode", None) in _POOLED
+    return _sqlstate(error) in _POOLED
+
+
+def _sqlstate(error: Exception) -> str | None:
+    return getattr(error.__cause__, "pgcode", None)
 
 
 def _rows_of(database: Any, execute: Callable[[Any], object]) -> list[Any]:

@@ -33,7 +33,12 @@ SAME_ON_EVERY_DATABASE = [
     "test_bench.py",
     *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),
 ]
-collect_ignore = [] if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
+# Plans, connections that die, and writers that wait for each other are PostgreSQL's.
+ABOUT_POSTGRESQL = [
+    "test_query_plans.py",
+    *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
+]
+collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
 
 
 def pytest_configure() -> None:

@@ -21,7 +21,6 @@ from brands.models import Brand
 from conversations.flow.retention import prune, sweep
 from conversations.models import AccessToken
 from conversations.outbox.revocations import lease_revocations
-from tests import databases
 from tests.admin_pages import AdminBrowser
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, make_server
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
@@ -34,7 +33,6 @@ LARGE: Final = ("conversations_", "delegation_site_")
 pytestmark = [
     pytest.mark.django_db,
     pytest.mark.timeout(300),  # the tables are filled once for all, in the first test
-    pytest.mark.skipif(databases.chosen() != databases.POSTGRESQL, reason="plans are PostgreSQL's"),
 ]
 
 

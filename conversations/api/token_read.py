@@ -14,7 +14,7 @@ from conversations.api.read_purpose import PARAMETER, read_purpose
 from conversations.flow.token_read import token_at_once
 from delegation_site.problems import Problem
 
-_PARAMETERS: Final = {"authorization_server", "min_ttl", PARAMETER}
+_PARAMETERS: Final = {"authorization_server", "min_ttl", "scope", PARAMETER}
 
 
 def read_token(request: HttpRequest, conversation_id: str) -> Answer:
@@ -34,6 +34,8 @@ def _at_once(request: HttpRequest, conversation_id: str) -> Answer | None:
     now = timezone.now()
     read = token_at_once(presented, conversation_id, query.get("authorization_server", ""), min_ttl, now)
     if read is None or BotKey.Scope.TOKEN_READ not in set(read.bot_key.scopes):
+        return None
+    if not set(query.get("scope", "").split()) <= set(read.access_token.scope.split()):
         return None
     try:
         purpose = read_purpose(request, read.bot_key.brand, query.get(PARAMETER))

@@ -10,14 +10,12 @@ from brands.changes import save_audited
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint
 from brands.webhooks import rotate_secret
 from conversations.flow.events import publish_test
-from tests import databases
 from tests.cast import Bot
 from tests.concurrency import at_once
 from tests.webhook_receiver import make_endpoint
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(databases.chosen() != databases.POSTGRESQL, reason="SQLite has one writer at a time"),
 ]
 
 

@@ -134,6 +134,8 @@ UNREADABLE: dict[str, tuple[Callable[[Bot, Any], Any], str, tuple[int, str]]] = 
     "repeated parameter": (lambda *_: None, "/token?min_ttl=1&min_ttl=1", (422, "repeated_parameter")),
     "no purpose": (update(Brand, token_read_purpose_required=True), "/token", (422, "purpose_required")),
     "no purpose code": (lambda *_: None, "/token?purpose=Read%20it", (422, "invalid_purpose")),
+    "scope that was not granted": (update(AccessToken, scope=""), "/token?scope=orders.read", (409, "missing_scope")),
+    "scope of nobody": (lambda *_: None, "/token?scope=profile", (422, "invalid_scope")),
     "wrong min_ttl": (lambda *_: None, "/token?min_ttl=3601", (422, "invalid_min_ttl")),
 }  # fmt: skip
 
@@ -154,6 +156,7 @@ READABLE: dict[str, tuple[Callable[[Bot, Any], Any], str]] = {
     "long enough": (update(AccessToken, expires_at=SOON + timedelta(seconds=5)), "/token?min_ttl=100"),
     "a key that expires later": (update(BotKey, expires_at=SOON), "/token"),
     "an inactive second server": (lambda *_: make_server(Brand.objects.get(), "x", is_active=False), "/token"),
+    "with the scope that was granted": (lambda *_: None, "/token?scope=orders.read"),
     "with a purpose": (lambda *_: None, "/token?purpose=order.status"),
     "with the purpose that is demanded": (update(Brand, token_read_purpose_required=True), "/token?purpose=x"),
     "named of two": (lambda *_: make_server(Brand.objects.get(), "loyalty"), NAMED),

@@ -7,14 +7,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from conversations.flow import token_read
-from tests import databases
 from tests.cast import Bot, Browser, code_on
 from tests.fake_authorization_server import FakeAuthorizationServer
 
-pytestmark = [
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(databases.chosen() == databases.SQLITE, reason="SQLite has no connection that could die"),
-]
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 @pytest.fixture
@@ -72,3 +68,16 @@ def test_a_statement_that_somebody_else_prepared_there_is_not_prepared_again(rea
     token_read._compiled.cache_clear()
     assert ready.token()[0] == 200
     assert kinds_of(ready) == ["SELECT"]
+
+
+def test_a_column_that_a_migration_changed_costs_no_read(ready: Bot) -> None:
+    """The bug: "cached plan must not change result type" was a 500 for every read of every process until a restart."""
+    column = 'ALTER TABLE conversations_accesstoken ALTER COLUMN "token_type" TYPE varchar(%s)'
+    with connection.cursor() as cursor:
+        cursor.execute(column % 17)
+    try:
+        assert ready.token()[0] == 200
+        assert kinds_of(ready) == ["EXECUTE"]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(column % 16)
