@@ -1,0 +1,72 @@
+"""Compiled statements: other values each time, the queryset's own instances, and a connection that died in between."""
+
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, connection, models, transaction
+from django.utils import timezone
+
+from brands.authentication import authenticate
+from brands.models import Brand
+from conversations.models import Conversation
+from delegation_site import rate_limits
+from delegation_site.compiled import CompiledInsert, CompiledQuery, CompiledUpdate, Parameter
+from tests import databases
+from tests.cast import Bot
+
+pytestmark = pytest.mark.django_db
+
+NAMED = Parameter("name", models.CharField())
+
+
+@pytest.fixture
+def brands() -> list[Brand]:
+    return [Brand.objects.create(name=name, slug=name.lower()) for name in ("Acme", "Rival")]
+
+
+def test_each_call_has_its_own_values_and_the_querysets_instances(brands: list[Brand]) -> None:
+    chats = [Conversation.objects.create(brand=brand, external_id="same") for brand in brands]
+    query = CompiledQuery(lambda: Conversation.objects.filter(brand__name=NAMED).select_related("brand"))
+    found = [query.all(name=name) for name in ("Acme", "Rival", "Nobody")]
+    assert found == [[chats[0]], [chats[1]], []]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(connection, "cursor", None)  # what was selected with it is not fetched again
+        assert [row.brand.name for rows in found for row in rows] == ["Acme", "Rival"]
+    assert vars(found[0][0])["uuid"] == chats[0].uuid
+    assert found[0][0].created_at == Conversation.objects.get(pk=chats[0].pk).created_at
+
+
+def test_an_insert_is_saved_with_its_number_and_a_refused_one_is_an_error_or_nothing(brands: list[Brand]) -> None:
+    chat, twin = (Conversation(brand=brands[0], external_id="same") for _ in range(2))
+    assert CompiledInsert(Conversation).insert(chat)
+    assert Conversation.objects.get(pk=chat.pk) == chat
+    assert not chat._state.adding
+    assert not CompiledInsert(Conversation, or_nothing=True).insert(twin)
+    assert vars(twin)["id"] is None
+    with pytest.raises(IntegrityError), transaction.atomic():
+        CompiledInsert(Conversation).insert(twin)
+
+
+def test_an_update_says_how_many_rows_it_changed(brands: list[Brand]) -> None:
+    rename = CompiledUpdate(lambda: Brand.objects.filter(slug=Parameter("slug", models.CharField())), name=NAMED)
+    assert [rename.run(slug=slug, name="Renamed") for slug in ("acme", "nobody")] == [1, 0]
+    assert sorted(Brand.objects.values_list("name", flat=True)) == ["Renamed", "Rival"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(databases.chosen() == databases.SQLITE, reason="SQLite has no connection that could die")
+@pytest.mark.parametrize("first", ["a key is looked up", "a page is counted"])
+def test_a_kept_connection_that_died_costs_no_request(acme_bot: Bot, first: str) -> None:
+    """Nobody asks beforehand whether it still works: the first statement does, once more on a new one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (process,) = cursor.fetchone()
+    killer = connection.copy()
+    with killer.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [process])
+    killer.close()
+    if first == "a page is counted":
+        rate_limits.count(rate_limits.PAGES_PER_LINK, "somebody's")
+    else:
+        key: Any = authenticate(f"Bearer {acme_bot.key}", timezone.now())
+        assert key.brand.slug == "acme"
