@@ -1,20 +1,18 @@
 """Saving what an admin or the operator has changed: with its audit rows, in one transaction, and mail where it matters.
 
-Audit rows name fields and never values. That a host changed is also mailed to the brand's other admins (N8): whoever
-took one admin's session over must not be able to send consumers and secrets elsewhere unnoticed.
+Audit rows name fields and never values. That a host changed, or that another address gets webhooks, is also mailed to
+the brand's other admins (N8): whoever took one admin's session over must not be able to send consumers and secrets
+elsewhere unnoticed, nor read along.
 """
 
-import logging
 from collections.abc import Iterable
-from smtplib import SMTPException
 from typing import Any, Final
 from uuid import UUID
 
-from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import models, transaction
 
 from brands.hosts import hosts
+from brands.letters import tell_of_other_hosts, tell_of_webhooks
 from brands.models import AuthorizationServer, BotKey, Brand, Logo, WebhookEndpoint
 from delegation_site.audit import OPERATOR, actor_of_admin, record_event
 from delegation_site.models import AuditEvent
@@ -42,8 +40,6 @@ _NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at", "fai
 # What has a history of its own.
 AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint
 
-logger = logging.getLogger("consumer_delegation.changes")
-
 
 def actor_of(user: Any) -> str:
     """Return who changes something: an admin, or the operator where a command does it."""
@@ -59,6 +55,8 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
         if before is None:
             row.save()
             record_change(row, _KINDS[type(row)][0], user)
+            if isinstance(row, WebhookEndpoint) and row.is_active:
+                tell_of_webhooks(row, user)
             return
         changed = _changed_fields(before, row)
         if changed:
@@ -99,6 +97,8 @@ def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> Non
         record_change(row, _SECRETS[type(row)], user, secret)
     if isinstance(row, AuthorizationServer):
         _tell_of_other_hosts(before, row, user)
+    elif isinstance(row, WebhookEndpoint) and row.is_active and not before.is_active:
+        tell_of_webhooks(row, user)
 
 
 def _tell_of_other_hosts(before: AuthorizationServer, server: AuthorizationServer, user: Any) -> None:
@@ -108,34 +108,4 @@ def _tell_of_other_hosts(before: AuthorizationServer, server: AuthorizationServe
         return
     record_change(server, _Kind.SERVER_HOST_CHANGED, user, moved)
     lines = [f"{name}: {old[name] or '(none)'} -> {new[name] or '(none)'}" for name in moved]
-    letters = [_letter(server, address, lines, user) for address in _other_admins(server.brand, user)]
-    transaction.on_commit(lambda: _send(letters))
-
-
-def _other_admins(brand: Brand, user: Any) -> list[str]:
-    admins = brand.admins.filter(is_active=True).exclude(email="")
-    return sorted(set((admins.exclude(pk=user.pk) if user else admins).values_list("email", flat=True)))
-
-
-def _letter(server: AuthorizationServer, address: str, lines: list[str], user: Any) -> EmailMessage:
-    who = user.get_username() if user else "the operator"
-    brand = " ".join(server.brand.name.split())  # a line break in a subject is refused as header injection
-    text = [
-        f"{who} changed where {brand}'s authorization server {server.key} leads:",
-        "",
-        *lines,
-        "",
-        "If you did not expect this, switch the server off at once and change that admin's password:",
-        f"{settings.PUBLIC_BASE_URL}/admin/brands/authorizationserver/{server.pk}/change/",
-    ]
-    subject = f"{brand}: the authorization server {server.key} leads to another host"
-    return EmailMessage(subject, "\n".join(text), to=[address])  # one each: nobody learns the others' addresses
-
-
-def _send(letters: list[EmailMessage]) -> None:
-    """Send after the commit. A mail server that is down takes nothing back: the audit row is there in any case."""
-    for letter in letters:
-        try:
-            letter.send()
-        except (SMTPException, OSError):
-            logger.exception("a change of hosts could not be mailed")
+    tell_of_other_hosts(server, lines, user)

@@ -13,6 +13,8 @@ from brands.models.brand import Brand
 from delegation_site.crypto import Place, Secret, key_ring
 
 EVERY_EVENT: Final = "*"
+# Each event is written once for each endpoint, under the lock of its conversation.
+MAX_ACTIVE_ENDPOINTS: Final = 10
 
 
 class WebhookEvent(models.TextChoices):
@@ -95,6 +97,16 @@ class WebhookEndpoint(models.Model):
 
     def __str__(self) -> str:
         return self.label or self.url
+
+    def clean(self) -> None:
+        """Refuse one more than a brand may have. One that is switched off makes room. Raises `ValidationError`."""
+        if not self.is_active or self.brand_id is None:
+            return
+        others = WebhookEndpoint.objects.filter(brand_id=self.brand_id, is_active=True).exclude(pk=self.pk)
+        if others.count() >= MAX_ACTIVE_ENDPOINTS:
+            message = f"A brand has at most {MAX_ACTIVE_ENDPOINTS} active endpoints: switch another one off first."
+            field = "url" if self._state.adding else "is_active"
+            raise ValidationError({field: ValidationError(message, "too_many_endpoints")})
 
     def wants(self, event: WebhookEvent) -> bool:
         """Tell whether the endpoint is to be told of this event."""

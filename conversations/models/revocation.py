@@ -25,12 +25,13 @@ class Revocation(models.Model):
     revocation_endpoint = models.CharField(max_length=2048)
     ciphertext = models.BinaryField()
     created_at = models.DateTimeField(default=timezone.now)
-    next_attempt_at = models.DateTimeField(default=timezone.now, db_index=True)
+    next_attempt_at = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField(null=True)
     attempts = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
         ordering = ("id",)
+        indexes = [models.Index(fields=("authorization_server", "next_attempt_at", "id"), name="waiting_by_server")]
 
     def __str__(self) -> str:
         return str(self.uuid)

@@ -73,7 +73,9 @@ class WebhookDelivery(models.Model):
             models.UniqueConstraint(fields=("event_uuid", "endpoint"), name="one_delivery_per_event_and_endpoint"),
         ]
         indexes = [
-            models.Index(fields=("next_attempt_at", "id"), condition=_UNFINISHED, name="waiting_deliveries"),
+            models.Index(
+                fields=("endpoint", "next_attempt_at", "id"), condition=_UNFINISHED, name="waiting_by_endpoint"
+            ),
             models.Index(fields=("lease_until",), condition=Q(lease_until__isnull=False), name="leased_deliveries"),
             models.Index(fields=("dead_at",), condition=Q(dead_at__isnull=False), name="dead_deliveries"),
             models.Index(fields=("delivered_at",), condition=Q(delivered_at__isnull=False), name="done_deliveries"),

@@ -2,34 +2,46 @@
 
 import secrets
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db import connection, transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 
 # Longer than the slowest attempt: the transport ends every call after 10 s.
 LEASE: Final = timedelta(seconds=60)
 MAX_AT_ONCE_PER_DESTINATION: Final = 2
+# A brand may have as many destinations as it likes, and may have made all of them slow.
+MAX_AT_ONCE_PER_BRAND: Final = 3
 # Any number, the same for all of our workers.
 _TURN: Final = 7009
 
 
-def lease_due(rows: QuerySet[Any], destination: str, now: datetime, limit: int) -> list[Any]:
-    """Lease up to `limit` due rows, at most two of each destination at once, and return them.
+@dataclass(frozen=True)
+class Destinations:
+    """Where rows of an outbox table go: the name of the row's field, the rows of the remote servers, and their share.
 
-    `destination` names the field that tells which remote server a row goes to: one that is slow, or has a thousand rows
-    waiting, delays nobody else's. A row whose lease ran out was dropped by a worker that died, and is taken again.
+    The share counts over all workers: so many rows of a brand are under way to these at once.
+    """
+
+    name: str
+    rows: QuerySet[Any]
+    per_brand: int = MAX_AT_ONCE_PER_BRAND
+
+
+def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) -> list[Any]:
+    """Lease up to `limit` due rows, at most two of each destination and a few of each brand at once, and return them.
+
+    The brand with the fewest under way comes first: one that is slow, or has a thousand rows waiting, delays nobody
+    else's. A row whose lease ran out was dropped by a worker that died, and is taken again.
     """
     free = Q(lease_until=None) | Q(lease_until__lte=now)
     due = rows.filter(free, next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
     with transaction.atomic():
         _one_worker_at_a_time()
-        busy = Counter(rows.filter(lease_until__gt=now).values_list(destination, flat=True))
-        chosen: list[Any] = []
-        while len(chosen) < limit and (row := _next(due, chosen, busy, destination)):
-            busy[getattr(row, destination)] += 1
-            chosen.append(row)
+        chosen = list(_choose(due, to, _under_way(rows, to, now), limit))
         taken = rows.filter(pk__in=[row.pk for row in chosen])
         taken.update(lease_until=now + LEASE, attempts=F("attempts") + 1)
     for row in chosen:
@@ -43,12 +55,59 @@ def pause_after(attempts: int, first: timedelta, longest: timedelta) -> timedelt
     return min(doubled, longest) * (0.75 + secrets.randbelow(500) / 1000)
 
 
-def _next(due: QuerySet[Any], chosen: list[Any], busy: Counter[Any], destination: str) -> Any:
-    full = [where for where, number in busy.items() if number >= MAX_AT_ONCE_PER_DESTINATION]
-    left = due.exclude(**{f"{destination}__in": full}).exclude(pk__in=[row.pk for row in chosen])
+@dataclass
+class _UnderWay:
+    """How many rows are leased, by destination and by brand."""
+
+    to: Counter[int] = field(default_factory=Counter)
+    of: Counter[int] = field(default_factory=Counter)
+
+    def add(self, destination: int, brand: int) -> None:
+        """Count one more."""
+        self.to[destination] += 1
+        self.of[brand] += 1
+
+
+def _under_way(rows: QuerySet[Any], to: Destinations, now: datetime) -> _UnderWay:
+    leased = rows.filter(lease_until__gt=now, **{f"{to.name}__in": to.rows})
+    found = _UnderWay()
+    for destination, brand in leased.order_by().values_list(f"{to.name}_id", f"{to.name}__brand_id"):
+        found.add(destination, brand)
+    return found
+
+
+def _choose(due: QuerySet[Any], to: Destinations, busy: _UnderWay, limit: int) -> Iterator[Any]:
+    """Go by destinations and not by rows: of a hundred thousand that wait for one, the oldest is looked at."""
+    waiting = _oldest_due(due, to)
+    taken: list[int] = []
+    while len(taken) < limit:
+        waiting = {
+            place: oldest
+            for place, oldest in waiting.items()
+            if busy.to[place[0]] < MAX_AT_ONCE_PER_DESTINATION and busy.of[place[1]] < to.per_brand
+        }
+        if not waiting:
+            return
+        place = min(waiting, key=lambda place: (busy.of[place[1]], busy.to[place[0]], waiting[place]))
+        if (row := _first(due.filter(**{f"{to.name}_id": place[0]}).exclude(pk__in=taken))) is None:
+            del waiting[place]
+            continue
+        busy.add(*place)
+        taken.append(row.pk)
+        yield row
+
+
+def _oldest_due(due: QuerySet[Any], to: Destinations) -> dict[tuple[int, int], datetime]:
+    """Return since when the oldest row has been due, by destination and its brand."""
+    oldest = due.filter(**{f"{to.name}_id": OuterRef("pk")}).values("next_attempt_at")[:1]
+    found = to.rows.order_by().values_list("pk", "brand_id", Subquery(oldest))
+    return {(destination, brand): at for destination, brand, at in found if at is not None}
+
+
+def _first(rows: QuerySet[Any]) -> Any:
     if connection.features.has_select_for_update_skip_locked:
-        left = left.select_for_update(skip_locked=True, of=("self",))
-    return left.first()
+        rows = rows.select_for_update(skip_locked=True, of=("self",))
+    return rows.first()
 
 
 def _one_worker_at_a_time() -> None:

@@ -6,10 +6,11 @@ from typing import Final
 
 from django.utils import timezone
 
+from brands.models import AuthorizationServer
 from brands.oauth import AuthorizationServerError, ErrorCode, revoke_token
 from conversations.flow.revocations import finish_revocation, is_still_in_use
 from conversations.models import Revocation
-from conversations.outbox.leases import lease_due, pause_after
+from conversations.outbox.leases import Destinations, lease_due, pause_after
 from delegation_site.crypto import DecryptionError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
@@ -19,9 +20,9 @@ logger = logging.getLogger("consumer_delegation.revocation")
 
 
 def lease_revocations(now: datetime, limit: int) -> list[Revocation]:
-    """Take due revocations, at most two of each authorization server at once."""
+    """Take due revocations, at most two of each authorization server and three of each brand at once."""
     rows = Revocation.objects.select_related("conversation__brand", "authorization_server__brand")
-    return lease_due(rows, "authorization_server_id", now, limit)
+    return lease_due(rows, Destinations("authorization_server", AuthorizationServer.objects.all()), now, limit)
 
 
 def revoke(revocation: Revocation) -> None:

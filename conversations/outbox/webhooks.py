@@ -1,7 +1,8 @@
 """Webhooks, second half: the worker delivers them, at least once, and nobody waits for a slow or dead endpoint.
 
-An endpoint has at most two deliveries under way. Those that have been failing share half of the threads and come after
-the others; however many of them hang, what goes to the rest does not wait.
+An endpoint has at most two deliveries under way, a brand three and one more to an endpoint that has been failing: half
+of the threads, however many endpoints it has and however slow they are. Endpoints that have been failing have four
+places in all and come after the others; however many of them hang, what goes to the rest does not wait.
 """
 
 import logging
@@ -11,16 +12,18 @@ from typing import Final
 
 from django.utils import timezone
 
+from brands.models import WebhookEndpoint
 from brands.transport import OutboundError
 from brands.webhooks import note_answer, post_message, switch_off
 from conversations.flow.deliveries import give_up, mark_delivered, put_off
 from conversations.models import WebhookDelivery
-from conversations.outbox.leases import lease_due, pause_after
+from conversations.outbox.leases import Destinations, lease_due, pause_after
 from delegation_site.crypto import DecryptionError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(hours=4)
 MAX_AT_ONCE_OF_FAILING: Final = 4
+MAX_AT_ONCE_OF_FAILING_PER_BRAND: Final = 1
 
 _SUCCESS: Final = range(200, 300)
 
@@ -28,14 +31,15 @@ logger = logging.getLogger("consumer_delegation.webhooks")
 
 
 def lease_deliveries(now: datetime, limit: int) -> list[WebhookDelivery]:
-    """Take due deliveries, at most two of each endpoint at once; those of endpoints that work come first."""
-    rows = WebhookDelivery.objects.waiting().filter(endpoint__is_active=True, endpoint__brand__is_active=True)
-    rows = rows.select_related("endpoint__brand", "conversation__brand")
-    working = lease_due(rows.filter(endpoint__failing_since=None), "endpoint_id", now, limit)
-    failing = rows.filter(endpoint__failing_since__isnull=False)
-    under_way = failing.filter(lease_until__gt=now).count()
-    room = min(limit - len(working), MAX_AT_ONCE_OF_FAILING - under_way)
-    return working + (lease_due(failing, "endpoint_id", now, room) if room > 0 else [])
+    """Take due deliveries, a few of each endpoint and brand at once; those of endpoints that work come first."""
+    rows = WebhookDelivery.objects.waiting().select_related("endpoint__brand", "conversation__brand")
+    on = WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True)
+    working = Destinations("endpoint", on.filter(failing_since=None))
+    failing = Destinations("endpoint", on.filter(failing_since__isnull=False), MAX_AT_ONCE_OF_FAILING_PER_BRAND)
+    taken = lease_due(rows, working, now, limit)
+    under_way = rows.filter(lease_until__gt=now, endpoint__failing_since__isnull=False).count()
+    room = min(limit - len(taken), MAX_AT_ONCE_OF_FAILING - under_way)
+    return taken + (lease_due(rows, failing, now, room) if room > 0 else [])
 
 
 def deliver(delivery: WebhookDelivery) -> None:

@@ -11,13 +11,13 @@ from django.core.management import call_command
 from django.db import OperationalError
 from django.utils import timezone
 
-from brands.models import AuthorizationServer
+from brands.models import AuthorizationServer, Brand
 from conversations.flow import sign_in
 from conversations.models import AccessToken, AuditEvent, Conversation, Revocation
 from conversations.outbox import worker
 from conversations.outbox.revocations import lease_revocations, revoke
 from delegation_site.crypto import Secret
-from tests.cast import Bot, Browser, code_on, heading_of, use_openid
+from tests.cast import Bot, Browser, code_on, heading_of, make_server, use_openid
 from tests.concurrency import at_once
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -90,7 +90,18 @@ def test_one_brands_thousand_rows_delay_nobody_elses(
     waiting(acme_server, 210)
     waiting(rival_server, 1)
     leased = [row.authorization_server_id for row in lease_revocations(timezone.now(), 8)]
-    assert leased == [acme_server.pk, acme_server.pk, rival_server.pk]
+    assert leased == [acme_server.pk, rival_server.pk, acme_server.pk]
+
+
+def test_a_brand_with_many_servers_has_three_places(acme: Brand, rival_server: AuthorizationServer) -> None:
+    """The bug: four servers that answered slowly held every thread, and nobody else's tokens were revoked."""
+    slow = [make_server(acme, f"slow-{number}") for number in range(6)]
+    for server in slow:
+        waiting(server, 5)
+    waiting(rival_server, 1)
+    leased = [row.authorization_server_id for row in lease_revocations(timezone.now(), 8)]
+    assert leased == [slow[0].pk, rival_server.pk, slow[1].pk, slow[2].pk]
+    assert lease_revocations(timezone.now(), 4) == []
 
 
 @pytest.mark.django_db(transaction=True)
