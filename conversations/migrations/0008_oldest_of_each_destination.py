@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('brands', '0004_token_reads_name_their_purpose'),
-        ('conversations', '0006_index_what_the_clock_ends'),
+        ('conversations', '0007_ended_tokens_have_a_reason'),
     ]
 
     operations = [
