@@ -8,6 +8,7 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from brands import scoped_admin
 from brands.models import AuthorizationServer
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, WebhookDelivery
 from tests.admin_pages import OURS, AdminBrowser, House, address, rows_of
@@ -130,3 +131,15 @@ def queries_of(house: House, model: type[Any]) -> int:
     with CaptureQueriesContext(connection) as queries:
         house.admin.get(address(model, "changelist"))
     return len(queries)
+
+
+def test_a_list_counts_and_pages_no_further_than_its_bound(houses: Houses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a million rows the count of all and the last page took seconds."""
+    acme, _ = houses
+    Conversation.objects.bulk_create(Conversation(brand=acme.brand, external_id=f"web:{n}") for n in range(5))
+    monkeypatch.setattr(scoped_admin, "MOST_LISTED", 3)
+    with CaptureQueriesContext(connection) as queries:
+        page = acme.admin.get(address(Conversation, "changelist"))
+    counts = [query["sql"] for query in queries if "COUNT(*)" in query["sql"]]
+    assert (page.context["cl"].result_count, page.context["cl"].full_result_count) == (3, None)
+    assert [sql.count("LIMIT 3") for sql in counts] == [1]
