@@ -133,6 +133,23 @@ def test_a_scope_with_commas_is_compared_like_with_like(endpoint: HostileTokenEn
     assert (granted.scope, granted.scope_widened) == ("read write", False)
 
 
+def test_every_required_scope_that_is_missing_is_named(endpoint: HostileTokenEndpoint) -> None:
+    """E13."""
+    endpoint.play(token_answer(scope="profile"))
+
+    with pytest.raises(AuthorizationServerError) as refusal:
+        exchange(endpoint.url, scope="profile read write", required_scope="read write")
+
+    assert (refusal.value.error.value, refusal.value.detail) == ("insufficient_scope", "not granted: read write")
+
+
+def test_one_second_is_the_shortest_life(endpoint: HostileTokenEndpoint) -> None:
+    """E8: nothing shorter is a lifetime, see the rows."""
+    endpoint.play(token_answer(expires_in=1))
+
+    assert exchange(endpoint.url).lifetime_assumed is False
+
+
 @pytest.fixture
 def everything_logged() -> Iterator[io.StringIO]:
     """Log all there is, with every library at DEBUG, as a desperate operator would."""

@@ -84,7 +84,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     items = {item.nodeid: item for item in session.items}
     reached = _run_once(session, items)
     connections.close_all()
-    shutil.copy(connection.settings_dict["NAME"], f"{connection.settings_dict['NAME']}.before-mutants")
+    database = Path(connection.settings_dict["NAME"])
+    if database.exists():  # not where no chosen test has one
+        shutil.copy(database, f"{database}.before-mutants")
     tried = {json.loads(line)["mutant"] for line in VERDICTS.read_text().splitlines()} if VERDICTS.exists() else set()
     with VERDICTS.open("a") as verdicts:
         for mutant in _names():
@@ -176,6 +178,8 @@ def _killer(child: int, reading: int, deadline: float) -> str | None:
 def _restore_database() -> None:
     """Put back the database as it was before the first mutant."""
     database = Path(connection.settings_dict["NAME"])
+    if not Path(f"{database}.before-mutants").exists():
+        return
     for suffix in ("-wal", "-shm"):
         Path(f"{database}{suffix}").unlink(missing_ok=True)
     shutil.copy(f"{database}.before-mutants", database)
