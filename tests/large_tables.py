@@ -70,6 +70,7 @@ def fill(servers: list[AuthorizationServer]) -> None:
                     confirmed_at=begun,
                     expires_at=begun + timedelta(hours=20),
                     ended_at=begun if number % LEFT == 0 else None,
+                    end_reason="rejected" if number % LEFT == 0 else "",
                 )
         events.add(uuid=uuid4(), at=begun, brand_uuid=server.brand.uuid, conversation_uuid=uuid4())
     write_all((conversations, challenges, tokens, attempts, events))
