@@ -9,8 +9,10 @@ from delegation_site import rate_limits
 from delegation_site.client_address import client_address
 from delegation_site.errors import too_many_requests
 
+_View = Callable[..., HttpResponse]
 
-def limited(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+
+def limited(view: _View) -> _View:
     """Count a page of this address and, where there is one, of this link; over a limit, the page that says to wait.
 
     The address comes first: whoever makes up links is stopped before each of them is counted. The limit stands before
@@ -18,14 +20,27 @@ def limited(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """
 
     @wraps(view)
-    def wrapper(request: HttpRequest, **path: str) -> HttpResponse:
+    def of_link(request: HttpRequest, **path: str) -> HttpResponse:
+        link = path.get("link_token") or path.get("receipt_token")
         try:
-            rate_limits.count(rate_limits.PAGES_PER_ADDRESS, client_address(request))
-            link = path.get("link_token") or path.get("receipt_token")
             if link:
                 rate_limits.count(rate_limits.PAGES_PER_LINK, link)
         except rate_limits.RateLimited as limit:
             return too_many_requests(request, limit.retry_after)
         return view(request, **path)
 
-    return wrapper
+    return limited_by_address(of_link)
+
+
+def limited_by_address(view: _View) -> _View:
+    """Count a page of this address alone: whoever else has the link must not keep its reader from ending access."""
+
+    @wraps(view)
+    def of_address(request: HttpRequest, **path: str) -> HttpResponse:
+        try:
+            rate_limits.count(rate_limits.PAGES_PER_ADDRESS, client_address(request))
+        except rate_limits.RateLimited as limit:
+            return too_many_requests(request, limit.retry_after)
+        return view(request, **path)
+
+    return of_address
