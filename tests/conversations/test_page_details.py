@@ -189,4 +189,5 @@ def test_a_fault_of_ours_says_so_and_offers_another_try(
     )
     text = page.content.decode()
     assert '<a class="button" href="">Try again</a>' in text
-    assert f"Reference for support: <bdi>{page['X-Request-Id'][:5]} {page['X-Request-Id'][5:10]}</bdi>" in text
+    whole = page["X-Request-Id"]
+    assert f'Reference for support: <bdi class="reference">{whole[:5]} {whole[5:10]}</bdi>' in text

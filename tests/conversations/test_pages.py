@@ -278,4 +278,4 @@ def test_a_missing_page_and_a_failing_one_have_words_and_a_reference(ada: Browse
     response = ada.get("https://delegation.test/nothing/here")
     assert (response.status_code, heading_of(response)) == (404, "There is nothing here")
     whole = response["X-Request-Id"]
-    assert f"<bdi>{whole[:5]} {whole[5:10]}</bdi>" in response.content.decode()
+    assert f'<bdi class="reference">{whole[:5]} {whole[5:10]}</bdi>' in response.content.decode()
