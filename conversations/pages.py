@@ -7,6 +7,9 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.utils.timesince import timesince
+from django.utils.translation import gettext
+
 from brands.look import look_of
 from brands.models import SamePersonCheck
 from brands.oauth import ErrorCode
@@ -127,7 +130,7 @@ def receipt_page(access_token: AccessToken, receipt_token: str, now: datetime) -
         receipt_token=receipt_token,
         signed_in_at=_unless_just_now(access_token.issued_at, now),
         allowed=_words(challenge, access_token.scope),
-        until=_rounded(access_token.expires_at, now),
+        left=_left(access_token.expires_at, now),
         now=now,
     )
 
@@ -152,7 +155,7 @@ def _code(
     code = shown_code(challenge, cookies[attempt.cookie_name]) if attempt.succeeded else None
     if code is None:
         return "elsewhere.html", {}
-    return "completion_code.html", {"code": code, "until": _rounded(challenge.expires_at, now), "now": now}
+    return "completion_code.html", {"code": code, "left": _left(challenge.expires_at, now)}
 
 
 def _signed_in(
@@ -163,8 +166,7 @@ def _signed_in(
         return "over.html", {}
     receipt = shown_receipt(token, cookies[attempt.cookie_name])
     context = {
-        "until": _rounded(token.expires_at, now),
-        "now": now,
+        "left": _left(token.expires_at, now),
         "mine": attempt.succeeded,
         "receipt_token": receipt,
     }
@@ -199,6 +201,13 @@ def _unless_just_now(moment: datetime, now: datetime) -> datetime | None:
     return moment if now - moment >= timedelta(minutes=1) else None
 
 
-def _rounded(moment: datetime, now: datetime) -> datetime:
-    """Return a moment to be told in minutes, the nearest: a page is read a second after its five minutes begin."""
-    return max(moment + timedelta(seconds=30), now + timedelta(minutes=1))
+def _left(moment: datetime, now: datetime) -> Callable[[], str]:
+    """Return what tells how long is left: called by the template, when the page's language has been chosen."""
+    return partial(_duration, now, moment)
+
+
+def _duration(now: datetime, moment: datetime) -> str:
+    """Return a time in whole minutes, the nearest: a page is read a second after its five minutes begin."""
+    if moment - now < timedelta(minutes=1):
+        return gettext("less than a minute")
+    return timesince(now, moment + timedelta(seconds=30))

@@ -75,9 +75,11 @@ def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
     return _render(request, cancelled_page(challenge, link_token))
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
     """`POST /c/{link_token}/undo`: only for a browser that holds an attempt's cookie (B22)."""
+    if request.method != "POST":  # "Try again" on an error page, to where the button is
+        return SeeOther(reverse("done", args=[link_token]))
     challenge = challenge_of_link(link_token)
     if challenge is None or not held_attempts(challenge, request.COOKIES):
         return _render(request, LINK_NO_LONGER_WORKS)
@@ -104,9 +106,11 @@ def receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
     return _render(request, receipt_page(access_token, receipt_token, timezone.now()))
 
 
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def end_by_receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
     """`POST /r/{receipt_token}/end`: the consumer takes it back; the token is erased and revoked at the brand."""
+    if request.method != "POST":  # as for undo
+        return SeeOther(reverse("receipt", args=[receipt_token]))
     access_token = access_token_of_receipt(receipt_token)
     if access_token is not None:
         undo(access_token.challenge, now=timezone.now())

@@ -61,7 +61,12 @@ def refuse_nul_middleware(
     return middleware
 
 
+def _reference() -> str:
+    """Return the beginning of the request's id, as somebody can read it out: enough to find it in the log."""
+    return f"{current_request_id()[:5]} {current_request_id()[5:10]}".strip()
+
+
 def _answer(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
     if request.path.startswith("/api/"):
         return Problem(status, code, detail, request_id=current_request_id()).response()
-    return render_page(request, f"errors/{status}.html", {"reference": current_request_id()}, status=status)
+    return render_page(request, f"errors/{status}.html", {"reference": _reference()}, status=status)

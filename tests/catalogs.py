@@ -27,7 +27,7 @@ def sources() -> Iterator[tuple[str, int, str]]:
     """Yield file, line and sentence of everything that a consumer or a bot is told."""
     templates = ROOT / "templates"
     pages = [templates / "base.html", *(templates / "consumer").glob("*.html"), *(templates / "errors").glob("*.html")]
-    for path in sorted([*pages, *(ROOT / "conversations" / "api").glob("*.py")]):
+    for path in sorted([*pages, ROOT / "conversations" / "pages.py", *(ROOT / "conversations" / "api").glob("*.py")]):
         text = templatize(path.read_text()) if path.suffix == ".html" else path.read_text()
         for line, message, _, _ in extract("python", BytesIO(text.encode()), {"gettext": None}):
             assert isinstance(message, str), message

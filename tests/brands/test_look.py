@@ -11,7 +11,7 @@ from django.utils import translation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brands.look import DARK_GROUNDS, DEFAULT_ACCENT, LIGHT_GROUNDS, as_text, contrast, look_of, text_on
+from brands.look import DARK_GROUNDS, DEFAULT_ACCENT, LIGHT_GROUNDS, contrast, look_of, text_on
 from brands.wording import described, validate_scope_descriptions, validate_support_contact
 
 COLOURS = st.integers(min_value=0, max_value=0xFFFFFF).map(lambda number: f"#{number:06x}")
@@ -28,8 +28,17 @@ def test_contrast_is_what_wcag_says() -> None:
 def test_every_colour_can_be_read_as_a_surface_and_as_text(colour: str) -> None:
     """WCAG 2.2, 1.4.3 and 1.4.11: on the button, and as a link or border on each ground, light and dark."""
     assert contrast(text_on(colour), colour) >= 4.5
-    for grounds, towards in ((LIGHT_GROUNDS, "#000000"), (DARK_GROUNDS, "#ffffff")):
-        assert min(contrast(as_text(colour, grounds, towards), ground) for ground in grounds) >= 4.5
+    _, light, dark = re.findall("--(?:fill|accent):(#[0-9a-f]{6})", look_of(colour))
+    assert min(contrast(light, ground) for ground in LIGHT_GROUNDS) >= 4.5
+    assert min(contrast(dark, ground) for ground in DARK_GROUNDS) >= 7
+
+
+def test_a_page_without_a_brand_has_the_default_colours_in_the_dark_too() -> None:
+    """An error page's second button used to look switched off there: 4.5:1."""
+    dark = (Path(settings.BASE_DIR) / "static" / "consumer.css").read_text().split("prefers-color-scheme: dark")[1]
+    shown = re.search(r"--accent: (#[0-9a-f]{6});", dark)
+    assert shown
+    assert look_of(DEFAULT_ACCENT).endswith(f"--accent:{shown[1]}}}}}")
 
 
 def test_a_colour_that_can_be_read_already_stays_as_it_is() -> None:

@@ -66,6 +66,15 @@ class Scene:
         finally:
             self.execute("UPDATE brands_brand SET accent_colour = ?", ACCENT_COLOUR)
 
+    @contextmanager
+    def brand_named(self, name: str) -> Iterator[None]:
+        """Give the brand another name inside the block."""
+        self.execute("UPDATE brands_brand SET name = ?", name)
+        try:
+            yield
+        finally:
+            self.execute("UPDATE brands_brand SET name = 'Acme'")
+
     def execute(self, statement: str, *values: str) -> int:
         """Execute SQL in the product's database; return the number of rows that it changed."""
         connection = sqlite3.connect(database_file(self.stage.demo.folder), timeout=20)

@@ -131,6 +131,18 @@ def test_nothing_has_to_be_scrolled_sideways(shown: Shown, width: int, text_size
     assert wide == (width, [])
 
 
+def test_a_brands_long_word_is_broken(stage: Stage, chromium: Browser, signed_in: dict[str, Any]) -> None:
+    """WCAG 1.4.10. The bug: the footer was as wide as the longest word of the brand's name."""
+    with profile_of(chromium, stage, signed_in["victor"]) as consumer, profile_of(chromium, stage) as stranger:
+        scene = Scene(stage, consumer, stranger)
+        with scene.brand_named("Donaudampfschifffahrtsgesellschaftskapitaenspatent"):
+            pages = [STATES[name].shows(scene) for name in ("link", "signed_in", "receipt", "undone")]
+        for page in pages:
+            show_as(page, Look("phone", 320, 740, "light"))
+        wide = [(page.evaluate("document.documentElement.scrollWidth"), page.evaluate(_TOO_WIDE)) for page in pages]
+    assert wide == [(320, [])] * len(pages)
+
+
 def test_whatever_can_be_pressed_is_big_and_shows_the_focus(shown: Shown) -> None:
     """WCAG 2.4.3, 2.4.7, 2.5.8: Tab reaches everything in the order of the page, and one sees where one is."""
     page = shown.page

@@ -1,6 +1,8 @@
 """What the consumer's pages have in common: weight, head, language, way back, a reference for support."""
 
+import html
 import re
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,11 @@ import pytest
 from django.conf import settings as current
 from django.db import OperationalError
 from django.test import Client
+from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
 from conversations import views
+from conversations.models import AccessToken, Challenge
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -81,6 +85,33 @@ def test_the_code_works_for_five_minutes_and_the_page_says_so(
     """A second after its five minutes began it used to say four."""
     page = ada.sign_in(acme_bot.challenge()["url"], acme_login)
     assert "It works for 5\xa0minutes." in page.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("locale", "said"), [("en", "It works for less than a minute."), ("fr", "Il est valable moins d'une minute.")]
+)
+def test_seconds_before_the_code_ends_the_page_promises_no_minute(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, locale: str, said: str
+) -> None:
+    """The bug: with seven seconds left it said one minute."""
+    challenge = acme_bot.challenge(locale=locale)
+    ada.sign_in(challenge["url"], acme_login)
+    Challenge.objects.update(expires_at=timezone.now() + timedelta(seconds=7))
+    assert said in html.unescape(ada.get(f"{challenge['url']}/done").content.decode())
+
+
+def test_seconds_before_the_access_ends_the_pages_promise_no_minute(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """The same bug, on the signed-in page and on the receipt."""
+    challenge = acme_bot.challenge()
+    acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
+    AccessToken.objects.update(expires_at=timezone.now() + timedelta(seconds=7))
+    done = ada.get(f"{challenge['url']}/done").content.decode()
+    assert "It can act for you in that chat for less than a minute." in done
+    receipt = re.search(r'href="(/r/[A-Za-z0-9_-]{43})"', done)
+    assert receipt
+    assert "This ends by itself in less than a minute, or at once" in ada.get(receipt[1]).content.decode()
 
 
 @pytest.mark.parametrize(("check", "closes"), [("none", True), ("completion_code", False)])
@@ -158,4 +189,5 @@ def test_a_fault_of_ours_says_so_and_offers_another_try(
     )
     text = page.content.decode()
     assert '<a class="button" href="">Try again</a>' in text
-    assert f"Reference for support: <bdi>{page['X-Request-Id']}</bdi>" in text
+    whole = page["X-Request-Id"]
+    assert f'Reference for support: <bdi class="reference">{whole[:5]} {whole[5:10]}</bdi>' in text

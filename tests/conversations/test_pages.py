@@ -277,4 +277,5 @@ def test_a_consumer_whose_attempt_was_pushed_out_is_offered_another_try(
 def test_a_missing_page_and_a_failing_one_have_words_and_a_reference(ada: Browser) -> None:
     response = ada.get("https://delegation.test/nothing/here")
     assert (response.status_code, heading_of(response)) == (404, "There is nothing here")
-    assert response["X-Request-Id"] in response.content.decode()
+    whole = response["X-Request-Id"]
+    assert f'<bdi class="reference">{whole[:5]} {whole[5:10]}</bdi>' in response.content.decode()

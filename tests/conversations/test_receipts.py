@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
 from conversations.models import AccessToken, AuditEvent, Conversation, Revocation
+from delegation_site import rate_limits
 from delegation_site.crypto import key_ring
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -91,9 +93,21 @@ def test_opening_it_changes_nothing_and_a_form_of_another_origin_ends_nothing(
         assert method(receipt, secure=True).status_code == 200
     for headers in ({"Origin": "https://evil.example"}, {}):
         assert ada.client.post(f"{receipt}/end", {}, secure=True, headers=headers).status_code == 403
-    assert ada.client.get(f"{receipt}/end", secure=True).status_code == 405
+    again = ada.client.get(f"{receipt}/end", secure=True)
+    assert (again.status_code, f"https://{HOST}{again['Location']}") == (303, receipt)
     assert everything_stored("brands_", "conversations_", "delegation_site_auditevent") == before
     assert acme_bot.token()[0] == 200
+
+
+def test_a_link_over_its_limit_keeps_nobody_from_ending_it(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G8, A9. The bug: the button was counted with the pages, and refused with them."""
+    receipt = receipt_of(acme_bot, ada, acme_login)
+    monkeypatch.setattr(rate_limits, "PAGES_PER_LINK", replace(rate_limits.PAGES_PER_LINK, times=0))
+    assert ada.get(receipt).status_code == 429
+    assert end(ada, receipt).status_code == 303
+    assert acme_bot.status() == ("rechallenge_required", "undone")
 
 
 @pytest.mark.parametrize("state", ["unknown", "pending", "closed", "closing", "inactive"])
