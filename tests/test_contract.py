@@ -39,7 +39,7 @@ def test_the_vocabularies_are_the_same() -> None:
     assert schemas["ChallengeStatus"]["enum"] == ChallengeStatus.values
     assert schemas["AuthorizationStatus"]["enum"] == list(AuthorizationStatus)
     assert schemas["SamePersonCheck"]["enum"] == SamePersonCheck.values
-    assert schemas["Challenge"]["properties"]["error"]["enum"] == [*Challenge.Error.values, None]
+    assert schemas["ChallengeError"]["enum"] == [*Challenge.Error.values, None]
     told = set(schemas["EndReason"]["enum"]) - {None}
     assert told <= set(AccessToken.EndReason.values)
 

@@ -3,7 +3,10 @@
 from functools import singledispatch
 from typing import Any, Final
 
+from django.utils import timezone
+
 from conversations.flow import errors
+from conversations.flow.facts import ended_challenge_facts
 from delegation_site.problems import Problem, rate_limited
 
 # Authorization statuses: what to do next in words, and the call that does it.
@@ -14,7 +17,7 @@ _NEXT_STEP: Final = {
     ),
     "challenged": ("Wait for the consumer to sign in at the link.", "readChallenge"),
     "rechallenge_required": ("Create a challenge: the consumer has to sign in again.", "createChallenge"),
-    "unchallenged": ("Create a challenge first.", "createChallenge"),
+    "unchallenged": ("Create a challenge. Where there was one, last_challenge says how it ended.", "createChallenge"),
     "authorized": ("Nothing waits for a confirmation. Read the token.", "readToken"),
 }
 
@@ -127,5 +130,7 @@ def _(error: errors.NotInThisStatus) -> Problem:
     members: dict[str, Any] = {"reason": standing.reason} if standing.reason else {}
     if standing.challenge is not None:
         members["challenge_id"] = str(standing.challenge.uuid)
+    if standing.last_challenge is not None:
+        members["last_challenge"] = ended_challenge_facts(standing.last_challenge, timezone.now())
     detail, operation = _NEXT_STEP[standing.status.value]
     return Problem(409, standing.status.value, detail, next_operation=operation, **members)
