@@ -97,6 +97,8 @@ def test_the_page_names_every_call_code_and_word_of_the_contract(stranger: Clien
             assert methods[method]["summary"].replace("'", "&#x27;") in text
     for name, example in document["components"]["examples"].items():
         assert ("code" not in example["value"]) or f'id="problem-{name}"' in text
+    for event in document["webhooks"]:
+        assert f"<code>{event}</code>" in text
     for schema in document["components"]["schemas"].values():
         for word in schema.get("x-meanings", {}):
             assert f"<dt><code>{word}</code></dt>" in text

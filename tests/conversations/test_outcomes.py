@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.models import OPEN_STATUSES, Challenge, ChallengeStatus
+from tests import contract
 from tests.cast import Bot, Browser, code_on, make_bot, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.long_poll import waiting
@@ -222,6 +223,21 @@ def webhook_of(challenge: dict[str, Any], hooks: Receiver) -> dict[str, Any]:
     hooks.told()
     told = [message.payload["data"] for message in hooks.messages if message.type.startswith("challenge.")]
     return dict([data for data in told if data["challenge_id"] == challenge["challenge_id"]][-1])
+
+
+@pytest.mark.parametrize(("status", "prepare"), {status: prepare for prepare, status, *_ in OUTCOMES[::-1]}.items())
+def test_the_example_of_a_status_has_the_moments_of_a_real_challenge(
+    scene: Scene, status: str, prepare: Callable[[Scene], Happening]
+) -> None:
+    """The example of a completed challenge had an end; a real one has none, since its token lives on."""
+    prepare(scene)()
+    example = contract.document()["components"]["examples"][f"challenge_{status}"]["value"]
+    assert moments(example) == moments(scene.bot.challenge_facts(scene.challenge))
+
+
+def moments(facts: dict[str, Any]) -> set[str]:
+    """Return the names of the moments that a challenge has had."""
+    return {name for name, value in facts.items() if name.endswith("_at") and value is not None}
 
 
 def test_no_outcome_is_left_out() -> None:
