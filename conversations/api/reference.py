@@ -107,7 +107,7 @@ def reference_of(document: Json) -> Reference:
         title=info["title"],
         version=info["version"],
         description=[_marked(text) for text in info["description"].strip().split("\n\n")],
-        base_url=document["servers"][0]["url"],
+        base_url=document["servers"][0]["url"].removesuffix("/api/v1"),
         calls=list(_calls(document)),
         vocabularies=list(_vocabularies(document)),
         events=list(document["webhooks"]),
@@ -203,7 +203,7 @@ def _form(schema: Json) -> str:
 def _curl(method: str, path: str, body: Any) -> str:
     for place, variable in _SHELL_VARIABLES.items():
         path = path.replace(place, variable)
-    lines = [f'curl -i -X {method} "$BASE{path}"', '-H "Authorization: Bearer $KEY"']
+    lines = [f'curl -i -X {method} "$BASE/api/v1{path}"', '-H "Authorization: Bearer $KEY"']
     if body is not None:
         text = _CODE_OF_CURL if "code" in body else f"'{json.dumps(body)}'"
         lines += ['-H "Content-Type: application/json"', f"-d {text}"]

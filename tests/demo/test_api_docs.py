@@ -54,7 +54,7 @@ class Shell:
         lines = (line.partition("=") for line in html.unescape(setting).splitlines())
         self.variables = {name: value for name, _, value in lines}
         assert self.variables == {
-            "BASE": f"{self.demo.addresses.product}/api/v1",
+            "BASE": self.demo.addresses.product,
             "KEY": "your-bot-key",
             "CHAT": "wa:4915112345678",
         }
