@@ -9,6 +9,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from openapi_spec_validator import validate
 
 from brands.models import BotKey, Brand, SamePersonCheck
+from brands.oauth import ErrorCode
 from conversations.api.next_calls import OPERATIONS
 from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
 from conversations.flow.standing import AuthorizationStatus
@@ -39,7 +40,9 @@ def test_the_vocabularies_are_the_same() -> None:
     assert schemas["ChallengeStatus"]["enum"] == ChallengeStatus.values
     assert schemas["AuthorizationStatus"]["enum"] == list(AuthorizationStatus)
     assert schemas["SamePersonCheck"]["enum"] == SamePersonCheck.values
-    assert schemas["Challenge"]["properties"]["error"]["enum"] == [*Challenge.Error.values, None]
+    assert schemas["ChallengeError"]["enum"] == [*Challenge.Error.values, None]
+    of_revocation = {error for error in ErrorCode if "revocation" in error} | {ErrorCode.UNSUPPORTED_TOKEN_TYPE}
+    assert set(schemas["AttemptError"]["x-meanings"]) == set(ErrorCode) - of_revocation
     told = set(schemas["EndReason"]["enum"]) - {None}
     assert told <= set(AccessToken.EndReason.values)
 

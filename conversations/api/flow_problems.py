@@ -3,7 +3,10 @@
 from functools import singledispatch
 from typing import Any, Final
 
+from django.utils import timezone
+
 from conversations.flow import errors
+from conversations.flow.facts import ended_challenge_facts
 from delegation_site.problems import Problem, rate_limited
 
 # Authorization statuses: what to do next in words, and the call that does it.
@@ -12,9 +15,12 @@ _NEXT_STEP: Final = {
         "Post the code on the consumer's page, or the chat page's handle, to completion.",
         "complete",
     ),
-    "challenged": ("Wait for the consumer to sign in at the link.", "readChallenge"),
+    "challenged": (
+        "Wait for the consumer. To send the link again, POST challenges with the same body: 200, the same url.",
+        "readChallenge",
+    ),
     "rechallenge_required": ("Create a challenge: the consumer has to sign in again.", "createChallenge"),
-    "unchallenged": ("Create a challenge first.", "createChallenge"),
+    "unchallenged": ("Create a challenge. Where there was one, last_challenge says how it ended.", "createChallenge"),
     "authorized": ("Nothing waits for a confirmation. Read the token.", "readToken"),
 }
 
@@ -80,15 +86,22 @@ def problem_of(error: errors.FlowError) -> Problem:
 
 @problem_of.register
 def _(error: errors.ChallengeDiffers) -> Problem:
-    detail = "Another challenge is open. Use it, withdraw it, or set replace to true."
+    detail = (
+        "Another challenge is open. Use it, withdraw it, or set replace to true."
+        " To send its link again, POST challenges with its own body: 200, the same url."
+    )
     challenge_id = str(error.challenge.uuid)
     return Problem(409, "challenge_differs", detail, next_operation="readChallenge", challenge_id=challenge_id)
 
 
 @problem_of.register
 def _(error: errors.InsufficientLifetime) -> Problem:
-    detail = "The token lives, but not for min_ttl seconds. Create a challenge."
-    return Problem(409, "insufficient_lifetime", detail, next_operation="createChallenge", expires_in=error.expires_in)
+    detail, operation = (
+        (f"This token's whole life was {error.lifetime} seconds: another sign-in brings none longer. Ask for less.", "")
+        if error.is_for_good
+        else ("The token lives, but not for min_ttl seconds. Create a challenge.", "createChallenge")
+    )
+    return Problem(409, "insufficient_lifetime", detail, next_operation=operation, expires_in=error.expires_in)
 
 
 @problem_of.register
@@ -98,7 +111,10 @@ def _(error: errors.MissingScope) -> Problem:
         "scope": error.granted,
         "missing_scope": error.missing,
     }
-    detail = "The token lives, but was not granted all that the bot needs. Create a challenge that asks for it."
+    detail = (
+        "The token lives, but was not granted all that the bot needs. Create a challenge that asks for it:"
+        " it helps only if the consumer ticks it this time."
+    )
     return Problem(409, "missing_scope", detail, next_operation="createChallenge", **facts)
 
 
@@ -127,5 +143,7 @@ def _(error: errors.NotInThisStatus) -> Problem:
     members: dict[str, Any] = {"reason": standing.reason} if standing.reason else {}
     if standing.challenge is not None:
         members["challenge_id"] = str(standing.challenge.uuid)
+    if standing.last_challenge is not None:
+        members["last_challenge"] = ended_challenge_facts(standing.last_challenge, timezone.now())
     detail, operation = _NEXT_STEP[standing.status.value]
     return Problem(409, standing.status.value, detail, next_operation=operation, **members)

@@ -47,7 +47,10 @@ def is_conversation_id(text: str) -> bool:
 def checked_conversation_id(conversation_id: str) -> str:
     """Return a messaging platform's own id, unchanged. Raises `Problem`."""
     if not is_conversation_id(conversation_id):
-        detail = "A conversation id has 1 to 200 characters of A-Z a-z 0-9 . _ ~ : @ | = ; , + ! $ * ( ) -"
+        detail = (
+            "A conversation id has 1 to 200 characters of A-Z a-z 0-9 . _ ~ : @ | = ; , + ! $ * ( ) -"
+            " and no slash, also not at the end of the address."
+        )
         raise Problem(400, "invalid_conversation_id", detail)
     return conversation_id
 

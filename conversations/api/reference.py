@@ -16,6 +16,8 @@ _SHELL_VARIABLES: Final = {"{conversation_id}": "$CHAT", "{challenge_id}": "$CHA
 _VOCABULARIES: Final = {
     "AuthorizationStatus": "Where a conversation stands",
     "ChallengeStatus": "How a challenge stands",
+    "ChallengeError": "Why a challenge failed: error",
+    "AttemptError": "What went wrong in the last attempt: last_error",
     "EndReason": "How a token ended",
     "SamePersonCheck": "Same-person checks",
 }
@@ -92,6 +94,7 @@ class Reference:
     base_url: str
     calls: list[OneCall]
     vocabularies: list[tuple[str, str, list[Word]]]
+    events: list[str]
     problems: list[tuple[int, Example]]
 
 
@@ -107,6 +110,7 @@ def reference_of(document: Json) -> Reference:
         base_url=document["servers"][0]["url"],
         calls=list(_calls(document)),
         vocabularies=list(_vocabularies(document)),
+        events=list(document["webhooks"]),
         problems=[(status, _example(document, name, named[name])) for status, name in sorted(problems)],
     )
 

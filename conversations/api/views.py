@@ -4,12 +4,13 @@ import re
 from datetime import datetime
 from typing import Any
 
+from django.http import HttpResponse
 from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from brands.models import BotKey
 from conversations.api.calls import Answer, Call, bot_call, count_call, count_nothing, count_token_read
-from conversations.api.conditional import conditional_answer, has_seen
+from conversations.api.conditional import conditional_answer, entity_tag, has_seen
 from conversations.api.idempotency import idempotent_request
 from conversations.api.lookups import (
     challenge_of,
@@ -34,7 +35,7 @@ from conversations.flow.standing import standing
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
 from delegation_site.crypto import Secret
 from delegation_site.languages import language_of_chat
-from delegation_site.problems import Problem
+from delegation_site.problems import Problem, json_response
 
 MAX_MIN_TTL = 3600
 CREATE, READ, TOKEN = BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ, BotKey.Scope.TOKEN_READ
@@ -56,7 +57,7 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     challenge, created = issue_challenge(
         call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now, request=request
     )
-    return 201 if created else 200, _issued(challenge, now)
+    return _issued(challenge, now, status=201 if created else 200)
 
 
 @bot_call(READ)
@@ -148,7 +149,7 @@ def authorize(call: Call, conversation_id: str) -> Answer:
         return 200, token_answer(call, access_token, read_for, now)
     count_call(call.bot_key)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
-    return 202, _issued(challenge, now)
+    return _issued(challenge, now, status=202)
 
 
 @bot_call(TOKEN)
@@ -209,12 +210,14 @@ def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
     return wanted
 
 
-def _issued(challenge: Challenge, now: datetime) -> dict[str, Any]:
+def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:
+    """Answer with the challenge, its link and the tag of its first read: a wait with it misses nothing since now."""
     facts = challenge_facts(challenge, now)
-    if challenge.status_at(now) not in OPEN_STATUSES:
-        # A repeated Idempotency-Key: how it ended, and no link that leads nowhere.
-        return facts | {"url": None, "message": None}
-    return facts | {"url": link_of(challenge), "message": _message(challenge)}
+    # A repeated Idempotency-Key of one that has ended: how it ended, and no link that leads nowhere.
+    link: dict[str, Any] = {"url": None, "message": None}
+    if challenge.status_at(now) in OPEN_STATUSES:
+        link = {"url": link_of(challenge), "message": _message(challenge)}
+    return json_response(facts | link, status=status, headers={"ETag": entity_tag(facts)})
 
 
 def _message(challenge: Challenge) -> str:

@@ -73,11 +73,16 @@ class TooManyChallenges(FlowError):
 
 
 class InsufficientLifetime(FlowError):
-    """The token lives, but not for as long as the bot needs it."""
+    """The token lives, but not for as long as the bot needs it; `lifetime` is what it had from the beginning.
 
-    def __init__(self, expires_in: int) -> None:
+    Where even that was not enough, another sign-in would bring another token that is too short.
+    """
+
+    def __init__(self, expires_in: int, lifetime: int, min_ttl: int) -> None:
         super().__init__("insufficient_lifetime")
-        self.expires_in = expires_in
+        self.expires_in, self.lifetime = expires_in, lifetime
+        # Equal is too short as well: time passes between the sign-in and the read.
+        self.is_for_good = lifetime <= min_ttl
 
 
 class MissingScope(FlowError):

@@ -11,8 +11,6 @@ def challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
     """Return a challenge as bots read it: never the link, a state or a code (G5)."""
     context = challenge.reveal_context()
     status = challenge.status_at(now)
-    # Not when the sweep came by: the clock ended it, and says so before and after alike.
-    ended_at = challenge.expires_at if status == ChallengeStatus.EXPIRED else challenge.ended_at
     return {
         "challenge_id": str(challenge.uuid),
         "conversation_id": challenge.conversation.external_id,
@@ -29,9 +27,21 @@ def challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
         "started_at": challenge.started_at,
         "confirmation_needed_at": challenge.confirmation_needed_at,
         "completed_at": challenge.completed_at,
-        "ended_at": ended_at,
+        "ended_at": _ended_at(challenge, status),
         "expires_at": challenge.expires_at,
         "expires_in": seconds_left(challenge.expires_at, now),
+    }
+
+
+def ended_challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
+    """Return how a challenge ended, in the words in which `challenge_facts` tells it."""
+    status = challenge.status_at(now)
+    return {
+        "challenge_id": str(challenge.uuid),
+        "status": status.value,
+        "error": challenge.error or None,
+        "last_error": challenge.last_error or None,
+        "ended_at": _ended_at(challenge, status),
     }
 
 
@@ -59,7 +69,13 @@ def standing_facts(server_key: str, standing: Standing, now: datetime) -> dict[s
         "reason": standing.reason or None,
         "challenge": challenge_facts(standing.challenge, now) if standing.challenge else None,
         "access_token": token_facts(standing.access_token, now) if standing.access_token else None,
+        "last_challenge": ended_challenge_facts(standing.last_challenge, now) if standing.last_challenge else None,
     }
+
+
+def _ended_at(challenge: Challenge, status: ChallengeStatus) -> datetime | None:
+    # Not when the sweep came by: the clock ended it, and says so before and after alike.
+    return challenge.expires_at if status == ChallengeStatus.EXPIRED else challenge.ended_at
 
 
 def seconds_left(expires_at: datetime, now: datetime) -> int:

@@ -26,9 +26,7 @@ def readable_token(conversation: Conversation, server: AuthorizationServer, min_
         raise ConversationClosed
     if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
         raise NotInThisStatus(found)
-    expires_in = seconds_left(found.access_token.expires_at, now)
-    if expires_in < min_ttl:
-        raise InsufficientLifetime(expires_in)
+    _refuse_short_life(found.access_token, min_ttl, now)
     return found.access_token
 
 
@@ -49,9 +47,28 @@ def refuse_missing_scope(access_token: AccessToken, server: AuthorizationServer,
 def usable_token(
     conversation: Conversation, wanted: WantedChallenge, min_ttl: int, now: datetime
 ) -> AccessToken | None:
-    """Return the token that spares the bot the challenge it asks for, if there is one. Raises `ConversationClosed`."""
+    """Return the token that spares the bot the challenge it asks for, if there is one.
+
+    Raises `ConversationClosed`, and `InsufficientLifetime` where the challenge would send the consumer in a circle:
+    from one sign-in to the next, each with a token that is too short.
+    """
     try:
-        access_token = readable_token(conversation, wanted.server, min_ttl, now)
-    except (NotInThisStatus, InsufficientLifetime):
+        access_token = readable_token(conversation, wanted.server, 0, now)
+    except NotInThisStatus:
         return None
-    return access_token if wanted.is_met_by(access_token) else None
+    if not wanted.is_met_by(access_token):
+        return None
+    try:
+        _refuse_short_life(access_token, min_ttl, now)
+    except InsufficientLifetime as error:
+        if error.is_for_good:
+            raise
+        return None
+    return access_token
+
+
+def _refuse_short_life(access_token: AccessToken, min_ttl: int, now: datetime) -> None:
+    expires_in = seconds_left(access_token.expires_at, now)
+    if expires_in < min_ttl:
+        lifetime = seconds_left(access_token.expires_at, access_token.issued_at)
+        raise InsufficientLifetime(expires_in, lifetime, min_ttl)

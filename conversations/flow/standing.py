@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import F
 
 from brands.models import AuthorizationServer
-from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation
+from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
 from delegation_site.compiled import CompiledQuery, Parameter
 
 _OPEN_CHALLENGE: Final = CompiledQuery(
@@ -20,6 +20,16 @@ _OPEN_CHALLENGE: Final = CompiledQuery(
             authorization_server_id=Parameter("server", models.BigIntegerField()),
         )
         .select_related("authorization_server", "conversation__brand")
+    )
+)
+_NEWEST_CHALLENGE: Final = CompiledQuery(
+    lambda: (
+        Challenge.objects.filter(
+            conversation_id=Parameter("conversation", models.BigIntegerField()),
+            authorization_server_id=Parameter("server", models.BigIntegerField()),
+        )
+        .order_by("-id")
+        .select_related("authorization_server", "conversation__brand")[:1]
     )
 )
 
@@ -37,19 +47,24 @@ class AuthorizationStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Standing:
-    """The status with what it rests on: the readable token, the open challenge, or why the last token ended."""
+    """The status with what it rests on: the readable token, the open challenge, or why the last token ended.
+
+    `last_challenge` is the newest one once it is over: without it a bot that kept no id could not tell a consumer who
+    said no from one who was never asked.
+    """
 
     status: AuthorizationStatus
     reason: str = ""
     challenge: Challenge | None = None
     access_token: AccessToken | None = None
+    last_challenge: Challenge | None = None
 
 
 def standing(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Standing:
     """Tell where the conversation stands at `now`, from rows and clock alone: nothing is written."""
     if conversation.closed_at is not None:
         return Standing(AuthorizationStatus.CLOSED)
-    challenge = open_challenge(conversation, server, now)
+    challenge, ended = _open_or_ended(conversation, server, now)
     confirmed = conversation.access_tokens.filter(authorization_server=server, confirmed_at__isnull=False)
     # The one that has not ended comes first, whatever the clocks of two machines said when each was confirmed.
     latest = (F("ended_at").desc(nulls_first=True), "-confirmed_at", "-id")
@@ -59,14 +74,26 @@ def standing(conversation: Conversation, server: AuthorizationServer, now: datet
         # Closed between the two queries.
         return Standing(AuthorizationStatus.CLOSED)
     if last and not reason:
-        return Standing(AuthorizationStatus.AUTHORIZED, challenge=challenge, access_token=last)
+        return Standing(AuthorizationStatus.AUTHORIZED, challenge=challenge, access_token=last, last_challenge=ended)
     if challenge and challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
         return Standing(AuthorizationStatus.CONFIRMATION_NEEDED, challenge=challenge)
     if challenge:
         return Standing(AuthorizationStatus.CHALLENGED, challenge=challenge)
     if last:
-        return Standing(AuthorizationStatus.RECHALLENGE_REQUIRED, reason)
-    return Standing(AuthorizationStatus.UNCHALLENGED)
+        return Standing(AuthorizationStatus.RECHALLENGE_REQUIRED, reason, last_challenge=ended)
+    return Standing(AuthorizationStatus.UNCHALLENGED, last_challenge=ended)
+
+
+def _open_or_ended(
+    conversation: Conversation, server: AuthorizationServer, now: datetime
+) -> tuple[Challenge | None, Challenge | None]:
+    """Return the newest challenge as the first of two where it is open, else as the second.
+
+    An open one is always the newest: no other is inserted before it has ended, which a database constraint holds.
+    """
+    newest = _NEWEST_CHALLENGE.first(conversation=conversation.pk, server=server.pk)
+    is_open = newest is not None and newest.status_at(now) in OPEN_STATUSES
+    return (newest, None) if is_open else (None, newest)
 
 
 def open_challenge(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Challenge | None:

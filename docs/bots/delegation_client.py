@@ -25,7 +25,7 @@ class Problem(Exception):
 
     def __init__(self, status: int, body: Json) -> None:
         super().__init__(status, body.get("code"))
-        self.code: str = body.get("code", "")
+        self.status, self.code = status, str(body.get("code", ""))
         self.attempts_left: int | None = body.get("attempts_left")
 
 
@@ -40,7 +40,11 @@ class Delegation:
         response = ask_brand(self.access_token(conversation_id, **wishes))
         if response.status_code == 401:
             # The brand took the token back before its time: say so, and there is a new link to send.
-            self._conversation("DELETE", conversation_id, "/token?reason=rejected")
+            try:
+                self._conversation("DELETE", conversation_id, "/token?reason=rejected")
+            except Problem as problem:
+                if problem.status != 409:  # 409: it has ended meanwhile, which is what we want
+                    raise
             response = ask_brand(self.access_token(conversation_id, **wishes))
         return response
 

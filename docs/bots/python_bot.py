@@ -45,7 +45,8 @@ class Bot:
             self.ask_brand(answer.json()["access_token"])
         elif answer.status_code == 202:  # no token yet; the message holds the link, or asks for the code
             self.say(answer.json()["message"])
-            threading.Thread(target=self.follow, args=[answer.json()["challenge_id"]], daemon=True).start()
+            seen = [answer.json()["challenge_id"], answer.headers["ETag"]]
+            threading.Thread(target=self.follow, args=seen, daemon=True).start()
         else:
             over = answer.json()["code"] == "conversation_closed"
             self.say("This chat is over." if over else f"Something is wrong: {answer.json()['code']}")
@@ -69,13 +70,15 @@ class Bot:
         else:
             self.say("I am not waiting for a code. Ask me where your order is.")
 
-    def follow(self, challenge_id: str) -> None:
+    def follow(self, challenge_id: str, seen: str) -> None:
         """Tell the consumer what became of the link, without being asked."""
-        status, seen = "issued", ""
+        status = "issued"
         while status in {"issued", "started"}:
             answer = call("GET", f"{BASE}/challenges/{challenge_id}?wait=25", KEY, seen=seen)
             if answer.status_code == 200:  # 304: nothing has happened for 25 seconds
                 status, seen = answer.json()["status"], answer.headers["ETag"]
+            elif answer.status_code not in {304, 429}:
+                return  # nothing that waiting mends: the consumer's next question finds out how it stands
             time.sleep(int(answer.headers.get("Retry-After", 0)))  # too many wait already: come back a little later
         if status == "confirmation_needed":
             self.say("Now type the six digits of that page here.")

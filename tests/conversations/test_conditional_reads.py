@@ -107,3 +107,19 @@ def test_a_tag_gives_nothing_away(acme_bot: Bot, path: str, settings: Any) -> No
     first = read(acme_bot, path)["ETag"]
     settings.ENCRYPTION_KEYS = f"another-key:{ANOTHER_KEY},{settings.ENCRYPTION_KEYS}"
     assert read(acme_bot, path)["ETag"] != first
+
+
+@pytest.mark.parametrize(("what", "first", "again"), [("challenges", 201, 200), ("authorize", 202, 202)])
+def test_what_is_issued_has_the_tag_of_its_first_read(
+    acme_bot: Bot, ada: Browser, acme_server: AuthorizationServer, what: str, first: int, again: int
+) -> None:
+    """The first long poll slept over what happened between the answer and itself."""
+    address = f"/conversations/{acme_bot.chat}/{what}"
+    new, same = acme_bot.send("POST", address, {"context": "resume"}), acme_bot.send("POST", address, {})
+    path = f"/challenges/{new.json()['challenge_id']}"
+    assert (new.status_code, same.status_code) == (first, again)
+    assert new["ETag"] == same["ETag"] == read(acme_bot, path)["ETag"]
+    ada.begin(new.json()["url"])
+    missed = read(acme_bot, f"{path}?wait=25", new["ETag"])
+    assert (missed.status_code, missed.json()["status"]) == (200, "started")
+    assert acme_bot.send("POST", address, {})["ETag"] == missed["ETag"]

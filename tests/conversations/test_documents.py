@@ -52,8 +52,8 @@ def test_it_is_served_with_the_address_that_the_settings_say(stranger: Client) -
         assert stranger.get(ADDRESSES[0], secure=True).json()["servers"] == [
             {"url": "https://elsewhere.example/api/v1"}
         ]
-        assert "BASE=https://elsewhere.example/api/v1" in stranger.get(ADDRESSES[1], secure=True).content.decode()
-    assert f"BASE=https://{HOST}/api/v1" in stranger.get(ADDRESSES[1], secure=True).content.decode()
+        assert "BASE=https://elsewhere.example\n" in stranger.get(ADDRESSES[1], secure=True).content.decode()
+    assert f"BASE=https://{HOST}\n" in stranger.get(ADDRESSES[1], secure=True).content.decode()
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -97,6 +97,8 @@ def test_the_page_names_every_call_code_and_word_of_the_contract(stranger: Clien
             assert methods[method]["summary"].replace("'", "&#x27;") in text
     for name, example in document["components"]["examples"].items():
         assert ("code" not in example["value"]) or f'id="problem-{name}"' in text
+    for event in document["webhooks"]:
+        assert f"<code>{event}</code>" in text
     for schema in document["components"]["schemas"].values():
         for word in schema.get("x-meanings", {}):
             assert f"<dt><code>{word}</code></dt>" in text

@@ -73,8 +73,29 @@ def test_a_token_that_is_there_already_or_too_short(
 ) -> None:
     authorize(acme_bot, ada, acme_login)
     assert told(acme_bot.complete("123456")) == (409, "authorized", TOKEN)
-    AccessToken.objects.update(expires_at=timezone.now() + timedelta(seconds=50))
+    now = timezone.now()
+    AccessToken.objects.update(issued_at=now - timedelta(hours=1), expires_at=now + timedelta(seconds=50))
     assert told(acme_bot.in_chat("GET", "/token?min_ttl=60")) == (409, "insufficient_lifetime", CREATE)
+
+
+@pytest.mark.parametrize(("min_ttl", "helps"), [(60, True), (119, True), (120, False), (600, False)])
+def test_a_brand_whose_tokens_are_too_short_does_not_send_the_consumer_in_a_circle(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, min_ttl: int, helps: bool
+) -> None:
+    """`authorize` offered a link, and after the sign-in another one, for ever."""
+    authorize(acme_bot, ada, acme_login)
+    token = AccessToken.objects.get()
+    AccessToken.objects.update(expires_at=token.issued_at + timedelta(seconds=120))
+    with time_machine.travel(token.issued_at + timedelta(seconds=80), tick=False):
+        read = acme_bot.in_chat("GET", f"/token?min_ttl={min_ttl}")
+        status, answer = acme_bot.in_chat("POST", "/authorize", {"min_ttl": min_ttl})
+    assert told(read) == (409, "insufficient_lifetime", CREATE if helps else None)
+    if helps:
+        assert (status, answer["status"]) == (202, "issued")
+    else:
+        assert (told((status, answer)), answer["expires_in"]) == ((409, "insufficient_lifetime", None), 40)
+        assert "120 seconds" in answer["detail"]
+        assert Challenge.objects.count() == 1
 
 
 @pytest.mark.parametrize("end", ["superseded", "withdrawn", "expired"])
@@ -168,7 +189,8 @@ def test_a_token_without_a_scope_that_the_bot_needs_is_refused_with_all_three_sc
             "title": "Missing scope",
             "status": 409,
             "detail": (
-                "The token lives, but was not granted all that the bot needs. Create a challenge that asks for it."
+                "The token lives, but was not granted all that the bot needs. Create a challenge that asks for it:"
+                " it helps only if the consumer ticks it this time."
             ),
             "code": "missing_scope",
             "next": CREATE,

@@ -12,7 +12,8 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.models import Challenge, ChallengeStatus
+from conversations.models import OPEN_STATUSES, Challenge, ChallengeStatus
+from tests import contract
 from tests.cast import Bot, Browser, code_on, make_bot, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.long_poll import waiting
@@ -182,11 +183,61 @@ def test_every_outcome_is_told_alike_on_every_way(
     assert all(facts | {"expires_in": 0} == read | {"expires_in": 0} for facts in told.values())
 
 
+# Where a token can be read, or a code is awaited, not all three ways refuse; a closed conversation tells no ends.
+WAYS: dict[Any, int] = {closed: 1, confirmation_needed: 2, completed: 2, another_account: 2}
+
+
+@pytest.mark.parametrize(("prepare", "status"), [outcome[:2] for outcome in OUTCOMES])
+def test_a_bot_that_kept_no_id_is_told_the_outcome_too(
+    scene: Scene, prepare: Callable[[Scene], Happening], status: str
+) -> None:
+    """A refusal, five wrong codes and a link that ran out all looked as if nobody had ever been asked."""
+    prepare(scene)()
+    read = scene.bot.challenge_facts(scene.challenge)
+    is_told = status not in {*OPEN_STATUSES, "superseded"} and prepare is not closed
+    ended = {name: read[name] for name in ("challenge_id", "status", "error", "last_error", "ended_at")}
+    assert told_of_the_last(scene.bot) == [ended if is_told else None] * WAYS.get(prepare, 3)
+
+
+def test_a_second_account_is_told_beside_how_the_first_token_ended(scene: Scene) -> None:
+    happen = another_account(scene)
+    happen()
+    assert scene.bot.in_chat("DELETE", "/token?reason=signed_out")[1]["last_challenge"]["error"] == "subject_mismatch"
+    _, problem = scene.bot.token()
+    assert (problem["code"], problem["reason"], problem["last_challenge"]["error"]) == (
+        "rechallenge_required",
+        "signed_out",
+        "subject_mismatch",
+    )
+
+
+def told_of_the_last(bot: Bot) -> list[dict[str, Any] | None]:
+    """Return what the status read says of the last challenge, and what each 409 of token and completion says."""
+    (standing,) = bot.in_chat("GET")[1]["authorization_servers"]
+    answers = (bot.token(), bot.complete("123456"))
+    return [standing["last_challenge"], *(answer.get("last_challenge") for code, answer in answers if code == 409)]
+
+
 def webhook_of(challenge: dict[str, Any], hooks: Receiver) -> dict[str, Any]:
     """Return the last that the bot's endpoint was told of this challenge."""
     hooks.told()
     told = [message.payload["data"] for message in hooks.messages if message.type.startswith("challenge.")]
     return dict([data for data in told if data["challenge_id"] == challenge["challenge_id"]][-1])
+
+
+@pytest.mark.parametrize(("status", "prepare"), {status: prepare for prepare, status, *_ in OUTCOMES[::-1]}.items())
+def test_the_example_of_a_status_has_the_moments_of_a_real_challenge(
+    scene: Scene, status: str, prepare: Callable[[Scene], Happening]
+) -> None:
+    """The example of a completed challenge had an end; a real one has none, since its token lives on."""
+    prepare(scene)()
+    example = contract.document()["components"]["examples"][f"challenge_{status}"]["value"]
+    assert moments(example) == moments(scene.bot.challenge_facts(scene.challenge))
+
+
+def moments(facts: dict[str, Any]) -> set[str]:
+    """Return the names of the moments that a challenge has had."""
+    return {name for name, value in facts.items() if name.endswith("_at") and value is not None}
 
 
 def test_no_outcome_is_left_out() -> None:
