@@ -45,7 +45,7 @@ EXPECTED = {
     "POST /c/{link}/undo": 16,
     "POST /r/{receipt}/end": 15,
     "DELETE /challenges/{id}": 14,
-    "DELETE /conversation": 19,
+    "DELETE /conversation": 20,
     "GET /c/": 1,
     "GET /callback/{id}/jwks.json": 2,
     "GET /brands/{id}/logo.png": 2,
