@@ -36,6 +36,7 @@ SAME_ON_EVERY_DATABASE = [
 # Plans, connections that die, and writers that wait for each other are PostgreSQL's.
 ABOUT_POSTGRESQL = [
     "test_query_plans.py",
+    "site/test_compiled_connections.py",
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE

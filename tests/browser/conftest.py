@@ -14,9 +14,16 @@ from tests.browser.stage import SUBJECTS, Stage, running_stage
 from tests.machine import missing
 from tests.tls import Authority
 
-# What a page looks like does not depend on the database: once is enough. No skip, which CI would mind.
-_LOOKS = ["test_looks.py", "test_gallery.py", "test_first_visit.py", "test_api_docs.py", "test_page_script.py"]
-collect_ignore = [] if databases.chosen() == databases.SQLITE else _LOOKS
+# What a page looks like and how a browser handles it does not depend on the database: once is enough.
+_SAME_ON_EVERY_DATABASE = [
+    "test_looks.py",
+    "test_gallery.py",
+    "test_first_visit.py",
+    "test_api_docs.py",
+    "test_page_script.py",
+    "test_journeys.py",
+]
+collect_ignore = [] if databases.chosen() == databases.SQLITE else _SAME_ON_EVERY_DATABASE
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Worker and receiver are killed at random points while a bot goes on: every event arrives, repeated ones with one id.
 
-Real processes, a real database, SIGKILL. `CHANGES=1000` plays a thousand changes; the suite is content with thirty.
+Real processes, a real database, SIGKILL. `CHANGES=1000` plays a thousand changes; the suite is content with twelve.
 """
 
 import os
@@ -18,7 +18,7 @@ import pytest
 
 from tests.installation import ROOT, START, Installation
 
-CHANGES = int(os.environ.get("CHANGES", "30"))
+CHANGES = int(os.environ.get("CHANGES", "12"))
 
 SET_UP = """
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint

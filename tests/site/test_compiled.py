@@ -1,18 +1,11 @@
-"""Compiled statements: other values each time, the queryset's own instances, and a connection that died in between."""
-
-from typing import Any
+"""Compiled statements: other values each time, and the queryset's own instances."""
 
 import pytest
 from django.db import IntegrityError, connection, models, transaction
-from django.utils import timezone
 
-from brands.authentication import authenticate
 from brands.models import Brand
 from conversations.models import Conversation
-from delegation_site import rate_limits
 from delegation_site.compiled import CompiledInsert, CompiledQuery, CompiledUpdate, Parameter
-from tests import databases
-from tests.cast import Bot
 
 pytestmark = pytest.mark.django_db
 
@@ -51,22 +44,3 @@ def test_an_update_says_how_many_rows_it_changed(brands: list[Brand]) -> None:
     rename = CompiledUpdate(lambda: Brand.objects.filter(slug=Parameter("slug", models.CharField())), name=NAMED)
     assert [rename.run(slug=slug, name="Renamed") for slug in ("acme", "nobody")] == [1, 0]
     assert sorted(Brand.objects.values_list("name", flat=True)) == ["Renamed", "Rival"]
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.skipif(databases.chosen() == databases.SQLITE, reason="SQLite has no connection that could die")
-@pytest.mark.parametrize("first", ["a key is looked up", "a page is counted"])
-def test_a_kept_connection_that_died_costs_no_request(acme_bot: Bot, first: str) -> None:
-    """Nobody asks beforehand whether it still works: the first statement does, once more on a new one."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (process,) = cursor.fetchone()
-    killer = connection.copy()
-    with killer.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [process])
-    killer.close()
-    if first == "a page is counted":
-        rate_limits.count(rate_limits.PAGES_PER_LINK, "somebody's")
-    else:
-        key: Any = authenticate(f"Bearer {acme_bot.key}", timezone.now())
-        assert key.brand.slug == "acme"
