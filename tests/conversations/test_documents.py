@@ -53,7 +53,7 @@ def test_it_is_served_with_the_address_that_the_settings_say(stranger: Client) -
             {"url": "https://elsewhere.example/api/v1"}
         ]
         assert "BASE=https://elsewhere.example/api/v1\n" in stranger.get(ADDRESSES[1], secure=True).content.decode()
-    assert f"BASE=https://{HOST}\n" in stranger.get(ADDRESSES[1], secure=True).content.decode()
+    assert f"BASE=https://{HOST}/api/v1\n" in stranger.get(ADDRESSES[1], secure=True).content.decode()
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
