@@ -35,12 +35,6 @@ class BrandAdmin(BrandScopedAdmin):
     list_display = ("name", "slug", "is_active")
     filter_horizontal = ("admins",)
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Tell the form whether whoever sends it has signed in recently."""
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.confirmed = signed_in_recently(request)
-        return form
-
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Show the admins of a brand to the operator alone."""
         look = ["accent_colour", "support_contact", "logo", "remove_logo"]
@@ -185,7 +179,6 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Hand the form, whose class is made for this request, what was fetched."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.metadata = getattr(request, "server_metadata", None)
-        form.confirmed = signed_in_recently(request)
         return form
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -200,15 +193,9 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     @admin.action(description="Test the connection of the selected server")
     def test_connection(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> None:
         """Say whether the server answers, in one sentence for every kind of no (N9)."""
-        if queryset.count() != 1:
-            self.message_user(request, "Select one authorization server.", messages.WARNING)
+        if (server := self.only_selected(request, queryset)) is None or not self.may_test(request):
             return
-        try:
-            rate_limits.count(rate_limits.CONNECTION_TESTS_PER_ADMIN, actor_of(request.user))
-        except rate_limits.RateLimited as limit:
-            self.message_user(request, f"Too many tests: wait {limit.retry_after} seconds.", messages.WARNING)
-            return
-        if server_answers(queryset.get()):
+        if server_answers(server):
             self.message_user(request, "The server answers.", messages.SUCCESS)
         else:
             no = "No answer: the address is wrong, or its server is not reachable, slow, or not trusted over TLS."
@@ -234,12 +221,6 @@ class BotKeyAdmin(BrandScopedAdmin):
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     actions = ("revoke_keys",)
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Tell the form whether whoever sends it has signed in recently."""
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.confirmed = signed_in_recently(request)
-        return form
 
     @admin.display(description="scopes")
     def scope_list(self, bot_key: BotKey) -> str:

@@ -6,7 +6,7 @@ Scoping the list is not enough: foreign keys, filters and lookups in the address
 import re
 from typing import Any, Final
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
@@ -14,7 +14,10 @@ from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
+from brands.changes import actor_of
 from brands.models import Brand
+from delegation_site import rate_limits
+from delegation_site.sign_in import signed_in_recently
 
 # A key as our pages write it, and that fits into a column of 64 bits.
 _KEY: Final = re.compile(r"[0-9]{1,18}")
@@ -75,6 +78,29 @@ class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generi
         if len(only := own[:2]) == 1:
             kwargs["initial"] = only[0].pk
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Tell a form that asks for it (`confirmed`) whether whoever sends it has signed in recently (G10)."""
+        form: Any = super().get_form(request, obj, change, **kwargs)
+        form.confirmed = signed_in_recently(request)
+        return form
+
+    def only_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
+        """Return the one row that an action was called for; say so and return None where there is not just one."""
+        selected = list(queryset[:2])
+        if len(selected) == 1:
+            return selected[0]
+        self.message_user(request, f"Select one {self.opts.verbose_name}.", messages.WARNING)
+        return None
+
+    def may_test(self, request: HttpRequest) -> bool:
+        """Count a call to a brand's server on an admin's behalf; say so and return False where it is too many (N9)."""
+        try:
+            rate_limits.count(rate_limits.CONNECTION_TESTS_PER_ADMIN, actor_of(request.user))
+        except rate_limits.RateLimited as limit:
+            self.message_user(request, f"Too many tests: wait {limit.retry_after} seconds.", messages.WARNING)
+            return False
+        return True
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
         """Answer 400 where a selected row is named by anything but a key: Django asks the database for it as it is."""

@@ -14,14 +14,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
-from brands.changes import actor_of, save_audited
+from brands.changes import save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
 from brands.webhooks import create_webhook_endpoint, rotate_secret
 from conversations.flow.deliveries import forget_challenges, replay
 from conversations.flow.events import publish_test
 from conversations.models import WebhookDelivery
-from delegation_site import rate_limits
 from delegation_site.crypto import Secret
 from delegation_site.sign_in import confirmation_needed, signed_in_recently
 
@@ -63,12 +62,6 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
     list_select_related = ("brand",)
     actions = ("send_test_event", "replace_secret")
 
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Tell the form whether whoever sends it has signed in recently."""
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.confirmed = signed_in_recently(request)
-        return form
-
     @admin.display(description="events")
     def event_list(self, endpoint: WebhookEndpoint) -> str:
         """Show the patterns as words."""
@@ -96,25 +89,15 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
         said = "Copy the signing secret now, it is never shown again: <code>{}</code>"
         self.message_user(request, format_html(said, secret.reveal()), messages.SUCCESS)
 
-    def _only(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> WebhookEndpoint | None:
-        endpoints = list(queryset[:2])
-        if len(endpoints) == 1:
-            return endpoints[0]
-        self.message_user(request, "Select one webhook endpoint.", messages.WARNING)
-        return None
-
     @admin.action(description="Send a test event to the selected endpoint")
     def send_test_event(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
         """Write a test event; the worker delivers it as every other."""
-        if (endpoint := self._only(request, queryset)) is None:
+        if (endpoint := self.only_selected(request, queryset)) is None:
             return
         if not endpoint.is_active or not endpoint.brand.is_active:
             self.message_user(request, "The endpoint or its brand is switched off.", messages.WARNING)
             return
-        try:
-            rate_limits.count(rate_limits.CONNECTION_TESTS_PER_ADMIN, actor_of(request.user))
-        except rate_limits.RateLimited as limit:
-            self.message_user(request, f"Too many tests: wait {limit.retry_after} seconds.", messages.WARNING)
+        if not self.may_test(request):
             return
         publish_test(endpoint, timezone.now())
         said = "A test event is on its way; the list of webhook deliveries says what became of it."
@@ -123,7 +106,7 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
     @admin.action(description="Replace the secret of the selected endpoint")
     def replace_secret(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
         """Give it a new secret; for a day both sign."""
-        if (endpoint := self._only(request, queryset)) is None:
+        if (endpoint := self.only_selected(request, queryset)) is None:
             return
         if not signed_in_recently(request):
             self.message_user(request, confirmation_needed().message, messages.ERROR)
