@@ -6,15 +6,11 @@ a token or what the bot sent. The keys are a brand's own.
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
-
-from django.db import transaction
 
 from conversations.flow.errors import IdempotencyKeyReused
 from conversations.models import IDEMPOTENCY_LIFETIME, Challenge, Conversation, IdempotencyKey
 from delegation_site.crypto import key_ring
 
-CHUNK: Final = 500
 _KEY, _REQUEST = "idempotency-key", "idempotent-request"
 
 
@@ -62,18 +58,6 @@ def remember_request(
     )
     if not is_first:
         _refuse_another_request(row, conversation, request)
-
-
-def forget_old_keys(now: datetime) -> int:
-    """Delete the keys that no request is compared with any more, in chunks; return how many."""
-    deleted = 0
-    while True:
-        old = IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME)
-        chunk = list(old.order_by("pk").values_list("pk", flat=True)[:CHUNK])
-        with transaction.atomic():
-            deleted += IdempotencyKey.objects.filter(pk__in=chunk).delete()[0]
-        if len(chunk) < CHUNK:
-            return deleted
 
 
 def _refuse_another_request(row: IdempotencyKey, conversation: Conversation, request: IdempotentRequest) -> None:

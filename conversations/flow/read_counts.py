@@ -17,10 +17,9 @@ from django.db.models import Q, Sum
 from django.utils import timezone
 
 from brands.models import BotKey
-from conversations.models import AuditEvent, TokenReadCount
+from conversations.models import AuditEvent
 from delegation_site.audit import SYSTEM, record_event
 
-KEPT_FOR: Final = timedelta(days=90)
 # Unusual: in one hour more than this, and more than this many times the mean of the 24 hours before it.
 UNUSUAL_READS: Final = 600
 UNUSUAL_FACTOR: Final = 10
@@ -100,11 +99,6 @@ def flush(now: datetime | None = None) -> None:
 def forget_in_process() -> None:
     """Forget what this process has counted; tests begin with nothing."""
     _pending.forget()
-
-
-def sweep(now: datetime) -> int:
-    """Delete the counts that are past their retention; return how many."""
-    return TokenReadCount.objects.filter(hour__lt=now - KEPT_FOR).delete()[0]
 
 
 _UPSERT: Final = """

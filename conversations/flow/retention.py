@@ -2,18 +2,27 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from brands.webhooks import forget_previous_secrets
-from conversations.flow import read_counts
 from conversations.flow.deliveries import forget_challenges, give_up_switched_off
-from conversations.flow.idempotency import forget_old_keys
 from conversations.flow.revocations import give_up_old_revocations
 from conversations.flow.transitions import close_clock_expired, locked_conversation
-from conversations.models import DELIVERY_KEPT_FOR, OPEN_STATUSES, AccessToken, Challenge, Conversation, WebhookDelivery
+from conversations.models import (
+    DELIVERY_KEPT_FOR,
+    IDEMPOTENCY_LIFETIME,
+    OPEN_STATUSES,
+    READ_COUNTS_KEPT_FOR,
+    AccessToken,
+    Challenge,
+    Conversation,
+    IdempotencyKey,
+    TokenReadCount,
+    WebhookDelivery,
+)
 from delegation_site import rate_limits
 
 CHUNK: Final = 500
@@ -27,8 +36,8 @@ def sweep(now: datetime) -> int:
     give_up_switched_off(now)
     forget_challenges(now)
     _delete_in_chunks(WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR))
-    forget_old_keys(now)
-    read_counts.sweep(now)
+    _delete_in_chunks(IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME))
+    _delete_in_chunks(TokenReadCount.objects.filter(hour__lt=now - READ_COUNTS_KEPT_FOR))
     swept = 0
     for conversation_pk in _overdue(now):
         with locked_conversation(conversation_pk) as conversation:
@@ -103,7 +112,7 @@ def _windows(model: type[Challenge] | type[Conversation], moment: str, before: d
         yield first, last
 
 
-def _delete_in_chunks(rows: QuerySet[Challenge] | QuerySet[Conversation] | QuerySet[WebhookDelivery]) -> int:
+def _delete_in_chunks(rows: QuerySet[Any]) -> int:
     deleted = 0
     while True:
         with transaction.atomic():

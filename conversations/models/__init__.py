@@ -18,7 +18,7 @@ from conversations.models.challenge import (
 from conversations.models.conversation import Conversation
 from conversations.models.idempotency_key import IDEMPOTENCY_LIFETIME, IdempotencyKey
 from conversations.models.revocation import REVOCATION_LIFETIME, Revocation
-from conversations.models.token_read_count import TokenReadCount
+from conversations.models.token_read_count import READ_COUNTS_KEPT_FOR, TokenReadCount
 from conversations.models.webhook_delivery import DELIVERY_KEPT_FOR, DELIVERY_LIFETIME, WebhookDelivery
 from delegation_site.models import AuditEvent
 
@@ -32,6 +32,7 @@ __all__ = [
     "HANDLE_LIFETIME",
     "IDEMPOTENCY_LIFETIME",
     "OPEN_STATUSES",
+    "READ_COUNTS_KEPT_FOR",
     "REVOCATION_LIFETIME",
     "SIGN_IN_STATUSES",
     "AccessToken",

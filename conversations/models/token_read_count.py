@@ -1,10 +1,13 @@
 """How often tokens were read, by key, purpose and hour: what an admin can see without a row for each read."""
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django.db import models
 
 from brands.models import BotKey
+
+READ_COUNTS_KEPT_FOR: Final = timedelta(days=90)
 
 
 class TokenReadCountQuerySet(models.QuerySet["TokenReadCount"]):

@@ -8,7 +8,7 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.flow import idempotency
+from conversations.flow import retention
 from conversations.flow.retention import sweep
 from conversations.models import Challenge, Conversation, IdempotencyKey
 from delegation_site.crypto import key_ring
@@ -132,7 +132,7 @@ def test_after_24_hours_a_key_is_new_again(acme_bot: Bot) -> None:
 
 
 def test_the_sweep_forgets_keys_after_24_hours_in_chunks(acme_bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(idempotency, "CHUNK", 2)
+    monkeypatch.setattr(retention, "CHUNK", 2)
     for number in range(5):
         ask(acme_bot, f"key-{number}")
     with later(hours=23, minutes=59):
