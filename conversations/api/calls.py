@@ -64,6 +64,12 @@ class Call:
             raise Problem(400, "malformed_json", "The body is not valid JSON.") from None
 
 
+def seconds(text: str, most: int) -> int | None:
+    """Return a query's number of seconds, 0 to `most`; None where it is none."""
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    return int(text) if is_number and int(text) <= most else None
+
+
 View = Callable[..., Answer]
 
 

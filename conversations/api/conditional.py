@@ -20,8 +20,9 @@ def conditional_answer(
     request: HttpRequest, facts: dict[str, Any], headers: dict[str, str] | None = None
 ) -> HttpResponse:
     """Return the facts with their entity tag, or 304 without a body where `If-None-Match` names it."""
-    answer = json_response(facts, headers=(headers or {}) | {"ETag": entity_tag(facts)})
-    if not has_seen(request, facts):
+    tag = entity_tag(facts)
+    answer = json_response(facts, headers=(headers or {}) | {"ETag": tag})
+    if not has_seen(request, tag):
         return answer
     # Django's middleware would say 0, which is not the length that a 200 would have (RFC 9110 section 8.6).
     length = {"Content-Length": str(len(answer.content))}
@@ -40,10 +41,10 @@ def entity_tag(facts: dict[str, Any]) -> str:
     return f'W/"{base64.urlsafe_b64encode(digest).decode()}"'
 
 
-def has_seen(request: HttpRequest, facts: dict[str, Any]) -> bool:
-    """Tell whether `If-None-Match` names these facts, compared weakly (RFC 9110 section 13.1.2)."""
+def has_seen(request: HttpRequest, tag: str) -> bool:
+    """Tell whether `If-None-Match` names what has this entity tag, compared weakly (RFC 9110 section 13.1.2)."""
     tags = parse_etags(request.headers.get("If-None-Match", ""))
-    return "*" in tags or entity_tag(facts).removeprefix("W/") in {tag.removeprefix("W/") for tag in tags}
+    return "*" in tags or tag.removeprefix("W/") in {named.removeprefix("W/") for named in tags}
 
 
 def _without_seconds(value: Any) -> Any:

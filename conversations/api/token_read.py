@@ -7,28 +7,30 @@ from django.utils import timezone
 
 from brands.authentication import PresentedKey
 from brands.models import BotKey
-from conversations.api import views
-from conversations.api.calls import Answer, Call, count_token_read
-from conversations.api.lookups import is_conversation_id
+from conversations.api.calls import Answer, Call, bot_call, count_token_read, seconds
+from conversations.api.lookups import is_conversation_id, open_conversation_of, server_of
 from conversations.api.read_purpose import PARAMETER, read_purpose
+from conversations.api.token_answer import token_answer
+from conversations.flow.reading import readable_token, refuse_missing_scope
 from conversations.flow.token_read import token_at_once
 from delegation_site.problems import Problem
 
+MAX_MIN_TTL: Final = 3600
 _PARAMETERS: Final = {"authorization_server", "min_ttl", "scope", PARAMETER}
 
 
 def read_token(request: HttpRequest, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}/token`."""
-    return _at_once(request, conversation_id) or views.read_token(request, conversation_id=conversation_id)
+    return _at_once(request, conversation_id) or _step_by_step(request, conversation_id=conversation_id)
 
 
 def _at_once(request: HttpRequest, conversation_id: str) -> Answer | None:
-    """Answer with the token; None where `views.read_token` has to say why not. Nothing is counted or noted before."""
+    """Answer with the token; None where `_step_by_step` has to say why not. Nothing is counted or noted before."""
     presented = PresentedKey.read(request.headers.get("Authorization", ""))
     query = {name: values[0] for name, values in request.GET.lists() if len(values) == 1}
     if presented is None or not query.keys() <= _PARAMETERS or len(query) != len(request.GET):
         return None
-    min_ttl = views.seconds(query.get("min_ttl", "0"))
+    min_ttl = seconds(query.get("min_ttl", "0"), MAX_MIN_TTL)
     if min_ttl is None or not is_conversation_id(conversation_id):
         return None
     now = timezone.now()
@@ -43,4 +45,18 @@ def _at_once(request: HttpRequest, conversation_id: str) -> Answer | None:
         return None
     count_token_read(read.bot_key)
     presented.note_use(read.bot_key, now)
-    return 200, views.token_answer(Call(request, read.bot_key), read.access_token, purpose, now)
+    return 200, token_answer(Call(request, read.bot_key), read.access_token, purpose, now)
+
+
+@bot_call(BotKey.Scope.TOKEN_READ, counted=count_token_read)
+def _step_by_step(call: Call, conversation_id: str) -> Answer:
+    query = call.query(*_PARAMETERS)
+    if (min_ttl := seconds(query.get("min_ttl", "0"), MAX_MIN_TTL)) is None:
+        raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
+    purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER))
+    conversation = open_conversation_of(call, conversation_id)
+    server = server_of(call.bot_key.brand, query.get("authorization_server"))
+    now = timezone.now()
+    access_token = readable_token(conversation, server, min_ttl, now)
+    refuse_missing_scope(access_token, server, query.get("scope", ""))
+    return 200, token_answer(call, access_token, purpose, now)

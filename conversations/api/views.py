@@ -1,6 +1,5 @@
 """The calls of the bot API."""
 
-import re
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +8,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from brands.models import BotKey
-from conversations.api.calls import Answer, Call, bot_call, count_call, count_nothing, count_token_read
+from conversations.api.calls import Answer, Call, bot_call, count_call, count_nothing, count_token_read, seconds
 from conversations.api.conditional import conditional_answer, entity_tag, has_seen
 from conversations.api.idempotency import idempotent_request
 from conversations.api.lookups import (
@@ -20,24 +19,22 @@ from conversations.api.lookups import (
     open_conversation_of,
     server_of,
 )
-from conversations.api.read_purpose import PARAMETER, read_purpose
+from conversations.api.read_purpose import read_purpose
 from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
-from conversations.api.token_log import log_token_read
+from conversations.api.token_answer import token_answer
 from conversations.api.waiting import MAX_WAIT, can_change, retry_after, wait_for_change
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed, FlowError
-from conversations.flow.facts import challenge_facts, standing_facts, token_facts
-from conversations.flow.read_counts import count_read
-from conversations.flow.reading import readable_token, refuse_missing_scope, usable_token
+from conversations.flow.facts import challenge_facts, standing_facts
+from conversations.flow.reading import usable_token
 from conversations.flow.standing import standing
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
 from delegation_site.crypto import Secret
 from delegation_site.languages import language_of_chat
 from delegation_site.problems import Problem, json_response
 
-MAX_MIN_TTL = 3600
 CREATE, READ, TOKEN = BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ, BotKey.Scope.TOKEN_READ
 
 
@@ -63,16 +60,19 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
 @bot_call(READ)
 def read_challenge(call: Call, challenge_id: str) -> Answer:
     """`GET /challenges/{challenge_id}`: as it stands, or with `wait` as soon as that has changed."""
-    seconds = _wait(call.query("wait").get("wait", "0"))
+    wait = _wait(call.query("wait").get("wait", "0"))
     challenge, now = challenge_of(call, challenge_id), timezone.now()
     facts = challenge_facts(challenge, now)
-    # Whoever names what it has seen is told at once of what it has missed: no change falls between two calls.
-    missed = "If-None-Match" in call.request.headers and not has_seen(call.request, facts)
-    if not seconds or missed or not can_change(challenge, now):
+    if not wait or not can_change(challenge, now) or _has_missed(call, facts):
         return conditional_answer(call.request, facts)
-    if not wait_for_change(challenge, seconds):
+    if not wait_for_change(challenge, wait):
         return conditional_answer(call.request, facts, retry_after())
     return _read_challenge_again(call.request, challenge_id=challenge_id)
+
+
+def _has_missed(call: Call, facts: dict[str, Any]) -> bool:
+    """Tell whether what the bot names as seen is past: it is told so at once, and no change falls between two calls."""
+    return "If-None-Match" in call.request.headers and not has_seen(call.request, entity_tag(facts))
 
 
 @bot_call(READ, counted=count_nothing)
@@ -120,20 +120,6 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
         ],
     }
     return conditional_answer(call.request, facts)
-
-
-@bot_call(TOKEN, counted=count_token_read)
-def read_token(call: Call, conversation_id: str) -> Answer:
-    """`GET /conversations/{conversation_id}/token`."""
-    query = call.query("authorization_server", "min_ttl", "scope", PARAMETER)
-    min_ttl = _min_ttl(query.get("min_ttl", "0"))
-    purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER))
-    conversation = open_conversation_of(call, conversation_id)
-    server = server_of(call.bot_key.brand, query.get("authorization_server"))
-    now = timezone.now()
-    access_token = readable_token(conversation, server, min_ttl, now)
-    refuse_missing_scope(access_token, server, query.get("scope", ""))
-    return 200, token_answer(call, access_token, purpose, now)
 
 
 @bot_call(CREATE, TOKEN, counted=count_token_read)
@@ -216,13 +202,14 @@ def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse
     # A repeated Idempotency-Key of one that has ended: how it ended, and no link that leads nowhere.
     link: dict[str, Any] = {"url": None, "message": None}
     if challenge.status_at(now) in OPEN_STATUSES:
-        link = {"url": link_of(challenge), "message": _message(challenge)}
+        url = link_of(challenge)
+        link = {"url": url, "message": _message(challenge, url)}
     return json_response(facts | link, status=status, headers={"ETag": entity_tag(facts)})
 
 
-def _message(challenge: Challenge) -> str:
+def _message(challenge: Challenge, url: str) -> str:
     """Return the sentence for the chat; once the consumer has signed in, it asks for the code and not for a sign-in."""
-    words = {"brand": challenge.conversation.brand.name, "url": link_of(challenge)}
+    words = {"brand": challenge.conversation.brand.name, "url": url}
     with translation.override(language_of_chat(challenge.locale)):
         if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED and challenge.same_person_check == "chat_page":
             return gettext("Please finish the sign-in at %(brand)s: go back to the chat from that page.") % words
@@ -231,27 +218,7 @@ def _message(challenge: Challenge) -> str:
         return gettext("Please sign in at %(brand)s to continue: %(url)s") % words
 
 
-def token_answer(call: Call, access_token: AccessToken, read_for: str, now: datetime) -> dict[str, Any]:
-    """Return the token as the answer to a read; count the read, and write the line that says so."""
-    value = access_token.reveal_access_token().reveal()
-    log_token_read(call, access_token, read_for)
-    count_read(call.bot_key, read_for, now)
-    return {"access_token": value, **token_facts(access_token, now)}
-
-
 def _wait(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,2}", text) or int(text) > MAX_WAIT:
+    if (wait := seconds(text, MAX_WAIT)) is None:
         raise Problem(422, "invalid_wait", "wait is a number of seconds from 0 to 25.")
-    return int(text)
-
-
-def _min_ttl(text: str) -> int:
-    min_ttl = seconds(text)
-    if min_ttl is None:
-        raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
-    return min_ttl
-
-
-def seconds(text: str) -> int | None:
-    """Return a `min_ttl` of a query as a number; None where it is none that we take."""
-    return int(text) if re.fullmatch(r"[0-9]{1,4}", text) and int(text) <= MAX_MIN_TTL else None
+    return wait
