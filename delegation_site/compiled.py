@@ -187,7 +187,7 @@ class CompiledInsert:
             field.get_db_prep_save(field.pre_save(instance, add=True), connection=database) for field in self._fields
         ]
         with database.cursor() as cursor:
-            cursor.execute(self._sql(instance), values)
+            cursor.execute(self._sql, values)
             row = cursor.fetchone()
         if row is None:
             return False
@@ -196,14 +196,14 @@ class CompiledInsert:
         instance._state.adding, instance._state.db = False, DEFAULT_DB_ALIAS  # noqa: SLF001
         return True
 
-    def _sql(self, instance: Model) -> str:
-        if "_text" not in vars(self):
-            query = InsertQuery(self._model, on_conflict=OnConflict.IGNORE if self._or_nothing else None)
-            query.insert_values(self._fields, [instance])
-            compiler: Any = query.get_compiler(DEFAULT_DB_ALIAS)
-            compiler.returning_fields = [self._model._meta.pk]
-            self._text: str = compiler.as_sql()[0][0]
-        return self._text
+    @cached_property
+    def _sql(self) -> str:
+        query = InsertQuery(self._model, on_conflict=OnConflict.IGNORE if self._or_nothing else None)
+        # Which instance does not matter: only its columns are in the text.
+        query.insert_values(self._fields, [self._model()])
+        compiler: Any = query.get_compiler(DEFAULT_DB_ALIAS)
+        compiler.returning_fields = [self._model._meta.pk]
+        return str(compiler.as_sql()[0][0])
 
 
 def fetched(execute: Callable[[Any], object]) -> list[Any]:
