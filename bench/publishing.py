@@ -95,8 +95,6 @@ def _waiting(report: Report) -> list[str]:
     if "waiting" not in report:
         return []
     found = report["waiting"]
-    if "skipped" in found:
-        return [f"500 long polls: skipped, {found['skipped']}."]
     reads = {f"reads, {phase}": found["reads"][phase] for phase in ("undisturbed", "beside_waiting")}
     told = (
         f"Of {found['asked_at_once']} long polls at once {found['waited']} waited; {found['told_to_come_again']} were "

@@ -14,19 +14,13 @@ from bench.figures import spread
 AT_ONCE: Final = 500
 SECONDS: Final = 8
 READS_PER_SECOND: Final = 100
-_REFUSED: Final = 422
 # Seconds asked for: as long as the reads beside it go on, and not the 25 that a bot would ask for.
 _WAIT: Final = 10
 
 
 def measure(port: int, made: Made) -> dict[str, Any]:
-    """Return what became of the waiting bots, and the reads' durations without and with them.
-
-    Where `wait` is refused as unknown, `skipped` says so.
-    """
+    """Return what became of the waiting bots, and the reads' durations without and with them."""
     challenges = _open_challenges(port, made)
-    if _refused(port, made, challenges[0]):
-        return {"skipped": "GET /challenges/{id} does not know wait"}
     quiet, beside, waited = asyncio.run(_both(port, made, challenges))
     at_once = [answer for answer in waited if answer.retry_after]
     before, during = _figures(quiet), _figures(beside)
@@ -64,16 +58,6 @@ def _open_challenges(port: int, made: Made) -> list[str]:
 def _wait(made: Made, challenge: str, seconds: int) -> bytes:
     path = f"/api/v1/challenges/{challenge}?wait={seconds}"
     return calls.proxied("GET", path, Authorization=calls.bearer(made, cast.ACME))
-
-
-def _refused(port: int, made: Made, challenge: str) -> bool:
-    async def ask() -> Answer:
-        pool = Pool(port)
-        answer = await pool.send(_wait(made, challenge, 1))
-        pool.close()
-        return answer
-
-    return asyncio.run(ask()).status == _REFUSED
 
 
 async def _both(port: int, made: Made, challenges: list[str]) -> tuple[list[Answer], list[Answer], list[Answer]]:
