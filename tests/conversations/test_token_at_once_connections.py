@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 
 from conversations.flow import token_read
 from tests.cast import Bot, Browser, code_on
+from tests.connections import kill_the_kept_connection
 from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,13 +40,7 @@ def kinds_of(bot: Bot) -> list[str]:
 def test_a_kept_connection_that_died_costs_no_read(ready: Bot) -> None:
     """Nobody asks beforehand whether it still works: the read does, and is repeated on a new one, prepared there."""
     old = connection.connection
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (process,) = cursor.fetchone()
-    killer = connection.copy()
-    with killer.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [process])
-    killer.close()
+    kill_the_kept_connection()
     assert ready.token()[0] == 200
     assert connection.connection is not old
     assert kinds_of(ready) == ["EXECUTE"]

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from brands.authentication import authenticate
 from delegation_site import rate_limits
 from tests.cast import Bot
+from tests.connections import kill_the_kept_connection
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -16,13 +16,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("first", ["a key is looked up", "a page is counted"])
 def test_a_kept_connection_that_died_costs_no_request(acme_bot: Bot, first: str) -> None:
     """Nobody asks beforehand whether it still works: the first statement does, once more on a new one."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (process,) = cursor.fetchone()
-    killer = connection.copy()
-    with killer.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [process])
-    killer.close()
+    kill_the_kept_connection()
     if first == "a page is counted":
         rate_limits.count(rate_limits.PAGES_PER_LINK, "somebody's")
     else:
