@@ -34,6 +34,7 @@ from delegation_site.crypto import DecryptionError, Secret, random_token, s256_c
 
 # ID tokens are refused beyond this (OpenID Connect Core section 3.1.3.7); a minute of it is worth a word.
 _TOLERATED_SKEW: Final = timedelta(seconds=60)
+_ISS_PARAMETER: Final = "authorization_response_iss_parameter_supported"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CLIENT_ERRORS: Final = range(400, 500)
 
@@ -88,8 +89,8 @@ def _metadata(server: AuthorizationServer) -> Iterator[Finding]:
     problems = fill_in(dict(values), metadata)
     for name, words in problems.items():
         yield _problem(name, words)
-    if metadata.authorization_response_iss_parameter_supported and not values[DISCOVERED[-2]]:
-        yield _problem(DISCOVERED[-2], "The server sends iss back and you do not ask for it: switch it on (RFC 9207).")
+    if metadata.authorization_response_iss_parameter_supported and not values[_ISS_PARAMETER]:
+        yield _problem(_ISS_PARAMETER, "The server sends iss back and you do not ask for it: switch it on (RFC 9207).")
     if not problems:
         yield _good("issuer", "What is configured agrees with the published metadata.")
 
