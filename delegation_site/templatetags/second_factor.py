@@ -3,9 +3,9 @@
 from typing import Any
 
 from allauth.mfa.utils import is_mfa_enabled
-from django import template
+from django.template import Library
 
-register = template.Library()
+register = Library()
 
 
 @register.filter
