@@ -102,7 +102,7 @@ def count_call(bot_key: BotKey) -> None:
 
 
 def count_token_read(bot_key: BotKey) -> None:
-    """Count a token read of this key in this process: reading a token writes nothing. Raises `RateLimited` (G8)."""
+    """Count a token read of this key in this process: no read waits for a write. Raises `RateLimited` (G8)."""
     rate_limits.count_in_process(rate_limits.TOKEN_READS_PER_KEY, bot_key.public_id)
 
 
