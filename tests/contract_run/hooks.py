@@ -36,6 +36,7 @@ def problems_say_what_to_do_next(
     """Every refusal is a problem document with its own status and `next`; nothing well formed is called malformed."""
     if response.status_code < 400:
         return
+    assert response.headers["content-type"] == ["application/problem+json"], response.text
     problem = response.json()
     assert problem["status"] == response.status_code, problem
     assert "next" in problem, problem
