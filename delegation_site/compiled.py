@@ -6,30 +6,18 @@ by the fields themselves, and made into the instances that the queryset would ha
 two calls: a key that was revoked is gone at the next one.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, Generic, TypeVar
-from weakref import WeakSet
 
-from django.db import (
-    DEFAULT_DB_ALIAS,
-    InterfaceError,
-    NotSupportedError,
-    OperationalError,
-    ProgrammingError,
-    connections,
-)
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Expression, Field, Model, QuerySet
+from django.db.models.base import ModelState
 from django.db.models.constants import OnConflict
 from django.db.models.query import get_related_populators
 from django.db.models.sql import InsertQuery, UpdateQuery
 
-from delegation_site.crypto import checksum
-
-# SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
-_POOLED = ("26000", "42P05")
-# ... and of one whose columns have changed since it was prepared: a migration came by.
-_STALE = "0A000"
+from delegation_site.prepared import PreparedStatement, fetched, open_cursor
 
 Row = TypeVar("Row", bound=Model)
 
@@ -46,14 +34,16 @@ class Parameter(Expression):
         return "%s", [self]
 
 
-class _Statement:
+class _Statement(PreparedStatement):
     """A text and its parameters, some of which are still to be filled in."""
 
     def __init__(self, sql: str, parameters: Any) -> None:
-        self.sql, self._parameters = sql, tuple(parameters)
+        super().__init__(sql)
+        self._parameters = tuple(parameters)
 
-    def filled(self, database: Any, values: dict[str, Any]) -> list[Any]:
+    def filled(self, values: dict[str, Any]) -> list[Any]:
         """Return the parameters of a call."""
+        database = connections[DEFAULT_DB_ALIAS]
         return [
             parameter.output_field.get_db_prep_value(values[parameter.name], database)
             if isinstance(parameter, Parameter)
@@ -63,42 +53,16 @@ class _Statement:
 
 
 class CompiledRows:
-    """A query of values, such as `values_list` makes; `prepared` only where no transaction is open.
+    """A query of values, such as `values_list` makes."""
 
-    PostgreSQL plans it once for each connection then (PREPARE), which can take several times as long as running it. A
-    pooler that gives each statement another connection has no use for that: told by its errors, it is sent as it is.
-    """
-
-    def __init__(self, queryset: Callable[[], QuerySet[Any]], *, prepared: bool = False) -> None:
-        self._queryset, self._may_prepare = queryset, prepared
-        self._prepared_on: WeakSet[Any] = WeakSet()
+    def __init__(self, queryset: Callable[[], QuerySet[Any]]) -> None:
+        self._queryset = queryset
 
     def rows(self, **values: Any) -> list[Any]:
         """Run the query; return its rows as tuples of Python's values."""
-        database: Any = connections[DEFAULT_DB_ALIAS]
-        rows = self._fetched(database, self._statement.filled(database, values))
+        parameters = self._statement.filled(values)
+        rows = fetched(lambda cursor: self._statement.execute(cursor, parameters))
         return list(self._compiler.apply_converters(rows, self._converters)) if self._converters else rows
-
-    def _fetched(self, database: Any, parameters: list[Any]) -> list[Any]:
-        try:
-            return fetched(lambda cursor: cursor.execute(self._text(database, cursor), parameters))
-        except (OperationalError, ProgrammingError, NotSupportedError) as error:
-            stale = _sqlstate(error) == _STALE
-            if not self._may_prepare or not (stale or _is_pooled(error)):
-                raise
-            self._may_prepare = stale  # on a new connection it is prepared anew
-            if not database.in_atomic_block:
-                database.close()
-            return fetched(lambda cursor: cursor.execute(self._text(database, cursor), parameters))
-
-    def _text(self, database: Any, cursor: Any) -> str:
-        if not self._may_prepare or database.vendor != "postgresql":
-            return self._statement.sql
-        prepare, execute = self._prepared
-        if database.connection not in self._prepared_on:
-            cursor.execute(prepare)
-            self._prepared_on.add(database.connection)
-        return execute
 
     @cached_property
     def _compiler(self) -> Any:
@@ -113,20 +77,12 @@ class CompiledRows:
         # SQLite's driver returns text for moments and UUIDs, PostgreSQL's returns text for JSON.
         return self._compiler.get_converters([expression for expression, _, _ in self._compiler.select])
 
-    @cached_property
-    def _prepared(self) -> tuple[str, str]:
-        sql, marks = self._statement.sql, self._statement.sql.count("%s")
-        # Named by its text: behind a pooler another version of ours may have prepared another query.
-        name = f"compiled_{checksum(sql)}"
-        numbered = sql % tuple(f"${number}" for number in range(1, marks + 1))
-        return f"PREPARE {name} AS {numbered}", f"EXECUTE {name} ({', '.join(['%s'] * marks)})"
-
 
 class CompiledQuery(CompiledRows, Generic[Row]):
     """A query of instances, those of `select_related` with them."""
 
-    def __init__(self, queryset: Callable[[], QuerySet[Row]], *, prepared: bool = False) -> None:
-        super().__init__(queryset, prepared=prepared)
+    def __init__(self, queryset: Callable[[], QuerySet[Row]]) -> None:
+        super().__init__(queryset)
 
     def all(self, **values: Any) -> list[Row]:
         """Run the query; return its instances."""
@@ -138,9 +94,9 @@ class CompiledQuery(CompiledRows, Generic[Row]):
 
     def _instance(self, row: Any) -> Row:
         model, names, columns, populators = self._shape
-        instance: Row = model.from_db(DEFAULT_DB_ALIAS, names, row[columns])
+        instance: Row = loaded(model, names, row[columns])
         for populator in populators:
-            populator.populate(row, instance)
+            _populate(populator, row, instance)
         return instance
 
     @cached_property
@@ -161,9 +117,8 @@ class CompiledUpdate:
 
     def run(self, **values: Any) -> int:
         """Run it; return how many rows it changed."""
-        database: Any = connections[DEFAULT_DB_ALIAS]
-        with database.cursor() as cursor:
-            cursor.execute(self._statement.sql, self._statement.filled(database, values))
+        with open_cursor() as cursor:
+            self._statement.execute(cursor, self._statement.filled(values))
             return int(cursor.rowcount)
 
     @cached_property
@@ -186,8 +141,8 @@ class CompiledInsert:
         values = [
             field.get_db_prep_save(field.pre_save(instance, add=True), connection=database) for field in self._fields
         ]
-        with database.cursor() as cursor:
-            cursor.execute(self._sql, values)
+        with open_cursor() as cursor:
+            self._statement.execute(cursor, values)
             row = cursor.fetchone()
         if row is None:
             return False
@@ -197,46 +152,38 @@ class CompiledInsert:
         return True
 
     @cached_property
-    def _sql(self) -> str:
+    def _statement(self) -> PreparedStatement:
         query = InsertQuery(self._model, on_conflict=OnConflict.IGNORE if self._or_nothing else None)
         # Which instance does not matter: only its columns are in the text.
         query.insert_values(self._fields, [self._model()])
         compiler: Any = query.get_compiler(DEFAULT_DB_ALIAS)
         compiler.returning_fields = [self._model._meta.pk]
-        return str(compiler.as_sql()[0][0])
+        return PreparedStatement(compiler.as_sql()[0][0])
 
 
-def fetched(execute: Callable[[Any], object]) -> list[Any]:
-    """Run one statement, and return its rows; once more on a new connection where the kept one turns out dead.
+def _populate(populator: Any, row: Any, instance: Model) -> None:
+    """Do what `RelatedPopulator.populate` does, with `loaded`."""
+    values = row[populator.cols_start : populator.cols_end]
+    if values[populator.pk_idx] is None:
+        populator.local_setter(instance, None)
+        return
+    related = loaded(populator.model_cls, populator.init_list, values)
+    for further in populator.related_populators:
+        _populate(further, row, related)
+    populator.local_setter(instance, related)
+    populator.remote_setter(related, instance)
 
-    So the statement itself is the check of a kept connection: asking first is a round trip for nothing. In a
-    transaction there is no second time.
+
+def loaded(model: type[Row], names: Iterable[str], values: Iterable[Any]) -> Row:
+    """Return an instance with these columns, as `Model.from_db` does in three times the time.
+
+    A column that is not named is fetched when it is asked for. No signal of a new instance is sent: we listen to none.
     """
-    database: Any = connections[DEFAULT_DB_ALIAS]
-    if not database.in_atomic_block:
-        database.health_check_done = True
-        try:
-            return _rows_of(database, execute)
-        except (OperationalError, InterfaceError) as error:
-            if _is_pooled(error):
-                raise
-            database.close()
-    return _rows_of(database, execute)
-
-
-def _is_pooled(error: Exception) -> bool:
-    return _sqlstate(error) in _POOLED
-
-
-def _sqlstate(error: Exception) -> str | None:
-    return getattr(error.__cause__, "pgcode", None)
-
-
-def _rows_of(database: Any, execute: Callable[[Any], object]) -> list[Any]:
-    with database.cursor() as cursor:
-        execute(cursor)
-        rows: list[Any] = cursor.fetchall()
-    return rows
+    instance = model.__new__(model)
+    state = ModelState()
+    state.adding, state.db = False, DEFAULT_DB_ALIAS
+    vars(instance).update(zip(names, values, strict=True), _state=state)
+    return instance
 
 
 def placeholders(name: str, field: "Field[Any, Any]", count: int) -> Iterator[Parameter]:

@@ -14,6 +14,7 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from threading import Lock
 from typing import Final
 
@@ -22,9 +23,9 @@ from django.core.cache import cache
 from django.db import connection, transaction
 from redis.exceptions import RedisError
 
-from delegation_site.compiled import fetched
 from delegation_site.crypto import key_ring
 from delegation_site.models import RateCounter
+from delegation_site.prepared import PreparedStatement, fetched
 
 _MOST_KEPT_IN_PROCESS: Final = 20_000
 _SECONDS_WITHOUT_REDIS: Final = 5
@@ -153,8 +154,12 @@ def count_each(*counted: tuple[Limit, str]) -> None:
 
 
 def count_in_process(limit: Limit, subject: str) -> None:
-    """Count one more in this process alone, for paths that must not write anywhere. Raises `RateLimited`."""
-    window = _Window.of(limit, subject)
+    """Count one more in this process alone, for paths that must not write anywhere. Raises `RateLimited`.
+
+    The subject is kept as it is, and so must be no secret.
+    """
+    number, elapsed = divmod(int(time.time()), limit.seconds)
+    window = _Window(f"{limit.name}:{subject}:{number}", limit.seconds - elapsed)
     if _memory.add_one(window) > limit.times:
         raise RateLimited(window.seconds_left)
 
@@ -209,6 +214,13 @@ def _add_one_in_database(windows: list[_Window]) -> list[int]:
         for value in (window.key, adapt(datetime.fromtimestamp(now + window.seconds_left + 1, UTC)))
     ]
     alone = connection.vendor == "postgresql" and not connection.in_atomic_block
-    sql = (_UPSERT_UNSYNCHRONISED if alone else _UPSERT).format(", ".join(["(%s, 1, %s)"] * len(windows)))
-    times = dict(fetched(lambda cursor: cursor.execute(sql, values)))
+    statement = _upsert(len(windows), unsynchronised=alone)
+    times = dict(fetched(lambda cursor: statement.execute(cursor, values)))
     return [times[window.key] for window in windows]
+
+
+@lru_cache(maxsize=8)
+def _upsert(windows: int, *, unsynchronised: bool) -> PreparedStatement:
+    if unsynchronised:
+        return PreparedStatement(_UPSERT_UNSYNCHRONISED.format(", ".join(["(%s, 1, %s::timestamptz)"] * windows)))
+    return PreparedStatement(_UPSERT.format(", ".join(["(%s, 1, %s)"] * windows)))

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from conversations.flow import read_counts
-from delegation_site import append_only, rate_limits
+from delegation_site import append_only, prepared, rate_limits
 from tests import databases, measurements, network_guard
 from tests.machine import missing
 from tests.tls import Authority
@@ -36,7 +36,7 @@ SAME_ON_EVERY_DATABASE = [
 # Plans, connections that die, and writers that wait for each other are PostgreSQL's.
 ABOUT_POSTGRESQL = [
     "test_query_plans.py",
-    "site/test_compiled_connections.py",
+    *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
@@ -69,6 +69,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _nothing_counted_yet() -> None:
     """Begin each test with no rate limit used up: what one process remembers outlives a rolled-back transaction."""
     rate_limits.forget_in_process()
+    prepared.forget_in_process()
     read_counts.forget_in_process()
     cache.clear()  # where allauth counts
 

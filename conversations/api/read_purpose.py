@@ -19,7 +19,7 @@ def read_purpose(request: HttpRequest, brand: Brand, parameter: str | None = Non
 
     Raises `Problem`.
     """
-    header: str | None = request.headers.get(HEADER)
+    header: str | None = request.META.get("HTTP_X_PURPOSE")
     purpose = parameter if header is None else header
     if None not in {header, parameter} and header != parameter:
         raise Problem(422, "invalid_purpose", f"{HEADER} and {PARAMETER} name different purposes. Send one of them.")

@@ -27,11 +27,7 @@ _UUID_HEX = re.compile(r"[0-9a-f]{32}")
 _STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
 
 _CURRENT_CHALLENGE: Final = CompiledQuery(
-    lambda: (
-        Challenge.objects.select_related("conversation__brand", "authorization_server__brand")
-        .filter(pk=Parameter("pk", models.BigIntegerField()))
-        .order_by()
-    )
+    lambda: Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField())).order_by()
 )
 _ATTEMPTS: Final = CompiledQuery(
     lambda: (
@@ -63,6 +59,7 @@ def begin_attempt(challenge: Challenge, now: datetime) -> BegunAttempt | None:
         current = _CURRENT_CHALLENGE.first(pk=challenge.pk)
         if current is None or not current.accepts_sign_in(now):
             return None
+        current.conversation, current.authorization_server = challenge.conversation, challenge.authorization_server
         _drop_oldest_attempts(current, now)
         begun = _insert_attempt(current, now)
         move_challenge(current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, frm=(ChallengeStatus.ISSUED,))

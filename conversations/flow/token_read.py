@@ -13,14 +13,14 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
 
-from django.db import DEFAULT_DB_ALIAS, models
+from django.db import models
 from django.db.models import Count, Min, OuterRef, QuerySet, Subquery
 
 from brands.authentication import PresentedKey
 from brands.models import AuthorizationServer, BotKey, Brand
 from conversations.flow.facts import seconds_left
 from conversations.models import AccessToken, Challenge, Conversation
-from delegation_site.compiled import CompiledRows, Parameter
+from delegation_site.compiled import CompiledRows, Parameter, loaded
 
 _PUBLIC_ID: Final = Parameter("public_id", models.CharField())
 _EXTERNAL_ID: Final = Parameter("external_id", models.CharField())
@@ -86,7 +86,7 @@ def _readable_tokens(*, named: bool) -> QuerySet[AccessToken]:
 
 
 class _Part:
-    """Columns of the query that make up one instance, in the order of its model's fields, as `from_db` takes them."""
+    """Columns of the query that make up one instance, in one order with their values."""
 
     def __init__(self, model: type[models.Model], **columns: str) -> None:
         """Take the model and, for each field by the name of its column, what the query calls it."""
@@ -96,7 +96,7 @@ class _Part:
 
     def instance(self, row: Iterator[Any]) -> Any:
         """Make the instance of the next values of a row."""
-        return self._model.from_db(DEFAULT_DB_ALIAS, self._names, list(islice(row, len(self._names))))
+        return loaded(self._model, self._names, islice(row, len(self._names)))
 
 
 def _part(model: type[models.Model], path: str, *names: str) -> _Part:
@@ -134,4 +134,4 @@ def _read(values: Iterator[Any]) -> TokenRead:
 @lru_cache(maxsize=2)
 def _compiled(*, named: bool) -> CompiledRows:
     columns = [column for part in _PARTS for column in part.columns]
-    return CompiledRows(lambda: _readable_tokens(named=named).values_list(*columns), prepared=True)
+    return CompiledRows(lambda: _readable_tokens(named=named).values_list(*columns))

@@ -6,7 +6,6 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from conversations.flow import token_read
 from tests.cast import Bot, Browser, code_on
 from tests.connections import kill_the_kept_connection
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -16,25 +15,23 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def ready(acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer) -> Any:
-    """Return acme-bot where the next read is answered with the token, of a process that knows of no pooler."""
-    forget()
+    """Return acme-bot where the next read is answered with the token, on a connection that knows no statement yet."""
+    connection.close()
     acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
     acme_bot.token()
     yield acme_bot
-    forget()
+    connection.close()
 
 
-def forget() -> None:
-    token_read._compiled.cache_clear()
-    with connection.cursor() as cursor:
-        cursor.execute("DEALLOCATE ALL")
+def statements_of(bot: Bot) -> list[str]:
+    """Read the token; return the statements that took."""
+    with CaptureQueriesContext(connection) as queries:
+        assert bot.token()[0] == 200
+    return [query["sql"] for query in queries]
 
 
 def kinds_of(bot: Bot) -> list[str]:
-    """Read the token; return what kinds of statements that took."""
-    with CaptureQueriesContext(connection) as queries:
-        assert bot.token()[0] == 200
-    return [query["sql"].split()[0] for query in queries]
+    return [sql.split()[0] for sql in statements_of(bot)]
 
 
 def test_a_kept_connection_that_died_costs_no_read(ready: Bot) -> None:
@@ -60,7 +57,10 @@ def test_behind_a_pooler_the_query_is_sent_as_it_is(ready: Bot) -> None:
 
 def test_a_statement_that_somebody_else_prepared_there_is_not_prepared_again(ready: Bot) -> None:
     """The other face of a pooler: the name is taken on the connection that we were given."""
-    token_read._compiled.cache_clear()
+    _, name, *_ = statements_of(ready)[0].split()
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute(f"PREPARE {name} AS SELECT 1")
     assert ready.token()[0] == 200
     assert kinds_of(ready) == ["SELECT"]
 

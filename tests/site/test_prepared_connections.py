@@ -1,0 +1,93 @@
+"""Prepared statements on PostgreSQL's connections in transactions, and behind a pooler."""
+
+import logging
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from delegation_site.prepared import PreparedStatement, fetched, open_cursor
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def asked(statement: PreparedStatement, number: int) -> int:
+    ((answer,),) = fetched(lambda cursor: statement.execute(cursor, [number]))
+    return int(answer)
+
+
+def prepared_names() -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%%+ 1000%%' ORDER BY name")
+        return [name for (name,) in cursor.fetchall()]
+
+
+@pytest.fixture
+def statement() -> PreparedStatement:
+    connection.close()
+    return PreparedStatement("SELECT %s::int + 1000")
+
+
+def test_a_statement_is_prepared_once_for_each_connection(statement: PreparedStatement) -> None:
+    assert [asked(statement, number) for number in (1, 2)] == [1001, 1002]
+    first = prepared_names()
+    assert len(first) == 1
+    connection.close()
+    assert prepared_names() == []
+    with transaction.atomic():
+        assert asked(statement, 3) == 1003
+    assert prepared_names() == first
+
+
+def test_a_transaction_that_meets_a_pooler_is_the_last_one_that_fails(
+    statement: PreparedStatement, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it did so far is undone with it: a second time on its own would be half of a transaction."""
+    asked(statement, 1)
+    with connection.cursor() as cursor:
+        cursor.execute("DEALLOCATE ALL")  # what another server connection looks like
+    with pytest.raises(DatabaseError), transaction.atomic():
+        asked(statement, 1)
+    with transaction.atomic():
+        assert [asked(statement, 2), asked(PreparedStatement("SELECT %s::int + 1000 + 1"), 2)] == [1002, 1003]
+    assert prepared_names() == []
+    assert [record.levelno for record in caplog.records if "pooler" in record.message] == [logging.WARNING]
+
+
+def test_two_statements_of_one_text_are_prepared_once(statement: PreparedStatement) -> None:
+    """The bug: the second one was told that its name was taken, and took that for a pooler."""
+    assert [asked(statement, 1), asked(PreparedStatement(statement.sql), 2)] == [1001, 1002]
+    assert len(prepared_names()) == 1
+
+
+def test_a_pooler_that_was_named_beforehand_is_never_sent_a_prepared_statement(
+    statement: PreparedStatement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", "true")
+    assert asked(statement, 1) == 1001
+    assert prepared_names() == []
+
+
+def test_a_column_that_changed_costs_one_transaction_and_no_restart() -> None:
+    """As a migration beside a running process: "cached plan must not change result type"."""
+    statement = PreparedStatement("SELECT wide FROM a_table")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE a_table AS SELECT %s::varchar(16) AS wide", ["value"])
+    try:
+        assert fetched(lambda cursor: statement.execute(cursor, [])) == [("value",)]
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE a_table ALTER COLUMN wide TYPE varchar(17)")
+        with pytest.raises(DatabaseError, match="cached plan"), transaction.atomic():
+            fetched(lambda cursor: statement.execute(cursor, []))
+        with transaction.atomic():
+            assert fetched(lambda cursor: statement.execute(cursor, [])) == [("value",)]
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TABLE a_table")
+
+
+def test_a_broken_transaction_runs_nothing_more() -> None:
+    """The driver's own cursor is used past Django's, and Django's refusal goes with it."""
+    with transaction.atomic():
+        transaction.set_rollback(True)
+        with pytest.raises(transaction.TransactionManagementError), open_cursor():
+            pass
