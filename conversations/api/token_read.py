@@ -10,7 +10,9 @@ from brands.models import BotKey
 from conversations.api.calls import Answer, Call, bot_call, count_token_read, seconds
 from conversations.api.lookups import is_conversation_id, open_conversation_of, server_of
 from conversations.api.read_purpose import PARAMETER, read_purpose
+from conversations.api.shapes import MAX_SCOPE_LENGTH
 from conversations.api.token_answer import token_answer
+from conversations.flow.errors import InvalidScope
 from conversations.flow.reading import readable_token, refuse_missing_scope
 from conversations.flow.token_read import token_at_once
 from delegation_site.problems import Problem
@@ -26,7 +28,7 @@ def read_token(request: HttpRequest, conversation_id: str) -> Answer:
 
 def _at_once(request: HttpRequest, conversation_id: str) -> Answer | None:
     """Answer with the token; None where `_step_by_step` has to say why not. Nothing is counted or noted before."""
-    presented = PresentedKey.read(request.headers.get("Authorization", ""))
+    presented = PresentedKey.read(request.META.get("HTTP_AUTHORIZATION", ""))
     query = {name: values[0] for name, values in request.GET.lists() if len(values) == 1}
     if presented is None or not query.keys() <= _PARAMETERS or len(query) != len(request.GET):
         return None
@@ -37,7 +39,8 @@ def _at_once(request: HttpRequest, conversation_id: str) -> Answer | None:
     read = token_at_once(presented, conversation_id, query.get("authorization_server", ""), min_ttl, now)
     if read is None or BotKey.Scope.TOKEN_READ not in set(read.bot_key.scopes):
         return None
-    if not set(query.get("scope", "").split()) <= set(read.access_token.scope.split()):
+    needed = query.get("scope", "")
+    if len(needed) > MAX_SCOPE_LENGTH or not set(needed.split()) <= set(read.access_token.scope.split()):
         return None
     try:
         purpose = read_purpose(request, read.bot_key.brand, query.get(PARAMETER))
@@ -53,10 +56,12 @@ def _step_by_step(call: Call, conversation_id: str) -> Answer:
     query = call.query(*_PARAMETERS)
     if (min_ttl := seconds(query.get("min_ttl", "0"), MAX_MIN_TTL)) is None:
         raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
+    if len(needed := query.get("scope", "")) > MAX_SCOPE_LENGTH:
+        raise InvalidScope
     purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER))
     conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     now = timezone.now()
     access_token = readable_token(conversation, server, min_ttl, now)
-    refuse_missing_scope(access_token, server, query.get("scope", ""))
+    refuse_missing_scope(access_token, server, needed)
     return 200, token_answer(call, access_token, purpose, now)
