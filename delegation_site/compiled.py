@@ -35,20 +35,19 @@ class Parameter(Expression):
 
 
 class _Statement(PreparedStatement):
-    """A text and its parameters, some of which are still to be filled in."""
+    """A text and its parameters, some of which are filled in by each call."""
 
-    def __init__(self, sql: str, parameters: Any) -> None:
-        super().__init__(sql)
-        self._parameters = tuple(parameters)
+    def __init__(self, sql: str, parameters: Iterable[Any]) -> None:
+        places = dict(enumerate(parameters))
+        self._parameters = [parameter for parameter in places.values() if isinstance(parameter, Parameter)]
+        constants = {place: value for place, value in places.items() if not isinstance(value, Parameter)}
+        super().__init__(sql, constants)
 
     def filled(self, values: dict[str, Any]) -> list[Any]:
-        """Return the parameters of a call."""
+        """Return what this call fills in."""
         database = connections[DEFAULT_DB_ALIAS]
         return [
-            parameter.output_field.get_db_prep_value(values[parameter.name], database)
-            if isinstance(parameter, Parameter)
-            else parameter
-            for parameter in self._parameters
+            parameter.output_field.get_db_prep_value(values[parameter.name], database) for parameter in self._parameters
         ]
 
 

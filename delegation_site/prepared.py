@@ -6,14 +6,15 @@ hands connections around between transactions has no use for that: it is told by
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import count
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections
-
-from delegation_site.crypto import checksum
 
 # SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
 _POOLED: Final = {"26000", "42P05"}
@@ -34,47 +35,75 @@ _names_on: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
 
 class PreparedStatement:
-    """A statement with `%s` for what each call fills in. Away from PostgreSQL it is sent as it is."""
+    """A statement with `%s` for what each call fills in. Away from PostgreSQL it is sent as it is.
 
-    def __init__(self, sql: str) -> None:
+    `constants` are the values that are the same each time, by the number of their `%s`. They are written into what is
+    prepared: a plan for any value whatever could not use an index of some rows alone (`WHERE ended_at IS NULL`).
+    """
+
+    def __init__(self, sql: str, constants: Mapping[int, Any] | None = None) -> None:
         self.sql = sql
-        self._preparation = _Preparation(sql)
+        self._constants = constants or {}
+        self._places = sql.count("%s")
+        self._times_stale = 0
+        self._preparation: _Preparation | None = None
 
-    def execute(self, cursor: Any, parameters: Sequence[Any]) -> None:
+    def execute(self, cursor: Any, values: Iterable[Any]) -> None:
         """Execute it. Raises Django's database errors; after one about its preparation the next time goes well."""
-        try:
-            cursor.execute(self._text(cursor), parameters)
-        except Exception as error:
-            if _sqlstate(error) in _POOLED:
-                logger.warning("a pooler: statements are planned each time; see DISABLE_SERVER_SIDE_CURSORS")
-                _Pooler.noticed = True
-            elif _sqlstate(error) == _STALE:
-                self._preparation = _Preparation(self.sql, self._preparation.number + 1)
-            raise
-
-    def _text(self, cursor: Any) -> str:
         database: Any = connections[DEFAULT_DB_ALIAS]
         pooled = _Pooler.noticed or database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
         if pooled or database.vendor != "postgresql":
-            return self.sql
-        preparation, names = self._preparation, _names_on.setdefault(database.connection, set())
+            cursor.execute(self.sql, list(self._filled(values)))
+            return
+        try:
+            cursor.execute(self._prepared(database, cursor), list(values))
+        except Exception as error:
+            self._learn_from(_sqlstate(error))
+            raise
+
+    def _filled(self, values: Iterable[Any]) -> Iterator[Any]:
+        given = iter(values)
+        for place in range(self._places):
+            yield self._constants[place] if place in self._constants else next(given)
+
+    def _prepared(self, database: Any, cursor: Any) -> str:
+        preparation = self._preparation or self._prepare(cursor)
+        names = _names_on.setdefault(database.connection, set())
         if preparation.name not in names:
             cursor.execute(preparation.prepare)
             names.add(preparation.name)
         return preparation.execute
 
+    def _prepare(self, cursor: Any) -> "_Preparation":
+        literals = {place: cursor.mogrify("%s", [value]).decode() for place, value in self._constants.items()}
+        numbers = count(1)
+        written = (literals.get(place) or f"${next(numbers)}" for place in range(self._places))
+        self._preparation = _Preparation.of(self.sql % tuple(written), self._places - len(literals), self._times_stale)
+        return self._preparation
 
+    def _learn_from(self, sqlstate: str | None) -> None:
+        if sqlstate in _POOLED:
+            logger.warning("a pooler: statements are planned each time; see DISABLE_SERVER_SIDE_CURSORS")
+            _Pooler.noticed = True
+        elif sqlstate == _STALE:
+            self._times_stale += 1
+            self._preparation = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Preparation:
-    """The two texts under one name; `number` counts how often its columns have changed."""
+    """The two texts under one name."""
 
-    def __init__(self, sql: str, number: int = 0) -> None:
-        self.number = number
-        marks = sql.count("%s")
-        # Named by its text: behind a pooler another version of ours may have prepared another one.
-        self.name = f"compiled_{checksum(sql)}_{number}"
-        numbered = sql % tuple(f"${place}" for place in range(1, marks + 1))
-        self.prepare = f"PREPARE {self.name} AS {numbered}"
-        self.execute = f"EXECUTE {self.name} ({', '.join(['%s'] * marks)})" if marks else f"EXECUTE {self.name}"
+    name: str
+    prepare: str
+    execute: str
+
+    @classmethod
+    def of(cls, text: str, values: int, times_stale: int) -> "_Preparation":
+        """Name a text by itself: behind a pooler another version of ours may have prepared another one."""
+        name = f"compiled_{sha256(text.encode()).hexdigest()[:24]}_{times_stale}"
+        given = f" ({', '.join(['%s'] * values)})" if values else ""
+        return cls(name, f"PREPARE {name} AS {text}", f"EXECUTE {name}{given}")
 
 
 def forget_in_process() -> None:

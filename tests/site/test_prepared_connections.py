@@ -1,6 +1,7 @@
 """Prepared statements on PostgreSQL's connections in transactions, and behind a pooler."""
 
 import logging
+from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, transaction
@@ -10,8 +11,12 @@ from delegation_site.prepared import PreparedStatement, fetched, open_cursor
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+def rows_of(statement: PreparedStatement, *values: object) -> list[Any]:
+    return fetched(lambda cursor: statement.execute(cursor, values))
+
+
 def asked(statement: PreparedStatement, number: int) -> int:
-    ((answer,),) = fetched(lambda cursor: statement.execute(cursor, [number]))
+    ((answer,),) = rows_of(statement, number)
     return int(answer)
 
 
@@ -59,6 +64,13 @@ def test_two_statements_of_one_text_are_prepared_once(statement: PreparedStateme
     assert len(prepared_names()) == 1
 
 
+def test_constants_are_written_into_what_is_prepared_each_in_its_place() -> None:
+    """A plan for any value whatever could not use an index of some rows alone; and a name belongs to one text."""
+    sql = "SELECT %s::int * 100 + %s::int * 10 + %s::int, %s::text"
+    statements = [PreparedStatement(sql, {1: digit, 3: "50 % of it's"}) for digit in (5, 6)]
+    assert [rows_of(statement, 7, 9) for statement in statements] == [[(759, "50 % of it's")], [(769, "50 % of it's")]]
+
+
 def test_a_pooler_that_was_named_beforehand_is_never_sent_a_prepared_statement(
     statement: PreparedStatement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,13 +85,13 @@ def test_a_column_that_changed_costs_one_transaction_and_no_restart() -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE a_table AS SELECT %s::varchar(16) AS wide", ["value"])
     try:
-        assert fetched(lambda cursor: statement.execute(cursor, [])) == [("value",)]
+        assert rows_of(statement) == [("value",)]
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE a_table ALTER COLUMN wide TYPE varchar(17)")
         with pytest.raises(DatabaseError, match="cached plan"), transaction.atomic():
-            fetched(lambda cursor: statement.execute(cursor, []))
+            rows_of(statement)
         with transaction.atomic():
-            assert fetched(lambda cursor: statement.execute(cursor, [])) == [("value",)]
+            assert rows_of(statement) == [("value",)]
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP TABLE a_table")
