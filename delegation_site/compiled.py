@@ -17,7 +17,7 @@ from django.db.models.constants import OnConflict
 from django.db.models.query import get_related_populators
 from django.db.models.sql import InsertQuery, UpdateQuery
 
-from delegation_site.prepared import PreparedStatement, fetched, open_cursor
+from delegation_site.prepared import PreparedStatement
 
 Row = TypeVar("Row", bound=Model)
 
@@ -59,8 +59,7 @@ class CompiledRows:
 
     def rows(self, **values: Any) -> list[Any]:
         """Run the query; return its rows as tuples of Python's values."""
-        parameters = self._statement.filled(values)
-        rows = fetched(lambda cursor: self._statement.execute(cursor, parameters))
+        rows = self._statement.rows(self._statement.filled(values))
         return list(self._compiler.apply_converters(rows, self._converters)) if self._converters else rows
 
     @cached_property
@@ -116,9 +115,7 @@ class CompiledUpdate:
 
     def run(self, **values: Any) -> int:
         """Run it; return how many rows it changed."""
-        with open_cursor() as cursor:
-            self._statement.execute(cursor, self._statement.filled(values))
-            return int(cursor.rowcount)
+        return self._statement.run(self._statement.filled(values), lambda cursor: int(cursor.rowcount))
 
     @cached_property
     def _statement(self) -> _Statement:
@@ -140,9 +137,7 @@ class CompiledInsert:
         values = [
             field.get_db_prep_save(field.pre_save(instance, add=True), connection=database) for field in self._fields
         ]
-        with open_cursor() as cursor:
-            self._statement.execute(cursor, values)
-            row = cursor.fetchone()
+        row = self._statement.run(values, lambda cursor: cursor.fetchone())
         if row is None:
             return False
         instance.pk = row[0]

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections
@@ -20,6 +20,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, Operation
 _POOLED: Final = {"26000", "42P05"}
 # ... and of one whose columns have changed since it was prepared: a migration came by.
 _STALE: Final = "0A000"
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger("consumer_delegation.prepared")
 
@@ -39,6 +41,8 @@ class PreparedStatement:
 
     `constants` are the values that are the same each time, by the number of their `%s`. They are written into what is
     prepared: a plan for any value whatever could not use an index of some rows alone (`WHERE ended_at IS NULL`).
+
+    Raises Django's database errors; after one about its preparation the next time goes well.
     """
 
     def __init__(self, sql: str, constants: Mapping[int, Any] | None = None) -> None:
@@ -48,20 +52,48 @@ class PreparedStatement:
         self._times_stale = 0
         self._preparation: _Preparation | None = None
 
-    def execute(self, cursor: Any, values: Iterable[Any]) -> None:
-        """Execute it. Raises Django's database errors; after one about its preparation the next time goes well."""
+    def rows(self, values: Iterable[Any]) -> list[Any]:
+        """Run it, and return its rows; once more on a new connection where the kept one turns out dead.
+
+        So the statement itself is the check of a kept connection: asking first is a round trip for nothing. In a
+        transaction there is no second time.
+        """
         database: Any = connections[DEFAULT_DB_ALIAS]
+        given = list(values)
+        if not database.in_atomic_block:
+            database.health_check_done = True
+            try:
+                return self._run(database, given, _all_rows)
+            except DatabaseError as error:
+                if _sqlstate(error) not in _POOLED | {_STALE}:
+                    if not isinstance(error, OperationalError):
+                        raise
+                    database.close()
+            except InterfaceError:
+                database.close()
+        return self._run(database, given, _all_rows)
+
+    def run(self, values: Iterable[Any], read: Callable[[Any], Result]) -> Result:
+        """Run it once; return what `read` makes of the cursor."""
+        return self._run(connections[DEFAULT_DB_ALIAS], list(values), read)
+
+    def _run(self, database: Any, values: list[Any], read: Callable[[Any], Result]) -> Result:
+        with _open_cursor(database) as cursor:
+            self._execute(database, cursor, values)
+            return read(cursor)
+
+    def _execute(self, database: Any, cursor: Any, values: list[Any]) -> None:
         pooled = _Pooler.noticed or database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
         if pooled or database.vendor != "postgresql":
             cursor.execute(self.sql, list(self._filled(values)))
             return
         try:
-            cursor.execute(self._prepared(database, cursor), list(values))
+            cursor.execute(self._prepared(database, cursor), values)
         except Exception as error:
             self._learn_from(_sqlstate(error))
             raise
 
-    def _filled(self, values: Iterable[Any]) -> Iterator[Any]:
+    def _filled(self, values: list[Any]) -> Iterator[Any]:
         given = iter(values)
         for place in range(self._places):
             yield self._constants[place] if place in self._constants else next(given)
@@ -111,31 +143,9 @@ def forget_in_process() -> None:
     _Pooler.noticed = False
 
 
-def fetched(execute: Callable[[Any], object]) -> list[Any]:
-    """Run one statement, and return its rows; once more on a new connection where the kept one turns out dead.
-
-    So the statement itself is the check of a kept connection: asking first is a round trip for nothing. In a
-    transaction there is no second time.
-    """
-    database: Any = connections[DEFAULT_DB_ALIAS]
-    if not database.in_atomic_block:
-        database.health_check_done = True
-        try:
-            return _rows_of(execute)
-        except DatabaseError as error:
-            if not _is_about_preparation(error):
-                if not isinstance(error, OperationalError):
-                    raise
-                database.close()
-        except InterfaceError:
-            database.close()
-    return _rows_of(execute)
-
-
 @contextmanager
-def open_cursor() -> Iterator[Any]:
+def _open_cursor(database: Any) -> Iterator[Any]:
     """Open the driver's own cursor as Django does; one of Django's, which costs more, where somebody looks on."""
-    database: Any = connections[DEFAULT_DB_ALIAS]
     if database.queries_logged or database.execute_wrappers:
         with database.cursor() as cursor:
             yield cursor
@@ -147,15 +157,9 @@ def open_cursor() -> Iterator[Any]:
         yield cursor
 
 
-def _rows_of(execute: Callable[[Any], object]) -> list[Any]:
-    with open_cursor() as cursor:
-        execute(cursor)
-        rows: list[Any] = cursor.fetchall()
+def _all_rows(cursor: Any) -> list[Any]:
+    rows: list[Any] = cursor.fetchall()
     return rows
-
-
-def _is_about_preparation(error: Exception) -> bool:
-    return _sqlstate(error) in _POOLED | {_STALE}
 
 
 def _sqlstate(error: BaseException) -> str | None:

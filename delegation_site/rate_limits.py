@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from delegation_site.crypto import key_ring
 from delegation_site.models import RateCounter
-from delegation_site.prepared import PreparedStatement, fetched
+from delegation_site.prepared import PreparedStatement
 
 _MOST_KEPT_IN_PROCESS: Final = 20_000
 _SECONDS_WITHOUT_REDIS: Final = 5
@@ -215,7 +215,7 @@ def _add_one_in_database(windows: list[_Window]) -> list[int]:
     ]
     alone = connection.vendor == "postgresql" and not connection.in_atomic_block
     statement = _upsert(len(windows), unsynchronised=alone)
-    times = dict(fetched(lambda cursor: statement.execute(cursor, values)))
+    times = dict(statement.rows(values))
     return [times[window.key] for window in windows]
 
 

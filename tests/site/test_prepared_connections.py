@@ -1,22 +1,17 @@
 """Prepared statements on PostgreSQL's connections in transactions, and behind a pooler."""
 
 import logging
-from typing import Any
 
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from delegation_site.prepared import PreparedStatement, fetched, open_cursor
+from delegation_site.prepared import PreparedStatement
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def rows_of(statement: PreparedStatement, *values: object) -> list[Any]:
-    return fetched(lambda cursor: statement.execute(cursor, values))
-
-
 def asked(statement: PreparedStatement, number: int) -> int:
-    ((answer,),) = rows_of(statement, number)
+    ((answer,),) = statement.rows([number])
     return int(answer)
 
 
@@ -68,7 +63,7 @@ def test_constants_are_written_into_what_is_prepared_each_in_its_place() -> None
     """A plan for any value whatever could not use an index of some rows alone; and a name belongs to one text."""
     sql = "SELECT %s::int * 100 + %s::int * 10 + %s::int, %s::text"
     statements = [PreparedStatement(sql, {1: digit, 3: "50 % of it's"}) for digit in (5, 6)]
-    assert [rows_of(statement, 7, 9) for statement in statements] == [[(759, "50 % of it's")], [(769, "50 % of it's")]]
+    assert [statement.rows([7, 9]) for statement in statements] == [[(759, "50 % of it's")], [(769, "50 % of it's")]]
 
 
 def test_a_pooler_that_was_named_beforehand_is_never_sent_a_prepared_statement(
@@ -85,13 +80,13 @@ def test_a_column_that_changed_costs_one_transaction_and_no_restart() -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE a_table AS SELECT %s::varchar(16) AS wide", ["value"])
     try:
-        assert rows_of(statement) == [("value",)]
+        assert statement.rows([]) == [("value",)]
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE a_table ALTER COLUMN wide TYPE varchar(17)")
         with pytest.raises(DatabaseError, match="cached plan"), transaction.atomic():
-            rows_of(statement)
+            statement.rows([])
         with transaction.atomic():
-            assert rows_of(statement) == [("value",)]
+            assert statement.rows([]) == [("value",)]
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP TABLE a_table")
@@ -101,5 +96,5 @@ def test_a_broken_transaction_runs_nothing_more() -> None:
     """The driver's own cursor is used past Django's, and Django's refusal goes with it."""
     with transaction.atomic():
         transaction.set_rollback(True)
-        with pytest.raises(transaction.TransactionManagementError), open_cursor():
-            pass
+        with pytest.raises(transaction.TransactionManagementError):
+            PreparedStatement("SELECT 1").rows([])
