@@ -3,15 +3,14 @@
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from brands.models import AuthorizationServer
-from conversations.flow.attempts import cookie_lifetime, held_attempts
+from conversations.flow.attempts import as_it_stands, cookie_lifetime, held_attempts
 from conversations.flow.beginning import begin_sign_in
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.endings import undo
 from conversations.flow.receipts import access_token_of_receipt
-from conversations.flow.sign_in import Arrival, receive
+from conversations.flow.sign_in import Arrival, receive, server_of_callback
 from conversations.models import AuthorizationRequest
 from conversations.pages import (
     LINK_NO_LONGER_WORKS,
@@ -34,7 +33,6 @@ class SeeOther(HttpResponseRedirect):
     status_code = 303
 
 
-@require_safe
 def link(request: HttpRequest, link_token: str) -> HttpResponse:
     """`GET /c/{link_token}`: inert for a person, a preview and a scanner alike (B6)."""
     challenge, now = challenge_of_link(link_token), timezone.now()
@@ -47,12 +45,12 @@ def link(request: HttpRequest, link_token: str) -> HttpResponse:
     return _render(request, LINK_NO_LONGER_WORKS)
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
 def link_or_begin(request: HttpRequest, link_token: str) -> HttpResponse:
     """`/c/{link_token}`: the button's POST begins, everything else sees the inert page."""
     return begin(request, link_token) if request.method == "POST" else link(request, link_token)
 
 
-@require_POST
 def begin(request: HttpRequest, link_token: str) -> HttpResponse:
     """`POST /c/{link_token}`: the button. On to the brand's authorization endpoint, or to why that cannot be."""
     challenge, now = challenge_of_link(link_token), timezone.now()
@@ -138,8 +136,7 @@ def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
 
     But for a brand at its limit: its page reloads this very address, whose state is unspent.
     """
-    servers = AuthorizationServer.objects.active().filter(brand__is_active=True, callback_id=callback_id)
-    server = servers.select_related("brand").first()
+    server = server_of_callback(callback_id)
     if server is None:
         return SeeOther(reverse("no_link"))
     received = receive(server, request.GET, request.COOKIES)
@@ -159,7 +156,7 @@ def _result_redirect(request: HttpRequest, attempt: AuthorizationRequest, arriva
         return SeeOther(reverse("no_link"))
     if arrival == Arrival.OTHER_BROWSER:
         return SeeOther(reverse("other_browser", args=[link_token]))
-    attempt.refresh_from_db(from_queryset=AuthorizationRequest.objects.select_related("challenge"))
+    attempt = as_it_stands(attempt)
     response = SeeOther(chat_page_of(attempt, request.COOKIES) or reverse("done", args=[link_token]))
     if attempt.succeeded:
         _set_cookie(response, attempt, request.COOKIES[attempt.cookie_name])

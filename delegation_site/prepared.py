@@ -64,12 +64,7 @@ class PreparedStatement:
             database.health_check_done = True
             try:
                 return self._run(database, given, _all_rows)
-            except DatabaseError as error:
-                if _sqlstate(error) not in _POOLED | {_STALE}:
-                    if not isinstance(error, OperationalError):
-                        raise
-                    database.close()
-            except InterfaceError:
+            except (OperationalError, InterfaceError):
                 database.close()
         return self._run(database, given, _all_rows)
 
@@ -78,6 +73,15 @@ class PreparedStatement:
         return self._run(connections[DEFAULT_DB_ALIAS], list(values), read)
 
     def _run(self, database: Any, values: list[Any], read: Callable[[Any], Result]) -> Result:
+        try:
+            return self._run_once(database, values, read)
+        except DatabaseError as error:
+            # Without its preparation nothing of it was run. A transaction, though, has ended with the error.
+            if database.in_atomic_block or _sqlstate(error) not in _POOLED | {_STALE}:
+                raise
+        return self._run_once(database, values, read)
+
+    def _run_once(self, database: Any, values: list[Any], read: Callable[[Any], Result]) -> Result:
         with _open_cursor(database) as cursor:
             self._execute(database, cursor, values)
             return read(cursor)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -13,7 +14,14 @@ from brands.models import AuthorizationServer
 from conversations.flow.audit import CONSUMER
 from conversations.flow.transitions import locked_conversation, move_challenge
 from conversations.models import COOKIE_PREFIX, AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
-from delegation_site.compiled import CompiledInsert, CompiledQuery, Parameter
+from delegation_site.compiled import (
+    CompiledInsert,
+    CompiledQuery,
+    CompiledRows,
+    CompiledUpdate,
+    Parameter,
+    placeholders,
+)
 from delegation_site.crypto import Secret, key_ring, random_token, s256_code_challenge
 
 # Dropping the oldest keeps a scanner that posts our form from locking the consumer out (B8).
@@ -37,6 +45,34 @@ _ATTEMPTS: Final = CompiledQuery(
     )
 )
 _NEW_ATTEMPT: Final = CompiledInsert(AuthorizationRequest)
+_NOW: Final = Parameter("now", models.DateTimeField())
+_THIS: Final = AuthorizationRequest.objects.filter(pk=Parameter("pk", models.BigIntegerField()))
+_UNFINISHED: Final = _THIS.filter(finished_at=None)
+# A subquery on the other table, never a join: for an UPDATE with a join Django moves the whole condition into a
+# subquery on this table, which PostgreSQL does not evaluate again after waiting for another claim: two would win.
+_CLAIM: Final = CompiledUpdate(
+    lambda: _UNFINISHED.filter(
+        claimed_at=None,
+        challenge__in=Challenge.objects.filter(status=ChallengeStatus.STARTED, expires_at__gt=_NOW),
+    ),
+    claimed_at=_NOW,
+)
+_RELEASE: Final = CompiledUpdate(lambda: _UNFINISHED, claimed_at=None)
+_FINISH: Final = CompiledUpdate(
+    lambda: _THIS,
+    finished_at=_NOW,
+    error=Parameter("error", models.CharField()),
+    nonce_digest=None,
+    code_verifier_ciphertext=None,
+)
+_AS_IT_STANDS: Final = CompiledQuery(lambda: _THIS.select_related("challenge").order_by())
+_EXPIRIES: Final = CompiledRows(
+    lambda: (
+        AccessToken.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
+        .order_by()
+        .values_list("expires_at")
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -71,10 +107,19 @@ def attempt_of_state(server: AuthorizationServer, state: str) -> AuthorizationRe
 
     A state of one brand at the path of another is unknown (C1).
     """
+    digests = key_ring().digests(_STATE, state)
+    named = {f"digest{number}": digest for number, digest in enumerate(digests)}
+    return _of_state(len(digests)).first(server=server.pk, **named)
+
+
+@lru_cache(maxsize=8)
+def _of_state(digests: int) -> CompiledQuery[AuthorizationRequest]:
+    """Return the query for so many digests, one for each key of the ring."""
     attempts = AuthorizationRequest.objects.filter(
-        state_digest__in=key_ring().digests(_STATE, state), challenge__authorization_server=server
+        state_digest__in=list(placeholders("digest", models.BinaryField(), digests)),
+        challenge__authorization_server=Parameter("server", models.BigIntegerField()),
     )
-    return attempts.select_related("challenge__conversation__brand").first()
+    return CompiledQuery(lambda: attempts.select_related("challenge__conversation__brand").order_by())
 
 
 def holds_cookie(attempt: AuthorizationRequest, cookies: Mapping[str, str]) -> bool:
@@ -97,16 +142,20 @@ def nonce_matches(attempt: AuthorizationRequest, nonce: str) -> bool:
 
 def claim(attempt: AuthorizationRequest, now: datetime) -> bool:
     """Claim the attempt for its one exchange: of any number of concurrent callbacks exactly one gets True (B10)."""
-    started = Challenge.objects.filter(status=ChallengeStatus.STARTED, expires_at__gt=now)
-    # A subquery on the other table, never a join: for an UPDATE with a join Django moves the whole condition into a
-    # subquery on this table, which PostgreSQL does not evaluate again after waiting for another claim: two would win.
-    rows = AuthorizationRequest.objects.filter(pk=attempt.pk, claimed_at=None, finished_at=None, challenge__in=started)
-    return rows.update(claimed_at=now) == 1
+    return _CLAIM.run(pk=attempt.pk, now=now) == 1
 
 
 def release(attempt: AuthorizationRequest) -> None:
     """Give a claim back that nothing was done with: the same callback works a moment later."""
-    AuthorizationRequest.objects.filter(pk=attempt.pk, finished_at=None).update(claimed_at=None)
+    _RELEASE.run(pk=attempt.pk)
+
+
+def as_it_stands(attempt: AuthorizationRequest) -> AuthorizationRequest:
+    """Return the attempt anew, with its challenge."""
+    found = _AS_IT_STANDS.first(pk=attempt.pk)
+    if found is None:
+        raise AuthorizationRequest.DoesNotExist
+    return found
 
 
 def cookie_lifetime(attempt: AuthorizationRequest, now: datetime) -> int:
@@ -116,16 +165,13 @@ def cookie_lifetime(attempt: AuthorizationRequest, now: datetime) -> int:
     """
     moments = [now + MIN_COOKIE_LIFETIME, attempt.challenge.expires_at]
     if attempt.succeeded:
-        tokens = AccessToken.objects.filter(challenge=attempt.challenge_id)
-        moments += tokens.values_list("expires_at", flat=True)
+        moments += [expires_at for (expires_at,) in _EXPIRIES.rows(challenge=attempt.challenge_id)]
     return int((max(moments) - now).total_seconds())
 
 
 def finish_attempt(attempt: AuthorizationRequest, now: datetime, error: str = "") -> None:
     """Write the attempt's result and erase what only its exchange needed (K7). The state's digest stays (B11)."""
-    AuthorizationRequest.objects.filter(pk=attempt.pk).update(
-        finished_at=now, error=error, nonce_digest=None, code_verifier_ciphertext=None
-    )
+    _FINISH.run(pk=attempt.pk, now=now, error=error)
 
 
 def _insert_attempt(challenge: Challenge, now: datetime) -> BegunAttempt:

@@ -2,7 +2,10 @@
 
 import logging
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import uuid4
+
+from django.db import models
 
 from brands.models import SamePersonCheck, WebhookEvent
 from brands.oauth import ErrorCode, IDTokenClaims, TokenResponse
@@ -29,10 +32,19 @@ from conversations.models import (
     Challenge,
     ChallengeStatus,
 )
+from delegation_site.compiled import CompiledInsert, CompiledQuery, Parameter
 from delegation_site.crypto import Secret, key_ring
 
 COMPLETION_CODE_PURPOSE = "completion-code"
 COMPLETION_HANDLE_PURPOSE = "completion-handle"
+_CHALLENGE: Final = CompiledQuery(
+    lambda: (
+        Challenge.objects.select_related("conversation__brand", "authorization_server__brand")
+        .filter(pk=Parameter("pk", models.BigIntegerField()))
+        .order_by()
+    )
+)
+_NEW_ACCESS_TOKEN: Final = CompiledInsert(AccessToken)
 
 logger = logging.getLogger("consumer_delegation.sign_in")
 
@@ -61,7 +73,7 @@ def record_failure(
         if access_token is not None:
             schedule_revocation_of_fresh(attempt, access_token, now)
         rows = Challenge.objects.filter(pk=attempt.challenge_id, status__in=SIGN_IN_STATUSES)
-        rows.update(last_error=error, last_error_detail=detail[:200])
+        rows.update(last_error=error, last_error_detail=detail)
 
 
 def store_result(
@@ -74,8 +86,9 @@ def store_result(
     """
     with locked_conversation(attempt.challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
-        rows = Challenge.objects.select_related("conversation__brand", "authorization_server__brand")
-        challenge = rows.get(pk=attempt.challenge_id)
+        challenge = _CHALLENGE.first(pk=attempt.challenge_id)
+        if challenge is None:
+            raise Challenge.DoesNotExist
         if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
             _discard(attempt, challenge, response.access_token, "challenge_ended", now)
         elif not is_same_subject(challenge, claims) or not is_expected_subject(challenge, claims):
@@ -159,7 +172,7 @@ def _insert_access_token(
     access_token.set_access_token(response.access_token)
     access_token.set_subject(subject_of(claims))
     access_token.receipt_digest = receipt_digest(access_token, cookie)
-    access_token.save(force_insert=True)
+    _NEW_ACCESS_TOKEN.insert(access_token)
     return access_token
 
 

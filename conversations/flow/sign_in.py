@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
+from django.db import models
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
@@ -33,7 +35,17 @@ from conversations.flow.attempts import attempt_of_state, claim, holds_cookie, n
 from conversations.flow.capacity import ServerBusy, exchange_slot
 from conversations.flow.results import record_denial, record_failure, store_result
 from conversations.models import AuthorizationRequest
+from delegation_site.compiled import CompiledQuery, Parameter
 from delegation_site.crypto import DecryptionError, Secret
+
+_SERVER: Final = CompiledQuery(
+    lambda: (
+        AuthorizationServer.objects.active()
+        .filter(brand__is_active=True, callback_id=Parameter("callback_id", models.CharField()))
+        .select_related("brand")
+        .order_by()
+    )
+)
 
 logger = logging.getLogger("consumer_delegation.sign_in")
 
@@ -53,6 +65,11 @@ class Received:
 
     arrival: Arrival
     attempt: AuthorizationRequest | None = None
+
+
+def server_of_callback(callback_id: str) -> AuthorizationServer | None:
+    """Return the active server whose own redirect URI this is (C1)."""
+    return _SERVER.first(callback_id=callback_id)
 
 
 def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str]) -> Received:

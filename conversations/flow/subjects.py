@@ -23,14 +23,16 @@ def is_same_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
     No claims mean that the brand's admin took openid out of the scope: then there is nothing to compare. A sign-in that
     its consumer has undone binds nobody: she said that it was not hers. Raises `DecryptionError`.
     """
+    subject = subject_of(claims)
+    if subject is None:
+        return True
     confirmed = challenge.conversation.access_tokens.filter(
         authorization_server_id=challenge.authorization_server_id,
         confirmed_at__isnull=False,
         subject_ciphertext__isnull=False,
     )
     last = confirmed.exclude(end_reason=AccessToken.EndReason.UNDONE).order_by("-confirmed_at", "-id").first()
-    subject = subject_of(claims)
-    return last is None or subject is None or last.reveal_subject() == subject
+    return last is None or last.reveal_subject() == subject
 
 
 def expected_subject_digest(conversation: Conversation, expected: Secret | None) -> bytes | None:

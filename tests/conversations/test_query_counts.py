@@ -32,7 +32,7 @@ EXPECTED = {
     "GET /token (not yet)": 6,
     "GET /c/{link}": 2,
     "POST /c/{link}": 11,
-    "GET /callback": 18,
+    "GET /callback": 17,
     "GET /c/{link}/done": 3,
     "GET /c/{link}/other-browser": 2,
     "POST /completion": 21,
