@@ -106,7 +106,7 @@ $(BENCHED): $(INSTALLED) bench/requirements.txt
 	@touch $@
 
 $(MUTATING): $(INSTALLED) requirements-mutation.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements-mutation.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -r requirements-mutation.txt
 	@touch $@
 
 $(BENCH_PEERS): bench/peers/package.json bench/peers/package-lock.json
@@ -117,7 +117,7 @@ $(BENCH_PEERS): bench/peers/package.json bench/peers/package-lock.json
 constraints: ## write constraints.txt anew
 	@rm -rf .venv-constraints && $(PYTHON) -m venv .venv-constraints
 	@.venv-constraints/bin/python -m pip install -qq --disable-pip-version-check \
-		-r requirements-dev.txt -r bench/requirements.txt
+		-r requirements-dev.txt -r bench/requirements.txt -r requirements-mutation.txt
 	@{ echo "# Every package of an installation at an exact version. Written by: make constraints"; \
 		.venv-constraints/bin/python -m pip freeze; } > constraints.txt
 	@rm -rf .venv-constraints

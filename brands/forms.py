@@ -183,7 +183,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
 class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at run time
     """A brand and its look. Who administers it, and whom its consumers ask, no stolen session may decide (G10)."""
 
-    # As above.
+    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
     confirmed = False
 
     logo = forms.FileField(
@@ -232,7 +232,7 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
         help_text="A key's scopes never change. Tick token:read only for the bot that calls the brand's API.",
     )
 
-    # As above.
+    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
     confirmed = False
 
     class Meta:

@@ -15,7 +15,6 @@ import hmac
 import json
 import re
 import secrets
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -216,16 +215,6 @@ def new_signing_key() -> tuple[Secret, dict[str, str]]:
 def checksum(text: str) -> str:
     """Return eight characters that tell a mistyped or cut value from a wrong one. Not a protection."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def normalised_code(typed: str) -> str | None:
-    """Return the digits of a typed completion code, or None where it is not one.
-
-    People type `493 027`, `493-027` and `٤٩٣٠٢٧`; every one of them is the same code.
-    """
-    kept = [character for character in typed if character not in " \u00a0\u202f-\u2013\u2014\u00b7."]
-    digits = [str(unicodedata.digit(character, -1)) for character in kept]
-    return "".join(digits) if len(digits) == COMPLETION_CODE_DIGITS and "-1" not in digits else None
 
 
 @lru_cache(maxsize=4)

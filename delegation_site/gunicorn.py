@@ -5,17 +5,20 @@ import sys
 from typing import Any
 
 import django
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.utils.module_loading import import_string
 
 from delegation_site import stopping
 
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
+# Before all that is asked of the environment: reading the settings reads `.env` into it.
+threads = settings.THREADS
 wsgi_app = "delegation_site.wsgi:application"
 bind = os.environ.get("BIND", "127.0.0.1:8000")
 worker_class = "gthread"
 workers = int(os.environ.get("WORKERS", "2"))
-threads = int(os.environ.get("THREADS", "16"))
 keepalive = 30
 limit_request_line = 8190  # an authorization code may have 4 KB, and so may a state
 timeout = 30
@@ -32,7 +35,6 @@ access_log_format = (
 
 def on_starting(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
     """Refuse to serve a dangerous installation: a failing system check alone does not stop a WSGI server (N10)."""
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
     django.setup()
     try:
         call_command("check", deploy=True, fail_level="ERROR")
@@ -48,4 +50,5 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  # gunicorn's signature
     """Add up what the process has counted: nothing is lost when workers are restarted."""
     if worker.booted:
+        # By its name: models cannot be imported while this file is read, before Django is set up.
         import_string("conversations.flow.read_counts.flush")()

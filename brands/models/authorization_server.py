@@ -13,13 +13,9 @@ from brands.models.brand import Brand, slug_validator
 from brands.models.same_person import SamePersonCheck, validate_same_person_checks
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.credentials import ClientCredentials
+from brands.oauth.token_response import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 from brands.wording import validate_scope_descriptions
 from delegation_site.crypto import Place, Secret, key_ring, new_signing_key, random_token
-
-# The product's own ceiling: no brand may keep a consumer's access token longer than this (E11).
-MAX_TOKEN_LIFETIME = 7 * 24 * 60 * 60
-# What an assumed lifetime may be at most, where the answer names none (E8).
-MAX_DEFAULT_TOKEN_LIFETIME = 60 * 60
 
 
 class AuthorizationServerQuerySet(models.QuerySet["AuthorizationServer"]):
@@ -158,7 +154,7 @@ class AuthorizationServer(models.Model):
     )
     default_token_lifetime = models.PositiveIntegerField(
         default=3600,
-        validators=[MinValueValidator(1), MaxValueValidator(MAX_DEFAULT_TOKEN_LIFETIME)],
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_ASSUMED_LIFETIME)],
         help_text="Seconds, where the server does not say.",
     )
     max_token_lifetime = models.PositiveIntegerField(

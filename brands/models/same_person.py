@@ -5,7 +5,7 @@ from django.db import models
 
 
 class SamePersonCheck(models.TextChoices):
-    """How we make sure that whoever signed in is the person in the chat (DESIGN section 3)."""
+    """How we make sure that whoever signed in is the person in the chat."""
 
     COMPLETION_CODE = "completion_code", "Completion code: six digits, typed into the chat"
     CHAT_PAGE = "chat_page", "Chat page: back to the chat's own page, which passes a handle to the bot"

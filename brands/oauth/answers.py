@@ -1,6 +1,7 @@
 """What the answer of an endpoint says, as far as it is the same for all of them: its members, or its refusal."""
 
 import re
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
@@ -10,7 +11,6 @@ from brands.oauth.endpoints import Endpoint
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from brands.oauth.strict_json import NotStrictJSON, read_json_object
 
-_OK: Final = 200
 # No digits, no capitals: the shape of every registered code, and of no secret that a server might echo.
 _ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
 _STATUS_ERRORS: Final = {
@@ -64,9 +64,9 @@ def refusal(endpoint: Endpoint, status: int, error: object) -> AuthorizationServ
 def _error_for_status(endpoint: Endpoint, status: int) -> ErrorCode:
     if status in _STATUS_ERRORS:
         return _STATUS_ERRORS[status]
-    if status == _OK or 400 <= status < 500:  # noqa: PLR2004  the classes of RFC 9110
+    if status == HTTPStatus.OK or HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return endpoint.refused
-    return ErrorCode.SERVER_ERROR if status >= 500 else endpoint.invalid_response  # noqa: PLR2004
+    return ErrorCode.SERVER_ERROR if status >= HTTPStatus.INTERNAL_SERVER_ERROR else endpoint.invalid_response
 
 
 def _content_type(response: requests.Response) -> tuple[str, str]:

@@ -5,6 +5,7 @@ In its query (RFC 6749 section 4.1.1), or pushed to the server first, so that no
 """
 
 import re
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,7 +18,6 @@ from brands.oauth.credentials import ClientCredentials
 from brands.oauth.endpoints import PAR_ENDPOINT, post
 from brands.validators import is_reserved_parameter
 
-_CREATED: Final = 201
 # An absolute URI (RFC 3986), as long as RFC 9101 section 5.2 lets a client send it.
 _REQUEST_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=.)[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*")
 _MAX_REQUEST_URI_LENGTH: Final = 512
@@ -44,7 +44,7 @@ def pushed_authorization_url(
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
     response = post(PAR_ENDPOINT, configuration, dict(parameters), credentials)
-    if response.status_code != _CREATED:
+    if response.status_code != HTTPStatus.CREATED:
         raise refusal_in(PAR_ENDPOINT, response)
     answer = read_parameters(PAR_ENDPOINT, response)
     reference = [

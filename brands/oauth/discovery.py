@@ -5,6 +5,7 @@ Asked for when an admin writes a server down, never while a consumer signs in: w
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -14,7 +15,6 @@ from brands import transport
 from brands.oauth.strict_json import NotStrictJSON, read_json_object
 from brands.validators import validate_authorization_endpoint, validate_endpoint, validate_issuer
 
-_OK: Final = 200
 _MAX_NAMES: Final = 200
 
 _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
@@ -66,7 +66,7 @@ def discover(issuer: str) -> ServerMetadata:
             response = transport.get(address)
         except transport.OutboundError:
             raise DiscoveryFailed("issuer", "The metadata of this issuer could not be fetched.") from None
-        if response.status_code == _OK:
+        if response.status_code == HTTPStatus.OK:
             return read_metadata(issuer, response.content)
     raise DiscoveryFailed("issuer", "This issuer publishes no metadata: type the endpoints.")
 

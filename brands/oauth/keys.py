@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from threading import Lock
 from time import monotonic
 from typing import Any, Final
@@ -122,7 +123,7 @@ def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error)) from None
     except NotStrictJSON as error:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set cannot be read: {error}") from None
-    if response.status_code != 200 or not isinstance(keys, list):  # noqa: PLR2004
+    if response.status_code != HTTPStatus.OK or not isinstance(keys, list):
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"no key set; HTTP status {response.status_code}")
     if len(keys) > MAX_KEYS:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set has more than {MAX_KEYS} keys")

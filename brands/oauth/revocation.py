@@ -1,14 +1,12 @@
 """Token revocation: telling the server that an access token is no longer wanted (RFC 7009)."""
 
-from typing import Final
+from http import HTTPStatus
 
 from brands.oauth.answers import refusal_in
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.credentials import ClientCredentials
 from brands.oauth.endpoints import REVOCATION_ENDPOINT, post
 from delegation_site.crypto import Secret
-
-_OK: Final = 200
 
 
 def revoke_token(configuration: ServerConfiguration, access_token: Secret, credentials: ClientCredentials) -> None:
@@ -19,5 +17,5 @@ def revoke_token(configuration: ServerConfiguration, access_token: Secret, crede
     """
     parameters = {"token": access_token.reveal(), "token_type_hint": "access_token"}
     response = post(REVOCATION_ENDPOINT, configuration, parameters, credentials)
-    if response.status_code != _OK:
+    if response.status_code != HTTPStatus.OK:
         raise refusal_in(REVOCATION_ENDPOINT, response)

@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 import requests
@@ -23,7 +24,6 @@ MAX_ASSUMED_LIFETIME: Final = 60 * 60
 # How much earlier than the server we call a token expired: it is of no use to a bot in its last moments.
 SAFETY_MARGIN: Final = 30
 
-_OK: Final = 200
 _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
 _ID_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,65536}")
 _SCOPE: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{0,4096}")
@@ -81,12 +81,12 @@ def read_token_response(
 
 
 def _read_success(configuration: ServerConfiguration, response: requests.Response) -> dict[str, Any]:
-    if response.status_code != _OK:
+    if response.status_code != HTTPStatus.OK:
         raise refusal_in(TOKEN_ENDPOINT, response)
     parameters = read_parameters(TOKEN_ENDPOINT, response, accept_form=configuration.accept_form_encoded_tokens)
     # Some servers say no with status 200 (E2), also in a form although JSON was asked for.
     if parameters.get("error"):
-        raise refusal(TOKEN_ENDPOINT, _OK, parameters["error"])
+        raise refusal(TOKEN_ENDPOINT, HTTPStatus.OK, parameters["error"])
     return parameters
 
 

@@ -1,5 +1,6 @@
 """The same-person checks that end in the chat: a typed code, or a handle from the chat's own page (A1, A11)."""
 
+import unicodedata
 from datetime import datetime
 
 from django.db.models import F
@@ -23,7 +24,7 @@ from conversations.models import (
     ChallengeStatus,
     Conversation,
 )
-from delegation_site.crypto import key_ring, normalised_code
+from delegation_site.crypto import COMPLETION_CODE_DIGITS, key_ring
 
 
 def complete(conversation: Conversation, server: AuthorizationServer, typed: str, *, actor: str, now: datetime) -> None:
@@ -40,6 +41,16 @@ def complete(conversation: Conversation, server: AuthorizationServer, typed: str
     # Raised outside the transaction: the count must be kept.
     if attempts_left is not None:
         raise CompletionCodeIncorrect(attempts_left)
+
+
+def normalised_code(typed: str) -> str | None:
+    """Return the digits of a typed completion code, or None where it is not one.
+
+    People type `493 027`, `493-027` and `٤٩٣٠٢٧`; every one of them is the same code.
+    """
+    kept = [character for character in typed if character not in " \u00a0\u202f-\u2013\u2014\u00b7."]
+    digits = [str(unicodedata.digit(character, -1)) for character in kept]
+    return "".join(digits) if len(digits) == COMPLETION_CODE_DIGITS and "-1" not in digits else None
 
 
 def complete_with_handle(conversation: Conversation, handle: str, *, actor: str, now: datetime) -> AuthorizationServer:

@@ -279,3 +279,12 @@ def test_a_missing_page_and_a_failing_one_have_words_and_a_reference(ada: Browse
     assert (response.status_code, heading_of(response)) == (404, "There is nothing here")
     whole = response["X-Request-Id"]
     assert f'<bdi class="reference">{whole[:5]} {whole[5:10]}</bdi>' in response.content.decode()
+
+
+def test_the_address_of_a_link_names_all_that_it_answers(
+    acme_bot: Bot, ada: Browser, acme_server: AuthorizationServer
+) -> None:
+    """The bug: the button's POST works there, and `Allow` said GET and HEAD."""
+    link = acme_bot.challenge()["url"].removeprefix("https://delegation.test")
+    answer = ada.client.options(link, secure=True)
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD, POST")

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from conversations.flow.completion import normalised_code
 from delegation_site.crypto import (
     DecryptionError,
     InvalidKeyRing,
@@ -13,7 +14,6 @@ from delegation_site.crypto import (
     Place,
     Secret,
     key_id_of,
-    normalised_code,
     random_token,
     s256_code_challenge,
 )

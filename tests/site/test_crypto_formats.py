@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from conversations.flow.completion import normalised_code
 from delegation_site.crypto import (
     DecryptionError,
     InvalidKeyRing,
@@ -20,7 +21,6 @@ from delegation_site.crypto import (
     checksum,
     key_id_of,
     new_signing_key,
-    normalised_code,
     random_hex,
     random_token,
 )

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,16 @@ def test_it_does_not_start_on_a_dangerous_environment(
     assert result.returncode == 1
     assert re.findall(r"delegation\.E\d+", result.stdout + result.stderr) == [found]
     assert "Traceback" not in result.stderr
+
+
+def test_it_runs_as_many_threads_as_the_limits_of_waiting_are_made_of() -> None:
+    """The bug: THREADS in `.env` reached the limits and not gunicorn: all of its 16 threads could wait for brands."""
+    asked = (
+        "from django.conf import settings; settings.configure(THREADS=7);"
+        "from delegation_site import gunicorn; print(gunicorn.threads)"
+    )
+    result = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == "7\n"
 
 
 def test_public_local_endpoints_and_debug_do_not_start_either(installation: Installation) -> None:
