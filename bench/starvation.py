@@ -1,10 +1,12 @@
 """A brand whose token endpoint hangs: do bots, and the consumers of other brands, notice? An open-loop test.
 
 100 token reads a second, and callbacks of another brand, first undisturbed, then while 40 browsers come back to the
-hanging brand at once and keep trying, as its "one moment" page makes them. Both phases, twice, one after the other.
+hanging brand at once; those that are told it is busy try again, each after about the five seconds that `Retry-After`
+names and the page asks of people. Both phases, twice, one after the other.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -21,7 +23,7 @@ TURNS: Final = 2
 # Each browser may come back to the hanging brand more than once: each time with an attempt of its own.
 HANGING_CALLBACKS: Final = HANGING_AT_ONCE * TURNS
 RIVAL_CALLBACKS: Final = CALLBACKS_PER_SECOND * PHASE_SECONDS * TURNS * 2
-_PAUSE_OF_A_REFUSED: Final = 1.0
+_PAUSE_OF_A_REFUSED: Final = (3.0, 7.0)
 
 Phase = tuple[list[Answer], list[Answer]]
 
@@ -87,7 +89,7 @@ async def _insist(port: int, request: bytes) -> int:
         while True:
             answer = await pool.send(request)
             refused += answer.status == 503
-            await asyncio.sleep(_PAUSE_OF_A_REFUSED)
+            await asyncio.sleep(random.uniform(*_PAUSE_OF_A_REFUSED))
     except asyncio.CancelledError:
         return refused
     finally:
