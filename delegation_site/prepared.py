@@ -1,11 +1,14 @@
-"""Statements that PostgreSQL plans once for each connection (PREPARE), and cursors without Django's own overhead.
+"""Statements that PostgreSQL parses once for each connection (PREPARE), and soon plans no more.
 
-Planning a join takes PostgreSQL several times as long as running it, and the text is the same each time. A pooler that
-hands connections around between transactions has no use for that: it is told by its errors, or beforehand by
-`DISABLE_SERVER_SIDE_CURSORS=true` in `DATABASE_URL`, which is Django's own word for such a pooler.
+Planning a join takes PostgreSQL several times as long as running it. From the sixth time on it keeps one plan for any
+values where that is no worse. A process that serves prepares; what runs once has nothing to gain, and no second time.
+
+A pooler that hands connections around between transactions has no use for all that. It is named by
+`DISABLE_SERVER_SIDE_CURSORS=true` in `DATABASE_URL`, Django's own word for it, or recognised by its errors.
 """
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,22 +21,49 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, Operation
 
 # SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
 _POOLED: Final = {"26000", "42P05"}
-# ... and of one whose columns have changed since it was prepared: a migration came by.
-_STALE: Final = "0A000"
+# ... and of one whose columns have another type than when it was prepared: a migration came by.
+_STALE: Final = {"0A000", "42804", "42883"}
+_PLACES: Final = re.compile("%%|%s")
 
 Result = TypeVar("Result")
 
 logger = logging.getLogger("consumer_delegation.prepared")
 
 
-class _Pooler:
-    """Whether this process has met one. What was found out for one statement holds for all."""
+@dataclass
+class _Process:
+    """What holds for all statements of this process; `generation` counts the migrations that came by."""
 
-    noticed = False
+    prepares: bool = False
+    generation: int = 0
+
+    def learn_from(self, sqlstate: str | None, generation: int) -> None:
+        """Stop preparing, or prepare everything anew: what one statement found out spares the others its error."""
+        if sqlstate in _POOLED and self.prepares:
+            self.prepares = False
+            logger.warning("a pooler: nothing is prepared from now on; see DISABLE_SERVER_SIDE_CURSORS")
+        elif sqlstate in _STALE and generation == self.generation:
+            self.generation += 1
 
 
+_process = _Process()
 # What each connection knows: of two statements with one text, the second is prepared already.
 _names_on: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+
+
+def prepare_from_now_on() -> None:
+    """Say that this process serves."""
+    _process.prepares = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A statement as it is prepared, and as it is executed then."""
+
+    name: str
+    prepare: str
+    execute: str
+    generation: int
 
 
 class PreparedStatement:
@@ -42,15 +72,14 @@ class PreparedStatement:
     `constants` are the values that are the same each time, by the number of their `%s`. They are written into what is
     prepared: a plan for any value whatever could not use an index of some rows alone (`WHERE ended_at IS NULL`).
 
-    Raises Django's database errors; after one about its preparation the next time goes well.
+    Raises Django's database errors. One about its preparation is met by a transaction alone, which ends with it.
     """
 
     def __init__(self, sql: str, constants: Mapping[int, Any] | None = None) -> None:
         self.sql = sql
         self._constants = constants or {}
-        self._places = sql.count("%s")
-        self._times_stale = 0
-        self._preparation: _Preparation | None = None
+        self._places = _PLACES.findall(sql).count("%s")
+        self._written: _Written | None = None
 
     def rows(self, values: Iterable[Any]) -> list[Any]:
         """Run it, and return its rows; once more on a new connection where the kept one turns out dead.
@@ -65,86 +94,63 @@ class PreparedStatement:
             try:
                 return self._run(database, given, _all_rows)
             except (OperationalError, InterfaceError):
+                if database.connection is None or database.is_usable():
+                    raise
                 database.close()
         return self._run(database, given, _all_rows)
 
     def run(self, values: Iterable[Any], read: Callable[[Any], Result]) -> Result:
-        """Run it once; return what `read` makes of the cursor."""
+        """Run it, and return what `read` makes of the cursor; Django has asked whether the connection is alive."""
         return self._run(connections[DEFAULT_DB_ALIAS], list(values), read)
 
     def _run(self, database: Any, values: list[Any], read: Callable[[Any], Result]) -> Result:
         try:
             return self._run_once(database, values, read)
         except DatabaseError as error:
-            # Without its preparation nothing of it was run. A transaction, though, has ended with the error.
-            if database.in_atomic_block or _sqlstate(error) not in _POOLED | {_STALE}:
+            # Without its preparation nothing of it was run.
+            if database.in_atomic_block or _sqlstate(error) not in _POOLED | _STALE:
                 raise
         return self._run_once(database, values, read)
 
     def _run_once(self, database: Any, values: list[Any], read: Callable[[Any], Result]) -> Result:
+        prepares = _process.prepares and database.vendor == "postgresql"
         with _open_cursor(database) as cursor:
-            self._execute(database, cursor, values)
+            if prepares and not database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+                self._execute_prepared(database, cursor, values)
+            else:
+                cursor.execute(self.sql, list(self._filled(values)))
             return read(cursor)
-
-    def _execute(self, database: Any, cursor: Any, values: list[Any]) -> None:
-        pooled = _Pooler.noticed or database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
-        if pooled or database.vendor != "postgresql":
-            cursor.execute(self.sql, list(self._filled(values)))
-            return
-        try:
-            cursor.execute(self._prepared(database, cursor), values)
-        except Exception as error:
-            self._learn_from(_sqlstate(error))
-            raise
 
     def _filled(self, values: list[Any]) -> Iterator[Any]:
         given = iter(values)
         for place in range(self._places):
             yield self._constants[place] if place in self._constants else next(given)
 
-    def _prepared(self, database: Any, cursor: Any) -> str:
-        preparation = self._preparation or self._prepare(cursor)
-        names = _names_on.setdefault(database.connection, set())
-        if preparation.name not in names:
-            cursor.execute(preparation.prepare)
-            names.add(preparation.name)
-        return preparation.execute
+    def _execute_prepared(self, database: Any, cursor: Any, values: list[Any]) -> None:
+        written, names = self._as_written(cursor), _names_on.setdefault(database.connection, set())
+        try:
+            if written.name not in names:
+                cursor.execute(written.prepare)
+                names.add(written.name)
+            cursor.execute(written.execute, values)
+        except Exception as error:
+            _process.learn_from(_sqlstate(error), written.generation)
+            raise
 
-    def _prepare(self, cursor: Any) -> "_Preparation":
-        literals = {place: cursor.mogrify("%s", [value]).decode() for place, value in self._constants.items()}
-        numbers = count(1)
-        written = (literals.get(place) or f"${next(numbers)}" for place in range(self._places))
-        self._preparation = _Preparation.of(self.sql % tuple(written), self._places - len(literals), self._times_stale)
-        return self._preparation
-
-    def _learn_from(self, sqlstate: str | None) -> None:
-        if sqlstate in _POOLED:
-            logger.warning("a pooler: statements are planned each time; see DISABLE_SERVER_SIDE_CURSORS")
-            _Pooler.noticed = True
-        elif sqlstate == _STALE:
-            self._times_stale += 1
-            self._preparation = None
+    def _as_written(self, cursor: Any) -> _Written:
+        if self._written is None or self._written.generation != _process.generation:
+            literals = {place: cursor.mogrify("%s", [value]).decode() for place, value in self._constants.items()}
+            numbers = count(1)
+            marks = tuple(literals.get(place) or f"${next(numbers)}" for place in range(self._places))
+            self._written = _written(self.sql % marks, self._places - len(literals), _process.generation)
+        return self._written
 
 
-@dataclass(frozen=True, slots=True)
-class _Preparation:
-    """The two texts under one name."""
-
-    name: str
-    prepare: str
-    execute: str
-
-    @classmethod
-    def of(cls, text: str, values: int, times_stale: int) -> "_Preparation":
-        """Name a text by itself: behind a pooler another version of ours may have prepared another one."""
-        name = f"compiled_{sha256(text.encode()).hexdigest()[:24]}_{times_stale}"
-        given = f" ({', '.join(['%s'] * values)})" if values else ""
-        return cls(name, f"PREPARE {name} AS {text}", f"EXECUTE {name}{given}")
-
-
-def forget_in_process() -> None:
-    """Forget that there was a pooler; tests begin without one."""
-    _Pooler.noticed = False
+def _written(text: str, values: int, generation: int) -> _Written:
+    # Named by its text: behind a pooler another version of ours may have prepared another one.
+    name = f"compiled_{sha256(text.encode()).hexdigest()[:24]}_{generation}"
+    given = f" ({', '.join(['%s'] * values)})" if values else ""
+    return _Written(name, f"PREPARE {name} AS {text}", f"EXECUTE {name}{given}", generation)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """How often one subject may do one thing (G8): fixed windows, counted exactly, in a store that all processes share.
 
 The store is Redis where `REDIS_URL` is set, otherwise one row for each subject and window in the database, written by
-one statement. Subjects are keyed digests, so that the store holds no address and no link token. A window begins at a
-moment of the subject's own, so that not everybody's ends at once; around that moment a subject may come twice.
+one statement. Subjects are keyed digests there, so that the store holds no address and no link token. A window begins
+at a moment of the subject's own, so that not everybody's ends at once; around that moment a subject may come twice.
 
 Fail open, fail closed? Neither. When Redis does not answer, each process goes on counting in its own memory: limits
 become as many times wider as there are processes, and consumers still get in. Closed, an outage of a helper would end
@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from threading import Lock
 from typing import Final
+from zlib import crc32
 
 from django.conf import settings
 from django.core.cache import cache
@@ -76,6 +77,12 @@ class _Window:
         digest = key_ring().digest("rate-limit", limit.name, subject)[-_DIGEST_BYTES:]
         number, elapsed = divmod(int(time.time()) + int.from_bytes(digest[:4], "big"), limit.seconds)
         return cls(f"{digest.hex()}:{number}", limit.seconds - elapsed)
+
+    @classmethod
+    def of_process(cls, limit: Limit, subject: str) -> "_Window":
+        """As `of`, without the cost of a keyed digest."""
+        number, elapsed = divmod(int(time.time()) + crc32(subject.encode()), limit.seconds)
+        return cls(f"{limit.name}:{subject}:{number}", limit.seconds - elapsed)
 
 
 class _ProcessMemory:
@@ -158,8 +165,7 @@ def count_in_process(limit: Limit, subject: str) -> None:
 
     The subject is kept as it is, and so must be no secret.
     """
-    number, elapsed = divmod(int(time.time()), limit.seconds)
-    window = _Window(f"{limit.name}:{subject}:{number}", limit.seconds - elapsed)
+    window = _Window.of_process(limit, subject)
     if _memory.add_one(window) > limit.times:
         raise RateLimited(window.seconds_left)
 

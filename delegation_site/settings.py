@@ -86,7 +86,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
-DATABASES["default"]["CONN_MAX_AGE"] = None
+# Not for ever: what PostgreSQL planned for a small table, or for a column's old type, goes with the connection.
+DATABASES["default"]["CONN_MAX_AGE"] = 600
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # IMMEDIATE takes the write lock when a transaction begins; a deferred one fails halfway, where it cannot wait.
     DATABASES["default"]["OPTIONS"] = {
@@ -96,6 +97,9 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # A word of the address, where "false" would be a text, and true (delegation_site/prepared.py).
+    _NAMED = str(DATABASES["default"].get("DISABLE_SERVER_SIDE_CURSORS", "")).lower()
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = _NAMED in env.BOOLEAN_TRUE_STRINGS
 if REDIS_URL:
     # Rate limits go on without it, so nobody waits for it long: delegation_site/rate_limits.py.
     CACHES = {

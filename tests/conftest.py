@@ -69,7 +69,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _nothing_counted_yet() -> None:
     """Begin each test with no rate limit used up: what one process remembers outlives a rolled-back transaction."""
     rate_limits.forget_in_process()
-    prepared.forget_in_process()
+    prepared.prepare_from_now_on()
     read_counts.forget_in_process()
     cache.clear()  # where allauth counts
 

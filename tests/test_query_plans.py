@@ -109,6 +109,8 @@ def _keep_all_in_memory() -> None:
     """Tell the planner that no table is on a slow disk: it would read small ones whole for that reason alone."""
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL random_page_cost = 1.1")
+        # As a connection plans that has run the statement often: for any values.
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
 
 
 OPERATIONS: Final[dict[str, Callable[[Stage], Any]]] = {

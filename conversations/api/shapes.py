@@ -1,12 +1,11 @@
 """What bots send, as typed shapes. The contract (`openapi.yaml`) is held against these by tests."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
 Key = Annotated[str, Meta(max_length=64)]
-MAX_SCOPE_LENGTH: Final = 1000
-ScopeText = Annotated[str, Meta(max_length=MAX_SCOPE_LENGTH)]
+ScopeText = Annotated[str, Meta(max_length=1000)]
 
 
 class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):

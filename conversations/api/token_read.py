@@ -1,5 +1,6 @@
 """`GET .../token`: in one query where the answer is the token, step by step where it is anything else."""
 
+import re
 from typing import Final
 
 from django.http import HttpRequest
@@ -10,14 +11,14 @@ from brands.models import BotKey
 from conversations.api.calls import Answer, Call, bot_call, count_token_read, seconds
 from conversations.api.lookups import is_conversation_id, open_conversation_of, server_of
 from conversations.api.read_purpose import PARAMETER, read_purpose
-from conversations.api.shapes import MAX_SCOPE_LENGTH
 from conversations.api.token_answer import token_answer
-from conversations.flow.errors import InvalidScope
 from conversations.flow.reading import readable_token, refuse_missing_scope
 from conversations.flow.token_read import token_at_once
 from delegation_site.problems import Problem
 
 MAX_MIN_TTL: Final = 3600
+# RFC 6749 section 3.3; a line of it in a request has to fit, percent-encoded, into what gunicorn reads.
+_SCOPE: Final = re.compile(r"[ !#-\[\]-~]{0,1000}")
 _PARAMETERS: Final = {"authorization_server", "min_ttl", "scope", PARAMETER}
 
 
@@ -40,7 +41,7 @@ def _at_once(request: HttpRequest, conversation_id: str) -> Answer | None:
     if read is None or BotKey.Scope.TOKEN_READ not in set(read.bot_key.scopes):
         return None
     needed = query.get("scope", "")
-    if len(needed) > MAX_SCOPE_LENGTH or not set(needed.split()) <= set(read.access_token.scope.split()):
+    if not _SCOPE.fullmatch(needed) or not set(needed.split()) <= set(read.access_token.scope.split()):
         return None
     try:
         purpose = read_purpose(request, read.bot_key.brand, query.get(PARAMETER))
@@ -56,8 +57,8 @@ def _step_by_step(call: Call, conversation_id: str) -> Answer:
     query = call.query(*_PARAMETERS)
     if (min_ttl := seconds(query.get("min_ttl", "0"), MAX_MIN_TTL)) is None:
         raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
-    if len(needed := query.get("scope", "")) > MAX_SCOPE_LENGTH:
-        raise InvalidScope
+    if not _SCOPE.fullmatch(needed := query.get("scope", "")):
+        raise Problem(422, "invalid_scope", "A scope is names separated by spaces, in at most 1000 characters.")
     purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER))
     conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))

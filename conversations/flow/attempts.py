@@ -91,11 +91,12 @@ def begin_attempt(challenge: Challenge, now: datetime) -> BegunAttempt | None:
     """
     if not challenge.accepts_sign_in(now):
         return None
-    with locked_conversation(challenge.conversation_id):
+    with locked_conversation(challenge.conversation_id) as conversation:
         current = _CURRENT_CHALLENGE.first(pk=challenge.pk)
         if current is None or not current.accepts_sign_in(now):
             return None
-        current.conversation, current.authorization_server = challenge.conversation, challenge.authorization_server
+        # The server as it was read a moment ago: a callback asks anew whether its configuration is still that one (C4).
+        current.conversation, current.authorization_server = conversation, challenge.authorization_server
         _drop_oldest_attempts(current, now)
         begun = _insert_attempt(current, now)
         move_challenge(current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, frm=(ChallengeStatus.ISSUED,))

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def ready(acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer) -> Any:
-    """Return acme-bot where the next read is answered with the token, on a connection that knows no statement yet."""
+    """Return acme-bot where the next read is answered with the token, on a connection that has just read one."""
     connection.close()
     acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
     acme_bot.token()

@@ -1,11 +1,14 @@
 """Compiled statements: other values each time, and the queryset's own instances."""
 
+from typing import Any
+
 import pytest
 from django.db import IntegrityError, connection, models, transaction
 
 from brands.models import Brand
-from conversations.models import Conversation
+from conversations.models import Challenge, Conversation
 from delegation_site.compiled import CompiledInsert, CompiledQuery, CompiledUpdate, Parameter
+from tests.cast import make_bot, make_server
 
 pytestmark = pytest.mark.django_db
 
@@ -44,3 +47,25 @@ def test_an_update_says_how_many_rows_it_changed(brands: list[Brand]) -> None:
     rename = CompiledUpdate(lambda: Brand.objects.filter(slug=Parameter("slug", models.CharField())), name=NAMED)
     assert [rename.run(slug=slug, name="Renamed") for slug in ("acme", "nobody")] == [1, 0]
     assert sorted(Brand.objects.values_list("name", flat=True)) == ["Renamed", "Rival"]
+
+
+def test_an_instance_is_the_querysets_own_in_every_attribute(brands: list[Brand]) -> None:
+    """Also across a one-to-one relation, from both sides, and where there is nobody on the other."""
+    bot = make_bot(brands[0])
+    make_server(brands[0])
+    bot.challenge()
+    for related in ("conversation__brand", "access_token"):
+        assert_same_instances(Challenge.objects.select_related(related).order_by("pk"))
+
+
+def assert_same_instances(rows: models.QuerySet[Any]) -> None:
+    assert [_seen(row) for row in CompiledQuery(lambda: rows).all()] == [_seen(row) for row in rows]
+
+
+def _seen(instance: Any) -> Any:
+    """Return all that an instance holds, and what the instances hold that it knows."""
+    if not isinstance(instance, models.Model):
+        return instance
+    state = instance._state
+    known = {name: _seen(value) if name != "challenge" else value.pk for name, value in state.fields_cache.items()}
+    return {**vars(instance), "_state": (state.adding, state.db, known)}

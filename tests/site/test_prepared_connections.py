@@ -1,11 +1,13 @@
 """Prepared statements on PostgreSQL's connections in transactions, and behind a pooler."""
 
 import logging
+from typing import Any
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, OperationalError, connection, transaction
 
 from delegation_site.prepared import PreparedStatement
+from tests.connections import kill_the_kept_connection
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -74,19 +76,22 @@ def test_a_pooler_that_was_named_beforehand_is_never_sent_a_prepared_statement(
     assert prepared_names() == []
 
 
-def test_a_column_that_changed_costs_one_transaction_and_no_restart() -> None:
-    """As a migration beside a running process: "cached plan must not change result type"."""
-    statement = PreparedStatement("SELECT wide FROM a_table")
+def test_a_column_that_changed_costs_a_process_one_transaction_and_no_restart() -> None:
+    """As a migration beside a running process: "cached plan must not change result type".
+
+    The bug: every statement met it on its own, and a sign-in whose code was spent could fail three times over.
+    """
+    statement, other = PreparedStatement("SELECT wide FROM a_table"), PreparedStatement("SELECT wide, 1 FROM a_table")
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE a_table AS SELECT %s::varchar(16) AS wide", ["value"])
     try:
-        assert statement.rows([]) == [("value",)]
+        assert (statement.rows([]), other.rows([])) == ([("value",)], [("value", 1)])
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE a_table ALTER COLUMN wide TYPE varchar(17)")
         with pytest.raises(DatabaseError, match="cached plan"), transaction.atomic():
             statement.rows([])
         with transaction.atomic():
-            assert statement.rows([]) == [("value",)]
+            assert (statement.rows([]), other.rows([])) == ([("value",)], [("value", 1)])
     finally:
         with connection.cursor() as cursor:
             cursor.execute("DROP TABLE a_table")
@@ -98,3 +103,26 @@ def test_a_broken_transaction_runs_nothing_more() -> None:
         transaction.set_rollback(True)
         with pytest.raises(transaction.TransactionManagementError):
             PreparedStatement("SELECT 1").rows([])
+
+
+def test_what_runs_too_long_is_no_dead_connection(statement: PreparedStatement) -> None:
+    """The bug: a healthy connection was closed, and what had timed out was run a second time."""
+    statement.rows([1])
+    kept = connection.connection
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = 100")
+    with pytest.raises(OperationalError, match="statement timeout"):
+        PreparedStatement("SELECT pg_sleep(%s)").rows([5])
+    assert connection.connection is kept
+    connection.close()
+
+
+def test_a_kept_connection_that_died_before_a_write_is_noticed_before_it(statement: PreparedStatement) -> None:
+    kill_the_kept_connection()
+    kept: Any = connection
+    kept.health_check_enabled, kept.health_check_done = True, False  # as at the beginning of a request
+    assert statement.run([1], lambda cursor: cursor.fetchone()) == (1001,)
+
+
+def test_a_percent_sign_in_the_text_is_no_place(statement: PreparedStatement) -> None:
+    assert PreparedStatement("SELECT 'x%%sy' || %s::text").rows(["a"]) == [("x%sya",)]

@@ -132,6 +132,7 @@ def test_in_process_limits_touch_no_store(django_assert_num_queries: Any) -> Non
         rate_limits.count_in_process(FIVE, "key")
     with pytest.raises(RateLimited):
         rate_limits.count_in_process(FIVE, "key")
+    rate_limits.count_in_process(Limit("another", 5, 60), "key")
 
 
 def test_the_memory_of_a_process_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
