@@ -15,7 +15,7 @@ _STYLE: Final = """
       .ours { fill: #4493f8 } .theirs { fill: #656c76 }
     }
 """
-_THEIRS: Final = frozenset({"yardstick", "django_oauth_toolkit", "oidc_provider"})
+_THEIRS: Final = frozenset({"yardstick", "one_query", "django_oauth_toolkit", "oidc_provider"})
 
 
 def chart(report: dict[str, Any]) -> str:

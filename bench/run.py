@@ -22,6 +22,7 @@ from bench.targets import (
     LINKS_PER_SECOND,
     Target,
     introspection,
+    one_query,
     peer_introspection,
     product_targets,
     yardstick,
@@ -138,7 +139,7 @@ def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: d
     only, folder = stage.options.only, stage.folder
     server = stack.enter_context(serving_wsgi("bench.yardstick:application", folder, {}, **_SMALL))
     ours = product_targets(stack.enter_context(serving(installation, **_SMALL)), made)
-    targets = [yardstick(server), *(target for target in ours if target.name in only)]
+    targets = [yardstick(server), one_query(_asking_once(stack, stage)), *(one for one in ours if one.name in only)]
     for name in _OTHER_SERVERS:
         reason = missing(name, stage.store)
         if name in only and reason:
@@ -146,6 +147,11 @@ def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: d
         elif name in only:
             targets.append(_other_server(name, stack, stage))
     return targets
+
+
+def _asking_once(stack: ExitStack, stage: Stage) -> Server:
+    environment = {"DATABASE_URL": stage.store.create("one_query")}
+    return stack.enter_context(serving_wsgi("bench.one_query:application", stage.folder, environment, **_SMALL))
 
 
 def _other_server(name: str, stack: ExitStack, stage: Stage) -> Target:

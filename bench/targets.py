@@ -53,6 +53,17 @@ def yardstick(server: Server) -> Target:
     )
 
 
+def one_query(server: Server) -> Target:
+    """A2."""
+    return Target(
+        name="one_query",
+        label="bare Django, one SELECT 1 (A2)",
+        server=server,
+        write=calls.constant,
+        sample=lambda: [(request, b'{"status": "ok", "one": 1}') for request in calls.constant(1)],
+    )
+
+
 def product_targets(server: Server, made: Made) -> list[Target]:
     """Return the calls and pages of the product that are measured."""
     return [

@@ -20,7 +20,7 @@ from bench.processes import ROOT, python
 from bench.product import Installation, Server, serving, serving_wsgi
 from bench.rounds import measured
 from bench.run import Options, run
-from bench.targets import introspection, peer_introspection, product_targets, wrong_answers, yardstick
+from bench.targets import introspection, one_query, peer_introspection, product_targets, wrong_answers, yardstick
 from tests.machine import missing
 
 ROWS = 30
@@ -119,6 +119,13 @@ def test_refusals_and_prepared_requests_that_ran_out_are_errors(
 def test_the_yardstick_answers(folder: Path) -> None:
     with serving_wsgi("bench.yardstick:application", folder, {}, **ONE_PROCESS) as server:
         assert wrong_answers(server.port, (yardstick(server).sample or list)()) == 0
+
+
+def test_the_yardstick_that_asks_a_database_answers(folder: Path) -> None:
+    with databases("sqlite", folder) as store:
+        environment = {"DATABASE_URL": store.create("one_query")}
+        with serving_wsgi("bench.one_query:application", folder, environment, **ONE_PROCESS) as server:
+            assert wrong_answers(server.port, (one_query(server).sample or list)()) == 0
 
 
 def test_django_oauth_toolkit_introspects(folder: Path) -> None:
