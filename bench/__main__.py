@@ -70,8 +70,8 @@ def _chosen(arguments: argparse.Namespace) -> list[Options]:
     first = Options(database=arguments.database or POSTGRESQL, **wanted)
     if arguments.database or growing:
         return [first]
-    short = {"rounds": min(3, arguments.rounds), "seconds": min(2, arguments.seconds)}
-    short["conversations"] = min(50_000, rows)
+    short = {"rounds": min(3, arguments.rounds), "seconds": min(1, arguments.seconds)}
+    short["conversations"] = min(20_000, rows)
     on_sqlite = tuple(name for name in only if name in COMPARED or name in {"profile", "starvation"})
     return [first, Options(database=SQLITE, **wanted | short | {"only": on_sqlite})]
 

@@ -20,7 +20,7 @@ SHARE_OLD: Final = 20
 KINDS: Final = ("token_read", "status_read", "create")
 # What is held against the first one; `make bench-growth` has more of them.
 SIZES: Final = (10_000, 1_000_000)
-_MOST_ROUNDS: Final = 3
+_MOST_ROUNDS: Final = 2
 
 _WEIGHTS: Final = """
     SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class
