@@ -46,7 +46,7 @@ def read_parameters(endpoint: Endpoint, response: requests.Response, *, accept_f
 def refusal_in(endpoint: Endpoint, response: requests.Response) -> AuthorizationServerError:
     """Return the error of an answer whose status says no, whatever its body looks like (E1)."""
     try:
-        error = read_parameters(endpoint, response, accept_form=True).get("error")
+        error = read_parameters(endpoint, response).get("error")
     except AuthorizationServerError:
         error = None
     return refusal(endpoint, response.status_code, error)

@@ -128,6 +128,12 @@ ROWS: Final = [
     ),
     _refused("E4 UTF-16", http_answer(token_body().decode().encode("utf-16-le")), "it is not JSON"),
     _refused("E4 broken bytes", http_answer(token_body().replace(b"4Zq", b"\xff\xfe")), "it is not UTF-8"),
+    _refused(
+        "E4 nothing said of its content",
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(token_body()), token_body()),
+        "its content type is not application/json",
+    ),
+    Row("E4 charset utf8", http_answer(token_body(), Content_Type="application/json; charset=utf8")),
     Row("E4 charset UTF-8", http_answer(token_body(), Content_Type='application/json;charset="UTF-8"')),
     _refused("E5 list", http_answer(b"[" + token_body() + b"]"), "it is JSON, but not an object"),
     _refused("E5 null", http_answer(b"null"), "it is JSON, but not an object"),

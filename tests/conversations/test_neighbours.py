@@ -1,0 +1,46 @@
+"""What one chat does, the chat beside it does not notice: same brand, same bot, same server, same moment."""
+
+import pytest
+
+from conversations.models import Challenge
+from tests.cast import Bot, Browser, code_on
+from tests.fake_authorization_server import FakeAuthorizationServer
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def beside(acme_bot: Bot) -> Bot:
+    """Return the same bot in the chat beside."""
+    return Bot(acme_bot.key, "web:beside")
+
+
+def test_closing_a_chat_closes_no_other(
+    acme_bot: Bot, beside: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    for bot, browser in ((acme_bot, ada), (beside, rita)):
+        bot.complete(code_on(browser.sign_in(bot.challenge()["url"], acme_login)))
+    before = beside.token()[1]["access_token"]
+    assert acme_bot.in_chat("DELETE")[0] == 200
+    assert (acme_bot.status(), beside.status()) == (("closed", None), ("authorized", None))
+    assert beside.token()[1]["access_token"] == before
+    assert beside.challenge(replace=True)["status"] == "issued"
+
+
+def test_a_code_is_tried_and_counted_in_the_chat_that_it_was_typed_into_alone(
+    acme_bot: Bot, beside: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """A1: five wrong codes end the one challenge, and the right one of that chat opens nothing beside it."""
+    codes = [
+        code_on(browser.sign_in(bot.challenge()["url"], acme_login))
+        for bot, browser in ((acme_bot, ada), (beside, rita))
+    ]
+    assert codes[0] != codes[1]
+    answers = [acme_bot.complete(codes[1]) for _ in range(5)]
+    assert [problem["code"] for _, problem in answers[:4]] == ["completion_code_incorrect"] * 4
+    assert [problem.get("attempts_left") for _, problem in answers[:4]] == [4, 3, 2, 1]
+    assert acme_bot.complete(codes[0])[0] == 409
+    rows = Challenge.objects.order_by("pk").values_list("status", "error", "completion_attempts")
+    assert list(rows) == [("failed", "too_many_codes", 5), ("confirmation_needed", "", 0)]
+    assert beside.complete(codes[1])[0] == 200
+    assert (acme_bot.status()[0], beside.status()) == ("unchallenged", ("authorized", None))
