@@ -134,7 +134,20 @@ def test_a_member_of_another_type_is_refused(name: str, value: object) -> None:
     with pytest.raises(DiscoveryFailed) as failure:
         read(**{name: value})
 
-    assert failure.value.field == name
+    wanted = "say true or false" if name.endswith("_parameter_supported") else "have a list of names"
+    assert (failure.value.field, failure.value.message) == (name, f"The issuer's metadata must {wanted}.")
+
+
+def test_a_list_may_be_as_long_as_that() -> None:
+    assert len(read(code_challenge_methods_supported=["S256"] * 200).code_challenge_methods_supported) == 200
+
+
+def test_an_address_that_is_no_text_is_called_so() -> None:
+    with pytest.raises(DiscoveryFailed) as failure:
+        read(token_endpoint=5)
+
+    message = "The issuer's metadata names an address that is not allowed. It is not a text."
+    assert (failure.value.field, failure.value.message) == ("token_endpoint", message)
 
 
 @pytest.mark.parametrize("gone", [..., None])
@@ -165,9 +178,11 @@ def test_what_is_no_json_object_is_refused(document: bytes) -> None:
 def test_no_document_is_said_in_words(acme: ModernAuthorizationServer) -> None:
     acme.metadata_path = "/nowhere"
 
-    with pytest.raises(DiscoveryFailed, match="publishes no metadata: type the endpoints"):
+    with pytest.raises(DiscoveryFailed) as failure:
         discover(ISSUER)
 
+    message = "This issuer publishes no metadata: type the endpoints."
+    assert (failure.value.field, failure.value.message) == ("issuer", message)
     assert len(acme.metadata_requests) == 2
 
 
@@ -191,7 +206,8 @@ def test_all_failures_of_the_call_look_alike(
     with pytest.raises(DiscoveryFailed) as refusal:
         discover(ISSUER)
 
-    assert refusal.value.message == "The metadata of this issuer could not be fetched."
+    message = "The metadata of this issuer could not be fetched."
+    assert (refusal.value.field, refusal.value.message) == ("issuer", message)
     assert refusal.value.__cause__ is None
 
 

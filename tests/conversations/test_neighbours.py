@@ -2,8 +2,9 @@
 
 import pytest
 
+from brands.models import AuthorizationServer
 from conversations.models import Challenge
-from tests.cast import Bot, Browser, code_on
+from tests.cast import Bot, Browser, code_on, make_server
 from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db
@@ -44,3 +45,20 @@ def test_a_code_is_tried_and_counted_in_the_chat_that_it_was_typed_into_alone(
     assert list(rows) == [("failed", "too_many_codes", 5), ("confirmation_needed", "", 0)]
     assert beside.complete(codes[1])[0] == 200
     assert (acme_bot.status()[0], beside.status()) == ("unchallenged", ("authorized", None))
+
+
+def test_a_code_of_one_authorization_server_confirms_nothing_at_another(
+    acme_bot: Bot, ada: Browser, rita: Browser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+) -> None:
+    loyalty = make_server(acme_server.brand, "loyalty")
+    codes = {}
+    for server, browser in ((acme_server, ada), (loyalty, rita)):
+        acme_login.redirect_uri = server.redirect_uri
+        challenge = acme_bot.challenge(authorization_server=server.key)
+        codes[server.key] = code_on(browser.sign_in(challenge["url"], acme_login))
+    assert len(set(codes.values())) == 2
+    for key, other in (("loyalty", acme_server.key), (acme_server.key, "loyalty")):
+        typed = {"code": codes[other], "authorization_server": key}
+        assert acme_bot.in_chat("POST", "/completion", typed)[1]["code"] == "completion_code_incorrect"
+        typed = {"code": codes[key], "authorization_server": key}
+        assert acme_bot.in_chat("POST", "/completion", typed)[0] == 200

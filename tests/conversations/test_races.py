@@ -204,9 +204,14 @@ def test_closing_erases_what_was_typed_too(
     use_openid(acme_server, acme_login)
     challenge = acme_bot.challenge(purpose="to look up a test result", context="resume")
     ada.sign_in(challenge["url"], acme_login)
+    # What other checks, and an attempt that failed before, leave behind.
+    others = {"completion_handle_digest": b"handle", "expected_subject_digest": b"customer"}
+    Challenge.objects.update(**others, last_error_detail="what the server said")
+    assert AccessToken.objects.get().receipt_digest is not None
     acme_bot.in_chat("DELETE")
     facts = acme_bot.challenge_facts(challenge)
     assert (facts["purpose"], facts["context"]) == (None, None)
     row, token = Challenge.objects.get(), AccessToken.objects.get()
     assert (row.completion_code_digest, row.link_token_ciphertext, row.context_ciphertext) == (None, None, None)
-    assert (token.ciphertext, token.subject_ciphertext) == (None, None)
+    assert (row.completion_handle_digest, row.expected_subject_digest, row.last_error_detail) == (None, None, "")
+    assert (token.ciphertext, token.subject_ciphertext, token.receipt_digest) == (None, None, None)
