@@ -48,9 +48,11 @@ class KeyServer(BaseAdapter):
     body: bytes | None = None
     failure: transport.OutboundError | None = None
     asked: list[str] = field(default_factory=list)
+    accepted: list[str] = field(default_factory=list)
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
         self.asked.append(str(request.url))
+        self.accepted.append(str(request.headers["Accept"]))
         if self.failure:
             raise self.failure
         response = requests.Response()

@@ -29,6 +29,7 @@ def test_keys_are_fetched_once(key_server: KeyServer) -> None:
     verify(signed(claims()))
 
     assert key_server.asked == [f"{ISSUER}/jwks"]
+    assert key_server.accepted == ["application/jwk-set+json, application/json"]
 
 
 def test_keys_of_two_servers_are_kept_apart(key_server: KeyServer) -> None:
