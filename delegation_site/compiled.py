@@ -59,21 +59,17 @@ class CompiledRows:
 
     def rows(self, **values: Any) -> list[Any]:
         """Run the query; return its rows as tuples of Python's values."""
-        rows = self._statement.rows(self._statement.filled(values))
-        return list(self._compiler.apply_converters(rows, self._converters)) if self._converters else rows
+        compiler, statement, converters = self._compiled
+        rows = statement.rows(statement.filled(values))
+        return list(compiler.apply_converters(rows, converters)) if converters else rows
 
     @cached_property
-    def _compiler(self) -> Any:
-        return self._queryset().query.get_compiler(DEFAULT_DB_ALIAS)
-
-    @cached_property
-    def _statement(self) -> _Statement:
-        return _Statement(*self._compiler.as_sql())
-
-    @cached_property
-    def _converters(self) -> Any:
+    def _compiled(self) -> tuple[Any, _Statement, Any]:
+        # All at once: of two threads that come first, each has a compiler that has compiled.
+        compiler: Any = self._queryset().query.get_compiler(DEFAULT_DB_ALIAS)
+        statement = _Statement(*compiler.as_sql())
         # SQLite's driver returns text for moments and UUIDs, PostgreSQL's returns text for JSON.
-        return self._compiler.get_converters([expression for expression, _, _ in self._compiler.select])
+        return compiler, statement, compiler.get_converters([expression for expression, _, _ in compiler.select])
 
 
 class CompiledQuery(CompiledRows, Generic[Row]):
@@ -99,8 +95,9 @@ class CompiledQuery(CompiledRows, Generic[Row]):
 
     @cached_property
     def _shape(self) -> tuple[Any, list[str], slice, list[Any]]:
-        # As `ModelIterable` does for each query; the statement has been compiled before.
-        select, shape = self._compiler.select, self._compiler.klass_info
+        # As `ModelIterable` does for each query.
+        compiler, _, _ = self._compiled
+        select, shape = compiler.select, compiler.klass_info
         columns = slice(shape["select_fields"][0], shape["select_fields"][-1] + 1)
         names = [column.target.attname for column, _, _ in select[columns]]
         populators = get_related_populators(shape, select, DEFAULT_DB_ALIAS)  # type: ignore[call-arg]  # 6.0's stubs

@@ -6,6 +6,7 @@ from typing import Any
 
 import django
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.utils.module_loading import import_string
@@ -14,7 +15,10 @@ from delegation_site import stopping
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 # Before all that is asked of the environment: reading the settings reads `.env` into it.
-threads = settings.THREADS
+try:
+    threads = settings.THREADS
+except (ImproperlyConfigured, ValueError) as error:
+    sys.exit(f"The settings cannot be read: {error}")
 wsgi_app = "delegation_site.wsgi:application"
 bind = os.environ.get("BIND", "127.0.0.1:8000")
 worker_class = "gthread"

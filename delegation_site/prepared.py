@@ -37,12 +37,15 @@ class _Process:
     prepares: bool = False
     generation: int = 0
 
-    def learn_from(self, sqlstate: str | None, generation: int) -> None:
-        """Stop preparing, or prepare everything anew: what one statement found out spares the others its error."""
+    def learn_from(self, sqlstate: str | None, generation: int, *, was_prepared: bool) -> None:
+        """Stop preparing, or prepare everything anew: what one statement found out spares the others its error.
+
+        What was prepared only now is not out of date but wrong, and would have everything prepared anew each time.
+        """
         if sqlstate in _POOLED and self.prepares:
             self.prepares = False
             logger.warning("a pooler: nothing is prepared from now on; see DISABLE_SERVER_SIDE_CURSORS")
-        elif sqlstate in _STALE and generation == self.generation:
+        elif sqlstate in _STALE and was_prepared and generation == self.generation:
             self.generation += 1
 
 
@@ -128,13 +131,14 @@ class PreparedStatement:
 
     def _execute_prepared(self, database: Any, cursor: Any, values: list[Any]) -> None:
         written, names = self._as_written(cursor), _names_on.setdefault(database.connection, set())
+        was_prepared = written.name in names
         try:
-            if written.name not in names:
+            if not was_prepared:
                 cursor.execute(written.prepare)
                 names.add(written.name)
             cursor.execute(written.execute, values)
         except Exception as error:
-            _process.learn_from(_sqlstate(error), written.generation)
+            _process.learn_from(_sqlstate(error), written.generation, was_prepared=was_prepared)
             raise
 
     def _as_written(self, cursor: Any) -> _Written:

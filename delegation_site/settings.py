@@ -87,7 +87,7 @@ TEMPLATES = [
 
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 # Not for ever: what PostgreSQL planned for a small table, or for a column's old type, goes with the connection.
-DATABASES["default"]["CONN_MAX_AGE"] = 600
+DATABASES["default"].setdefault("CONN_MAX_AGE", 600)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # IMMEDIATE takes the write lock when a transaction begins; a deferred one fails halfway, where it cannot wait.
     DATABASES["default"]["OPTIONS"] = {

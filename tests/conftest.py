@@ -66,10 +66,10 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_counted_yet() -> None:
-    """Begin each test with no rate limit used up: what one process remembers outlives a rolled-back transaction."""
+def _nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin each test as a serving process does: what one remembers outlives a rolled-back transaction."""
     rate_limits.forget_in_process()
-    prepared.prepare_from_now_on()
+    monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=True))
     read_counts.forget_in_process()
     cache.clear()  # where allauth counts
 

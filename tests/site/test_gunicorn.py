@@ -43,6 +43,17 @@ def test_it_does_not_start_on_a_dangerous_environment(
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(("setting", "value"), [("SECRET_KEY", None), ("THREADS", "many")])
+def test_settings_that_cannot_be_read_are_one_line(installation: Installation, setting: str, value: str | None) -> None:
+    environment = installation.environment | ({setting: value} if value else {})
+    if value is None:
+        del environment[setting]
+    result = subprocess.run(COMMAND, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert result.returncode == 1
+    assert result.stderr.startswith("The settings cannot be read: ")
+    assert "Traceback" not in result.stderr
+
+
 def test_it_runs_as_many_threads_as_the_limits_of_waiting_are_made_of() -> None:
     """The bug: THREADS in `.env` reached the limits and not gunicorn: all of its 16 threads could wait for brands."""
     asked = (

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, OperationalError, connection, transaction
+from django.db import DatabaseError, OperationalError, ProgrammingError, connection, transaction
 
 from delegation_site.prepared import PreparedStatement
 from tests.connections import kill_the_kept_connection
@@ -126,3 +126,15 @@ def test_a_kept_connection_that_died_before_a_write_is_noticed_before_it(stateme
 
 def test_a_percent_sign_in_the_text_is_no_place(statement: PreparedStatement) -> None:
     assert PreparedStatement("SELECT 'x%%sy' || %s::text").rows(["a"]) == [("x%sya",)]
+
+
+def test_a_statement_that_is_wrong_has_no_other_one_prepared_anew(statement: PreparedStatement) -> None:
+    """The bug: each of its calls did, and every name stayed on its connection."""
+    asked(statement, 1)
+    before = prepared_names()
+    wrong = PreparedStatement("SELECT no_such_function(%s)")
+    for _ in range(3):
+        with pytest.raises(ProgrammingError, match="does not exist"):
+            wrong.rows([1])
+    assert asked(statement, 2) == 1002
+    assert prepared_names() == before
