@@ -51,7 +51,13 @@ class Terminal:
     lines: "queue.Queue[str]" = field(default_factory=queue.Queue)
 
     def __post_init__(self) -> None:
-        threading.Thread(target=self._listen, args=[self.process.stdout], daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=[self.process.stdout], daemon=True)
+        self._listener.start()
+
+    def end(self) -> None:
+        """End the program, and read what it still says: its output must not be closed under the reader."""
+        self.process.terminate()
+        self._listener.join(PATIENCE)
 
     def _listen(self, stdout: IO[str]) -> None:
         for line in stdout:
@@ -79,10 +85,11 @@ def program(*command: str, env: dict[str, str]) -> Iterator[Terminal]:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     with process:
+        terminal = Terminal(process)
         try:
-            yield Terminal(process)
+            yield terminal
         finally:
-            process.terminate()
+            terminal.end()
 
 
 def test_python_bot(stage: Stage) -> None:
