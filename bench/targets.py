@@ -44,23 +44,21 @@ class Target:
 
 def yardstick(server: Server) -> Target:
     """A1."""
-    return Target(
-        name="yardstick",
-        label="bare Django (A1)",
-        server=server,
-        write=calls.constant,
-        sample=lambda: [(request, b'{"status": "ok"}') for request in calls.constant(1)],
-    )
+    return _bare_django(server, "yardstick", "bare Django (A1)", b'{"status": "ok"}')
 
 
 def one_query(server: Server) -> Target:
     """A2."""
+    return _bare_django(server, "one_query", "bare Django, one SELECT 1 (A2)", b'{"status": "ok", "one": 1}')
+
+
+def _bare_django(server: Server, name: str, label: str, answer: bytes) -> Target:
     return Target(
-        name="one_query",
-        label="bare Django, one SELECT 1 (A2)",
+        name=name,
+        label=label,
         server=server,
         write=calls.constant,
-        sample=lambda: [(request, b'{"status": "ok", "one": 1}') for request in calls.constant(1)],
+        sample=lambda: [(request, answer) for request in calls.constant(1)],
     )
 
 

@@ -6,7 +6,7 @@ by the fields themselves, and made into the instances that the queryset would ha
 two calls: a key that was revoked is gone at the next one.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -85,6 +85,13 @@ class CompiledQuery(CompiledRows, Generic[Row]):
     def first(self, **values: Any) -> Row | None:
         """Run the query; return the first instance."""
         return next(iter(self.all(**values)), None)
+
+    def get(self, **values: Any) -> Row:
+        """Run the query; return its instance. Raises the model's `DoesNotExist`."""
+        found = self.first(**values)
+        if found is None:
+            raise self._queryset().model.DoesNotExist
+        return found
 
     def _instance(self, row: Any) -> Row:
         model, names, columns, populators = self._shape
@@ -177,6 +184,11 @@ def loaded(model: type[Row], names: Iterable[str], values: Iterable[Any]) -> Row
     return instance
 
 
-def placeholders(name: str, field: "Field[Any, Any]", count: int) -> Iterator[Parameter]:
+def placeholders(name: str, field: "Field[Any, Any]", count: int) -> list[Parameter]:
     """Return parameters for an `IN` of so many values: `name0`, `name1` and on."""
-    return (Parameter(f"{name}{number}", field) for number in range(count))
+    return [Parameter(f"{name}{number}", field) for number in range(count)]
+
+
+def numbered(name: str, values: Iterable[Any]) -> dict[str, Any]:
+    """Return the values of a call for the `placeholders` of that name."""
+    return {f"{name}{number}": value for number, value in enumerate(values)}

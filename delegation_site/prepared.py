@@ -116,9 +116,8 @@ class PreparedStatement:
         return self._run_once(database, values, read)
 
     def _run_once(self, database: Any, values: list[Any], read: Callable[[Any], Result]) -> Result:
-        prepares = _process.prepares and database.vendor == "postgresql"
         with _open_cursor(database) as cursor:
-            if prepares and not database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
+            if _prepares_on(database):
                 self._execute_prepared(database, cursor, values)
             else:
                 cursor.execute(self.sql, list(self._filled(values)))
@@ -148,6 +147,11 @@ class PreparedStatement:
             marks = tuple(literals.get(place) or f"${next(numbers)}" for place in range(self._places))
             self._written = _written(self.sql % marks, self._places - len(literals), _process.generation)
         return self._written
+
+
+def _prepares_on(database: Any) -> bool:
+    pooled = database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+    return _process.prepares and database.vendor == "postgresql" and not pooled
 
 
 def _written(text: str, values: int, generation: int) -> _Written:

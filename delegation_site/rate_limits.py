@@ -75,14 +75,17 @@ class _Window:
     @classmethod
     def of(cls, limit: Limit, subject: str) -> "_Window":
         digest = key_ring().digest("rate-limit", limit.name, subject)[-_DIGEST_BYTES:]
-        number, elapsed = divmod(int(time.time()) + int.from_bytes(digest[:4], "big"), limit.seconds)
-        return cls(f"{digest.hex()}:{number}", limit.seconds - elapsed)
+        return cls._present(limit, digest.hex(), int.from_bytes(digest[:4], "big"))
 
     @classmethod
     def of_process(cls, limit: Limit, subject: str) -> "_Window":
         """As `of`, without the cost of a keyed digest."""
-        number, elapsed = divmod(int(time.time()) + crc32(subject.encode()), limit.seconds)
-        return cls(f"{limit.name}:{subject}:{number}", limit.seconds - elapsed)
+        return cls._present(limit, f"{limit.name}:{subject}", crc32(subject.encode()))
+
+    @classmethod
+    def _present(cls, limit: Limit, name: str, offset: int) -> "_Window":
+        number, elapsed = divmod(int(time.time()) + offset, limit.seconds)
+        return cls(f"{name}:{number}", limit.seconds - elapsed)
 
 
 class _ProcessMemory:

@@ -4,11 +4,14 @@ import re
 from typing import Final
 
 from django.http import HttpRequest
+from django.http.request import HttpHeaders
 
 from brands.models import Brand
 from delegation_site.problems import Problem
 
 HEADER: Final = "X-Purpose"
+# Asked for by this name: `request.headers` is made anew for each request, and nothing else of a token read needs it.
+_WSGI_NAME: Final = HttpHeaders.to_wsgi_name(HEADER)
 PARAMETER: Final = "purpose"
 # A code and no prose: it is counted, and stands in log lines.
 _PURPOSE: Final = re.compile(r"[a-z0-9][a-z0-9_.:-]{0,63}")
@@ -19,7 +22,7 @@ def read_purpose(request: HttpRequest, brand: Brand, parameter: str | None = Non
 
     Raises `Problem`.
     """
-    header: str | None = request.META.get("HTTP_X_PURPOSE")
+    header: str | None = request.META.get(_WSGI_NAME)
     purpose = parameter if header is None else header
     if None not in {header, parameter} and header != parameter:
         raise Problem(422, "invalid_purpose", f"{HEADER} and {PARAMETER} name different purposes. Send one of them.")

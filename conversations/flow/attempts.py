@@ -20,6 +20,7 @@ from delegation_site.compiled import (
     CompiledRows,
     CompiledUpdate,
     Parameter,
+    numbered,
     placeholders,
 )
 from delegation_site.crypto import Secret, key_ring, random_token, s256_code_challenge
@@ -109,15 +110,14 @@ def attempt_of_state(server: AuthorizationServer, state: str) -> AuthorizationRe
     A state of one brand at the path of another is unknown (C1).
     """
     digests = key_ring().digests(_STATE, state)
-    named = {f"digest{number}": digest for number, digest in enumerate(digests)}
-    return _of_state(len(digests)).first(server=server.pk, **named)
+    return _of_state(len(digests)).first(server=server.pk, **numbered("digest", digests))
 
 
 @lru_cache(maxsize=8)
 def _of_state(digests: int) -> CompiledQuery[AuthorizationRequest]:
     """Return the query for so many digests, one for each key of the ring."""
     attempts = AuthorizationRequest.objects.filter(
-        state_digest__in=list(placeholders("digest", models.BinaryField(), digests)),
+        state_digest__in=placeholders("digest", models.BinaryField(), digests),
         challenge__authorization_server=Parameter("server", models.BigIntegerField()),
     )
     return CompiledQuery(lambda: attempts.select_related("challenge__conversation__brand").order_by())
@@ -153,10 +153,7 @@ def release(attempt: AuthorizationRequest) -> None:
 
 def as_it_stands(attempt: AuthorizationRequest) -> AuthorizationRequest:
     """Return the attempt anew, with its challenge."""
-    found = _AS_IT_STANDS.first(pk=attempt.pk)
-    if found is None:
-        raise AuthorizationRequest.DoesNotExist
-    return found
+    return _AS_IT_STANDS.get(pk=attempt.pk)
 
 
 def cookie_lifetime(attempt: AuthorizationRequest, now: datetime) -> int:

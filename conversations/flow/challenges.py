@@ -28,7 +28,7 @@ from conversations.flow.standing import open_challenge
 from conversations.flow.subjects import expected_subject_digest, expects
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation, move_challenge
 from conversations.models import SIGN_IN_STATUSES, AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation
-from delegation_site.compiled import CompiledInsert, CompiledQuery, Parameter, placeholders
+from delegation_site.compiled import CompiledInsert, CompiledQuery, Parameter, numbered, placeholders
 from delegation_site.crypto import Secret, key_ring, random_token
 
 LINK_TOKEN_PURPOSE = "link-token"
@@ -161,14 +161,14 @@ def link_of(challenge: Challenge) -> str:
 def challenge_of_link(link_token: str) -> Challenge | None:
     """Return the challenge whose link holds this token, ended or not; None for an unknown one."""
     digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
-    return _of_link(len(digests)).first(**{f"digest{number}": digest for number, digest in enumerate(digests)})
+    return _of_link(len(digests)).first(**numbered("digest", digests))
 
 
 @lru_cache(maxsize=8)
 def _of_link(digests: int) -> CompiledQuery[Challenge]:
     """Return the query for so many digests, one for each key of the ring."""
     challenges = Challenge.objects.filter(
-        link_token_digest__in=list(placeholders("digest", models.BinaryField(), digests)),
+        link_token_digest__in=placeholders("digest", models.BinaryField(), digests),
         conversation__closed_at=None,
         conversation__brand__is_active=True,
         authorization_server__is_active=True,

@@ -86,9 +86,7 @@ def store_result(
     """
     with locked_conversation(attempt.challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
-        challenge = _CHALLENGE.first(pk=attempt.challenge_id)
-        if challenge is None:
-            raise Challenge.DoesNotExist
+        challenge = _CHALLENGE.get(pk=attempt.challenge_id)
         if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
             _discard(attempt, challenge, response.access_token, "challenge_ended", now)
         elif not is_same_subject(challenge, claims) or not is_expected_subject(challenge, claims):

@@ -60,10 +60,7 @@ _EXPIRED_TOKENS: Final = CompiledQuery(
 def locked_conversation(conversation_pk: int) -> Iterator[Conversation]:
     """Run the block in a transaction that holds the conversation's row; on SQLite the transaction is the lock."""
     with transaction.atomic():
-        conversation = _LOCKED.first(pk=conversation_pk)
-        if conversation is None:
-            raise Conversation.DoesNotExist
-        yield conversation
+        yield _LOCKED.get(pk=conversation_pk)
 
 
 def move_challenge(
