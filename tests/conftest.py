@@ -19,6 +19,7 @@ from tests.tls import Authority
 # Servers that others wrote, and the demo. The cast (Acme, Ada, acme-bot; Rival, Rita, rival-bot) is in tests/cast.py.
 pytest_plugins = [
     "tests.cast",
+    "tests.limits",
     "tests.webhook_receiver",
     "tests.admin_pages",
     "tests.peers.fixtures",

@@ -1,12 +1,22 @@
-"""Rate limits as tests need them: as after a pause, without waiting."""
+"""Rate limits as tests need them: as after a pause, without waiting, and with no window that ends in the middle."""
 
+import time
 from datetime import timedelta
+from types import SimpleNamespace
 
+import pytest
 from django.db.models import F
 
 from conversations.models import Challenge
 from delegation_site import rate_limits
 from delegation_site.models import RateCounter
+
+
+@pytest.fixture
+def one_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the limits' clock: one test run in twenty met a window that ended within it, and began to count anew."""
+    began = time.time()
+    monkeypatch.setattr(rate_limits, "time", SimpleNamespace(time=lambda: began, monotonic=time.monotonic))
 
 
 def pause() -> None:

@@ -88,6 +88,7 @@ def test_metadata_is_fetched_for_nobody_who_has_not_confirmed(
     assert len(login.metadata_requests) == 1
 
 
+@pytest.mark.usefixtures("one_window")
 def test_look_ups_of_metadata_are_counted_for_each_admin(
     acme: Brand, acme_admin: Any, operator: AdminBrowser, login: ModernAuthorizationServer
 ) -> None:

@@ -90,6 +90,7 @@ def test_a_closed_port_and_a_blocked_address_look_alike(
         assert quick <= time.monotonic() - started < quick + 0.25
 
 
+@pytest.mark.usefixtures("one_window")
 def test_it_is_limited_for_each_admin(
     browser: AdminBrowser, acme_server: AuthorizationServer, acme_login: Any, rival_admin: Any
 ) -> None:

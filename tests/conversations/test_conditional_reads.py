@@ -95,6 +95,7 @@ def test_a_tag_opens_nothing(
     assert [read(bot, path, tag, "*").status_code for bot in (nobody, reader, rival_bot)] == [401, 403, 404]
 
 
+@pytest.mark.usefixtures("one_window")
 def test_304_is_counted(acme_bot: Bot, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """G8."""
     tag = read(acme_bot, path)["ETag"]

@@ -103,6 +103,7 @@ def test_of_twelve_new_challenges_at_once_exactly_five_are_made(
     assert Challenge.objects.count() == 5
 
 
+@pytest.mark.usefixtures("one_window")
 def test_calls_of_one_key_are_counted_in_the_shared_store(
     acme_bot: Bot, rival_bot: Bot, acme_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +116,7 @@ def test_calls_of_one_key_are_counted_in_the_shared_store(
     assert sorted(RateCounter.objects.values_list("times", flat=True)) == [1, 4]
 
 
+@pytest.mark.usefixtures("one_window")
 def test_token_reads_are_limited_without_a_write(
     acme_bot: Bot, acme_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +141,7 @@ def test_authorize_counts_as_a_token_read_and_writes_only_where_it_issues(
     check_problem(Bot(acme_bot.key, "another").send("POST", "/conversations/another/authorize", {}))
 
 
+@pytest.mark.usefixtures("one_window")
 def test_wrong_keys_are_refused_by_address_and_right_ones_work_on(
     acme_bot: Bot, acme_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +184,7 @@ def test_an_address_is_limited_on_links_and_callbacks_together(
         assert AuthorizationRequest.objects.get().claimed_at is not None
 
 
+@pytest.mark.usefixtures("one_window")
 def test_a_claimed_address_is_not_believed(acme_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """G8: a new X-Forwarded-For each time does not get around the limit where no proxy is trusted."""
     limit_to(monkeypatch, "PAGES_PER_ADDRESS", 2)
@@ -193,6 +197,7 @@ def test_a_claimed_address_is_not_believed(acme_server: AuthorizationServer, mon
     assert answers == [404, 404, 429, 429]
 
 
+@pytest.mark.usefixtures("one_window")
 def test_behind_a_trusted_proxy_each_client_has_its_own_limit(
     acme_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:

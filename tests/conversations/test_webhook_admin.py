@@ -131,6 +131,7 @@ def test_a_test_event_goes_the_way_of_every_other(browser: AdminBrowser, acme_ho
     assert ("webhook.test" in text, "answered 500" in text) == (True, True)
 
 
+@pytest.mark.usefixtures("one_window")
 def test_test_events_are_counted_and_need_an_endpoint_that_is_on(browser: AdminBrowser, acme_hooks: Receiver) -> None:
     """N9: no tool to knock at other people's doors with."""
     pages = [browser.run(WebhookEndpoint, "send_test_event", acme_hooks.endpoint) for _ in range(11)]

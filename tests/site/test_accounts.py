@@ -117,6 +117,7 @@ def test_a_brands_admin_gets_to_no_account(acme_admin: Any, operator: AdminBrows
     assert events() == []
 
 
+@pytest.mark.usefixtures("one_window")
 def test_guesses_at_ones_own_old_password_are_limited(acme_admin: Any, operator: AdminBrowser) -> None:
     """G10, G8: a stolen session could guess for ever, and the password is what confirms everything else."""
     browser = AdminBrowser(acme_admin)

@@ -114,6 +114,7 @@ def test_there_is_no_sign_up_and_no_reset_by_mail(visitor: SignIn) -> None:
     assert mail.outbox == []
 
 
+@pytest.mark.usefixtures("one_window")
 def test_guesses_from_one_address_are_limited(visitor: SignIn) -> None:
     """G10, G8: in the shared store, right password or not, whatever account."""
     answers = [visitor.sign_in(f"user-{number}", "wrong").status_code for number in range(21)]
