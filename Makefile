@@ -32,10 +32,10 @@ fuzz: $(INSTALLED) ## more than 150,000 made-up inputs; takes about 8 minutes
 contract: $(INSTALLED) ## calls made up from the contract, at least 5,000, against a server on PostgreSQL; about 10 minutes
 	@$(BIN)/python -m tests.contract_run $(ARGS)
 
-coverage: $(INSTALLED) peers bench-parts ## what the suite does not reach, on SQLite
+coverage: $(INSTALLED) peers bench-parts ## what the whole suite does not reach on either database
 	@mkdir -p test-output
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage run -m tests.run $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 

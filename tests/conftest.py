@@ -12,7 +12,7 @@ from django.test import TransactionTestCase
 
 from conversations.flow import read_counts
 from delegation_site import append_only, prepared, rate_limits
-from tests import databases, measurements, network_guard
+from tests import databases, measured_processes, measurements, network_guard
 from tests.machine import missing
 from tests.tls import Authority
 
@@ -54,6 +54,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured in this run."""
     for line in measurements.lines():
         terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _measured_processes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        measured_processes.install(patched)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -29,9 +29,8 @@ class Installation:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the whole environment of its processes; coverage is measured in them too where the suite's is."""
+        """Return the whole environment of its processes."""
         kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
-        kept |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
         return kept | {
             "DJANGO_SETTINGS_MODULE": "delegation_site.settings",
             "SECRET_KEY": "of-an-installation-of-its-own-8fJ2xQm4WZr7sLtKpYdNbEcHfUgAoRiT5q",
