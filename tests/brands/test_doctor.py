@@ -8,16 +8,18 @@ import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 
-from brands.doctor import Verdict, examine
+from brands import transport
+from brands.doctor import Finding, Verdict, examine
 from brands.models import AuthorizationServer, Brand
 from delegation_site.crypto import Secret
 from tests.cast import ACME_SECRET, make_server
-from tests.fake_authorization_server import Answer, FakeAuthorizationServer, mounted
+from tests.fake_authorization_server import Answer, FakeAuthorizationServer, TokenRequest, mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 
 pytestmark = pytest.mark.django_db
 
 GOOD = {"issuer", "jwks_uri", "token_endpoint", "authorization_endpoint"}
+JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
@@ -50,6 +52,33 @@ def test_pushed_requests_are_tried_out_too(acme: Brand, login: ModernAuthorizati
     found = list(examine(configured(acme, login)))
     assert {finding.about for finding in found if finding.verdict == Verdict.GOOD} == GOOD
     assert len(login.pushes) == 2
+
+
+def test_without_openid_and_issuer_the_two_endpoints_are_tried_out_alone(
+    acme: Brand, login: ModernAuthorizationServer
+) -> None:
+    login.openid = False
+    server = configured(acme, login, issuer="", jwks_uri="", scope="orders.read")
+    assert list(examine(server)) == [
+        Finding(Verdict.NOTE, "issuer", "None is configured, so endpoints cannot be compared with published metadata."),
+        Finding(Verdict.GOOD, "token_endpoint", "It knows us: a made-up code was refused, and our client was not."),
+        Finding(
+            Verdict.GOOD, "authorization_endpoint", "It takes our request and redirect URI, and goes on to sign in."
+        ),
+    ]
+    assert (login.metadata_requests, login.jwks_requests) == ([], 0)
+
+
+def test_an_issuer_without_metadata_is_noted_and_the_rest_is_tried_out(
+    acme: Brand, login: ModernAuthorizationServer
+) -> None:
+    login.metadata_path = "/nowhere"
+    found = list(examine(configured(acme, login)))
+    assert found[0] == Finding(
+        Verdict.NOTE, "issuer", "This issuer publishes no metadata: type the endpoints. Endpoints were not compared."
+    )
+    assert {finding.verdict for finding in found[1:]} == {Verdict.GOOD}
+    assert {finding.about for finding in found[1:]} == GOOD - {"issuer"}
 
 
 @pytest.mark.parametrize(
@@ -97,6 +126,82 @@ def test_a_server_that_redirects_to_any_address_is_named(
     assert problems(server) == {
         "redirect_uri": "The server redirects to an address that is not registered: have that mended."
     }
+
+
+def test_a_server_that_refuses_an_unregistered_redirect_uri_when_it_is_pushed_is_well_set_up(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login.pushed_only = True
+    server = configured(acme, login)
+    take = login._answer_push
+
+    def take_what_is_registered(seen: TokenRequest) -> Answer:
+        answer = take(seen)
+        registered = seen.parameters["redirect_uri"] == server.redirect_uri
+        return answer if registered else (400, JSON, b'{"error":"invalid_request"}')
+
+    monkeypatch.setattr(login, "_answer_push", take_what_is_registered)
+    assert problems(server) == {}
+    assert len(login.pushes) == 2
+
+
+def test_a_pushed_request_that_is_refused_is_named(acme: Brand, login: ModernAuthorizationServer) -> None:
+    login.pushed_only = True
+    server = configured(acme, login)
+    login.next_push_answer = (400, JSON, b'{"error":"invalid_scope"}')
+    assert problems(server) == {
+        "pushed_authorization_request_endpoint": "It refused our request: HTTP status 400, error invalid_scope."
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (
+            transport.EndpointBlocked("it leads to a private address"),
+            "Its address is not one that we call: private, without https, or of a name that leads there.",
+        ),
+        (
+            transport.EndpointUnreachable("its certificate is not trusted"),
+            "No answer: its certificate is not trusted. For a private CA, set OUTBOUND_CA_FILE.",
+        ),
+    ],
+)
+def test_a_token_endpoint_that_cannot_be_called_is_named(
+    acme: Brand, login: ModernAuthorizationServer, fault: transport.OutboundError, said: str
+) -> None:
+    def fail(_: TokenRequest) -> None:
+        raise fault
+
+    server = configured(acme, login)
+    login.on_token_request = fail
+    assert problems(server) == {"token_endpoint": said}
+
+
+def test_a_server_that_grants_a_token_for_any_code_is_named(acme: Brand, login: ModernAuthorizationServer) -> None:
+    server = configured(acme, login)
+    granted = b'{"access_token":"for-any-code","token_type":"Bearer","id_token":"for-anybody"}'
+    login.next_token_answer = (200, JSON, granted)
+    assert problems(server) == {"token_endpoint": "It granted a token for a made-up code. Do not use this server."}
+
+
+def test_an_authorization_endpoint_that_is_broken_is_named(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = configured(acme, login)
+    monkeypatch.setattr(login, "_answer_without_browser", lambda _: (503, {}, b""))
+    assert problems(server) == {"authorization_endpoint": "It answered 503."}
+
+
+def test_an_authorization_endpoint_that_does_not_answer_is_named(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> Answer:
+        raise transport.EndpointTimeout("the server did not answer in time")
+
+    server = configured(acme, login)
+    monkeypatch.setattr(login, "_answer_without_browser", fail)
+    assert problems(server) == {"authorization_endpoint": "No answer: the server did not answer in time."}
 
 
 def test_a_server_that_hangs_is_named(acme: Brand, login: ModernAuthorizationServer) -> None:
