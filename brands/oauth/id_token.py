@@ -46,7 +46,7 @@ class IDTokenClaims:
 
 def verify_id_token(
     configuration: ServerConfiguration,
-    id_token: Secret,
+    id_token: Secret | None,
     *,
     nonce_matches: Callable[[str], bool],
     access_token: Secret,
@@ -55,8 +55,11 @@ def verify_id_token(
     """Verify an ID token although it came over TLS, and return its claims (E16, E17, A6).
 
     `nonce_matches` tells whether a nonce is the one of this attempt; `client_secret` is the key for HS256 only. Raises
-    `AuthorizationServerError` with `invalid_id_token`, or `jwks_unavailable` where the server's keys cannot be had.
+    `AuthorizationServerError` with `invalid_id_token`, where there is none as well, or `jwks_unavailable` where the
+    server's keys cannot be had.
     """
+    if id_token is None:
+        raise _invalid("there is none")
     algorithm, claims = _verified(configuration, id_token, client_secret)
     _check_authorized_party(configuration, claims)
     _refuse_unless(isinstance(claims.get("nonce"), str) and nonce_matches(claims["nonce"]), "nonce is not ours")

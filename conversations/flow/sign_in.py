@@ -183,8 +183,6 @@ def _verified_claims(
 ) -> IDTokenClaims | None:
     if not configuration.uses_openid:
         return None
-    if tokens.id_token is None:
-        raise AuthorizationServerError(ErrorCode.INVALID_ID_TOKEN, "there is none")
     return verify_id_token(
         configuration,
         tokens.id_token,

@@ -94,17 +94,17 @@ def signed(
     return jwt.encode(payload, key, algorithm=algorithm, headers={**named, **header})
 
 
-def verify(id_token: str, client_secret: Secret | None = None, **configured: Any) -> IDTokenClaims:
+def verify(id_token: str | None, client_secret: Secret | None = None, **configured: Any) -> IDTokenClaims:
     return verify_id_token(
         configuration(**configured),
-        Secret(id_token),
+        None if id_token is None else Secret(id_token),
         nonce_matches=lambda nonce: nonce == NONCE,
         access_token=ACCESS_TOKEN,
         client_secret=client_secret,
     )
 
 
-def refused(id_token: str, client_secret: Secret | None = None, **configured: Any) -> tuple[str, str]:
+def refused(id_token: str | None, client_secret: Secret | None = None, **configured: Any) -> tuple[str, str]:
     with pytest.raises(AuthorizationServerError) as refusal:
         verify(id_token, client_secret, **configured)
     assert refusal.value.__cause__ is None

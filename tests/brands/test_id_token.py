@@ -85,6 +85,11 @@ def test_a_wrong_claim_is_refused_with_its_reason(changes: dict[str, Any], detai
     assert refused(id_token) == ("invalid_id_token", detail)
 
 
+def test_no_id_token_says_nothing_about_anybody() -> None:
+    """E16: reading the answer has refused it already; whoever verifies does not rely on that."""
+    assert refused(None) == ("invalid_id_token", "there is none")
+
+
 @pytest.mark.usefixtures("key_server")
 @pytest.mark.parametrize("subject", ["a", "a" * 255])
 def test_a_subject_has_one_to_255_characters(subject: str) -> None:
