@@ -44,11 +44,13 @@ def next_call(problem: Problem, request: HttpRequest, path: Mapping[str, str]) -
 
 
 def _own_operation(request: HttpRequest, path: Mapping[str, str]) -> str:
-    for operation, (method, address) in OPERATIONS.items():
-        filled_in = _PLACE.sub(lambda place: path.get(place[1], ""), address)
-        if (method, filled_in) == (request.method, request.path):
-            return operation
-    return ""
+    called = (request.method, request.path)
+    found = (
+        operation
+        for operation, (method, address) in OPERATIONS.items()
+        if (method, _PLACE.sub(lambda place: path.get(place[1], ""), address)) == called
+    )
+    return next(found, "")
 
 
 def _quoted(value: str) -> str:
