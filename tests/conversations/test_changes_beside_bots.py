@@ -1,6 +1,7 @@
 """What an admin or the operator saves while a bot writes: neither waits for the other, so there is no deadlock."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -10,6 +11,8 @@ from brands.changes import save_audited
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint
 from brands.webhooks import rotate_secret
 from conversations.flow.events import publish_test
+from conversations.models import Conversation
+from delegation_site import prepared
 from tests.cast import Bot
 from tests.concurrency import at_once
 from tests.webhook_receiver import make_endpoint
@@ -47,6 +50,23 @@ def test_a_server_is_saved_while_a_bot_asks_for_a_challenge_of_it(
         come_to_the_locks()
         without_waiting(lambda: save_audited(acme_server))
     assert AuthorizationServer.objects.get().scope == "another"
+
+
+def test_an_empty_chat_that_is_pruned_between_two_statements_is_made_again(
+    acme_bot: Bot, acme_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row kept the new one out, and was gone when it was to be locked."""
+    monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=False))  # so that statements show their text
+    row = Conversation.objects.create(brand=acme_server.brand, external_id=acme_bot.chat)
+
+    def prune_before_the_lock(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith("SELECT") and "FOR UPDATE" in sql:
+            at_once(1, lambda _: Conversation.objects.filter(pk=row.pk).delete())
+        return execute(sql, *arguments)
+
+    with connection.execute_wrapper(prune_before_the_lock):
+        assert acme_bot.challenge()["status"] == "issued"
+    assert Conversation.objects.get().pk != row.pk
 
 
 def test_an_endpoint_is_saved_while_an_event_is_written_for_it(acme: Brand) -> None:
