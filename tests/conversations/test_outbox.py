@@ -143,6 +143,40 @@ def test_a_fault_of_the_database_does_not_end_the_worker(monkeypatch: pytest.Mon
     assert len(turns) == 3
 
 
+def test_a_fault_in_one_entry_is_logged_and_the_next_one_is_done(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault of ours: the worker goes on, and the log names the row alone."""
+    stop, broken, good = Event(), Revocation(), Revocation()
+    waiting, done = [broken, good], []
+
+    def take(_now: Any, _limit: int) -> list[Revocation]:
+        return [waiting.pop(0)] if waiting else []
+
+    def do(row: Revocation) -> None:
+        if row is broken:
+            raise RuntimeError("planted fault")
+        done.append(row)
+        stop.set()
+
+    monkeypatch.setattr(worker, "WORK", ((take, do),))
+    worker.run(stop)
+    assert done == [good]
+    (logged,) = [record for record in caplog.records if record.name == "consumer_delegation.worker"]
+    assert (logged.getMessage(), vars(logged)["entry"]) == ("an outbox entry failed", str(broken.uuid))
+
+
+def test_the_command_does_what_is_due_once_and_says_how_much_it_was(
+    acme_bot: Bot, ada: Browser, revoking: FakeAuthorizationServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], revoking)))
+    acme_bot.in_chat("DELETE", "/token")
+    for done in (1, 0):
+        call_command("worker", once=True)
+        assert capsys.readouterr().out == f"done {done}\n"
+    assert outcomes() == ["revoked"]
+
+
 @pytest.mark.parametrize("trouble", ["id token", "storing"])
 def test_a_token_that_came_with_trouble_is_not_left_alive_at_the_brand(
     acme_bot: Bot,
