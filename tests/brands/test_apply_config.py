@@ -24,6 +24,11 @@ ENDPOINTS = {
     "client_id": "consumer-delegation",
 }
 WITH_SECRET = ENDPOINTS | {"client_secret": SECRET}
+OPENID = {
+    "scope": "openid orders",
+    "issuer": "https://login.acme.example",
+    "jwks_uri": "https://login.acme.example/jwks",
+}
 
 
 def server_table(key: str = "orders", **values: Any) -> str:
@@ -204,9 +209,13 @@ def test_a_public_client_keeps_no_secret(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"token_endpoint_auth_method": "tls_client_auth"}, ["token_endpoint_auth_method"]),
         ({"basic_encoding": "other"}, ["basic_encoding"]),
         ({"same_person_checks": ["completion_code", "none"]}, ["same_person_checks"]),
+        ({"same_person_checks": ["completion_code", "completion_code"]}, ["same_person_checks"]),
         ({"same_person_checks": ["palm_reading"]}, ["same_person_checks"]),
         ({"same_person_checks": []}, ["same_person_checks"]),
+        ({"same_person_checks": ["expected_subject"]}, ["same_person_checks"]),
+        ({"same_person_checks": ["chat_page"]}, ["chat_page_url"]),
         ({"id_token_signing_alg_values": ["none"]}, ["id_token_signing_alg_values"]),
+        (OPENID | {"id_token_signing_alg_values": []}, ["id_token_signing_alg_values"]),
         ({"extra_authorization_parameters": {"state": "x"}}, ["extra_authorization_parameters"]),
         ({"challenge_lifetime": 299}, ["challenge_lifetime"]),
         ({"challenge_lifetime": 3601}, ["challenge_lifetime"]),

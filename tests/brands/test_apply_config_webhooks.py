@@ -73,6 +73,16 @@ def test_a_secret_of_the_operators_own_is_taken_and_not_printed(monkeypatch: pyt
     ]  # fmt: skip
 
 
+def test_a_stored_secret_that_cannot_be_read_is_replaced_by_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key was taken out of the ring too early: the file is what mends it."""
+    monkeypatch.setenv("HOOK_SECRET", GIVEN)
+    text = BRAND + webhook(secret_env='"HOOK_SECRET"')
+    apply(text, monkeypatch)
+    WebhookEndpoint.objects.update(secret_ciphertext=b"of a key that is gone")
+    apply(text, monkeypatch)
+    assert WebhookEndpoint.objects.get().reveal_secret().reveal() == GIVEN
+
+
 @pytest.mark.parametrize(
     ("tables", "problem"),
     [
