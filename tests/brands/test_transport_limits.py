@@ -102,6 +102,22 @@ def test_a_slow_look_up_leaves_no_time_to_connect(monkeypatch: pytest.MonkeyPatc
     assert seconds_until_timeout("https://localhost:9/token") < 1.4
 
 
+def test_a_machine_that_slept_between_two_reads_gives_the_call_up(
+    endpoint: HostileTokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N6: the deadline passed while nobody was reading."""
+    asleep: list[float] = []
+
+    def answer() -> Iterator[bytes | float]:
+        asleep.append(60.0)
+        yield HEAD
+        yield http_answer()
+
+    endpoint.script = answer
+    monkeypatch.setattr(transport, "monotonic", lambda: time.monotonic() + sum(asleep))
+    assert seconds_until_timeout(endpoint.url) < 5
+
+
 @pytest.mark.usefixtures("short_limits")
 def test_a_kept_connection_has_the_deadline_of_the_call_that_uses_it(endpoint: HostileTokenEndpoint) -> None:
     post(endpoint.url)

@@ -6,7 +6,7 @@ import pytest
 
 from brands.models import AuthorizationServer, Brand
 from conversations.models import AuditEvent, Challenge, Conversation
-from tests.cast import CHAT, Bot, make_server
+from tests.cast import CHAT, Bot, client_of_ours, make_server
 
 pytestmark = pytest.mark.django_db
 
@@ -47,6 +47,19 @@ def test_a_body_is_read_strictly(
     answer = acme_bot.call("POST", f"/conversations/{CHAT}{what}", body, content_type=content_type)
     assert code_of(answer) == expected
     assert not Conversation.objects.exists()
+
+
+def test_a_body_is_too_large_however_its_length_is_spelled(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    """G7: Python reads +16385 as a number, and no digit but a digit counts as one."""
+    client = client_of_ours(headers={"Authorization": f"Bearer {acme_bot.key}"})
+    answer = client.post(
+        f"/api/v1/conversations/{CHAT}/challenges",
+        b" " * 16_385,
+        content_type="application/json",
+        secure=True,
+        CONTENT_LENGTH="+16385",
+    )
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize(

@@ -225,6 +225,16 @@ def test_a_code_is_not_sent_to_an_endpoint_that_was_swapped_meanwhile(
     assert (acme_login.token_requests, rival_login.token_requests) == ([], [])
 
 
+def test_a_link_that_cannot_be_read_leads_to_a_clean_address(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """B15, K2: a row that was moved or tampered with, or a key that was taken out of the ring too early."""
+    query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
+    Challenge.objects.update(link_token_ciphertext=b"moved from elsewhere")
+    answer = ada.get(callback(acme_login, query))
+    assert (answer.status_code, answer["Location"]) == (303, "/c/")
+
+
 def test_an_unknown_callback_path_and_an_inactive_server_lead_to_a_clean_address(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:

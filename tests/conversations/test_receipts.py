@@ -132,6 +132,19 @@ def test_a_receipt_of_nothing_is_the_page_of_a_dead_link(
     assert (page.status_code, page.content) == (404, unknown.content)
 
 
+def test_the_button_of_a_receipt_whose_chat_was_closed_meanwhile_ends_nothing_more(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """A9."""
+    receipt = receipt_of(acme_bot, ada, acme_login)
+    ada.get(receipt)
+    acme_bot.in_chat("DELETE")
+    events = AuditEvent.objects.count()
+    answer = end(ada, receipt)
+    assert (answer.status_code, f"https://{HOST}{answer['Location']}") == (303, receipt)
+    assert AuditEvent.objects.count() == events
+
+
 def test_an_expired_token_is_over_on_its_receipt_too(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:

@@ -110,6 +110,20 @@ def test_a_repeated_callback_and_the_result_page_lead_to_the_chat_again(
 
 
 @pytest.mark.usefixtures("chat_page")
+def test_asked_again_after_the_sign_in_the_message_leads_back_to_the_chats_page(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    challenge = acme_bot.challenge()
+    ada.come_back(ada.begin(challenge["url"]), acme_login)
+    status, again = acme_bot.in_chat("POST", "/challenges")
+    assert (status, again["challenge_id"], again["message"]) == (
+        200,
+        challenge["challenge_id"],
+        "Please finish the sign-in at Acme: go back to the chat from that page.",
+    )
+
+
+@pytest.mark.usefixtures("chat_page")
 def test_a_code_does_not_complete_a_chat_page_challenge(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:

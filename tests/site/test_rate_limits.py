@@ -12,6 +12,7 @@ import time_machine
 from django.core.cache import cache
 from django.test import RequestFactory
 from django.utils import timezone
+from redis import Redis
 
 from delegation_site import rate_limits
 from delegation_site.client_address import client_address
@@ -143,12 +144,42 @@ def test_the_memory_of_a_process_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     assert len(rate_limits._memory._counters) <= 10
 
 
+def test_a_process_without_room_forgets_what_is_over_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G8: whoever fills the memory does not free everybody else of their limits."""
+    monkeypatch.setattr(rate_limits, "_MOST_KEPT_IN_PROCESS", 10)
+    with time_machine.travel(NOON, tick=False) as clock:
+        for number in range(9):
+            rate_limits.count_in_process(FIVE, f"subject {number}")
+        clock.shift(timedelta(seconds=601))
+        for _ in range(5):
+            rate_limits.count_in_process(FIVE, "ada")
+        rate_limits.count_in_process(FIVE, "rita")
+        with pytest.raises(RateLimited):
+            rate_limits.count_in_process(FIVE, "ada")
+    assert len(rate_limits._memory._counters) == 2
+
+
 @time_machine.travel(NOON, tick=False)
 def test_without_redis_each_process_counts_alone(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     """G8: neither open nor closed; said once, and the next requests do not wait for it."""
     use_redis(settings, "redis://127.0.0.1:1/0")
     assert [passes(FIVE, "ada") for _ in range(6)] == [True] * 5 + [False]
     assert len([record for record in caplog.records if record.name == "consumer_delegation.rate_limits"]) == 1
+
+
+def test_a_counter_that_redis_lost_between_two_commands_begins_anew(
+    with_redis: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window, or Redis's memory, ended there: nobody is refused for it, and nothing fails."""
+    keep = Redis.set
+
+    def lose(client: Any, key: str, *arguments: Any, **options: Any) -> Any:
+        kept = keep(client, key, *arguments, **options)
+        client.delete(key)
+        return kept
+
+    monkeypatch.setattr(Redis, "set", lose)
+    assert [passes(FIVE, "ada") for _ in range(6)] == [True] * 6
 
 
 def test_redis_holds_counters_only_as_long_as_their_window(with_redis: None) -> None:
