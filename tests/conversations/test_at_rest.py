@@ -3,18 +3,23 @@
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core import serializers
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from brands.models import AuthorizationServer
+from brands.models import AuthorizationServer, Brand, Logo
+from conversations.flow import read_counts
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
 from delegation_site.crypto import DecryptionError
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.stored import everything_stored
+from tests.webhook_receiver import Receiver
 
 pytestmark = pytest.mark.django_db
+
+OURS = ("brands", "conversations", "delegation_site")
 
 
 @pytest.fixture
@@ -30,27 +35,52 @@ def both_authorized(acme_bot: Bot, other_bot: Bot, ada: Browser, acme_login: Fak
         bot.complete(code_on(ada.sign_in(bot.challenge(context="resume")["url"], acme_login)))
 
 
-@pytest.mark.usefixtures("both_authorized")
-def test_no_secret_is_stored_in_plain(acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer) -> None:
-    """K1, E15: neither token, verifier, state, link, cookie, key nor client secret; a refresh token not at all."""
-    challenge = acme_bot.challenge()
-    authorization_url = ada.begin(challenge["url"])
-    stored = everything_stored()
-    cookies = [morsel.value for name, morsel in ada.client.cookies.items() if name.startswith("__Host-attempt")]
+def begin_another(bot: Bot, browser: Browser, login: FakeAuthorizationServer) -> list[str]:
+    """Begin one more sign-in; return every secret of this and of the earlier ones."""
+    challenge = bot.challenge()
+    authorization_url = browser.begin(challenge["url"])
+    cookies = [morsel.value for name, morsel in browser.client.cookies.items() if name.startswith("__Host-attempt")]
     planted = [
-        *acme_login.issued_access_tokens,
-        *(request.parameters["code_verifier"] for request in acme_login.token_requests),
-        *(request["state"] for request in acme_login.authorization_requests),
+        *login.issued_access_tokens,
+        *(request.parameters["code_verifier"] for request in login.token_requests),
+        *(request["state"] for request in login.authorization_requests),
         challenge["url"].rsplit("/", 1)[1],
         authorization_url.split("state=")[1].split("&")[0],
-        acme_bot.key.rsplit("_", 1)[1],
+        bot.key.rsplit("_", 1)[1],
         *cookies,
         ACME_SECRET,
         PLANTED_REFRESH_TOKEN,
         "resume",
     ]
     assert len(planted) >= 14
+    return planted
+
+
+@pytest.mark.usefixtures("both_authorized")
+def test_no_secret_is_stored_in_plain(acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer) -> None:
+    """K1, E15: neither token, verifier, state, link, cookie, key nor client secret; a refresh token not at all."""
+    planted = begin_another(acme_bot, ada, acme_login)
+    stored = everything_stored()
     assert [value for value in planted if value in stored] == []
+
+
+@pytest.mark.usefixtures("both_authorized")
+def test_no_row_calls_itself_by_a_secret(
+    acme_bot: Bot, other_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_hooks: Receiver
+) -> None:
+    """K5: tracebacks and log lines print a row by what it says it is."""
+    AccessToken.objects.update(revocation_endpoint=f"{acme_login.issuer}/revoke")
+    other_bot.token()
+    read_counts.flush()
+    other_bot.in_chat("DELETE", "/token")
+    other_bot.call("POST", f"/conversations/{other_bot.chat}/challenges", {}, **{"Idempotency-Key": "planted-key"})
+    Logo.objects.create(brand=Brand.objects.get(), png=b"a picture")
+    planted = [*begin_another(acme_bot, ada, acme_login), acme_hooks.secret, "planted-key"]
+    models = [model for name in OURS for model in apps.get_app_config(name).get_models()]
+    rows = [row for model in models for row in model._default_manager.all()]
+    shown = repr(rows)
+    assert {type(row) for row in rows} == set(models)
+    assert [value for value in planted if value in shown] == []
 
 
 @pytest.mark.usefixtures("both_authorized")
