@@ -99,8 +99,7 @@ class Servers:
         return ("--certfile", str(self.certificate.certificate_file), "--keyfile", str(self.certificate.key_file))
 
     def stop(self, server: Server) -> None:
-        if server in self.running:
-            self.running.remove(server)
+        self.running.remove(server)
         signal_group(server.process, signal.SIGTERM)
         try:
             server.process.wait(SECONDS_TO_STOP)
