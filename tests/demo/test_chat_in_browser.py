@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from demo.preparation import Demo
@@ -169,6 +170,13 @@ def test_a_reload_keeps_the_chat_and_another_tab_has_its_own(chat: Page, demo: D
     other = chat.context.new_page()
     other.goto(demo.addresses.chat)
     last_message(other, "Hello")
+
+
+def test_a_chat_that_was_forgotten_begins_anew_and_its_open_page_learns_that_it_is_gone(demo: Demo) -> None:
+    page, news = (requests.get(f"{demo.addresses.chat}/chat/forgotten{rest}", timeout=10) for rest in ("", "/news"))
+    assert [answer.status_code for answer in page.history] == [302, 302]
+    assert (page.status_code, "Hello, I am Acme" in page.text) == (200, True)
+    assert (news.status_code, news.text) == (410, "")
 
 
 def test_without_script_the_chat_works_by_forms(browser: Browser, demo: Demo) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from demo.bot_api import BotApi
-from demo.sample_chat.bot import ENDS, ORDERS_WERE_REFUSED, TROUBLE, Bot
+from demo.sample_chat.bot import ENDS, ODD, ORDERS_WERE_REFUSED, TROUBLE, Bot
 from demo.sample_chat.conversation import Conversation, Conversations
 
 CHALLENGE = {
@@ -204,6 +204,37 @@ def test_each_end_of_a_challenge_is_told_once(bot: Bot, wire: Wire, chat: Conver
     bot.look(chat)
     bot.look(chat)
     assert [message.text for message in chat.messages] == [ENDS[status]]
+
+
+def test_a_challenge_that_was_completed_meanwhile_shows_the_orders(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    chat.challenge_id = "c-1"
+    wire.plan("GET /v1/challenges/c-1", (200, {"status": "completed"}))
+    wire.plan("POST /authorize", (200, TOKEN))
+    wire.plan("GET /orders", (200, ORDERS))
+    bot.look(chat)
+    bot.look(chat)
+    assert [message.orders for message in chat.messages] == [tuple(ORDERS["orders"])]
+
+
+def test_a_challenge_that_cannot_be_read_is_told_once(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    chat.challenge_id = "c-1"
+    wire.plan("GET /v1/challenges/c-1", (404, {"code": "challenge_unknown"}))
+    bot.look(chat)
+    bot.look(chat)
+    assert [message.text for message in chat.messages] == [ODD.format(what="challenge_unknown")]
+
+
+def test_a_code_for_a_chat_that_was_closed_is_told_by_what_came_back(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    chat.challenge_id, chat.awaits_code = "c-1", True
+    wire.plan("POST /completion", (410, {"code": "conversation_closed"}))
+    bot.hear(chat, "123456")
+    assert (last(chat), chat.challenge_id, chat.awaits_code) == (ODD.format(what="conversation_closed"), "", False)
+
+
+def test_a_chat_that_could_not_be_closed_stays_open(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    wire.plan("DELETE ", (503, {}))
+    bot.hear(chat, "bye")
+    assert (last(chat), chat.is_closed) == (ODD.format(what="HTTP 503"), False)
 
 
 def test_bye_closes_the_conversation_and_shows_the_receipt(bot: Bot, wire: Wire, chat: Conversation) -> None:

@@ -35,6 +35,12 @@ def test_the_code_flow_by_hand_yields_a_token_that_opens_the_orders(
     assert by_hand.ask_for_orders(sample_brand, tokens["access_token"]).json()["customer"] == "rita"
 
 
+def test_orders_are_for_those_with_a_token_and_the_scheme_is_told(sample_brand: SampleBrand) -> None:
+    """RFC 6750 section 3.1: without a token no error code."""
+    answer = requests.get(f"{sample_brand.issuer}/api/orders", timeout=10)
+    assert (answer.status_code, answer.headers["WWW-Authenticate"], answer.json()) == (401, 'Bearer realm="orders"', {})
+
+
 def test_a_consumer_may_untick_a_scope(sample_brand: SampleBrand, client: RegisteredClient) -> None:
     address = by_hand.authorization_url(sample_brand, client, SCOPE)
     answer = answer_of(sample_brand.sign_in(address, untick=frozenset({"orders.read"})))
