@@ -7,6 +7,7 @@ import textwrap
 from demo.addresses import addresses_from_environment
 from demo.journey import as_program, play, prepared
 from demo.preparation import Demo, create_bot_key, start_brand, start_chat
+from demo.processes import Servers
 from demo.sample_brand.scenarios import Scenario
 
 # Long enough to read a page, short enough to see a token expire while one watches.
@@ -22,11 +23,16 @@ def demonstrate() -> None:
     }
     with prepared(addresses, ports) as (demo, servers, bot_key):
         play(demo, servers, bot_key)
-        start_brand(demo, servers, FRIENDLY_TOKEN_LIFETIME)
-        start_chat(demo, servers, bot_key)
-        key_to_play_with = create_bot_key(demo.product_environment(), "Experiments")
-        print(invitation(demo, key_to_play_with), flush=True)
+        leave_up(demo, servers, bot_key)
         wait_for_ctrl_c()
+
+
+def leave_up(demo: Demo, servers: Servers, bot_key: str) -> None:
+    """Start what a person is to try, and tell them of it."""
+    start_brand(demo, servers, FRIENDLY_TOKEN_LIFETIME)
+    start_chat(demo, servers, bot_key)
+    key_to_play_with = create_bot_key(demo.product_environment(), "Experiments")
+    print(invitation(demo, key_to_play_with), flush=True)
 
 
 def invitation(demo: Demo, bot_key: str) -> str:

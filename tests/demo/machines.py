@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from demo.__main__ import leave_up
 from demo.addresses import Addresses
-from demo.preparation import Demo, make_folder, prepare, start_brand, start_chat, start_product
+from demo.preparation import Demo, make_folder, prepare, start_brand, start_product
 from demo.processes import Servers
 
 LONG_ENOUGH = 600
@@ -39,5 +40,5 @@ def running_servers(folder: Path) -> Iterator[tuple[Demo, Servers, str]]:
 def running_demo(folder: Path) -> Iterator[Demo]:
     """Run everything that `make demo` leaves up, without the journey before it."""
     with running_servers(folder) as (demo, servers, bot_key):
-        start_chat(demo, servers, bot_key)
+        leave_up(demo, servers, bot_key)
         yield demo

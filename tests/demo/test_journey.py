@@ -6,19 +6,25 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from demo.__main__ import wait_for_ctrl_c
 from demo.addresses import ROOT
+from demo.journey import as_program
 from tests.demo.machines import answers, free_ports
 
 UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LOOKS_SECRET = re.compile(r"[A-Za-z0-9_-]{24,}")
 
 
-def play(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+def play(folder: Path, program: str = "demo.journey", **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "demo.journey"],
+        [sys.executable, "-m", program],
         cwd=ROOT,
         env={**os.environ, "DEMO_FOLDER": str(folder), **settings},
         capture_output=True,
@@ -37,14 +43,40 @@ def test_the_whole_journey_holds(tmp_path: Path) -> None:
     assert [port for port in (product, brand) if answers(port)] == []
 
 
-def test_a_busy_port_ends_it_with_a_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["demo.journey", "demo"])
+def test_a_busy_port_ends_it_with_a_sentence(tmp_path: Path, program: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        done = play(tmp_path / "demo", DEMO_PRODUCT_PORT=str(port))
+        done = play(tmp_path / "demo", program, DEMO_PRODUCT_PORT=str(port))
     assert done.returncode == 1
     assert f"Port {port} is busy" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.fixture
+def own_handlers() -> Iterator[None]:
+    """Put the suite's signal handlers back."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_handlers")
+@pytest.mark.parametrize(("before", "exit_status"), [(signal.SIG_DFL, 130), (signal.SIG_IGN, 0)])
+def test_a_closed_terminal_stops_it_unless_nohup_stands_before_it(before: signal.Handlers, exit_status: int) -> None:
+    signal.signal(signal.SIGHUP, before)
+    assert as_program(lambda: signal.raise_signal(signal.SIGHUP)) == exit_status
+
+
+@pytest.mark.usefixtures("own_handlers")
+def test_what_stays_up_does_so_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    pressed = threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+    pressed.start()
+    wait_for_ctrl_c()
+    assert (pressed.finished.is_set(), capsys.readouterr().out) == (True, "\nStopping ...\n")
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
