@@ -96,6 +96,14 @@ def test_reads_are_added_up_once_a_minute_by_purpose_and_hour(ready: Bot, clock:
     assert counted()["a", HOUR + timedelta(hours=1)] == 2
 
 
+def test_an_hour_is_one_count_to_its_last_microsecond(ready: Bot, clock: Any) -> None:
+    for moment in (START, START + timedelta(minutes=4, microseconds=567), HOUR + timedelta(hours=1, microseconds=-1)):
+        clock.move_to(moment)
+        read(ready, header="a")
+    read_counts.flush()
+    assert counted() == {("a", HOUR): 3}
+
+
 def test_a_refused_read_is_not_counted(ready: Bot) -> None:
     read(ready, header="NO")
     read(ready, "?min_ttl=9999")
@@ -120,6 +128,17 @@ def test_a_bot_that_makes_up_purposes_does_not_make_rows_of_them(ready: Bot) -> 
     assert counted()["(other)", HOUR] == 10
 
 
+def test_made_up_purposes_are_limited_in_an_hour_and_not_in_each_minute_of_it(ready: Bot, clock: Any) -> None:
+    for number in range(60):
+        read(ready, header=f"made-up-{number}")
+    clock.shift(timedelta(minutes=1))
+    read(ready, header="made-up-0")
+    read(ready, header="made-up-a-minute-later")
+    read_counts.flush()
+    assert len(counted()) == 51
+    assert (counted()["made-up-0", HOUR], counted()["(other)", HOUR]) == (2, 11)
+
+
 def test_what_could_not_be_added_up_is_added_up_later(ready: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database's trouble with a counter fails no read."""
 
@@ -133,6 +152,36 @@ def test_what_could_not_be_added_up_is_added_up_later(ready: Bot, monkeypatch: p
     assert counted() == {}
     read_counts.flush()
     assert counted() == {("a", HOUR): 1}
+
+
+def test_what_is_read_while_the_database_is_in_trouble_is_counted_beside_what_was_read_before(
+    ready: Bot, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other threads go on reading, and their counts are not lost to those that are given back."""
+    key = BotKey.objects.get()
+
+    def trouble(execute: Any, sql: str, *arguments: Any) -> Any:
+        if "INSERT INTO conversations_tokenreadcount" not in sql:
+            return execute(sql, *arguments)
+        read_counts.count_read(key, "b", START)
+        raise DatabaseError
+
+    read(ready, header="a")
+    with connection.execute_wrapper(trouble):
+        read_counts.flush()
+    (noted,) = [line for line in caplog.records if line.name == "consumer_delegation.read_counts"]
+    assert noted.getMessage() == "token reads could not be added up; the next minute tries again"
+    read_counts.flush()
+    assert counted() == {("a", HOUR): 1, ("b", HOUR): 1}
+
+
+def test_what_was_read_in_the_hour_before_is_added_to_that_hour(ready: Bot, clock: Any) -> None:
+    """A process that ends after the hour has nothing of the new one to compare."""
+    read(ready, header="a")
+    clock.move_to(HOUR + timedelta(hours=1))
+    read_counts.flush()
+    assert counted() == {("a", HOUR): 1}
+    assert warnings() == []
 
 
 def count_of(hours_ago: int, times: int, purpose: str = "") -> None:
@@ -184,6 +233,23 @@ def test_a_warning_comes_once_for_each_key_and_hour(ready: Bot, clock: Any) -> N
     read(ready)
     read_counts.flush()
     assert len(warnings()) == 2
+
+
+def test_a_warning_names_one_key_and_the_moment_and_is_no_other_keys(
+    ready: Bot, rival: Brand, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_bot(rival)
+    count_of(0, 1000)
+    read(ready)
+    read_counts.flush(START + timedelta(minutes=1))
+    key = BotKey.objects.get(brand__slug="acme")
+    event = AuditEvent.objects.get(kind="token.reads_unusual")
+    assert (event.at, event.actor, event.outcome) == (START + timedelta(minutes=1), "system", "1001")
+    assert (event.brand_uuid, event.object_uuid) == (key.brand.uuid, key.uuid)
+    (line,) = [vars(line) for line in caplog.records if line.name == "consumer_delegation.read_counts"]
+    assert (line["brand_uuid"], line["object_uuid"], line["reads"]) == (str(key.brand.uuid), str(key.uuid), 1001)
+    marked = {key.brand.slug: key.reads_unusual_at for key in BotKey.objects.select_related("brand")}
+    assert marked == {"acme": START + timedelta(minutes=1), "rival": None}
 
 
 def test_another_keys_reads_are_its_own(ready: Bot, rival: Brand) -> None:
