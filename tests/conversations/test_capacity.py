@@ -1,5 +1,6 @@
 """A brand at its limit: refused before the state is spent, and nobody else waits for it."""
 
+from contextlib import ExitStack
 from threading import Event, Thread
 from typing import Any
 
@@ -101,3 +102,21 @@ def test_a_refusal_does_not_wait_for_a_slot(
         for slot in slots:
             slot.__exit__(None, None, None)
     assert heading_of(page) == "You chose not to sign in"
+
+
+def test_a_brand_at_its_limit_takes_no_other_brands_slots(
+    acme_bot: Bot,
+    rival_bot: Bot,
+    ada: Browser,
+    rita: Browser,
+    acme_login: FakeAuthorizationServer,
+    rival_login: FakeAuthorizationServer,
+    acme_server: AuthorizationServer,
+) -> None:
+    acme_url, rival_url = ada.begin(acme_bot.challenge()["url"]), rita.begin(rival_bot.challenge()["url"])
+    with ExitStack() as slots:
+        for _ in range(MAX_EXCHANGES_PER_SERVER):
+            slots.enter_context(exchange_slot(acme_server.pk))
+        busy = ada.come_back(acme_url, acme_login)
+        assert (busy.status_code, heading_of(busy)) == (503, "Acme is busy right now")
+        assert code_on(rita.get(rita.come_back(rival_url, rival_login)["Location"]))
