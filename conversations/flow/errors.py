@@ -16,7 +16,7 @@ class ChallengeDiffers(FlowError):
     """Another challenge is open, with another check or scope, and the bot did not ask to replace it."""
 
     def __init__(self, challenge: Challenge) -> None:
-        super().__init__("challenge_differs")
+        super().__init__()
         self.challenge = challenge
 
 
@@ -48,7 +48,7 @@ class CompletionCodeIncorrect(FlowError):
     """The code is not the one on the consumer's page."""
 
     def __init__(self, attempts_left: int) -> None:
-        super().__init__("completion_code_incorrect")
+        super().__init__()
         self.attempts_left = attempts_left
 
 
@@ -79,7 +79,7 @@ class InsufficientLifetime(FlowError):
     """
 
     def __init__(self, expires_in: int, lifetime: int, min_ttl: int) -> None:
-        super().__init__("insufficient_lifetime")
+        super().__init__()
         self.expires_in, self.lifetime = expires_in, lifetime
         # Equal is too short as well: time passes between the sign-in and the read.
         self.is_for_good = lifetime <= min_ttl
@@ -89,5 +89,5 @@ class MissingScope(FlowError):
     """The token lives, but does not hold all of the scope that the bot needs; each of the three is space-separated."""
 
     def __init__(self, *, requested: str, granted: str, missing: str) -> None:
-        super().__init__("missing_scope")
+        super().__init__()
         self.requested, self.granted, self.missing = requested, granted, missing
