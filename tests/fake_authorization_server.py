@@ -75,6 +75,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     expires_in: int | None = 3600
     granted_scope: str | None = None
     sends_iss: bool = True
+    signs_with_secret: bool = False
     denies: bool = False
     hangs: bool = False
     clock_ahead: float = 0.0

@@ -22,6 +22,8 @@ class FakeOpenIdProvider:
     host: str
     subject: str
     client_id: str
+    client_secret: str
+    signs_with_secret: bool
 
     @property
     def issuer(self) -> str:
@@ -44,6 +46,8 @@ class FakeOpenIdProvider:
             **changes,
         }
         kept = {name: value for name, value in claims.items() if value is not ...}
+        if self.signs_with_secret:
+            return jwt.encode(kept, self.client_secret, algorithm="HS256")
         return jwt.encode(kept, _private_key(), algorithm="RS256", headers={"kid": "fake-1"})
 
     def jwks(self) -> dict[str, Any]:

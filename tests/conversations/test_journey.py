@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
+from delegation_site.crypto import Secret
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -188,6 +189,21 @@ def test_openid_connect_verifies_the_id_token_and_holds_a_rechallenge_to_the_sam
     acme_login.subject = "ada"
     acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
     assert acme_bot.status() == ("authorized", None)
+
+
+def test_an_id_token_may_be_signed_with_the_client_secret(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
+) -> None:
+    """OpenID Connect Core section 10.1."""
+    secret = "a client secret that is long enough for HS256"
+    acme_server.set_client_secret(Secret(secret))
+    acme_server.id_token_signing_alg_values = ["HS256"]
+    acme_server.save()
+    use_openid(acme_server, acme_login)
+    acme_login.client_secret, acme_login.signs_with_secret = secret, True
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
+    assert acme_bot.status() == ("authorized", None)
+    assert acme_login.jwks_requests == 0
 
 
 def test_an_id_token_of_another_attempt_is_refused(

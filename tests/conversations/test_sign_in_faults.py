@@ -96,3 +96,13 @@ def test_a_denial_with_the_servers_issuer_is_nothing_to_note(
     acme_login.denies = True
     ada.sign_in(acme_bot.challenge()["url"], acme_login)
     assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
+
+
+def test_what_the_server_says_of_an_error_is_kept_beside_it(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """For the brand's admins: neither bot nor consumer is shown it."""
+    state = dict(parse_qsl(urlsplit(ada.begin(acme_bot.challenge()["url"])).query))["state"]
+    error = {"error": "server_error", "error_description": "closed for inventory", "state": state}
+    ada.get(f"{acme_login.redirect_uri}?{urlencode(error)}")
+    assert newest_attempt()[:3] == ("server_error", "server_error", "closed for inventory")
