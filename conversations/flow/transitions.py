@@ -105,9 +105,8 @@ def end_challenge(challenge: Challenge, to: ChallengeStatus, *, now: datetime, a
     """End an open challenge and wipe the token that waits for its confirmation; return whether this call ended it."""
     if not move_challenge(challenge, to, now=now, actor=actor, error=error):
         return False
-    reason = AccessToken.EndReason.UNDONE if to == ChallengeStatus.CANCELLED else AccessToken.EndReason.UNCONFIRMED
     for access_token in AccessToken.objects.pending().filter(challenge=challenge):
-        end_access_token(access_token, reason, now=now, actor=actor)
+        end_access_token(access_token, AccessToken.EndReason.UNCONFIRMED, now=now, actor=actor)
     return True
 
 
