@@ -98,6 +98,18 @@ def test_a_brand_whose_tokens_are_too_short_does_not_send_the_consumer_in_a_circ
         assert Challenge.objects.count() == 1
 
 
+def test_a_token_in_its_last_second_is_the_answer_to_who_asks_for_no_more(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """`authorize` sends nobody to sign in for a second that the bot did not ask for."""
+    authorize(acme_bot, ada, acme_login)
+    now = timezone.now().replace(microsecond=0)
+    AccessToken.objects.update(expires_at=now + timedelta(seconds=0.5))
+    with time_machine.travel(now, tick=False):
+        status, token = acme_bot.in_chat("POST", "/authorize", {"min_ttl": 0})
+    assert (status, token["access_token"], token["expires_in"]) == (200, acme_login.issued_access_tokens[0], 0)
+
+
 @pytest.mark.parametrize("end", ["superseded", "withdrawn", "expired"])
 def test_a_code_of_a_challenge_that_is_over_is_answered_with_where_the_conversation_stands_now(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, end: str
@@ -199,6 +211,16 @@ def test_a_token_without_a_scope_that_the_bot_needs_is_refused_with_all_three_sc
             "missing_scope": "profile",
         },
     )
+
+
+def test_all_that_is_missing_is_named_in_the_order_in_which_it_was_asked_for(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    AuthorizationServer.objects.update(scope="orders.read profile returns")
+    acme_login.scope, acme_login.granted_scope = "orders.read profile returns", "orders.read"
+    authorize(acme_bot, ada, acme_login)
+    status, problem = acme_bot.in_chat("GET", "/token?scope=returns%20orders.read%20profile%20returns")
+    assert (status, problem["code"], problem["missing_scope"]) == (409, "missing_scope", "returns profile")
 
 
 def test_a_scope_that_no_challenge_could_bring_is_refused_by_name(

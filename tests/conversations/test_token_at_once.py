@@ -177,6 +177,35 @@ def test_a_readable_token_is_the_same_answer_both_ways(ready: Bot, situation: st
     assert step_by_step[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("lives", "what", "expected"),
+    [
+        (100, "/token?min_ttl=100", (200, None)),
+        (100, "/token?min_ttl=101", (409, "insufficient_lifetime")),
+        (0.5, "/token", (200, None)),
+        (0, "/token", (409, "rechallenge_required")),
+    ],
+)
+def test_a_token_is_read_up_to_its_last_moment_both_ways(
+    ready: Bot, lives: float, what: str, expected: tuple[int, str | None]
+) -> None:
+    """A bot may rely on every second that it asks for; at `expires_at` itself it is over."""
+    now = timezone.now().replace(microsecond=0)
+    AccessToken.objects.update(expires_at=now + timedelta(seconds=lives))
+    with time_machine.travel(now, tick=False):
+        at_once, (status, body) = both_ways(ready, what)
+    assert ((status, body.get("code")), at_once is not None) == (expected, status == 200)
+
+
+def test_a_key_that_expires_now_has_expired_both_ways(ready: Bot) -> None:
+    """G4."""
+    now = timezone.now().replace(microsecond=0)
+    BotKey.objects.update(expires_at=now)
+    with time_machine.travel(now, tick=False):
+        at_once, (status, body) = both_ways(ready)
+    assert (status, body["code"], at_once) == (401, "invalid_bot_key", None)
+
+
 def test_a_pending_token_beside_a_live_one_is_not_handed_out(
     ready: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
