@@ -12,7 +12,7 @@ from conversations.models import AuditEvent, Revocation
 from conversations.outbox.leases import LEASE, pause_after
 from conversations.outbox.revocations import FIRST_PAUSE, LONGEST_PAUSE, lease_revocations, revoke
 from conversations.outbox.worker import run_once
-from tests.cast import Bot, Browser, code_on, make_bot
+from tests.cast import Bot, Browser, code_on, make_bot, make_server
 from tests.fake_authorization_server import Answer, FakeAuthorizationServer
 from tests.stored import everything_stored
 
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.django_db
 
 UNAVAILABLE: Answer = (503, {}, b"")
 UNSUPPORTED: Answer = (400, {"Content-Type": "application/json"}, b'{"error": "unsupported_token_type"}')
+THE_SAME: Answer = (200, {"Content-Type": "application/json"}, b'{"access_token":"the-same","token_type":"Bearer"}')
 
 
 @pytest.fixture
@@ -106,6 +107,42 @@ def test_an_expired_token_and_a_brand_without_the_endpoint_are_not_worth_a_call(
         acme_bot.in_chat("DELETE")
         assert run_once() == 0
     assert not Revocation.objects.exists()
+
+
+def test_nothing_waits_for_a_brand_that_has_no_revocation_endpoint(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """A13: the token is erased, and nobody is asked."""
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
+    acme_bot.in_chat("DELETE", "/token")
+    assert not Revocation.objects.exists()
+    assert acme_login.issued_access_tokens[0] not in everything_stored()
+
+
+def test_a_token_that_a_sign_in_brought_again_is_not_even_put_into_the_outbox(
+    acme_bot: Bot, ada: Browser, revoking: FakeAuthorizationServer
+) -> None:
+    """A13: the replaced row's value lives on in the new one; a worker that came at the wrong moment would end it."""
+    for _ in range(2):
+        revoking.next_token_answer = THE_SAME
+        acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], revoking)))
+    assert not Revocation.objects.exists()
+    assert acme_bot.token()[1]["access_token"] == "the-same"
+
+
+def test_a_token_of_one_server_is_revoked_though_another_gave_out_the_same_value(
+    acme_bot: Bot, ada: Browser, rita: Browser, revoking: FakeAuthorizationServer, acme_server: AuthorizationServer
+) -> None:
+    """A13: what a value means is each server's own."""
+    loyalty = make_server(acme_server.brand, "loyalty")
+    for server, browser in ((acme_server, ada), (loyalty, rita)):
+        revoking.redirect_uri, revoking.next_token_answer = server.redirect_uri, THE_SAME
+        challenge = acme_bot.challenge(authorization_server=server.key)
+        typed = {"code": code_on(browser.sign_in(challenge["url"], revoking)), "authorization_server": server.key}
+        assert acme_bot.in_chat("POST", "/completion", typed)[0] == 200
+    assert acme_bot.in_chat("DELETE", "/token?authorization_server=orders")[0] == 200
+    run_once()
+    assert [request.parameters["token"] for request in revoking.revocation_requests] == ["the-same"]
 
 
 def test_a_failing_endpoint_is_tried_again_and_after_fifteen_minutes_the_token_is_erased(
