@@ -13,7 +13,7 @@ from django.utils import timezone
 from brands.models import AuthorizationServer
 from conversations.flow import retention
 from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge, Conversation
-from tests.cast import Bot, Browser, code_on, make_bot, use_openid
+from tests.cast import Bot, Browser, code_on, make_bot, make_server, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db
@@ -126,6 +126,29 @@ def test_the_last_token_of_an_open_conversation_stays_without_its_ciphertext(
         assert acme_bot.challenge_facts(swapped)["error"] == "subject_mismatch"
 
 
+def test_each_chats_last_token_at_each_server_stays(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
+) -> None:
+    """A7: what came later in another chat, or at another server, says nothing of this one."""
+    other = make_bot(acme_server.brand, chat="web:other-chat")
+    for bot in (acme_bot, other):
+        authorize(bot, ada, acme_login)
+    loyalty = make_server(acme_server.brand, "loyalty")
+    acme_login.redirect_uri = loyalty.redirect_uri
+    challenge = acme_bot.challenge(authorization_server="loyalty")
+    typed = {"code": code_on(ada.sign_in(challenge["url"], acme_login)), "authorization_server": "loyalty"}
+    assert acme_bot.in_chat("POST", "/completion", typed)[0] == 200
+    with later(days=31):
+        assert prune() == "swept 2 conversations; deleted 0 challenges, 0 conversations"
+    assert rows() == {"Conversation": 2, "Challenge": 3, "AuthorizationRequest": 3, "AccessToken": 3}
+
+
+def test_the_first_row_of_a_table_is_pruned_as_every_other(acme_server: AuthorizationServer) -> None:
+    Conversation.objects.create(pk=1, brand=acme_server.brand, external_id="web:first")
+    with later(days=31):
+        assert prune() == "swept 0 conversations; deleted 0 challenges, 1 conversations"
+
+
 def test_sign_ins_that_nobody_confirmed_leave_nothing_behind(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
@@ -144,6 +167,38 @@ def test_a_live_token_is_kept_however_old_its_challenge_is(
     with later(days=31):
         assert prune() == "swept 0 conversations; deleted 0 challenges, 0 conversations"
         assert acme_bot.token()[0] == 200
+
+
+def test_a_live_token_is_kept_though_the_one_that_it_replaced_looks_newer(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """It was confirmed by a machine whose clock was behind."""
+    for _ in range(2):
+        authorize(acme_bot, ada, acme_login)
+    now = timezone.now()
+    live = AccessToken.objects.filter(ended_at=None)
+    live.update(confirmed_at=now - timedelta(hours=1), expires_at=now + timedelta(days=60))
+    with later(days=31):
+        prune()
+        assert acme_bot.token()[1]["access_token"] == acme_login.issued_access_tokens[1]
+
+
+def test_a_live_token_keeps_nothing_old_of_others(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
+) -> None:
+    authorize(acme_bot, ada, acme_login)
+    AccessToken.objects.update(expires_at=timezone.now() + timedelta(days=60))
+    make_bot(acme_server.brand, chat="web:other-chat").challenge()
+    with later(days=31):
+        assert prune() == "swept 1 conversations; deleted 1 challenges, 1 conversations"
+    assert rows() == {"Conversation": 1, "Challenge": 1, "AuthorizationRequest": 1, "AccessToken": 1}
+
+
+def test_every_chat_that_was_swept_is_counted(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    for number in range(3):
+        make_bot(acme_server.brand, chat=f"web:{number}").challenge()
+    with later(seconds=901):
+        assert prune() == "swept 3 conversations; deleted 0 challenges, 0 conversations"
 
 
 def test_one_conversations_end_deletes_nothing_of_another(
