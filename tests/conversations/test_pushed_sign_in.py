@@ -1,6 +1,7 @@
 """The button at a brand that takes pushed authorization requests (RFC 9126)."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -95,6 +96,29 @@ def test_a_brand_at_its_limit_is_not_pushed_to(
     monkeypatch.setattr(capacity, "MAX_EXCHANGES_PER_SERVER", 0)
     assert acme_bot.challenge_facts(failing(login, acme_bot, ada))["last_error"] == "temporarily_unavailable"
     assert login.pushes == []
+
+
+def test_a_push_takes_one_of_its_own_servers_places(
+    acme_bot: Bot, ada: Browser, login: ModernAuthorizationServer, settings: Any
+) -> None:
+    """The places that exchanges at another server take are not missing here."""
+    settings.THREADS = 4 * capacity.MAX_EXCHANGES_PER_SERVER
+    server = AuthorizationServer.objects.get()
+    with places_taken_at(server.pk):
+        challenge = failing(login, acme_bot, ada)
+    assert (acme_bot.challenge_facts(challenge)["last_error"], login.pushes) == ("temporarily_unavailable", [])
+    with places_taken_at(server.pk + 1):
+        ada.begin(challenge["url"])
+    assert len(login.pushes) == 1
+
+
+@contextmanager
+def places_taken_at(server_pk: int) -> Iterator[None]:
+    """Take all the places of a server, as exchanges that hang do."""
+    with ExitStack() as slots:
+        for _ in range(capacity.MAX_EXCHANGES_PER_SERVER):
+            slots.enter_context(capacity.exchange_slot(server_pk))
+        yield
 
 
 def test_nobody_else_learns_that_a_push_failed(
