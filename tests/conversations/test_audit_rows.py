@@ -1,6 +1,7 @@
 """What an audit row of a chat names: brand, chat, challenge, token, who did it, and when."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 import time_machine
@@ -57,4 +58,34 @@ def test_a_row_has_the_moment_of_the_change_that_it_tells_of(
     assert list(by_the_clock.values_list("kind", "outcome", "at")) == [
         ("token.revocation", "given_up", START),
         ("challenge.changed", "expired", START),
+    ]
+
+
+def test_what_the_clock_ended_is_audited_with_the_moment_of_the_sweep_its_challenge_and_its_token(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    with time_machine.travel(START, tick=False):
+        signed_in = acme_bot.challenge()
+        acme_bot.complete(code_on(ada.sign_in(signed_in["url"], acme_login)))
+        unanswered = acme_bot.challenge()
+    swept_at = START + timedelta(days=1)
+    sweep(swept_at)
+    events = AuditEvent.objects.filter(actor="system").order_by("id")
+    assert list(events.values_list("kind", "outcome", "at", "challenge_uuid", "access_token_uuid")) == [
+        ("challenge.changed", "expired", swept_at, UUID(unanswered["challenge_id"]), None),
+        ("token.ended", "expired", swept_at, UUID(signed_in["challenge_id"]), AccessToken.objects.get().uuid),
+    ]
+
+
+def test_why_a_challenge_failed_is_audited_with_it(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    challenge = acme_bot.challenge()
+    code = code_on(ada.sign_in(challenge["url"], acme_login))
+    for _ in range(5):
+        acme_bot.complete(f"{(int(code) + 1) % 1_000_000:06d}")
+    changes = AuditEvent.objects.filter(kind="challenge.changed").order_by("id")
+    assert list(changes.values_list("outcome", flat=True)) == [
+        *("issued", "started", "confirmation_needed"),
+        "failed:too_many_codes",
     ]
