@@ -74,13 +74,15 @@ def issuer_matches(configuration: ServerConfiguration, response: AuthorizationRe
 
 
 def check_issuer(configuration: ServerConfiguration, response: AuthorizationResponse) -> None:
-    """Refuse a code that another server may have issued: the mix-up attack (C2).
+    """Refuse a code that another server may have issued, the mix-up attack, and another server's error (C2).
 
-    Raises `AuthorizationServerError` with `issuer_mismatch`. An error response passes: servers that promise `iss` leave
-    it out of errors (C3), and there is no code to lose.
+    Raises `AuthorizationServerError` with `issuer_mismatch`. An error response without any `iss` passes: servers that
+    promise it leave it out of errors (C3), and there is no code to lose.
     """
-    if response.error is None and not issuer_matches(configuration, response):
-        missing = response.iss is None
+    missing = response.iss is None
+    if response.error is not None and missing:
+        return
+    if not issuer_matches(configuration, response):
         raise AuthorizationServerError(
             ErrorCode.ISSUER_MISMATCH, "iss is missing" if missing else "iss is not the configured issuer"
         )

@@ -141,14 +141,14 @@ def _come_to_a_result(
 
 
 def _issuer_error(attempt: AuthorizationRequest, response: AuthorizationResponse) -> AuthorizationServerError | None:
-    """Return why a success is not this server's; of an error response it is only noted (C3)."""
+    """Return why a response is not this server's; that an error came without any `iss` is only noted (C3)."""
     configuration = attempt.stored_configuration()
-    if response.error and not issuer_matches(configuration, response):
-        logger.warning("an error came without the server's iss", extra={"challenge": str(attempt.challenge.uuid)})
     try:
         check_issuer(configuration, response)
     except AuthorizationServerError as error:
         return error
+    if not issuer_matches(configuration, response):
+        logger.warning("an error came without the server's iss", extra={"challenge": str(attempt.challenge.uuid)})
     return None
 
 

@@ -158,13 +158,23 @@ def test_a_promised_issuer_that_is_missing_is_refused(query: str) -> None:
     assert (refused.value.error, refused.value.detail) == ("issuer_mismatch", "iss is missing")
 
 
-@pytest.mark.parametrize("iss", ["", "&iss=https://login.rival.example/"])
-def test_on_an_error_the_issuer_is_only_noted(iss: str) -> None:
+def test_that_an_error_has_no_issuer_is_only_noted() -> None:
     """C3: a real server promises `iss` and leaves it out of errors."""
-    response = parsed(f"error=access_denied&state=s{iss}")
+    response = parsed("error=access_denied&state=s")
 
     check_issuer(configuration(), response)
     assert not issuer_matches(configuration(), response)
+
+
+@pytest.mark.parametrize("promised", [True, False])
+def test_an_error_of_another_issuer_is_refused(promised: bool) -> None:
+    """C2: it says nothing about what this server answered (RFC 9207 section 2.4)."""
+    with pytest.raises(AuthorizationServerError) as refused:
+        check_issuer(
+            configuration(promised=promised), parsed("error=access_denied&state=s&iss=https://login.rival.example/")
+        )
+
+    assert (refused.value.error, refused.value.detail) == ("issuer_mismatch", "iss is not the configured issuer")
 
 
 def test_without_a_configured_issuer_there_is_nothing_to_compare() -> None:

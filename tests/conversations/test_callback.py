@@ -147,6 +147,19 @@ def test_an_error_without_an_issuer_is_still_an_error_and_is_noted(
     assert "an error came without the server's iss" in caplog.messages
 
 
+def test_an_error_of_another_issuer_denies_nothing(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """C2, B13: `iss` before `error`; it is not this server that said no, so the consumer may try again."""
+    acme_login.denies = True
+    challenge = acme_bot.challenge()
+    query = with_changes(acme_login.authorize(ada.begin(challenge["url"])), iss="https://login.rival.example")
+    page = ada.get(ada.get(callback(acme_login, query))["Location"])
+    assert heading_of(page) == "Acme is not answering right now"
+    facts = acme_bot.challenge_facts(challenge)
+    assert (facts["status"], facts["last_error"]) == ("started", "issuer_mismatch")
+
+
 def test_denial_is_an_outcome_that_ends_the_challenge(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
