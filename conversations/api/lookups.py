@@ -81,18 +81,20 @@ def conversation_of(call: Call, conversation_id: str) -> Conversation:
 def server_of(brand: Brand, key: str | None, *, switched_off_too: bool = False) -> AuthorizationServer:
     """Return the active server of this key; without a key, the brand's only one. Raises `Problem`.
 
-    A consumer can also be signed out of one that was switched off meanwhile.
+    A consumer can also be signed out of one that was switched off meanwhile: of that key, or where it is the only one.
     """
-    active = (_SERVERS if switched_off_too else _ACTIVE_SERVERS).all(brand=brand.pk)
+    found = (_SERVERS if switched_off_too and key else _ACTIVE_SERVERS).all(brand=brand.pk)
     if key:
-        active = [server for server in active if server.key == key]
-    if not active:
+        found = [server for server in found if server.key == key]
+    elif switched_off_too and not found:
+        found = _SERVERS.all(brand=brand.pk)
+    if not found:
         detail = "This brand has no active authorization server of that key." if key else "This brand has none."
         raise Problem(422, "authorization_server_unknown", detail)
-    if len(active) > 1:
+    if len(found) > 1:
         detail = "This brand has several authorization servers: name one in authorization_server."
         raise Problem(422, "authorization_server_required", detail)
-    return active[0]
+    return found[0]
 
 
 def challenge_of(call: Call, challenge_id: str) -> Challenge:

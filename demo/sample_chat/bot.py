@@ -159,8 +159,10 @@ class Bot:
         conversation.forget_challenge()
         if answer.is_ok:
             conversation.say("Done. I can no longer see your orders.")
-        else:
+        elif answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE}:
             conversation.say("You were not signed in here, so there is nothing to end.")
+        else:
+            self.odd(conversation, answer)
 
     def close(self, conversation: Conversation) -> None:
         answer = self.api.close(conversation.id)

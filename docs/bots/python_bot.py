@@ -54,8 +54,11 @@ class Bot:
     def ask_brand(self, access_token: str) -> None:
         orders = call("GET", ORDERS, access_token)
         if orders.status_code == 401:  # taken back at the brand: say so, and ask the consumer once more
-            call("DELETE", f"{self.chat}/token?reason=rejected", KEY)
-            self.show_orders()
+            ended = call("DELETE", f"{self.chat}/token?reason=rejected", KEY)
+            if ended.ok or ended.status_code == 409:  # 409: it has ended meanwhile, which is what we want
+                self.show_orders()
+            else:
+                self.say(f"Something is wrong: {ended.json()['code']}")
         elif not orders.ok:
             self.say("Acme is not answering right now. Please try again later.")
         else:

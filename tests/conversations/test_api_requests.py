@@ -6,7 +6,8 @@ import pytest
 
 from brands.models import AuthorizationServer, Brand
 from conversations.models import AuditEvent, Challenge, Conversation
-from tests.cast import CHAT, Bot, client_of_ours, make_server
+from tests.cast import CHAT, Bot, Browser, client_of_ours, code_on, make_server
+from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db
 
@@ -174,6 +175,35 @@ def test_a_brand_with_several_servers_must_name_one(
     status, facts = acme_bot.in_chat("GET")
     standings = [(row["authorization_server"], row["status"]) for row in facts["authorization_servers"]]
     assert (status, standings) == (200, [("loyalty", "challenged"), ("orders", "unchallenged")])
+
+
+def test_signing_out_needs_no_name_while_one_server_is_active(
+    acme: Brand, acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """The bug: a second server that was switched off again, for good, made every sign-out without a name a 422."""
+    make_server(acme, "loyalty", is_active=False)
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
+    status, facts = acme_bot.in_chat("DELETE", "/token?reason=signed_out")
+    assert (status, facts["authorization_server"], facts["end_reason"]) == (200, "orders", "signed_out")
+
+
+@pytest.mark.parametrize("name", ["", "?authorization_server=orders"])
+def test_a_consumer_is_signed_out_of_the_only_server_after_it_was_switched_off(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, name: str
+) -> None:
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
+    AuthorizationServer.objects.update(is_active=False)
+    status, facts = acme_bot.in_chat("DELETE", f"/token{name}")
+    assert (status, facts["authorization_server"], facts["end_reason"]) == (200, "orders", "rejected")
+
+
+def test_signing_out_of_one_of_several_servers_that_were_switched_off_needs_its_name(
+    acme: Brand, acme_bot: Bot, acme_server: AuthorizationServer
+) -> None:
+    acme_bot.challenge()
+    make_server(acme, "loyalty")
+    AuthorizationServer.objects.update(is_active=False)
+    assert code_of(acme_bot.in_chat("DELETE", "/token")) == (422, "authorization_server_required")
 
 
 def test_another_brands_objects_are_unknown(

@@ -253,7 +253,12 @@ def test_a_chat_that_never_asked_for_anything_can_be_closed_too(bot: Bot, wire: 
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(200, "Done. I can no longer see your orders."), (409, "You were not signed in")]
+    ("status", "words"),
+    [
+        (200, "Done. I can no longer see your orders."),
+        (409, "You were not signed in"),
+        (422, "Something did not go as I expected"),  # the bug: this, too, was told as not signed in
+    ],
 )
 def test_sign_out_ends_the_token(bot: Bot, wire: Wire, chat: Conversation, status: int, words: str) -> None:
     wire.plan("DELETE /token?reason=signed_out", (status, {}))

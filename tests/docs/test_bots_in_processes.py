@@ -116,6 +116,39 @@ def test_python_bot(stage: Stage) -> None:
         assert terminal.reads() == "bot: This chat is over."
 
 
+@pytest.fixture
+def odd_service() -> Iterator[str]:
+    """Return the address of a service that hands out a token, has no time to end it, and whose brand refuses it."""
+    answers = {"POST": (200, {"access_token": "refused"}), "GET": (401, {}), "DELETE": (429, {"code": "rate_limited"})}
+
+    class Odd(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers[self.command]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_python_bot_that_cannot_give_a_refused_token_back_says_so_once(stage: Stage, odd_service: str) -> None:
+    """The bug: it asked for the same token again and again, until Python stopped it."""
+    env = environment(stage, BASE=odd_service, ORDERS=f"{odd_service}/orders")
+    with program(sys.executable, "python_bot.py", env=env) as terminal:
+        terminal.type("Where is my order?")
+        assert terminal.reads() == "bot: Something is wrong: rate_limited"
+        terminal.type("Hello")
+        assert terminal.reads() == "bot: Ask me: where is my order?"
+
+
 def blocks_of(page: Path) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
 
