@@ -1,6 +1,7 @@
 """The one place that writes audit rows, in the transaction of the change they tell of, and their copy as log line.
 
-The copy is what is left where somebody owns the database: standard output is collected elsewhere (ASVS 16.4.3).
+The copy is what is left where somebody owns the database: standard output is collected elsewhere (ASVS 16.4.3). It is
+written once the row is there for good: what was rolled back has not happened.
 """
 
 import logging
@@ -9,6 +10,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from django.db import transaction
 from django.utils import timezone
 
 from delegation_site.compiled import CompiledInsert
@@ -65,7 +67,7 @@ def record_event(
         request_id=current_request_id(),
     )
     _EVENTS.insert(event)
-    logger.info(kind.value, extra=log_fields(event))
+    transaction.on_commit(lambda: logger.info(kind.value, extra=log_fields(event)))
 
 
 def actor_of_admin(user_pk: object) -> str:

@@ -160,6 +160,7 @@ def _crash_in_the_middle(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> N
         assert heading_of(page) == "Acme is not answering right now"
 
 
+@pytest.mark.django_db(transaction=True)
 def test_nothing_planted_leaves_us(
     planted: Planted,
     everything_logged: list[str],

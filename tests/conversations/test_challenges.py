@@ -106,6 +106,7 @@ def test_withdrawing_ends_it_and_says_how_it_ended_ever_after(acme_bot: Bot, acm
     assert acme_bot.in_chat("GET")[1]["authorization_servers"][0]["status"] == "unchallenged"
 
 
+@pytest.mark.django_db(transaction=True)
 def test_each_change_is_audited_without_anything_typed(
     acme_bot: Bot, acme_server: AuthorizationServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,12 +9,13 @@ import logging
 import logging.config
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import time_machine
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
@@ -30,6 +31,19 @@ from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db
 
+REFUSED = """
+[brand]
+slug = "acme"
+name = "Acme"
+
+[[authorization_servers]]
+key = "orders"
+authorization_endpoint = "https://login.acme.example/authorize"
+token_endpoint = "https://login.acme.example/token"
+client_id = "consumer-delegation"
+scope = "orders"
+required_scope = "billing"
+"""
 ON_BOTH = [
     "UPDATE delegation_site_auditevent SET outcome = 'another'",
     "UPDATE delegation_site_auditevent SET at = at WHERE id = (SELECT max(id) FROM delegation_site_auditevent)",
@@ -137,6 +151,7 @@ def as_line(row: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in row.items() if name not in left_out and value}
 
 
+@pytest.mark.django_db(transaction=True)
 def test_each_row_has_its_line(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, standard_output: io.StringIO
 ) -> None:
@@ -155,3 +170,13 @@ def test_each_row_has_its_line(
         assert line["message"] == row["kind"]
         assert line["request_id"] == row["request_id"]
         assert {name: line[name] for name in as_line(row)} == as_line(row)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_rolled_back_has_no_line(standard_output: io.StringIO, tmp_path: Path) -> None:
+    """The bug: a configuration file that was refused left `brand.created` in the collector, and no row."""
+    file = tmp_path / "acme.toml"
+    file.write_text(REFUSED)
+    with pytest.raises(CommandError):
+        call_command("apply_config", str(file))
+    assert (AuditEvent.objects.count(), standard_output.getvalue()) == (0, "")
