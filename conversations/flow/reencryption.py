@@ -92,7 +92,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
     """Return the digests that still recognise something: keys in use, links that lead on and what hangs on them."""
     keys_in_use = BotKey.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
     # A link also leads on while its token can be undone.
-    undoable = Q(access_token__isnull=False, access_token__ended_at=None, access_token__expires_at__gt=now)
+    undoable = Q(access_token__ended_at=None, access_token__expires_at__gt=now)
     links = Challenge.objects.filter(Q(status__in=OPEN_STATUSES, expires_at__gt=now) | undoable)
     attempts = AuthorizationRequest.objects.filter(challenge__in=links)
     keys_of_requests = IdempotencyKey.objects.filter(created_at__gt=now - IDEMPOTENCY_LIFETIME)

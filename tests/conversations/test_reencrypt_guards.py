@@ -1,6 +1,7 @@
 """`manage.py reencrypt` beside everything else: rows that change under it, and values that nothing can read."""
 
 import io
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,14 +9,16 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.core.management import CommandError, call_command
 from django.db.models import F
+from django.utils import timezone
 
-from brands.models import AuthorizationServer
-from conversations.flow.reencryption import COLUMNS, reencrypt
+from brands.models import AuthorizationServer, BotKey
+from conversations.flow.reencryption import COLUMNS, counts_by_key, reencrypt
 from conversations.models import Challenge
 from delegation_site.crypto import KeyRing, key_ring
 from delegation_site.second_factors import reencrypt_second_factors
-from tests.cast import Bot
+from tests.cast import Bot, Browser, code_on
 from tests.environment import TEST_ENVIRONMENT
+from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db
 
@@ -100,3 +103,32 @@ def test_a_handle_for_the_chat_page_holds_its_key(acme_bot: Bot, acme_server: Au
     Challenge.objects.update(expires_at=F("issued_at"))
     call_command("reencrypt", stdout=printed)
     assert "challenge.completion_handle_digest is held by: empty\n" in printed.getvalue()
+
+
+def in_use(now: datetime) -> dict[str, int]:
+    """Return how many digests of each column still recognise something."""
+    counted = counts_by_key(now)
+    return {name: counted[name].total() for name in counted if name.endswith("digest") and counted[name]}
+
+
+def test_a_digest_holds_its_key_until_the_clock_has_ended_its_use(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """K4: for as long as somebody may come with the key, the link, the receipt or the request, and no longer."""
+    chat = f"/conversations/{acme_bot.chat}"
+    _, challenge = acme_bot.call("POST", f"{chat}/challenges", {}, **{"Idempotency-Key": "once"})
+    acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
+    now = timezone.now()
+    BotKey.objects.update(expires_at=now + timedelta(hours=3))
+    of_the_request = {"idempotencykey.digest": 1, "idempotencykey.request_digest": 1}
+    of_the_sign_in = {
+        "challenge.link_token_digest": 1,
+        "challenge.completion_code_digest": 1,
+        "authorizationrequest.state_digest": 1,
+        "authorizationrequest.cookie_digest": 1,
+        "accesstoken.receipt_digest": 1,
+    }
+    assert in_use(now) == {"botkey.digest": 1} | of_the_sign_in | of_the_request
+    assert in_use(now + timedelta(hours=2)) == {"botkey.digest": 1} | of_the_request
+    assert in_use(now + timedelta(hours=4)) == of_the_request
+    assert in_use(now + timedelta(hours=24)) == {}
