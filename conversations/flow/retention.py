@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from brands.webhooks import forget_previous_secrets
@@ -116,13 +116,9 @@ def _delete_in_chunks(rows: QuerySet[Any]) -> int:
     deleted = 0
     while True:
         with transaction.atomic():
-            chunk = list(
-                rows.order_by("pk")
-                .select_for_update(of=("self",), skip_locked=True)
-                .values_list("pk", flat=True)[:CHUNK]
-                if connection.vendor == "postgresql"
-                else rows.order_by("pk").values_list("pk", flat=True)[:CHUNK]
-            )
+            # On SQLite, which has no row locks, Django leaves the lock out.
+            locked = rows.order_by("pk").select_for_update(of=("self",), skip_locked=True)
+            chunk = list(locked.values_list("pk", flat=True)[:CHUNK])
             rows.model.objects.filter(pk__in=chunk).delete()
         deleted += len(chunk)
         if len(chunk) < CHUNK:

@@ -1,6 +1,7 @@
 """What an admin or the operator saves while a bot writes: neither waits for the other, so there is no deadlock."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -8,10 +9,11 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from brands.changes import save_audited
-from brands.models import AuthorizationServer, Brand, WebhookEndpoint
+from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from brands.webhooks import rotate_secret
 from conversations.flow.events import publish_test
-from conversations.models import Conversation
+from conversations.flow.retention import sweep
+from conversations.models import READ_COUNTS_KEPT_FOR, Conversation, TokenReadCount
 from delegation_site import prepared
 from tests.cast import Bot
 from tests.concurrency import at_once
@@ -81,3 +83,14 @@ def test_an_endpoint_is_saved_while_an_event_is_written_for_it(acme: Brand) -> N
     saved = WebhookEndpoint.objects.select_related("brand").get()
     assert saved.label == "production"
     assert saved.reveal_secret().reveal() != secret
+
+
+def test_the_sweep_leaves_what_somebody_is_writing_to_the_next_one(acme_bot: Bot) -> None:
+    long_ago = timezone.now() - READ_COUNTS_KEPT_FOR - timedelta(days=1)
+    count = TokenReadCount.objects.create(bot_key=BotKey.objects.get(), hour=long_ago, times=1)
+    with transaction.atomic():
+        TokenReadCount.objects.filter(pk=count.pk).update(times=2)
+        without_waiting(lambda: sweep(timezone.now()))
+    assert TokenReadCount.objects.get().times == 2
+    sweep(timezone.now())
+    assert not TokenReadCount.objects.exists()
