@@ -43,9 +43,7 @@ def give_up_switched_off(now: datetime) -> int:
 def replay(delivery: WebhookDelivery, now: datetime) -> bool:
     """Put a dead letter back, under its old id and for another day; return False where there is nothing to send."""
     rows = WebhookDelivery.objects.dead().filter(pk=delivery.pk, payload_ciphertext__isnull=False)
-    replayed = rows.update(
-        dead_at=None, attempts=0, lease_until=None, next_attempt_at=now, given_up_at=now + DELIVERY_LIFETIME
-    )
+    replayed = rows.update(dead_at=None, attempts=0, next_attempt_at=now, given_up_at=now + DELIVERY_LIFETIME)
     return replayed == 1
 
 
