@@ -5,7 +5,7 @@ The second half, presenting the token, is the worker's (`conversations.outbox`).
 
 import logging
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import transaction
 
@@ -64,7 +64,6 @@ def _schedule(
     if not endpoint or is_still_in_use(conversation, server_pk, value, access_token_uuid):
         return
     revocation = Revocation(
-        uuid=uuid4(),
         conversation=conversation,
         authorization_server_id=server_pk,
         access_token_uuid=access_token_uuid,
