@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.flow import retention
+from conversations.flow.errors import IdempotencyKeyReused
+from conversations.flow.idempotency import IdempotentRequest, remember_request
 from conversations.flow.retention import sweep
 from conversations.models import Challenge, Conversation, IdempotencyKey
 from delegation_site.crypto import key_ring
@@ -222,6 +224,20 @@ def test_of_two_conversations_at_once_with_one_key_one_gets_its_challenge(
             (422, "idempotency_key_reused"),
         ]
     assert (Challenge.objects.count(), Conversation.objects.count(), IdempotencyKey.objects.count()) == (10, 10, 10)
+
+
+def test_a_key_that_another_chat_kept_between_look_and_insert_is_refused(
+    acme_bot: Bot, acme_server: AuthorizationServer
+) -> None:
+    """The race above, without its luck: SQLite lets no second writer look before the first has ended."""
+    ask(acme_bot)
+    kept = IdempotencyKey.objects.values().get()
+    make_bot(acme_server.brand, chat="web:other").challenge()
+    theirs = Challenge.objects.select_related("conversation__brand").get(conversation__external_id="web:other")
+    request = IdempotentRequest(KEY, b"{}")
+    with pytest.raises(IdempotencyKeyReused):
+        remember_request(theirs.conversation, request, theirs, timezone.now())
+    assert list(IdempotencyKey.objects.values()) == [kept]
 
 
 @pytest.mark.django_db(transaction=True)
