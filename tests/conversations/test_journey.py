@@ -231,3 +231,24 @@ def test_what_only_the_exchange_needed_is_erased_when_it_ends(
     attempt.refresh_from_db()
     assert (attempt.nonce_digest, attempt.code_verifier_ciphertext) == (None, None)
     assert attempt.state_digest is not None
+
+
+def test_whatever_the_status_the_challenge_that_is_open_stands_beside_it(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """A bot that kept no id finds it here, also while an older token can still be read."""
+    first = acme_bot.challenge()
+    assert standing_of(acme_bot) == ("challenged", first["challenge_id"])
+    code = code_on(ada.sign_in(first["url"], acme_login))
+    assert standing_of(acme_bot) == ("confirmation_needed", first["challenge_id"])
+    assert acme_bot.token()[1]["challenge_id"] == first["challenge_id"]
+    acme_bot.complete(code)
+    assert standing_of(acme_bot) == ("authorized", None)
+    second = acme_bot.challenge()
+    assert standing_of(acme_bot) == ("authorized", second["challenge_id"])
+
+
+def standing_of(bot: Bot) -> tuple[str, str | None]:
+    """Return the status at the brand's one server, and the id of the challenge beside it."""
+    (standing,) = bot.in_chat("GET")[1]["authorization_servers"]
+    return standing["status"], standing["challenge"] and standing["challenge"]["challenge_id"]
