@@ -206,6 +206,11 @@ def test_a_key_that_expires_now_has_expired_both_ways(ready: Bot) -> None:
     assert (status, body["code"], at_once) == (401, "invalid_bot_key", None)
 
 
+def test_each_of_a_brands_keys_reads_at_once(ready: Bot) -> None:
+    colleague = make_bot(Brand.objects.get())
+    assert all(both_ways(bot)[0] is not None for bot in (ready, colleague))
+
+
 def test_a_pending_token_beside_a_live_one_is_not_handed_out(
     ready: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
