@@ -72,3 +72,13 @@ def test_without_an_id_token_nobody_is_the_customer_that_was_expected(
     assert heading_of(ada.sign_in(challenge["url"], acme_login)) == "That was another account"
     assert acme_bot.challenge_facts(challenge)["error"] == "subject_mismatch"
     assert not AccessToken.objects.exists()
+
+
+def test_a_token_that_was_asked_for_of_anybody_is_not_handed_out_for_one_customer(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """A12: nobody compared whose it is, also where it is hers."""
+    confirm(acme_bot, sign_in(acme_bot, ada, acme_login, "ada"))
+    AuthorizationServer.objects.update(same_person_checks=["expected_subject"])
+    status, challenge = acme_bot.in_chat("POST", "/authorize", {"expected_subject": "ada"})
+    assert (status, challenge["status"]) == (202, "issued")
