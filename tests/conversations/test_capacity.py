@@ -38,6 +38,12 @@ def test_all_servers_together_leave_half_of_the_threads_free(settings: Any) -> N
         pass
 
 
+def test_a_process_with_one_thread_has_one_slot(settings: Any) -> None:
+    settings.THREADS = 1
+    with exchange_slot(1), pytest.raises(ServerBusy), exchange_slot(2):
+        pass
+
+
 def test_a_slot_is_given_back_after_a_fault() -> None:
     for _ in range(MAX_EXCHANGES_PER_SERVER * 2):
         with pytest.raises(RuntimeError), exchange_slot(1):
