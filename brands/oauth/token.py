@@ -5,8 +5,6 @@ from typing import Any
 
 import requests
 from django.utils import timezone
-from oauthlib.oauth2 import WebApplicationClient
-from requests.auth import AuthBase
 from requests_oauthlib import OAuth2Session
 
 from brands.oauth.configuration import ServerConfiguration
@@ -35,23 +33,21 @@ def exchange_code(
 
 
 class _TokenSession(GuardedSession, OAuth2Session):
-    """The library's session, for one exchange. It is given no scope: another one granted makes it raise (E13)."""
+    """The library's session, for one exchange. It is given no scope: another one granted makes it raise (E13).
+
+    And no client id, for which it would add an authentication of its own: `post` does that.
+    """
 
     _granted: TokenResponse
 
     def __init__(self, configuration: ServerConfiguration, credentials: ClientCredentials) -> None:
-        super().__init__(client=WebApplicationClient(configuration.client_id), redirect_uri=configuration.redirect_uri)
+        super().__init__(redirect_uri=configuration.redirect_uri)
         self._configuration = configuration
         self._credentials = credentials
 
     def exchange(self, code: Secret, code_verifier: Secret) -> TokenResponse:
         """Let the library write the token request; return what `request` made of the answer."""
-        self.fetch_token(
-            _NOWHERE,
-            code=code.reveal(),
-            code_verifier=code_verifier.reveal(),
-            auth=AuthBase(),  # so that it adds no authentication of its own: `post` does
-        )
+        self.fetch_token(_NOWHERE, code=code.reveal(), code_verifier=code_verifier.reveal())
         return self._granted
 
     def request(  # type: ignore[override]  # the library's own signature is not that of requests, either
