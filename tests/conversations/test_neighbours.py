@@ -62,3 +62,37 @@ def test_a_code_of_one_authorization_server_confirms_nothing_at_another(
         assert acme_bot.in_chat("POST", "/completion", typed)[1]["code"] == "completion_code_incorrect"
         typed = {"code": codes[key], "authorization_server": key}
         assert acme_bot.in_chat("POST", "/completion", typed)[0] == 200
+
+
+def test_a_try_that_failed_is_told_of_its_own_challenge_alone(
+    acme_bot: Bot, beside: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    challenges = [bot.challenge() for bot in (acme_bot, beside)]
+    acme_login.next_token_answer = (503, {}, b"")
+    ada.sign_in(challenges[0]["url"], acme_login)
+    told = [acme_bot.challenge_facts(challenge)["last_error"] for challenge in challenges]
+    assert told == ["temporarily_unavailable", None]
+
+
+def test_a_token_of_one_authorization_server_replaces_none_of_another(
+    acme_bot: Bot, ada: Browser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+) -> None:
+    for server in (acme_server, make_server(acme_server.brand, "loyalty")):
+        acme_login.redirect_uri = server.redirect_uri
+        challenge = acme_bot.challenge(authorization_server=server.key)
+        code = code_on(ada.sign_in(challenge["url"], acme_login))
+        typed = {"code": code, "authorization_server": server.key}
+        assert acme_bot.in_chat("POST", "/completion", typed)[0] == 200
+    answers = [acme_bot.in_chat("GET", f"/token?authorization_server={key}")[1] for key in ("orders", "loyalty")]
+    assert [answer["access_token"] for answer in answers] == acme_login.issued_access_tokens
+
+
+def test_a_chat_that_asked_too_often_keeps_no_other_from_asking_again(
+    acme_bot: Bot, beside: Bot, acme_server: AuthorizationServer
+) -> None:
+    """G8: the first challenge of a chat is not counted at all, a later one among its own."""
+    beside.challenge()
+    for _ in range(5):
+        acme_bot.challenge(replace=True)
+    answers = [bot.in_chat("POST", "/challenges", {"replace": True})[0] for bot in (acme_bot, beside)]
+    assert answers == [429, 201]
