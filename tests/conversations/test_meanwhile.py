@@ -53,6 +53,17 @@ def test_a_challenge_that_ended_meanwhile_is_not_cancelled(acme_bot: Bot, acme_s
     assert Challenge.objects.get().status == "withdrawn"
 
 
+def test_a_sign_in_that_came_back_meanwhile_is_not_cancelled(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """The page still had its button "this wasn't me". From then on it is `undo`, which ends the token with it."""
+    url = acme_bot.challenge()["url"]
+    read_before = Challenge.objects.get()
+    code = code_on(ada.sign_in(url, acme_login))
+    assert cancel_challenge(read_before, now=timezone.now()) is False
+    assert acme_bot.complete(code)[0] == 200
+
+
 def test_a_code_typed_while_the_chat_was_being_closed_confirms_nothing(
     acme_bot: Bot, ada: Browser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
