@@ -124,6 +124,16 @@ def test_each_change_is_audited_without_anything_typed(
     assert [record.message for record in caplog.records if record.name.endswith("audit")] == ["challenge.changed"] * 2
 
 
+def test_a_new_challenge_ends_and_is_audited_by_the_moment_that_it_was_issued_at(
+    acme_bot: Bot, acme_server: AuthorizationServer
+) -> None:
+    """One reading of the clock for all that one call writes."""
+    acme_bot.challenge()
+    challenge = Challenge.objects.get()
+    assert challenge.expires_at - challenge.issued_at == timedelta(minutes=15)
+    assert AuditEvent.objects.get(kind="challenge.changed").at == challenge.issued_at
+
+
 def test_a_bot_may_ask_for_less_but_openid_stays(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
     """A7: without an ID token nobody could be held to the same person."""
     AuthorizationServer.objects.update(scope="openid orders.read orders.write", required_scope="orders.read")
