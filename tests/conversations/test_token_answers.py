@@ -102,3 +102,15 @@ def test_a_grant_without_the_required_scope_is_not_left_alive_at_the_brand(
     assert run_once() == 1
     (revoked,) = acme_login.revocation_requests
     assert [revoked.parameters["token"]] == acme_login.issued_access_tokens
+
+
+def test_a_grant_that_was_odd_is_kept_with_what_was_odd_about_it(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """E8, E14: no lifetime was named, and more was granted than asked for."""
+    acme_login.expires_in, acme_login.granted_scope = None, "orders.read profile"
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
+    _, token = acme_bot.token()
+    assert (token["scope"], token["lifetime_assumed"]) == ("orders.read profile", True)
+    kept = AccessToken.objects.get()
+    assert (kept.scope, kept.scope_widened, kept.lifetime_assumed) == ("orders.read profile", True, True)
