@@ -1,5 +1,6 @@
 """A key rotation while processes are restarted one after the other: nothing is lost for what one cannot read yet."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
@@ -71,3 +72,23 @@ def test_a_worker_without_the_new_key_yet_loses_no_revocation(
         acme_login.issued_access_tokens
     )
     assert AuditEvent.objects.get(kind="token.revocation").outcome == "revoked"
+
+
+@pytest.mark.parametrize("check", ["completion_code", "chat_page"])
+def test_what_waits_for_its_confirmation_is_shown_again_where_the_old_key_went_meanwhile(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, restart_with: Restart, check: str
+) -> None:
+    """K4: code and handle are derived with the newest key; what begins after a rotation needs no older one."""
+    AuthorizationServer.objects.update(same_person_checks=[check], chat_page_url="https://www.acme.example/chat")
+    restart_with(f"{NEWEST},{OLD}")
+    url = acme_bot.challenge()["url"]
+    ada.come_back(ada.begin(url), acme_login)
+    before = shown_on(ada.get(f"{url}/done"))
+    restart_with(NEWEST)
+    assert (len(before), shown_on(ada.get(f"{url}/done"))) == (1, before)
+
+
+def shown_on(page: Any) -> list[str]:
+    """Return the code, or the handle, of a result page."""
+    either = r'data-completion-code="[0-9]{6}"|#consumer_delegation_handle=[A-Za-z0-9_-]{43}'
+    return re.findall(either, page.content.decode())
