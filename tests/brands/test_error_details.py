@@ -25,3 +25,9 @@ def test_a_detail_is_one_short_line(said: str, kept: str) -> None:
 def test_an_error_reads_as_its_code_with_its_detail_where_there_is_one() -> None:
     said = [str(AuthorizationServerError(ErrorCode.SERVER_ERROR, detail)) for detail in ("HTTP status 500", "")]
     assert said == ["server_error: HTTP status 500", "server_error"]
+
+
+def test_an_error_without_a_detail_has_none() -> None:
+    """What stood there would be read as what the server said."""
+    error = AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
+    assert (error.error, error.detail, str(error)) == ("configuration_changed", "", "configuration_changed")
