@@ -40,7 +40,7 @@ def too_many_requests(request: HttpRequest, retry_after: int) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer a fault of ours; the log line of the same reference says more. A database that is away comes back."""
-    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError) and not request.path.startswith("/api/"):
+    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
         response = _answer(request, 503, "unavailable", "Not available right now. Try again.")
         response["Retry-After"] = "30"
         return response

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.sessions.backends.db import SessionStore
+from django.db import OperationalError
 from django.test import Client
 
 from tests.cast import HOST, Bot, Browser
@@ -72,6 +73,24 @@ def test_an_answer_says_how_long_it_is(acme_bot: Bot) -> None:
     """Without it a kept connection could not be used again."""
     answer = acme_bot.send("GET", f"/conversations/{acme_bot.chat}")
     assert answer["Content-Length"] == str(len(answer.content))
+
+
+def test_a_database_that_is_away_is_to_be_asked_again(acme_bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: bots were told of a fault, and people of the same moment that it passes."""
+
+    def away(*_: Any, **__: Any) -> None:
+        raise OperationalError("connection to server at db.internal failed")
+
+    monkeypatch.setattr("conversations.api.calls.authenticate", away)
+    client = Client(SERVER_NAME=HOST, raise_request_exception=False)
+    answer = client.get("/api/v1/conversations/x", secure=True)
+    assert (answer.status_code, answer["Retry-After"], answer["Content-Type"]) == (
+        503,
+        "30",
+        "application/problem+json",
+    )
+    document = answer.json()
+    assert (document["code"], document["next"], b"db.internal" in answer.content) == ("unavailable", None, False)
 
 
 def test_a_fault_of_ours_is_a_problem_document(acme_bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
