@@ -85,7 +85,7 @@ def test_two_servers_are_told_apart(acme: FakeAuthorizationServer) -> None:
 
 
 def test_a_code_works_once_and_a_second_time_ends_its_token(acme: FakeAuthorizationServer) -> None:
-    """E20, B10: RFC 6749 section 4.1.2, so that a second exchange shows in a test."""
+    """E20: RFC 6749 section 4.1.2, so that a second exchange shows in a test."""
     query = acme.authorize(url_for(acme))
     exchange(acme, query)
 

@@ -25,7 +25,7 @@ def with_changes(query: str, **changes: str | None) -> str:
 def test_another_browser_never_reaches_the_token_endpoint_and_can_start_again(
     acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B3, B5: the cookie and the state must be of the same attempt; the challenge stays open."""
+    """B3, B5, B13: the cookie and the state must be of the same attempt; the challenge stays open."""
     challenge = acme_bot.challenge()
     query = acme_login.authorize(ada.begin(challenge["url"]))
     answer = rita.get(callback(acme_login, query))
@@ -42,7 +42,7 @@ def test_another_browser_never_reaches_the_token_endpoint_and_can_start_again(
 def test_the_cookie_of_another_attempt_is_not_enough(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B3: F3, the attacker's own state and code in the victim's browser, which has an attempt of its own."""
+    """B3, B13: F3, the attacker's own state and code in the victim's browser, which has an attempt of its own."""
     mallory = Browser()
     url = acme_bot.challenge()["url"]
     ada.begin(url)
