@@ -1,4 +1,7 @@
-"""The whole suite on each database: `python -m tests.run [pytest's own arguments]`. What `make test` runs."""
+"""The whole suite on each database: `python -m tests.run [pytest's own arguments]`. What `make test` runs.
+
+On one alone where `TEST_DATABASE` names it.
+"""
 
 import os
 import re
@@ -33,7 +36,8 @@ class Summary:
 
 def main() -> int:
     """Run the suite once for each database, then say in one line for each how it went."""
-    summaries = [_run(database, sys.argv[1:]) for database in DATABASES]
+    chosen = (databases.chosen(),) if "TEST_DATABASE" in os.environ else DATABASES
+    summaries = [_run(database, sys.argv[1:]) for database in chosen]
     print()
     for summary in summaries:
         print(summary)
