@@ -1,12 +1,14 @@
-"""docs/bot-developer.md: its shell blocks are pasted into one shell, against the real servers."""
+"""docs/bot-developer.md: its shell blocks are pasted into one shell, in their order, against the real servers."""
 
 import json
 import shutil
+import time
 from pathlib import Path
+from threading import Timer
 from typing import Any, Final
 
 from tests.demo.stage import Stage
-from tests.docs.test_bots_in_processes import blocks_of, environment, link_in, program
+from tests.docs.test_bots_in_processes import blocks_of, environment, link_in, program, typed
 from tests.machine import missing
 
 PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "bot-developer.md"
@@ -15,7 +17,7 @@ PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "bot-developer.md"
 def test_every_block_of_the_page(stage: Stage) -> None:
     if not shutil.which("curl"):
         missing("curl is not installed: the page docs/bot-developer.md was not tried")
-    helpers, authorize, complete, again, endings, wait, repeat, purpose = blocks_of(PAGE)
+    helpers, authorize, complete, again, endings, ask, wait, repeat, purpose = blocks_of(PAGE)
 
     with program("bash", env=environment(stage)) as shell:
 
@@ -28,16 +30,23 @@ def test_every_block_of_the_page(stage: Stage) -> None:
         assert paste(helpers) == []
         (challenge,) = paste(authorize)
         code = stage.consumer().gets_code(link_in(challenge["message"]))
-        assert paste(f"CODE='{code[:3]} {code[3:]}'\n{complete}")[0]["status"] == "authorized"
-        (token,) = paste(again)
-        assert paste(purpose)[0]["access_token"] == token["access_token"]
-
-        head, *headers, now = paste(f"CHALLENGE_ID={challenge['challenge_id']}\n{wait}")
-        assert (head.split()[1], now["status"]) == ("200", "completed")
-        (tag,) = [line.partition(": ")[2] for line in headers if line.lower().startswith("etag:")]
-        assert paste(f"ETAG='{tag}'\n{wait}")[0].split()[1] == "304"
-
-        first, second = paste(repeat), paste(repeat)
-        assert first[0]["challenge_id"] == second[0]["challenge_id"] != challenge["challenge_id"]
+        assert paste(typed(complete, f"{code[:3]} {code[3:]}"))[0]["status"] == "authorized"
+        assert paste(again)[0]["access_token"]
         ended, closed = paste(endings)
         assert (ended["end_reason"], closed["status"]) == ("rejected", "closed")
+
+        asked = paste(ask)[-1]
+        assert asked["status"] == "issued"
+        presses = Timer(1, stage.consumer().gets_code, [link_in(asked["message"])])
+        presses.start()
+        begun = time.monotonic()
+        head, *_, now = paste(wait)
+        waited = time.monotonic() - begun
+        presses.join()
+        assert (head.split()[1], now["challenge_id"]) == ("200", asked["challenge_id"])
+        assert now["status"] in {"started", "confirmation_needed"}
+        assert waited > 0.5  # it was held until the consumer pressed the button
+
+        first, second = paste(repeat), paste(repeat)
+        assert first[0]["challenge_id"] == second[0]["challenge_id"] != asked["challenge_id"]
+        assert paste(purpose)[0]["code"] == "challenged"

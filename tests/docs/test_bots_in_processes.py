@@ -153,6 +153,12 @@ def blocks_of(page: Path) -> list[str]:
     return re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
 
 
+def typed(block: str, code: str) -> str:
+    """Return a block as a reader pastes it who has typed the code over the one in it."""
+    assert 'CODE="123 456"\n' in block
+    return block.replace("123 456", code)
+
+
 def test_curl(stage: Stage) -> None:
     if not shutil.which("curl"):
         missing("curl is not installed: the page docs/bots/curl.md was not tried")
@@ -166,8 +172,8 @@ def test_curl(stage: Stage) -> None:
 
         assert paste(blocks[0]) == []
         code = ada.gets_code(link_in(paste(blocks[1])[0]))
-        assert json.loads(paste(f"CODE={wrong(code)}\n{blocks[2]}")[0])["attempts_left"] == 4
-        assert json.loads(paste(f"CODE='{code[:3]} {code[3:]}'\n{blocks[2]}")[0])["status"] == "authorized"
+        assert json.loads(paste(typed(blocks[2], wrong(code)))[0])["attempts_left"] == 4
+        assert json.loads(paste(typed(blocks[2], f"{code[:3]} {code[3:]}"))[0])["status"] == "authorized"
         orders, status = paste(blocks[3])
         assert (json.loads(orders)["customer"], status) == ("ada", "200")
         ada.takes_back()
