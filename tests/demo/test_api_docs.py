@@ -55,7 +55,7 @@ class Shell:
         self.variables = {name: value for name, _, value in lines}
         assert self.variables == {
             "BASE": f"{self.demo.addresses.product}/api/v1",
-            "KEY": "your-bot-key",
+            "KEY": "${KEY:-your-bot-key}",
             "CHAT": "wa:4915112345678",
         }
         self.variables |= {"KEY": self.demo.bot_key_file.read_text().strip(), "CHAT": f"docs:{uuid.uuid4().hex}"}
