@@ -43,6 +43,7 @@ def invitation(demo: Demo, bot_key: str) -> str:
 Everything stays up. Open the sample chat and ask: where is my order?
 
   Sample chat    {here.chat}/
+                 nothing to type: the sign-in comes back to this page; six digits are behind "… with a code"
   Sample brand   {here.brand}/
 {customers}
   Admin          {here.product}/admin/
