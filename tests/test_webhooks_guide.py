@@ -1,13 +1,23 @@
 """docs/webhooks.md: its receiver works as it stands, and it names every event."""
 
+import json
 import re
+import subprocess
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
+from standardwebhooks import Webhook
+from urllib3.util.retry import Retry
 
 from brands.models import WebhookEvent
+from brands.webhooks import new_secret
 from tests.cast import Bot
+from tests.demo.machines import free_ports
 from tests.webhook_receiver import Receiver
 
 GUIDE: Final = Path(__file__).parent.parent / "docs" / "webhooks.md"
@@ -17,11 +27,8 @@ GUIDE: Final = Path(__file__).parent.parent / "docs" / "webhooks.md"
 def test_the_receiver_of_the_guide_takes_an_event_once_and_nobody_elses(
     acme_bot: Bot, acme_server: object, acme_hooks: Receiver
 ) -> None:
-    queued: list[Any] = []
-    code = re.search(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    assert code
-    names: dict[str, Any] = {"queue_for_later": queued.append}
-    exec(code[1], names)  # noqa: S102  # it is ours
+    names: dict[str, Any] = {}
+    exec(programs()[0], names)  # noqa: S102  # it is ours
     acme_bot.challenge()
     acme_hooks.told()
     (message,) = acme_hooks.messages
@@ -30,7 +37,40 @@ def test_the_receiver_of_the_guide_takes_an_event_once_and_nobody_elses(
         assert names["receive"](message.headers, message.body.encode(), acme_hooks.secret, seen) == 204
     forged = message.body.replace("issued", "completed").encode()
     assert names["receive"](message.headers, forged, acme_hooks.secret, seen) == 401
-    assert queued == [message.payload]
+    assert (names["to_do"].get(timeout=1), names["to_do"].empty()) == (message.payload, True)
+
+
+def test_the_receiver_for_the_demo_prints_what_is_signed(tmp_path: Path) -> None:
+    """Its two parts in one file, as a reader runs it; this server writes the headers' names as it likes."""
+    (port,), secret, event = free_ports(1), new_secret().reveal(), {"type": "webhook.test"}
+    script = tmp_path / "receiver.py"
+    script.write_text("".join(programs()).replace("8099", str(port)))
+    now, body = datetime.now(tz=UTC), json.dumps(event)
+    headers = {
+        "Webhook-Id": "1", "Webhook-Timestamp": str(int(now.timestamp())),
+        "Webhook-Signature": Webhook(secret).sign("1", now, body),
+    }  # fmt: skip
+    with subprocess.Popen(
+        [sys.executable, script], env={"SECRET": secret}, stdout=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            answers = [_post(port, body, headers) for body in (body, body, "{}")]
+            assert program.stdout
+            assert program.stdout.readline() == f"{event}\n"
+        finally:
+            program.terminate()
+    assert answers == [204, 204, 401]
+
+
+def programs() -> list[str]:
+    """Return the guide's blocks of Python."""
+    return re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def _post(port: int, body: str, headers: dict[str, str]) -> int:
+    with requests.Session() as session:
+        session.mount("http://", HTTPAdapter(max_retries=Retry(connect=20, backoff_factor=0.1)))
+        return session.post(f"http://127.0.0.1:{port}/", data=body, headers=headers, timeout=10).status_code
 
 
 def test_the_guide_names_every_event() -> None:
