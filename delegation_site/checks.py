@@ -15,6 +15,8 @@ from delegation_site.crypto import InvalidKeyRing, key_ring
 
 MIN_SECRET_KEY_LENGTH = 40
 MIN_SECRET_KEY_CHARACTERS = 10
+# What it prints is a value of ENCRYPTION_KEYS as it stands.
+MAKE_A_KEY = "python -c 'import base64, os; print(\"k1:\" + base64.b64encode(os.urandom(32)).decode())'"
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -23,7 +25,7 @@ def check_encryption_keys(**_: Any) -> list[CheckMessage]:
     try:
         key_ring()
     except InvalidKeyRing as error:
-        hint = "Make a key with: python -c 'import base64, os; print(base64.b64encode(os.urandom(32)).decode())'"
+        hint = f"Make a key, with its id k1, with: {MAKE_A_KEY}"
         return [Error(f"ENCRYPTION_KEYS cannot be used: {error}.", hint=hint, id="delegation.E001")]
     if settings.SECRET_KEY in settings.ENCRYPTION_KEYS:
         return [Error("SECRET_KEY and ENCRYPTION_KEYS must not be the same value.", id="delegation.E002")]

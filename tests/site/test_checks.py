@@ -1,5 +1,6 @@
 """System checks: what makes an installation dangerous is an error with an id, and a safe one has none (K3, N10)."""
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -62,6 +63,15 @@ def test_a_weak_key_ring_is_e001(settings: Any, keys: str) -> None:
     (message,) = checks.check_encryption_keys()
     assert raised() == ["delegation.E001"]
     assert [value for value in keys.replace(",", ":").split(":") if len(value) > 20 and value in str(message)] == []
+
+
+def test_the_hint_of_e001_prints_what_can_be_used_as_it_stands(settings: Any) -> None:
+    settings.ENCRYPTION_KEYS = KEY_1.removeprefix("key-1:")
+    (message,) = checks.check_encryption_keys()
+    _, command = str(message.hint).split("with: ")
+    made = subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True)
+    settings.ENCRYPTION_KEYS = made.stdout.strip()
+    assert raised() == []
 
 
 def test_two_good_keys_raise_none(settings: Any) -> None:
