@@ -61,6 +61,21 @@ def test_what_the_next_worker_gave_up_is_no_dead_letter_once_it_was_delivered(
         assert ending(leased) == (timezone.now(), None, "answered 204")
 
 
+@pytest.mark.parametrize("answer", [503, 410])
+def test_a_failure_is_that_of_one_delivery_and_not_of_all_that_were_leased_with_it(
+    acme_bot: Bot, acme_server: AuthorizationServer, acme_hooks: Receiver, answer: int
+) -> None:
+    """A worker takes several at one moment: they have one lease's end."""
+    acme_bot.challenge()
+    acme_bot.challenge(replace=True)
+    first, second = lease_deliveries(timezone.now(), 2)
+    before = WebhookDelivery.objects.values().get(pk=second.pk)
+    acme_hooks.next_answers = [answer]
+    deliver(first)
+    assert ending(first)[2] == f"answered {answer}"
+    assert WebhookDelivery.objects.values().get(pk=second.pk) == before
+
+
 def delivered(delivery: WebhookDelivery, _: Bot) -> None:
     deliver(delivery)
 
