@@ -43,7 +43,7 @@ mutants: $(MUTATING) ## change the security modules one place at a time: does a 
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
 gallery: $(INSTALLED) peers ## docs/consumer-pages.md and its pictures, from what the browser tests see
-	@$(BIN)/python -m pytest -n0 -q tests/browser/test_looks.py
+	@KEEP_PICTURES=1 $(BIN)/python -m pytest -n0 -q tests/browser/test_looks.py
 	@$(BIN)/python -m tests.browser.gallery
 
 bench: $(INSTALLED) bench-parts ## measure, beside bare Django and two other servers; ARGS="--only token_read"

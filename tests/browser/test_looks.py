@@ -1,8 +1,9 @@
-"""Every page in the table of states, looked at: axe, reflow, targets, focus, language, direction, and a picture.
+"""Every page in the table of states, looked at: axe, reflow, targets, focus, language, direction.
 
-On the run with SQLite alone (conftest.py).
+On the run with SQLite alone (conftest.py). With `KEEP_PICTURES=1`, as in `make gallery`, pictures are taken, too.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,7 +65,7 @@ def headings() -> dict[str, str]:
 def shown(
     request: pytest.FixtureRequest, stage: Stage, chromium: Browser, signed_in: dict[str, Any]
 ) -> Iterator[Shown]:
-    """Return each page, once in each language; its pictures are kept in `test-output/pages`."""
+    """Return each page, once in each language."""
     locale, name = request.param
     state = STATES[name]
     phone: dict[str, Any] = {"locale": locale, "device_scale_factor": 1.5}
@@ -74,7 +75,8 @@ def shown(
     ):
         consumer.expected = stranger.expected = set(state.statuses)
         page = state.shows(Scene(stage, consumer, stranger, locale))
-        keep_pictures(page, name, locale, LOOKS_IN[locale])
+        if "KEEP_PICTURES" in os.environ:
+            keep_pictures(page, name, locale, LOOKS_IN[locale])
         yield Shown(state, locale, page)
 
 
