@@ -5,11 +5,12 @@ from typing import Final
 from uuid import UUID
 
 from django.db import models
+from django.db.models import Exists, OuterRef, Q
 
 from brands.models import AuthorizationServer, Brand
 from conversations.api.calls import Call
 from conversations.flow.errors import ConversationClosed
-from conversations.models import Challenge, Conversation
+from conversations.models import AccessToken, Challenge, Conversation
 from delegation_site.compiled import CompiledQuery, Parameter
 from delegation_site.problems import Problem
 
@@ -78,16 +79,26 @@ def conversation_of(call: Call, conversation_id: str) -> Conversation:
     return conversation
 
 
-def server_of(brand: Brand, key: str | None, *, switched_off_too: bool = False) -> AuthorizationServer:
-    """Return the active server of this key; without a key, the brand's only one. Raises `Problem`.
+def server_of(brand: Brand, key: str | None) -> AuthorizationServer:
+    """Return the active server of this key; without a key, the brand's only one. Raises `Problem`."""
+    return _only_one(_ACTIVE_SERVERS.all(brand=brand.pk), key)
 
-    A consumer can also be signed out of one that was switched off meanwhile: of that key, or where it is the only one.
+
+def server_to_sign_out_of(conversation: Conversation, key: str | None) -> AuthorizationServer:
+    """As `server_of`, and one that was switched off meanwhile: of this key, or whose token still lives here.
+
+    Passed over, that token would be readable again as soon as the server is on.
     """
-    found = (_SERVERS if switched_off_too and key else _ACTIVE_SERVERS).all(brand=brand.pk)
+    if key:
+        return _only_one(_SERVERS.all(brand=conversation.brand_id), key)
+    live = AccessToken.objects.live().filter(conversation=conversation, authorization_server=OuterRef("pk"))
+    servers = AuthorizationServer.objects.filter(Q(is_active=True) | Exists(live), brand=conversation.brand_id)
+    return _only_one(list(servers.select_related("brand")), key)
+
+
+def _only_one(found: list[AuthorizationServer], key: str | None) -> AuthorizationServer:
     if key:
         found = [server for server in found if server.key == key]
-    elif switched_off_too and not found:
-        found = _SERVERS.all(brand=brand.pk)
     if not found:
         detail = "This brand has no active authorization server of that key." if key else "This brand has none."
         raise Problem(422, "authorization_server_unknown", detail)

@@ -18,6 +18,7 @@ from conversations.api.lookups import (
     existing_conversation,
     open_conversation_of,
     server_of,
+    server_to_sign_out_of,
 )
 from conversations.api.read_purpose import read_purpose
 from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
@@ -146,7 +147,7 @@ def end_token(call: Call, conversation_id: str) -> Answer:
     if reason not in {"rejected", "signed_out"}:
         raise Problem(422, "invalid_reason", "The reason is rejected or signed_out.")
     conversation = open_conversation_of(call, conversation_id)
-    server = server_of(call.bot_key.brand, query.get("authorization_server"), switched_off_too=True)
+    server = server_to_sign_out_of(conversation, query.get("authorization_server"))
     ended = end_live_token(conversation, server, AccessToken.EndReason(reason), actor=call.actor, now=timezone.now())
     now = timezone.now()
     return 200, {

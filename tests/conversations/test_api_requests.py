@@ -197,13 +197,16 @@ def test_a_consumer_is_signed_out_of_the_only_server_after_it_was_switched_off(
     assert (status, facts["authorization_server"], facts["end_reason"]) == (200, "orders", "rejected")
 
 
-def test_signing_out_of_one_of_several_servers_that_were_switched_off_needs_its_name(
-    acme: Brand, acme_bot: Bot, acme_server: AuthorizationServer
+def test_signing_out_passes_over_no_token_of_a_server_that_was_switched_off(
+    acme: Brand, acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    acme_bot.challenge()
-    make_server(acme, "loyalty")
+    """The bug: the active server's `unchallenged` read as 'not signed in', and the token was there once more later."""
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
     AuthorizationServer.objects.update(is_active=False)
+    make_server(acme, "loyalty")
     assert code_of(acme_bot.in_chat("DELETE", "/token")) == (422, "authorization_server_required")
+    assert acme_bot.in_chat("DELETE", "/token?authorization_server=orders")[0] == 200
+    assert code_of(acme_bot.in_chat("DELETE", "/token")) == (409, "unchallenged")
 
 
 def test_another_brands_objects_are_unknown(
