@@ -12,6 +12,7 @@ from urllib.parse import quote
 import requests
 
 BASE, KEY, ORDERS = (os.environ[name] for name in ("BASE", "KEY", "ORDERS"))
+TROUBLE = "Something is wrong on our side. Please try again in a minute."
 
 
 def call(method: str, url: str, bearer: str, seen: str = "", **body: object) -> requests.Response:
@@ -34,8 +35,8 @@ class Bot:
         elif "order" in text.lower():
             self.show_orders()
         elif "bye" in text.lower():
-            call("DELETE", self.chat, KEY)
-            self.say("Goodbye. I have forgotten everything about this chat.")
+            closed = call("DELETE", self.chat, KEY).status_code in {200, 404}  # 404: there was nothing to forget
+            self.say("Goodbye. I have forgotten everything about this chat." if closed else TROUBLE)
         else:
             self.say("Ask me: where is my order?")
 
@@ -70,6 +71,8 @@ class Bot:
             self.show_orders()
         elif answer.json()["code"] == "completion_code_incorrect":
             self.say(f"That is not the code. Tries left: {answer.json()['attempts_left']}")
+        elif answer.status_code >= 500:
+            self.say(TROUBLE)
         else:
             self.say("I am not waiting for a code. Ask me where your order is.")
 
@@ -80,9 +83,9 @@ class Bot:
             answer = call("GET", f"{BASE}/challenges/{challenge_id}?wait=25", KEY, seen=seen)
             if answer.status_code == 200:  # 304: nothing has happened for 25 seconds
                 status, seen = answer.json()["status"], answer.headers["ETag"]
-            elif answer.status_code not in {304, 429}:
+            elif answer.status_code not in {304, 429, 503}:
                 return  # nothing that waiting mends: the consumer's next question finds out how it stands
-            time.sleep(int(answer.headers.get("Retry-After", 0)))  # too many wait already: come back a little later
+            time.sleep(int(answer.headers.get("Retry-After", 0)))  # too many wait, or it is away: come back later
         if status == "confirmation_needed":
             self.say("Now type the six digits of that page here.")
         elif status in {"denied", "cancelled", "expired", "failed"}:

@@ -59,6 +59,8 @@ def in_words(problem: Problem) -> str:
         return f"That is not the code. Tries left: {problem.attempts_left}"
     if problem.code == "conversation_closed":
         return "This chat is over."
+    if problem.status >= 500:
+        return "Something is wrong on our side. Please try again in a minute."
     return "I am not waiting for a code. Ask me where your order is."
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.sessions.backends.db import SessionStore
-from django.db import OperationalError
+from django.db import InterfaceError, OperationalError
 from django.test import Client
 
 from tests.cast import HOST, Bot, Browser
@@ -75,11 +75,14 @@ def test_an_answer_says_how_long_it_is(acme_bot: Bot) -> None:
     assert answer["Content-Length"] == str(len(answer.content))
 
 
-def test_a_database_that_is_away_is_to_be_asked_again(acme_bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lost", [OperationalError, InterfaceError])
+def test_a_database_that_is_away_is_to_be_asked_again(
+    acme_bot: Bot, monkeypatch: pytest.MonkeyPatch, lost: type[Exception]
+) -> None:
     """The bug: bots were told of a fault, and people of the same moment that it passes."""
 
     def away(*_: Any, **__: Any) -> None:
-        raise OperationalError("connection to server at db.internal failed")
+        raise lost("connection to server at db.internal failed")
 
     monkeypatch.setattr("conversations.api.calls.authenticate", away)
     client = Client(SERVER_NAME=HOST, raise_request_exception=False)
