@@ -53,7 +53,7 @@ def _in_one_line(brand: Brand) -> str:
 
 def _send_to_the_others(brand: Brand, user: Any, subject: str, text: list[str]) -> None:
     letters = [EmailMessage(subject, "\n".join(text), to=[address]) for address in _other_admins(brand, user)]
-    transaction.on_commit(lambda: _send(letters))
+    transaction.on_commit(lambda: _send(letters), robust=True)
 
 
 def _other_admins(brand: Brand, user: Any) -> list[str]:

@@ -1,7 +1,8 @@
 """The one place that writes audit rows, in the transaction of the change they tell of, and their copy as log line.
 
 The copy is what is left where somebody owns the database: standard output is collected elsewhere (ASVS 16.4.3). It is
-written once the row is there for good: what was rolled back has not happened.
+written once the row is there for good: what was rolled back has not happened. Where the answer to a commit is lost, a
+row may stand without its line.
 """
 
 import logging
@@ -67,7 +68,8 @@ def record_event(
         request_id=current_request_id(),
     )
     _EVENTS.insert(event)
-    transaction.on_commit(lambda: logger.info(kind.value, extra=log_fields(event)))
+    # Robust: what else waits for the commit, letters to admins among it, takes no line along when it fails.
+    transaction.on_commit(lambda: logger.info(kind.value, extra=log_fields(event)), robust=True)
 
 
 def actor_of_admin(user_pk: object) -> str:

@@ -9,6 +9,7 @@ from django.contrib.auth import get_user_model
 from django.core import mail
 from django.core.mail.backends.locmem import EmailBackend
 from django.core.management import call_command
+from django.db import transaction
 
 from brands.authentication import create_bot_key, revoke
 from brands.changes import save_audited
@@ -250,3 +251,28 @@ def test_a_brands_name_is_no_way_into_the_letters_head(
         save_audited(server)
     assert len(mail.outbox) == 2
     assert mail.outbox[0].message()["Bcc"] is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_letter_that_cannot_be_sent_takes_no_line_of_the_log_along(
+    colleagues: None,
+    acme_server: AuthorizationServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Part 5. The bug: what waited behind it for the commit was not written."""
+
+    def break_down(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(EmailBackend, "send_messages", break_down)
+    before = len(events())
+    caplog.set_level("INFO", "consumer_delegation.audit")
+    caplog.clear()
+    with transaction.atomic():
+        for host in ("elsewhere.example", "somewhere.example"):
+            acme_server.token_endpoint = f"https://{host}/token"
+            save_audited(acme_server)
+    lines = [record.message for record in caplog.records if record.name == "consumer_delegation.audit"]
+    assert lines == [kind for kind, _, _ in new_events(before)]
+    assert lines == ["authorization_server.changed", "authorization_server.host_changed"] * 2

@@ -40,6 +40,7 @@ def test_the_code_is_shown_again_to_the_browser_that_finished_and_to_no_other(
     assert ada.get(challenge["url"])["Location"].endswith("/done")
 
 
+@pytest.mark.django_db(transaction=True)
 def test_the_code_stands_nowhere_but_on_the_page(
     challenge: dict[str, Any], acme_bot: Bot, ada: Browser, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -46,7 +46,7 @@ def collected() -> Iterator[list[str]]:
     logging.getLogger().removeHandler(handler)
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_no_line_holds_a_live_link_or_receipt(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, collected: list[str]
 ) -> None:
