@@ -36,7 +36,7 @@ class Summary:
 
 def main() -> int:
     """Run the suite once for each database, then say in one line for each how it went."""
-    chosen = (databases.chosen(),) if "TEST_DATABASE" in os.environ else DATABASES
+    chosen = (databases.chosen(),) if os.environ.get("TEST_DATABASE") else DATABASES
     summaries = [_run(database, sys.argv[1:]) for database in chosen]
     print()
     for summary in summaries:
