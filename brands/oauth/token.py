@@ -35,7 +35,7 @@ def exchange_code(
 class _TokenSession(GuardedSession, OAuth2Session):
     """The library's session, for one exchange. It is given no scope: another one granted makes it raise (E13).
 
-    And no client id, for which it would add an authentication of its own: `post` does that.
+    And no client id: what the library would make of one, `request` leaves out and `post` does.
     """
 
     _granted: TokenResponse

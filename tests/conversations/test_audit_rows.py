@@ -50,9 +50,10 @@ def test_a_row_has_the_moment_of_the_change_that_it_tells_of(
 ) -> None:
     """Part 5: that of the sweep, and not of each writing."""
     AuthorizationServer.objects.update(revocation_endpoint=f"{acme_login.issuer}/revoke")
-    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
-    acme_bot.in_chat("DELETE", "/token")
-    acme_bot.challenge()
+    with time_machine.travel(START - timedelta(days=1), tick=False):
+        acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
+        acme_bot.in_chat("DELETE", "/token")
+        acme_bot.challenge()
     sweep(START)
     by_the_clock = AuditEvent.objects.filter(actor="system").order_by("id")
     assert list(by_the_clock.values_list("kind", "outcome", "at")) == [

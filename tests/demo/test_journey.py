@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +56,9 @@ def test_a_busy_port_ends_it_with_a_sentence(tmp_path: Path, program: str) -> No
 @pytest.fixture
 def own_handlers() -> Iterator[None]:
     """Put the suite's signal handlers back."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    kept = {
+        number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    }
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
@@ -71,19 +72,15 @@ def test_a_closed_terminal_stops_it_unless_nohup_stands_before_it(before: signal
 
 
 @pytest.mark.usefixtures("own_handlers")
-def test_what_stays_up_does_so_until_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
-    pressed: list[int] = []
-
-    def press(main_thread: int) -> None:
-        pressed.append(main_thread)
-        signal.pthread_kill(main_thread, signal.SIGINT)
-
+def test_what_stays_up_does_so_until_ctrl_c(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    soon = threading.Timer(0.05, press, [threading.get_ident()])
-    soon.start()
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    pressed = iter([signal.SIGUSR1, signal.SIGINT])  # another one first, which ends nothing
+    monkeypatch.setattr(signal, "pause", lambda: signal.raise_signal(next(pressed)))
     wait_for_ctrl_c()
-    soon.cancel()
-    assert (len(pressed), capsys.readouterr().out) == (1, "\nStopping ...\n")
+    assert (list(pressed), capsys.readouterr().out) == ([], "\nStopping ...\n")
 
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_the_sixth_of_five_is_refused_until_the_window_ends(store: str) -> None:
 
 
 @pytest.mark.django_db
+@time_machine.travel(NOON, tick=False)
 def test_subjects_and_limits_do_not_share_a_counter(store: str) -> None:
     """G8: one address that is over a limit stops nobody else, and nothing else."""
     assert [passes(FIVE, "ada") for _ in range(6)][-1] is False
