@@ -14,6 +14,7 @@ from brands.oauth.authorization_response import (
 from brands.oauth.configuration import ClientAuthenticationMethod, ServerConfiguration
 from brands.oauth.credentials import ClientCredentials
 from brands.oauth.discovery import DiscoveryFailed, ServerMetadata, discover
+from brands.oauth.error_codes import MEANINGS, ConsumerPage, Meaning
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from brands.oauth.id_token import IDTokenClaims, verify_id_token
 from brands.oauth.revocation import revoke_token
@@ -21,14 +22,17 @@ from brands.oauth.token import exchange_code
 from brands.oauth.token_response import TokenResponse
 
 __all__ = [
+    "MEANINGS",
     "AuthorizationResponse",
     "AuthorizationServerError",
     "ClientAuthenticationMethod",
     "ClientCredentials",
+    "ConsumerPage",
     "DiscoveryFailed",
     "ErrorCode",
     "IDTokenClaims",
     "MalformedAuthorizationResponse",
+    "Meaning",
     "ServerConfiguration",
     "ServerMetadata",
     "TokenResponse",

@@ -1,5 +1,6 @@
 """What the answer of an endpoint says, as far as it is the same for all of them: its members, or its refusal."""
 
+import json
 import re
 from http import HTTPStatus
 from typing import Any, Final
@@ -8,11 +9,14 @@ from urllib.parse import parse_qsl
 import requests
 
 from brands.oauth.endpoints import Endpoint
+from brands.oauth.error_codes import SERVER_CODES
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from brands.oauth.strict_json import NotStrictJSON, read_json_object
 
 # No digits, no capitals: the shape of every registered code, and of no secret that a server might echo.
 _ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
+# A server that finds fault with PKCE says so in its description alone (RFC 7636 section 4.6 has no code for it).
+_PKCE_WORDS: Final = re.compile(r"pkce|code[ _]?(?:verifier|challenge)", re.IGNORECASE)
 _STATUS_ERRORS: Final = {
     401: ErrorCode.INVALID_CLIENT,
     429: ErrorCode.TEMPORARILY_UNAVAILABLE,
@@ -44,21 +48,56 @@ def read_parameters(endpoint: Endpoint, response: requests.Response, *, accept_f
 
 
 def refusal_in(endpoint: Endpoint, response: requests.Response) -> AuthorizationServerError:
-    """Return the error of an answer whose status says no, whatever its body looks like (E1)."""
-    try:
-        error = read_parameters(endpoint, response).get("error")
-    except AuthorizationServerError:
-        error = None
-    return refusal(endpoint, response.status_code, error)
+    """Return the error of an answer whose status says no (E1).
+
+    Its code is read from JSON or a form whatever the content type, charset and byte order mark say: some servers send
+    text/html or application/problem+json. There is no token to be taken by mistake, and a code counts only if the table
+    of codes has it. A success is read strictly (E4).
+    """
+    members = _members_of_refusal(response.content)
+    return refusal(endpoint, response.status_code, members.get("error"), members.get("error_description"))
 
 
-def refusal(endpoint: Endpoint, status: int, error: object) -> AuthorizationServerError:
-    """Keep the short code of an error answer, nothing else: its description is the server's text (E1, E2)."""
+def refusal(endpoint: Endpoint, status: int, error: object, description: object = None) -> AuthorizationServerError:
+    """Keep the short code of an error answer and whether it is about PKCE, nothing else of the server's text (E1, E2).
+
+    A code of the table counts in any case of letters. A 401 without any code is `invalid_client` (RFC 6749 section
+    5.2); with a code that we do not know it is as any other refusal.
+    """
     code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
-    detail = f"HTTP status {status}" + (f", error {code}" if code else "")
-    if code in endpoint.registered:
-        return AuthorizationServerError(ErrorCode(code), detail)
+    known = _known(endpoint, error)
+    shown = known if known and not code else code
+    detail = f"HTTP status {status}" + (f", error {shown}" if shown else "")
+    if isinstance(description, str) and _PKCE_WORDS.search(description[:1000]):
+        detail += "; the server names PKCE's code_verifier or code_challenge as the cause"
+    if known:
+        return AuthorizationServerError(known, detail)
+    if isinstance(error, str) and error and status == HTTPStatus.UNAUTHORIZED:
+        return AuthorizationServerError(endpoint.refused, detail)
     return AuthorizationServerError(_error_for_status(endpoint, status), detail)
+
+
+def _known(endpoint: Endpoint, error: object) -> ErrorCode | None:
+    folded = error.lower() if isinstance(error, str) else ""
+    if folded in endpoint.registered:
+        return ErrorCode(folded)
+    return SERVER_CODES.get(folded)
+
+
+def _members_of_refusal(body: bytes) -> dict[str, Any]:
+    try:
+        # In whatever Unicode encoding it is, a byte order mark included; the strict reader wants UTF-8 without one.
+        return read_json_object(body.decode(json.detect_encoding(body), "replace").encode(errors="replace"))
+    except NotStrictJSON:
+        return _form_of_refusal(body)
+
+
+def _form_of_refusal(body: bytes) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(body.decode(errors="replace").strip(), strict_parsing=True, max_num_fields=100)
+    except ValueError:
+        return {}
+    return dict(pairs) if len(dict(pairs)) == len(pairs) else {}
 
 
 def _error_for_status(endpoint: Endpoint, status: int) -> ErrorCode:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ValidationError
 
 from brands import transport
+from brands.oauth.errors import difference
 from brands.oauth.strict_json import NotStrictJSON, read_json_object
 from brands.validators import validate_authorization_endpoint, validate_endpoint, validate_issuer
 
@@ -79,7 +80,8 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
         raise DiscoveryFailed("issuer", f"The metadata of this issuer cannot be read: {error}.") from None
     # Exactly, slash and case included: otherwise one server's document could speak for another (RFC 8414 section 3.3).
     if members.get("issuer") != issuer:
-        raise DiscoveryFailed("issuer", "The metadata found there is of another issuer.")
+        other = difference(members.get("issuer"), issuer)
+        raise DiscoveryFailed("issuer", f"The metadata found there is of another issuer: {other}.")
     return ServerMetadata(
         issuer=issuer,
         **{name: _endpoint(members, name) for name in _ENDPOINTS},

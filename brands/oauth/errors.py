@@ -1,60 +1,14 @@
-"""What can go wrong with an authorization server, as stable codes: of `last_error`, of the audit log and of the API."""
+"""What can go wrong with an authorization server, as one exception with a code of the table in `error_codes`."""
 
 import unicodedata
-from enum import StrEnum
 from typing import Final
 
+from brands.oauth.error_codes import MEANINGS, ErrorCode, Meaning
+
+__all__ = ["AUTHORIZATION_ERRORS", "TOKEN_ERRORS", "AuthorizationServerError", "ErrorCode", "difference", "sanitised"]
+
 MAX_DETAIL_LENGTH: Final = 200
-
-
-class ErrorCode(StrEnum):
-    """Codes of RFC 6749 (4.1.2.1, 5.2), RFC 7009 (2.2.1) and OpenID Connect Core (3.1.2.6) as they are, and our own."""
-
-    # Ours, about the token endpoint.
-    TOKEN_ENDPOINT_BLOCKED = "token_endpoint_blocked"
-    TOKEN_ENDPOINT_TIMEOUT = "token_endpoint_timeout"
-    TOKEN_ENDPOINT_UNREACHABLE = "token_endpoint_unreachable"
-    TOKEN_REQUEST_REFUSED = "token_request_refused"
-    INVALID_TOKEN_RESPONSE = "invalid_token_response"
-    INSUFFICIENT_SCOPE = "insufficient_scope"
-    # Ours, about the revocation endpoint.
-    REVOCATION_ENDPOINT_BLOCKED = "revocation_endpoint_blocked"
-    REVOCATION_ENDPOINT_TIMEOUT = "revocation_endpoint_timeout"
-    REVOCATION_ENDPOINT_UNREACHABLE = "revocation_endpoint_unreachable"
-    REVOCATION_REFUSED = "revocation_refused"
-    INVALID_REVOCATION_RESPONSE = "invalid_revocation_response"
-    # Ours, about the pushed authorization request (PAR) endpoint.
-    PAR_ENDPOINT_BLOCKED = "par_endpoint_blocked"
-    PAR_ENDPOINT_TIMEOUT = "par_endpoint_timeout"
-    PAR_ENDPOINT_UNREACHABLE = "par_endpoint_unreachable"
-    INVALID_PAR_RESPONSE = "invalid_par_response"
-    # Ours, about the ID token and its keys.
-    INVALID_ID_TOKEN = "invalid_id_token"
-    JWKS_UNAVAILABLE = "jwks_unavailable"
-    # Ours, about the authorization response.
-    AUTHORIZATION_REQUEST_REFUSED = "authorization_request_refused"
-    ISSUER_MISMATCH = "issuer_mismatch"
-    # Ours, about ourselves.
-    CONFIGURATION_CHANGED = "configuration_changed"
-    INTERNAL_ERROR = "internal_error"
-    STORED_SECRET_UNREADABLE = "stored_secret_unreadable"
-    # The server's.
-    ACCESS_DENIED = "access_denied"
-    ACCOUNT_SELECTION_REQUIRED = "account_selection_required"
-    CONSENT_REQUIRED = "consent_required"
-    INTERACTION_REQUIRED = "interaction_required"
-    INVALID_CLIENT = "invalid_client"
-    INVALID_GRANT = "invalid_grant"
-    INVALID_REQUEST = "invalid_request"
-    INVALID_SCOPE = "invalid_scope"
-    LOGIN_REQUIRED = "login_required"
-    SERVER_ERROR = "server_error"
-    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
-    UNAUTHORIZED_CLIENT = "unauthorized_client"
-    UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
-    UNSUPPORTED_RESPONSE_TYPE = "unsupported_response_type"
-    UNSUPPORTED_TOKEN_TYPE = "unsupported_token_type"
-
+_MAX_SHOWN_ISSUER: Final = 56
 
 AUTHORIZATION_ERRORS: Final = frozenset(
     {
@@ -83,25 +37,13 @@ TOKEN_ERRORS: Final = frozenset(
         ErrorCode.UNSUPPORTED_GRANT_TYPE,
     }
 )
-# What may be better in a moment. Everything else stays wrong until somebody changes something.
-_RETRYABLE: Final = frozenset(
-    {
-        ErrorCode.PAR_ENDPOINT_TIMEOUT,
-        ErrorCode.PAR_ENDPOINT_UNREACHABLE,
-        ErrorCode.REVOCATION_ENDPOINT_TIMEOUT,
-        ErrorCode.REVOCATION_ENDPOINT_UNREACHABLE,
-        ErrorCode.SERVER_ERROR,
-        ErrorCode.TEMPORARILY_UNAVAILABLE,
-        ErrorCode.TOKEN_ENDPOINT_TIMEOUT,
-        ErrorCode.TOKEN_ENDPOINT_UNREACHABLE,
-    }
-)
 
 
 class AuthorizationServerError(Exception):
     """An attempt failed at the authorization server, or its answer was refused.
 
-    `error` is the code, `detail` a short English text for admins: never a secret, never the server's own words.
+    `error` is the code, `detail` a short English text for admins: never a secret. Of the server's own words it holds no
+    more than an issuer, or what the browser brought as error and error_description, cut and cleaned (H8).
     """
 
     def __init__(self, error: ErrorCode, detail: str = "") -> None:
@@ -110,12 +52,37 @@ class AuthorizationServerError(Exception):
         super().__init__(f"{error}: {self.detail}" if self.detail else str(error))
 
     @property
+    def meaning(self) -> Meaning:
+        """Return the code's row in the table."""
+        return MEANINGS[self.error]
+
+    @property
     def is_retryable(self) -> bool:
         """Tell whether the same request may succeed later. Never for a code, which is sent once (E20)."""
-        return self.error in _RETRYABLE
+        return self.meaning.is_repeatable
 
 
 def sanitised(text: str) -> str:
     """Return `text` on one line, without control and direction characters, cut to 200 characters (H8)."""
     kept = (" " if unicodedata.category(character)[0] in "CZ" else character for character in text[:1000])
     return " ".join("".join(kept).split())[:MAX_DETAIL_LENGTH]
+
+
+def difference(found: object, configured: str) -> str:
+    """Return both issuers for an admin to compare, each cut and cleaned; a last slash alone is named, easily overseen.
+
+    They are compared as exact strings (RFC 8414 section 3.3, RFC 9207 section 2.4): with or without the slash is
+    another issuer.
+    """
+    if not isinstance(found, str):
+        return f"it is no text; configured is {_shown(configured)}"
+    both = f"found {_shown(found)}, configured {_shown(configured)}"
+    differ_by_slash = found != configured and found.rstrip("/") == configured.rstrip("/")
+    return f"they differ by the last slash: {both}" if differ_by_slash else both
+
+
+def _shown(issuer: str) -> str:
+    """Cut in the middle: the host and the last slash are what issuers differ by."""
+    text = sanitised(issuer)
+    half = _MAX_SHOWN_ISSUER // 2
+    return text if len(text) <= _MAX_SHOWN_ISSUER else f"{text[:half]}...{text[-half:]}"

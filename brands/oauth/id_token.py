@@ -12,7 +12,7 @@ import jwt
 from jwt.exceptions import InvalidSubjectError
 
 from brands.oauth.configuration import ServerConfiguration
-from brands.oauth.errors import AuthorizationServerError, ErrorCode
+from brands.oauth.errors import AuthorizationServerError, ErrorCode, difference
 from brands.oauth.keys import signing_key
 from brands.validators import ID_TOKEN_ALGORITHMS
 from delegation_site.crypto import Secret
@@ -27,7 +27,6 @@ _REASONS: Final[dict[type[jwt.PyJWTError], str]] = {
     jwt.ExpiredSignatureError: "it has expired",
     jwt.ImmatureSignatureError: "it is from the future",
     jwt.InvalidAudienceError: "aud is not our client_id",
-    jwt.InvalidIssuerError: "iss is not the configured issuer",
     jwt.InvalidSignatureError: "its signature is wrong",
     InvalidSubjectError: "sub is not a text",
     jwt.InvalidKeyError: "its key is too short or of another kind",
@@ -62,7 +61,7 @@ def verify_id_token(
         raise _invalid("there is none")
     algorithm, claims = _verified(configuration, id_token, client_secret)
     _check_authorized_party(configuration, claims)
-    _refuse_unless(isinstance(claims.get("nonce"), str) and nonce_matches(claims["nonce"]), "nonce is not ours")
+    _check_nonce(claims.get("nonce"), nonce_matches)
     if "at_hash" in claims:
         _refuse_unless(claims["at_hash"] == _left_half_hash(algorithm, access_token), "at_hash is of another token")
     _refuse_unless(0 < len(claims["sub"]) <= MAX_SUBJECT_LENGTH, "sub is empty or longer than 255 characters")
@@ -96,6 +95,10 @@ def _verified(
         json.dumps(claims, ensure_ascii=False).encode()
     except jwt.MissingRequiredClaimError as error:
         raise _invalid(f"{error.claim} is missing") from None
+    except jwt.InvalidIssuerError:
+        # Read once more, since the library names neither; the signature was right, or this error had not come.
+        found = jwt.decode(id_token.reveal(), options={"verify_signature": False}).get("iss")
+        raise _invalid(f"iss is not the configured issuer: {difference(found, configuration.issuer)}") from None
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise _invalid(
             next((text for kind, text in _REASONS.items() if isinstance(error, kind)), "unreadable")
@@ -114,6 +117,13 @@ def _key(
     if client_secret is None:
         raise _invalid("HS256 needs a client secret")
     return client_secret.reveal().encode()
+
+
+def _check_nonce(nonce: object, nonce_matches: Callable[[str], bool]) -> None:
+    """Tell a server that does not know nonces from an ID token of another sign-in, which may be an attack."""
+    _refuse_unless(nonce is not None, "nonce is missing: the server did not return the one that we sent")
+    is_ours = isinstance(nonce, str) and nonce_matches(nonce)
+    _refuse_unless(is_ours, "nonce is not the one that we sent: the ID token is of another sign-in")
 
 
 def _check_authorized_party(configuration: ServerConfiguration, claims: dict[str, Any]) -> None:

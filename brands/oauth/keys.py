@@ -24,6 +24,11 @@ FAILURE_KEPT_SECONDS: Final = 10
 # A little longer than one call may take; whoever waits longer is not served by waiting.
 _PATIENCE_SECONDS: Final = transport.TOTAL_TIMEOUT + 1
 
+_ASKED_A_MOMENT_AGO: Final = (
+    "no key of the server's fits the ID token's header; we fetched the keys less than a minute ago and ask at most "
+    "once a minute: a new key is seen after that"
+)
+
 _KEY_TYPES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 # Without the private members: from some of those the library would factor a number of the server's choice.
 _PUBLIC_MEMBERS: Final = ("kty", "n", "e", "crv", "x", "y")
@@ -32,12 +37,15 @@ _PUBLIC_MEMBERS: Final = ("kty", "n", "e", "crv", "x", "y")
 def signing_key(jwks_uri: str, algorithm: str, kid: str | None) -> jwt.PyJWK:
     """Return the one key that may have signed a token with this header, bound to the algorithm.
 
-    Without `kid` there must be a single key for the algorithm. Raises `AuthorizationServerError`: `jwks_unavailable`
-    or, where no key or more than one fits, `invalid_id_token`.
+    Without `kid` there must be a single key for the algorithm. Raises `AuthorizationServerError`: `jwks_unavailable`,
+    also while a key that we have not got may be newer than our last look, less than a minute ago (E18); or, where no
+    key or more than one fits, `invalid_id_token`.
     """
     if not jwks_uri:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "no jwks_uri is configured")
-    matching = _key_sets[jwks_uri].matching(jwks_uri, algorithm, kid)
+    matching, is_new = _key_sets[jwks_uri].matching(jwks_uri, algorithm, kid)
+    if not matching and not is_new:
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, _ASKED_A_MOMENT_AGO)
     if len(matching) != 1:
         raise AuthorizationServerError(
             ErrorCode.INVALID_ID_TOKEN,
@@ -51,7 +59,7 @@ def signing_key(jwks_uri: str, algorithm: str, kid: str | None) -> jwt.PyJWK:
 
 def signing_key_count(jwks_uri: str, algorithm: str) -> int:
     """Return how many keys may sign with this algorithm. Raises `AuthorizationServerError`: `jwks_unavailable`."""
-    return len(_key_sets[jwks_uri].matching(jwks_uri, algorithm, None))
+    return len(_key_sets[jwks_uri].matching(jwks_uri, algorithm, None)[0])
 
 
 def forget_all() -> None:
@@ -69,16 +77,20 @@ class _KeySet:
         self._asked_at = -float("inf")
         self._failure: AuthorizationServerError | None = None
 
-    def matching(self, jwks_uri: str, algorithm: str, kid: str | None) -> list[dict[str, Any]]:
-        """Return the keys that fit; ask the server where ours are old, or where none fits and a minute has passed."""
+    def matching(self, jwks_uri: str, algorithm: str, kid: str | None) -> tuple[list[dict[str, Any]], bool]:
+        """Return the keys that fit, and whether the server was asked for them just now.
+
+        It is asked where our copy is old, or where none fits and a minute has passed.
+        """
         with self._held():
-            if monotonic() - self._fetched_at > KEPT_SECONDS:
+            is_new = monotonic() - self._fetched_at > KEPT_SECONDS
+            if is_new:
                 self._fetch(jwks_uri)
             matching = [key for key in self._keys if _fits(key, algorithm, kid)]
-            if matching or monotonic() - self._asked_at < ASK_AGAIN_SECONDS:
-                return matching
+            if matching or is_new or monotonic() - self._asked_at < ASK_AGAIN_SECONDS:
+                return matching, is_new
             self._fetch(jwks_uri)
-            return [key for key in self._keys if _fits(key, algorithm, kid)]
+            return [key for key in self._keys if _fits(key, algorithm, kid)], True
 
     @contextmanager
     def _held(self) -> Iterator[None]:

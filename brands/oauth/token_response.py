@@ -86,7 +86,7 @@ def _read_success(configuration: ServerConfiguration, response: requests.Respons
     parameters = read_parameters(TOKEN_ENDPOINT, response, accept_form=configuration.accept_form_encoded_tokens)
     # Some servers say no with status 200 (E2), also in a form although JSON was asked for.
     if parameters.get("error"):
-        raise refusal(TOKEN_ENDPOINT, HTTPStatus.OK, parameters["error"])
+        raise refusal(TOKEN_ENDPOINT, HTTPStatus.OK, parameters["error"], parameters.get("error_description"))
     return parameters
 
 

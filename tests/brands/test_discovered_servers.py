@@ -94,11 +94,14 @@ def test_a_typed_endpoint_has_to_agree(login: ModernAuthorizationServer) -> None
     ]
 
 
+OF_ANOTHER = f"The metadata found there is of another issuer: found https://rival.example, configured {ISSUER}."
+
+
 def test_a_document_of_another_issuer_is_refused(login: ModernAuthorizationServer) -> None:
     login.metadata_changes = {"issuer": "https://rival.example"}
 
     assert problems_of() == [
-        "authorization_servers.orders.issuer: The metadata found there is of another issuer.",
+        f"authorization_servers.orders.issuer: {OF_ANOTHER}",
     ]
 
 
@@ -195,7 +198,7 @@ def test_a_mistake_is_shown_at_its_field(acme: Brand, operator: AdminBrowser, lo
     errors = errors_of(add(operator, acme))
     assert list(errors) == ["revocation_endpoint"]
     login.metadata_changes = {"issuer": "https://rival.example"}
-    assert errors_of(add(operator, acme)) == {"issuer": ["The metadata found there is of another issuer."]}
+    assert errors_of(add(operator, acme)) == {"issuer": [OF_ANOTHER]}
 
 
 def test_without_an_issuer_the_form_asks_for_the_endpoints(

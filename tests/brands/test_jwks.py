@@ -53,16 +53,41 @@ def test_unknown_keys_are_asked_for_once_a_minute(key_server: KeyServer, clock: 
     """E18: tokens with invented kids must not make us hammer the brand."""
     verify(signed(claims()))
     for _ in range(5):
-        assert refused(signed(claims(), kid="invented")) == (
-            "invalid_id_token",
-            "no keys of the server fit its header; there must be one",
+        error, detail = refused(signed(claims(), kid="invented"))
+        assert (error, detail[:61]) == (
+            "jwks_unavailable",
+            "no key of the server's fits the ID token's header; we fetched",
         )
     assert len(key_server.asked) == 1
 
     clock(61)
+    assert refused(signed(claims(), kid="invented")) == (
+        "invalid_id_token",
+        "no keys of the server fit its header; there must be one",
+    )
     for _ in range(5):
-        assert refused(signed(claims(), kid="invented"))[0] == "invalid_id_token"
+        assert refused(signed(claims(), kid="invented"))[0] == "jwks_unavailable"
     assert len(key_server.asked) == 2
+
+
+def test_a_key_change_within_the_minute_says_that_it_passes(
+    key_server: KeyServer, clock: Callable[[float], None]
+) -> None:
+    """E18. The bug: a brand that had just changed its key was said to send wrong ID tokens."""
+    verify(signed(claims()))
+    key_server.keys = [jwk(OTHER_RSA_KEY, "k2")]
+    clock(30)
+    error, detail = refused(signed(claims(), OTHER_RSA_KEY, kid="k2"))
+    assert error == "jwks_unavailable"
+    assert detail.endswith("ask at most once a minute: a new key is seen after that")
+
+    clock(31)
+    assert verify(signed(claims(), OTHER_RSA_KEY, kid="k2")).subject == "ada"
+
+
+def test_how_many_keys_there_are_is_counted_without_that_limit(key_server: KeyServer) -> None:
+    """The doctor asks for each algorithm in turn; "none" is an answer there."""
+    assert [keys.signing_key_count(f"{ISSUER}/jwks", name) for name in ("RS256", "ES256")] == [1, 0]
 
 
 def test_a_withdrawn_key_is_forgotten_after_five_minutes(key_server: KeyServer, clock: Callable[[float], None]) -> None:

@@ -76,7 +76,7 @@ def with_another_signature(id_token: str) -> str:
 @pytest.mark.usefixtures("key_server")
 def test_id_token_bad_iss() -> None:
     """E17."""
-    assert refused(signed(claims(iss="https://rival.example")))[1] == "iss is not the configured issuer"
+    assert refused(signed(claims(iss="https://rival.example")))[1].startswith("iss is not the configured issuer: ")
 
 
 @pytest.mark.usefixtures("key_server")
@@ -88,7 +88,7 @@ def test_id_token_bad_aud() -> None:
 @pytest.mark.usefixtures("key_server")
 def test_id_token_bad_nonce() -> None:
     """E17."""
-    assert refused(signed(claims(nonce="another")))[1] == "nonce is not ours"
+    assert refused(signed(claims(nonce="another")))[1].startswith("nonce is not the one that we sent")
 
 
 @pytest.mark.usefixtures("key_server")

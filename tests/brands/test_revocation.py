@@ -65,18 +65,29 @@ def test_every_client_authentication_works_here_too(method: str, acme: ModernAut
         (403, b"", "revocation_refused", False),
         (404, b"<html>", "revocation_refused", False),
         (201, b"{}", "invalid_revocation_response", False),
-        (204, b"", "invalid_revocation_response", False),
+        (202, b"", "invalid_revocation_response", False),
+        (205, b"", "invalid_revocation_response", False),
+        (206, b"", "invalid_revocation_response", False),
         (302, b"", "invalid_revocation_response", False),
         (307, b"", "invalid_revocation_response", False),
     ],
 )
-def test_nothing_but_200_is_a_success(
+def test_nothing_but_200_and_204_is_a_success(
     status: int, body: bytes, error: str, is_retryable: bool, acme: ModernAuthorizationServer
 ) -> None:
     """Section 2.2.1, N4; and whether it is worth coming back."""
     refusal = refused(acme, (status, JSON | {"Location": "https://rival.example/revoke"}, body))
 
     assert (refusal.error, refusal.is_retryable) == (error, is_retryable)
+    assert len(acme.revocation_requests) == 1
+
+
+def test_an_empty_success_is_one(acme: ModernAuthorizationServer) -> None:
+    """The bug: servers that answer 204 had revoked the token, and the admin read that their answer was invalid."""
+    acme.next_revocation_answers = [(204, {}, b"")]
+
+    revoke_token(acme.configuration(), TOKEN, CREDENTIALS)
+
     assert len(acme.revocation_requests) == 1
 
 

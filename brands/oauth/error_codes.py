@@ -1,0 +1,311 @@
+"""Every code of a failed sign-in or revocation, in one table: what the consumer reads, what helps, what mends it.
+
+Pages, the bot API's `next`, the worker's retries, the admin and docs/brand-admin.md all read this table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class ErrorCode(StrEnum):
+    """Codes of RFC 6749 (4.1.2.1, 5.2), RFC 7009 (2.2.1) and OpenID Connect Core (3.1.2.6) as they are, and our own."""
+
+    # Ours, about the token endpoint.
+    TOKEN_ENDPOINT_BLOCKED = "token_endpoint_blocked"
+    TOKEN_ENDPOINT_TIMEOUT = "token_endpoint_timeout"
+    TOKEN_ENDPOINT_UNREACHABLE = "token_endpoint_unreachable"
+    TOKEN_REQUEST_REFUSED = "token_request_refused"
+    INVALID_TOKEN_RESPONSE = "invalid_token_response"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    # Ours, about the revocation endpoint.
+    REVOCATION_ENDPOINT_BLOCKED = "revocation_endpoint_blocked"
+    REVOCATION_ENDPOINT_TIMEOUT = "revocation_endpoint_timeout"
+    REVOCATION_ENDPOINT_UNREACHABLE = "revocation_endpoint_unreachable"
+    REVOCATION_REFUSED = "revocation_refused"
+    INVALID_REVOCATION_RESPONSE = "invalid_revocation_response"
+    # Ours, about the pushed authorization request (PAR) endpoint.
+    PAR_ENDPOINT_BLOCKED = "par_endpoint_blocked"
+    PAR_ENDPOINT_TIMEOUT = "par_endpoint_timeout"
+    PAR_ENDPOINT_UNREACHABLE = "par_endpoint_unreachable"
+    INVALID_PAR_RESPONSE = "invalid_par_response"
+    # Ours, about the ID token and its keys.
+    INVALID_ID_TOKEN = "invalid_id_token"
+    JWKS_UNAVAILABLE = "jwks_unavailable"
+    CLAIM_UNUSABLE = "claim_unusable"
+    # Ours, about the authorization response.
+    AUTHORIZATION_REQUEST_REFUSED = "authorization_request_refused"
+    ISSUER_MISMATCH = "issuer_mismatch"
+    SIGN_IN_INTERRUPTED = "sign_in_interrupted"
+    SIGN_IN_REFUSED = "sign_in_refused"
+    # Ours, about ourselves.
+    CONFIGURATION_CHANGED = "configuration_changed"
+    INTERNAL_ERROR = "internal_error"
+    STORED_SECRET_UNREADABLE = "stored_secret_unreadable"
+    # The server's.
+    ACCESS_DENIED = "access_denied"
+    ACCOUNT_SELECTION_REQUIRED = "account_selection_required"
+    CONSENT_REQUIRED = "consent_required"
+    INTERACTION_REQUIRED = "interaction_required"
+    INVALID_CLIENT = "invalid_client"
+    INVALID_GRANT = "invalid_grant"
+    INVALID_REQUEST = "invalid_request"
+    INVALID_SCOPE = "invalid_scope"
+    LOGIN_REQUIRED = "login_required"
+    REDIRECT_URI_MISMATCH = "redirect_uri_mismatch"
+    SERVER_ERROR = "server_error"
+    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
+    UNAUTHORIZED_CLIENT = "unauthorized_client"
+    UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
+    UNSUPPORTED_RESPONSE_TYPE = "unsupported_response_type"
+    UNSUPPORTED_TOKEN_TYPE = "unsupported_token_type"
+
+
+class ConsumerPage(StrEnum):
+    """What the consumer reads, by the name of its template; empty where no consumer is there to read."""
+
+    NONE = ""
+    CANNOT_SIGN_IN = "cannot_sign_in"
+    DENIED = "denied"
+    MISSING_PERMISSION = "missing_permission"
+    NOT_ANSWERING = "not_answering"
+    NOT_COMPLETED = "not_completed"
+    OTHER_CONVERSATION = "other_conversation"
+    OTHER_PERSON = "other_person"
+    TOO_MANY_CODES = "too_many_codes"
+
+
+# Each of these has a button that begins another attempt; no other page of the table has one.
+_OFFER_ANOTHER_ATTEMPT: Final = frozenset(
+    {ConsumerPage.MISSING_PERMISSION, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """One row. `is_repeatable`: the same request may be sent again, as the worker does with a revocation.
+
+    That is never so of a code (E20): after its failure only another attempt, with another code, can help.
+    """
+
+    page: ConsumerPage
+    cause: str
+    remedy: str
+    is_repeatable: bool = False
+
+    @property
+    def another_attempt_helps(self) -> bool:
+        """Tell whether the consumer may get in by trying again; otherwise somebody has to change something first."""
+        return self.page in _OFFER_ANOTHER_ATTEMPT
+
+
+_CANNOT, _LATER, _AGAIN = ConsumerPage.CANNOT_SIGN_IN, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED
+_NETWORK: Final = "Look at the server's status and at the network between it and us."
+_ADDRESS: Final = "Type an https address of a public host. For a private one, ask the operator."
+_DIALECT: Final = (
+    "Read the detail. `check_brand` tries the endpoint out; the settings under *What comes back* may help."
+)
+_LET_IT_ASK: Final = (
+    "Nothing, if it works at the next try. Otherwise let the server show its sign-in page to our client."
+)
+_ANNOUNCED: Final = "The server takes no authorization codes from our client."
+_ALLOW_CODES: Final = "Allow our client the authorization code flow at the server."
+
+# Codes of `last_error`, and the three of `error`, with which a challenge ends as failed.
+MEANINGS: Final[Mapping[str, Meaning]] = {
+    ErrorCode.ACCESS_DENIED: Meaning(
+        ConsumerPage.DENIED,
+        "The consumer said no at the server: the challenge ends as denied.",
+        "Nothing. Where the detail tells of a rule of the server's, change that rule.",
+    ),
+    ErrorCode.ACCOUNT_SELECTION_REQUIRED: Meaning(_AGAIN, "The server wants an account to be chosen.", _LET_IT_ASK),
+    ErrorCode.AUTHORIZATION_REQUEST_REFUSED: Meaning(
+        _AGAIN,
+        "The server answered with a code that no standard names; it stands in the detail.",
+        "Look the code up at the server's vendor. If it means that the consumer said no, put it into *Denial codes*.",
+    ),
+    ErrorCode.CLAIM_UNUSABLE: Meaning(
+        _CANNOT,
+        "The ID token has no value of the *Subject claim* that can be compared, or has not verified it.",
+        "Have the server send the claim, and for an e-mail address or phone number that it is verified; "
+        "or choose another claim.",
+    ),
+    ErrorCode.CONFIGURATION_CHANGED: Meaning(
+        _AGAIN,
+        "The server's settings were changed while somebody signed in.",
+        "Nothing: the next try uses the new settings.",
+    ),
+    ErrorCode.CONSENT_REQUIRED: Meaning(_AGAIN, "The server has not asked the consumer for consent.", _LET_IT_ASK),
+    ErrorCode.INSUFFICIENT_SCOPE: Meaning(
+        ConsumerPage.MISSING_PERMISSION,
+        "The consumer, or the server, granted less than *Required scope*.",
+        "Nothing, if the consumer unticked it. Otherwise allow our client these scopes.",
+    ),
+    ErrorCode.INTERACTION_REQUIRED: Meaning(_AGAIN, "The server has a question to the consumer.", _LET_IT_ASK),
+    ErrorCode.INTERNAL_ERROR: Meaning(
+        _AGAIN, "A fault of ours.", "Tell the operator: the log has a line with the challenge's id."
+    ),
+    ErrorCode.INVALID_CLIENT: Meaning(
+        _CANNOT,
+        "The server does not know our client id, or does not take the secret or key.",
+        "Type client id and secret again. `check_brand` says which client authentication the server takes.",
+    ),
+    ErrorCode.INVALID_GRANT: Meaning(
+        _AGAIN,
+        "The server no longer took the code: it was too old, used before, or not of this client, redirect URI or PKCE.",
+        "Nothing, if it happens now and then. If always: compare the redirect URI; see whether the detail names PKCE.",
+    ),
+    ErrorCode.INVALID_ID_TOKEN: Meaning(
+        _CANNOT,
+        "The ID token is not what it has to be; the detail says what is wrong with it.",
+        "Compare issuer, client id and *ID token algorithms* with the server's, and its clock with ours.",
+    ),
+    ErrorCode.INVALID_PAR_RESPONSE: Meaning(
+        _CANNOT,
+        "The answer to the pushed authorization request cannot be used.",
+        "Read the detail. Without the endpoint, requests go by the browser.",
+    ),
+    ErrorCode.INVALID_REQUEST: Meaning(
+        _CANNOT,
+        "The server finds our request wrong.",
+        "Compare the redirect URI, the scope and the extra parameters with what the server wants.",
+    ),
+    ErrorCode.INVALID_REVOCATION_RESPONSE: Meaning(
+        ConsumerPage.NONE, "The answer of the revocation endpoint is none.", "Look at the address of the endpoint."
+    ),
+    ErrorCode.INVALID_SCOPE: Meaning(
+        _CANNOT,
+        "The server does not know a scope that we ask for, or does not allow it to our client.",
+        "Correct *Scope*, or allow our client these scopes.",
+    ),
+    ErrorCode.INVALID_TOKEN_RESPONSE: Meaning(_CANNOT, "The token answer cannot be used.", _DIALECT),
+    ErrorCode.ISSUER_MISMATCH: Meaning(
+        _AGAIN,
+        "The answer names another issuer than the configured one, or none; the detail shows both.",
+        "Copy the server's issuer exactly, its last slash included. If it was right, somebody tried to mix servers up.",
+    ),
+    ErrorCode.JWKS_UNAVAILABLE: Meaning(
+        _LATER,
+        "The server's signing keys could not be had, or are newer than those that we fetched less than a minute ago.",
+        "Nothing, if it passes. Otherwise look at *JWKS URI*. Publish a new key some minutes before signing with it.",
+        is_repeatable=True,
+    ),
+    ErrorCode.LOGIN_REQUIRED: Meaning(_AGAIN, "The server did not show its sign-in page.", _LET_IT_ASK),
+    ErrorCode.PAR_ENDPOINT_BLOCKED: Meaning(_CANNOT, "We do not call the address for pushed requests.", _ADDRESS),
+    ErrorCode.PAR_ENDPOINT_TIMEOUT: Meaning(
+        _LATER, "The endpoint for pushed requests was too slow.", _NETWORK, is_repeatable=True
+    ),
+    ErrorCode.PAR_ENDPOINT_UNREACHABLE: Meaning(
+        _LATER, "The endpoint for pushed requests could not be reached.", _NETWORK, is_repeatable=True
+    ),
+    ErrorCode.REDIRECT_URI_MISMATCH: Meaning(
+        _CANNOT,
+        "Our redirect URI is not registered at the server.",
+        "Register the *Redirect URI* that the server's page here shows, exactly as it stands.",
+    ),
+    ErrorCode.REVOCATION_ENDPOINT_BLOCKED: Meaning(
+        ConsumerPage.NONE, "We do not call the address of the revocation endpoint.", _ADDRESS
+    ),
+    ErrorCode.REVOCATION_ENDPOINT_TIMEOUT: Meaning(
+        ConsumerPage.NONE, "The revocation endpoint was too slow.", _NETWORK, is_repeatable=True
+    ),
+    ErrorCode.REVOCATION_ENDPOINT_UNREACHABLE: Meaning(
+        ConsumerPage.NONE, "The revocation endpoint could not be reached.", _NETWORK, is_repeatable=True
+    ),
+    ErrorCode.REVOCATION_REFUSED: Meaning(
+        ConsumerPage.NONE,
+        "The server refused to revoke a token, with a code that we do not know.",
+        "Allow our client to revoke its tokens.",
+    ),
+    ErrorCode.SERVER_ERROR: Meaning(_LATER, "A fault at the server.", _NETWORK, is_repeatable=True),
+    ErrorCode.SIGN_IN_INTERRUPTED: Meaning(
+        _AGAIN,
+        "The consumer left the server's sign-in page for something else, such as a new password.",
+        "Nothing. Where the server can do that on its own page, switch it on there.",
+    ),
+    ErrorCode.SIGN_IN_REFUSED: Meaning(
+        _CANNOT,
+        "A rule of the server's keeps this account out: the consumer did not say no.",
+        "Read the detail. Assign the account to our client at the server, approve the client, or change the rule.",
+    ),
+    ErrorCode.STORED_SECRET_UNREADABLE: Meaning(
+        _CANNOT,
+        "A stored secret or token cannot be decrypted.",
+        "Tell the operator: a key is missing in the ring. Or type the client secret again.",
+    ),
+    ErrorCode.TEMPORARILY_UNAVAILABLE: Meaning(
+        _LATER, "The server is busy or down, or as many calls to it run as are allowed.", _NETWORK, is_repeatable=True
+    ),
+    ErrorCode.TOKEN_ENDPOINT_BLOCKED: Meaning(_CANNOT, "We do not call the address of the token endpoint.", _ADDRESS),
+    ErrorCode.TOKEN_ENDPOINT_TIMEOUT: Meaning(_LATER, "The token endpoint was too slow.", _NETWORK),
+    ErrorCode.TOKEN_ENDPOINT_UNREACHABLE: Meaning(_LATER, "The token endpoint could not be reached.", _NETWORK),
+    ErrorCode.TOKEN_REQUEST_REFUSED: Meaning(
+        _AGAIN, "The server refused the code, with a code of its own that we do not know, or without one.", _DIALECT
+    ),
+    ErrorCode.UNAUTHORIZED_CLIENT: Meaning(
+        _CANNOT,
+        "The server does not allow our client to do this. Some servers also say so of a wrong secret.",
+        "Type client id and secret again. Allow our client the authorization code flow and these scopes.",
+    ),
+    ErrorCode.UNSUPPORTED_GRANT_TYPE: Meaning(_CANNOT, _ANNOUNCED, _ALLOW_CODES),
+    ErrorCode.UNSUPPORTED_RESPONSE_TYPE: Meaning(_CANNOT, _ANNOUNCED, _ALLOW_CODES),
+    ErrorCode.UNSUPPORTED_TOKEN_TYPE: Meaning(
+        ConsumerPage.NONE, "The server does not revoke access tokens.", "Leave the revocation endpoint empty."
+    ),
+    "subject_mismatch": Meaning(
+        ConsumerPage.OTHER_PERSON,
+        "Another account signed in than in this chat before, or than the bot named.",
+        "Nothing: that is what the check is for.",
+    ),
+    "too_many_codes": Meaning(
+        ConsumerPage.TOO_MANY_CODES, "Five wrong completion codes were typed.", "Nothing: the bot asks anew."
+    ),
+    "other_conversation": Meaning(
+        ConsumerPage.OTHER_CONVERSATION,
+        "The chat page's handle came from another chat than the link.",
+        "Nothing, if a link was forwarded. Otherwise see that the chat page gives the handle to its own chat's bot.",
+    ),
+}
+
+# Codes that no standard registers, with the one that says the same. Sources: GitHub, "Troubleshooting OAuth app
+# access token request errors" and "... authorization request errors"; Slack, oauth.v2.access; Google, "Using OAuth 2.0
+# for Web Server Applications", authorization errors; Auth0, rules (`unauthorized`). In lower case.
+SERVER_CODES: Final[Mapping[str, ErrorCode]] = {
+    "admin_policy_enforced": ErrorCode.SIGN_IN_REFUSED,
+    "application_suspended": ErrorCode.UNAUTHORIZED_CLIENT,
+    "bad_client_secret": ErrorCode.INVALID_CLIENT,
+    "bad_redirect_uri": ErrorCode.REDIRECT_URI_MISMATCH,
+    "bad_verification_code": ErrorCode.INVALID_GRANT,
+    "code_already_used": ErrorCode.INVALID_GRANT,
+    "deleted_client": ErrorCode.INVALID_CLIENT,
+    "incorrect_client_credentials": ErrorCode.INVALID_CLIENT,
+    "invalid_client_id": ErrorCode.INVALID_CLIENT,
+    "invalid_code": ErrorCode.INVALID_GRANT,
+    "invalid_grant_type": ErrorCode.UNSUPPORTED_GRANT_TYPE,
+    "org_internal": ErrorCode.SIGN_IN_REFUSED,
+    "redirect_uri_mismatch": ErrorCode.REDIRECT_URI_MISMATCH,
+    "unauthorized": ErrorCode.SIGN_IN_REFUSED,
+    "unverified_user_email": ErrorCode.SIGN_IN_REFUSED,
+}
+
+# With these the consumer said no. Sources: LinkedIn, "Authorization Code Flow" (the first two; Apple sends the second);
+# Smartcar, "OEM login cancelled"; `user_denied` is Facebook's error_reason, which older servers send as the error;
+# `user_cancelled` is what several self-made sign-in pages send. In lower case.
+CANCEL_CODES: Final = frozenset(
+    {"oem_cancelled_login", "user_cancelled", "user_cancelled_authorize", "user_cancelled_login", "user_denied"}
+)
+
+# Parts of an error_description that say more than the code beside them; the first that fits counts, in any case of
+# letters. Sources: Azure AD B2C (AADB2C90118: forgotten password; AADB2C90091, a cancel, needs no row); Microsoft Entra
+# (AADSTS65004: consent declined; 50105: not assigned to the application; 90094: an administrator has to consent; 53003:
+# conditional access); Okta ("User is not assigned to the client application."); Google's code, passed on by a broker.
+DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
+    (ErrorCode.ACCESS_DENIED, "aadb2c90118", ErrorCode.SIGN_IN_INTERRUPTED),
+    (ErrorCode.ACCESS_DENIED, "aadsts50105", ErrorCode.SIGN_IN_REFUSED),
+    (ErrorCode.ACCESS_DENIED, "aadsts53003", ErrorCode.SIGN_IN_REFUSED),
+    (ErrorCode.ACCESS_DENIED, "aadsts90094", ErrorCode.SIGN_IN_REFUSED),
+    (ErrorCode.ACCESS_DENIED, "admin_policy_enforced", ErrorCode.SIGN_IN_REFUSED),
+    (ErrorCode.ACCESS_DENIED, "not assigned to the client application", ErrorCode.SIGN_IN_REFUSED),
+    (ErrorCode.CONSENT_REQUIRED, "aadsts65004", ErrorCode.ACCESS_DENIED),
+)
