@@ -140,6 +140,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                 "fields": (
                     "authorization_response_iss_parameter_supported",
                     "id_token_signing_alg_values",
+                    "denial_codes",
                     "accept_form_encoded_tokens",
                     "accept_missing_token_type",
                 ),

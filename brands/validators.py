@@ -59,6 +59,7 @@ _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # The last label begins with a letter: 127.1, 0x7f.1 and 2130706433 are ways to write an IPv4 address.
 _DNS_NAME: Final = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
+_DENIAL_CODES: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}(?: [A-Za-z0-9._:-]{1,64}){0,19}")
 _PARAMETER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _PARAMETER_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000}")
 
@@ -125,6 +126,12 @@ def is_reserved_parameter(name: str) -> bool:
     """Tell whether an admin may not set this parameter. Some servers ignore the case of names, so we do."""
     lowered = name.lower()
     return lowered in RESERVED_PARAMETERS or lowered.startswith(RESERVED_PREFIXES)
+
+
+def validate_denial_codes(value: str) -> None:
+    """Refuse what is not up to twenty codes of an authorization response, separated by single spaces (B14)."""
+    message = "Write codes with single spaces between them, such as: user_cancelled 17. At most 20 of 64 characters."
+    _refuse_unless(bool(_DENIAL_CODES.fullmatch(value)), message, "invalid_denial_codes")
 
 
 def validate_scope(value: str) -> None:

@@ -6,9 +6,10 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import ngettext
 
+from brands.oauth import MEANINGS, ErrorCode, Meaning
 from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
 from conversations.flow.endings import revoke_token
-from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, TokenReadCount
+from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
 
 # Django looks for admins in this module alone.
@@ -34,8 +35,8 @@ class ChallengeAdmin(ReadOnlyAdmin):
     list_display = ("conversation", "issued_at", "current_status", "authorization_server", "last_error")
     fields = (
         "uuid", "conversation", "authorization_server", "current_status", "error", "last_error", "last_error_detail",
-        "same_person_check", "scope", "completion_attempts", "issued_at", "started_at", "confirmation_needed_at",
-        "completed_at", "ended_at", "expires_at",
+        "cause", "remedy", "same_person_check", "scope", "completion_attempts", "issued_at", "started_at",
+        "confirmation_needed_at", "completed_at", "ended_at", "expires_at",
     )  # fmt: skip
     list_filter = ("status", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("status__exact", "authorization_server__id__exact")
@@ -46,6 +47,23 @@ class ChallengeAdmin(ReadOnlyAdmin):
     def current_status(self, challenge: Challenge) -> str:
         """Show the status that is true now."""
         return challenge.status_at(timezone.now()).value
+
+    @admin.display(description="what it means")
+    def cause(self, challenge: Challenge) -> str:
+        """Show the table's words about how the challenge, or else its last attempt, failed."""
+        row = _meaning(challenge)
+        return row.cause if row else "-"
+
+    @admin.display(description="what mends it")
+    def remedy(self, challenge: Challenge) -> str:
+        """Show what to change, and where."""
+        row = _meaning(challenge)
+        return row.remedy.replace("*", "").replace("`", "") if row else "-"
+
+
+def _meaning(challenge: Challenge) -> Meaning | None:
+    denied = ErrorCode.ACCESS_DENIED if challenge.status == ChallengeStatus.DENIED else ""
+    return MEANINGS.get(challenge.error or denied or challenge.last_error)
 
 
 @admin.register(AccessToken)

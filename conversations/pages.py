@@ -12,9 +12,9 @@ from django.utils.translation import gettext
 
 from brands.look import look_of
 from brands.models import SamePersonCheck
-from brands.oauth import ErrorCode
+from brands.oauth import MEANINGS, ConsumerPage
 from brands.wording import described
-from conversations.flow.attempts import DROPPED, held_attempts
+from conversations.flow.attempts import DROPPED, UNEXPECTED_SUBJECT, held_attempts
 from conversations.flow.completion import shown_code, shown_handle
 from conversations.flow.receipts import shown_receipt
 from conversations.models import (
@@ -46,11 +46,6 @@ _ENDED_PAGES = {
     ChallengeStatus.SUPERSEDED: "replaced.html",
     ChallengeStatus.WITHDRAWN: "withdrawn.html",
 }
-_FAILED_PAGES = {
-    Challenge.Error.SUBJECT_MISMATCH.value: "other_person.html",
-    Challenge.Error.TOO_MANY_CODES.value: "too_many_codes.html",
-    Challenge.Error.OTHER_CONVERSATION.value: "other_conversation.html",
-}
 
 
 def link_page(challenge: Challenge, link_token: str, now: datetime) -> Page:
@@ -72,6 +67,11 @@ def link_page(challenge: Challenge, link_token: str, now: datetime) -> Page:
 def other_browser_page(challenge: Challenge, link_token: str) -> Page:
     """Return the page of a sign-in that came back where it did not begin (B5)."""
     return _page("other_browser.html", challenge, link_token)
+
+
+def not_completed_page(challenge: Challenge, link_token: str) -> Page:
+    """Return the page of a sign-in that came back as no answer: another try may bring one (B13)."""
+    return _page("not_completed.html", challenge, link_token)
 
 
 def cancelled_page(challenge: Challenge, link_token: str) -> Page:
@@ -114,8 +114,10 @@ def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str
         template, context = _signed_in(challenge, attempts[0], cookies, now)
     elif status == ChallengeStatus.CANCELLED:
         template = "undone.html" if attempts[0].succeeded else "not_me.html"
+    elif status == ChallengeStatus.FAILED:
+        template, context = _failed(challenge)
     else:
-        template = _FAILED_PAGES[challenge.error] if status == ChallengeStatus.FAILED else _ENDED_PAGES[status]
+        template = _ENDED_PAGES[status]
     return _page(template, challenge, link_token, **context) if template else None
 
 
@@ -141,9 +143,20 @@ def _unfinished(attempts: list[AuthorizationRequest], now: datetime) -> str | No
     if attempts[0].error == DROPPED:
         return "start_again.html"
     if attempts[0].claimed_at is not None:
-        missing = attempts[0].error == ErrorCode.INSUFFICIENT_SCOPE
-        return "missing_permission.html" if missing else "not_answering.html"
+        # One without a result was given up after half a minute: nobody knows more than that nothing came (B11).
+        row = MEANINGS.get(attempts[0].error)
+        return _template(row.page if row else ConsumerPage.NOT_ANSWERING)
     return None
+
+
+def _failed(challenge: Challenge) -> tuple[str, dict[str, Any]]:
+    """Nobody may be told of an earlier account in this chat where there was none: the bot named a customer (A12)."""
+    was_named = challenge.authorization_requests.filter(error=UNEXPECTED_SUBJECT).exists()
+    return _template(MEANINGS[challenge.error].page), {"was_named": was_named}
+
+
+def _template(page: ConsumerPage) -> str:
+    return f"{page.value}.html"
 
 
 def _code(

@@ -17,6 +17,7 @@ urlpatterns = [
     path("r/<str:receipt_token>", limited(views.receipt), name="receipt"),
     path("r/<str:receipt_token>/end", limited_by_address(views.end_by_receipt), name="end_by_receipt"),
     path("c/<str:link_token>/other-browser", limited(views.other_browser), name="other_browser"),
+    path("c/<str:link_token>/not-completed", limited(views.not_completed), name="not_completed"),
     # Its own alphabet alone: PostgreSQL cannot look for a NUL character.
     re_path(r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})\Z", limited(views.callback), name="callback"),
 ]

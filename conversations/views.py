@@ -18,6 +18,7 @@ from conversations.pages import (
     cancelled_page,
     chat_page_of,
     link_page,
+    not_completed_page,
     other_browser_page,
     receipt_page,
     result_page,
@@ -125,6 +126,15 @@ def other_browser(request: HttpRequest, link_token: str) -> HttpResponse:
 
 
 @require_safe
+def not_completed(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`GET /c/{link_token}/not-completed`: where a browser is sent whose sign-in came back as no answer (B13)."""
+    challenge = challenge_of_link(link_token)
+    if challenge is None or not challenge.accepts_sign_in(timezone.now()):
+        return _render(request, LINK_NO_LONGER_WORKS)
+    return _render(request, not_completed_page(challenge, link_token))
+
+
+@require_safe
 def no_link(request: HttpRequest) -> HttpResponse:
     """`GET /c/`: where a callback is sent that belongs to no link of ours."""
     return _render(request, LINK_NO_LONGER_WORKS)
@@ -156,6 +166,10 @@ def _result_redirect(request: HttpRequest, attempt: AuthorizationRequest, arriva
         return SeeOther(reverse("no_link"))
     if arrival == Arrival.OTHER_BROWSER:
         return SeeOther(reverse("other_browser", args=[link_token]))
+    if arrival == Arrival.MALFORMED:
+        # What an attempt that has begun its exchange came to is on its own page.
+        is_open = attempt.claimed_at is None and attempt.challenge.accepts_sign_in(timezone.now())
+        return SeeOther(reverse("not_completed" if is_open else "done", args=[link_token]))
     attempt = as_it_stands(attempt)
     response = SeeOther(chat_page_of(attempt, request.COOKIES) or reverse("done", args=[link_token]))
     if attempt.succeeded:

@@ -157,7 +157,7 @@ def _crash_in_the_middle(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> N
         context.setattr(sign_in, "store_result", crash)
         url = planted.browser.begin(planted.challenge()["url"])
         page = planted.browser.get(planted.browser.come_back(url, planted.login)["Location"])
-        assert heading_of(page) == "Acme is not answering right now"
+        assert heading_of(page) == "That sign-in did not work"
 
 
 @pytest.mark.django_db(transaction=True)

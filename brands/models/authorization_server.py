@@ -131,6 +131,13 @@ class AuthorizationServer(models.Model):
         blank=True,
         validators=[validators.validate_id_token_algorithms],
     )
+    denial_codes = models.CharField(
+        max_length=1300,
+        blank=True,
+        validators=[validators.validate_denial_codes],
+        help_text="Error codes by which this server says that the consumer cancelled, separated by spaces. "
+        "access_denied and the well-known ones need not be named.",
+    )
     accept_form_encoded_tokens = models.BooleanField(default=False)
     accept_missing_token_type = models.BooleanField(default=False)
 

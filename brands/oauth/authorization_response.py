@@ -1,17 +1,22 @@
 """The authorization response: what the browser brings to our callback (RFC 6749 section 4.1.2, RFC 9207)."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from brands.oauth.configuration import ServerConfiguration
-from brands.oauth.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, sanitised
+from brands.oauth.error_codes import CANCEL_CODES, DESCRIPTIONS, SERVER_CODES
+from brands.oauth.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, difference, sanitised
 from delegation_site.crypto import Secret
 
 MAX_PARAMETER_LENGTH: Final = 4096
 
+# RFC 6749 sections 4.1.2 and 4.1.2.1, RFC 9207. Any other parameter is ignored, however often it comes.
+_PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
+# An address that was written into HTML, and never read back: `&amp;state=`.
+_ESCAPED: Final = "amp;"
 
 
 class Query(Protocol):
@@ -23,7 +28,10 @@ class Query(Protocol):
 
 
 class MalformedAuthorizationResponse(Exception):
-    """Not a response of RFC 6749 section 4.1.2. Nothing of it may be used; the attempt is untouched."""
+    """Not a response of RFC 6749 section 4.1.2. Nothing of it may be used; the attempt is untouched.
+
+    The message is the reason in our words, for a log: it quotes nothing but names of parameters and known codes.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +45,26 @@ class AuthorizationResponse:
     error_description: str
 
 
-def parse_authorization_response(query: Query) -> AuthorizationResponse:
-    """Read a callback's query. An unknown error becomes `authorization_request_refused` (B14).
+def parse_authorization_response(query: Query, denial_codes: Collection[str] = ()) -> AuthorizationResponse:
+    """Read a callback's query. Unknown parameters are ignored (RFC 6749 section 4.1.2).
 
-    Raises `MalformedAuthorizationResponse` for a parameter given twice (RFC 6749 section 3.1), a missing state, neither
-    code nor error, and a state, code or iss over 4,096 characters or with other characters than section A allows.
+    `error` is `access_denied` also for a code of `denial_codes`, this server's own, and for one that is known to tell
+    of a cancel; a code that nobody knows becomes `authorization_request_refused` (B14). Raises
+    `MalformedAuthorizationResponse` for a parameter of the protocol given twice (section 3.1), a missing state, neither
+    code nor error, and a state, code or iss over 4,096 characters or with other characters than section A allows (B13).
     """
-    values = {name: _only_value(query, name) for name in query}
+    values = {name: _only_value(query, name) for name in query if name in _PROTOCOL_PARAMETERS}
     state, code, iss = (_protocol_value(values, name) for name in ("state", "code", "iss"))
-    error = values.get("error", "")
+    error, description = values.get("error", ""), values.get("error_description", "")
     if not state or not (code or error):
-        raise MalformedAuthorizationResponse("state, or both code and error, are missing")
-    known = error in AUTHORIZATION_ERRORS
+        raise MalformedAuthorizationResponse(_what_is_missing(query, state=state, code=code, error=error))
     return AuthorizationResponse(
         state=state,
         # With an error, a code is none of the protocol's; whoever added it wants it exchanged.
         code=Secret(code) if code and not error else None,
         iss=iss or None,
-        error=_error_code(error) if error else None,
-        error_description=sanitised(
-            " ".join(filter(None, ["" if known else error, values.get("error_description", "")]))
-        ),
+        error=_error_code(error, description, denial_codes) if error else None,
+        error_description=sanitised(" ".join(filter(None, [_unless_registered(error), description]))),
     )
 
 
@@ -83,24 +90,53 @@ def check_issuer(configuration: ServerConfiguration, response: AuthorizationResp
     if response.error is not None and missing:
         return
     if not issuer_matches(configuration, response):
-        raise AuthorizationServerError(
-            ErrorCode.ISSUER_MISMATCH, "iss is missing" if missing else "iss is not the configured issuer"
+        found = (
+            f"iss is missing, configured {configuration.issuer}"
+            if missing
+            else f"iss is not the configured issuer: {difference(response.iss, configuration.issuer)}"
         )
+        raise AuthorizationServerError(ErrorCode.ISSUER_MISMATCH, found)
 
 
 def _only_value(query: Query, name: str) -> str:
     values = query.getlist(name)
     if len(values) != 1:
-        raise MalformedAuthorizationResponse("a parameter is given twice")
+        raise MalformedAuthorizationResponse(f"{name} is given twice")
     return values[0]
 
 
 def _protocol_value(values: dict[str, str], name: str) -> str:
     value = values.get(name, "")
-    if len(value) > MAX_PARAMETER_LENGTH or not _VALUE.fullmatch(value):
-        raise MalformedAuthorizationResponse(f"{name} is too long or holds characters that it must not hold")
+    if len(value) > MAX_PARAMETER_LENGTH:
+        raise MalformedAuthorizationResponse(f"{name} is longer than {MAX_PARAMETER_LENGTH} characters")
+    if not _VALUE.fullmatch(value):
+        raise MalformedAuthorizationResponse(f"{name} holds characters that it must not hold")
     return value
 
 
-def _error_code(error: str) -> ErrorCode:
-    return ErrorCode(error) if error in AUTHORIZATION_ERRORS else ErrorCode.AUTHORIZATION_REQUEST_REFUSED
+def _what_is_missing(query: Query, *, state: str, code: str, error: str) -> str:
+    """Say what is missing, and the likely cause: an admin has nothing else to go by."""
+    names = set(query)
+    if not names:
+        return "there are no parameters: does the server answer in the fragment (response_mode, response_type)?"
+    if any(f"{_ESCAPED}{name}" in names for name in _PROTOCOL_PARAMETERS):
+        return "& is written as &amp;: the server escaped the address for HTML"
+    missing = [] if state else ["state is missing"]
+    missing += [] if code or error else ["code and error are missing"]
+    known = error if error in AUTHORIZATION_ERRORS or error.lower() in CANCEL_CODES | SERVER_CODES.keys() else ""
+    return ", ".join([*missing, *([f"error is {known}"] if known else [])])
+
+
+def _error_code(error: str, description: str, denial_codes: Collection[str]) -> ErrorCode:
+    """Return the code of ours. A consumer's no is heard in any case of letters; registered codes are exact."""
+    folded = error.lower()
+    if folded in CANCEL_CODES or folded in {code.lower() for code in denial_codes}:
+        return ErrorCode.ACCESS_DENIED
+    if error not in AUTHORIZATION_ERRORS:
+        return SERVER_CODES.get(folded, ErrorCode.AUTHORIZATION_REQUEST_REFUSED)
+    said = description.lower()
+    return next((code for of, part, code in DESCRIPTIONS if of == error and part in said), ErrorCode(error))
+
+
+def _unless_registered(error: str) -> str:
+    return "" if error in AUTHORIZATION_ERRORS else error

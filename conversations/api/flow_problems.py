@@ -5,8 +5,11 @@ from typing import Any, Final
 
 from django.utils import timezone
 
+from brands.oauth import MEANINGS
 from conversations.flow import errors
 from conversations.flow.facts import ended_challenge_facts
+from conversations.flow.standing import Standing
+from conversations.models import Challenge, ChallengeStatus
 from delegation_site.problems import Problem, rate_limited
 
 # Authorization statuses: what to do next in words, and the call that does it.
@@ -23,6 +26,8 @@ _NEXT_STEP: Final = {
     "unchallenged": ("Create a challenge. Where there was one, last_challenge says how it ended.", "createChallenge"),
     "authorized": ("Nothing waits for a confirmation. Read the token.", "readToken"),
 }
+
+_CHANGE_FIRST: Final = "No other helps until the brand's admin or the operator has changed something."
 
 # Errors that say all there is to say by their class: status, code, what to do next in words, and the call that does it.
 _PLAIN: Final[dict[type[errors.FlowError], tuple[int, str, str, str]]] = {
@@ -143,7 +148,33 @@ def _(error: errors.NotInThisStatus) -> Problem:
     members: dict[str, Any] = {"reason": standing.reason} if standing.reason else {}
     if standing.challenge is not None:
         members["challenge_id"] = str(standing.challenge.uuid)
+        if standing.challenge.last_error:
+            members["last_error"] = standing.challenge.last_error
     if standing.last_challenge is not None:
         members["last_challenge"] = ended_challenge_facts(standing.last_challenge, timezone.now())
-    detail, operation = _NEXT_STEP[standing.status.value]
+    detail, operation = _after_failed_attempt(standing) or _NEXT_STEP[standing.status.value]
     return Problem(409, standing.status.value, detail, next_operation=operation, **members)
+
+
+def _after_failed_attempt(standing: Standing) -> tuple[str, str] | None:
+    """Return what to do where a waiting challenge's last attempt failed, or the last challenge ended with one that did.
+
+    Returns None otherwise. Whether another attempt helps is the table's to say.
+    """
+    waiting, ended = standing.challenge, standing.last_challenge
+    if waiting and waiting.last_error and waiting.status == ChallengeStatus.STARTED:
+        failed = f"The last attempt failed with {waiting.last_error}."
+        if _another_attempt_helps(waiting):
+            return f"{failed} The consumer is offered another: wait, or send the same link again.", "readChallenge"
+        return f"{failed} {_CHANGE_FIRST} Tell the consumer, and withdraw the challenge.", "withdrawChallenge"
+    if ended and ended.last_error and not _another_attempt_helps(ended):
+        return (
+            f"The last attempt failed with {ended.last_error}. {_CHANGE_FIRST} Then create a challenge.",
+            "createChallenge",
+        )
+    return None
+
+
+def _another_attempt_helps(challenge: Challenge) -> bool:
+    row = MEANINGS.get(challenge.last_error)
+    return row is None or row.another_attempt_helps

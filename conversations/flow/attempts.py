@@ -29,6 +29,8 @@ from delegation_site.crypto import Secret, key_ring, random_token, s256_code_cha
 MAX_ATTEMPTS = 10
 # Why such an attempt ended; no server's word.
 DROPPED = "dropped"
+# Another account than the bot named signed in. Its challenge says `subject_mismatch`, as of another one than before.
+UNEXPECTED_SUBJECT = "unexpected_subject"
 MAX_COOKIES_READ = 20
 MIN_COOKIE_LIFETIME = timedelta(minutes=5)
 
@@ -134,6 +136,19 @@ def held_attempts(challenge: Challenge, cookies: Mapping[str, str]) -> list[Auth
     named = challenge.authorization_requests.filter(uuid__in=_attempts_named_by(cookies))
     held = [attempt for attempt in named if holds_cookie(attempt, cookies)]
     return sorted(held, key=lambda attempt: (not attempt.succeeded, -attempt.pk))
+
+
+def newest_held_attempt(server: AuthorizationServer, cookies: Mapping[str, str]) -> AuthorizationRequest | None:
+    """Return this browser's newest attempt at the server, of a challenge that is not forgotten.
+
+    For an answer whose state names none. Without a cookie of an attempt the database is not asked (G9).
+    """
+    named = _attempts_named_by(cookies)
+    if not named:
+        return None
+    at_server = AuthorizationRequest.objects.filter(uuid__in=named, challenge__authorization_server=server)
+    newest_first = at_server.select_related("challenge__conversation__brand").order_by("-pk")
+    return next((attempt for attempt in newest_first if holds_cookie(attempt, cookies)), None)
 
 
 def nonce_matches(attempt: AuthorizationRequest, nonce: str) -> bool:

@@ -9,7 +9,7 @@ from django.db import models
 
 from brands.models import SamePersonCheck, WebhookEvent
 from brands.oauth import ErrorCode, IDTokenClaims, TokenResponse
-from conversations.flow.attempts import finish_attempt
+from conversations.flow.attempts import UNEXPECTED_SUBJECT, finish_attempt
 from conversations.flow.audit import CONSUMER, SYSTEM, record
 from conversations.flow.events import publish_token
 from conversations.flow.receipts import receipt_digest
@@ -49,13 +49,19 @@ _NEW_ACCESS_TOKEN: Final = CompiledInsert(AccessToken)
 logger = logging.getLogger("consumer_delegation.sign_in")
 
 
-def record_denial(attempt: AuthorizationRequest, now: datetime) -> None:
-    """The consumer said no at the brand: an outcome, which ends the challenge (B14)."""
+def record_denial(attempt: AuthorizationRequest, detail: str, now: datetime) -> None:
+    """The consumer said no at the brand: an outcome, which ends the challenge (B14).
+
+    The server's words are kept for the admin: where they tell of a rule of the server's, it was not the consumer's no.
+    """
     with locked_conversation(attempt.challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
         finish_attempt(attempt, now, ErrorCode.ACCESS_DENIED)
         # From these statuses only: a second tab's no does not undo what the first one has brought.
-        move_challenge(attempt.challenge, ChallengeStatus.DENIED, now=now, actor=CONSUMER, frm=SIGN_IN_STATUSES)
+        denied, frm = ChallengeStatus.DENIED, SIGN_IN_STATUSES
+        move_challenge(
+            attempt.challenge, denied, now=now, actor=CONSUMER, frm=frm, last_error="", last_error_detail=detail
+        )
 
 
 def record_failure(
@@ -82,21 +88,29 @@ def store_result(
     """Store the token for its conversation, or throw it away where it no longer has a place to go.
 
     Everything is looked at again inside the storing transaction: meanwhile the conversation may have been closed (A8),
-    the challenge replaced (A10), or another account signed in (A7, A12).
+    the challenge replaced (A10), or another account signed in (A7, A12). Raises `AuthorizationServerError` where the ID
+    token cannot say which account that is; nothing is stored then.
     """
     with locked_conversation(attempt.challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
         challenge = _CHALLENGE.get(pk=attempt.challenge_id)
         if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
             _discard(attempt, challenge, response.access_token, "challenge_ended", now)
-        elif not is_same_subject(challenge, claims) or not is_expected_subject(challenge, claims):
-            mismatch = Challenge.Error.SUBJECT_MISMATCH
+        elif mismatch := _mismatch(challenge, claims):
             _discard(attempt, challenge, response.access_token, mismatch, now)
-            end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=mismatch)
+            error = Challenge.Error.SUBJECT_MISMATCH
+            end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=error)
         else:
             finish_attempt(attempt, now)
             access_token = _insert_access_token(attempt, challenge, response, claims, now, cookie=cookie)
             _advance(challenge, access_token, cookie, now)
+
+
+def _mismatch(challenge: Challenge, claims: IDTokenClaims | None) -> str:
+    """Return how the account is not the one that it has to be; empty where it is."""
+    if not is_same_subject(challenge, claims):
+        return Challenge.Error.SUBJECT_MISMATCH
+    return "" if is_expected_subject(challenge, claims) else UNEXPECTED_SUBJECT
 
 
 def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, actor: str) -> None:

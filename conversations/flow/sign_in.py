@@ -31,10 +31,18 @@ from brands.oauth import (
     verify_id_token,
 )
 from brands.oauth.authorization_response import Query
-from conversations.flow.attempts import attempt_of_state, claim, holds_cookie, nonce_matches, release
+from conversations.flow.attempts import (
+    attempt_of_state,
+    claim,
+    holds_cookie,
+    newest_held_attempt,
+    nonce_matches,
+    release,
+)
 from conversations.flow.capacity import ServerBusy, exchange_slot
 from conversations.flow.results import record_denial, record_failure, store_result
 from conversations.models import AuthorizationRequest
+from delegation_site import rate_limits
 from delegation_site.compiled import CompiledQuery, Parameter
 from delegation_site.crypto import DecryptionError, Secret
 
@@ -54,6 +62,7 @@ class Arrival(StrEnum):
     """Which page the browser is sent on to."""
 
     UNKNOWN_LINK = "unknown_link"
+    MALFORMED = "malformed"
     OTHER_BROWSER = "other_browser"
     SERVER_BUSY = "server_busy"
     RESULT = "result"
@@ -61,7 +70,10 @@ class Arrival(StrEnum):
 
 @dataclass(frozen=True)
 class Received:
-    """What to answer a callback with; `attempt` is there unless the link is unknown."""
+    """What to answer a callback with; `attempt` is there unless the link is unknown.
+
+    Of a malformed answer it is the newest that this browser began at the server.
+    """
 
     arrival: Arrival
     attempt: AuthorizationRequest | None = None
@@ -77,14 +89,15 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
 
     A repeated callback changes nothing and is sent to the same result (B11). Another browser's is sent to start again,
     and its code is not exchanged (B5). While the brand is at its limit nothing is spent: the same address works later.
+    What is no answer to an attempt of ours is logged, changes nothing, and is offered another try (B13).
     """
     try:
-        response = parse_authorization_response(query)
-    except MalformedAuthorizationResponse:
-        return Received(Arrival.UNKNOWN_LINK)
+        response = parse_authorization_response(query, server.denial_codes.split())
+    except MalformedAuthorizationResponse as malformed:
+        return _malformed(server, str(malformed), cookies)
     attempt = attempt_of_state(server, response.state)
     if attempt is None:
-        return Received(Arrival.UNKNOWN_LINK)
+        return _malformed(server, "state is of no attempt at this server", cookies)
     if not holds_cookie(attempt, cookies):
         return Received(Arrival.OTHER_BROWSER, attempt)
     if not attempt.challenge.accepts_sign_in(timezone.now()) or attempt.claimed_at is not None:
@@ -94,6 +107,19 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
     except ServerBusy:
         return Received(Arrival.SERVER_BUSY, attempt)
     return Received(Arrival.RESULT, attempt)
+
+
+def _malformed(server: AuthorizationServer, reason: str, cookies: Mapping[str, str]) -> Received:
+    """Anybody can send such answers to a callback's path: the log has a few lines a minute of each server."""
+    try:
+        rate_limits.count_in_process(rate_limits.MALFORMED_CALLBACKS_LOGGED, str(server.pk))
+    except rate_limits.RateLimited:
+        pass
+    else:
+        about = {"brand": server.brand.slug, "authorization_server": server.key, "reason": reason}
+        logger.warning("a callback was no authorization response", extra=about)
+    attempt = newest_held_attempt(server, cookies)
+    return Received(Arrival.MALFORMED if attempt else Arrival.UNKNOWN_LINK, attempt)
 
 
 def _take(
@@ -124,7 +150,7 @@ def _come_to_a_result(
         if issuer_error:
             raise issuer_error
         if response.error == ErrorCode.ACCESS_DENIED:
-            record_denial(attempt, timezone.now())
+            record_denial(attempt, response.error_description, timezone.now())
             return
         tokens, credentials = _exchange(attempt, server, configuration, response)
         issued = tokens.access_token

@@ -3,7 +3,7 @@
 import json
 
 from brands.models import SamePersonCheck
-from brands.oauth import IDTokenClaims
+from brands.oauth import AuthorizationServerError, ErrorCode, IDTokenClaims
 from conversations.models import AccessToken, Challenge, Conversation
 from delegation_site.crypto import Secret, key_ring
 
@@ -50,15 +50,33 @@ def expects(challenge: Challenge, expected: Secret | None) -> bool:
 
 
 def is_expected_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
-    """Tell whether the verified ID token names the customer that the bot expects (A12); true for the other checks."""
+    """Tell whether the verified ID token names the customer that the bot expects (A12); true for the other checks.
+
+    A claim that is missing or not verified tells nothing about who signed in: raises `AuthorizationServerError` with
+    `claim_unusable`.
+    """
     if challenge.same_person_check != SamePersonCheck.EXPECTED_SUBJECT:
         return True
-    claim = challenge.authorization_server.subject_claim
-    value = claims.claims.get(claim) if claims else None
-    if not isinstance(value, str) or not claims:
-        return False
-    verified = claims.claims.get(_VERIFIED_BY[claim]) is True if claim in _VERIFIED_BY else True
-    return verified and _is_expected(challenge, value)
+    return _is_expected(challenge, _usable(challenge.authorization_server.subject_claim, claims))
+
+
+def _usable(name: str, claims: IDTokenClaims | None) -> str:
+    """Return the claim as a text. A whole number is its decimal digits, as the bot writes it; nothing else is read."""
+    if claims is None:
+        raise _unusable("no ID token was asked for: the scope has no openid")
+    said, value = claims.claims, claims.claims.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value:
+        raise _unusable(f"the ID token has no {name} that is a text or a whole number")
+    # Cognito and Apple write the boolean as the text "true". Nothing else, a 1 or a "True", means yes.
+    if name in _VERIFIED_BY and said.get(_VERIFIED_BY[name]) is not True and said.get(_VERIFIED_BY[name]) != "true":
+        raise _unusable(f"{_VERIFIED_BY[name]} is not true in the ID token, so {name} may be anybody's")
+    return value
+
+
+def _unusable(detail: str) -> AuthorizationServerError:
+    return AuthorizationServerError(ErrorCode.CLAIM_UNUSABLE, detail)
 
 
 def _is_expected(challenge: Challenge, value: str) -> bool:

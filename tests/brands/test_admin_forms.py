@@ -16,6 +16,7 @@ pytestmark = pytest.mark.django_db
 
 NEW_SECRET = "planted-new-secret-5f1c"
 NEEDED_FOR_OPENID = "OpenID Connect needs it: the ID token is verified against it."
+SINGLE_SPACES = "Write codes with single spaces between them, such as: user_cancelled 17. At most 20 of 64 characters."
 PARAMETERS = "extra_authorization_parameters"
 # Whatever the client secret, or a key that replaces it, is sent to or trusted through.
 HOSTS_OF_THE_SECRET = sorted(
@@ -129,6 +130,11 @@ def test_the_form_says_what_each_same_person_check_allows(acme_house: House, for
         ({"id_token_signing_alg_values": []}, {"id_token_signing_alg_values": ["This field is required."]}),
         ({"required_scope": "orders.write"}, {"required_scope": ["Ask for it in the scope as well."]}),
         ({"scope": "openid  orders"}, {"scope": None}),
+        ({"denial_codes": "17, user_cancelled"}, {"denial_codes": [SINGLE_SPACES]}),
+        ({"denial_codes": "17  18"}, {"denial_codes": [SINGLE_SPACES]}),
+        ({"denial_codes": "a" * 65}, {"denial_codes": [SINGLE_SPACES]}),
+        ({"denial_codes": " ".join(["x"] * 21)}, {"denial_codes": [SINGLE_SPACES]}),
+        ({"denial_codes": "<b>"}, {"denial_codes": [SINGLE_SPACES]}),
         ({PARAMETERS: '{"state": "x"}'}, {PARAMETERS: ["state is ours to set."]}),
         ({PARAMETERS: "{"}, {PARAMETERS: ["Enter a valid JSON."]}),
         ({"challenge_lifetime": "10"}, {"challenge_lifetime": ["Ensure this value is greater than or equal to 300."]}),
@@ -144,6 +150,13 @@ def test_a_mistake_is_named_at_its_field(
     assert {name: found[name] for name, messages in errors.items() if messages} == {
         name: messages for name, messages in errors.items() if messages
     }
+
+
+def test_the_codes_of_a_denial_are_kept_as_typed(acme_house: House, form_url: str) -> None:
+    """B14: numbers, capitals and URNs are codes, too."""
+    typed = "user_cancelled 17 SIG-17 urn:signicat:error:usercancel"
+    assert acme_house.admin.send_changed(form_url, denial_codes=f" {typed} ").status_code == 302
+    assert AuthorizationServer.objects.get(pk=acme_house.server.pk).denial_codes == typed
 
 
 def test_the_default_check_comes_first(acme_house: House, form_url: str) -> None:

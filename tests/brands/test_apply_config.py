@@ -116,6 +116,14 @@ def test_the_look_is_set_where_the_file_speaks_of_it_and_kept_where_not(monkeypa
     assert sorted(problem.split(":")[0] for problem in found) == ["brand.accent_colour", "brand.support_contact"]
 
 
+def test_a_file_lists_the_codes_of_a_denial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B14."""
+    apply(configuration(denial_codes="17 user_cancelled"), monkeypatch)
+    assert AuthorizationServer.objects.get().denial_codes == "17 user_cancelled"
+    (problem,) = refused(configuration(denial_codes="17,18"), monkeypatch)
+    assert problem.startswith("authorization_servers.orders.denial_codes: Write codes with single spaces")
+
+
 def test_several_servers_are_printed_by_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = apply(configuration() + server_table("returns", **WITH_SECRET), monkeypatch)
     assert list(printed["authorization_servers"]) == ["orders", "returns"]

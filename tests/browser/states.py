@@ -113,6 +113,20 @@ def not_answering(scene: Scene) -> Page:
     return scene.consumer.follow(scene.challenge(STUBBORN)[1]["url"])
 
 
+@state("consumer/not_completed.html")
+def not_completed(scene: Scene) -> Page:
+    """The brand answered with a code that nobody knows, or with no answer at all."""
+    scene.begun_by_stranger()
+    return scene.stranger.open(scene.stranger.callback_with(error="17"))
+
+
+@state("consumer/cannot_sign_in.html")
+def cannot_sign_in(scene: Scene) -> Page:
+    """Something is wrong that no other try mends, such as a client secret."""
+    scene.begun_by_stranger()
+    return scene.stranger.open(scene.stranger.callback_with(error="unauthorized_client"))
+
+
 @state("consumer/missing_permission.html")
 def missing_permission(scene: Scene) -> Page:
     """The brand granted less than the bot needs."""
@@ -146,6 +160,14 @@ def elsewhere(scene: Scene) -> Page:
 
 @state("consumer/other_person.html")
 def other_person(scene: Scene) -> Page:
+    """Another customer signed in than in this chat before."""
+    bot, _ = scene.signed_in()
+    scene.stranger.sign_in_at_the_brand("mallory")
+    return scene.stranger.follow(bot.challenge(locale=scene.locale)["url"])
+
+
+@state("consumer/other_person.html")
+def unexpected_person(scene: Scene) -> Page:
     """Another customer signed in than the bot expects."""
     _, challenge = scene.challenge("expected_subject", expected_subject=SUBJECTS["mallory"])
     return scene.consumer.follow(challenge["url"])

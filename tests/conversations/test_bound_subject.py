@@ -69,8 +69,8 @@ def test_without_an_id_token_nobody_is_the_customer_that_was_expected(
     AuthorizationServer.objects.update(same_person_checks=["expected_subject"], scope="orders.read")
     acme_login.openid = False
     challenge = acme_bot.challenge(expected_subject="ada")
-    assert heading_of(ada.sign_in(challenge["url"], acme_login)) == "That was another account"
-    assert acme_bot.challenge_facts(challenge)["error"] == "subject_mismatch"
+    assert heading_of(ada.sign_in(challenge["url"], acme_login)) == "Acme cannot sign you in right now"
+    assert acme_bot.challenge_facts(challenge)["last_error"] == "claim_unusable"
     assert not AccessToken.objects.exists()
 
 

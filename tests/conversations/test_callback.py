@@ -89,12 +89,13 @@ def test_a_state_of_one_brand_at_the_path_of_another_is_unknown(
 def test_a_malformed_answer_is_no_answer(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, changes: dict[str, Any]
 ) -> None:
-    """B13: capped, and nothing is spent."""
-    query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
+    """B13: capped, and nothing is spent. The bug: whoever came back with one read that her link no longer works."""
+    challenge = acme_bot.challenge()
+    query = acme_login.authorize(ada.begin(challenge["url"]))
     answer = ada.get(callback(acme_login, with_changes(query, **changes)))
-    assert (answer.status_code, answer["Location"]) == (303, "/c/")
+    assert (answer.status_code, answer["Location"]) == (303, f"/c/{challenge['url'][-27:]}/not-completed")
     page = ada.get(answer["Location"])
-    assert (page.status_code, heading_of(page)) == (404, "This link no longer works")
+    assert (page.status_code, heading_of(page)) == (200, "That sign-in did not work")
     assert acme_login.token_requests == []
     assert ada.get(callback(acme_login, query))["Location"].endswith("/done")
     assert len(acme_login.token_requests) == 1
@@ -107,8 +108,16 @@ def test_a_doubled_parameter_is_refused(
     """B13: RFC 6749 section 3.1."""
     query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
     doubled = f"{query}&{name}=again" + (f"&{name}=and+again" if name == "error" else "")
-    assert ada.get(callback(acme_login, doubled))["Location"] == "/c/"
+    assert ada.get(callback(acme_login, doubled))["Location"].endswith("/not-completed")
     assert acme_login.token_requests == []
+    assert AuthorizationRequest.objects.get().claimed_at is None
+
+
+def test_a_strangers_parameter_may_come_twice(acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer) -> None:
+    """B13 (RFC 6749 section 4.1.2). The bug: it made a dead link of a sign-in that had gone well."""
+    query = acme_login.authorize(ada.begin(acme_bot.challenge()["url"]))
+    page = ada.get(ada.get(callback(acme_login, f"{query}&utm=1&utm=2&scope=a&scope=b"))["Location"])
+    assert code_on(page)
 
 
 def test_head_and_post_at_the_callback_spend_nothing(
@@ -129,7 +138,7 @@ def test_a_success_without_the_right_issuer_is_refused(
     challenge = acme_bot.challenge()
     query = acme_login.authorize(ada.begin(challenge["url"]))
     page = ada.get(ada.get(callback(acme_login, with_changes(query, iss=iss)))["Location"])
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "That sign-in did not work"
     assert acme_bot.challenge_facts(challenge)["last_error"] == "issuer_mismatch"
     assert acme_login.token_requests == []
 
@@ -155,7 +164,7 @@ def test_an_error_of_another_issuer_denies_nothing(
     challenge = acme_bot.challenge()
     query = with_changes(acme_login.authorize(ada.begin(challenge["url"])), iss="https://login.rival.example")
     page = ada.get(ada.get(callback(acme_login, query))["Location"])
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "That sign-in did not work"
     facts = acme_bot.challenge_facts(challenge)
     assert (facts["status"], facts["last_error"]) == ("started", "issuer_mismatch")
 
@@ -233,7 +242,7 @@ def test_a_code_is_not_sent_to_an_endpoint_that_was_swapped_meanwhile(
     query = acme_login.authorize(ada.begin(challenge["url"]))
     AuthorizationServer.objects.filter(brand__slug="acme").update(**change)
     page = ada.get(ada.get(callback(acme_login, query))["Location"])
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "That sign-in did not work"
     assert acme_bot.challenge_facts(challenge)["last_error"] == "configuration_changed"
     assert (acme_login.token_requests, rival_login.token_requests) == ([], [])
 

@@ -214,7 +214,7 @@ def test_an_id_token_of_another_attempt_is_refused(
     acme_login.id_token_changes = {"nonce": "of-another-attempt"}
     challenge = acme_bot.challenge()
     page = ada.sign_in(challenge["url"], acme_login)
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "Acme cannot sign you in right now"
     assert acme_bot.challenge_facts(challenge)["last_error"] == "invalid_id_token"
     assert not AccessToken.objects.exists()
 

@@ -17,7 +17,9 @@ from tests.modern_authorization_server import ModernAuthorizationServer
 
 pytestmark = pytest.mark.django_db
 
-NOT_ANSWERING = "Acme is not answering right now"
+JSON = {"Content-Type": "application/json"}
+NOT_ANSWERING, CANNOT = "Acme is not answering right now", "Acme cannot sign you in right now"
+NOT_COMPLETED = "That sign-in did not work"
 
 
 @pytest.fixture
@@ -39,12 +41,12 @@ def test_a_journey_with_a_pushed_request(acme_bot: Bot, ada: Browser, login: Mod
     assert login.pushes[0].parameters.keys() >= {"state", "scope", "redirect_uri", "code_challenge", "prompt"}
 
 
-def failing(login: ModernAuthorizationServer, bot: Bot, browser: Browser) -> dict[str, Any]:
+def failing(login: ModernAuthorizationServer, bot: Bot, browser: Browser, words: str = NOT_ANSWERING) -> dict[str, Any]:
     challenge = bot.challenge()
     answer = browser.press(challenge["url"])
     assert (answer.status_code, answer["Location"]) == (303, f"{path_of(challenge)}/done")
     page = browser.get(answer["Location"])
-    assert heading_of(page) == NOT_ANSWERING
+    assert heading_of(page) == words
     return challenge
 
 
@@ -53,20 +55,20 @@ def path_of(challenge: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error"),
+    ("answer", "error", "words"),
     [
-        ((400, {"Content-Type": "application/json"}, b'{"error": "invalid_scope"}'), "invalid_scope"),
-        ((201, {"Content-Type": "application/json"}, b"{}"), "invalid_par_response"),
-        ((503, {}, b""), "temporarily_unavailable"),
-        ((400, {"Content-Type": "application/json"}, b'{"error": "access_denied"}'), "authorization_request_refused"),
+        ((400, JSON, b'{"error": "invalid_scope"}'), "invalid_scope", CANNOT),
+        ((201, JSON, b"{}"), "invalid_par_response", CANNOT),
+        ((503, {}, b""), "temporarily_unavailable", NOT_ANSWERING),
+        ((400, JSON, b'{"error": "access_denied"}'), "authorization_request_refused", NOT_COMPLETED),
     ],
 )
 def test_a_refused_push_ends_the_attempt_and_another_try_works(
-    answer: Any, error: str, acme_bot: Bot, ada: Browser, login: ModernAuthorizationServer
+    answer: Any, error: str, words: str, acme_bot: Bot, ada: Browser, login: ModernAuthorizationServer
 ) -> None:
     """B14, B21: the challenge stays open, whatever the brand calls its refusal."""
     login.next_push_answer = answer
-    challenge = failing(login, acme_bot, ada)
+    challenge = failing(login, acme_bot, ada, words)
     facts = acme_bot.challenge_facts(challenge)
     assert (facts["status"], facts["last_error"]) == ("started", error)
     attempt = AuthorizationRequest.objects.get()
@@ -86,7 +88,7 @@ def test_a_secret_that_cannot_be_read_is_our_trouble(
 ) -> None:
     """K2."""
     AuthorizationServer.objects.update(client_secret_ciphertext=b"nonsense")
-    assert acme_bot.challenge_facts(failing(login, acme_bot, ada))["last_error"] == "stored_secret_unreadable"
+    assert acme_bot.challenge_facts(failing(login, acme_bot, ada, CANNOT))["last_error"] == "stored_secret_unreadable"
     assert login.pushes == []
 
 

@@ -35,6 +35,9 @@ EXPECTED = {
     "GET /callback": 17,
     "GET /c/{link}/done": 3,
     "GET /c/{link}/other-browser": 2,
+    "GET /c/{link}/not-completed": 2,
+    "GET /callback (no answer)": 3,
+    "GET /callback (no answer, a stranger's)": 2,
     "POST /completion": 21,
     "GET /r/{receipt}": 2,
     "GET /token": 1,
@@ -109,6 +112,9 @@ def _challenge_to_token(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthori
     meter("GET /callback", lambda: ada.get(returned))
     page = meter("GET /c/{link}/done", lambda: ada.get(f"{url}/done"))
     meter("GET /c/{link}/other-browser", lambda: ada.get(f"{url}/other-browser"))
+    meter("GET /c/{link}/not-completed", lambda: ada.get(f"{url}/not-completed"))
+    meter("GET /callback (no answer)", lambda: ada.get(f"{login.redirect_uri}?code=x"))
+    meter("GET /callback (no answer, a stranger's)", lambda: Browser().get(f"{login.redirect_uri}?code=x"))
     assert meter("POST /completion", lambda: bot.complete(code_on(page)))[0] == 200
     receipt = receipt_of(ada, url)
     meter("GET /r/{receipt}", lambda: ada.get(receipt))
@@ -146,7 +152,7 @@ def _outside_a_conversation(meter: Meter, browser: Browser, redirect_uri: str) -
 def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
     patterns: list[Any] = [*calls.urlpatterns, *pages.urlpatterns, *brand_pages.urlpatterns]
-    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 11 + 2
+    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 12 + 2
     assert get_resolver().resolve("/c/x").url_name == "link"
 
 

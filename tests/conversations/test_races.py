@@ -50,7 +50,7 @@ def test_a_second_tabs_no_does_not_undo_what_the_first_one_brought(
     ada.begin(challenge["url"])
     denied = AuthorizationRequest.objects.select_related("challenge__conversation__brand").get()
     code = code_on(ada.sign_in(challenge["url"], acme_login))
-    record_denial(denied, timezone.now())
+    record_denial(denied, "", timezone.now())
     assert acme_bot.complete(code)[0] == 200
 
 
@@ -71,7 +71,7 @@ def test_a_fault_while_storing_ends_the_attempt_and_leaves_no_code_in_the_addres
     with monkeypatch.context() as context:
         context.setattr(sign_in, "store_result", fail)
         page = ada.sign_in(challenge["url"], acme_login)
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "That sign-in did not work"
     assert acme_bot.challenge_facts(challenge)["last_error"] == "internal_error"
     attempt = AuthorizationRequest.objects.get()
     assert (attempt.error, attempt.code_verifier_ciphertext, attempt.nonce_digest) == ("internal_error", None, None)

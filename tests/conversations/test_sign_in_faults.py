@@ -40,7 +40,7 @@ def test_a_fault_of_ours_is_noted_with_its_challenge_and_ends_the_attempt_at_onc
     revoking.on_token_request = fail
     with time_machine.travel(NOON, tick=False):
         page = ada.sign_in(acme_bot.challenge()["url"], revoking)
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "That sign-in did not work"
     assert newest_attempt() == ("internal_error", "internal_error", "", NOON)
     assert not Revocation.objects.exists()
     (noted,) = [line for line in caplog.records if line.levelno == logging.ERROR]
@@ -55,7 +55,7 @@ def test_an_unreadable_client_secret_ends_the_attempt_at_once_and_there_is_nothi
     AuthorizationServer.objects.update(client_secret_ciphertext=b"tampered with")
     with time_machine.travel(NOON, tick=False):
         page = ada.sign_in(acme_bot.challenge()["url"], revoking)
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "Acme cannot sign you in right now"
     assert newest_attempt() == ("stored_secret_unreadable", "stored_secret_unreadable", "", NOON)
     assert not Revocation.objects.exists()
 
@@ -68,7 +68,7 @@ def test_a_token_is_not_left_alive_at_the_brand_where_its_person_cannot_be_compa
     acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], revoking)))
     AccessToken.objects.update(subject_ciphertext=b"tampered with")
     page = ada.sign_in(acme_bot.challenge()["url"], revoking)
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "Acme cannot sign you in right now"
     assert newest_attempt()[:3] == ("stored_secret_unreadable", "stored_secret_unreadable", "")
     worker.run_once()
     assert len(revoking.issued_access_tokens) == 2

@@ -117,7 +117,7 @@ def test_a_wrong_client_secret_at_oidc_provider_is_named(
     at_oidc_provider.save()
     challenge = acme_bot.challenge()
     page = ada.get(ada.get(oidc_provider.sign_in(ada.begin(challenge["url"])))["Location"])
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "Acme cannot sign you in right now"
     assert acme_bot.challenge_facts(challenge)["last_error"] == "invalid_client"
 
 
