@@ -10,7 +10,7 @@ from conversations.flow.beginning import begin_sign_in
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.endings import undo
 from conversations.flow.receipts import access_token_of_receipt
-from conversations.flow.sign_in import Arrival, receive, server_of_callback
+from conversations.flow.sign_in import Arrival, Received, receive, server_of_callback
 from conversations.models import AuthorizationRequest
 from conversations.pages import (
     LINK_NO_LONGER_WORKS,
@@ -147,11 +147,9 @@ def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
     But for a brand at its limit: its page reloads this very address, whose state is unspent.
     """
     server = server_of_callback(callback_id)
-    if server is None:
-        return SeeOther(reverse("no_link"))
-    received = receive(server, request.GET, request.COOKIES)
+    received = receive(server, request.GET, request.COOKIES) if server else Received(Arrival.UNKNOWN_LINK)
     if received.attempt is None:
-        return SeeOther(reverse("no_link"))
+        return SeeOther(reverse("no_link") + _end_of_fragment(request))
     if received.arrival == Arrival.SERVER_BUSY:
         response = _render(request, server_busy_page(received.attempt.challenge))
         response["Retry-After"] = "5"
@@ -169,12 +167,22 @@ def _result_redirect(request: HttpRequest, attempt: AuthorizationRequest, arriva
     if arrival == Arrival.MALFORMED:
         # What an attempt that has begun its exchange came to is on its own page.
         is_open = attempt.claimed_at is None and attempt.challenge.accepts_sign_in(timezone.now())
-        return SeeOther(reverse("not_completed" if is_open else "done", args=[link_token]))
+        page = reverse("not_completed" if is_open else "done", args=[link_token])
+        return SeeOther(page + _end_of_fragment(request))
     attempt = as_it_stands(attempt)
     response = SeeOther(chat_page_of(attempt, request.COOKIES) or reverse("done", args=[link_token]))
     if attempt.succeeded:
         _set_cookie(response, attempt, request.COOKIES[attempt.cookie_name])
     return response
+
+
+def _end_of_fragment(request: HttpRequest) -> str:
+    """Return an empty fragment where the answer may be in the fragment, since its state is not in the query.
+
+    A browser takes the fragment along to the next address unless that has its own, an empty one included: what the
+    server sent would stay in the address bar (B15).
+    """
+    return "" if "state" in request.GET else "#"
 
 
 def _set_cookie(response: HttpResponse, attempt: AuthorizationRequest, value: str) -> None:

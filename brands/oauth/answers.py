@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import requests
 
 from brands.oauth.endpoints import Endpoint
-from brands.oauth.error_codes import SERVER_CODES
+from brands.oauth.error_codes import ENDPOINT_CODES
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from brands.oauth.strict_json import NotStrictJSON, read_json_object
 
@@ -62,7 +62,8 @@ def refusal(endpoint: Endpoint, status: int, error: object, description: object 
     """Keep the short code of an error answer and whether it is about PKCE, nothing else of the server's text (E1, E2).
 
     A code of the table counts in any case of letters. A 401 without any code is `invalid_client` (RFC 6749 section
-    5.2); with a code that we do not know it is as any other refusal.
+    5.2); with a code that we do not know it is as any other refusal. "Bad Request" and its like, which frameworks write
+    as the error, have not the shape of a code.
     """
     code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
     known = _known(endpoint, error)
@@ -72,7 +73,7 @@ def refusal(endpoint: Endpoint, status: int, error: object, description: object 
         detail += "; the server names PKCE's code_verifier or code_challenge as the cause"
     if known:
         return AuthorizationServerError(known, detail)
-    if isinstance(error, str) and error and status == HTTPStatus.UNAUTHORIZED:
+    if code and status == HTTPStatus.UNAUTHORIZED:
         return AuthorizationServerError(endpoint.refused, detail)
     return AuthorizationServerError(_error_for_status(endpoint, status), detail)
 
@@ -81,7 +82,7 @@ def _known(endpoint: Endpoint, error: object) -> ErrorCode | None:
     folded = error.lower() if isinstance(error, str) else ""
     if folded in endpoint.registered:
         return ErrorCode(folded)
-    return SERVER_CODES.get(folded)
+    return ENDPOINT_CODES.get(folded)
 
 
 def _members_of_refusal(body: bytes) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from brands.oauth.configuration import ServerConfiguration
-from brands.oauth.error_codes import CANCEL_CODES, DESCRIPTIONS, SERVER_CODES
+from brands.oauth.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS
 from brands.oauth.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, difference, sanitised
 from delegation_site.crypto import Secret
 
@@ -123,7 +123,7 @@ def _what_is_missing(query: Query, *, state: str, code: str, error: str) -> str:
         return "& is written as &amp;: the server escaped the address for HTML"
     missing = [] if state else ["state is missing"]
     missing += [] if code or error else ["code and error are missing"]
-    known = error if error in AUTHORIZATION_ERRORS or error.lower() in CANCEL_CODES | SERVER_CODES.keys() else ""
+    known = error if error in AUTHORIZATION_ERRORS or error.lower() in CANCEL_CODES | AUTHORIZATION_CODES.keys() else ""
     return ", ".join([*missing, *([f"error is {known}"] if known else [])])
 
 
@@ -133,7 +133,7 @@ def _error_code(error: str, description: str, denial_codes: Collection[str]) -> 
     if folded in CANCEL_CODES or folded in {code.lower() for code in denial_codes}:
         return ErrorCode.ACCESS_DENIED
     if error not in AUTHORIZATION_ERRORS:
-        return SERVER_CODES.get(folded, ErrorCode.AUTHORIZATION_REQUEST_REFUSED)
+        return AUTHORIZATION_CODES.get(folded, ErrorCode.AUTHORIZATION_REQUEST_REFUSED)
     said = description.lower()
     return next((code for of, part, code in DESCRIPTIONS if of == error and part in said), ErrorCode(error))
 

@@ -268,12 +268,20 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
 }
 
-# Codes that no standard registers, with the one that says the same. Sources: GitHub, "Troubleshooting OAuth app
-# access token request errors" and "... authorization request errors"; Slack, oauth.v2.access; Google, "Using OAuth 2.0
-# for Web Server Applications", authorization errors; Auth0, rules (`unauthorized`). In lower case.
-SERVER_CODES: Final[Mapping[str, ErrorCode]] = {
+# Codes that no standard registers, with the one that says the same; in lower case. Of authorization responses: Google,
+# "Using OAuth 2.0 for Web Server Applications"; GitHub, "Troubleshooting authorization request errors"; Auth0, rules
+# (`unauthorized`).
+AUTHORIZATION_CODES: Final[Mapping[str, ErrorCode]] = {
     "admin_policy_enforced": ErrorCode.SIGN_IN_REFUSED,
     "application_suspended": ErrorCode.UNAUTHORIZED_CLIENT,
+    "deleted_client": ErrorCode.INVALID_CLIENT,
+    "org_internal": ErrorCode.SIGN_IN_REFUSED,
+    "redirect_uri_mismatch": ErrorCode.REDIRECT_URI_MISMATCH,
+    "unauthorized": ErrorCode.SIGN_IN_REFUSED,
+}
+# Of the endpoints that we call: GitHub, "Troubleshooting OAuth app access token request errors"; Slack,
+# oauth.v2.access; Google. `unauthorized` is the name of the status 401, which frameworks write into their JSON.
+ENDPOINT_CODES: Final[Mapping[str, ErrorCode]] = {
     "bad_client_secret": ErrorCode.INVALID_CLIENT,
     "bad_redirect_uri": ErrorCode.REDIRECT_URI_MISMATCH,
     "bad_verification_code": ErrorCode.INVALID_GRANT,
@@ -283,9 +291,8 @@ SERVER_CODES: Final[Mapping[str, ErrorCode]] = {
     "invalid_client_id": ErrorCode.INVALID_CLIENT,
     "invalid_code": ErrorCode.INVALID_GRANT,
     "invalid_grant_type": ErrorCode.UNSUPPORTED_GRANT_TYPE,
-    "org_internal": ErrorCode.SIGN_IN_REFUSED,
     "redirect_uri_mismatch": ErrorCode.REDIRECT_URI_MISMATCH,
-    "unauthorized": ErrorCode.SIGN_IN_REFUSED,
+    "unauthorized": ErrorCode.INVALID_CLIENT,
     "unverified_user_email": ErrorCode.SIGN_IN_REFUSED,
 }
 

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from brands.oauth import MEANINGS
 from conversations.flow import errors
+from conversations.flow.attempts import is_tried_again
 from conversations.flow.facts import ended_challenge_facts
 from conversations.flow.standing import Standing
 from conversations.models import Challenge, ChallengeStatus
@@ -164,8 +165,8 @@ def _after_failed_attempt(standing: Standing) -> tuple[str, str] | None:
     waiting, ended = standing.challenge, standing.last_challenge
     if waiting and waiting.last_error and waiting.status == ChallengeStatus.STARTED:
         failed = f"The last attempt failed with {waiting.last_error}."
-        if _another_attempt_helps(waiting):
-            return f"{failed} The consumer is offered another: wait, or send the same link again.", "readChallenge"
+        if _another_attempt_helps(waiting) or is_tried_again(waiting):
+            return f"{failed} The consumer has another: wait, or send the same link again.", "readChallenge"
         return f"{failed} {_CHANGE_FIRST} Tell the consumer, and withdraw the challenge.", "withdrawChallenge"
     if ended and ended.last_error and not _another_attempt_helps(ended):
         return (

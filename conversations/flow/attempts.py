@@ -151,6 +151,12 @@ def newest_held_attempt(server: AuthorizationServer, cookies: Mapping[str, str])
     return next((attempt for attempt in newest_first if holds_cookie(attempt, cookies)), None)
 
 
+def is_tried_again(challenge: Challenge) -> bool:
+    """Tell whether somebody is under way with a newer attempt than the one that failed last."""
+    newest = challenge.authorization_requests.order_by("-pk").only("finished_at").first()
+    return newest is not None and newest.finished_at is None
+
+
 def nonce_matches(attempt: AuthorizationRequest, nonce: str) -> bool:
     """Compare an ID token's nonce with the attempt's (OpenID Connect Core section 3.1.3.7, step 11)."""
     return key_ring().recognises(attempt.nonce_digest, _NONCE, attempt.uuid.bytes, nonce)

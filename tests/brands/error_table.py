@@ -6,7 +6,14 @@
 from pathlib import Path
 from typing import Final
 
-from brands.oauth.error_codes import CANCEL_CODES, MEANINGS, SERVER_CODES, ConsumerPage, Meaning
+from brands.oauth.error_codes import (
+    AUTHORIZATION_CODES,
+    CANCEL_CODES,
+    ENDPOINT_CODES,
+    MEANINGS,
+    ConsumerPage,
+    Meaning,
+)
 
 DOCUMENT: Final = Path(__file__).parent.parent.parent / "docs" / "brand-admin.md"
 BEGIN: Final = "<!-- codes: written by python -m tests.brands.error_table -->"
@@ -39,7 +46,8 @@ def section(document: str) -> str:
 
 
 def _line(code: str, row: Meaning) -> str:
-    also = ", ".join(f"`{name}`" for name, meant in SERVER_CODES.items() if meant == code and name != code)
+    named = sorted({*AUTHORIZATION_CODES.items(), *ENDPOINT_CODES.items()})
+    also = ", ".join(f"`{name}`" for name, meant in named if meant == code and name != code)
     again = "helps" if row.another_attempt_helps else "-"
     return f"| `{code}`{f' ({also})' if also else ''} | {HEADINGS[row.page]} | {again} | {row.cause} | {row.remedy} |"
 

@@ -73,6 +73,8 @@ ROWS: Final = [
     _no("in capitals", 400, b'{"error": "INVALID_GRANT"}', "text/plain"),
     _no("of a code, in a 401", 401, _GRANT, _JSON),
     _no("that is not known, in a 401", 401, b'{"error": "theirs"}', _JSON, "token_request_refused", shown="theirs"),
+    _no("by the status's name, in a 401", 401, b'{"status": 401, "error": "Unauthorized"}', _JSON, "invalid_client"),
+    _no("by the status's name", 400, b'{"error": "Bad Request"}', _JSON, "token_request_refused", shown=""),
     _no("without a code, in a 401", 401, b"<h1>Unauthorized</h1>", "text/html", "invalid_client", shown=""),
     _no("in a page", 400, b"<p>error=invalid_grant&x=y</p>", "text/html", "token_request_refused", shown=""),
     _no("of two codes", 400, b'{"error": "a_b", "error": "invalid_grant"}', _JSON, "token_request_refused", shown=""),

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.profiles import Profile, code_on, profile_of
+from tests.browser.profiles import Profile, code_on, heading, profile_of
 from tests.browser.stage import Stage
 
 pytestmark = [pytest.mark.xdist_group("product_in_browser"), pytest.mark.timeout(180)]
@@ -39,6 +39,23 @@ def previewed(profile: Profile, url: str) -> set[int]:
     fetch = profile.context.request.fetch
     calls = [(method, {"User-Agent": name}) for method in ("GET", "HEAD") for name in PREVIEWS]
     return {fetch(url, method=method, headers=headers).status for method, headers in calls}
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_an_answer_in_the_fragment_does_not_stay_in_the_address_bar(
+    stage: Stage, stranger: Profile, begun: bool
+) -> None:
+    """B13, B15: browsers take a fragment along to where they are redirected. No server can see it."""
+    challenge = stage.bot("completion_code").challenge()
+    stranger.follow(challenge["url"])
+    callback = stranger.callback_with().partition("?")[0]
+    if not begun:
+        stranger.context.clear_cookies()
+        stranger.expected = {404}
+    page = stranger.open(f"{callback}#access_token=planted&state=planted")
+    heading(page, "That sign-in did not work" if begun else "This link no longer works")
+    assert "planted" not in page.url
+    assert "planted" not in page.evaluate("location.href")
 
 
 def test_with_the_keyboard_alone(stage: Stage, stranger: Profile) -> None:

@@ -80,6 +80,19 @@ def test_the_link_goes_on_working_once_the_secret_is_right(
     assert code_on(ada.sign_in(url, acme_login))
 
 
+def test_a_consumer_who_is_trying_again_is_not_cut_off(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """Withdrawn meanwhile, a sign-in that the right secret has mended would be thrown away."""
+    right, acme_login.client_secret = acme_login.client_secret, "another"
+    url = acme_bot.challenge()["url"]
+    ada.sign_in(url, acme_login)
+    acme_login.client_secret = right
+    begun = ada.begin(url)
+    assert acme_bot.token()[1]["next"]["operation"] == "readChallenge"
+    assert code_on(ada.get(ada.come_back(begun, acme_login)["Location"]))
+
+
 @pytest.mark.parametrize(
     ("listed", "error"),
     [
@@ -183,7 +196,7 @@ def test_a_malformed_callback_is_logged_with_its_reason_and_offered_another_try(
     ada.begin(challenge["url"])
     before = list(AuthorizationRequest.objects.values())
     answer = ada.get(f"{acme_login.redirect_uri}?{query}")
-    assert answer["Location"] == f"/c/{challenge['url'][-27:]}/not-completed"
+    assert answer["Location"].removesuffix("#") == f"/c/{challenge['url'][-27:]}/not-completed"
     assert heading_of(ada.get(answer["Location"])) == "That sign-in did not work"
     (noted,) = [line for line in caplog.records if line.getMessage() == "a callback was no authorization response"]
     assert (noted.levelno, vars(noted)["reason"]) == (logging.WARNING, reason)
@@ -199,7 +212,7 @@ def test_a_flood_of_malformed_callbacks_does_not_fill_the_log(
 ) -> None:
     """B13: anybody can send them."""
     for _ in range(30):
-        assert ada.get(f"{acme_login.redirect_uri}?code=x")["Location"] == "/c/"
+        assert ada.get(f"{acme_login.redirect_uri}?code=x")["Location"] == "/c/#"
     noted = [line for line in caplog.records if line.getMessage() == "a callback was no authorization response"]
     assert len(noted) == 10
 
@@ -213,11 +226,11 @@ def test_a_browser_without_this_servers_cookie_learns_nothing_from_a_malformed_c
 ) -> None:
     """G9, B13: and another server's attempt is not this one's."""
     ada.begin(acme_bot.challenge()["url"])
-    assert ada.get(f"{rival_login.redirect_uri}?code=x")["Location"] == "/c/"
-    assert rita.get(f"{acme_login.redirect_uri}?code=x")["Location"] == "/c/"
+    assert ada.get(f"{rival_login.redirect_uri}?code=x")["Location"] == "/c/#"
+    assert rita.get(f"{acme_login.redirect_uri}?code=x")["Location"] == "/c/#"
     forged = f"__Host-attempt-{AuthorizationRequest.objects.get().uuid.hex}"
     rita.client.cookies[forged] = "made-up"
-    assert rita.get(f"{acme_login.redirect_uri}?code=x")["Location"] == "/c/"
+    assert rita.get(f"{acme_login.redirect_uri}?code=x")["Location"] == "/c/#"
 
 
 def test_a_malformed_repeat_after_the_sign_in_leads_to_its_result(
