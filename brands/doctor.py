@@ -117,6 +117,8 @@ def _token_endpoint(configuration: ServerConfiguration, credentials: ClientCrede
             return _good("token_endpoint", "It knows us: a made-up code was refused, and our client was not.")
         case ErrorCode.INVALID_CLIENT | ErrorCode.UNAUTHORIZED_CLIENT:
             return _problem("client authentication", _what_would_work(configuration, credentials))
+        case ErrorCode.REDIRECT_URI_MISMATCH:
+            return _problem("redirect_uri", f"Register this redirect URI exactly: {configuration.redirect_uri}")
         case ErrorCode.TOKEN_ENDPOINT_BLOCKED:
             words = "Its address is not one that we call: private, without https, or of a name that leads there."
         case ErrorCode.TOKEN_ENDPOINT_TIMEOUT:

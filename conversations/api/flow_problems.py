@@ -9,7 +9,7 @@ from brands.oauth import MEANINGS
 from conversations.flow import errors
 from conversations.flow.attempts import is_tried_again
 from conversations.flow.facts import ended_challenge_facts
-from conversations.flow.standing import Standing
+from conversations.flow.standing import AuthorizationStatus, Standing
 from conversations.models import Challenge, ChallengeStatus
 from delegation_site.problems import Problem, rate_limited
 
@@ -149,7 +149,7 @@ def _(error: errors.NotInThisStatus) -> Problem:
     members: dict[str, Any] = {"reason": standing.reason} if standing.reason else {}
     if standing.challenge is not None:
         members["challenge_id"] = str(standing.challenge.uuid)
-        if standing.challenge.last_error:
+        if standing.status == AuthorizationStatus.CHALLENGED and standing.challenge.last_error:
             members["last_error"] = standing.challenge.last_error
     if standing.last_challenge is not None:
         members["last_challenge"] = ended_challenge_facts(standing.last_challenge, timezone.now())

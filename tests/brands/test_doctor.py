@@ -1,5 +1,6 @@
 """The set-up doctor names each seeded mistake with what mends it, and finds nothing at a server that is well set up."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -110,6 +111,23 @@ def test_a_redirect_uri_that_was_not_registered_is_printed_for_copying(
     server = configured(acme, login)
     login.redirect_uri = "https://delegation.test/callback/an-older-one"
     assert problems(server)["redirect_uri"].endswith(f"register this redirect URI exactly: {server.redirect_uri}")
+
+
+@pytest.mark.parametrize(
+    ("code", "about"),
+    [
+        ("bad_verification_code", set()),
+        ("incorrect_client_credentials", {"client authentication"}),
+        ("redirect_uri_mismatch", {"redirect_uri"}),
+    ],
+)
+def test_what_servers_say_in_codes_of_their_own_is_understood(
+    acme: Brand, login: ModernAuthorizationServer, code: str, about: set[str]
+) -> None:
+    """The bug: GitHub was said not to answer as a token endpoint does."""
+    server = configured(acme, login)
+    login.next_token_answer = (200, JSON, json.dumps({"error": code}).encode())
+    assert set(problems(server)) == about
 
 
 def test_a_server_that_redirects_to_any_address_is_named(

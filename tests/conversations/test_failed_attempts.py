@@ -90,7 +90,10 @@ def test_a_consumer_who_is_trying_again_is_not_cut_off(
     acme_login.client_secret = right
     begun = ada.begin(url)
     assert acme_bot.token()[1]["next"]["operation"] == "readChallenge"
-    assert code_on(ada.get(ada.come_back(begun, acme_login)["Location"]))
+    code = code_on(ada.get(ada.come_back(begun, acme_login)["Location"]))
+    _, problem = acme_bot.token()
+    assert (problem["code"], "last_error" in problem) == ("confirmation_needed", False)
+    assert acme_bot.complete(code)[0] == 200
 
 
 @pytest.mark.parametrize(
