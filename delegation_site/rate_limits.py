@@ -54,8 +54,6 @@ PAGES_PER_ADDRESS: Final = Limit("pages-per-address", 600, 60)
 SIGN_INS_PER_ADDRESS: Final = Limit("sign-ins-per-address", 20, 600)
 CONNECTION_TESTS_PER_ADMIN: Final = Limit("connection-tests-per-admin", 10, 600)
 METADATA_LOOKUPS_PER_ADMIN: Final = Limit("metadata-lookups-per-admin", 10, 600)
-# Lines of the log, not calls: whoever knows a callback's path could otherwise fill it.
-MALFORMED_CALLBACKS_LOGGED: Final = Limit("malformed-callbacks-logged", 10, 60)
 PASSWORD_CHANGES_PER_ADMIN: Final = Limit("password-changes-per-admin", 5, 600)
 
 

@@ -55,6 +55,9 @@ _SERVER: Final = CompiledQuery(
     )
 )
 
+# Lines of the log for each server, and no calls: whoever knows a callback's path could otherwise fill it.
+_MALFORMED_LOGGED: Final = rate_limits.Limit("malformed-callbacks-logged", 10, 60)
+
 logger = logging.getLogger("consumer_delegation.sign_in")
 
 
@@ -112,7 +115,7 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
 def _malformed(server: AuthorizationServer, reason: str, cookies: Mapping[str, str]) -> Received:
     """Anybody can send such answers to a callback's path: the log has a few lines a minute of each server."""
     try:
-        rate_limits.count_in_process(rate_limits.MALFORMED_CALLBACKS_LOGGED, str(server.pk))
+        rate_limits.count_in_process(_MALFORMED_LOGGED, str(server.pk))
     except rate_limits.RateLimited:
         pass
     else:
