@@ -126,6 +126,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                 "fields": (
                     "scope",
                     "required_scope",
+                    "resource",
                     "scope_descriptions",
                     "prompt",
                     "max_age",

@@ -56,6 +56,7 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
     basic_encoding: str | msgspec.UnsetType = msgspec.UNSET
     scope: str | msgspec.UnsetType = msgspec.UNSET
     required_scope: str | msgspec.UnsetType = msgspec.UNSET
+    resource: list[str] | msgspec.UnsetType = msgspec.UNSET
     scope_descriptions: dict[str, str | dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
     same_person_checks: list[str] | msgspec.UnsetType = msgspec.UNSET
     subject_claim: str | msgspec.UnsetType = msgspec.UNSET

@@ -56,6 +56,7 @@ class _Grant:
     code_challenge: str
     scope: str
     nonce: str | None
+    resource: str
 
 
 @dataclass
@@ -72,6 +73,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     openid: bool = False
 
     subject: str = "ada"
+    resource: list[str] = field(default_factory=list)
     expires_in: int | None = 3600
     granted_scope: str | None = None
     sends_iss: bool = True
@@ -106,6 +108,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             "token_endpoint_auth_method": self.token_endpoint_auth_method,
             "basic_encoding": self.basic_encoding,
             "scope": f"openid {self.scope}" if self.openid else self.scope,
+            "resource": self.resource,
             "authorization_response_iss_parameter_supported": self.sends_iss,
         }
 
@@ -141,12 +144,18 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             return "unsupported_response_type"
         if not set(request.get("scope", "").split()) <= {"openid", *self.scope.split()}:
             return "invalid_scope"
+        if request.get("resource", "") != " ".join(self.resource):
+            return "invalid_target"
         return "access_denied" if self.denies else ""
 
     def _issue_code(self, request: dict[str, str]) -> str:
         code = secrets.token_urlsafe(24)
         self._grants[code] = _Grant(
-            request["redirect_uri"], request["code_challenge"], request.get("scope", ""), request.get("nonce")
+            request["redirect_uri"],
+            request["code_challenge"],
+            request.get("scope", ""),
+            request.get("nonce"),
+            request.get("resource", ""),
         )
         return code
 
@@ -233,6 +242,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         if (
             grant is None
             or parameters.get("redirect_uri") != grant.redirect_uri
+            or parameters.get("resource", "") != grant.resource
             or base64.urlsafe_b64encode(verifier).rstrip(b"=").decode() != grant.code_challenge
         ):
             return _json(400, {"error": "invalid_grant"})
@@ -266,10 +276,13 @@ def mounted(*servers: FakeAuthorizationServer) -> Iterator[FakeAuthorizationServ
 
 
 def _each_once(query: str) -> dict[str, str]:
+    """Read a query; only `resource` may come several times (RFC 8707), and is kept as one text with spaces."""
     pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
-    if len(dict(pairs)) != len(pairs):
+    resources = [value for name, value in pairs if name == "resource"]
+    others = [pair for pair in pairs if pair[0] != "resource"]
+    if len(dict(others)) != len(others):
         raise AuthorizationRequestRefused("a parameter is given twice")
-    return dict(pairs)
+    return dict(others) | ({"resource": " ".join(resources)} if resources else {})
 
 
 def _seen(request: requests.PreparedRequest) -> TokenRequest:

@@ -11,8 +11,10 @@ from django.db import models
 from brands import validators
 from brands.models.brand import Brand, slug_validator
 from brands.models.same_person import SamePersonCheck, validate_same_person_checks
+from brands.oauth.authorization import authorization_url
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.credentials import ClientCredentials
+from brands.oauth.errors import AuthorizationServerError
 from brands.oauth.token_response import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 from brands.wording import validate_scope_descriptions
 from delegation_site.crypto import Place, Secret, key_ring, new_signing_key, random_token
@@ -108,6 +110,12 @@ class AuthorizationServer(models.Model):
         validators=[validators.validate_scope],
         help_text="A grant without all of it is refused: some consent pages let the consumer untick scopes.",
     )
+    resource = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validators.validate_resources],
+        help_text="The APIs that the token is for, where the server binds it to some (RFC 8707): one address a line.",
+    )
     scope_descriptions = models.JSONField(
         default=dict,
         blank=True,
@@ -195,6 +203,7 @@ class AuthorizationServer(models.Model):
         else:
             errors |= self._errors_without_openid()
         errors |= self._errors_of_client_authentication()
+        errors |= self._errors_of_the_address()
         if errors:
             raise ValidationError(errors)
 
@@ -213,6 +222,20 @@ class AuthorizationServer(models.Model):
         if not self.uses_client_secret and "HS256" in self.id_token_signing_alg_values:
             errors["id_token_signing_alg_values"] = "HS256 is verified with a client secret, and there is none."
         return errors
+
+    def _errors_of_the_address(self) -> dict[str, str]:
+        """Refuse a request that no browser or server would carry; a pushed one is not in the address (RFC 9126)."""
+        if not self.authorization_endpoint or self.pushed_authorization_request_endpoint:
+            return {}
+        values = {"state": random_token(), "nonce": random_token(), "code_challenge": random_token()}
+        try:
+            authorization_url(self.configuration(self.scope), **values)
+        except AuthorizationServerError as error:
+            field = "resource" if sum(map(len, self.resource)) > len(self.scope) else "scope"
+            return {field: f"The request is {error.detail}. Ask for less, or have it pushed: give the PAR endpoint."}
+        except ValueError:  # of an address that is none, which its field says
+            return {}
+        return {}
 
     @property
     def uses_client_secret(self) -> bool:

@@ -27,6 +27,7 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     basic_encoding: Literal["form", "raw"] = "form"
     scope: str = ""
     required_scope: str = ""
+    resource: list[str] = []
     extra_authorization_parameters: dict[str, str] = {}
     prompt: str = ""
     max_age: int | None = None

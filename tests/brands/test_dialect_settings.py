@@ -1,0 +1,88 @@
+"""What one server needs and another refuses: each a field of its own, off unless somebody sets it."""
+
+from typing import Any
+
+import pytest
+from django.core.management import CommandError
+
+from brands.models import AuthorizationServer
+from tests.admin_pages import House, address
+from tests.brands.test_admin_forms import errors_of
+from tests.brands.test_apply_config import apply, configuration
+
+pytestmark = pytest.mark.django_db
+
+ORDERS, INVOICES = "https://api.acme.example/orders", "urn:acme:invoices"
+
+
+def stored() -> AuthorizationServer:
+    return AuthorizationServer.objects.get(key="orders", brand__slug="acme")
+
+
+def send(house: House, **changes: Any) -> Any:
+    return house.admin.send_changed(address(AuthorizationServer, "change", house.server), **changes)
+
+
+DIALECTS: dict[str, tuple[Any, Any]] = {
+    "resource": ([], [ORDERS, INVOICES]),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_file_sets_a_dialect_and_a_file_without_it_takes_it_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, chosen = DIALECTS[name]
+    apply(configuration(**{name: chosen}), monkeypatch)
+    assert getattr(stored(), name) == getattr(stored().configuration(""), name) == chosen
+
+    apply(configuration(), monkeypatch)
+    assert getattr(stored(), name) == getattr(stored().configuration(""), name) == usual
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_the_form_shows_what_is_stored_and_keeps_it(name: str, houses: tuple[House, House]) -> None:
+    acme, _ = houses
+    AuthorizationServer.objects.filter(pk=acme.server.pk).update(**{name: DIALECTS[name][1]})
+
+    assert send(acme).status_code == 302
+
+    acme.server.refresh_from_db()
+    assert getattr(acme.server, name) == DIALECTS[name][1]
+
+
+def test_resources_are_written_one_on_each_line(houses: tuple[House, House]) -> None:
+    """B23."""
+    acme, _ = houses
+
+    assert send(acme, resource=f"  {ORDERS}\r\n\r\n{INVOICES}  \r\n").status_code == 302
+
+    acme.server.refresh_from_db()
+    assert acme.server.resource == [ORDERS, INVOICES]
+    assert (
+        f"{ORDERS}\n{INVOICES}" in acme.admin.get(address(AuthorizationServer, "change", acme.server)).content.decode()
+    )
+
+
+@pytest.mark.parametrize("typed", ["orders", f"{ORDERS}#part", f"{ORDERS} {INVOICES}", f"{ORDERS}\n{ORDERS}"])
+def test_a_resource_that_is_none_is_said_at_its_field(typed: str, houses: tuple[House, House]) -> None:
+    """B23: and what was typed is shown again."""
+    acme, _ = houses
+
+    answer = send(acme, resource=typed)
+
+    assert list(errors_of(answer)) == ["resource"]
+    assert typed in answer.content.decode()
+
+
+def test_resource_among_the_extra_parameters_is_said_with_the_field_to_use(houses: tuple[House, House]) -> None:
+    """B20."""
+    acme, _ = houses
+
+    answer = send(acme, extra_authorization_parameters=f'{{"resource": "{ORDERS}"}}')
+
+    assert errors_of(answer) == {"extra_authorization_parameters": ["resource has a field of its own: use that."]}
+
+
+def test_a_file_that_names_resource_as_an_extra_parameter_is_told_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """B20."""
+    with pytest.raises(CommandError, match="resource has a field of its own: use that"):
+        apply(configuration(extra_authorization_parameters={"resource": ORDERS}), monkeypatch)
