@@ -126,6 +126,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                 "fields": (
                     "scope",
                     "required_scope",
+                    "scope_separator",
                     "resource",
                     "scope_descriptions",
                     "prompt",
@@ -137,10 +138,11 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         (
             "What comes back",
             {
-                "description": "The last two are for servers that do not follow RFC 6749; leave them off otherwise.",
+                "description": "What may be accepted is for servers that do not follow RFC 6749: else leave it off.",
                 "fields": (
                     "authorization_response_iss_parameter_supported",
                     "id_token_signing_alg_values",
+                    "accept_scope_in_authorization_response",
                     "accept_form_encoded_tokens",
                     "accept_missing_token_type",
                 ),

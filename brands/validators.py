@@ -16,6 +16,7 @@ from django.core.exceptions import ValidationError
 MAX_URL_LENGTH: Final = 2048
 MAX_EXTRA_PARAMETERS: Final = 20
 MAX_EXTRA_PARAMETERS_LENGTH: Final = 2048
+MAX_SCOPE_LENGTH: Final = 4000
 MAX_RESOURCES: Final = 10
 MAX_RESOURCE_LENGTH: Final = 1000
 

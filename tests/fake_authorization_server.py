@@ -76,6 +76,9 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     resource: list[str] = field(default_factory=list)
     expires_in: int | None = 3600
     granted_scope: str | None = None
+    scope_separator: str = " "
+    scope_in_redirect: str | None = None
+    names_granted_scope: bool = True
     sends_iss: bool = True
     signs_with_secret: bool = False
     denies: bool = False
@@ -128,6 +131,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         answer = {"error": error} if error else {"code": self._issue_code(request)}
         answer |= {"state": request["state"]} if "state" in request else {}
         answer |= {"iss": self.issuer} if self.sends_iss else {}
+        answer |= {"scope": self.scope_in_redirect} if self.scope_in_redirect is not None else {}
         return urlencode(answer)
 
     def _error_in(self, url: str, request: dict[str, str]) -> str:
@@ -142,7 +146,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             return "invalid_request"
         if request.get("response_type") != "code":
             return "unsupported_response_type"
-        if not set(request.get("scope", "").split()) <= {"openid", *self.scope.split()}:
+        if not set(request.get("scope", "").split(self.scope_separator)) - {""} <= {"openid", *self.scope.split()}:
             return "invalid_scope"
         if request.get("resource", "") != " ".join(self.resource):
             return "invalid_target"
@@ -257,6 +261,8 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             "refresh_token": PLANTED_REFRESH_TOKEN,
             "scope": grant.scope if self.granted_scope is None else self.granted_scope,
         }
+        if not self.names_granted_scope:
+            del answer["scope"]
         if self.expires_in is not None:
             answer["expires_in"] = self.expires_in
         if self.openid:

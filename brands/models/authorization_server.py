@@ -64,6 +64,13 @@ class AuthorizationServer(models.Model):
         FORM = "form", "form: form-encoded first (RFC 6749 section 2.3.1)"
         RAW = "raw", "raw: as they are"
 
+    class ScopeSeparator(models.TextChoices):
+        """How a server separates scopes on the wire; servers differ."""
+
+        SPACE = "space", "space: as RFC 6749 section 3.3 says"
+        COMMA = "comma", "comma: in requests and answers (Strava, TikTok, Shopify)"
+        COMMA_IN_RESPONSE = "comma_in_response", "comma in answers alone (GitHub, LinkedIn)"
+
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="authorization_servers")
     key = models.CharField(
@@ -103,12 +110,23 @@ class AuthorizationServer(models.Model):
     signing_key_jwk = models.JSONField(null=True, blank=True, editable=False)
     basic_encoding = models.CharField(max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM)
 
-    scope = models.CharField(max_length=1000, blank=True, validators=[validators.validate_scope])
+    scope = models.CharField(
+        max_length=validators.MAX_SCOPE_LENGTH,
+        blank=True,
+        validators=[validators.validate_scope],
+        help_text="With a space between two, whatever separates them on the wire.",
+    )
     required_scope = models.CharField(
-        max_length=1000,
+        max_length=validators.MAX_SCOPE_LENGTH,
         blank=True,
         validators=[validators.validate_scope],
         help_text="A grant without all of it is refused: some consent pages let the consumer untick scopes.",
+    )
+    scope_separator = models.CharField(
+        max_length=24,
+        choices=ScopeSeparator,
+        default=ScopeSeparator.SPACE,
+        help_text="On the wire: bots and this page always have spaces.",
     )
     resource = models.JSONField(
         default=list,
@@ -138,6 +156,10 @@ class AuthorizationServer(models.Model):
         default=default_id_token_algorithms,
         blank=True,
         validators=[validators.validate_id_token_algorithms],
+    )
+    accept_scope_in_authorization_response = models.BooleanField(
+        default=False,
+        help_text="Where the token answer names no scope, one in the redirect narrows what was asked for.",
     )
     accept_form_encoded_tokens = models.BooleanField(default=False)
     accept_missing_token_type = models.BooleanField(default=False)
@@ -190,6 +212,9 @@ class AuthorizationServer(models.Model):
         errors: dict[str, str] = {}
         if not set(self.required_scope.split()) <= set(self.scope.split()):
             errors["required_scope"] = "Ask for it in the scope as well."
+        if self.scope_separator != self.ScopeSeparator.SPACE:
+            message = "Write a space between two scopes, here too: the comma is put in where it is sent."
+            errors |= {name: message for name in ("scope", "required_scope") if "," in getattr(self, name)}
         if SamePersonCheck.CHAT_PAGE in self.same_person_checks and not self.chat_page_url:
             errors["chat_page_url"] = "The check chat_page needs it."
         if "openid" in self.scope.split():

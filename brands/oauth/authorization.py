@@ -83,7 +83,7 @@ def _parameters(
     written = WebApplicationClient(configuration.client_id).prepare_request_uri(
         _NOWHERE,
         redirect_uri=configuration.redirect_uri,
-        scope=configuration.scope or None,
+        scope=configuration.scope_on_the_wire or None,
         state=state,
         **parameters,
     )

@@ -28,13 +28,18 @@ class MalformedAuthorizationResponse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationResponse:
-    """Either `code` or `error` is set. `iss` is None where it was not sent."""
+    """Either `code` or `error` is set. `iss` and `scope` are None where they were not sent.
+
+    `scope` is no parameter of RFC 6749's; some servers say there, and nowhere else, what was granted. It is as the
+    browser brought it: `TokenResponse.narrowed` says what it is good for.
+    """
 
     state: str = field(repr=False)
     code: Secret | None
     iss: str | None
     error: ErrorCode | None
     error_description: str
+    scope: str | None = None
 
 
 def parse_authorization_response(query: Query) -> AuthorizationResponse:
@@ -58,6 +63,7 @@ def parse_authorization_response(query: Query) -> AuthorizationResponse:
         error_description=sanitised(
             " ".join(filter(None, ["" if known else error, values.get("error_description", "")]))
         ),
+        scope=values.get("scope"),
     )
 
 

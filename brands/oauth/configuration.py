@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 ClientAuthenticationMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
+ScopeSeparator = Literal["space", "comma", "comma_in_response"]
 
 
 class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,7 +13,8 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
 
     Each attempt keeps the copy that its authorization request was made from. At the callback it must equal today's:
     a code is not sent to an endpoint that was swapped meanwhile (C4). The client secret is no part of it.
-    `scope` is what this challenge asks for; lifetimes are seconds.
+    `scope` is what this challenge asks for; lifetimes are seconds. Scopes are separated by one space in all that we
+    keep, whatever `scope_separator` says of the wire (E14).
     """
 
     authorization_endpoint: str
@@ -27,6 +29,8 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     basic_encoding: Literal["form", "raw"] = "form"
     scope: str = ""
     required_scope: str = ""
+    scope_separator: ScopeSeparator = "space"
+    accept_scope_in_authorization_response: bool = False
     resource: list[str] = []
     extra_authorization_parameters: dict[str, str] = {}
     prompt: str = ""
@@ -42,6 +46,11 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     def uses_openid(self) -> bool:
         """Tell whether an ID token is asked for (OpenID Connect Core section 3.1.2.1)."""
         return "openid" in self.scope.split()
+
+    @property
+    def scope_on_the_wire(self) -> str:
+        """Return the scope as this server reads it in a request."""
+        return self.scope.replace(" ", ",") if self.scope_separator == "comma" else self.scope
 
     def to_json(self) -> dict[str, Any]:
         """Return the copy as an attempt stores it."""

@@ -25,6 +25,8 @@ def send(house: House, **changes: Any) -> Any:
 
 DIALECTS: dict[str, tuple[Any, Any]] = {
     "resource": ([], [ORDERS, INVOICES]),
+    "scope_separator": ("space", "comma"),
+    "accept_scope_in_authorization_response": (False, True),
 }
 
 
@@ -86,3 +88,29 @@ def test_a_file_that_names_resource_as_an_extra_parameter_is_told_the_field(monk
     """B20."""
     with pytest.raises(CommandError, match="resource has a field of its own: use that"):
         apply(configuration(extra_authorization_parameters={"resource": ORDERS}), monkeypatch)
+
+
+@pytest.mark.parametrize("separator", ["comma", "comma_in_response"])
+@pytest.mark.parametrize("name", ["scope", "required_scope"])
+def test_scopes_are_written_with_spaces_whatever_the_wire_has(
+    separator: str, name: str, houses: tuple[House, House]
+) -> None:
+    """E14: one writing inside, so that grant, comparison and bots agree."""
+    acme, _ = houses
+    changes = {"scope": "read activity:read", "required_scope": "read", name: "read,activity:read"}
+
+    answer = send(acme, **changes, scope_separator=separator)
+
+    assert "Write a space between two scopes, here too" in errors_of(answer)[name][0]
+
+
+def test_a_scope_of_4000_characters_can_be_configured(houses: tuple[House, House]) -> None:
+    """E21. The bug: 1,000 were the most."""
+    acme, _ = houses
+    scope = "openid " + "s" * 3993
+
+    assert send(acme, scope=scope, required_scope=scope).status_code == 302
+
+    acme.server.refresh_from_db()
+    assert (acme.server.scope, acme.server.required_scope) == (scope, scope)
+    assert list(errors_of(send(acme, scope=scope + "s"))) == ["scope"]
