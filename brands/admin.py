@@ -105,7 +105,13 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             "Our registration",
             {
                 "description": "What the authorization server gave out when this product was registered there.",
-                "fields": ("client_id", "client_secret", "token_endpoint_auth_method", "basic_encoding"),
+                "fields": (
+                    "client_id",
+                    "client_secret",
+                    "token_endpoint_auth_method",
+                    "basic_encoding",
+                    "send_client_id_with_basic",
+                ),
             },
         ),
         (

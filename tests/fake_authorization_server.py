@@ -21,7 +21,7 @@ from email.utils import formatdate
 from io import BytesIO
 from typing import Any, Final
 from unittest import mock
-from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
@@ -69,6 +69,9 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     redirect_uri: str = "https://delegation.test/callback/acme-orders"
     token_endpoint_auth_method: str = "client_secret_basic"
     basic_encoding: str = "form"
+    percent_decodes_only: bool = False
+    wants_client_id_with_basic: bool = False
+    client_refusal: str = "invalid_client"
     scope: str = "orders.read"
     openid: bool = False
 
@@ -212,7 +215,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             answer, self.next_token_answer = self.next_token_answer, None
             return answer
         if not self._client_is_authenticated(seen):
-            return _json(401, {"error": "invalid_client"})
+            return _json(401, {"error": self.client_refusal})
         if seen.parameters.get("grant_type") != "authorization_code":
             return _json(400, {"error": "unsupported_grant_type"})
         return self._redeem(seen.parameters)
@@ -222,7 +225,8 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         in_body = {name: seen.parameters[name] for name in ("client_id", "client_secret") if name in seen.parameters}
         authorization = seen.headers.get("Authorization")
         if self.token_endpoint_auth_method == "client_secret_basic":
-            return in_body == {} and authorization is not None and self._basic_is_right(authorization)
+            beside = {"client_id": self.client_id} if self.wants_client_id_with_basic else {}
+            return in_body == beside and authorization is not None and self._basic_is_right(authorization)
         registered = {"client_id": self.client_id}
         if self.token_endpoint_auth_method == "client_secret_post":
             registered["client_secret"] = self.client_secret
@@ -233,7 +237,8 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         client_id, _, client_secret = base64.b64decode(encoded, validate=True).decode().partition(":")
         pair = (client_id, client_secret)
         if self.basic_encoding == "form":
-            pair = (unquote_plus(client_id), unquote_plus(client_secret))
+            decode = unquote if self.percent_decodes_only else unquote_plus
+            pair = (decode(client_id), decode(client_secret))
         return scheme == "Basic" and pair == (self.client_id, self.client_secret)
 
     def _redeem(self, parameters: dict[str, str]) -> Answer:

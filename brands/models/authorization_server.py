@@ -109,6 +109,11 @@ class AuthorizationServer(models.Model):
     signing_key_ciphertext = models.BinaryField(null=True, blank=True)
     signing_key_jwk = models.JSONField(null=True, blank=True, editable=False)
     basic_encoding = models.CharField(max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM)
+    send_client_id_with_basic = models.BooleanField(
+        "send client_id beside Basic",
+        default=False,
+        help_text="In the body, too: some servers demand it (MCP's Python SDK), others refuse it.",
+    )
 
     scope = models.CharField(
         max_length=validators.MAX_SCOPE_LENGTH,

@@ -25,6 +25,7 @@ def send(house: House, **changes: Any) -> Any:
 
 DIALECTS: dict[str, tuple[Any, Any]] = {
     "resource": ([], [ORDERS, INVOICES]),
+    "send_client_id_with_basic": (False, True),
     "scope_separator": ("space", "comma"),
     "accept_scope_in_authorization_response": (False, True),
 }
