@@ -148,9 +148,12 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                 "fields": (
                     "authorization_response_iss_parameter_supported",
                     "id_token_signing_alg_values",
+                    "trusted_audiences",
                     "accept_scope_in_authorization_response",
                     "accept_form_encoded_tokens",
                     "accept_missing_token_type",
+                    "accepted_token_type",
+                    "accept_zero_expires_in",
                 ),
             },
         ),

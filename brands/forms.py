@@ -109,6 +109,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         field_classes = {
             "extra_authorization_parameters": ParametersField,
             "resource": LinesField,
+            "trusted_audiences": LinesField,
             "scope_descriptions": ScopeDescriptionsField,
         }
 

@@ -67,6 +67,10 @@ _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # The last label begins with a letter: 127.1, 0x7f.1 and 2130706433 are ways to write an IPv4 address.
 _DNS_NAME: Final = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
+_TOKEN_TYPE: Final = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
+# RFC 9449, draft-ietf-oauth-v2-http-mac, RFC 9201, RFC 8693 section 2.2.1.
+_NOT_BEARER: Final = frozenset({"dpop", "mac", "pop", "n_a"})
+_AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _PARAMETER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _PARAMETER_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000}")
 
@@ -156,6 +160,30 @@ def validate_scope(value: str) -> None:
         'Separate scopes by one space; only visible ASCII characters other than " and \\ are allowed.',
         "invalid_scope",
     )
+
+
+def validate_token_type(value: str) -> None:
+    """Refuse a name that is no text on one line, and those of tokens that are no bearer tokens (E7)."""
+    _refuse_unless(
+        _TOKEN_TYPE.fullmatch(value) is not None, "Write it as the server does, in visible ASCII.", "invalid_token_type"
+    )
+    _refuse_unless(
+        value.lower() not in _NOT_BEARER,
+        "A token of this type cannot be used by whoever merely holds it: bots could not use it.",
+        "invalid_token_type",
+    )
+
+
+def validate_audiences(value: object) -> None:
+    """Refuse what is not a list of names."""
+    if not isinstance(value, list) or len(value) > MAX_RESOURCES or len(set(map(str, value))) != len(value):
+        raise ValidationError(f"Give a list of at most {MAX_RESOURCES} names, each once.", code="invalid_audience")
+    for name in value:
+        _refuse_unless(
+            isinstance(name, str) and _AUDIENCE.fullmatch(name) is not None,
+            "Each one is a text of at most 255 visible ASCII characters, as in the ID token's aud.",
+            "invalid_audience",
+        )
 
 
 def validate_id_token_algorithms(value: object) -> None:

@@ -162,12 +162,28 @@ class AuthorizationServer(models.Model):
         blank=True,
         validators=[validators.validate_id_token_algorithms],
     )
+    trusted_audiences = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validators.validate_audiences],
+        help_text="Others that an ID token without azp may name in aud beside our client id: one a line.",
+    )
     accept_scope_in_authorization_response = models.BooleanField(
         default=False,
         help_text="Where the token answer names no scope, one in the redirect narrows what was asked for.",
     )
     accept_form_encoded_tokens = models.BooleanField(default=False)
     accept_missing_token_type = models.BooleanField(default=False)
+    accepted_token_type = models.CharField(
+        max_length=64,
+        blank=True,
+        validators=[validators.validate_token_type],
+        help_text="What the server writes in place of Bearer: BearerToken (Apigee), User Access Token (eBay).",
+    )
+    accept_zero_expires_in = models.BooleanField(
+        default=False,
+        help_text="An expires_in of 0 means that the lifetime is not told (Mailchimp, VK): the default below holds.",
+    )
 
     same_person_checks = models.JSONField(
         default=default_same_person_checks,

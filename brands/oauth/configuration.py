@@ -37,9 +37,12 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str = ""
     max_age: int | None = None
     id_token_signing_alg_values: list[str] = msgspec.field(default_factory=lambda: ["RS256"])
+    trusted_audiences: list[str] = []
     authorization_response_iss_parameter_supported: bool = False
     accept_form_encoded_tokens: bool = False
     accept_missing_token_type: bool = False
+    accepted_token_type: str = ""
+    accept_zero_expires_in: bool = False
     default_token_lifetime: int = 3600
     max_token_lifetime: int = 86400
 

@@ -1,10 +1,13 @@
 """What can go wrong with an authorization server, as stable codes: of `last_error`, of the audit log and of the API."""
 
+import re
 import unicodedata
 from enum import StrEnum
 from typing import Final
 
 MAX_DETAIL_LENGTH: Final = 200
+# Braces, too: one large server's metadata names a template.
+_SHOWN_ISSUER: Final = re.compile(r"https?://[A-Za-z0-9._~:/{}-]{1,150}")
 
 
 class ErrorCode(StrEnum):
@@ -119,3 +122,13 @@ def sanitised(text: str) -> str:
     """Return `text` on one line, without control and direction characters, cut to 200 characters (H8)."""
     kept = (" " if unicodedata.category(character)[0] in "CZ" else character for character in text[:1000])
     return " ".join("".join(kept).split())[:MAX_DETAIL_LENGTH]
+
+
+def other_issuer(expected: str, found: object) -> str:
+    """Say how the issuer that a server named differs from the configured one, and show both.
+
+    `found` is the server's text: what could not stand in an issuer is not shown (H8).
+    """
+    shown = found if isinstance(found, str) and _SHOWN_ISSUER.fullmatch(found) else "something else"
+    by_slash = shown != expected and shown.rstrip("/") == expected.rstrip("/")
+    return f"{'differs by the last slash' if by_slash else 'is another'}: found {shown}, expected {expected}"

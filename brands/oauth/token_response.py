@@ -114,7 +114,8 @@ def _check_token_type(configuration: ServerConfiguration, token_type: object) ->
     """E7: a DPoP or MAC token cannot be used as a bearer token, and nobody may try (section 7.1)."""
     if token_type is None and configuration.accept_missing_token_type:
         return
-    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+    bearer = {"bearer", configuration.accepted_token_type.lower()} - {""}
+    if not isinstance(token_type, str) or token_type.lower() not in bearer:
         raise TOKEN_ENDPOINT.invalid("token_type is missing" if token_type is None else "token_type is not Bearer")
 
 
@@ -161,12 +162,16 @@ def _split(configuration: ServerConfiguration, value: str) -> list[str]:
 def _lifetime(configuration: ServerConfiguration, expires_in: object) -> tuple[int, bool]:
     """Return the seconds a token is good for, and whether that is our assumption (E8 to E11)."""
     ceiling = min(configuration.max_token_lifetime, MAX_TOKEN_LIFETIME)
-    if expires_in is None:
+    if expires_in is None or (configuration.accept_zero_expires_in and _is_zero(expires_in)):
         return min(configuration.default_token_lifetime, MAX_ASSUMED_LIFETIME, ceiling), True
     seconds = _whole_seconds(expires_in)
     if seconds < 1:
         raise TOKEN_ENDPOINT.invalid("expires_in is not a positive number of seconds")
     return min(seconds, ceiling), False
+
+
+def _is_zero(value: object) -> bool:
+    return not isinstance(value, bool) and value in (0, "0")
 
 
 def _whole_seconds(value: object) -> int:

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError
 
+from brands import validators
 from brands.models import AuthorizationServer
 from tests.admin_pages import House, address
 from tests.brands.test_admin_forms import errors_of
@@ -27,6 +29,9 @@ DIALECTS: dict[str, tuple[Any, Any]] = {
     "resource": ([], [ORDERS, INVOICES]),
     "send_client_id_with_basic": (False, True),
     "scope_separator": ("space", "comma"),
+    "accepted_token_type": ("", "User Access Token"),
+    "accept_zero_expires_in": (False, True),
+    "trusted_audiences": ([], ["https://api.acme.example", "project-7"]),
     "accept_scope_in_authorization_response": (False, True),
 }
 
@@ -115,3 +120,28 @@ def test_a_scope_of_4000_characters_can_be_configured(houses: tuple[House, House
     acme.server.refresh_from_db()
     assert (acme.server.scope, acme.server.required_scope) == (scope, scope)
     assert list(errors_of(send(acme, scope=scope + "s"))) == ["scope"]
+
+
+@pytest.mark.parametrize("typed", ["DPoP", "dpop", "MAC", "PoP", "N_A", "Be\tarer", "Träger", "a" * 65, "two  spaces"])
+def test_a_token_type_that_is_no_bearer_tokens_is_refused_at_its_field(typed: str, houses: tuple[House, House]) -> None:
+    """E7: bots could not use such a token, and whoever tried would show it to the wrong one."""
+    acme, _ = houses
+
+    assert list(errors_of(send(acme, accepted_token_type=typed))) == ["accepted_token_type"]
+
+
+@pytest.mark.parametrize("typed", ["a b", "a\na", "a" * 256, "\n".join(map(str, range(11))), "ä"])
+def test_a_trusted_audience_that_is_none_is_refused_at_its_field(typed: str, houses: tuple[House, House]) -> None:
+    """E17."""
+    acme, _ = houses
+
+    assert list(errors_of(send(acme, trusted_audiences=typed))) == ["trusted_audiences"]
+
+
+@pytest.mark.parametrize("value", [None, "a", {"a": 1}, [1], [None], ["a", "a"], [["a"]], [""]], ids=str)
+def test_what_is_no_list_of_audiences_is_refused(value: object) -> None:
+    """E17: also out of a file."""
+    with pytest.raises(ValidationError) as refused:
+        validators.validate_audiences(value)
+
+    assert refused.value.code == "invalid_audience"

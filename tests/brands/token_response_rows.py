@@ -172,6 +172,43 @@ ROWS: Final = [
     _refused("E7 number", token_answer(token_type=1), "token_type is not Bearer"),
     Row("E7 in lower case", token_answer(token_type="bearer")),
     Row("E7 in upper case", token_answer(token_type="BEARER")),
+    _refused("E7 Apigee's, not switched on", token_answer(token_type="BearerToken"), "token_type is not Bearer"),
+    Row(
+        "E7 Apigee's, accepted",
+        token_answer(token_type="BearerToken"),
+        configured={"accepted_token_type": "BearerToken"},
+    ),
+    Row(
+        "E7 eBay's, accepted",
+        token_answer(token_type="User Access Token"),
+        configured={"accepted_token_type": "user access token"},
+    ),
+    Row("E7 Bearer beside an accepted one", token_answer(), configured={"accepted_token_type": "BearerToken"}),
+    _refused(
+        "E7 another than the accepted one",
+        token_answer(token_type="Application Access Token"),
+        "token_type is not Bearer",
+        accepted_token_type="User Access Token",
+    ),
+    _refused(
+        "E7 DPoP beside an accepted one",
+        token_answer(token_type="DPoP"),
+        "token_type is not Bearer",
+        accepted_token_type="BearerToken",
+        accept_missing_token_type=True,
+    ),
+    _refused(
+        "E7 missing beside an accepted one",
+        token_answer(token_type=...),
+        "token_type is missing",
+        accepted_token_type="BearerToken",
+    ),
+    _refused(
+        "E7 empty beside an accepted one",
+        token_answer(token_type=""),
+        "token_type is not Bearer",
+        accepted_token_type="BearerToken",
+    ),
     Row("E7 missing, allowed", token_answer(token_type=...), configured={"accept_missing_token_type": True}),
     Row(
         "E8 missing",
@@ -199,6 +236,40 @@ ROWS: Final = [
     _refused("E9 negative as text", token_answer(expires_in="-5"), _NO_SECONDS),
     _refused("E9 true", token_answer(expires_in=True), _NO_SECONDS),
     _refused("E9 false", token_answer(expires_in=False), _NO_SECONDS),
+    Row(
+        "E9 zero, taken as not told",
+        token_answer(expires_in=0),
+        facts={"lifetime": 1800 - 30, "lifetime_assumed": True},
+        configured={"accept_zero_expires_in": True, "default_token_lifetime": 1800},
+    ),
+    Row(
+        "E9 zero as text, taken as not told",
+        token_answer(expires_in="0"),
+        facts={"lifetime_assumed": True},
+        configured={"accept_zero_expires_in": True},
+    ),
+    Row(
+        "E9 zero with a point, taken as not told",
+        token_answer(expires_in=0.0),
+        facts={"lifetime_assumed": True},
+        configured={"accept_zero_expires_in": True},
+    ),
+    Row("E9 an hour, where zero is taken as not told", token_answer(), configured={"accept_zero_expires_in": True}),
+    *[
+        _refused(
+            f"E9 {expires_in!r}, where zero is taken as not told",
+            token_answer(expires_in=expires_in),
+            detail,
+            accept_zero_expires_in=True,
+        )
+        for expires_in, detail in (
+            (-1, _NOT_POSITIVE),
+            (0.5, _NOT_POSITIVE),
+            (False, _NO_SECONDS),
+            ("", _NO_SECONDS),
+            ([], _NO_SECONDS),
+        )
+    ],
     Row("E10 as text", token_answer(expires_in="3600")),
     Row("E10 float", token_answer(expires_in=3600.9)),
     _refused("E10 float as text", token_answer(expires_in="3600.5"), _NO_SECONDS),
