@@ -184,31 +184,15 @@ ROWS: Final = [
         configured={"accepted_token_type": "user access token"},
     ),
     Row("E7 Bearer beside an accepted one", token_answer(), configured={"accepted_token_type": "BearerToken"}),
-    _refused(
-        "E7 another than the accepted one",
-        token_answer(token_type="Application Access Token"),
-        "token_type is not Bearer",
-        accepted_token_type="User Access Token",
-    ),
-    _refused(
-        "E7 DPoP beside an accepted one",
-        token_answer(token_type="DPoP"),
-        "token_type is not Bearer",
-        accepted_token_type="BearerToken",
-        accept_missing_token_type=True,
-    ),
-    _refused(
-        "E7 missing beside an accepted one",
-        token_answer(token_type=...),
-        "token_type is missing",
-        accepted_token_type="BearerToken",
-    ),
-    _refused(
-        "E7 empty beside an accepted one",
-        token_answer(token_type=""),
-        "token_type is not Bearer",
-        accepted_token_type="BearerToken",
-    ),
+    *[
+        _refused(f"E7 {named}", token_answer(token_type=sent), said, accepted_token_type="BearerToken")
+        for named, sent, said in (
+            ("another than the accepted one", "User Access Token", "token_type is not Bearer"),
+            ("DPoP beside an accepted one", "DPoP", "token_type is not Bearer"),
+            ("empty beside an accepted one", "", "token_type is not Bearer"),
+            ("missing beside an accepted one", ..., "token_type is missing"),
+        )
+    ],
     Row("E7 missing, allowed", token_answer(token_type=...), configured={"accept_missing_token_type": True}),
     Row(
         "E8 missing",
@@ -242,18 +226,15 @@ ROWS: Final = [
         facts={"lifetime": 1800 - 30, "lifetime_assumed": True},
         configured={"accept_zero_expires_in": True, "default_token_lifetime": 1800},
     ),
-    Row(
-        "E9 zero as text, taken as not told",
-        token_answer(expires_in="0"),
-        facts={"lifetime_assumed": True},
-        configured={"accept_zero_expires_in": True},
-    ),
-    Row(
-        "E9 zero with a point, taken as not told",
-        token_answer(expires_in=0.0),
-        facts={"lifetime_assumed": True},
-        configured={"accept_zero_expires_in": True},
-    ),
+    *[
+        Row(
+            f"E9 {zero!r}, taken as not told",
+            token_answer(expires_in=zero),
+            facts={"lifetime_assumed": True},
+            configured={"accept_zero_expires_in": True},
+        )
+        for zero in ("0", 0.0)
+    ],
     Row("E9 an hour, where zero is taken as not told", token_answer(), configured={"accept_zero_expires_in": True}),
     *[
         _refused(
