@@ -105,7 +105,13 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             "Our registration",
             {
                 "description": "What the authorization server gave out when this product was registered there.",
-                "fields": ("client_id", "client_secret", "token_endpoint_auth_method", "basic_encoding"),
+                "fields": (
+                    "client_id",
+                    "client_secret",
+                    "token_endpoint_auth_method",
+                    "basic_encoding",
+                    "send_client_id_with_basic",
+                ),
             },
         ),
         (
@@ -126,6 +132,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                 "fields": (
                     "scope",
                     "required_scope",
+                    "scope_separator",
+                    "resource",
                     "scope_descriptions",
                     "prompt",
                     "max_age",
@@ -136,13 +144,17 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         (
             "What comes back",
             {
-                "description": "The last two are for servers that do not follow RFC 6749; leave them off otherwise.",
+                "description": "What may be accepted is for servers that do not follow RFC 6749: else leave it off.",
                 "fields": (
                     "authorization_response_iss_parameter_supported",
                     "id_token_signing_alg_values",
                     "denial_codes",
+                    "trusted_audiences",
+                    "accept_scope_in_authorization_response",
                     "accept_form_encoded_tokens",
                     "accept_missing_token_type",
+                    "accepted_token_type",
+                    "accept_zero_expires_in",
                 ),
             },
         ),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
@@ -34,6 +34,23 @@ from delegation_site.crypto import DecryptionError, Secret, random_token, s256_c
 
 # ID tokens are refused beyond this (OpenID Connect Core section 3.1.3.7); a minute of it is worth a word.
 _TOLERATED_SKEW: Final = timedelta(seconds=60)
+_FORM: Final = {
+    "token_endpoint_auth_method": "client_secret_basic",
+    "basic_encoding": "form",
+    "send_client_id_with_basic": False,
+}
+_RAW: Final = _FORM | {"basic_encoding": "raw"}
+_BESIDE: Final = {"send_client_id_with_basic": True}
+_WAYS: Final[dict[str, dict[str, Any]]] = {
+    "client_secret_basic with the encoding form": _FORM,
+    "client_secret_basic with the encoding raw": _RAW,
+    "client_secret_post": _FORM | {"token_endpoint_auth_method": "client_secret_post"},
+    "client_secret_basic with the encoding form and client_id beside it": _FORM | _BESIDE,
+    "client_secret_basic with the encoding raw and client_id beside it": _RAW | _BESIDE,
+}
+_UNKNOWN_CLIENT: Final = (
+    "The server does not know our client: client id or secret is wrong, or was registered for another method."
+)
 _ISS_PARAMETER: Final = "authorization_response_iss_parameter_supported"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CLIENT_ERRORS: Final = range(400, 500)
@@ -116,9 +133,12 @@ def _token_endpoint(configuration: ServerConfiguration, credentials: ClientCrede
         case ErrorCode.INVALID_GRANT:
             return _good("token_endpoint", "It knows us: a made-up code was refused, and our client was not.")
         case ErrorCode.INVALID_CLIENT | ErrorCode.UNAUTHORIZED_CLIENT:
-            return _problem("client authentication", _what_would_work(configuration, credentials))
+            words = _what_would_work(configuration, credentials) or _UNKNOWN_CLIENT
+            return _problem("client authentication", words)
         case ErrorCode.REDIRECT_URI_MISMATCH:
             return _problem("redirect_uri", f"Register this redirect URI exactly: {configuration.redirect_uri}")
+        case ErrorCode.INVALID_REQUEST if words := _what_would_work(configuration, credentials):
+            return _problem("client authentication", words)
         case ErrorCode.TOKEN_ENDPOINT_BLOCKED:
             words = "Its address is not one that we call: private, without https, or of a name that leads there."
         case ErrorCode.TOKEN_ENDPOINT_TIMEOUT:
@@ -142,15 +162,12 @@ def _answer_to_made_up_code(
 
 
 def _what_would_work(configuration: ServerConfiguration, credentials: ClientCredentials) -> str:
-    """Try the same secret in the other ways that servers take it; the words of the admin's form name what to choose."""
-    ways = (("client_secret_basic", "form"), ("client_secret_basic", "raw"), ("client_secret_post", "form"))
-    for method, encoding in ways if credentials.client_secret else ():
-        changes = {"token_endpoint_auth_method": method, "basic_encoding": encoding}
+    """Try the same secret in the other ways that servers take it; the words are those of the admin's form."""
+    for words, changes in _WAYS.items() if credentials.client_secret else ():
         error = _answer_to_made_up_code(msgspec.structs.replace(configuration, **changes), credentials)
         if error is not None and error.error == ErrorCode.INVALID_GRANT:
-            chosen = method if method == "client_secret_post" else f"{method} with the encoding {encoding}"
-            return f"The server does not take our client as configured, but does with {chosen}: choose that."
-    return "The server does not know our client: client id or secret is wrong, or was registered for another method."
+            return f"The server does not take our client as configured, but does with {words}: choose that."
+    return ""
 
 
 def _authorization_endpoint(configuration: ServerConfiguration, credentials: ClientCredentials) -> Iterator[Finding]:

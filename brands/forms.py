@@ -42,6 +42,29 @@ class ParametersField(forms.JSONField):
         return initial if self.disabled else InvalidJSONInput(data or "")
 
 
+class LinesField(forms.JSONField):
+    """A list of texts, written one on each line."""
+
+    widget = forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"})
+
+    def to_python(self, value: Any) -> Any:
+        """Return what stands on each line; empty lines are nothing."""
+        lines = value.splitlines() if isinstance(value, str) else value or []
+        return [line.strip() for line in lines if line.strip()]
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Show again what was typed."""
+        return initial if self.disabled else data
+
+    def prepare_value(self, value: Any) -> Any:
+        """Return the lines of a stored list."""
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        """Compare lists: the text may differ by empty lines."""
+        return bool(self.to_python(initial) != self.to_python(data))
+
+
 class ScopeDescriptionsField(ParametersField):
     """The same for scopes and their words."""
 
@@ -85,6 +108,8 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         exclude = ("client_secret_ciphertext",)  # noqa: DJ006  # the admin's fieldsets name every field
         field_classes = {
             "extra_authorization_parameters": ParametersField,
+            "resource": LinesField,
+            "trusted_audiences": LinesField,
             "scope_descriptions": ScopeDescriptionsField,
         }
 

@@ -64,7 +64,8 @@ def _unsupported(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, 
     if methods and values.get("token_endpoint_auth_method") not in methods:
         problems["token_endpoint_auth_method"] = f"The issuer's metadata says: {_listed(methods)}."
     algorithms = metadata.id_token_signing_alg_values_supported
-    chosen = set(values.get("id_token_signing_alg_values") or ())
+    # HS256 is an admin's own choice and never the default: some servers announce a key set, and sign with the secret.
+    chosen = set(values.get("id_token_signing_alg_values") or ()) - {"HS256"}
     if "openid" in (values.get("scope") or "").split() and algorithms and not chosen <= set(algorithms):
         problems["id_token_signing_alg_values"] = f"The issuer's metadata says: {_listed(algorithms)}."
     challenges = metadata.code_challenge_methods_supported

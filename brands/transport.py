@@ -1,13 +1,14 @@
 """Guarded HTTP to the servers of brands. An address comes from an admin, so it may be wrong, hostile, or hostile later.
 
 Every call: the address is validated again; its name is resolved once, all answers have to be public, and we connect to
-what was checked (N2, N3); no redirect, proxy, `.netrc` or environment (N4, N5); bounded in time (N6) and in size (N7);
-never repeated (E20). Sessions come and go; the adapters keep connections and the TLS context for the whole process.
+what was checked (N2, N3), to the next one where an address takes no connection; no redirect, proxy, `.netrc` or
+environment (N4, N5); bounded in time (N6) and in size (N7); never repeated (E20). Sessions come and go; the adapters
+keep connections, for less than a minute, and the TLS context for the whole process.
 
 What the deadline does not hold: name resolution takes as long as the resolver's own settings allow (`options timeout:1
-attempts:2` in resolv.conf bounds it), and a connect that began just before the deadline may take its full 3 seconds.
-Plain http exists for loopback alone and has no deadline within one read. Measured with TOTAL_TIMEOUT 10 against
-servers that send one byte a second: status line, headers, body and chunk sizes each end after 10.0 s.
+attempts:2` in resolv.conf bounds it). Plain http exists for loopback alone and has no deadline within one read.
+Measured with TOTAL_TIMEOUT 10 against servers that send one byte a second: status line, headers, body and chunk sizes
+each end after 10.0 s.
 """
 
 import math
@@ -18,6 +19,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from io import BytesIO
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from itertools import zip_longest
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -29,7 +31,9 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from requests.adapters import BaseAdapter
 from requests_hardened.ip_filter import InvalidIPAddress  # type: ignore[import-untyped]
 from requests_hardened.ip_filter_adapter import IPFilterAdapter  # type: ignore[import-untyped]
-from urllib3.exceptions import HTTPError
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
 from brands.validators import validate_endpoint
@@ -37,6 +41,9 @@ from brands.validators import validate_endpoint
 TOTAL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 3.0
 READ_TIMEOUT: Final = 5.0
+# Servers, and the firewalls before them, forget a connection that is idle for 60 seconds; some say nothing, and what is
+# sent on it then is lost, a code with it. Earlier than they do, since a packet takes a moment.
+MAX_IDLE: Final = 50.0
 MAX_BODY_BYTES: Final = 65_536
 
 # Endpoints whose connections are kept, and how many connections of each: above what one process has threads.
@@ -75,6 +82,8 @@ _NOT_CALLED: Final = "the address is not one that is called"
 Response = requests.Response
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+# What the name of the running call has resolved to, all of it checked.
+_addresses: ContextVar[tuple[str, ...]] = ContextVar("addresses", default=())
 
 
 class OutboundError(Exception):
@@ -164,10 +173,11 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
         """Keep more than the library's ten endpoints and ten connections each."""
         super().init_poolmanager(max(connections, _KEPT_ENDPOINTS), max(maxsize, _KEPT_CONNECTIONS), block, **options)
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
         """Send a request and return its complete answer. A session's own time-outs and `verify` are not followed."""
-        running = _deadline.set(monotonic() + TOTAL_TIMEOUT)
+        running, nowhere = _deadline.set(monotonic() + TOTAL_TIMEOUT), _addresses.set(())
         try:
             return self._exchange(request)
         except (InvalidIPAddress, ValidationError):
@@ -180,6 +190,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
             raise EndpointUnreachable("the server could not be reached, or its answer is not HTTP") from None
         finally:
             _deadline.reset(running)
+            _addresses.reset(nowhere)
 
     def _exchange(self, request: requests.PreparedRequest) -> requests.Response:
         validate_endpoint(str(request.url))
@@ -195,7 +206,10 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Resolve once, check every address, and connect to the first one, under the name that was asked for (N2)."""
+        """Resolve once, check every address, and connect to one of them, under the name that was asked for (N2).
+
+        Connections are kept by the first address; `_CheckedConnection` tells which one it was that took ours.
+        """
         target = urlsplit(str(request.url))
         pinned = request.copy()
         pinned.url = urlunsplit(target._replace(netloc=self._checked_authority(target.hostname or "", target.port)))
@@ -218,6 +232,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         addresses = [ip_address(answer[4][0]) for answer in answers]
         if not addresses or not all(self._is_allowed(address) for address in addresses):
             raise EndpointBlocked(_NOT_CALLED)
+        _addresses.set(_in_turn(addresses))
         return f"[{addresses[0]}]:{port}" if isinstance(addresses[0], IPv6Address) else f"{addresses[0]}:{port}"
 
     def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:
@@ -237,8 +252,8 @@ class _DeadlineSocket(ssl.SSLSocket):
         return super().recv_into(*arguments, **options)
 
     def do_handshake(self, block: bool = False) -> None:
-        """Shake hands, for at most as long as the call has left."""
-        self._limit(CONNECT_TIMEOUT)
+        """Shake hands, for at most as long as this address and the call have left."""
+        self._limit(self.gettimeout() or CONNECT_TIMEOUT)
         super().do_handshake(block)
 
     def _limit(self, seconds: float) -> None:
@@ -246,6 +261,75 @@ class _DeadlineSocket(ssl.SSLSocket):
         if left <= 0:
             raise TimeoutError("the deadline has passed")
         self.settimeout(min(seconds, left))
+
+
+class _CheckedConnection(HTTPConnection):
+    """A connection to whichever of the call's checked addresses takes one first, kept for as long as servers keep it.
+
+    Addresses are tried while we connect, TLS included. Nothing of a request is written before one of them has taken the
+    connection, so a code goes to one of them, once (E20).
+    """
+
+    _idle_since = -math.inf
+
+    def connect(self) -> None:
+        """Connect. Raises what the library does, of the address that says most."""
+        # So that half of the call's time is left for the answer: a code that was sent has to be waited for.
+        until = min(_deadline.get(), monotonic() + TOTAL_TIMEOUT - READ_TIMEOUT)
+        *others, last = _addresses.get()
+        failures: list[Exception] = []
+        for address in (*others, last):
+            patience = min(CONNECT_TIMEOUT if address == last else CONNECT_TIMEOUT / 2, until - monotonic())
+            if patience <= 0:
+                failures.append(ConnectTimeoutError(self, "no time is left"))
+                break
+            self._dns_host, self.timeout = address, patience
+            try:
+                super().connect()
+            except (HTTPError, OSError) as error:
+                self._drop_socket()
+                failures.append(error)
+            else:
+                return
+        raise next((error for error in failures if isinstance(error, ssl.SSLError)), failures[-1])
+
+    def _drop_socket(self) -> None:
+        """Close the socket alone: `close` would also drop a request of plain http, whose sending connects us."""
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether a kept connection may be used again, here where nothing was sent on it yet."""
+        is_fresh = monotonic() - self._idle_since < MAX_IDLE
+        return is_fresh and self._dns_host in _addresses.get() and super().is_connected
+
+    def getresponse(self) -> Any:
+        """Read the beginning of an answer; from now on the server may forget the connection."""
+        response = super().getresponse()
+        self._idle_since = monotonic()
+        return response
+
+
+class _SecureConnection(_CheckedConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _CheckedConnection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+def _in_turn(addresses: list[IPv4Address | IPv6Address]) -> tuple[str, ...]:
+    """Return each address once, the two families by turns: where IPv6 leads nowhere, IPv4 comes second (RFC 8305)."""
+    first = [address for address in addresses if address.version == addresses[0].version]
+    second = [address for address in addresses if address.version != addresses[0].version]
+    by_turns = [address for pair in zip_longest(first, second) for address in pair if address is not None]
+    return tuple(dict.fromkeys(map(str, by_turns)))
 
 
 @lru_cache(maxsize=8)

@@ -16,6 +16,9 @@ from django.core.exceptions import ValidationError
 MAX_URL_LENGTH: Final = 2048
 MAX_EXTRA_PARAMETERS: Final = 20
 MAX_EXTRA_PARAMETERS_LENGTH: Final = 2048
+MAX_SCOPE_LENGTH: Final = 4000
+MAX_RESOURCES: Final = 10
+MAX_RESOURCE_LENGTH: Final = 1000
 
 MAX_HOST_LENGTH: Final = 253
 
@@ -33,12 +36,15 @@ RESERVED_PARAMETERS: Final = frozenset(
         "nonce",
         "prompt",
         "redirect_uri",
+        "resource",
         "response_mode",
         "response_type",
         "scope",
         "state",
     }
 )
+# Those of them that an admin sets all the same: at the field of this name.
+_FIELDS_OF_THEIR_OWN: Final = frozenset({"max_age", "prompt", "resource", "scope"})
 # code_challenge and its method; request and request_uri, which carry a whole request past us (RFC 9101).
 RESERVED_PREFIXES: Final = ("code_challenge", "request")
 
@@ -55,11 +61,17 @@ _URL: Final = re.compile(
     rf"(?P<scheme>[A-Za-z]+)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{{1,5}}))?"
     rf"(?:/{_CHARACTER}*)?(?:\?(?:{_CHARACTER}|\?)*)?"
 )
+# RFC 3986 section 4.3.
+_ABSOLUTE_URI: Final = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{_CHARACTER}|[?\[\]])+")
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # The last label begins with a letter: 127.1, 0x7f.1 and 2130706433 are ways to write an IPv4 address.
 _DNS_NAME: Final = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 _DENIAL_CODES: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}(?: [A-Za-z0-9._:-]{1,64}){0,19}")
+_TOKEN_TYPE: Final = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
+# RFC 9449, draft-ietf-oauth-v2-http-mac, RFC 9201, RFC 8693 section 2.2.1.
+_NOT_BEARER: Final = frozenset({"dpop", "mac", "pop", "n_a"})
+_AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _PARAMETER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _PARAMETER_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000}")
 
@@ -92,7 +104,7 @@ def validate_authorization_endpoint(value: str) -> None:
     for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True):
         _refuse_unless(
             not is_reserved_parameter(name),
-            f"The address must not set {name}: that is ours to set.",
+            f"The address must not set {name}: it {_whose(name)}.",
             "reserved_parameter",
         )
 
@@ -122,6 +134,20 @@ def validate_extra_authorization_parameters(value: object) -> None:
     )
 
 
+def validate_resources(value: object) -> None:
+    """Refuse what is not a list of absolute URIs without a fragment (RFC 8707 section 2)."""
+    if not isinstance(value, list) or len(value) > MAX_RESOURCES:
+        raise ValidationError(f"Give a list of at most {MAX_RESOURCES} addresses.", code="invalid_resource")
+    for resource in value:
+        _refuse_unless(
+            _is_absolute_uri(resource),
+            "Each one is an absolute URI without a fragment (#), such as https://api.example.com/orders, "
+            f"of at most {MAX_RESOURCE_LENGTH} characters.",
+            "invalid_resource",
+        )
+    _refuse_unless(len(set(value)) == len(value), "Name each one once.", "invalid_resource")
+
+
 def is_reserved_parameter(name: str) -> bool:
     """Tell whether an admin may not set this parameter. Some servers ignore the case of names, so we do."""
     lowered = name.lower()
@@ -141,6 +167,30 @@ def validate_scope(value: str) -> None:
         'Separate scopes by one space; only visible ASCII characters other than " and \\ are allowed.',
         "invalid_scope",
     )
+
+
+def validate_token_type(value: str) -> None:
+    """Refuse a name that is no text on one line, and those of tokens that are no bearer tokens (E7)."""
+    _refuse_unless(
+        _TOKEN_TYPE.fullmatch(value) is not None, "Write it as the server does, in visible ASCII.", "invalid_token_type"
+    )
+    _refuse_unless(
+        value.lower() not in _NOT_BEARER,
+        "A token of this type cannot be used by whoever merely holds it: bots could not use it.",
+        "invalid_token_type",
+    )
+
+
+def validate_audiences(value: object) -> None:
+    """Refuse what is not a list of names."""
+    if not isinstance(value, list) or len(value) > MAX_RESOURCES or len(set(map(str, value))) != len(value):
+        raise ValidationError(f"Give a list of at most {MAX_RESOURCES} names, each once.", code="invalid_audience")
+    for name in value:
+        _refuse_unless(
+            isinstance(name, str) and _AUDIENCE.fullmatch(name) is not None,
+            "Each one is a text of at most 255 visible ASCII characters, as in the ID token's aud.",
+            "invalid_audience",
+        )
 
 
 def validate_id_token_algorithms(value: object) -> None:
@@ -225,12 +275,26 @@ def _is_ipv6(host: str) -> bool:
 def _validate_parameter(name: object, text: object) -> None:
     if not isinstance(name, str) or not _PARAMETER_NAME.fullmatch(name):
         raise ValidationError("Parameter names are made of letters, digits and . _ -", code="invalid_extra_parameters")
-    _refuse_unless(not is_reserved_parameter(name), f"{name} is ours to set.", "reserved_parameter")
+    _refuse_unless(not is_reserved_parameter(name), f"{name} {_whose(name)}.", "reserved_parameter")
     if not isinstance(text, str) or not _PARAMETER_VALUE.fullmatch(text):
         raise ValidationError(
             f"The value of {name} must be a text of 1 to 1000 characters without control characters.",
             code="invalid_extra_parameters",
         )
+
+
+def _whose(name: str) -> str:
+    return "has a field of its own: use that" if name.lower() in _FIELDS_OF_THEIR_OWN else "is ours to set"
+
+
+def _is_absolute_uri(value: object) -> bool:
+    if not isinstance(value, str) or len(value) > MAX_RESOURCE_LENGTH or not _ABSOLUTE_URI.fullmatch(value):
+        return False
+    try:
+        parts = urlsplit(value)
+        return parts.scheme not in {"http", "https"} or (bool(parts.hostname) and "@" not in parts.netloc)
+    except ValueError:
+        return False
 
 
 def _refuse_unless(condition: bool, message: str, code: str) -> None:

@@ -21,7 +21,7 @@ from email.utils import formatdate
 from io import BytesIO
 from typing import Any, Final
 from unittest import mock
-from urllib.parse import parse_qsl, unquote_plus, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
@@ -56,6 +56,7 @@ class _Grant:
     code_challenge: str
     scope: str
     nonce: str | None
+    resource: str
 
 
 @dataclass
@@ -68,12 +69,19 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     redirect_uri: str = "https://delegation.test/callback/acme-orders"
     token_endpoint_auth_method: str = "client_secret_basic"
     basic_encoding: str = "form"
+    percent_decodes_only: bool = False
+    wants_client_id_with_basic: bool = False
+    client_refusal: str = "invalid_client"
     scope: str = "orders.read"
     openid: bool = False
 
     subject: str = "ada"
+    resource: list[str] = field(default_factory=list)
     expires_in: int | None = 3600
     granted_scope: str | None = None
+    scope_separator: str = " "
+    scope_in_redirect: str | None = None
+    names_granted_scope: bool = True
     sends_iss: bool = True
     signs_with_secret: bool = False
     denies: bool = False
@@ -106,6 +114,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             "token_endpoint_auth_method": self.token_endpoint_auth_method,
             "basic_encoding": self.basic_encoding,
             "scope": f"openid {self.scope}" if self.openid else self.scope,
+            "resource": self.resource,
             "authorization_response_iss_parameter_supported": self.sends_iss,
         }
 
@@ -125,6 +134,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         answer = {"error": error} if error else {"code": self._issue_code(request)}
         answer |= {"state": request["state"]} if "state" in request else {}
         answer |= {"iss": self.issuer} if self.sends_iss else {}
+        answer |= {"scope": self.scope_in_redirect} if self.scope_in_redirect is not None else {}
         return urlencode(answer)
 
     def _error_in(self, url: str, request: dict[str, str]) -> str:
@@ -139,14 +149,20 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             return "invalid_request"
         if request.get("response_type") != "code":
             return "unsupported_response_type"
-        if not set(request.get("scope", "").split()) <= {"openid", *self.scope.split()}:
+        if not set(request.get("scope", "").split(self.scope_separator)) - {""} <= {"openid", *self.scope.split()}:
             return "invalid_scope"
+        if request.get("resource", "") != " ".join(self.resource):
+            return "invalid_target"
         return "access_denied" if self.denies else ""
 
     def _issue_code(self, request: dict[str, str]) -> str:
         code = secrets.token_urlsafe(24)
         self._grants[code] = _Grant(
-            request["redirect_uri"], request["code_challenge"], request.get("scope", ""), request.get("nonce")
+            request["redirect_uri"],
+            request["code_challenge"],
+            request.get("scope", ""),
+            request.get("nonce"),
+            request.get("resource", ""),
         )
         return code
 
@@ -199,7 +215,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             answer, self.next_token_answer = self.next_token_answer, None
             return answer
         if not self._client_is_authenticated(seen):
-            return _json(401, {"error": "invalid_client"})
+            return _json(401, {"error": self.client_refusal})
         if seen.parameters.get("grant_type") != "authorization_code":
             return _json(400, {"error": "unsupported_grant_type"})
         return self._redeem(seen.parameters)
@@ -209,7 +225,8 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         in_body = {name: seen.parameters[name] for name in ("client_id", "client_secret") if name in seen.parameters}
         authorization = seen.headers.get("Authorization")
         if self.token_endpoint_auth_method == "client_secret_basic":
-            return in_body == {} and authorization is not None and self._basic_is_right(authorization)
+            beside = {"client_id": self.client_id} if self.wants_client_id_with_basic else {}
+            return in_body == beside and authorization is not None and self._basic_is_right(authorization)
         registered = {"client_id": self.client_id}
         if self.token_endpoint_auth_method == "client_secret_post":
             registered["client_secret"] = self.client_secret
@@ -220,7 +237,8 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         client_id, _, client_secret = base64.b64decode(encoded, validate=True).decode().partition(":")
         pair = (client_id, client_secret)
         if self.basic_encoding == "form":
-            pair = (unquote_plus(client_id), unquote_plus(client_secret))
+            decode = unquote if self.percent_decodes_only else unquote_plus
+            pair = (decode(client_id), decode(client_secret))
         return scheme == "Basic" and pair == (self.client_id, self.client_secret)
 
     def _redeem(self, parameters: dict[str, str]) -> Answer:
@@ -233,6 +251,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         if (
             grant is None
             or parameters.get("redirect_uri") != grant.redirect_uri
+            or parameters.get("resource", "") != grant.resource
             or base64.urlsafe_b64encode(verifier).rstrip(b"=").decode() != grant.code_challenge
         ):
             return _json(400, {"error": "invalid_grant"})
@@ -247,6 +266,8 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             "refresh_token": PLANTED_REFRESH_TOKEN,
             "scope": grant.scope if self.granted_scope is None else self.granted_scope,
         }
+        if not self.names_granted_scope:
+            del answer["scope"]
         if self.expires_in is not None:
             answer["expires_in"] = self.expires_in
         if self.openid:
@@ -266,10 +287,13 @@ def mounted(*servers: FakeAuthorizationServer) -> Iterator[FakeAuthorizationServ
 
 
 def _each_once(query: str) -> dict[str, str]:
+    """Read a query; only `resource` may come several times (RFC 8707), and is kept as one text with spaces."""
     pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
-    if len(dict(pairs)) != len(pairs):
+    resources = [value for name, value in pairs if name == "resource"]
+    others = [pair for pair in pairs if pair[0] != "resource"]
+    if len(dict(others)) != len(others):
         raise AuthorizationRequestRefused("a parameter is given twice")
-    return dict(pairs)
+    return dict(others) | ({"resource": " ".join(resources)} if resources else {})
 
 
 def _seen(request: requests.PreparedRequest) -> TokenRequest:

@@ -52,11 +52,15 @@ def token_answer(**changes: Any) -> bytes:
 
 @dataclass
 class HostileTokenEndpoint:
-    """The server; `play` says how it answers from now on. `requests` holds what it was sent, `connections` counts."""
+    """The server; `play` says how it answers from now on.
+
+    `requests` holds what it was sent, `connections` counts all that there were, `open_connections` those that are.
+    """
 
     certificate: ServerCertificate
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
+    open_connections: int = 0
     script: Callable[[], Script] = field(default=lambda: [token_answer()])
 
     def __post_init__(self) -> None:
@@ -100,6 +104,7 @@ class HostileTokenEndpoint:
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
                 endpoint.connections += 1
+                endpoint.open_connections += 1
                 with (
                     contextlib.suppress(OSError),
                     endpoint._context.wrap_socket(self.request, server_side=True) as peer,
@@ -108,6 +113,9 @@ class HostileTokenEndpoint:
                         endpoint.requests.append(request)
                         for part in endpoint.script():
                             time.sleep(part) if isinstance(part, float) else peer.sendall(part)
+
+            def finish(self) -> None:
+                endpoint.open_connections -= 1
 
         return Handler
 

@@ -24,6 +24,7 @@ class ModernAuthorizationServer(FakeAuthorizationServer):
     next_push_answer: Answer | None = None
     metadata_changes: dict[str, Any] = field(default_factory=dict)
     metadata_path: str = "/.well-known/openid-configuration"
+    well_known_answers: list[Answer | transport.OutboundError] = field(default_factory=list)
     client_keys: list[dict[str, Any]] = field(default_factory=list)
 
     pushes: list[TokenRequest] = field(default_factory=list)
@@ -81,6 +82,8 @@ class ModernAuthorizationServer(FakeAuthorizationServer):
             if path[1] == self.metadata_path:
                 answer = (200, {"Content-Type": "application/json"}, json.dumps(self.metadata()).encode())
                 return _response(request, answer)
+            if self.well_known_answers:
+                return _response(request, _raised_or(self.well_known_answers.pop(0)))
         return super().send(request)
 
     def _answer_push(self, seen: TokenRequest) -> Answer:
@@ -127,3 +130,9 @@ class ModernAuthorizationServer(FakeAuthorizationServer):
         known = [claims["jti"] for claims in self.assertions]
         self.assertions.append(claims)
         return claims["jti"] not in known
+
+
+def _raised_or(answer: Answer | transport.OutboundError) -> Answer:
+    if isinstance(answer, transport.OutboundError):
+        raise answer
+    return answer

@@ -11,8 +11,10 @@ from django.db import models
 from brands import validators
 from brands.models.brand import Brand, slug_validator
 from brands.models.same_person import SamePersonCheck, validate_same_person_checks
+from brands.oauth.authorization import authorization_url
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.credentials import ClientCredentials
+from brands.oauth.errors import AuthorizationServerError
 from brands.oauth.token_response import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 from brands.wording import validate_scope_descriptions
 from delegation_site.crypto import Place, Secret, key_ring, new_signing_key, random_token
@@ -62,6 +64,13 @@ class AuthorizationServer(models.Model):
         FORM = "form", "form: form-encoded first (RFC 6749 section 2.3.1)"
         RAW = "raw", "raw: as they are"
 
+    class ScopeSeparator(models.TextChoices):
+        """How a server separates scopes on the wire; servers differ."""
+
+        SPACE = "space", "space: as RFC 6749 section 3.3 says"
+        COMMA = "comma", "comma: in requests and answers (Strava, TikTok, Shopify)"
+        COMMA_IN_RESPONSE = "comma_in_response", "comma in answers alone (GitHub, LinkedIn)"
+
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="authorization_servers")
     key = models.CharField(
@@ -100,13 +109,35 @@ class AuthorizationServer(models.Model):
     signing_key_ciphertext = models.BinaryField(null=True, blank=True)
     signing_key_jwk = models.JSONField(null=True, blank=True, editable=False)
     basic_encoding = models.CharField(max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM)
+    send_client_id_with_basic = models.BooleanField(
+        "send client_id beside Basic",
+        default=False,
+        help_text="In the body, too: some servers demand it (MCP's Python SDK), others refuse it.",
+    )
 
-    scope = models.CharField(max_length=1000, blank=True, validators=[validators.validate_scope])
+    scope = models.CharField(
+        max_length=validators.MAX_SCOPE_LENGTH,
+        blank=True,
+        validators=[validators.validate_scope],
+        help_text="With a space between two, whatever separates them on the wire.",
+    )
     required_scope = models.CharField(
-        max_length=1000,
+        max_length=validators.MAX_SCOPE_LENGTH,
         blank=True,
         validators=[validators.validate_scope],
         help_text="A grant without all of it is refused: some consent pages let the consumer untick scopes.",
+    )
+    scope_separator = models.CharField(
+        max_length=24,
+        choices=ScopeSeparator,
+        default=ScopeSeparator.SPACE,
+        help_text="On the wire: bots and this page always have spaces.",
+    )
+    resource = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validators.validate_resources],
+        help_text="The APIs that the token is for, where the server binds it to some (RFC 8707): one address a line.",
     )
     scope_descriptions = models.JSONField(
         default=dict,
@@ -138,8 +169,28 @@ class AuthorizationServer(models.Model):
         help_text="Error codes by which this server says that the consumer cancelled, separated by spaces. "
         "access_denied and the well-known ones need not be named.",
     )
+    trusted_audiences = models.JSONField(
+        default=list,
+        blank=True,
+        validators=[validators.validate_audiences],
+        help_text="Others that an ID token without azp may name in aud beside our client id: one a line.",
+    )
+    accept_scope_in_authorization_response = models.BooleanField(
+        default=False,
+        help_text="Where the token answer names no scope, one in the redirect narrows what was asked for.",
+    )
     accept_form_encoded_tokens = models.BooleanField(default=False)
     accept_missing_token_type = models.BooleanField(default=False)
+    accepted_token_type = models.CharField(
+        max_length=64,
+        blank=True,
+        validators=[validators.validate_token_type],
+        help_text="What the server writes in place of Bearer: BearerToken (Apigee), User Access Token (eBay).",
+    )
+    accept_zero_expires_in = models.BooleanField(
+        default=False,
+        help_text="An expires_in of 0 means that the lifetime is not told (Mailchimp, VK): the default below holds.",
+    )
 
     same_person_checks = models.JSONField(
         default=default_same_person_checks,
@@ -189,6 +240,9 @@ class AuthorizationServer(models.Model):
         errors: dict[str, str] = {}
         if not set(self.required_scope.split()) <= set(self.scope.split()):
             errors["required_scope"] = "Ask for it in the scope as well."
+        if self.scope_separator != self.ScopeSeparator.SPACE:
+            message = "Write a space between two scopes, here too: the comma is put in where it is sent."
+            errors |= {name: message for name in ("scope", "required_scope") if "," in getattr(self, name)}
         if SamePersonCheck.CHAT_PAGE in self.same_person_checks and not self.chat_page_url:
             errors["chat_page_url"] = "The check chat_page needs it."
         if "openid" in self.scope.split():
@@ -202,6 +256,7 @@ class AuthorizationServer(models.Model):
         else:
             errors |= self._errors_without_openid()
         errors |= self._errors_of_client_authentication()
+        errors |= self._errors_of_the_address()
         if errors:
             raise ValidationError(errors)
 
@@ -220,6 +275,20 @@ class AuthorizationServer(models.Model):
         if not self.uses_client_secret and "HS256" in self.id_token_signing_alg_values:
             errors["id_token_signing_alg_values"] = "HS256 is verified with a client secret, and there is none."
         return errors
+
+    def _errors_of_the_address(self) -> dict[str, str]:
+        """Refuse a request that no browser or server would carry; a pushed one is not in the address (RFC 9126)."""
+        if not self.authorization_endpoint or self.pushed_authorization_request_endpoint:
+            return {}
+        values = {"state": random_token(), "nonce": random_token(), "code_challenge": random_token()}
+        try:
+            authorization_url(self.configuration(self.scope), **values)
+        except AuthorizationServerError as error:
+            field = "resource" if sum(map(len, self.resource)) > len(self.scope) else "scope"
+            return {field: f"The request is {error.detail}. Ask for less, or have it pushed: give the PAR endpoint."}
+        except ValueError:  # of an address that is none, which its field says
+            return {}
+        return {}
 
     @property
     def uses_client_secret(self) -> bool:

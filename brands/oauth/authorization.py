@@ -16,11 +16,14 @@ from brands.oauth.answers import read_parameters, refusal_in
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.credentials import ClientCredentials
 from brands.oauth.endpoints import PAR_ENDPOINT, post
+from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from brands.validators import is_reserved_parameter
 
 # An absolute URI (RFC 3986), as long as RFC 9101 section 5.2 lets a client send it.
 _REQUEST_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=.)[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*")
 _MAX_REQUEST_URI_LENGTH: Final = 512
+# Servers and what stands before them read a request line of some 8 KB, as nginx and Apache do unless told otherwise.
+MAX_URL_LENGTH: Final = 8000
 # The library writes an address; only the query of this one is used.
 _NOWHERE: Final = "https://authorization-endpoint.invalid/"
 
@@ -29,10 +32,22 @@ def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: 
     """Return the authorization endpoint with our request in its query; a query of its own is kept (section 3.1).
 
     `code_challenge` is of method S256 (RFC 7636), with or without a client secret. `nonce` goes along where an ID token
-    is asked for (OpenID Connect Core section 3.1.2.1).
+    is asked for (OpenID Connect Core section 3.1.2.1). Raises `AuthorizationServerError` for an address of more than
+    `MAX_URL_LENGTH` characters: it would end at some server in between, on a page that nobody can explain.
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
-    return str(add_params_to_uri(configuration.authorization_endpoint, parameters))
+    url = str(add_params_to_uri(configuration.authorization_endpoint, parameters))
+    if len(url) > MAX_URL_LENGTH:
+        raise AuthorizationServerError(
+            ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
+            f"not sent: its address has {len(url)} characters, and {MAX_URL_LENGTH} are the most that servers take",
+        )
+    return url
+
+
+def resource_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:
+    """Return the same `resource` parameters for each request: several audiences are one parameter each (RFC 8707)."""
+    return [("resource", resource) for resource in configuration.resource]
 
 
 def pushed_authorization_url(
@@ -43,7 +58,7 @@ def pushed_authorization_url(
     Blocks for up to 10 seconds: no transaction around it. Raises `AuthorizationServerError`.
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
-    response = post(PAR_ENDPOINT, configuration, dict(parameters), credentials)
+    response = post(PAR_ENDPOINT, configuration, parameters, credentials)
     if response.status_code != HTTPStatus.CREATED:
         raise refusal_in(PAR_ENDPOINT, response)
     answer = read_parameters(PAR_ENDPOINT, response)
@@ -68,11 +83,12 @@ def _parameters(
     written = WebApplicationClient(configuration.client_id).prepare_request_uri(
         _NOWHERE,
         redirect_uri=configuration.redirect_uri,
-        scope=configuration.scope or None,
+        scope=configuration.scope_on_the_wire or None,
         state=state,
         **parameters,
     )
-    return parse_qsl(urlsplit(written).query) + _extra_parameters(configuration)
+    ours = parse_qsl(urlsplit(written).query)
+    return ours + resource_parameters(configuration) + _extra_parameters(configuration)
 
 
 def _extra_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:

@@ -7,13 +7,13 @@ from typing import Final, Protocol
 
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS
-from brands.oauth.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, difference, sanitised
+from brands.oauth.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, other_issuer, sanitised
 from delegation_site.crypto import Secret
 
 MAX_PARAMETER_LENGTH: Final = 4096
 
 # RFC 6749 sections 4.1.2 and 4.1.2.1, RFC 9207. Any other parameter is ignored, however often it comes.
-_PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri")
+_PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri", "scope")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
 # An address that was written into HTML, and never read back: `&amp;state=`.
 _ESCAPED: Final = "amp;"
@@ -36,13 +36,18 @@ class MalformedAuthorizationResponse(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationResponse:
-    """Either `code` or `error` is set. `iss` is None where it was not sent."""
+    """Either `code` or `error` is set. `iss` and `scope` are None where they were not sent.
+
+    `scope` is no parameter of RFC 6749's; some servers say there, and nowhere else, what was granted. It is as the
+    browser brought it: `TokenResponse.narrowed` says what it is good for.
+    """
 
     state: str = field(repr=False)
     code: Secret | None
     iss: str | None
     error: ErrorCode | None
     error_description: str
+    scope: str | None = None
 
 
 def parse_authorization_response(query: Query, denial_codes: Collection[str] = ()) -> AuthorizationResponse:
@@ -65,6 +70,7 @@ def parse_authorization_response(query: Query, denial_codes: Collection[str] = (
         iss=iss or None,
         error=_error_code(error, description, denial_codes) if error else None,
         error_description=sanitised(" ".join(filter(None, [_unless_registered(error), description]))),
+        scope=values.get("scope"),
     )
 
 
@@ -93,7 +99,7 @@ def check_issuer(configuration: ServerConfiguration, response: AuthorizationResp
         found = (
             f"iss is missing, configured {configuration.issuer}"
             if missing
-            else f"iss is not the configured issuer: {difference(response.iss, configuration.issuer)}"
+            else f"iss {other_issuer(configuration.issuer, response.iss)}"
         )
         raise AuthorizationServerError(ErrorCode.ISSUER_MISMATCH, found)
 

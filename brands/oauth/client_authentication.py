@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass, field
 from time import time
 from typing import Final
-from urllib.parse import quote_plus
+from urllib.parse import quote
 
 import jwt
 from requests.auth import HTTPBasicAuth
@@ -28,7 +28,10 @@ class ClientAuthentication:
 
 
 def client_authentication(configuration: ServerConfiguration, credentials: ClientCredentials) -> ClientAuthentication:
-    """Return the configured method's own, and that alone.
+    """Return the configured method's own, and that alone, except where `send_client_id_with_basic` adds to it.
+
+    Some servers look for `client_id` in the body before they read the header (MCP's Python SDK); others refuse it there
+    as a second method (Cloudflare's provider, by RFC 6749 section 2.3).
 
     Raises `AuthorizationServerError` with `invalid_client` where the method needs a secret, a key or an issuer that is
     not there.
@@ -44,17 +47,21 @@ def client_authentication(configuration: ServerConfiguration, credentials: Clien
         raise AuthorizationServerError(ErrorCode.INVALID_CLIENT, "no client secret is configured")
     if configuration.token_endpoint_auth_method == "client_secret_post":
         return ClientAuthentication(client_id | {"client_secret": client_secret.reveal()})
-    return ClientAuthentication(basic=_basic(configuration, client_secret))
+    beside = client_id if configuration.send_client_id_with_basic else {}
+    return ClientAuthentication(beside, _basic(configuration, client_secret))
 
 
 def _basic(configuration: ServerConfiguration, client_secret: Secret) -> HTTPBasicAuth:
     """Write id and secret form-encoded first, as the RFC has it, or raw: in the field both are needed.
 
+    A space is `%20` and never `+`: whoever decodes forms reads both, and servers that only percent-decode (Authlib,
+    pyop) read a `+` as itself.
+
     As bytes: the library would encode text as Latin-1 and fail on everything beyond.
     """
     values = [configuration.client_id, client_secret.reveal()]
     if configuration.basic_encoding == "form":
-        values = [quote_plus(value) for value in values]
+        values = [quote(value, safe="") for value in values]
     return HTTPBasicAuth(*[value.encode() for value in values])
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 ClientAuthenticationMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
+ScopeSeparator = Literal["space", "comma", "comma_in_response"]
 
 
 class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,7 +13,8 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
 
     Each attempt keeps the copy that its authorization request was made from. At the callback it must equal today's:
     a code is not sent to an endpoint that was swapped meanwhile (C4). The client secret is no part of it.
-    `scope` is what this challenge asks for; lifetimes are seconds.
+    `scope` is what this challenge asks for; lifetimes are seconds. Scopes are separated by one space in all that we
+    keep, whatever `scope_separator` says of the wire (E14).
     """
 
     authorization_endpoint: str
@@ -25,15 +27,22 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     pushed_authorization_request_endpoint: str = ""
     token_endpoint_auth_method: ClientAuthenticationMethod = "client_secret_basic"
     basic_encoding: Literal["form", "raw"] = "form"
+    send_client_id_with_basic: bool = False
     scope: str = ""
     required_scope: str = ""
+    scope_separator: ScopeSeparator = "space"
+    accept_scope_in_authorization_response: bool = False
+    resource: list[str] = []
     extra_authorization_parameters: dict[str, str] = {}
     prompt: str = ""
     max_age: int | None = None
     id_token_signing_alg_values: list[str] = msgspec.field(default_factory=lambda: ["RS256"])
+    trusted_audiences: list[str] = []
     authorization_response_iss_parameter_supported: bool = False
     accept_form_encoded_tokens: bool = False
     accept_missing_token_type: bool = False
+    accepted_token_type: str = ""
+    accept_zero_expires_in: bool = False
     default_token_lifetime: int = 3600
     max_token_lifetime: int = 86400
 
@@ -41,6 +50,11 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     def uses_openid(self) -> bool:
         """Tell whether an ID token is asked for (OpenID Connect Core section 3.1.2.1)."""
         return "openid" in self.scope.split()
+
+    @property
+    def scope_on_the_wire(self) -> str:
+        """Return the scope as this server reads it in a request."""
+        return self.scope.replace(" ", ",") if self.scope_separator == "comma" else self.scope
 
     def to_json(self) -> dict[str, Any]:
         """Return the copy as an attempt stores it."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ValidationError
 
 from brands import transport
-from brands.oauth.errors import difference
+from brands.oauth.errors import other_issuer
 from brands.oauth.strict_json import NotStrictJSON, read_json_object
 from brands.validators import validate_authorization_endpoint, validate_endpoint, validate_issuer
 
@@ -36,6 +36,14 @@ class DiscoveryFailed(Exception):
         self.message = message
 
 
+class NoMetadata(DiscoveryFailed):
+    """There is none of the issuer at one address; there may be at the other. Of two, the heavier one is told."""
+
+    def __init__(self, message: str, weight: int) -> None:
+        super().__init__("issuer", message)
+        self.weight = weight
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerMetadata:
     """What a server says of itself, under the names of RFC 8414; an endpoint that it does not have is empty."""
@@ -55,33 +63,44 @@ class ServerMetadata:
 def discover(issuer: str) -> ServerMetadata:
     """Fetch and judge the metadata of an issuer. Blocks for up to 20 seconds: no transaction around it.
 
-    OpenID Connect's address first, then that of RFC 8414. Raises `DiscoveryFailed`. All failures of a call are one, so
-    that nobody learns from us what answers at an address and what does not (N9).
+    OpenID Connect's address first, then that of RFC 8414, whatever was found at the first: a page of HTML with status
+    200, an error, nothing. A document of this issuer that is wrong in itself is not passed over. Raises
+    `DiscoveryFailed`. All failures of a call are one, so that nobody learns from us what answers at an address (N9).
     """
     try:
         validate_issuer(issuer)
     except ValidationError as error:
         raise DiscoveryFailed("issuer", error.messages[0]) from None
+    failures = []
     for address in _well_known_addresses(issuer):
         try:
-            response = transport.get(address)
-        except transport.OutboundError:
-            raise DiscoveryFailed("issuer", "The metadata of this issuer could not be fetched.") from None
-        if response.status_code == HTTPStatus.OK:
-            return read_metadata(issuer, response.content)
-    raise DiscoveryFailed("issuer", "This issuer publishes no metadata: type the endpoints.")
+            return read_metadata(issuer, _document(address))
+        except NoMetadata as failure:
+            failures.append(failure)
+    raise max(failures, key=lambda failure: failure.weight) from None
+
+
+def _document(address: str) -> bytes:
+    try:
+        response = transport.get(address)
+    except transport.OutboundError:
+        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1) from None
+    if response.status_code != HTTPStatus.OK:
+        raise NoMetadata("This issuer publishes no metadata: type the endpoints.", weight=0)
+    return response.content
 
 
 def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
-    """Judge a metadata document of this issuer. Raises `DiscoveryFailed`."""
+    """Judge a metadata document of this issuer. Raises `DiscoveryFailed`; `NoMetadata` for no document of its own."""
     try:
         members = {name: value for name, value in read_json_object(document).items() if value is not None}
     except NotStrictJSON as error:
-        raise DiscoveryFailed("issuer", f"The metadata of this issuer cannot be read: {error}.") from None
+        raise NoMetadata(f"The metadata of this issuer cannot be read: {error}.", weight=2) from None
+    if "issuer" not in members:
+        raise NoMetadata("The metadata of this issuer cannot be read: it names no issuer.", weight=2)
     # Exactly, slash and case included: otherwise one server's document could speak for another (RFC 8414 section 3.3).
     if members.get("issuer") != issuer:
-        other = difference(members.get("issuer"), issuer)
-        raise DiscoveryFailed("issuer", f"The metadata found there is of another issuer: {other}.")
+        raise NoMetadata(f"The issuer in the metadata {other_issuer(issuer, members['issuer'])}.", weight=3)
     return ServerMetadata(
         issuer=issuer,
         **{name: _endpoint(members, name) for name in _ENDPOINTS},

@@ -1,5 +1,6 @@
 """The endpoints that we post to, each with the codes of its troubles; one authenticated call serves them all."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,18 +78,24 @@ PAR_ENDPOINT: Final = Endpoint(
 
 
 def post(
-    endpoint: Endpoint, configuration: ServerConfiguration, parameters: dict[str, str], credentials: ClientCredentials
+    endpoint: Endpoint,
+    configuration: ServerConfiguration,
+    parameters: Iterable[tuple[str, str]],
+    credentials: ClientCredentials,
 ) -> requests.Response:
     """Post a form once, authenticated as the configuration says. Blocks for up to 10 seconds: no transaction around it.
+
+    `parameters` may name one several times, as `resource` (RFC 8707); what authenticates us replaces its namesakes.
 
     Raises `AuthorizationServerError` where nothing could be sent or no answer came. An answer is the caller's to judge.
     """
     authentication = client_authentication(configuration, credentials)
+    form = [(name, value) for name, value in parameters if name not in authentication.parameters]
     try:
         with GuardedSession() as session:
             return session.post(
                 getattr(configuration, endpoint.name),
-                data=parameters | authentication.parameters,
+                data=[*form, *authentication.parameters.items()],
                 headers={"Accept": "application/json"},
                 auth=authentication.basic,
             )

@@ -1,14 +1,17 @@
 """What can go wrong with an authorization server, as one exception with a code of the table in `error_codes`."""
 
+import re
 import unicodedata
 from typing import Final
 
 from brands.oauth.error_codes import MEANINGS, ErrorCode, Meaning
 
-__all__ = ["AUTHORIZATION_ERRORS", "TOKEN_ERRORS", "AuthorizationServerError", "ErrorCode", "difference", "sanitised"]
+__all__ = ["AUTHORIZATION_ERRORS", "TOKEN_ERRORS", "AuthorizationServerError", "ErrorCode", "other_issuer", "sanitised"]
 
 MAX_DETAIL_LENGTH: Final = 200
-_MAX_SHOWN_ISSUER: Final = 56
+# Braces, too: one large server's metadata names a template.
+_SHOWN_ISSUER: Final = re.compile(r"https?://[A-Za-z0-9._~:/{}-]{1,2048}")
+_MAX_SHOWN_ISSUER: Final = 60
 
 AUTHORIZATION_ERRORS: Final = frozenset(
     {
@@ -68,21 +71,19 @@ def sanitised(text: str) -> str:
     return " ".join("".join(kept).split())[:MAX_DETAIL_LENGTH]
 
 
-def difference(found: object, configured: str) -> str:
-    """Return both issuers for an admin to compare, each cut and cleaned; a last slash alone is named, easily overseen.
+def other_issuer(expected: str, found: object) -> str:
+    """Say how the issuer that a server named differs from the configured one, and show both, each cut in the middle.
 
-    They are compared as exact strings (RFC 8414 section 3.3, RFC 9207 section 2.4): with or without the slash is
-    another issuer.
+    They are compared as exact strings (RFC 8414 section 3.3, RFC 9207 section 2.4): with or without the last slash is
+    another issuer. `found` is the server's text: what could not stand in an issuer is not shown (H8).
     """
-    if not isinstance(found, str):
-        return f"it is no text; configured is {_shown(configured)}"
-    both = f"found {_shown(found)}, configured {_shown(configured)}"
-    differ_by_slash = found != configured and found.rstrip("/") == configured.rstrip("/")
-    return f"they differ by the last slash: {both}" if differ_by_slash else both
+    known = found if isinstance(found, str) and _SHOWN_ISSUER.fullmatch(found) else None
+    by_slash = known is not None and known != expected and known.rstrip("/") == expected.rstrip("/")
+    said = "differs by the last slash" if by_slash else "is another"
+    return f"{said}: found {_cut(known) if known else 'something else'}, expected {_cut(expected)}"
 
 
-def _shown(issuer: str) -> str:
-    """Cut in the middle: the host and the last slash are what issuers differ by."""
-    text = sanitised(issuer)
+def _cut(issuer: str) -> str:
+    """The host and the last slash are what issuers differ by."""
     half = _MAX_SHOWN_ISSUER // 2
-    return text if len(text) <= _MAX_SHOWN_ISSUER else f"{text[:half]}...{text[-half:]}"
+    return issuer if len(issuer) <= _MAX_SHOWN_ISSUER else f"{issuer[:half]}...{issuer[-half:]}"

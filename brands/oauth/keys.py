@@ -14,7 +14,10 @@ from brands import transport
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from brands.oauth.strict_json import NotStrictJSON, read_json_object
 
-MAX_KEYS: Final = 20
+# Brokers publish the keys of all their tenants: 26 were seen. The transport's 64 KB bound the work, too.
+MAX_KEYS: Final = 100
+# Of one `kid`: each is tried, so a token that nobody signed costs so many verifications.
+MAX_TRIED_KEYS: Final = 4
 # A key that the brand withdrew is believed for this long at most.
 KEPT_SECONDS: Final = 300
 # A token with an invented `kid` makes us ask once a minute, not once a token.
@@ -34,27 +37,32 @@ _KEY_TYPES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 _PUBLIC_MEMBERS: Final = ("kty", "n", "e", "crv", "x", "y")
 
 
-def signing_key(jwks_uri: str, algorithm: str, kid: str | None) -> jwt.PyJWK:
-    """Return the one key that may have signed a token with this header, bound to the algorithm.
+def signing_keys(jwks_uri: str, algorithm: str, kid: str | None) -> list[jwt.PyJWK]:
+    """Return the keys that may have signed a token with this header, each bound to the algorithm; mostly one.
 
-    Without `kid` there must be a single key for the algorithm. Raises `AuthorizationServerError`: `jwks_unavailable`,
-    also while a key that we have not got may be newer than our last look, less than a minute ago (E18); or, where no
-    key or more than one fits, `invalid_id_token`.
+    A key that stands twice in the set is one. Different keys of one `kid` are all returned, up to `MAX_TRIED_KEYS`: it
+    is for their signatures to tell. Without `kid` there must be a single key for the algorithm. Raises
+    `AuthorizationServerError`: `jwks_unavailable`, also while a key that we have not got may be newer than our last
+    look, less than a minute ago (E18); or, where no key or too many fit, `invalid_id_token`.
     """
     if not jwks_uri:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "no jwks_uri is configured")
-    matching, is_new = _key_sets[jwks_uri].matching(jwks_uri, algorithm, kid)
+    found, is_new = _key_sets[jwks_uri].matching(jwks_uri, algorithm, kid)
+    matching = _different(found)
     if not matching and not is_new:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, _ASKED_A_MOMENT_AGO)
-    if len(matching) != 1:
+    if not matching or (kid is None and len(matching) > 1):
         raise AuthorizationServerError(
             ErrorCode.INVALID_ID_TOKEN,
             f"{len(matching) or 'no'} keys of the server fit its header; there must be one",
         )
-    try:
-        return jwt.PyJWK({name: matching[0][name] for name in _PUBLIC_MEMBERS if name in matching[0]}, algorithm)
-    except (jwt.PyJWTError, ValueError, TypeError):
-        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "the key cannot be used") from None
+    if len(matching) > MAX_TRIED_KEYS:
+        detail = f"{len(matching)} different keys of the server have its kid; {MAX_TRIED_KEYS} are tried at most"
+        raise AuthorizationServerError(ErrorCode.INVALID_ID_TOKEN, detail)
+    usable = [key for members in matching if (key := _read(members, algorithm))]
+    if not usable:
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "the key cannot be used")
+    return usable
 
 
 def signing_key_count(jwks_uri: str, algorithm: str) -> int:
@@ -125,6 +133,19 @@ def _fits(key: dict[str, Any], algorithm: str, kid: str | None) -> bool:
         and key.get("alg", algorithm) == algorithm
         and (kid is None or key.get("kid") == kid)
     )
+
+
+def _different(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the public members of each key once: what else is said of it (x5c, key_ops) makes it no other key."""
+    public: list[dict[str, Any]] = [{name: key[name] for name in _PUBLIC_MEMBERS if name in key} for key in keys]
+    return [key for number, key in enumerate(public) if key not in public[:number]]
+
+
+def _read(members: dict[str, Any], algorithm: str) -> jwt.PyJWK | None:
+    try:
+        return jwt.PyJWK(members, algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
 
 
 def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:

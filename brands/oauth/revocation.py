@@ -19,7 +19,7 @@ def revoke_token(configuration: ServerConfiguration, access_token: Secret, crede
     A server also says 200 of a token that it does not know (section 2.2); only 200 and 204 are a success. Raises
     `AuthorizationServerError`, whose `is_retryable` tells whether to come back; neither it nor a log holds the token.
     """
-    parameters = {"token": access_token.reveal(), "token_type_hint": "access_token"}
+    parameters = [("token", access_token.reveal()), ("token_type_hint", "access_token")]
     response = post(REVOCATION_ENDPOINT, configuration, parameters, credentials)
     if response.status_code not in _DONE:
         raise refusal_in(REVOCATION_ENDPOINT, response)

@@ -7,6 +7,7 @@ import requests
 from django.utils import timezone
 from requests_oauthlib import OAuth2Session
 
+from brands.oauth.authorization import resource_parameters
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.credentials import ClientCredentials
 from brands.oauth.endpoints import TOKEN_ENDPOINT, post
@@ -63,7 +64,9 @@ class _TokenSession(GuardedSession, OAuth2Session):
         token, code, verifier and secret stop here (E15).
         """
         requested_at = timezone.now()
-        response = post(TOKEN_ENDPOINT, self._configuration, data, self._credentials)
+        # Beside the library's dictionary, which could hold one of several.
+        parameters = [*data.items(), *resource_parameters(self._configuration)]
+        response = post(TOKEN_ENDPOINT, self._configuration, parameters, self._credentials)
         self._granted = read_token_response(self._configuration, response, requested_at)
         return _stand_in()
 

@@ -5,7 +5,7 @@ A refresh token in it is never looked at: whatever is not named here is dropped 
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any, Final
@@ -16,6 +16,7 @@ from brands.oauth.answers import read_parameters, refusal, refusal_in
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.endpoints import TOKEN_ENDPOINT
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
+from brands.validators import MAX_SCOPE_LENGTH
 from delegation_site.crypto import Secret
 
 # The product's own ceilings, in seconds; a brand can only lower them (E8, E11).
@@ -26,15 +27,16 @@ SAFETY_MARGIN: Final = 30
 
 _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
 _ID_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,65536}")
-_SCOPE: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{0,4096}")
+_SCOPE: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]*")
 _WHOLE_SECONDS: Final = re.compile(r"[0-9]{1,30}")
 
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """What we keep of an answer. `scope` is what was granted; `expires_at` is by our clock.
+    """What we keep of an answer. `scope` is what was granted, separated by spaces; `expires_at` is by our clock.
 
-    `scope_widened` tells that more was granted than asked for, `lifetime_assumed` that the server named no lifetime.
+    `scope_widened` tells that more was granted than asked for, `scope_assumed` that the server named no scope,
+    `lifetime_assumed` that it named no lifetime.
     """
 
     access_token: Secret
@@ -44,6 +46,21 @@ class TokenResponse:
     lifetime_assumed: bool
     id_token: Secret | None
     token_type: str = field(default="Bearer")
+    scope_assumed: bool = False
+
+    def narrowed(self, configuration: ServerConfiguration, redirected_scope: str | None) -> "TokenResponse":
+        """Return it with what the authorization response says was granted, where the answer itself names no scope.
+
+        Only where the server is configured so, and never more than was asked for (E14): whoever holds the browser can
+        write that parameter. Adding to it gains nothing, and taking away takes away their own.
+        """
+        if (
+            not (configuration.accept_scope_in_authorization_response and self.scope_assumed)
+            or redirected_scope is None
+        ):
+            return self
+        named = _split(configuration, redirected_scope)
+        return replace(self, scope=" ".join(scope for scope in self.scope.split() if scope in named))
 
     def check_required_scope(self, configuration: ServerConfiguration) -> None:
         """Raise `AuthorizationServerError` with `insufficient_scope` where a required scope was not granted (E13).
@@ -53,7 +70,8 @@ class TokenResponse:
         granted = self.scope.split()
         missing = [scope for scope in configuration.required_scope.split() if scope not in granted]
         if missing:
-            raise AuthorizationServerError(ErrorCode.INSUFFICIENT_SCOPE, f"not granted: {' '.join(missing)}")
+            hint = " (the answer has commas: see the scope separator)" if any("," in scope for scope in granted) else ""
+            raise AuthorizationServerError(ErrorCode.INSUFFICIENT_SCOPE, f"not granted{hint}: {' '.join(missing)}")
 
 
 def read_token_response(
@@ -67,8 +85,9 @@ def read_token_response(
     """
     parameters = _read_success(configuration, response)
     _check_token_type(configuration, parameters.get("token_type"))
-    requested = _scopes(configuration.scope)
-    granted = requested if parameters.get("scope") is None else _scopes(parameters["scope"])
+    requested = configuration.scope.split()
+    assumed_scope = parameters.get("scope") is None
+    granted = requested if assumed_scope else _scopes(configuration, parameters["scope"])
     lifetime, assumed = _lifetime(configuration, parameters.get("expires_in"))
     return TokenResponse(
         access_token=_access_token(parameters.get("access_token")),
@@ -77,6 +96,7 @@ def read_token_response(
         expires_at=requested_at + timedelta(seconds=lifetime - min(SAFETY_MARGIN, lifetime / 10)),
         lifetime_assumed=assumed,
         id_token=_id_token(parameters.get("id_token")) if configuration.uses_openid else None,
+        scope_assumed=assumed_scope,
     )
 
 
@@ -94,7 +114,8 @@ def _check_token_type(configuration: ServerConfiguration, token_type: object) ->
     """E7: a DPoP or MAC token cannot be used as a bearer token, and nobody may try (section 7.1)."""
     if token_type is None and configuration.accept_missing_token_type:
         return
-    if not isinstance(token_type, str) or token_type.lower() != "bearer":
+    bearer = {"bearer", configuration.accepted_token_type.lower()} - {""}
+    if not isinstance(token_type, str) or token_type.lower() not in bearer:
         raise TOKEN_ENDPOINT.invalid("token_type is missing" if token_type is None else "token_type is not Bearer")
 
 
@@ -113,26 +134,44 @@ def _id_token(value: object) -> Secret:
     return Secret(value)
 
 
-def _scopes(value: object) -> list[str]:
-    """Return each scope once: servers separate them by spaces or commas, send lists, or a lone number (E14)."""
+def _scopes(configuration: ServerConfiguration, value: object) -> list[str]:
+    """Return each scope once: servers send texts, lists, or a lone number (E14)."""
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         value = " ".join(value)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not _SCOPE.fullmatch(value):
         raise TOKEN_ENDPOINT.invalid("scope is not a list of scopes")
-    return list(dict.fromkeys(value.replace(",", " ").split()))
+    scopes = _split(configuration, value)
+    if len(" ".join(scopes)) > MAX_SCOPE_LENGTH:
+        raise TOKEN_ENDPOINT.invalid(f"scope has more than {MAX_SCOPE_LENGTH} characters")
+    return scopes
+
+
+def _split(configuration: ServerConfiguration, value: str) -> list[str]:
+    """Split at spaces, and at commas where this server writes them.
+
+    Nowhere else: a comma may stand in a scope's name (RFC 6749 section 3.3), and `orders.read,none` would pass for
+    the scope `orders.read`.
+    """
+    if configuration.scope_separator != "space":
+        value = value.replace(",", " ")
+    return list(dict.fromkeys(value.split()))
 
 
 def _lifetime(configuration: ServerConfiguration, expires_in: object) -> tuple[int, bool]:
     """Return the seconds a token is good for, and whether that is our assumption (E8 to E11)."""
     ceiling = min(configuration.max_token_lifetime, MAX_TOKEN_LIFETIME)
-    if expires_in is None:
+    if expires_in is None or (configuration.accept_zero_expires_in and _is_zero(expires_in)):
         return min(configuration.default_token_lifetime, MAX_ASSUMED_LIFETIME, ceiling), True
     seconds = _whole_seconds(expires_in)
     if seconds < 1:
         raise TOKEN_ENDPOINT.invalid("expires_in is not a positive number of seconds")
     return min(seconds, ceiling), False
+
+
+def _is_zero(value: object) -> bool:
+    return not isinstance(value, bool) and value in (0, "0")
 
 
 def _whole_seconds(value: object) -> int:

@@ -4,8 +4,10 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from brands.validators import MAX_SCOPE_LENGTH
+
 Key = Annotated[str, Meta(max_length=64)]
-ScopeText = Annotated[str, Meta(max_length=1000)]
+ScopeText = Annotated[str, Meta(max_length=MAX_SCOPE_LENGTH)]
 
 
 class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):

@@ -17,8 +17,10 @@ from conversations.flow.token_read import token_at_once
 from delegation_site.problems import Problem
 
 MAX_MIN_TTL: Final = 3600
-# RFC 6749 section 3.3; a line of it in a request has to fit, percent-encoded, into what gunicorn reads.
-_SCOPE: Final = re.compile(r"[ !#-\[\]-~]{0,1000}")
+# RFC 6749 section 3.3; half of what a challenge may ask for: percent-encoded, all of it has to fit into the 8,190 bytes
+# of a request line that gunicorn reads. A bot that needs more compares it with the `scope` of the answer.
+MAX_NEEDED_SCOPE_LENGTH: Final = 2000
+_SCOPE: Final = re.compile(rf"[ !#-\[\]-~]{{0,{MAX_NEEDED_SCOPE_LENGTH}}}")
 _PARAMETERS: Final = {"authorization_server", "min_ttl", "scope", PARAMETER}
 
 
@@ -58,7 +60,8 @@ def _step_by_step(call: Call, conversation_id: str) -> Answer:
     if (min_ttl := seconds(query.get("min_ttl", "0"), MAX_MIN_TTL)) is None:
         raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
     if not _SCOPE.fullmatch(needed := query.get("scope", "")):
-        raise Problem(422, "invalid_scope", "A scope is names separated by spaces, in at most 1000 characters.")
+        detail = f"A scope is names separated by spaces, in at most {MAX_NEEDED_SCOPE_LENGTH} characters."
+        raise Problem(422, "invalid_scope", detail)
     purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER))
     conversation = open_conversation_of(call, conversation_id)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))

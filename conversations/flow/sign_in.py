@@ -157,6 +157,7 @@ def _come_to_a_result(
             return
         tokens, credentials = _exchange(attempt, server, configuration, response)
         issued = tokens.access_token
+        tokens = tokens.narrowed(configuration, response.scope)
         tokens.check_required_scope(configuration)
         claims = _verified_claims(attempt, configuration, tokens, credentials)
         store_result(attempt, cookie, tokens, claims, timezone.now())

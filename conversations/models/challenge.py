@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand, SamePersonCheck
+from brands.validators import MAX_SCOPE_LENGTH
 from conversations.models.conversation import Conversation
 from delegation_site.crypto import Place, Secret, key_ring
 
@@ -74,7 +75,7 @@ class Challenge(models.Model):
     last_error_detail = models.CharField(max_length=200, blank=True)
 
     same_person_check = models.CharField(max_length=24, choices=SamePersonCheck)
-    scope = models.CharField(max_length=1000, blank=True)
+    scope = models.CharField(max_length=MAX_SCOPE_LENGTH, blank=True)
     purpose = models.CharField(max_length=140, blank=True)
     locale = models.CharField(max_length=35, blank=True)
     context_ciphertext = models.BinaryField(null=True)

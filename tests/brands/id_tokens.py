@@ -23,6 +23,7 @@ ACCESS_TOKEN = Secret("access-token-4Zq8vW")
 NONCE = "nonce-of-this-attempt"
 RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+THIRD_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 WEAK_RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 ED_KEY = ed25519.Ed25519PrivateKey.generate()

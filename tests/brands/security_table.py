@@ -24,6 +24,8 @@ DOCUMENT: Final = Path(__file__).parent.parent.parent / "docs" / "security.md"
 BEGIN: Final = "<!-- token answers: written by python -m tests.brands.security_table -->"
 END: Final = "<!-- end of token answers -->"
 NOW: Final = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+# What a cell of the table can hold.
+_SHOWN: Final = 100
 USUAL: Final = {
     "access_token": ACCESS_TOKEN,
     "scope": "orders.read profile",
@@ -121,6 +123,7 @@ def _kept(granted: TokenResponse) -> str:
     assumed = ", assumed" if granted.lifetime_assumed else ""
     widened = ", more than was asked for" if granted.scope_widened else ""
     scope = f"`{granted.scope}`" if granted.scope else "none"
+    scope = scope if len(scope) < _SHOWN else f"of {len(granted.scope)} characters"
     seconds = int((granted.expires_at - NOW).total_seconds())
     return f"kept for {seconds} s{assumed}; scope {scope}{widened}"
 

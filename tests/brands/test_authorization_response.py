@@ -16,7 +16,7 @@ from brands.oauth import (
     issuer_matches,
     parse_authorization_response,
 )
-from brands.oauth.errors import difference
+from brands.oauth.errors import other_issuer
 from delegation_site.crypto import Secret
 
 ISSUER = "https://login.acme.example/"
@@ -252,8 +252,8 @@ def test_another_issuer_is_refused_whether_promised_or_not(iss: str, promised: b
         check_issuer(configuration(promised=promised), parsed(f"code=c&state=s&iss={iss}"))
 
     assert refused.value.error == "issuer_mismatch"
-    assert refused.value.detail.startswith("iss is not the configured issuer: ")
-    assert f"found {iss.replace('%3A', ':')}, configured {ISSUER}" in refused.value.detail
+    shown = iss if iss.startswith("https://login") else "something else"
+    assert refused.value.detail.endswith(f"found {shown}, expected {ISSUER}")
 
 
 def test_issuers_that_differ_by_the_last_slash_alone_are_said_to() -> None:
@@ -262,19 +262,17 @@ def test_issuers_that_differ_by_the_last_slash_alone_are_said_to() -> None:
     for found, configured in ((without, ISSUER), (ISSUER, without)):
         with pytest.raises(AuthorizationServerError) as refused:
             check_issuer(configuration(configured), parsed(f"code=c&state=s&iss={found}"))
-        assert refused.value.detail == (
-            f"iss is not the configured issuer: they differ by the last slash: found {found}, configured {configured}"
-        )
+        assert refused.value.detail == (f"iss differs by the last slash: found {found}, expected {configured}")
 
 
 @pytest.mark.parametrize("found", ["https://" + "a" * 3000 + "/", "https://a.example/\x1b[31m"])
 def test_an_issuer_from_outside_is_cut_and_cleaned(found: str) -> None:
     """H8."""
     long = "https://login.acme.example/" + "t" * 300
-    shown = difference(found, long)
+    shown = other_issuer(long, found)
 
-    assert (len(shown) < 160, shown.isprintable()) == (True, True)
-    assert difference(long + "/", long).startswith("they differ by the last slash: ")
+    assert (len(shown) < 180, shown.isprintable()) == (True, True)
+    assert other_issuer(long, long + "/").startswith("differs by the last slash: found https://login.acme.example/")
 
 
 @pytest.mark.parametrize("query", ["code=c&state=s", "code=c&state=s&iss="])

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from brands.oauth import AuthorizationServerError, ClientCredentials, authorization_url, exchange_code
+from brands.oauth import AuthorizationServerError, ClientCredentials, authorization_url, exchange_code, revoke_token
 from delegation_site.crypto import Secret, s256_code_challenge
 from tests.fake_authorization_server import PLANTED_SECRET, FakeAuthorizationServer, mounted
 
@@ -57,7 +57,57 @@ def test_basic_form_encodes_id_and_secret_first(acme: FakeAuthorizationServer) -
     exchange(acme, Secret(PLANTED_SECRET))
 
     scheme, encoded = acme.token_requests[0].headers["Authorization"].split()
-    assert (scheme, base64.b64decode(encoded)) == ("Basic", b"bot%3A1:planted+client%2Bsecret%2F7%25%3A%C3%A9")
+    assert (scheme, base64.b64decode(encoded)) == ("Basic", b"bot%3A1:planted%20client%2Bsecret%2F7%25%3A%C3%A9")
+
+
+@pytest.mark.parametrize("percent_decodes_only", [False, True], ids=["form-decodes", "percent-decodes"])
+@pytest.mark.parametrize(
+    "secret", ["a b", "a+b", "a%20b", "a%2Bb", " ", "+", "ä ö", "a~b_c.d-e*f!g'(h)", "a&b=c;d", "\u00a0 \u2003"]
+)
+def test_every_server_that_decodes_reads_the_same_secret(
+    secret: str, percent_decodes_only: bool, acme: FakeAuthorizationServer
+) -> None:
+    """RFC 6749 section 2.3.1. The bug: a space was sent as `+`, which Authlib and pyop read as a plus sign."""
+    acme.client_id, acme.client_secret = "client of acme", secret
+    acme.percent_decodes_only = percent_decodes_only
+
+    assert exchange(acme, Secret(secret)) == Secret(acme.issued_access_tokens[0])
+
+
+def test_client_id_stands_beside_basic_where_the_server_is_configured_so(acme: FakeAuthorizationServer) -> None:
+    """E22: MCP's Python SDK looks for it in the body, whatever the header says."""
+    acme.wants_client_id_with_basic = True
+    configuration = acme.configuration(send_client_id_with_basic=True)
+    exchange_code(configuration, code=sign_in(acme), code_verifier=Secret(VERIFIER), credentials=PLANTED)
+
+    request = acme.token_requests[0]
+    assert request.parameters["client_id"] == "consumer-delegation"
+    assert "client_secret" not in request.parameters
+    assert request.headers["Authorization"].startswith("Basic ")
+
+
+def test_client_id_never_stands_beside_basic_unless_it_is_switched_on(acme: FakeAuthorizationServer) -> None:
+    """E22: RFC 6749 section 2.3 has one method a request; Cloudflare's provider refuses two."""
+    exchange(acme, Secret(PLANTED_SECRET))
+
+    assert "client_id" not in acme.token_requests[0].parameters
+
+
+@pytest.mark.parametrize("method", ["client_secret_post", "none"])
+def test_the_switch_changes_nothing_of_other_methods(method: str, acme: FakeAuthorizationServer) -> None:
+    acme.token_endpoint_auth_method = method
+    configuration = acme.configuration(send_client_id_with_basic=True)
+    exchange_code(configuration, code=sign_in(acme), code_verifier=Secret(VERIFIER), credentials=PLANTED)
+
+    assert acme.token_requests[0].url.endswith("/token")
+
+
+def test_revocation_has_client_id_beside_basic_as_well(acme: FakeAuthorizationServer) -> None:
+    acme.wants_client_id_with_basic = True
+    changes = {"send_client_id_with_basic": True, "revocation_endpoint": f"{acme.issuer}/revoke"}
+    revoke_token(acme.configuration(**changes), Secret("a-token"), PLANTED)
+
+    assert acme.revocation_requests[0].parameters["client_id"] == "consumer-delegation"
 
 
 def test_raw_basic_writes_id_and_secret_as_they_are(acme: FakeAuthorizationServer) -> None:

@@ -1,5 +1,6 @@
 """An issuer alone is enough: `apply_config` and the admin's form fill in the rest, once (C6)."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,7 +32,7 @@ def file(**values: Any) -> str:
         "client_secret": "a-secret",
         "prompt": "",
     } | values
-    lines = [f'{name} = "{value}"' for name, value in settings.items() if value is not ...]
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items() if value is not ...]
     return "\n".join(['[brand]\nslug = "acme"\nname = "Acme"\n[[authorization_servers]]\nkey = "orders"', *lines])
 
 
@@ -94,15 +95,11 @@ def test_a_typed_endpoint_has_to_agree(login: ModernAuthorizationServer) -> None
     ]
 
 
-OF_ANOTHER = f"The metadata found there is of another issuer: found https://rival.example, configured {ISSUER}."
-
-
 def test_a_document_of_another_issuer_is_refused(login: ModernAuthorizationServer) -> None:
     login.metadata_changes = {"issuer": "https://rival.example"}
 
-    assert problems_of() == [
-        f"authorization_servers.orders.issuer: {OF_ANOTHER}",
-    ]
+    said = f"The issuer in the metadata is another: found https://rival.example, expected {ISSUER}."
+    assert problems_of() == [f"authorization_servers.orders.issuer: {said}"]
 
 
 def test_without_metadata_the_endpoints_have_to_be_typed(login: ModernAuthorizationServer) -> None:
@@ -146,6 +143,30 @@ def test_a_key_is_made_and_its_address_is_printed(login: ModernAuthorizationServ
     }
     apply(token_endpoint_auth_method="private_key_jwt", client_secret=...)
     assert AuthorizationServer.objects.get().signing_key_jwk == server.signing_key_jwk
+
+
+LINE: dict[str, Any] = {"id_token_signing_alg_values_supported": ["ES256"]}
+
+
+@pytest.mark.parametrize("applied", [1, 2])
+def test_a_file_can_choose_hs256_where_the_metadata_announces_another(
+    applied: int, login: ModernAuthorizationServer
+) -> None:
+    """E16. The bug: LINE announces ES256 and signs with the channel secret: the file was refused."""
+    login.metadata_changes = LINE
+    for _ in range(applied):
+        apply(scope="openid", id_token_signing_alg_values=["HS256"])
+
+    server = AuthorizationServer.objects.get()
+    assert (server.id_token_signing_alg_values, server.token_endpoint) == (["HS256"], f"{ISSUER}/token")
+
+
+def test_nobody_gets_hs256_without_choosing_it(login: ModernAuthorizationServer) -> None:
+    """E16."""
+    login.metadata_changes = {"id_token_signing_alg_values_supported": ["HS256", "ES256"]}
+    apply(scope="openid")
+
+    assert AuthorizationServer.objects.get().id_token_signing_alg_values == ["ES256"]
 
 
 # The admin's form.
@@ -198,7 +219,21 @@ def test_a_mistake_is_shown_at_its_field(acme: Brand, operator: AdminBrowser, lo
     errors = errors_of(add(operator, acme))
     assert list(errors) == ["revocation_endpoint"]
     login.metadata_changes = {"issuer": "https://rival.example"}
-    assert errors_of(add(operator, acme)) == {"issuer": [OF_ANOTHER]}
+    assert errors_of(add(operator, acme)) == {
+        "issuer": [f"The issuer in the metadata is another: found https://rival.example, expected {ISSUER}."]
+    }
+
+
+def test_the_form_takes_hs256_where_the_metadata_announces_another(
+    acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer
+) -> None:
+    """E16: and still says of any other algorithm that the server does not announce it."""
+    login.metadata_changes = LINE
+    wrong = add(operator, acme, scope="openid", id_token_signing_alg_values="RS256")
+    assert errors_of(wrong) == {"id_token_signing_alg_values": ["The issuer's metadata says: ES256."]}
+    assert add(operator, acme, scope="openid", id_token_signing_alg_values="HS256").status_code == 302
+
+    assert AuthorizationServer.objects.get().id_token_signing_alg_values == ["HS256"]
 
 
 def test_without_an_issuer_the_form_asks_for_the_endpoints(

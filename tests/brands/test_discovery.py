@@ -10,7 +10,7 @@ from brands import transport
 from brands.metadata import default_algorithms, fill_in
 from brands.oauth import DiscoveryFailed, ServerMetadata, discover
 from brands.oauth.discovery import read_metadata
-from tests.fake_authorization_server import mounted
+from tests.fake_authorization_server import Answer, mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 
 ISSUER = "https://login.acme.example"
@@ -71,21 +71,121 @@ def test_both_well_known_places_are_known(issuer: str, path: str, acme: ModernAu
     assert discover(issuer).issuer == issuer
 
 
+NOT_SHOWN: list[object] = [
+    *("", 7, [], "<b>planted</b>", "https://u:p@login.acme.example", "https://a.example/" + "a" * 200)
+]
+
+
 @pytest.mark.parametrize(
-    "named",
-    [f"{ISSUER}/", "https://LOGIN.acme.example", "http://login.acme.example", "https://rival.example", "", None, 7, []],
+    ("named", "said"),
+    [
+        (f"{ISSUER}/", f"differs by the last slash: found {ISSUER}/, expected {ISSUER}."),
+        ("https://LOGIN.acme.example", f"is another: found https://LOGIN.acme.example, expected {ISSUER}."),
+        ("http://login.acme.example", f"is another: found http://login.acme.example, expected {ISSUER}."),
+        (f"{ISSUER}/{{tenantid}}/v2.0", f"is another: found {ISSUER}/{{tenantid}}/v2.0, expected {ISSUER}."),
+        *[(odd, f"is another: found something else, expected {ISSUER}.") for odd in NOT_SHOWN],
+    ],
 )
-def test_another_issuer_in_the_document_is_refused(named: object, acme: ModernAuthorizationServer) -> None:
-    """C6: exactly the typed one, so that no server's document can speak for another (RFC 8414 section 3.3)."""
+def test_another_issuer_in_the_document_is_refused(named: object, said: str, acme: ModernAuthorizationServer) -> None:
+    """C6, H8: exactly the typed one (RFC 8414 section 3.3). Both are shown, for they may differ by one character."""
     acme.metadata_changes = {"issuer": named}
 
     with pytest.raises(DiscoveryFailed) as failure:
         discover(ISSUER)
 
-    assert failure.value.field == "issuer"
-    assert failure.value.message.startswith("The metadata found there is of another issuer: ")
-    assert f"configured {ISSUER}" in failure.value.message.replace("configured is", "configured")
-    assert len(acme.metadata_requests) == 1
+    assert (failure.value.field, failure.value.message) == ("issuer", f"The issuer in the metadata {said}")
+
+
+def test_an_issuer_typed_with_a_slash_too_many_is_told_so(acme: ModernAuthorizationServer) -> None:
+    """C6: the bug: the words said that it was another issuer, and not which."""
+    with pytest.raises(DiscoveryFailed, match=f"differs by the last slash: found {ISSUER}, expected {ISSUER}/"):
+        discover(f"{ISSUER}/")
+
+
+def html(status: int = 200, body: bytes = b"<!doctype html><title>Welcome</title>", **headers: str) -> Answer:
+    return status, {"Content-Type": "text/html"} | headers, body
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(html(), id="HTML"),
+        pytest.param(html(404), id="HTML 404"),
+        pytest.param(html(500), id="500"),
+        pytest.param(html(403), id="403"),
+        pytest.param(html(302, b"", Location="/login"), id="redirect to a login page"),
+        pytest.param((204, {}, b""), id="204"),
+        pytest.param((200, {}, b""), id="empty"),
+        pytest.param((200, {"Content-Type": "text/plain"}, b"Not Found"), id="plain text"),
+        pytest.param(
+            (200, {"Content-Type": "application/json"}, b'{"error": "not_found"}'), id="JSON without an issuer"
+        ),
+        pytest.param((200, {"Content-Type": "application/json"}, b"[]"), id="JSON that is no object"),
+        pytest.param((200, {"Content-Type": "application/json"}, b"\xff\xfe{}"), id="not UTF-8"),
+        pytest.param((200, {"Content-Type": "application/json"}, b'{"issuer": null}'), id="issuer null"),
+        pytest.param((200, {}, b'{"issuer": "https://login.acme.example/other-tenant"}'), id="another tenant's"),
+        pytest.param(transport.ResponseTooLarge("the answer is too large"), id="a page of more than 64 KB"),
+        pytest.param(transport.EndpointTimeout("the server did not answer in time"), id="time-out"),
+        pytest.param(transport.EndpointUnreachable("no answer"), id="connection closed"),
+    ],
+)
+def test_what_is_no_metadata_at_the_first_address_does_not_keep_us_from_the_second(
+    answer: Answer | transport.OutboundError, acme: ModernAuthorizationServer
+) -> None:
+    """C6. The bug: a server that answers every path with its start page had no metadata for us (RFC 8414)."""
+    acme.metadata_path = "/.well-known/oauth-authorization-server"
+    acme.well_known_answers = [answer]
+
+    assert discover(ISSUER).token_endpoint == f"{ISSUER}/token"
+    assert len(acme.metadata_requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (html(), "The metadata of this issuer cannot be read: it is not JSON."),
+        ((200, {}, b'{"error": "x"}'), "The metadata of this issuer cannot be read: it names no issuer."),
+        (html(404), "This issuer publishes no metadata: type the endpoints."),
+        (
+            (200, {}, b'{"issuer": "https://rival.example"}'),
+            f"The issuer in the metadata is another: found https://rival.example, expected {ISSUER}.",
+        ),
+    ],
+    ids=str,
+)
+def test_what_says_most_is_told_where_neither_address_has_metadata(
+    first: Answer, said: str, acme: ModernAuthorizationServer
+) -> None:
+    acme.metadata_path = "/nowhere"
+    acme.well_known_answers = [first, html(404)]
+
+    with pytest.raises(DiscoveryFailed) as failure:
+        discover(ISSUER)
+
+    assert (failure.value.message, acme.well_known_answers) == (said, [])
+
+
+def test_a_document_of_this_issuer_that_is_wrong_in_itself_is_not_passed_over(acme: ModernAuthorizationServer) -> None:
+    """C6, N1: an address that is not allowed is told at its field; no second document makes up for it."""
+    acme.metadata_changes = {"token_endpoint": "http://login.acme.example/token"}
+
+    with pytest.raises(DiscoveryFailed) as failure:
+        discover(ISSUER)
+
+    assert (failure.value.field, len(acme.metadata_requests)) == ("token_endpoint", 1)
+
+
+@pytest.mark.parametrize("announced", [["ES256"], ["RS256"], ["RS256", "HS256"], ["none"]], ids=str)
+def test_hs256_can_be_chosen_whatever_is_announced(announced: list[str]) -> None:
+    """E16. The bug: LINE announces ES256 and signs with the channel secret, and no configuration was accepted."""
+    values = {
+        "scope": "openid",
+        "token_endpoint_auth_method": "client_secret_basic",
+        "id_token_signing_alg_values": ["HS256"],
+    }
+
+    assert fill_in(values, read(id_token_signing_alg_values_supported=announced)) == {}
+    assert values["id_token_signing_alg_values"] == ["HS256"]
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,37 @@ def test_each_mistake_is_named(
     assert said in problems(configured(acme, login, **mistake))[about]
 
 
+@pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client", "invalid_request"])
+@pytest.mark.parametrize("encoding", ["form", "raw"])
+def test_a_server_that_wants_client_id_beside_basic_is_told_apart(
+    acme: Brand, login: ModernAuthorizationServer, error: str, encoding: str
+) -> None:
+    """E22: MCP's Python SDK says one of these three, by version."""
+    login.wants_client_id_with_basic, login.basic_encoding = True, encoding
+    login.client_refusal = error
+    said = problems(configured(acme, login))["client authentication"]
+    assert f"does with client_secret_basic with the encoding {encoding} and client_id beside it" in said
+
+
+def test_a_server_that_refuses_client_id_beside_basic_is_told_apart(
+    acme: Brand, login: ModernAuthorizationServer
+) -> None:
+    """E22: Cloudflare's provider."""
+    server = configured(acme, login, send_client_id_with_basic=True)
+    assert (
+        "but does with client_secret_basic with the encoding form: choose" in problems(server)["client authentication"]
+    )
+
+
+def test_an_invalid_request_that_no_client_authentication_mends_is_said_as_before(
+    acme: Brand, login: ModernAuthorizationServer
+) -> None:
+    login.client_refusal = "invalid_request"
+    assert (
+        "HTTP status 401, error invalid_request" in problems(configured(acme, login, client_id="x"))["token_endpoint"]
+    )
+
+
 def test_a_redirect_uri_that_was_not_registered_is_printed_for_copying(
     acme: Brand, login: ModernAuthorizationServer
 ) -> None:

@@ -36,22 +36,20 @@ def test_claims_do_not_show_the_consumer() -> None:
     assert "planted" not in shown
 
 
+UNTRUSTED = "aud names others beside our client_id, no azp says that it is ours, none is trusted"
 WRONG_CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"iss": ...}, "iss is missing"),
-    (
-        {"iss": f"{ISSUER}/"},
-        f"iss is not the configured issuer: they differ by the last slash: found {ISSUER}/, configured {ISSUER}",
-    ),
-    (
-        {"iss": "https://login.rival.example"},
-        f"iss is not the configured issuer: found https://login.rival.example, configured {ISSUER}",
-    ),
-    ({"iss": [ISSUER]}, f"iss is not the configured issuer: it is no text; configured is {ISSUER}"),
+    ({"iss": f"{ISSUER}/"}, f"iss differs by the last slash: found {ISSUER}/, expected {ISSUER}"),
+    ({"iss": "https://login.rival.example"}, f"iss is another: found https://login.rival.example, expected {ISSUER}"),
+    ({"iss": "<b>planted</b>"}, f"iss is another: found something else, expected {ISSUER}"),
+    ({"iss": f"{ISSUER}/\nplanted"}, f"iss is another: found something else, expected {ISSUER}"),
+    ({"iss": [ISSUER]}, f"iss is another: found something else, expected {ISSUER}"),
     ({"aud": ...}, "aud is missing"),
     ({"aud": []}, "aud is missing"),
     ({"aud": "rival"}, "aud is not our client_id"),
     ({"aud": ["rival"]}, "aud is not our client_id"),
-    ({"aud": [CLIENT_ID, "rival"]}, "azp is not our client_id"),
+    ({"aud": [CLIENT_ID, "rival"]}, UNTRUSTED),
+    ({"aud": [CLIENT_ID, "rival"], "azp": None}, "azp is not our client_id"),
     ({"aud": [CLIENT_ID, "rival"], "azp": "rival"}, "azp is not our client_id"),
     ({"azp": "rival"}, "azp is not our client_id"),
     ({"exp": ...}, "exp is missing"),
@@ -165,3 +163,43 @@ def test_a_fresh_sign_in_is_checked_where_it_was_asked_for(age: int | None, max_
 @pytest.mark.parametrize("auth_time", ["1700000000", True, -1, 10**18, [1]])
 def test_an_auth_time_that_is_no_moment_is_refused(auth_time: object) -> None:
     assert refused(signed(claims(auth_time=auth_time))) == ("invalid_id_token", "auth_time is not a number of seconds")
+
+
+@pytest.mark.usefixtures("key_server")
+@pytest.mark.parametrize(
+    ("said", "trusted"),
+    [
+        ({"aud": [CLIENT_ID, "https://api.acme.example"]}, ["https://api.acme.example"]),
+        ({"aud": ["https://api.acme.example", CLIENT_ID, "project"]}, ["project", "https://api.acme.example", "other"]),
+        ({"aud": [CLIENT_ID, "https://api.acme.example"], "azp": CLIENT_ID}, []),
+        ({"aud": [CLIENT_ID, CLIENT_ID]}, []),
+        ({"aud": [CLIENT_ID]}, []),
+        ({"aud": CLIENT_ID, "azp": CLIENT_ID}, []),
+    ],
+    ids=str,
+)
+def test_audiences_beside_us_are_accepted_where_somebody_vouches_for_them(
+    said: dict[str, Any], trusted: list[str]
+) -> None:
+    """E17: OpenID Connect Core with errata set 2, section 3.1.3.7: `azp` may be missing, trust may not."""
+    assert verify(signed(claims(**said)), trusted_audiences=trusted).subject == "ada"
+
+
+@pytest.mark.usefixtures("key_server")
+@pytest.mark.parametrize(
+    ("said", "detail"),
+    [
+        ({"aud": [CLIENT_ID, "https://api.acme.example", "rival"]}, UNTRUSTED),
+        ({"aud": ["https://api.acme.example"]}, "aud is not our client_id"),
+        ({"aud": [CLIENT_ID, "https://api.acme.example"], "azp": "rival"}, "azp is not our client_id"),
+        (
+            {"aud": [CLIENT_ID, "https://api.acme.example"], "azp": "https://api.acme.example"},
+            "azp is not our client_id",
+        ),
+        ({"aud": [CLIENT_ID, "https://API.acme.example"]}, UNTRUSTED),
+    ],
+    ids=str,
+)
+def test_a_trusted_audience_vouches_for_nobody_else(said: dict[str, Any], detail: str) -> None:
+    """E17: a token that was issued to another client is no proof of who signed in here."""
+    assert refused(signed(claims(**said)), trusted_audiences=["https://api.acme.example"])[1] == detail

@@ -13,6 +13,8 @@ from tests.brands.id_tokens import (
     ISSUER,
     OTHER_RSA_KEY,
     RSA_KEY,
+    THIRD_RSA_KEY,
+    WEAK_RSA_KEY,
     KeyServer,
     claims,
     jwk,
@@ -176,20 +178,86 @@ def test_a_key_that_is_none_is_the_servers_fault(members: dict[str, Any], key_se
         (200, b"{}", "no key set; HTTP status 200"),
         (200, b'{"keys": {}}', "no key set; HTTP status 200"),
         (200, b'{"keys": [], "keys": []}', "the key set cannot be read: it has a member twice"),
-        (200, json.dumps({"keys": [{}] * 21}).encode(), "the key set has more than 20 keys"),
+        (200, json.dumps({"keys": [{}] * 101}).encode(), "the key set has more than 100 keys"),
     ],
 )
 def test_what_is_no_key_set_is_refused(status: int, body: bytes, detail: str, key_server: KeyServer) -> None:
-    """E18: 20 keys at most; the 64 KB are the transport's."""
+    """E18: 100 keys at most; the 64 KB are the transport's."""
     key_server.status, key_server.body = status, body
 
     assert refused(signed(claims())) == ("jwks_unavailable", detail)
 
 
-def test_twenty_keys_and_some_nonsense_are_a_key_set(key_server: KeyServer) -> None:
+@pytest.mark.parametrize("others", [25, 99])
+def test_a_broker_has_more_keys_than_twenty(others: int, key_server: KeyServer) -> None:
+    """E18. The bug: a set of 26 keys, one for each tenant, was refused as a whole."""
+    key_server.keys = [*[jwk(OTHER_RSA_KEY, f"tenant-{number}") for number in range(others)], jwk(RSA_KEY, "k1")]
+
+    assert verify(signed(claims())).subject == "ada"
+
+
+def test_nonsense_among_the_keys_is_passed_over(key_server: KeyServer) -> None:
     key_server.keys = [*([None, 5, "x", {}] * 4), jwk(RSA_KEY, "k1"), jwk(EC_KEY, "k1"), {}, {}]
 
     assert verify(signed(claims())).subject == "ada"
+
+
+@pytest.mark.parametrize(
+    "again",
+    [{}, {"use": "sig"}, {"alg": "RS256"}, {"x5c": ["AAAA"], "x5t": "x"}, {"key_ops": ["verify"]}, {"d": "AQAB"}],
+    ids=str,
+)
+@pytest.mark.parametrize("kid", ["k1", None])
+def test_the_same_key_twice_is_one_key(again: dict[str, Any], kid: str | None, key_server: KeyServer) -> None:
+    """E18. The bug: a key that stood twice in the set, as brokers have it, was "2 keys"."""
+    key_server.keys = [jwk(RSA_KEY, kid), jwk(RSA_KEY, kid, **again), jwk(RSA_KEY, kid)]
+
+    assert verify(signed(claims(), kid=kid)).subject == "ada"
+
+
+@pytest.mark.parametrize("order", [(RSA_KEY, OTHER_RSA_KEY), (OTHER_RSA_KEY, RSA_KEY)], ids=["first", "second"])
+def test_of_two_keys_of_one_kid_the_signature_tells_which(order: tuple[Any, Any], key_server: KeyServer) -> None:
+    """E18: neither is chosen silently; a token that neither signed is nobody's."""
+    key_server.keys = [jwk(key, "k1") for key in order]
+
+    assert verify(signed(claims())).subject == "ada"
+    assert verify(signed(claims(), OTHER_RSA_KEY)).subject == "ada"
+    assert refused(signed(claims(), THIRD_RSA_KEY)) == ("invalid_id_token", "its signature is wrong")
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_key_of_the_same_kid_that_cannot_be_used_does_not_hide_the_other(
+    position: int, key_server: KeyServer
+) -> None:
+    """E18: too short by RFC 7518, and no key at all."""
+    for unusable in (jwk(WEAK_RSA_KEY, "k1"), {**jwk(RSA_KEY, "k1"), "n": "!"}):
+        keys.forget_all()
+        key_server.keys = [jwk(RSA_KEY, "k1")]
+        key_server.keys.insert(position, unusable)
+        assert verify(signed(claims())).subject == "ada"
+
+
+def test_a_claim_that_is_wrong_is_said_whichever_key_signed(key_server: KeyServer) -> None:
+    """E17: the next key is tried for a signature that is another's, and for nothing else."""
+    key_server.keys = [jwk(RSA_KEY, "k1"), jwk(OTHER_RSA_KEY, "k1")]
+
+    assert refused(signed(claims(exp=1)))[1] == "it has expired"
+    assert refused(signed(claims(exp=1), OTHER_RSA_KEY))[1] == "it has expired"
+
+
+def test_no_more_than_four_keys_are_tried(key_server: KeyServer) -> None:
+    """E18: each costs a verification, of a token that anybody may have written."""
+    n = [jwk(RSA_KEY, "k1")["n"][:-3] + end for end in ("AAB", "AAD", "AAF", "AAH")]
+    others = [{**jwk(RSA_KEY, "k1"), "n": number} for number in n]
+    key_server.keys = [*others[:3], jwk(RSA_KEY, "k1")]
+    assert verify(signed(claims())).subject == "ada"
+
+    keys.forget_all()
+    key_server.keys = [*others, jwk(RSA_KEY, "k1")]
+    assert refused(signed(claims())) == (
+        "invalid_id_token",
+        "5 different keys of the server have its kid; 4 are tried at most",
+    )
 
 
 def test_without_a_jwks_uri_the_error_says_so(key_server: KeyServer) -> None:

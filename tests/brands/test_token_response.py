@@ -6,6 +6,7 @@ import os
 import traceback
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -81,7 +82,7 @@ def test_an_answer_that_is_good_enough_is_read(row: Row, endpoint: HostileTokenE
     with time_machine.travel(NOW, tick=False):
         granted = exchange(endpoint.url, **row.configured)
 
-    assert granted == TokenResponse(
+    assert replace(granted, scope_assumed=False) == TokenResponse(
         access_token=Secret(facts["access_token"]),
         token_type="Bearer",
         scope=facts["scope"],
@@ -125,12 +126,24 @@ def test_an_id_token_is_handed_on_where_it_was_asked_for(endpoint: HostileTokenE
 
 
 def test_a_scope_with_commas_is_compared_like_with_like(endpoint: HostileTokenEndpoint) -> None:
-    """E14: where the brand itself separates by commas."""
+    """E14: where the brand itself separates by commas. A name with a comma stays one where it does not."""
     endpoint.play(token_answer(scope="read,write"))
 
-    granted = exchange(endpoint.url, scope="read,write", required_scope="write")
+    granted = exchange(endpoint.url, scope="read write", required_scope="write", scope_separator="comma")
+    odd = exchange(endpoint.url, scope="read,write", required_scope="read,write")
 
     assert (granted.scope, granted.scope_widened) == ("read write", False)
+    assert (odd.scope, odd.scope_widened) == ("read,write", False)
+
+
+def test_an_answer_without_a_scope_is_told_apart_from_one_that_names_what_was_asked(
+    endpoint: HostileTokenEndpoint,
+) -> None:
+    """E14: only the first may be narrowed by the redirect."""
+    asked = exchange(endpoint.url)
+    endpoint.play(token_answer(scope="orders.read profile"))
+
+    assert (asked.scope_assumed, exchange(endpoint.url).scope_assumed) == (True, False)
 
 
 def test_every_required_scope_that_is_missing_is_named(endpoint: HostileTokenEndpoint) -> None:

@@ -192,7 +192,7 @@ def test_an_authorization_endpoint_keeps_a_query_of_its_own() -> None:
 def test_extra_authorization_parameters_are_names_and_texts() -> None:
     validators.validate_extra_authorization_parameters({})
     validators.validate_extra_authorization_parameters(
-        {"audience": "orders", "resource": "https://api.example/", "ui_locales": "de en", "claims": '{"id_token":{}}'}
+        {"audience": "orders", "ui_locales": "de en", "claims": '{"id_token":{}}'}
     )
 
 
@@ -209,6 +209,8 @@ def test_extra_authorization_parameters_are_names_and_texts() -> None:
             "client_assertion_type",
             "STATE",
             "Redirect_Uri",
+            "resource",
+            "Resource",
         ),
     ],
 )

@@ -217,6 +217,27 @@ ROWS: Final = [
     _refused("E7 number", token_answer(token_type=1), "token_type is not Bearer"),
     Row("E7 in lower case", token_answer(token_type="bearer")),
     Row("E7 in upper case", token_answer(token_type="BEARER")),
+    _refused("E7 Apigee's, not switched on", token_answer(token_type="BearerToken"), "token_type is not Bearer"),
+    Row(
+        "E7 Apigee's, accepted",
+        token_answer(token_type="BearerToken"),
+        configured={"accepted_token_type": "BearerToken"},
+    ),
+    Row(
+        "E7 eBay's, accepted",
+        token_answer(token_type="User Access Token"),
+        configured={"accepted_token_type": "user access token"},
+    ),
+    Row("E7 Bearer beside an accepted one", token_answer(), configured={"accepted_token_type": "BearerToken"}),
+    *[
+        _refused(f"E7 {named}", token_answer(token_type=sent), said, accepted_token_type="BearerToken")
+        for named, sent, said in (
+            ("another than the accepted one", "User Access Token", "token_type is not Bearer"),
+            ("DPoP beside an accepted one", "DPoP", "token_type is not Bearer"),
+            ("empty beside an accepted one", "", "token_type is not Bearer"),
+            ("missing beside an accepted one", ..., "token_type is missing"),
+        )
+    ],
     Row("E7 missing, allowed", token_answer(token_type=...), configured={"accept_missing_token_type": True}),
     Row(
         "E8 missing",
@@ -244,6 +265,37 @@ ROWS: Final = [
     _refused("E9 negative as text", token_answer(expires_in="-5"), _NO_SECONDS),
     _refused("E9 true", token_answer(expires_in=True), _NO_SECONDS),
     _refused("E9 false", token_answer(expires_in=False), _NO_SECONDS),
+    Row(
+        "E9 zero, taken as not told",
+        token_answer(expires_in=0),
+        facts={"lifetime": 1800 - 30, "lifetime_assumed": True},
+        configured={"accept_zero_expires_in": True, "default_token_lifetime": 1800},
+    ),
+    *[
+        Row(
+            f"E9 {zero!r}, taken as not told",
+            token_answer(expires_in=zero),
+            facts={"lifetime_assumed": True},
+            configured={"accept_zero_expires_in": True},
+        )
+        for zero in ("0", 0.0)
+    ],
+    Row("E9 an hour, where zero is taken as not told", token_answer(), configured={"accept_zero_expires_in": True}),
+    *[
+        _refused(
+            f"E9 {expires_in!r}, where zero is taken as not told",
+            token_answer(expires_in=expires_in),
+            detail,
+            accept_zero_expires_in=True,
+        )
+        for expires_in, detail in (
+            (-1, _NOT_POSITIVE),
+            (0.5, _NOT_POSITIVE),
+            (False, _NO_SECONDS),
+            ("", _NO_SECONDS),
+            ([], _NO_SECONDS),
+        )
+    ],
     Row("E10 as text", token_answer(expires_in="3600")),
     Row("E10 float", token_answer(expires_in=3600.9)),
     _refused("E10 float as text", token_answer(expires_in="3600.5"), _NO_SECONDS),
@@ -283,7 +335,50 @@ ROWS: Final = [
         token_answer(scope="orders.read profile admin"),
         facts={"scope": "orders.read profile admin", "scope_widened": True},
     ),
-    Row("E14 separated by commas", token_answer(scope="orders.read,profile")),
+    Row(
+        "E14 separated by commas, not switched on",
+        token_answer(scope="orders.read,profile"),
+        facts={"scope": "orders.read,profile", "scope_widened": True},
+    ),
+    _refused(
+        "E14 separated by commas, not switched on, with a required one",
+        token_answer(scope="orders.read,profile"),
+        "not granted (the answer has commas: see the scope separator): orders.read",
+        "insufficient_scope",
+        required_scope="orders.read",
+    ),
+    Row(
+        "E14 separated by commas, switched on",
+        token_answer(scope="orders.read,profile"),
+        configured={"scope_separator": "comma", "required_scope": "orders.read"},
+    ),
+    Row(
+        "E14 separated by commas in the answer alone, switched on",
+        token_answer(scope="orders.read, profile,,"),
+        configured={"scope_separator": "comma_in_response", "required_scope": "orders.read profile"},
+    ),
+    Row(
+        "E14 spaces where commas are switched on",
+        token_answer(scope="orders.read profile"),
+        configured={"scope_separator": "comma"},
+    ),
+    Row(
+        "E14 list where commas are switched on",
+        token_answer(scope=["orders.read,profile"]),
+        configured={"scope_separator": "comma"},
+    ),
+    Row(
+        "E14 4,000 characters",
+        token_answer(scope="a" * 4000),
+        facts={"scope": "a" * 4000, "scope_widened": True},
+    ),
+    _refused("E14 4,001 characters", token_answer(scope="a" * 4001), "scope has more than 4000 characters"),
+    _refused(
+        "E14 a list of 4,001 characters",
+        token_answer(scope=["a" * 2000, "b" * 2000]),
+        "scope has more than 4000 characters",
+    ),
+    Row("E14 the same scope a thousand times", token_answer(scope="orders.read profile " * 1000)),
     Row("E14 list", token_answer(scope=["orders.read", "profile"])),
     Row("E14 null", token_answer(scope=None)),
     Row("E14 a scope twice", token_answer(scope="orders.read  profile orders.read")),

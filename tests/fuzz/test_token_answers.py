@@ -40,8 +40,11 @@ CONFIGURATIONS: Final = st.fixed_dictionaries(
     optional={
         "scope": st.sampled_from(["", "openid", "openid orders.read", "orders.read,profile"]),
         "required_scope": st.sampled_from(["", "orders.read"]),
+        "scope_separator": st.sampled_from(["space", "comma", "comma_in_response"]),
         "accept_form_encoded_tokens": st.booleans(),
         "accept_missing_token_type": st.booleans(),
+        "accepted_token_type": st.sampled_from(["", "BearerToken"]),
+        "accept_zero_expires_in": st.booleans(),
         "default_token_lifetime": st.integers(1, 3600),
         "max_token_lifetime": st.integers(1, 7 * 86400),
     },
