@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from brands.changes import save_audited
-from brands.hosts import secret_hosts
+from brands.hosts import CredentialHosts
 from brands.metadata import DISCOVERED, asks_for_metadata, default_algorithms, fill_in, problem_of
 from brands.models import AuthorizationServer, Brand
 from brands.oauth import DiscoveryFailed, discover
@@ -192,12 +192,13 @@ def _apply_server(
 ) -> AuthorizationServer:
     server = brand.authorization_servers.filter(key=table.key).first()
     server = server or AuthorizationServer(brand=brand, key=table.key)
-    hosts_before = secret_hosts(server) if server.pk else None
+    given_for = CredentialHosts.of(server) if server.pk else None
     for name, value in values.items():
         setattr(server, name, value)
     where = f"authorization_servers.{table.key}"
-    _apply_secret(server, table, environment, hosts_before, problems)
-    server.settle_signing_key(renew=hosts_before not in (None, secret_hosts(server)))
+    ask_anew = given_for is not None and given_for.ask_anew(server)
+    _apply_secret(server, table, environment, problems, ask_anew=ask_anew)
+    server.settle_signing_key(renew=ask_anew)
     found = _problems(where, server.full_clean) or _problems(where, lambda: refuse_shared_registration(server))
     problems += found
     if not found:
@@ -209,8 +210,9 @@ def _apply_secret(
     server: AuthorizationServer,
     table: AuthorizationServerTable,
     environment: Mapping[str, str],
-    hosts_before: tuple[str | None, ...] | None,
     problems: list[str],
+    *,
+    ask_anew: bool,
 ) -> None:
     where = f"authorization_servers.{table.key}.client_secret"
     try:
@@ -224,8 +226,8 @@ def _apply_secret(
         server.set_client_secret(secret)
     elif server.client_secret_ciphertext is None:
         problems.append(f"{where}: this client authentication needs a secret")
-    elif hosts_before is not None and secret_hosts(server) != hosts_before:
-        problems.append(f"{where}: an endpoint's host changed, so the file must carry the secret again")
+    elif ask_anew:
+        problems.append(f"{where}: a host or the issuer is new, so the file must carry the secret again")
 
 
 def _problems(where: str, check: Callable[[], None]) -> list[str]:

@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
-from brands.hosts import HOST_FIELDS, secret_hosts
+from brands.hosts import HOST_FIELDS, CredentialHosts
 from brands.logo import MAX_UPLOAD, drawn_anew, logo_hash
 from brands.metadata import NEEDED_ENDPOINTS, fill_in, problem_of
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
@@ -90,7 +90,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._hosts_before = secret_hosts(self.instance) if self.instance.pk else None
+        self._given_for = CredentialHosts.of(self.instance) if self.instance.pk else None
         for name in NEEDED_ENDPOINTS:
             self.fields[name].required = False  # an issuer may stand for them
         for name in ("same_person_checks", "id_token_signing_alg_values"):
@@ -152,11 +152,11 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, after which the instance has the new values
         if not self.errors:
             self._check_registration()
-        if not self._hosts_changed() or self.cleaned_data.get("client_secret"):
+        if not self._asks_anew() or self.cleaned_data.get("client_secret"):
             return
         if self.instance.client_secret_ciphertext is not None and _uses_client_secret(self.cleaned_data):
             # Otherwise whoever may edit the endpoint could have the stored secret sent to a host of their own (N8).
-            message = "An endpoint's host changed: type the client secret again."
+            message = "A host or the issuer is new: type the client secret again."
             self.add_error("client_secret", ValidationError(message, "secret_for_another_host"))
 
     def _check_registration(self) -> None:
@@ -165,19 +165,19 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         except ValidationError as error:
             self.add_error(None, error)
 
-    def _hosts_changed(self) -> bool:
-        return self._hosts_before not in (None, secret_hosts(self.instance))
+    def _asks_anew(self) -> bool:
+        return self._given_for is not None and self._given_for.ask_anew(self.instance)
 
     def apply_secret(self) -> None:
         """Put the typed secret, or a signing key, on the instance, which has its brand by now.
 
-        Under another method a stored secret is forgotten, and so is a key when an endpoint's host changed (N8).
+        Under another method a stored secret is forgotten, and so is a key that was made for other hosts (N8).
         """
         if not _uses_client_secret(self.cleaned_data):
             self.instance.set_client_secret(None)
         elif self.cleaned_data["client_secret"]:
             self.instance.set_client_secret(Secret(self.cleaned_data["client_secret"]))
-        self.instance.settle_signing_key(renew=self._hosts_changed())
+        self.instance.settle_signing_key(renew=self._asks_anew())
 
 
 class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at run time
