@@ -100,6 +100,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                     "jwks_uri",
                     "revocation_endpoint",
                     "pushed_authorization_request_endpoint",
+                    "ignored_metadata",
                 ),
             },
         ),

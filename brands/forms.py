@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.contrib.admin.utils import label_for_field
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
@@ -13,13 +14,15 @@ from brands.metadata import NEEDED_ENDPOINTS, fill_in, problem_of
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.oauth import DiscoveryFailed, ServerMetadata
 from brands.registrations import refuse_shared_registration
-from brands.validators import ID_TOKEN_ALGORITHMS, validate_extra_authorization_parameters
+from brands.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
 from brands.wording import validate_scope_descriptions
 from delegation_site.crypto import Secret
 from delegation_site.sign_in import confirmation_needed
 
 # A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere (G10).
-_NEEDS_CONFIRMATION = frozenset({*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks"})
+_NEEDS_CONFIRMATION = frozenset(
+    {*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"}
+)
 
 
 class ParametersField(forms.JSONField):
@@ -73,6 +76,15 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     default_check = forms.ChoiceField(
         label="Default check", choices=SamePersonCheck.choices, help_text="For challenges that name none."
     )
+    ignored_metadata = forms.MultipleChoiceField(
+        label="Do not use, although the server announces it",
+        choices=[(name, label_for_field(name, AuthorizationServer)) for name in IGNORABLE_METADATA],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+        help_text="For what its metadata would fill in and this client may not or shall not use, such as a pushed "
+        "authorization request endpoint that refuses us. The field itself stays empty. To use it again, untick it and "
+        "fill in the field.",
+    )
     id_token_signing_alg_values = forms.MultipleChoiceField(
         label="ID token algorithms",
         choices=[(name, name) for name in ID_TOKEN_ALGORITHMS],
@@ -93,7 +105,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         self._given_for = CredentialHosts.of(self.instance) if self.instance.pk else None
         for name in NEEDED_ENDPOINTS:
             self.fields[name].required = False  # an issuer may stand for them
-        for name in ("same_person_checks", "id_token_signing_alg_values"):
+        for name in ("same_person_checks", "id_token_signing_alg_values", "ignored_metadata"):
             # Django does not look at the model's default of a field that the form declares itself.
             self.initial.setdefault(name, getattr(self.instance, name))
         self.fields["default_check"].initial = self.instance.default_same_person_check
@@ -109,6 +121,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
         cleaned = super().clean() or {}
+        self._switch_off(cleaned)
         if self.confirmed or not _NEEDS_CONFIRMATION & set(self.changed_data):
             self._complete_endpoints(cleaned)
         else:  # nobody's metadata was asked for either
@@ -121,6 +134,15 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         elif accepted and default:
             cleaned["same_person_checks"] = [default, *(check for check in accepted if check != default)]
         return cleaned
+
+    def _switch_off(self, cleaned: dict[str, Any]) -> None:
+        """Empty what is ticked as not to be used; what was typed at the same time is no wish that we could guess."""
+        for name in cleaned.get("ignored_metadata") or ():
+            if cleaned.get(name) and name in self.changed_data:
+                message = "It is ticked as not to be used: untick it, or leave this empty."
+                self.add_error(name, ValidationError(message, "ignored_metadata"))
+            elif cleaned.get(name):
+                cleaned[name] = type(cleaned[name])()
 
     def _complete_endpoints(self, cleaned: dict[str, Any]) -> None:
         """Take over what the issuer's metadata names, and say at each field where it cannot be (C6)."""

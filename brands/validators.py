@@ -50,6 +50,14 @@ ID_TOKEN_ALGORITHMS: Final = (
     "HS256",
 )
 
+# What a server's metadata would switch on, and an admin may leave off.
+IGNORABLE_METADATA: Final = (
+    "jwks_uri",
+    "revocation_endpoint",
+    "pushed_authorization_request_endpoint",
+    "authorization_response_iss_parameter_supported",
+)
+
 _CHARACTER: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
 _URL: Final = re.compile(
     rf"(?P<scheme>[A-Za-z]+)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{{1,5}}))?"
@@ -148,6 +156,12 @@ def validate_id_token_algorithms(value: object) -> None:
         "unknown_algorithm",
     )
     _refuse_unless(len(set(value)) == len(value), "Name each algorithm once.", "invalid_algorithms")
+
+
+def validate_ignored_metadata(value: object) -> None:
+    """Refuse everything but a list of members of metadata that may be left off."""
+    known = isinstance(value, list) and all(name in IGNORABLE_METADATA for name in value)
+    _refuse_unless(known, f"Use names out of: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,12 @@ class AuthorizationServer(models.Model):
         default=False,
         help_text="As its metadata says. When on, a success without iss is refused.",
     )
+    ignored_metadata = models.JSONField(
+        "not used, although the server announces it",
+        default=list,
+        blank=True,
+        validators=[validators.validate_ignored_metadata],
+    )
 
     client_id = models.CharField(max_length=255)
     client_secret_ciphertext = models.BinaryField(null=True, blank=True)
@@ -194,9 +200,11 @@ class AuthorizationServer(models.Model):
         if SamePersonCheck.CHAT_PAGE in self.same_person_checks and not self.chat_page_url:
             errors["chat_page_url"] = "The check chat_page needs it."
         if "openid" in self.scope.split():
+            # HS256 is verified with the client secret, everything else with the server's keys.
+            needed = ("issuer",) if self.id_token_signing_alg_values == ["HS256"] else ("issuer", "jwks_uri")
             errors |= {
                 name: "OpenID Connect needs it: the ID token is verified against it."
-                for name in ("issuer", "jwks_uri")
+                for name in needed
                 if not getattr(self, name)
             }
             if not self.id_token_signing_alg_values:
