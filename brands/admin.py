@@ -139,10 +139,11 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         (
             "What comes back",
             {
-                "description": "The last two are for servers that do not follow RFC 6749; leave them off otherwise.",
+                "description": "To accept something is for servers that break RFC 6749; leave it off otherwise.",
                 "fields": (
                     "authorization_response_iss_parameter_supported",
                     "id_token_signing_alg_values",
+                    "token_response_members",
                     "accept_form_encoded_tokens",
                     "accept_missing_token_type",
                 ),

@@ -66,6 +66,7 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
     id_token_signing_alg_values: list[str] | msgspec.UnsetType = msgspec.UNSET
     accept_form_encoded_tokens: bool | msgspec.UnsetType = msgspec.UNSET
     accept_missing_token_type: bool | msgspec.UnsetType = msgspec.UNSET
+    token_response_members: list[str] | msgspec.UnsetType = msgspec.UNSET
     extra_authorization_parameters: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     default_token_lifetime: int | msgspec.UnsetType = msgspec.UNSET
     max_token_lifetime: int | msgspec.UnsetType = msgspec.UNSET

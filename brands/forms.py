@@ -51,6 +51,18 @@ class ScopeDescriptionsField(ParametersField):
     check_object = staticmethod(validate_scope_descriptions)
 
 
+class NamesField(forms.CharField):
+    """Names with spaces or commas between them, kept as a list."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the names."""
+        return str(super().to_python(value)).replace(",", " ").split()
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show them in one line."""
+        return " ".join(value) if isinstance(value, list) else value
+
+
 class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
     """An authorization server, with a write-only secret and its lists as choices of words."""
 
@@ -75,6 +87,13 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     )
     default_check = forms.ChoiceField(
         label="Default check", choices=SamePersonCheck.choices, help_text="For challenges that name none."
+    )
+    token_response_members = NamesField(
+        label="Members for bots",
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text="Further members of the token answer that bots get beside the token, such as instance_url; separated "
+        "by spaces. Never a secret: names that could be a token's are refused.",
     )
     ignored_metadata = forms.MultipleChoiceField(
         label="Do not use, although the server announces it",
@@ -105,7 +124,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         self._given_for = CredentialHosts.of(self.instance) if self.instance.pk else None
         for name in NEEDED_ENDPOINTS:
             self.fields[name].required = False  # an issuer may stand for them
-        for name in ("same_person_checks", "id_token_signing_alg_values", "ignored_metadata"):
+        for name in ("same_person_checks", "id_token_signing_alg_values", "ignored_metadata", "token_response_members"):
             # Django does not look at the model's default of a field that the form declares itself.
             self.initial.setdefault(name, getattr(self.instance, name))
         self.fields["default_check"].initial = self.instance.default_same_person_check

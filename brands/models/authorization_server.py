@@ -148,6 +148,9 @@ class AuthorizationServer(models.Model):
     )
     accept_form_encoded_tokens = models.BooleanField(default=False)
     accept_missing_token_type = models.BooleanField(default=False)
+    token_response_members = models.JSONField(
+        default=list, blank=True, validators=[validators.validate_token_response_members]
+    )
 
     same_person_checks = models.JSONField(
         default=default_same_person_checks,

@@ -34,6 +34,7 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     authorization_response_iss_parameter_supported: bool = False
     accept_form_encoded_tokens: bool = False
     accept_missing_token_type: bool = False
+    token_response_members: list[str] = []
     default_token_lifetime: int = 3600
     max_token_lifetime: int = 86400
 

@@ -1,6 +1,7 @@
 """The token response, read by our own rules (RFC 6749 sections 5.1 and 5.2): the library accepts far too much.
 
-A refresh token in it is never looked at: whatever is not named here is dropped with the answer's bytes (E15).
+A refresh token in it is never kept: whatever is not named here, and declared by the brand, is dropped with the answer's
+bytes (E15).
 """
 
 import math
@@ -16,6 +17,7 @@ from brands.oauth.answers import read_parameters, refusal, refusal_in
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.endpoints import TOKEN_ENDPOINT
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
+from brands.oauth.response_members import ResponseMembers, declared_members
 from delegation_site.crypto import Secret
 
 # The product's own ceilings, in seconds; a brand can only lower them (E8, E11).
@@ -35,6 +37,7 @@ class TokenResponse:
     """What we keep of an answer. `scope` is what was granted; `expires_at` is by our clock.
 
     `scope_widened` tells that more was granted than asked for, `lifetime_assumed` that the server named no lifetime.
+    `members` are those that the brand has declared for its bots.
     """
 
     access_token: Secret
@@ -44,6 +47,7 @@ class TokenResponse:
     lifetime_assumed: bool
     id_token: Secret | None
     token_type: str = field(default="Bearer")
+    members: ResponseMembers = field(default=ResponseMembers())
 
     def check_required_scope(self, configuration: ServerConfiguration) -> None:
         """Raise `AuthorizationServerError` with `insufficient_scope` where a required scope was not granted (E13).
@@ -77,6 +81,7 @@ def read_token_response(
         expires_at=requested_at + timedelta(seconds=lifetime - min(SAFETY_MARGIN, lifetime / 10)),
         lifetime_assumed=assumed,
         id_token=_id_token(parameters.get("id_token")) if configuration.uses_openid else None,
+        members=declared_members(configuration.token_response_members, parameters),
     )
 
 

@@ -52,6 +52,7 @@ COLUMNS = (
     Column(Challenge, "context_ciphertext", ("conversation__brand",)),
     Column(AuthorizationRequest, "code_verifier_ciphertext", ("challenge__conversation__brand",)),
     Column(AccessToken, "ciphertext", ("conversation__brand",)),
+    Column(AccessToken, "response_members_ciphertext", ("conversation__brand",)),
     Column(AccessToken, "subject_ciphertext", ("conversation__brand",)),
     Column(Revocation, "ciphertext", ("conversation__brand",)),
     Column(WebhookEndpoint, "secret_ciphertext", ("brand",)),
