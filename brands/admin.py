@@ -6,6 +6,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
@@ -18,9 +19,10 @@ from brands.models import AuthorizationServer, BotKey, Brand
 from brands.oauth import DiscoveryFailed, ServerMetadata, discover
 from brands.registrations import registrations_with_other_owners
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter
+from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from delegation_site import rate_limits
 from delegation_site.models import AuditEvent
-from delegation_site.sign_in import signed_in_recently
+from delegation_site.sign_in import confirmation_needed, signed_in_recently
 
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
@@ -77,20 +79,20 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     form = AuthorizationServerForm
     list_display = ("key", "brand", "is_active", "authorization_endpoint")
-    actions = ("test_connection",)
+    actions = ("test_connection", "rotate_key", "rotate_key_at_once")
     list_filter = (("brand", OwnFieldListFilter), "is_active")
     allowed_lookups = ("brand__id__exact", "is_active__exact")
     list_select_related = ("brand",)
-    readonly_fields = ("redirect_uri", "client_jwks_uri")
+    readonly_fields = ("redirect_uri", "client_jwks_uri", "signing_keys")
     fieldsets = (
-        (None, {"fields": ("brand", "key", "is_active", "redirect_uri", "client_jwks_uri")}),
+        (None, {"fields": ("brand", "key", "is_active", "redirect_uri", "client_jwks_uri", "signing_keys")}),
         (
             "Endpoints",
             {
                 "description": "The issuer alone is enough where the server publishes its metadata: leave the "
-                "endpoints empty, and they are filled in when you save, never later. When a host changes, "
-                "other than the authorization endpoint's, the client secret has to be typed again: it is only ever "
-                "sent to the hosts that it was typed for. Issuer and JWKS URI are needed for openid.",
+                "endpoints empty, and they are filled in when you save, never later. Where a new host would "
+                "receive the client secret, and for another issuer or JWKS host, it has to be typed again: it is only "
+                "ever sent to the hosts that it was typed for. Issuer and JWKS URI are needed for openid.",
                 "fields": (
                     "issuer",
                     "authorization_endpoint",
@@ -98,6 +100,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                     "jwks_uri",
                     "revocation_endpoint",
                     "pushed_authorization_request_endpoint",
+                    "ignored_metadata",
                 ),
             },
         ),
@@ -150,6 +153,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                     "id_token_signing_alg_values",
                     "denial_codes",
                     "trusted_audiences",
+                    "token_response_members",
                     "accept_scope_in_authorization_response",
                     "accept_form_encoded_tokens",
                     "accept_missing_token_type",
@@ -175,6 +179,18 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     def client_jwks_uri(self, server: AuthorizationServer) -> str:
         """Show the address to copy, where there is a key."""
         return server.client_jwks_uri or "Only for private_key_jwt; shown once the server is saved."
+
+    @admin.display(description="Our signing key")
+    def signing_keys(self, server: AuthorizationServer) -> str:
+        """Show which key signs, and from when the next one does."""
+        if not server.signing_key_jwk:
+            return "Only for private_key_jwt."
+        kid, now = server.signing_key_jwk["kid"], timezone.now()
+        until = server.previous_signing_key_signs_until
+        if until is None or not server.previous_key_signs(now):
+            return f"{kid} signs."
+        old = (server.previous_signing_key_jwk or {}).get("kid")
+        return f"{old} signs until {until:%Y-%m-%d %H:%M} UTC, {kid} from then on; both are published."
 
     def changeform_view(
         self,
@@ -213,6 +229,32 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         else:
             no = "No answer: the address is wrong, or its server is not reachable, slow, or not trusted over TLS."
             self.message_user(request, no, messages.ERROR)
+
+    @admin.action(description="Rotate the signing key of the selected server (a day of overlap)")
+    def rotate_key(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> None:
+        """Publish a new key, which signs a day later."""
+        self._rotate(request, queryset, at_once=False)
+
+    @admin.action(description="Use a new signing key of the selected server at once")
+    def rotate_key_at_once(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> None:
+        """Sign with the new key now: for a key that may have leaked, or a brand that has read the new one."""
+        self._rotate(request, queryset, at_once=True)
+
+    def _rotate(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer], *, at_once: bool) -> None:
+        if (server := self.only_selected(request, queryset)) is None:
+            return
+        if not signed_in_recently(request):
+            self.message_user(request, confirmation_needed().message, messages.ERROR)
+            return
+        try:
+            rotated = rotate_signing_key(server, now=timezone.now(), user=request.user, at_once=at_once)
+        except NoSigningKey:
+            self.message_user(request, "This server has no signing key: choose private_key_jwt.", messages.WARNING)
+        except RotationUnderWay as rotation:
+            self.message_user(request, f"Nothing was changed: {rotation}.", messages.WARNING)
+        else:
+            self.log_change(request, rotated, "Signing key replaced.")
+            self.message_user(request, self.signing_keys(rotated), messages.SUCCESS)
 
 
 @admin.register(BotKey)

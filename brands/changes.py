@@ -26,7 +26,8 @@ _KINDS: Final[dict[type[models.Model], tuple[AuditEvent.Kind, AuditEvent.Kind]]]
 }
 _SECRET_FIELDS: Final = frozenset(
     {
-        *("client_secret_ciphertext", "signing_key_ciphertext"),
+        *("client_secret_ciphertext", "signing_key_ciphertext", "previous_signing_key_ciphertext"),
+        *("previous_signing_key_jwk", "previous_signing_key_signs_until"),
         *("secret_ciphertext", "previous_secret_ciphertext", "previous_secret_expires_at"),
     }
 )

@@ -9,13 +9,14 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from brands.changes import save_audited
-from brands.hosts import secret_hosts
-from brands.metadata import DISCOVERED, asks_for_metadata, default_algorithms, fill_in, problem_of
+from brands.hosts import CredentialHosts
+from brands.metadata import DISCOVERED, NEEDED_ENDPOINTS, asks_for_metadata, default_algorithms, fill_in, problem_of
 from brands.models import AuthorizationServer, Brand
 from brands.oauth import DiscoveryFailed, discover
 from brands.registrations import hold_all_brands, refuse_shared_registration
+from brands.validators import IGNORABLE_METADATA
 from brands.webhook_configuration import WebhookTable, apply_webhooks
-from delegation_site.crypto import Secret
+from delegation_site.crypto import DecryptionError, Secret
 
 # TOML can write any control character as an escape; PostgreSQL cannot store all of them.
 Line = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -73,6 +74,7 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
     accepted_token_type: str | msgspec.UnsetType = msgspec.UNSET
     accept_zero_expires_in: bool | msgspec.UnsetType = msgspec.UNSET
     trusted_audiences: list[str] | msgspec.UnsetType = msgspec.UNSET
+    token_response_members: list[str] | msgspec.UnsetType = msgspec.UNSET
     extra_authorization_parameters: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
     default_token_lifetime: int | msgspec.UnsetType = msgspec.UNSET
     max_token_lifetime: int | msgspec.UnsetType = msgspec.UNSET
@@ -87,7 +89,11 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
             value = getattr(self, name)
             model_field = AuthorizationServer._meta.get_field(name)
             values[name] = model_field.get_default() if value is msgspec.UNSET else value  # type: ignore[union-attr]
-        return values
+        return values | {"ignored_metadata": self.switched_off()}
+
+    def switched_off(self) -> list[str]:
+        """Return what the file sets to nothing: it is not used, also where the server's metadata announces it."""
+        return [name for name in IGNORABLE_METADATA if not self.leaves_out(name) and not getattr(self, name)]
 
     def leaves_out(self, name: str) -> bool:
         """Tell whether the file does not speak of this field."""
@@ -171,14 +177,15 @@ def _addresses(server: AuthorizationServer) -> dict[str, str]:
 def _complete_values(brand: str, table: AuthorizationServerTable, problems: list[str]) -> dict[str, Any]:
     """Return the file's values, completed where it names an issuer and not both of the endpoints that are needed.
 
-    A row of that issuer keeps what it has: metadata that changed later changes nothing of ours silently (C6).
+    A row of that issuer keeps what it has: metadata that changed later changes nothing of ours silently (C6). What the
+    file sets to nothing stays off, at the first run as at every other.
     """
     values = table.model_values()
     if not asks_for_metadata(values):
         return values
     stored = AuthorizationServer.objects.filter(brand__slug=brand, key=table.key, issuer=values["issuer"]).first()
     if stored is not None:
-        return values | {name: getattr(stored, name) for name in DISCOVERED if table.leaves_out(name)}
+        return values | _as_stored(table, values, stored)
     try:
         metadata = discover(values["issuer"])
     except DiscoveryFailed as failure:
@@ -191,6 +198,15 @@ def _complete_values(brand: str, table: AuthorizationServerTable, problems: list
     return values
 
 
+def _as_stored(table: AuthorizationServerTable, values: dict[str, Any], stored: AuthorizationServer) -> dict[str, Any]:
+    """Return what the row keeps: all that the file leaves out, and the needed endpoints that it leaves empty."""
+    kept = [name for name in DISCOVERED if table.leaves_out(name)]
+    kept += [name for name in NEEDED_ENDPOINTS if not values[name]]
+    still_off = [name for name in stored.ignored_metadata if table.leaves_out(name)]
+    ignored = [name for name in IGNORABLE_METADATA if name in {*table.switched_off(), *still_off}]
+    return {name: getattr(stored, name) for name in kept} | {"ignored_metadata": ignored}
+
+
 def _apply_server(
     brand: Brand,
     table: AuthorizationServerTable,
@@ -200,12 +216,13 @@ def _apply_server(
 ) -> AuthorizationServer:
     server = brand.authorization_servers.filter(key=table.key).first()
     server = server or AuthorizationServer(brand=brand, key=table.key)
-    hosts_before = secret_hosts(server) if server.pk else None
+    given_for = CredentialHosts.of(server) if server.pk else None
     for name, value in values.items():
         setattr(server, name, value)
     where = f"authorization_servers.{table.key}"
-    _apply_secret(server, table, environment, hosts_before, problems)
-    server.settle_signing_key(renew=hosts_before not in (None, secret_hosts(server)))
+    ask_anew = given_for is not None and given_for.ask_anew(server)
+    _apply_secret(server, table, environment, problems, ask_anew=ask_anew)
+    server.settle_signing_key(renew=ask_anew)
     found = _problems(where, server.full_clean) or _problems(where, lambda: refuse_shared_registration(server))
     problems += found
     if not found:
@@ -217,8 +234,9 @@ def _apply_secret(
     server: AuthorizationServer,
     table: AuthorizationServerTable,
     environment: Mapping[str, str],
-    hosts_before: tuple[str | None, ...] | None,
     problems: list[str],
+    *,
+    ask_anew: bool,
 ) -> None:
     where = f"authorization_servers.{table.key}.client_secret"
     try:
@@ -229,11 +247,20 @@ def _apply_secret(
     if not server.uses_client_secret:
         server.set_client_secret(None)
     elif secret is not None:
-        server.set_client_secret(secret)
+        if not _is_stored(server, secret):
+            server.set_client_secret(secret)
     elif server.client_secret_ciphertext is None:
         problems.append(f"{where}: this client authentication needs a secret")
-    elif hosts_before is not None and secret_hosts(server) != hosts_before:
-        problems.append(f"{where}: an endpoint's host changed, so the file must carry the secret again")
+    elif ask_anew:
+        problems.append(f"{where}: a host or the issuer is new, so the file must carry the secret again")
+
+
+def _is_stored(server: AuthorizationServer, secret: Secret) -> bool:
+    """Tell whether the row has this very secret: the same file again changes nothing, the ciphertext included."""
+    try:
+        return server.reveal_credentials().client_secret == secret
+    except DecryptionError:
+        return False
 
 
 def _problems(where: str, check: Callable[[], None]) -> list[str]:

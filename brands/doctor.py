@@ -16,7 +16,7 @@ import msgspec
 from django.utils import timezone
 
 from brands import transport
-from brands.metadata import DISCOVERED, fill_in
+from brands.metadata import DISCOVERED, ISS_PARAMETER, fill_in
 from brands.models import AuthorizationServer
 from brands.oauth import (
     AuthorizationServerError,
@@ -51,7 +51,6 @@ _WAYS: Final[dict[str, dict[str, Any]]] = {
 _UNKNOWN_CLIENT: Final = (
     "The server does not know our client: client id or secret is wrong, or was registered for another method."
 )
-_ISS_PARAMETER: Final = "authorization_response_iss_parameter_supported"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _CLIENT_ERRORS: Final = range(400, 500)
 
@@ -101,13 +100,17 @@ def _metadata(server: AuthorizationServer) -> Iterator[Finding]:
     except DiscoveryFailed as failure:
         yield _note("issuer", f"{failure.message} Endpoints were not compared.")
         return
-    names = (*DISCOVERED, "token_endpoint_auth_method", "scope")
+    names = (*DISCOVERED, "token_endpoint_auth_method", "scope", "ignored_metadata")
     values = {name: getattr(server, name) for name in names}
     problems = fill_in(dict(values), metadata)
     for name, words in problems.items():
         yield _problem(name, words)
-    if metadata.authorization_response_iss_parameter_supported and not values[_ISS_PARAMETER]:
-        yield _problem(_ISS_PARAMETER, "The server sends iss back and you do not ask for it: switch it on (RFC 9207).")
+    for name in server.ignored_metadata:
+        if getattr(metadata, name):
+            yield _note(name, "The server announces it, and it is not used: so it was chosen.")
+    announced = metadata.authorization_response_iss_parameter_supported
+    if announced and not values[ISS_PARAMETER] and ISS_PARAMETER not in server.ignored_metadata:
+        yield _problem(ISS_PARAMETER, "The server sends iss back and you do not ask for it: switch it on (RFC 9207).")
     if not problems:
         yield _good("issuer", "What is configured agrees with the published metadata.")
 
@@ -115,11 +118,13 @@ def _metadata(server: AuthorizationServer) -> Iterator[Finding]:
 def _keys(configuration: ServerConfiguration) -> Finding:
     algorithms = configuration.id_token_signing_alg_values
     asymmetric = [name for name in algorithms if not name.startswith("HS")]
+    if not asymmetric:
+        return _good("jwks_uri", "None is needed: ID tokens are verified with the client secret.")
     try:
         fitting = {name: signing_key_count(configuration.jwks_uri, name) for name in asymmetric}
     except AuthorizationServerError as error:
         return _problem("jwks_uri", f"No keys for ID tokens: {error.detail}.")
-    if asymmetric and not any(fitting.values()):
+    if not any(fitting.values()):
         return _problem("id_token_signing_alg_values", f"The key set has no key for {', '.join(asymmetric)}.")
     return _good("jwks_uri", "The keys that sign ID tokens are there.")
 
@@ -174,7 +179,7 @@ def _authorization_endpoint(configuration: ServerConfiguration, credentials: Cli
     try:
         response = _ask_to_authorize(configuration, credentials)
     except AuthorizationServerError as error:
-        yield _problem("pushed_authorization_request_endpoint", f"It refused our request: {error.detail or error}.")
+        yield _problem("pushed_authorization_request_endpoint", _refused_push(error))
         return
     except transport.OutboundError as error:
         yield _problem("authorization_endpoint", f"No answer: {error}.")
@@ -191,6 +196,14 @@ def _authorization_endpoint(configuration: ServerConfiguration, credentials: Cli
     else:
         yield _good("authorization_endpoint", "It takes our request and redirect URI, and goes on to sign in.")
         yield from _unregistered_redirect_uri(configuration, credentials)
+
+
+def _refused_push(error: AuthorizationServerError) -> str:
+    words = f"It refused our request: {error.detail or error}."
+    # Some servers announce the endpoint, and let not every client push.
+    if error.error in {ErrorCode.UNAUTHORIZED_CLIENT, ErrorCode.AUTHORIZATION_REQUEST_REFUSED}:
+        words += " If this client may not push, tick it under what is not used, although the server announces it."
+    return words
 
 
 def _unregistered_redirect_uri(configuration: ServerConfiguration, credentials: ClientCredentials) -> Iterator[Finding]:

@@ -3,23 +3,26 @@
 from typing import Any
 
 from django import forms
+from django.contrib.admin.utils import label_for_field
 from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
-from brands.hosts import HOST_FIELDS, secret_hosts
+from brands.hosts import HOST_FIELDS, CredentialHosts
 from brands.logo import MAX_UPLOAD, drawn_anew, logo_hash
 from brands.metadata import NEEDED_ENDPOINTS, fill_in, problem_of
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.oauth import DiscoveryFailed, ServerMetadata
 from brands.registrations import refuse_shared_registration
-from brands.validators import ID_TOKEN_ALGORITHMS, validate_extra_authorization_parameters
+from brands.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
 from brands.wording import validate_scope_descriptions
 from delegation_site.crypto import Secret
 from delegation_site.sign_in import confirmation_needed
 
 # A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere (G10).
-_NEEDS_CONFIRMATION = frozenset({*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks"})
+_NEEDS_CONFIRMATION = frozenset(
+    {*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"}
+)
 
 
 class ParametersField(forms.JSONField):
@@ -71,6 +74,18 @@ class ScopeDescriptionsField(ParametersField):
     check_object = staticmethod(validate_scope_descriptions)
 
 
+class NamesField(forms.CharField):
+    """Names with spaces or commas between them, kept as a list."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the names."""
+        return str(super().to_python(value)).replace(",", " ").split()
+
+    def prepare_value(self, value: Any) -> Any:
+        """Show them in one line."""
+        return " ".join(value) if isinstance(value, list) else value
+
+
 class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
     """An authorization server, with a write-only secret and its lists as choices of words."""
 
@@ -96,6 +111,22 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     default_check = forms.ChoiceField(
         label="Default check", choices=SamePersonCheck.choices, help_text="For challenges that name none."
     )
+    token_response_members = NamesField(
+        label="Members for bots",
+        required=False,
+        widget=forms.TextInput(attrs={"class": "vTextField"}),
+        help_text="Further members of the token answer that bots get beside the token, such as instance_url; separated "
+        "by spaces. Never a secret: names that could be a token's are refused.",
+    )
+    ignored_metadata = forms.MultipleChoiceField(
+        label="Do not use, although the server announces it",
+        choices=[(name, label_for_field(name, AuthorizationServer)) for name in IGNORABLE_METADATA],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+        help_text="For what its metadata would fill in and this client may not or shall not use, such as a pushed "
+        "authorization request endpoint that refuses us. The field itself stays empty. To use it again, untick it and "
+        "fill in the field.",
+    )
     id_token_signing_alg_values = forms.MultipleChoiceField(
         label="ID token algorithms",
         choices=[(name, name) for name in ID_TOKEN_ALGORITHMS],
@@ -115,10 +146,10 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._hosts_before = secret_hosts(self.instance) if self.instance.pk else None
+        self._given_for = CredentialHosts.of(self.instance) if self.instance.pk else None
         for name in NEEDED_ENDPOINTS:
             self.fields[name].required = False  # an issuer may stand for them
-        for name in ("same_person_checks", "id_token_signing_alg_values"):
+        for name in ("same_person_checks", "id_token_signing_alg_values", "ignored_metadata", "token_response_members"):
             # Django does not look at the model's default of a field that the form declares itself.
             self.initial.setdefault(name, getattr(self.instance, name))
         self.fields["default_check"].initial = self.instance.default_same_person_check
@@ -134,6 +165,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
         cleaned = super().clean() or {}
+        self._switch_off(cleaned)
         if self.confirmed or not _NEEDS_CONFIRMATION & set(self.changed_data):
             self._complete_endpoints(cleaned)
         else:  # nobody's metadata was asked for either
@@ -146,6 +178,15 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         elif accepted and default:
             cleaned["same_person_checks"] = [default, *(check for check in accepted if check != default)]
         return cleaned
+
+    def _switch_off(self, cleaned: dict[str, Any]) -> None:
+        """Empty what is ticked as not to be used; what was typed at the same time is no wish that we could guess."""
+        for name in cleaned.get("ignored_metadata") or ():
+            if cleaned.get(name) and name in self.changed_data:
+                message = "It is ticked as not to be used: untick it, or leave this empty."
+                self.add_error(name, ValidationError(message, "ignored_metadata"))
+            elif cleaned.get(name):
+                cleaned[name] = type(cleaned[name])()
 
     def _complete_endpoints(self, cleaned: dict[str, Any]) -> None:
         """Take over what the issuer's metadata names, and say at each field where it cannot be (C6)."""
@@ -177,11 +218,11 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, after which the instance has the new values
         if not self.errors:
             self._check_registration()
-        if not self._hosts_changed() or self.cleaned_data.get("client_secret"):
+        if not self._asks_anew() or self.cleaned_data.get("client_secret"):
             return
         if self.instance.client_secret_ciphertext is not None and _uses_client_secret(self.cleaned_data):
             # Otherwise whoever may edit the endpoint could have the stored secret sent to a host of their own (N8).
-            message = "An endpoint's host changed: type the client secret again."
+            message = "A host or the issuer is new: type the client secret again."
             self.add_error("client_secret", ValidationError(message, "secret_for_another_host"))
 
     def _check_registration(self) -> None:
@@ -190,19 +231,19 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         except ValidationError as error:
             self.add_error(None, error)
 
-    def _hosts_changed(self) -> bool:
-        return self._hosts_before not in (None, secret_hosts(self.instance))
+    def _asks_anew(self) -> bool:
+        return self._given_for is not None and self._given_for.ask_anew(self.instance)
 
     def apply_secret(self) -> None:
         """Put the typed secret, or a signing key, on the instance, which has its brand by now.
 
-        Under another method a stored secret is forgotten, and so is a key when an endpoint's host changed (N8).
+        Under another method a stored secret is forgotten, and so is a key that was made for other hosts (N8).
         """
         if not _uses_client_secret(self.cleaned_data):
             self.instance.set_client_secret(None)
         elif self.cleaned_data["client_secret"]:
             self.instance.set_client_secret(Secret(self.cleaned_data["client_secret"]))
-        self.instance.settle_signing_key(renew=self._hosts_changed())
+        self.instance.settle_signing_key(renew=self._asks_anew())
 
 
 class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at run time

@@ -1,7 +1,8 @@
 """What a server's metadata fills in for its admin, and where it contradicts what the admin typed (C6).
 
 Metadata is asked for where an issuer is given and the authorization or the token endpoint is not. Whoever types both
-asks nobody. What was found is stored and shown, and never looked up again: it changes when an admin changes it.
+asks nobody. What was found is stored and shown, and never looked up again: it changes when an admin changes it. What an
+admin has switched off (`ignored_metadata`) stays off, whatever the metadata says and however often it is looked up.
 """
 
 from typing import Any, Final
@@ -16,12 +17,9 @@ ENDPOINTS: Final = (
     "revocation_endpoint",
     "pushed_authorization_request_endpoint",
 )
+ISS_PARAMETER: Final = "authorization_response_iss_parameter_supported"
 # Everything that metadata may decide.
-DISCOVERED: Final = (
-    *ENDPOINTS,
-    "authorization_response_iss_parameter_supported",
-    "id_token_signing_alg_values",
-)
+DISCOVERED: Final = (*ENDPOINTS, ISS_PARAMETER, "id_token_signing_alg_values")
 
 
 def asks_for_metadata(values: dict[str, Any]) -> bool:
@@ -32,7 +30,8 @@ def asks_for_metadata(values: dict[str, Any]) -> bool:
 def fill_in(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, str]:
     """Complete `values` in place; return in words, by field, what contradicts the metadata or is missing in it."""
     problems = {}
-    for name in ENDPOINTS:
+    ignored = values.get("ignored_metadata") or ()
+    for name in [name for name in ENDPOINTS if name not in ignored]:
         found = getattr(metadata, name)
         if not values.get(name):
             values[name] = found
@@ -40,8 +39,8 @@ def fill_in(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, str]:
             problems[name] = _other(found)
         if name in NEEDED_ENDPOINTS and not values[name]:
             problems[name] = "The issuer's metadata does not name it: type it."
-    if metadata.authorization_response_iss_parameter_supported:
-        values["authorization_response_iss_parameter_supported"] = True
+    if metadata.authorization_response_iss_parameter_supported and ISS_PARAMETER not in ignored:
+        values[ISS_PARAMETER] = True
     return _unsupported(values, metadata) | problems
 
 

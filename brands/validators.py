@@ -5,6 +5,7 @@ call, so that a row written under other settings, or by SQL, opens nothing.
 """
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv6Address, ip_address
 from typing import Final
@@ -54,6 +55,27 @@ ID_TOKEN_ALGORITHMS: Final = (
     *("ES256", "ES384", "ES512"),
     "EdDSA",
     "HS256",
+)
+
+# Members of a token response that have a meaning of their own for us (RFC 6749 section 5, RFC 9207).
+PROTOCOL_MEMBERS: Final = frozenset(
+    {"error", "error_description", "error_uri", "expires_at", "expires_in", "iss", "scope", "state"}
+)
+MAX_RESPONSE_MEMBERS: Final = 20
+# A name that has one of these in it, in whatever spelling, could be a secret's.
+_SECRET_FRAGMENTS: Final = (
+    *("token", "secret", "password", "passwd", "passphrase", "passcode", "code", "assertion", "credential", "cookie"),
+    *("session", "key", "jwt", "bearer", "refresh", "nonce", "verifier"),
+)
+_SECRET_NAMES: Final = frozenset({"at", "auth", "authorization", "otp", "pin", "pwd", "rt"})
+_RESPONSE_MEMBER: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,64}")
+
+# What a server's metadata would switch on, and an admin may leave off.
+IGNORABLE_METADATA: Final = (
+    "jwks_uri",
+    "revocation_endpoint",
+    "pushed_authorization_request_endpoint",
+    "authorization_response_iss_parameter_supported",
 )
 
 _CHARACTER: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
@@ -205,6 +227,38 @@ def validate_id_token_algorithms(value: object) -> None:
         "unknown_algorithm",
     )
     _refuse_unless(len(set(value)) == len(value), "Name each algorithm once.", "invalid_algorithms")
+
+
+def validate_ignored_metadata(value: object) -> None:
+    """Refuse everything but a list of members of metadata that may be left off."""
+    known = isinstance(value, list) and all(name in IGNORABLE_METADATA for name in value)
+    _refuse_unless(known, f"Use names out of: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
+
+
+def validate_token_response_members(value: object) -> None:
+    """Refuse everything but a list of names of members that hold no secret and are not ours to read (E15)."""
+    names = value if isinstance(value, list) else [None]
+    well_formed = all(isinstance(name, str) and _RESPONSE_MEMBER.fullmatch(name) for name in names)
+    _refuse_unless(
+        well_formed and len(set(names)) == len(names) <= MAX_RESPONSE_MEMBERS,
+        f"Name each member once, at most {MAX_RESPONSE_MEMBERS}: letters, digits and _ . : / @ -",
+        "invalid_response_members",
+    )
+    for name in names:
+        _refuse_unless(name not in PROTOCOL_MEMBERS, f"{name} is ours to read.", "reserved_response_member")
+        _refuse_unless(
+            not is_secret_name(str(name)),
+            f"{name} could be a secret's name, so it is never passed on.",
+            "secret_response_member",
+        )
+
+
+def is_secret_name(name: str) -> bool:
+    """Tell whether a member of this name could hold a secret: `refresh_token`, `refreshToken`, `re-fresh.to_ken`."""
+    # Compatibility forms, such as full-width letters, are read as plain ones.
+    folded = unicodedata.normalize("NFKD", name).casefold()
+    letters = "".join(character for character in folded if character.isalnum())
+    return letters in _SECRET_NAMES or any(fragment in letters for fragment in _SECRET_FRAGMENTS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404
+from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from brands.models import AuthorizationServer, Logo
@@ -11,13 +12,13 @@ from brands.models import AuthorizationServer, Logo
 
 @require_safe
 def client_keys(request: HttpRequest, callback_id: str) -> HttpResponse:
-    """`GET /callback/{callback_id}/jwks.json`: the public half of a server's signing key (RFC 7517, C7).
+    """`GET /callback/{callback_id}/jwks.json`: the public half of a server's signing keys (RFC 7517, C7).
 
     Also for a server that is switched off: tokens that it issued before are still revoked there.
     """
     servers = AuthorizationServer.objects.filter(signing_key_jwk__isnull=False)
     server = get_object_or_404(servers, callback_id=callback_id)
-    return JsonResponse({"keys": [server.signing_key_jwk]})
+    return JsonResponse({"keys": server.published_signing_keys(timezone.now())})
 
 
 @require_safe

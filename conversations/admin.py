@@ -73,7 +73,8 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     list_display = ("conversation", "issued_at", "state", "authorization_server", "expires_at")
     fields = (
         "uuid", "conversation", "authorization_server", "challenge", "state", "token_type", "scope", "scope_widened",
-        "assurance", "issued_at", "expires_at", "lifetime_assumed", "confirmed_at", "ended_at", "end_reason",
+        "assurance", "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out", "confirmed_at",
+        "ended_at", "end_reason",
     )  # fmt: skip
     list_filter = ("end_reason", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("end_reason__exact", "authorization_server__id__exact")

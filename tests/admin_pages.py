@@ -139,6 +139,8 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
     server = make_server(brand, f"{brand.slug}-server", secret)
     login.redirect_uri, login.client_secret, login.subject = server.redirect_uri, secret, f"planted-{random_hex(8)}"
     use_openid(server, login)
+    AuthorizationServer.objects.filter(pk=server.pk).update(token_response_members=["patient"])
+    login.further_members = {"patient": f"planted-{random_hex(8)}"}
     row, key = create_bot_key(brand, f"{brand.slug}-key", BotKey.Scope.values)
     bot, browser = Bot(key.reveal(), f"chat-of-{brand.slug}"), Browser()
     endpoint, webhook_secret = make_endpoint(brand)
@@ -154,6 +156,7 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
         "bot key's secret part": key.reveal().rsplit("_", 1)[1],
         "access token": login.issued_access_tokens[-1],
         "subject": login.subject,
+        "response member": login.further_members["patient"],
         "completion code": code,
         "link token": challenge["url"].rsplit("/", 1)[1],
         "context": "planted-context",
@@ -165,6 +168,7 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
     stored = {
         "ciphertext of the token": token.ciphertext,
         "ciphertext of the subject": token.subject_ciphertext,
+        "ciphertext of the response members": token.response_members_ciphertext,
         "ciphertext of the secret": AuthorizationServer.objects.get(pk=server.pk).client_secret_ciphertext,
         "digest of the key": row.digest,
         "ciphertext of the webhook secret": endpoint.secret_ciphertext,

@@ -90,6 +90,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     next_revocation_answers: list[Answer] = field(default_factory=list)
     next_token_answer: Answer | None = None
     id_token_changes: dict[str, Any] = field(default_factory=dict)
+    further_members: dict[str, Any] = field(default_factory=dict)
     on_token_request: Callable[[TokenRequest], None] | None = None
 
     authorization_requests: list[dict[str, str]] = field(default_factory=list)
@@ -265,6 +266,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             "token_type": "Bearer",
             "refresh_token": PLANTED_REFRESH_TOKEN,
             "scope": grant.scope if self.granted_scope is None else self.granted_scope,
+            **self.further_members,
         }
         if not self.names_granted_scope:
             del answer["scope"]

@@ -78,6 +78,7 @@ class Planted:
             "cookie": [morsel.value for name, morsel in cookies if name.startswith("__Host-attempt")],
             "completion code": self.codes,
             "subject": ["planted-subject-9Kq"],
+            "response member": ["planted-member-6Wd", "planted-undeclared-3Fp"],
             "webhook secret": [self.hooks.secret, self.hooks.secret.removeprefix("whsec_")],
         }
 
@@ -100,6 +101,8 @@ def planted(
     """Return the planted values of a journey with OpenID Connect."""
     use_openid(acme_server, acme_login)
     acme_login.subject = "planted-subject-9Kq"
+    AuthorizationServer.objects.update(token_response_members=["patient"])
+    acme_login.further_members = {"patient": "planted-member-6Wd", "user_id": "planted-undeclared-3Fp"}
     return Planted(acme_bot, ada, acme_login, acme_hooks)
 
 
@@ -124,6 +127,8 @@ def run_every_path(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> list[st
     said(bot.challenge_facts(challenge))
     said(bot.complete(planted.codes[0]))
     said(bot.in_chat("GET"))
+    # The one answer that holds it: it belongs to whoever reads the token.
+    assert bot.token()[1]["token_response_members"] == {"patient": "planted-member-6Wd"}
     said(bot.in_chat("DELETE", "/token"))
     for bad in (
         (500, JSON, b'{"access_token":"planted-in-500","refresh_token":"' + PLANTED_REFRESH_TOKEN.encode() + b'"}'),

@@ -1,12 +1,14 @@
 """A brand's authorization server, and our registration there as its client."""
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import uuid4
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.utils import timezone
 
 from brands import validators
 from brands.models.brand import Brand, slug_validator
@@ -18,6 +20,9 @@ from brands.oauth.errors import AuthorizationServerError
 from brands.oauth.token_response import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 from brands.wording import validate_scope_descriptions
 from delegation_site.crypto import Place, Secret, key_ring, new_signing_key, random_token
+
+# For how long the old public key stays published after its last signature: assertions live a minute, clocks differ.
+OLD_KEY_PUBLISHED_FOR: Final = timedelta(hours=1)
 
 
 class AuthorizationServerQuerySet(models.QuerySet["AuthorizationServer"]):
@@ -100,6 +105,12 @@ class AuthorizationServer(models.Model):
         default=False,
         help_text="As its metadata says. When on, a success without iss is refused.",
     )
+    ignored_metadata = models.JSONField(
+        "not used, although the server announces it",
+        default=list,
+        blank=True,
+        validators=[validators.validate_ignored_metadata],
+    )
 
     client_id = models.CharField(max_length=255)
     client_secret_ciphertext = models.BinaryField(null=True, blank=True)
@@ -108,6 +119,10 @@ class AuthorizationServer(models.Model):
     )
     signing_key_ciphertext = models.BinaryField(null=True, blank=True)
     signing_key_jwk = models.JSONField(null=True, blank=True, editable=False)
+    # While a key is replaced with an overlap: the old one, and until when it signs.
+    previous_signing_key_ciphertext = models.BinaryField(null=True, editable=False)
+    previous_signing_key_jwk = models.JSONField(null=True, editable=False)
+    previous_signing_key_signs_until = models.DateTimeField(null=True, editable=False)
     basic_encoding = models.CharField(max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM)
     send_client_id_with_basic = models.BooleanField(
         "send client_id beside Basic",
@@ -191,6 +206,9 @@ class AuthorizationServer(models.Model):
         default=False,
         help_text="An expires_in of 0 means that the lifetime is not told (Mailchimp, VK): the default below holds.",
     )
+    token_response_members = models.JSONField(
+        default=list, blank=True, validators=[validators.validate_token_response_members]
+    )
 
     same_person_checks = models.JSONField(
         default=default_same_person_checks,
@@ -246,9 +264,11 @@ class AuthorizationServer(models.Model):
         if SamePersonCheck.CHAT_PAGE in self.same_person_checks and not self.chat_page_url:
             errors["chat_page_url"] = "The check chat_page needs it."
         if "openid" in self.scope.split():
+            # HS256 is verified with the client secret, everything else with the server's keys.
+            needed = ("issuer",) if self.id_token_signing_alg_values == ["HS256"] else ("issuer", "jwks_uri")
             errors |= {
                 name: "OpenID Connect needs it: the ID token is verified against it."
-                for name in ("issuer", "jwks_uri")
+                for name in needed
                 if not getattr(self, name)
             }
             if not self.id_token_signing_alg_values:
@@ -331,14 +351,49 @@ class AuthorizationServer(models.Model):
         """
         if self.token_endpoint_auth_method != self.ClientAuthentication.PRIVATE_KEY_JWT:
             self.signing_key_ciphertext = self.signing_key_jwk = None
+            self.forget_previous_signing_key()
         elif renew or self.signing_key_ciphertext is None:
-            private_key, self.signing_key_jwk = new_signing_key()
-            self.signing_key_ciphertext = key_ring().encrypt(private_key, self.place("signing_key_ciphertext"))
+            self._make_signing_key()
+            self.forget_previous_signing_key()
+
+    def rotate_signing_key(self, signs_from: datetime) -> None:
+        """Publish a new key at once, and sign with the old one until `signs_from`. The row is not saved.
+
+        Raises `DecryptionError`.
+        """
+        place, old = self.place("previous_signing_key_ciphertext"), self._reveal("signing_key_ciphertext")
+        self.previous_signing_key_ciphertext = key_ring().encrypt(old, place) if old else None
+        self.previous_signing_key_jwk, self.previous_signing_key_signs_until = self.signing_key_jwk, signs_from
+        self._make_signing_key()
+
+    def forget_previous_signing_key(self) -> None:
+        """Sign with the published new key from now on. The row is not saved."""
+        self.previous_signing_key_ciphertext = self.previous_signing_key_jwk = None
+        self.previous_signing_key_signs_until = None
+
+    def previous_key_signs(self, now: datetime) -> bool:
+        """Tell whether the old key of a rotation still signs at `now`: no job has to come by for it to stop."""
+        until = self.previous_signing_key_signs_until
+        return self.previous_signing_key_ciphertext is not None and until is not None and now < until
+
+    def published_signing_keys(self, now: datetime) -> list[dict[str, str]]:
+        """Return our public keys (RFC 7517), the one that signs at `now` first: some servers look at no other."""
+        keys = [self.signing_key_jwk] if self.signing_key_jwk else []
+        until = self.previous_signing_key_signs_until
+        if self.previous_signing_key_jwk and until is not None and now < until + OLD_KEY_PUBLISHED_FOR:
+            keys.insert(0 if self.previous_key_signs(now) else 1, self.previous_signing_key_jwk)
+        return keys
+
+    def _make_signing_key(self) -> None:
+        private_key, self.signing_key_jwk = new_signing_key()
+        self.signing_key_ciphertext = key_ring().encrypt(private_key, self.place("signing_key_ciphertext"))
 
     def reveal_credentials(self) -> ClientCredentials:
-        """Return what authenticates us at this server's endpoints. Raises `DecryptionError`."""
+        """Return what authenticates us at this server's endpoints now. Raises `DecryptionError`."""
+        in_rotation = self.previous_key_signs(timezone.now())
+        signing_key = "previous_signing_key_ciphertext" if in_rotation else "signing_key_ciphertext"
         return ClientCredentials(
-            client_secret=self._reveal("client_secret_ciphertext"), signing_key=self._reveal("signing_key_ciphertext")
+            client_secret=self._reveal("client_secret_ciphertext"), signing_key=self._reveal(signing_key)
         )
 
     def _reveal(self, column: str) -> Secret | None:

@@ -1,6 +1,7 @@
 """The token response, read by our own rules (RFC 6749 sections 5.1 and 5.2): the library accepts far too much.
 
-A refresh token in it is never looked at: whatever is not named here is dropped with the answer's bytes (E15).
+A refresh token in it is never kept: whatever is not named here, and declared by the brand, is dropped with the answer's
+bytes (E15).
 """
 
 import math
@@ -16,6 +17,7 @@ from brands.oauth.answers import read_parameters, refusal, refusal_in
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.endpoints import TOKEN_ENDPOINT
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
+from brands.oauth.response_members import ResponseMembers, declared_members
 from brands.validators import MAX_SCOPE_LENGTH
 from delegation_site.crypto import Secret
 
@@ -36,7 +38,7 @@ class TokenResponse:
     """What we keep of an answer. `scope` is what was granted, separated by spaces; `expires_at` is by our clock.
 
     `scope_widened` tells that more was granted than asked for, `scope_assumed` that the server named no scope,
-    `lifetime_assumed` that it named no lifetime.
+    `lifetime_assumed` that it named no lifetime. `members` are those that the brand has declared for its bots.
     """
 
     access_token: Secret
@@ -46,6 +48,7 @@ class TokenResponse:
     lifetime_assumed: bool
     id_token: Secret | None
     token_type: str = field(default="Bearer")
+    members: ResponseMembers = field(default=ResponseMembers())
     scope_assumed: bool = False
 
     def narrowed(self, configuration: ServerConfiguration, redirected_scope: str | None) -> "TokenResponse":
@@ -97,6 +100,7 @@ def read_token_response(
         lifetime_assumed=assumed,
         id_token=_id_token(parameters.get("id_token")) if configuration.uses_openid else None,
         scope_assumed=assumed_scope,
+        members=declared_members(configuration.token_response_members, parameters),
     )
 
 

@@ -4,6 +4,8 @@ import logging
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from conversations.api.calls import Call
 from conversations.flow.facts import token_facts
 from conversations.flow.read_counts import count_read
@@ -14,10 +16,12 @@ logger = logging.getLogger("consumer_delegation.audit")
 
 def token_answer(call: Call, access_token: AccessToken, read_for: str, now: datetime) -> dict[str, Any]:
     """Return the token as the answer to a read; count the read, and write the line that says so."""
-    value = access_token.reveal_access_token().reveal()
+    value, members = access_token.reveal_access_token().reveal(), access_token.reveal_response_members()
     _log(call, access_token, read_for)
     count_read(call.bot_key, read_for, now)
-    return {"access_token": value, **token_facts(access_token, now)}
+    answer = {"access_token": value, **token_facts(access_token, now)}
+    # As it was written when it was read: JSON, and no member of ours.
+    return answer | ({"token_response_members": msgspec.Raw(members.reveal().encode())} if members else {})
 
 
 def _log(call: Call, access_token: AccessToken, read_for: str) -> None:

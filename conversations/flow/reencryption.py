@@ -47,10 +47,12 @@ class Column:
 COLUMNS = (
     Column(AuthorizationServer, "client_secret_ciphertext", ("brand",)),
     Column(AuthorizationServer, "signing_key_ciphertext", ("brand",)),
+    Column(AuthorizationServer, "previous_signing_key_ciphertext", ("brand",)),
     Column(Challenge, "link_token_ciphertext", ("conversation__brand",)),
     Column(Challenge, "context_ciphertext", ("conversation__brand",)),
     Column(AuthorizationRequest, "code_verifier_ciphertext", ("challenge__conversation__brand",)),
     Column(AccessToken, "ciphertext", ("conversation__brand",)),
+    Column(AccessToken, "response_members_ciphertext", ("conversation__brand",)),
     Column(AccessToken, "subject_ciphertext", ("conversation__brand",)),
     Column(Revocation, "ciphertext", ("conversation__brand",)),
     Column(WebhookEndpoint, "secret_ciphertext", ("brand",)),

@@ -180,8 +180,10 @@ def _insert_access_token(
         issued_at=now,
         expires_at=response.expires_at,
         lifetime_assumed=response.lifetime_assumed,
+        response_members_left_out=" ".join(response.members.left_out),
     )
     access_token.set_access_token(response.access_token)
+    access_token.set_response_members(response.members.found)
     access_token.set_subject(subject_of(claims))
     access_token.receipt_digest = receipt_digest(access_token, cookie)
     _NEW_ACCESS_TOKEN.insert(access_token)

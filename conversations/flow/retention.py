@@ -7,6 +7,7 @@ from typing import Any, Final
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
+from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
 from conversations.flow.deliveries import forget_challenges, give_up_switched_off
 from conversations.flow.revocations import give_up_old_revocations
@@ -33,6 +34,7 @@ def sweep(now: datetime) -> int:
     give_up_old_revocations(now)
     rate_limits.sweep(now)
     forget_previous_secrets(now)
+    forget_previous_signing_keys(now)
     give_up_switched_off(now)
     forget_challenges(now)
     _delete_in_chunks(WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR))

@@ -105,8 +105,8 @@ def _part(model: type[models.Model], path: str, *names: str) -> _Part:
 
 # Named one by one: a brand's logo or a server's configuration is no part of a read.
 _TOKEN: Final = _part(
-    AccessToken, "", "id", "uuid", "conversation_id", "challenge_id", "ciphertext", "token_type", "scope", "assurance",
-    "issued_at", "expires_at", "lifetime_assumed",
+    AccessToken, "", "id", "uuid", "conversation_id", "challenge_id", "ciphertext", "response_members_ciphertext",
+    "token_type", "scope", "assurance", "issued_at", "expires_at", "lifetime_assumed",
 )  # fmt: skip
 _CHALLENGE: Final = _Part(Challenge, id="challenge_id", scope="asked_scope", purpose="purpose")
 _CONVERSATION: Final = _part(Conversation, "conversation__", "id", "uuid", "brand_id")

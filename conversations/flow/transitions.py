@@ -111,12 +111,14 @@ def end_challenge(challenge: Challenge, to: ChallengeStatus, *, now: datetime, a
 
 
 def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *, now: datetime, actor: str) -> bool:
-    """End a token and erase its ciphertext, not only flag it (K6); return whether this call ended it."""
+    """End a token and erase its ciphertexts, not only flag it (K6); return whether this call ended it."""
     rows = AccessToken.objects.filter(pk=access_token.pk, ended_at=None)
-    if rows.update(ended_at=now, end_reason=reason, ciphertext=None) != 1:
+    erased = {"ciphertext": None, "response_members_ciphertext": None}
+    if rows.update(ended_at=now, end_reason=reason, **erased) != 1:
         return False
     schedule_revocation_of(access_token, now)  # from the ciphertext in hand; the row's is erased
-    access_token.ended_at, access_token.end_reason, access_token.ciphertext = now, reason, None
+    access_token.ended_at, access_token.end_reason = now, reason
+    access_token.ciphertext = access_token.response_members_ciphertext = None
     record(
         AuditEvent.Kind.TOKEN_ENDED,
         access_token.conversation,

@@ -56,6 +56,9 @@ class AccessToken(models.Model):
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     challenge = models.OneToOneField(Challenge, on_delete=models.CASCADE, related_name="access_token")
     ciphertext = models.BinaryField(null=True)
+    # Members of the token answer that the brand has declared for its bots, as JSON; and the names of those left out.
+    response_members_ciphertext = models.BinaryField(null=True)
+    response_members_left_out = models.TextField(blank=True)
     # As configured when the token was asked for: it is presented nowhere else, whatever is configured later.
     revocation_endpoint = models.CharField(max_length=2048, blank=True)
     token_type = models.CharField(max_length=16)
@@ -116,6 +119,16 @@ class AccessToken(models.Model):
     def set_access_token(self, access_token: Secret) -> None:
         """Encrypt the token for this row and its conversation. The row is not saved."""
         self.ciphertext = key_ring().encrypt(access_token, self.place("ciphertext"))
+
+    def set_response_members(self, members: Secret | None) -> None:
+        """Encrypt the declared members of the token answer for this row. The row is not saved."""
+        place = self.place("response_members_ciphertext")
+        self.response_members_ciphertext = key_ring().encrypt(members, place) if members else None
+
+    def reveal_response_members(self) -> Secret | None:
+        """Return the declared members that came, as JSON text; None where none did. Raises `DecryptionError`."""
+        ciphertext = self.response_members_ciphertext
+        return None if ciphertext is None else key_ring().decrypt(ciphertext, self.place("response_members_ciphertext"))
 
     def reveal_access_token(self) -> Secret:
         """Return the token itself. Raises `DecryptionError`, also once it was erased."""

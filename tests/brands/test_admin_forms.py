@@ -79,7 +79,7 @@ def test_another_host_demands_the_secret_again(acme_house: House, form_url: str,
     """N8: otherwise whoever may edit an endpoint could have the stored secret sent to a host of their own."""
     moved = {field: "https://login.elsewhere.example/x"}
     answer = acme_house.admin.send_changed(form_url, **moved)
-    assert errors_of(answer) == {"client_secret": ["An endpoint's host changed: type the client secret again."]}
+    assert errors_of(answer) == {"client_secret": ["A host or the issuer is new: type the client secret again."]}
     stored = AuthorizationServer.objects.get(pk=acme_house.server.pk)
     assert getattr(stored, field) != moved[field]
     answer = acme_house.admin.send_changed(form_url, **moved, client_secret=NEW_SECRET)

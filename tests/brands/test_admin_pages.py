@@ -137,4 +137,4 @@ def test_the_form_of_a_server_shows_every_field_that_can_be_set() -> None:
     settable = {field.name for field in AuthorizationServer._meta.concrete_fields if field.editable}
     kept_elsewhere = {name for name in settable if name.endswith("_ciphertext")} | {"id"}
     assert settable - shown == kept_elsewhere
-    assert shown - settable == {"client_secret", "default_check", "redirect_uri", "client_jwks_uri"}
+    assert shown - settable == {"client_secret", "default_check", "redirect_uri", "client_jwks_uri", "signing_keys"}

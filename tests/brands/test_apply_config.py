@@ -195,7 +195,7 @@ def test_another_host_demands_the_secret_again(monkeypatch: pytest.MonkeyPatch, 
     (problem,) = refused(configuration(client_secret=None, **moved), monkeypatch)
     where, what = problem.split(": ")
     assert where == "authorization_servers.orders.client_secret"
-    assert what == "an endpoint's host changed, so the file must carry the secret again"
+    assert what == "a host or the issuer is new, so the file must carry the secret again"
     apply(configuration(**moved), monkeypatch)
     assert getattr(AuthorizationServer.objects.get(), field) == moved[field]
 

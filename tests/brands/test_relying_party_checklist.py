@@ -165,7 +165,7 @@ def test_discovery_issuer_mismatch() -> None:
 def test_authorization_response_wrong_iss(iss: str, acme: FakeAuthorizationServer) -> None:
     """C2."""
     with pytest.raises(
-        AuthorizationServerError, match="issuer_mismatch: iss (is another|differs by the last slash): found"
+        AuthorizationServerError, match=r"issuer_mismatch: iss (is another|differs by the last slash): found"
     ):
         check_issuer(acme.configuration(), parse_authorization_response(QueryDict(f"code=c&state=s&iss={iss}")))
 

@@ -58,6 +58,7 @@ token = AccessToken(
 )
 token.set_subject(Secret("planted-subject"))
 token.set_access_token(Secret("planted-access-token"))
+token.set_response_members(Secret('{"patient":"planted-patient"}'))
 token.save()
 rotate_secret(WebhookEndpoint.objects.get(), now=now)
 """
@@ -72,6 +73,7 @@ def values():
         AuthorizationServer.objects.select_related("brand").get().reveal_credentials().client_secret.reveal(),
         AccessToken.objects.select_related("conversation__brand").get().reveal_access_token().reveal(),
         AccessToken.objects.select_related("conversation__brand").get().reveal_subject().reveal(),
+        AccessToken.objects.select_related("conversation__brand").get().reveal_response_members().reveal(),
         challenge.reveal_context().reveal(),
         challenge.reveal_link_token().reveal(),
         attempts.get().reveal_code_verifier().reveal(),
@@ -109,6 +111,7 @@ CIPHERTEXTS = {
     "challenge.context_ciphertext": 2,
     "authorizationrequest.code_verifier_ciphertext": 1,
     "accesstoken.ciphertext": 1,
+    "accesstoken.response_members_ciphertext": 1,
     "accesstoken.subject_ciphertext": 1,
     "webhookendpoint.secret_ciphertext": 1,
     "webhookendpoint.previous_secret_ciphertext": 1,
