@@ -37,7 +37,8 @@ SAME_ON_EVERY_DATABASE = [
 # Plans, connections that die, and writers that wait for each other are PostgreSQL's.
 ABOUT_POSTGRESQL = [
     "test_query_plans.py",
-    *("site/test_compiled_connections.py", "site/test_database_away.py", "site/test_prepared_connections.py"),
+    *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
+    *("site/test_database_away.py", "site/test_time_outs.py"),
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE

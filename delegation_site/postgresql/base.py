@@ -84,7 +84,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 def _has_time_outs(connection: Any) -> bool:
     """Tell whether our start-up options arrived; 0 is none."""
     connection.autocommit = True
-    with connection.cursor() as cursor:
+    with connection.cursor(cursor_factory=extensions.cursor) as cursor:  # ours would set them for this statement
         cursor.execute("SELECT current_setting('lock_timeout') <> '0'")
         (has,) = cursor.fetchone()
     return bool(has)
