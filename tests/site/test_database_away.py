@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 import requests
 
 from tests.installation import Installation
-from tests.own_postgresql import OwnPostgreSQL, own_postgresql
+from tests.own_postgresql import OwnPostgreSQL, own_postgresql, pgbouncer
 from tests.served import installation_at_a_free_port, prepared, serving
 
 THREADS: Final = 4
@@ -56,7 +57,7 @@ class Site:
         return {
             "token": self.call("GET", "/api/v1/conversations/web:0/token"),
             "challenge": self.challenge("web:1"),
-            "page": self.call("GET", "/c/no-such-link"),
+            "page": self.call("GET", f"/c/{uuid4().hex}"),
             "admin": self.call("GET", "/admin/account/login/"),
             "live": self.call("GET", "/health/live"),
             "ready": self.call("GET", "/health/ready"),
@@ -254,3 +255,21 @@ def test_what_was_acknowledged_before_a_crash_is_there_after_it(site: Site) -> N
     found = {chat: site.call("GET", f"/api/v1/challenges/{uuid}").status_code for chat, uuid in acknowledged.items()}
     assert set(found.values()) == {200}
     assert others <= {503}
+
+
+@pytest.mark.parametrize("named", ["", "?DISABLE_SERVER_SIDE_CURSORS=true"], ids=["unnamed", "named"])
+def test_behind_a_pooler_everything_works_and_a_lock_ends(site: Site, tmp_path: Path, named: str) -> None:
+    """A real PgBouncer that refuses start-up options and hands connections around between transactions."""
+    server = f"host=127.0.0.1 port={site.database.port} dbname=postgres user={ROLE}"
+    with pgbouncer(server) as port:
+        address = f"postgres://{ROLE}@127.0.0.1:{port}/postgres{named}"
+        installation = installation_at_a_free_port(tmp_path, THREADS=str(THREADS), DATABASE_URL=address)
+        pooled = Site(site.database, installation, site.made)
+        with serving(installation) as printed:
+            met = [status for _ in range(5) for status in pooled.statuses().values()]
+            assert [pooled.statuses() for _ in range(5)] == [WELL] * 5
+            with site.database.locked("conversations_conversation"):
+                told = pooled.challenge("web:0")
+    assert set(met) <= {200, 404, 503}
+    assert (told.status_code, told.headers["Retry-After"]) == (503, "30")
+    assert ("a pooler" in printed[0]) is not bool(named)
