@@ -25,6 +25,15 @@ OLD = environment.TEST_ENVIRONMENT["ENCRYPTION_KEYS"]
 OLD_ID = OLD.partition(":")[0]
 OLD_BYTES = OLD.partition(":")[2].partition(",")[0]
 NEW_BYTES = "3hSxq0CkB7dT9rYwVbN2mZ5fJ8gLpQeRtUiOaXcKvMs="
+READ_ONLY_ON_AND_OFF = """
+from django.db import connection
+from django.test import Client
+for switch in ("ON", "OFF"):
+    connection.cursor().execute(f"PRAGMA query_only = {switch}")
+    answer = Client().get("/health/ready", secure=True)
+    print(answer.status_code, answer.json().get("code", ""))
+print(*connection.cursor().execute("PRAGMA user_version").fetchone())
+"""
 NEW = f"new:{NEW_BYTES}"
 
 
@@ -103,6 +112,14 @@ def test_a_database_that_lacks_a_migration_of_this_version_is_not_ready() -> Non
     status, code, detail = ready()
     assert (status, code, check_ids()) == (503, "database_not_migrated", ["delegation.W003"])
     assert f"lacks 1 migrations of this version, conversations.{name} first. Run manage.py migrate." in detail
+
+
+def test_a_sqlite_that_takes_no_writes_is_not_ready(tmp_path: Path) -> None:
+    """Its `BEGIN IMMEDIATE` does not always tell; PostgreSQL's is in test_database_away.py."""
+    address = f"sqlite:///{tmp_path}/one.sqlite3"
+    installation = Installation(tmp_path, OLD, {"DATABASE_URL": address, "ALLOWED_HOSTS": "testserver"})
+    installation.manage("migrate", "-v0")
+    assert installation.python(READ_ONLY_ON_AND_OFF).splitlines()[-3:] == ["503 database_read_only", "200 ", "0"]
 
 
 @pytest.mark.django_db
