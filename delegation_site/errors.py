@@ -1,18 +1,29 @@
 """Error pages: a problem document for bots, one sentence and one thing to do for people, a reference for support."""
 
+import logging
 import sys
 from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.http import HttpRequest, HttpResponse
 
+from delegation_site.database_errors import is_unavailable, sqlstate
 from delegation_site.logs import current_request_id
 from delegation_site.page import render_page
 from delegation_site.problems import Problem
 
+logger = logging.getLogger("consumer_delegation.errors")
 
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Answer what Django could not read."""
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what Django could not read, and what it takes for that.
+
+    Of a session that could not be stored it says that somebody else has deleted it, whatever the database said.
+    """
+    cause: BaseException | None = exception
+    while isinstance(exception, SessionInterrupted) and (cause := cause and cause.__context__):
+        if is_unavailable(cause):
+            return _unavailable(request, cause)
     return _answer(request, 400, "bad_request", "The request could not be read.")
 
 
@@ -40,11 +51,20 @@ def too_many_requests(request: HttpRequest, retry_after: int) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer a fault of ours; the log line of the same reference says more. A database that is away comes back."""
-    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
-        response = _answer(request, 503, "unavailable", "Not available right now. Try again.")
-        response["Retry-After"] = "30"
-        return response
+    error = sys.exc_info()[1]
+    if error is not None and is_unavailable(error):
+        return _unavailable(request, error)
     return _answer(request, 500, "internal_error", "Something failed on our side. Try again.")
+
+
+def _unavailable(request: HttpRequest, error: BaseException) -> HttpResponse:
+    response = _answer(request, 503, "unavailable", "Not available right now. Try again.")
+    response["Retry-After"] = "30"
+    # One line in place of Django's, which has a traceback of a hundred: each request of an outage writes it.
+    reason = {"sqlstate": sqlstate(error), "error": type(error).__name__}
+    logger.error("the database is not available", extra=reason)
+    response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001  # as `log_response` reads it
+    return response
 
 
 def refuse_nul_middleware(

@@ -17,7 +17,9 @@ from itertools import count
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, connections
+
+from delegation_site.database_errors import is_unavailable, sqlstate
 
 # SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
 _POOLED: Final = {"26000", "42P05"}
@@ -85,7 +87,7 @@ class PreparedStatement:
         self._written: _Written | None = None
 
     def rows(self, values: Iterable[Any]) -> list[Any]:
-        """Run it, and return its rows; once more on a new connection where the kept one turns out dead.
+        """Run it, and return its rows; once more on a new connection where the kept one turns out dead, or read-only.
 
         So the statement itself is the check of a kept connection: asking first is a round trip for nothing. In a
         transaction there is no second time.
@@ -96,8 +98,8 @@ class PreparedStatement:
             database.health_check_done = True
             try:
                 return self._run(database, given, _all_rows)
-            except (OperationalError, InterfaceError):
-                if database.connection is None or database.is_usable():
+            except Error as error:
+                if not is_unavailable(error) or database.connection is None or database.is_usable():
                     raise
                 database.close()
         return self._run(database, given, _all_rows)
@@ -111,7 +113,7 @@ class PreparedStatement:
             return self._run_once(database, values, read)
         except DatabaseError as error:
             # Without its preparation nothing of it was run.
-            if database.in_atomic_block or _sqlstate(error) not in _POOLED | _STALE:
+            if database.in_atomic_block or sqlstate(error) not in _POOLED | _STALE:
                 raise
         return self._run_once(database, values, read)
 
@@ -137,7 +139,7 @@ class PreparedStatement:
                 names.add(written.name)
             cursor.execute(written.execute, values)
         except Exception as error:
-            _process.learn_from(_sqlstate(error), written.generation, was_prepared=was_prepared)
+            _process.learn_from(sqlstate(error), written.generation, was_prepared=was_prepared)
             raise
 
     def _as_written(self, cursor: Any) -> _Written:
@@ -178,8 +180,3 @@ def _open_cursor(database: Any) -> Iterator[Any]:
 def _all_rows(cursor: Any) -> list[Any]:
     rows: list[Any] = cursor.fetchall()
     return rows
-
-
-def _sqlstate(error: BaseException) -> str | None:
-    """Return the code of the driver's error, whether or not Django's stands before it."""
-    return getattr(error.__cause__ or error, "pgcode", None)

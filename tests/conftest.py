@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from conversations.flow import read_counts
-from delegation_site import append_only, prepared, rate_limits
+from delegation_site import append_only, health, prepared, rate_limits
 from tests import databases, measured_processes, measurements, network_guard
 from tests.machine import missing
 from tests.tls import Authority
@@ -38,6 +38,7 @@ SAME_ON_EVERY_DATABASE = [
 ABOUT_POSTGRESQL = [
     "test_query_plans.py",
     *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
+    *("site/test_database_away.py", "site/test_time_outs.py"),
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
@@ -79,6 +80,7 @@ def _nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     rate_limits.forget_in_process()
     monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=True))
     read_counts.forget_in_process()
+    health.forget_in_process()
     cache.clear()  # where allauth counts
 
 

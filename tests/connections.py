@@ -1,5 +1,9 @@
-"""The kept connection of a test to PostgreSQL. For `django_db(transaction=True)` tests."""
+"""The kept connection of a test to PostgreSQL, and others beside it. For `django_db(transaction=True)` tests."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
 from django.db import connection
 
 
@@ -12,3 +16,17 @@ def kill_the_kept_connection() -> None:
     with killer.cursor() as cursor:
         cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [process])
     killer.close()
+
+
+@contextmanager
+def locked_elsewhere(table: str) -> Iterator[None]:
+    """Hold a table on another connection, as somebody does who went to lunch with an open transaction."""
+    # Past Django, so without the time-outs of a process that serves; and another thread may end it.
+    named = {"dbname": connection.settings_dict["NAME"], "user": connection.settings_dict["USER"]}
+    other = psycopg2.connect(**named, host=connection.settings_dict["OPTIONS"]["host"])
+    try:
+        with other.cursor() as cursor:
+            cursor.execute(f"LOCK TABLE {table}")
+        yield
+    finally:
+        other.close()
