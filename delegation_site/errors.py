@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Callable
 
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 
+from delegation_site.database_errors import is_unavailable
 from delegation_site.logs import current_request_id
 from delegation_site.page import render_page
 from delegation_site.problems import Problem
@@ -40,7 +40,8 @@ def too_many_requests(request: HttpRequest, retry_after: int) -> HttpResponse:
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer a fault of ours; the log line of the same reference says more. A database that is away comes back."""
-    if isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+    error = sys.exc_info()[1]
+    if error is not None and is_unavailable(error):
         response = _answer(request, 503, "unavailable", "Not available right now. Try again.")
         response["Retry-After"] = "30"
         return response

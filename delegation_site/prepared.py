@@ -19,6 +19,8 @@ from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections
 
+from delegation_site.database_errors import sqlstate
+
 # SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
 _POOLED: Final = {"26000", "42P05"}
 # ... and of one whose columns have another type than when it was prepared: a migration came by.
@@ -111,7 +113,7 @@ class PreparedStatement:
             return self._run_once(database, values, read)
         except DatabaseError as error:
             # Without its preparation nothing of it was run.
-            if database.in_atomic_block or _sqlstate(error) not in _POOLED | _STALE:
+            if database.in_atomic_block or sqlstate(error) not in _POOLED | _STALE:
                 raise
         return self._run_once(database, values, read)
 
@@ -137,7 +139,7 @@ class PreparedStatement:
                 names.add(written.name)
             cursor.execute(written.execute, values)
         except Exception as error:
-            _process.learn_from(_sqlstate(error), written.generation, was_prepared=was_prepared)
+            _process.learn_from(sqlstate(error), written.generation, was_prepared=was_prepared)
             raise
 
     def _as_written(self, cursor: Any) -> _Written:
@@ -178,8 +180,3 @@ def _open_cursor(database: Any) -> Iterator[Any]:
 def _all_rows(cursor: Any) -> list[Any]:
     rows: list[Any] = cursor.fetchall()
     return rows
-
-
-def _sqlstate(error: BaseException) -> str | None:
-    """Return the code of the driver's error, whether or not Django's stands before it."""
-    return getattr(error.__cause__ or error, "pgcode", None)
