@@ -19,6 +19,7 @@ from conversations.models import (
     Revocation,
 )
 from delegation_site.crypto import DecryptionError, Secret
+from delegation_site.database_clock import CLOCK_TOLERANCE
 
 logger = logging.getLogger("consumer_delegation.revocation")
 
@@ -90,8 +91,18 @@ def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> No
             )
 
 
+def _put_right_what_lies_ahead(now: datetime) -> None:
+    """Date rows of the future, which a process with a wrong clock has written, back to now.
+
+    A worker would wait for them while the token lives on at the brand, and here beyond its quarter of an hour (K6).
+    """
+    ahead = Revocation.objects.filter(created_at__gt=now + CLOCK_TOLERANCE)
+    ahead.update(created_at=now, next_attempt_at=now, lease_until=None)
+
+
 def give_up_old_revocations(now: datetime) -> int:
     """Erase what has waited for a quarter of an hour, also where no worker ever came (K6); return how many."""
+    _put_right_what_lies_ahead(now)
     overdue = list(
         Revocation.objects.select_related("conversation__brand").filter(created_at__lte=now - REVOCATION_LIFETIME)
     )

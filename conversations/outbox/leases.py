@@ -37,7 +37,7 @@ def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) 
     The brand with the fewest under way comes first: one that is slow, or has a thousand rows waiting, delays nobody
     else's. A row whose lease ran out was dropped by a worker that died, and is taken again.
     """
-    free = Q(lease_until=None) | Q(lease_until__lte=now)
+    free = Q(lease_until=None) | Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE)
     due = rows.filter(free, next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
     with transaction.atomic():
         _one_worker_at_a_time()
@@ -47,6 +47,14 @@ def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) 
     for row in chosen:
         row.lease_until, row.attempts = now + LEASE, row.attempts + 1
     return chosen
+
+
+def leased(now: datetime) -> Q:
+    """Return the condition of rows that a worker has now.
+
+    A lease that ends later than any can was taken by a worker whose clock was ahead; it binds nobody.
+    """
+    return Q(lease_until__gt=now, lease_until__lte=now + 2 * LEASE)
 
 
 def pause_after(attempts: int, first: timedelta, longest: timedelta) -> timedelta:
@@ -69,9 +77,9 @@ class _UnderWay:
 
 
 def _under_way(rows: QuerySet[Any], to: Destinations, now: datetime) -> _UnderWay:
-    leased = rows.filter(lease_until__gt=now, **{f"{to.name}__in": to.rows})
+    busy = rows.filter(leased(now), **{f"{to.name}__in": to.rows})
     found = _UnderWay()
-    for destination, brand in leased.order_by().values_list(f"{to.name}_id", f"{to.name}__brand_id"):
+    for destination, brand in busy.order_by().values_list(f"{to.name}_id", f"{to.name}__brand_id"):
         found.add(destination, brand)
     return found
 

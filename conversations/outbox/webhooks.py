@@ -17,7 +17,7 @@ from brands.transport import OutboundError
 from brands.webhooks import note_answer, post_message, switch_off
 from conversations.flow.deliveries import give_up, mark_delivered, put_off
 from conversations.models import WebhookDelivery
-from conversations.outbox.leases import Destinations, lease_due, pause_after
+from conversations.outbox.leases import Destinations, lease_due, leased, pause_after
 from delegation_site.crypto import DecryptionError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
@@ -37,7 +37,7 @@ def lease_deliveries(now: datetime, limit: int) -> list[WebhookDelivery]:
     working = Destinations("endpoint", on.filter(failing_since=None))
     failing = Destinations("endpoint", on.filter(failing_since__isnull=False), MAX_AT_ONCE_OF_FAILING_PER_BRAND)
     taken = lease_due(rows, working, now, limit)
-    under_way = rows.filter(lease_until__gt=now, endpoint__failing_since__isnull=False).count()
+    under_way = rows.filter(leased(now), endpoint__failing_since__isnull=False).count()
     room = min(limit - len(taken), MAX_AT_ONCE_OF_FAILING - under_way)
     return taken + (lease_due(rows, failing, now, room) if room > 0 else [])
 
