@@ -100,12 +100,8 @@ def _put_right_what_lies_ahead(now: datetime) -> None:
     ahead.update(created_at=now, next_attempt_at=now, lease_until=None)
 
 
-def give_up_old_revocations(now: datetime) -> int:
-    """Erase what has waited for a quarter of an hour, also where no worker ever came (K6); return how many."""
+def overdue_revocations(now: datetime) -> list[Revocation]:
+    """Return what has waited for a quarter of an hour and is to be erased, also where no worker ever came (K6)."""
     _put_right_what_lies_ahead(now)
-    overdue = list(
-        Revocation.objects.select_related("conversation__brand").filter(created_at__lte=now - REVOCATION_LIFETIME)
-    )
-    for revocation in overdue:
-        finish_revocation(revocation, "given_up", now)
-    return len(overdue)
+    overdue = Revocation.objects.filter(created_at__lte=now - REVOCATION_LIFETIME)
+    return list(overdue.select_related("conversation__brand"))

@@ -10,11 +10,15 @@ from typing import Any, Final
 from django.db import connection, transaction
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 
+from delegation_site import database_clock
+
 # Longer than the slowest attempt: the transport ends every call after 10 s.
 LEASE: Final = timedelta(seconds=60)
 MAX_AT_ONCE_PER_DESTINATION: Final = 2
 # A brand may have as many destinations as it likes, and may have made all of them slow.
 MAX_AT_ONCE_PER_BRAND: Final = 3
+_RESTING: Final = timedelta(seconds=5)
+_LONGEST_AFTER_FAULT: Final = timedelta(minutes=15)
 # Any number, the same for all of our workers.
 _TURN: Final = 7009
 
@@ -49,6 +53,22 @@ def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) 
     return chosen
 
 
+def give_back(row: Any) -> None:
+    """Give a row back with which nothing was done: this was no attempt, and its place is free for others."""
+    at = database_clock.now() + pause_after(1, _RESTING, _RESTING)
+    _of_this_lease(row).update(lease_until=None, next_attempt_at=at, attempts=F("attempts") - 1)
+
+
+def put_off(row: Any, next_attempt_at: datetime) -> None:
+    """Try a row again later."""
+    _of_this_lease(row).update(lease_until=None, next_attempt_at=next_attempt_at)
+
+
+def put_off_after_fault(row: Any) -> None:
+    """Put a row off that a fault of ours met. It rests as long as a lease; its place is free for others."""
+    put_off(row, database_clock.now() + pause_after(row.attempts, LEASE, _LONGEST_AFTER_FAULT))
+
+
 def leased(now: datetime) -> Q:
     """Return the condition of rows that a worker has now.
 
@@ -61,6 +81,12 @@ def pause_after(attempts: int, first: timedelta, longest: timedelta) -> timedelt
     """Return how long to wait after so many attempts: doubling, with a random part so that retries do not march."""
     doubled = first * float(2 ** min(attempts - 1, 30))
     return min(doubled, longest) * (0.75 + secrets.randbelow(500) / 1000)
+
+
+def _of_this_lease(row: Any) -> QuerySet[Any]:
+    """Return the row only while the lease is still ours: another worker may have taken it over."""
+    rows: QuerySet[Any] = type(row)._default_manager.filter(pk=row.pk, lease_until=row.lease_until)
+    return rows
 
 
 @dataclass
