@@ -1,14 +1,17 @@
 """Error pages: a problem document for bots, one sentence and one thing to do for people, a reference for support."""
 
+import logging
 import sys
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
-from delegation_site.database_errors import is_unavailable
+from delegation_site.database_errors import is_unavailable, sqlstate
 from delegation_site.logs import current_request_id
 from delegation_site.page import render_page
 from delegation_site.problems import Problem
+
+logger = logging.getLogger("consumer_delegation.errors")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
@@ -42,10 +45,18 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """Answer a fault of ours; the log line of the same reference says more. A database that is away comes back."""
     error = sys.exc_info()[1]
     if error is not None and is_unavailable(error):
-        response = _answer(request, 503, "unavailable", "Not available right now. Try again.")
-        response["Retry-After"] = "30"
-        return response
+        return _unavailable(request, error)
     return _answer(request, 500, "internal_error", "Something failed on our side. Try again.")
+
+
+def _unavailable(request: HttpRequest, error: BaseException) -> HttpResponse:
+    response = _answer(request, 503, "unavailable", "Not available right now. Try again.")
+    response["Retry-After"] = "30"
+    # One line in place of Django's, which has a traceback of a hundred: each request of an outage writes it.
+    reason = {"sqlstate": sqlstate(error), "error": type(error).__name__}
+    logger.error("the database is not available", extra=reason)
+    response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001  # as `log_response` reads it
+    return response
 
 
 def refuse_nul_middleware(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final
 
 from tests.installation import ROOT, Installation
@@ -69,18 +70,20 @@ def prepared(installation: Installation, stages: list[str]) -> Any:
 def serving(installation: Installation) -> Iterator[list[str]]:
     """Serve; afterwards the list holds everything that was printed."""
     printed: list[str] = []
-    server = subprocess.Popen(
-        COMMAND, cwd=ROOT, env=installation.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        _wait_for(installation.settings["BIND"], server)
-        yield printed
-    finally:
-        server.send_signal(signal.SIGTERM)
-        printed.append(server.communicate(timeout=30)[0])
+    # A file and no pipe: nobody reads a pipe meanwhile, and a server that cannot write its log answers no more.
+    with TemporaryFile("w+", encoding="utf8") as log:
+        server = subprocess.Popen(COMMAND, cwd=ROOT, env=installation.environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_for(installation.settings["BIND"], server)
+            yield printed
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait(timeout=30)
+            log.seek(0)
+            printed.append(log.read())
 
 
-def _wait_for(address: str, server: "subprocess.Popen[str]") -> None:
+def _wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
     host, port = address.split(":")
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and server.poll() is None:
@@ -88,4 +91,4 @@ def _wait_for(address: str, server: "subprocess.Popen[str]") -> None:
             if attempt.connect_ex((host, int(port))) == 0:
                 return
         time.sleep(0.1)
-    raise AssertionError(server.communicate(timeout=5)[0])
+    raise AssertionError(f"nothing listens at {address}")
