@@ -17,9 +17,9 @@ from itertools import count
 from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, InterfaceError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, connections
 
-from delegation_site.database_errors import sqlstate
+from delegation_site.database_errors import is_unavailable, sqlstate
 
 # SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
 _POOLED: Final = {"26000", "42P05"}
@@ -87,7 +87,7 @@ class PreparedStatement:
         self._written: _Written | None = None
 
     def rows(self, values: Iterable[Any]) -> list[Any]:
-        """Run it, and return its rows; once more on a new connection where the kept one turns out dead.
+        """Run it, and return its rows; once more on a new connection where the kept one turns out dead, or read-only.
 
         So the statement itself is the check of a kept connection: asking first is a round trip for nothing. In a
         transaction there is no second time.
@@ -98,8 +98,8 @@ class PreparedStatement:
             database.health_check_done = True
             try:
                 return self._run(database, given, _all_rows)
-            except (OperationalError, InterfaceError):
-                if database.connection is None or database.is_usable():
+            except Error as error:
+                if not is_unavailable(error) or database.connection is None or database.is_usable():
                     raise
                 database.close()
         return self._run(database, given, _all_rows)

@@ -96,6 +96,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
 else:
+    if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+        DATABASES["default"]["ENGINE"] = "delegation_site.postgresql"
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # A word of the address, where "false" would be a text, and true (delegation_site/prepared.py).
     _NAMED = str(DATABASES["default"].get("DISABLE_SERVER_SIDE_CURSORS", "")).lower()

@@ -5,7 +5,9 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 from delegation_site.prepared import prepare_from_now_on
+from delegation_site.time_outs import limit_from_now_on
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 application = get_wsgi_application()
 prepare_from_now_on()
+limit_from_now_on()

@@ -37,6 +37,7 @@ from conversations.flow.results import record_denial, record_failure, store_resu
 from conversations.models import AuthorizationRequest
 from delegation_site.compiled import CompiledQuery, Parameter
 from delegation_site.crypto import DecryptionError, Secret
+from delegation_site.time_outs import patience
 
 _SERVER: Final = CompiledQuery(
     lambda: (
@@ -104,7 +105,8 @@ def _take(
         return
     try:
         # Asked for by the one that claimed: its repeats must not fill the slots and be told that the brand is busy.
-        with exchange_slot(server.pk) if response.code else nullcontext():
+        # With patience: what the brand has issued once is not to be lost to a lock.
+        with patience(), exchange_slot(server.pk) if response.code else nullcontext():
             _come_to_a_result(attempt, server, response, cookie, issuer_error)
     except ServerBusy:
         release(attempt)

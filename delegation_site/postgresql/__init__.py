@@ -1,0 +1,1 @@
+"""Django's backend for PostgreSQL, with limits to waiting and no use for a server that takes no writes."""
