@@ -16,3 +16,4 @@ class DelegationSiteConfig(AppConfig):
         """Register the checks; `gunicorn.py` runs them before it serves."""
         for check in checks.ALL:
             register(check, Tags.security)
+        register(checks.check_database, Tags.database)

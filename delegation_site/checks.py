@@ -4,14 +4,18 @@ A failing check alone does not stop a WSGI server: `gunicorn.py` runs them befor
 """
 
 import os
+import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.core import checks
 from django.core.checks import CheckMessage, Error
 
 from delegation_site.crypto import InvalidKeyRing, key_ring
+from delegation_site.health import findings
 
 MIN_SECRET_KEY_LENGTH = 40
 MIN_SECRET_KEY_CHARACTERS = 10
@@ -88,6 +92,25 @@ def check_debug(**_: Any) -> list[CheckMessage]:
             Error("DEBUG is refused unless PUBLIC_BASE_URL's host is loopback or ends in .test.", id="delegation.E008")
         ]
     return []
+
+
+# By the problem's code: what /health/ready says to a probe, a check says at the start.
+_DATABASE_IDS = {
+    "database_unavailable": "delegation.W001",
+    "database_read_only": "delegation.W002",
+    "database_not_migrated": "delegation.W003",
+    "encryption_keys_do_not_fit": "delegation.W004",
+}
+
+
+def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W001 to W004: the database takes writes, has this version's tables, and can be read with the key ring.
+
+    Warnings, since the way out of some of them is the admin. Asked by `check --database default` and by gunicorn.py.
+    """
+    if not databases or sys.argv[1:2] == ["migrate"]:  # which is the remedy, and runs all checks first
+        return []
+    return [checks.Warning(found.words, hint=found.remedy, id=_DATABASE_IDS[found.code]) for found in findings()]
 
 
 ALL = (

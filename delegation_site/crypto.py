@@ -107,6 +107,7 @@ class KeyRing:
         _refuse_weak_ring(keys)
         self._keys = {key_id: _PurposeKeys(key) for key_id, key in keys}
         self.newest_id = keys[0][0]
+        self.ids = frozenset(self._keys)
 
     @classmethod
     def from_setting(cls, setting: str) -> "KeyRing":

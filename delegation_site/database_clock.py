@@ -20,7 +20,6 @@ CLOCK_TOLERANCE: Final = timedelta(seconds=5)
 # A busy database may take its time once; a short round trip says more.
 _MOST_TRIES: Final = 3
 _SHORT_ENOUGH: Final = timedelta(seconds=1)
-_MEASURED_FOR_SECONDS: Final = 60
 
 logger = logging.getLogger("consumer_delegation.clock")
 
@@ -49,10 +48,9 @@ class Offset:
 
 @dataclass
 class _Process:
-    """What this process has measured last, and when a web process did."""
+    """What this process has measured last."""
 
     ahead: timedelta = timedelta(0)
-    checked_at: float = -float("inf")
 
 
 _process = _Process()
@@ -81,15 +79,12 @@ def checked_now() -> datetime:
     return now()
 
 
-def report_in_web_process() -> None:
-    """Log an error, at most once a minute, where a web process's clock is off.
+def report_wrong_clock() -> None:
+    """Log an error where the clock of a web process is off; readiness asks at the start and each minute.
 
     It is said and not enforced. Where the database's own clock has jumped, every web process would refuse at once,
     though nothing but the sweep is in danger; and a status has to be computed without a round trip.
     """
-    if monotonic() - _process.checked_at < _MEASURED_FOR_SECONDS:
-        return
-    _process.checked_at = monotonic()
     offset = measure()
     if not offset.is_tolerable:
         logger.error("the clock is wrong: what expires is judged by it", extra={"offset": str(offset)})

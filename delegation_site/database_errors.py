@@ -58,7 +58,7 @@ def is_unavailable(error: BaseException) -> bool:
     if driver is None:
         return type(error) in {OperationalError, InterfaceError}
     if isinstance(driver, sqlite3.Error):
-        return getattr(driver, "sqlite_errorcode", 0) & _PRIMARY in _SQLITE_CODES
+        return sqlite_code(error) in _SQLITE_CODES
     state: str | None = getattr(driver, "pgcode", None)
     if state is None:
         return type(driver).__name__ in _WITHOUT_CODE
@@ -68,6 +68,12 @@ def is_unavailable(error: BaseException) -> bool:
 def sqlstate(error: BaseException) -> str | None:
     """Return PostgreSQL's code of the driver's error, whether or not Django's stands before it."""
     return getattr(_of_driver(error), "pgcode", None)
+
+
+def sqlite_code(error: BaseException) -> int | None:
+    """Return SQLite's primary result code of the driver's error, whether or not Django's stands before it."""
+    code: int | None = getattr(_of_driver(error), "sqlite_errorcode", None)
+    return None if code is None else code & _PRIMARY
 
 
 def _of_driver(error: BaseException) -> BaseException | None:

@@ -9,9 +9,11 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
+from django.db import connections
 from django.utils.module_loading import import_string
 
 from delegation_site import stopping
+from delegation_site.checks import check_database
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 # Before all that is asked of the environment: reading the settings reads `.env` into it.
@@ -37,13 +39,16 @@ access_log_format = (
 )
 
 
-def on_starting(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature
+def on_starting(server: Any) -> None:
     """Refuse to serve a dangerous installation: a failing system check alone does not stop a WSGI server (N10)."""
     django.setup()
     try:
         call_command("check", deploy=True, fail_level="ERROR")
     except SystemCheckError as error:
         sys.exit(str(error))
+    for warning in check_database(databases=["default"]):
+        server.log.warning("%s %s", warning, "/health/ready says 503 until then.")
+    connections.close_all()  # forked processes must not share one
 
 
 def post_worker_init(worker: Any) -> None:

@@ -1,26 +1,145 @@
-"""Is the process alive, and can it do its work?"""
+"""Is the process alive, and can it do its work?
 
-from django.db import DatabaseError, connection
+It cannot where the database is away or takes no writes, where tables of this version's are missing, and where this
+process's `ENCRYPTION_KEYS` cannot read what is stored. More tables than this version knows, and rows under several keys
+of the ring, are a rolling upgrade and a rotation: nothing is wrong with those.
+"""
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+from django.db import Error, connection, transaction
+from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
+from django.utils.module_loading import import_string
 from django.views.decorators.http import require_safe
 
-from delegation_site.database_clock import report_in_web_process
+from delegation_site.database_clock import report_wrong_clock
+from delegation_site.database_errors import is_unavailable, sqlite_code
 from delegation_site.problems import Problem, json_response
+
+# Seconds: what was found once is believed this long. Probes come every few seconds, from several machines.
+_BELIEVED: Final = 60.0
+_BELIEVED_WHERE_WRONG: Final = 5.0
+
+logger = logging.getLogger("consumer_delegation.health")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why this process cannot do its work: the problem's stable code, and what an operator does about it."""
+
+    code: str
+    words: str
+    remedy: str
+
+
+_READ_ONLY: Final = Finding(
+    "database_read_only",
+    "The database takes no writes.",
+    "It is a standby, or default_transaction_read_only is on: have DATABASE_URL lead to the primary.",
+)
+_UNAVAILABLE: Final = Finding("database_unavailable", "The database does not answer.", "See its own log.")
 
 
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Tell that the process answers."""
+    """Tell that the process answers; no database is asked."""
     return json_response({"status": "ok"})
 
 
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Tell whether the database answers; a clock that is not the database's is said in the log."""
+    """Tell whether the database takes writes, has the tables of this version, and can be read with this key ring."""
+    found = _trouble_with_the_server() or _remembered.ask()
+    if found is None:
+        return json_response({"status": "ok"})
+    return Problem(503, found.code, f"{found.words} {found.remedy}").response()
+
+
+def findings() -> list[Finding]:
+    """Ask everything now; return what is wrong. Raises nothing of the database's."""
+    found = _trouble_with_the_server()
+    if found is None:
+        try:
+            found = _trouble_with_the_content()
+        except Error:
+            logger.exception("the database could not be asked")
+            found = _UNAVAILABLE
+    return [found] if found else []
+
+
+class _Remembered:
+    """The last answer about the database's content: asking takes several queries."""
+
+    def __init__(self, ask: Callable[[], Finding | None]) -> None:
+        self._ask = ask
+        self.forget()
+
+    def forget(self) -> None:
+        self._found: Finding | None = None
+        self._until = 0.0
+
+    def ask(self) -> Finding | None:
+        if monotonic() >= self._until:
+            try:
+                self._found = self._ask()
+            except Error as error:
+                # A lock on one table takes no process out of service that was in it: the last answer stays.
+                if not is_unavailable(error):
+                    logger.exception("the database could not be asked")
+                    self._found = _UNAVAILABLE
+            self._until = monotonic() + (_BELIEVED_WHERE_WRONG if self._found else _BELIEVED)
+        return self._found
+
+
+def _trouble_with_the_server() -> Finding | None:
     try:
+        return None if _takes_writes() else _READ_ONLY
+    except Error as error:
+        return _READ_ONLY if sqlite_code(error) == sqlite3.SQLITE_READONLY else _UNAVAILABLE
+
+
+def _takes_writes() -> bool:
+    if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-        report_in_web_process()
-    except DatabaseError:
-        return Problem(503, "database_unavailable", "The database does not answer.").response()
-    return json_response({"status": "ok"})
+            cursor.execute("SELECT current_setting('transaction_read_only')")
+            return bool(cursor.fetchone() == ("off",))
+    # On SQLite a transaction begins with the lock to write; nothing is left behind.
+    with transaction.atomic():
+        return True
+
+
+def _trouble_with_the_content() -> Finding | None:
+    report_wrong_clock()
+    return _missing_migrations() or _unreadable_keys()
+
+
+def _missing_migrations() -> Finding | None:
+    executor: Any = MigrationExecutor(connection)
+    missing = [str(migration) for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
+    if not missing:
+        return None
+    words = f"The database lacks {len(missing)} migrations of this version, {missing[0]} first."
+    return Finding("database_not_migrated", words, "Run manage.py migrate.")
+
+
+def _unreadable_keys() -> Finding | None:
+    # By its name: this module is imported before models can be.
+    sentences: list[str] = import_string("conversations.flow.reencryption.unreadable_keys")()
+    if not sentences:
+        return None
+    remedy = "Put the key that wrote them back into ENCRYPTION_KEYS, behind the newest, and restart."
+    return Finding("encryption_keys_do_not_fit", " ".join(sentences), remedy)
+
+
+_remembered = _Remembered(_trouble_with_the_content)
+
+
+def forget_in_process() -> None:
+    """Forget what was found; tests begin with nothing."""
+    _remembered.forget()

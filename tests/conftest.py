@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from conversations.flow import read_counts
-from delegation_site import append_only, database_clock, prepared, rate_limits
+from delegation_site import append_only, database_clock, health, prepared, rate_limits
 from tests import databases, measured_processes, measurements, network_guard
 from tests.machine import missing
 from tests.tls import Authority
@@ -37,7 +37,7 @@ SAME_ON_EVERY_DATABASE = [
 # Plans, connections that die, and writers that wait for each other are PostgreSQL's.
 ABOUT_POSTGRESQL = [
     "test_query_plans.py",
-    *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
+    *("site/test_compiled_connections.py", "site/test_database_away.py", "site/test_prepared_connections.py"),
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
@@ -80,6 +80,7 @@ def _nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=True))
     monkeypatch.setattr(database_clock, "_process", database_clock._Process())
     read_counts.forget_in_process()
+    health.forget_in_process()
     cache.clear()  # where allauth counts
 
 
