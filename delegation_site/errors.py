@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+from django.contrib.sessions.exceptions import SessionInterrupted
 from django.http import HttpRequest, HttpResponse
 
 from delegation_site.database_errors import is_unavailable, sqlstate
@@ -14,8 +15,15 @@ from delegation_site.problems import Problem
 logger = logging.getLogger("consumer_delegation.errors")
 
 
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Answer what Django could not read."""
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer what Django could not read, and what it takes for that.
+
+    Of a session that could not be stored it says that somebody else has deleted it, whatever the database said.
+    """
+    cause: BaseException | None = exception
+    while isinstance(exception, SessionInterrupted) and (cause := cause and cause.__context__):
+        if is_unavailable(cause):
+            return _unavailable(request, cause)
     return _answer(request, 400, "bad_request", "The request could not be read.")
 
 

@@ -78,10 +78,10 @@ class OwnPostgreSQL:
             session.close()
 
     @contextmanager
-    def locked(self, *tables: str) -> Iterator[None]:
+    def locked(self, *tables: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[None]:
         """Keep tables to oneself, as somebody does who went to lunch with an open transaction."""
         with self.connected() as cursor:
-            cursor.execute(f"BEGIN; LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+            cursor.execute(f"BEGIN; LOCK TABLE {', '.join(tables)} IN {mode} MODE")
             yield
             cursor.execute("ROLLBACK")
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import Final
 
-from django.db import DatabaseError, connection, transaction
+from django.db import Error, connection, transaction
 from django.db.models import Q, Sum
 from django.utils import timezone
 
@@ -92,7 +92,7 @@ def flush(now: datetime | None = None) -> None:
         with transaction.atomic():
             _add_up(counts)
             _look_for_unusual_rates({key for key, _, _ in counts}, now)
-    except DatabaseError:
+    except Error:
         logger.exception("token reads could not be added up; the next minute tries again")
         _pending.give_back(counts)
 
