@@ -13,7 +13,8 @@ servers that send one byte a second: status line, headers, body and chunk sizes 
 import math
 import socket
 import ssl
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from io import BytesIO
@@ -75,6 +76,7 @@ _NOT_CALLED: Final = "the address is not one that is called"
 Response = requests.Response
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+_latest: ContextVar[float] = ContextVar("latest", default=math.inf)
 
 
 class OutboundError(Exception):
@@ -137,6 +139,16 @@ class GuardedSession(requests.Session):
         return
 
 
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Bound all calls of the block together; each of them still has its own `TOTAL_TIMEOUT`."""
+    before = _latest.set(min(monotonic() + seconds, _latest.get()))
+    try:
+        yield
+    finally:
+        _latest.reset(before)
+
+
 def get(url: str, accept: str = "application/json") -> requests.Response:
     """Fetch a document. Raises `OutboundError`; the status is the caller's to judge."""
     with GuardedSession() as session:
@@ -167,7 +179,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
         """Send a request and return its complete answer. A session's own time-outs and `verify` are not followed."""
-        running = _deadline.set(monotonic() + TOTAL_TIMEOUT)
+        running = _deadline.set(min(monotonic() + TOTAL_TIMEOUT, _latest.get()))
         try:
             return self._exchange(request)
         except (InvalidIPAddress, ValidationError):
