@@ -36,7 +36,8 @@ SAME_ON_EVERY_DATABASE = [
 ]
 # Plans, connections that die, and writers that wait for each other are PostgreSQL's.
 ABOUT_POSTGRESQL = [
-    "conversations/test_tokens_that_cannot_be_stored.py",
+    *("conversations/test_tokens_that_cannot_be_stored.py", "conversations/test_database_goes_during_a_sign_in.py"),
+    "conversations/test_worker_outages.py",
     "test_query_plans.py",
     *("site/test_compiled_connections.py", "site/test_database_away.py", "site/test_prepared_connections.py"),
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),

@@ -18,7 +18,7 @@ from conversations.models import AccessToken, AuthorizationRequest, Conversation
 from conversations.outbox import worker
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.connections import kill_the_kept_connection
-from tests.fake_authorization_server import Answer, FakeAuthorizationServer
+from tests.fake_authorization_server import Answer, FakeAuthorizationServer, TokenRequest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -86,12 +86,13 @@ def sign_in_while_locked(bot: Bot, browser: Browser, login: FakeAuthorizationSer
 
 def answer_lost_after_commit() -> Callable[[], None]:
     """Return what commits and loses the connection before the answer; the commits before an exchange are left alone."""
-    commit = connection._commit
+    database: Any = connection
+    commit = database._commit
 
     def commit_and_lose() -> None:
         commit()
-        connection._commit = commit
-        connection.close()
+        database._commit = commit
+        database.close()
         raise OperationalError("server closed the connection unexpectedly")
 
     return commit_and_lose
@@ -124,11 +125,11 @@ def test_a_commit_whose_answer_was_lost_is_a_success(
     acme_bot: Bot, ada: Browser, revoking: FakeAuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A8. The bug: the stored sign-in was called a failure, and its consumer was sent through another one."""
-    store_result = sign_in.store_result
+    database: Any = connection
 
     def store(*arguments: Any) -> None:
-        connection._commit = answer_lost_after_commit()
-        store_result(*arguments)
+        database._commit = answer_lost_after_commit()
+        results.store_result(*arguments)
 
     monkeypatch.setattr(sign_in, "store_result", store)
     page = ada.sign_in(acme_bot.challenge()["url"], revoking)
@@ -205,8 +206,11 @@ def test_the_token_goes_to_the_endpoint_that_the_attempt_was_begun_with(
     acme_bot: Bot, ada: Browser, revoking: FakeAuthorizationServer, rival_login: FakeAuthorizationServer
 ) -> None:
     """A8: whoever may edit the endpoint must not be sent a live token. It is changed while the code is exchanged."""
-    revoking.on_token_request = lambda _: AuthorizationServer.objects.filter(brand__slug="acme").update(
-        revocation_endpoint=f"{rival_login.issuer}/revoke"
-    )
+
+    def move_endpoint(_: TokenRequest) -> None:
+        elsewhere = f"{rival_login.issuer}/revoke"
+        AuthorizationServer.objects.filter(brand__slug="acme").update(revocation_endpoint=elsewhere)
+
+    revoking.on_token_request = move_endpoint
     assert sign_in_while_locked(acme_bot, ada, revoking).status_code == 503
     assert (len(revoking.revocation_requests), rival_login.revocation_requests) == (1, [])
