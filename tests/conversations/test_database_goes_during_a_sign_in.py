@@ -1,4 +1,4 @@
-"""gunicorn on a PostgreSQL of its own that stops while a code is exchanged, or is told to stop itself: no token is lost.
+"""gunicorn on a PostgreSQL of its own that stops while a code is exchanged, or is told to stop: no token is lost.
 
 The brand is a real server on loopback. It harms our side before it answers the token request, and counts revocations.
 """
