@@ -76,13 +76,18 @@ class PresentedKey:
         return key_ring().recognises(bot_key.digest, _DIGEST_PURPOSE, bot_key.brand.uuid.bytes, self.value)
 
     def note_use(self, bot_key: BotKey, now: datetime) -> None:
-        """Write at most once a minute (a busy key must not cost a write a read); move the digest to the newest key."""
-        if bot_key.last_used_at is not None and now - bot_key.last_used_at < _LAST_USED_RESOLUTION:
-            return
-        changes: dict[str, object] = {"last_used_at": now}
+        """Write the moment at most once a minute: a busy key must not cost a write a read.
+
+        A moment in the future, which a process with a wrong clock has left, is put right. The digest moves to the
+        newest key at any use, whatever the moment says: an old key could otherwise never leave the ring.
+        """
+        changes: dict[str, object] = {}
+        if bot_key.last_used_at is None or abs(now - bot_key.last_used_at) >= _LAST_USED_RESOLUTION:
+            changes["last_used_at"] = now
         if key_id_of(bytes(bot_key.digest)) != key_ring().newest_id:
             changes["digest"] = key_ring().digest(_DIGEST_PURPOSE, bot_key.brand.uuid.bytes, self.value)
-        BotKey.objects.filter(pk=bot_key.pk).update(**changes)
+        if changes:
+            BotKey.objects.filter(pk=bot_key.pk).update(**changes)
 
 
 def authenticate(authorization_header: str, now: datetime) -> BotKey | None:

@@ -14,7 +14,8 @@ each end after 10.0 s.
 import math
 import socket
 import ssl
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from io import BytesIO
@@ -84,6 +85,7 @@ Response = requests.Response
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 # What the name of the running call has resolved to, all of it checked.
 _addresses: ContextVar[tuple[str, ...]] = ContextVar("addresses", default=())
+_latest: ContextVar[float] = ContextVar("latest", default=math.inf)
 
 
 class OutboundError(Exception):
@@ -146,6 +148,16 @@ class GuardedSession(requests.Session):
         return
 
 
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Bound all calls of the block together; each of them still has its own `TOTAL_TIMEOUT`."""
+    before = _latest.set(min(monotonic() + seconds, _latest.get()))
+    try:
+        yield
+    finally:
+        _latest.reset(before)
+
+
 def get(url: str, accept: str = "application/json") -> requests.Response:
     """Fetch a document. Raises `OutboundError`; the status is the caller's to judge."""
     with GuardedSession() as session:
@@ -177,7 +189,8 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
         """Send a request and return its complete answer. A session's own time-outs and `verify` are not followed."""
-        running, nowhere = _deadline.set(monotonic() + TOTAL_TIMEOUT), _addresses.set(())
+        deadline = min(monotonic() + TOTAL_TIMEOUT, _latest.get())
+        running, nowhere = _deadline.set(deadline), _addresses.set(())
         try:
             return self._exchange(request)
         except (InvalidIPAddress, ValidationError):

@@ -28,6 +28,8 @@ workers = int(os.environ.get("WORKERS", "2"))
 keepalive = 30
 limit_request_line = 8190  # an authorization code may have 4 KB, and so may a state
 timeout = 30
+# A callback that holds a fresh token is to store or revoke it; systemd waits 40 seconds (deploy/).
+graceful_timeout = 35
 # gunicorn 27 opens a control socket in the home folder by default (H9).
 control_socket_disable = True
 # Its default access log writes the whole request line and the referrer, so every code and state (H3); and a path holds

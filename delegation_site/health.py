@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 from django.views.decorators.http import require_safe
 
+from delegation_site.database_clock import report_wrong_clock
 from delegation_site.database_errors import is_unavailable, sqlite_code
 from delegation_site.problems import Problem, json_response
 
@@ -116,6 +117,7 @@ def _takes_writes() -> bool:
 
 
 def _trouble_with_the_content() -> Finding | None:
+    report_wrong_clock()
     return _missing_migrations() or _unreadable_keys()
 
 

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from conversations.flow import read_counts
-from delegation_site import append_only, health, prepared, rate_limits
+from delegation_site import append_only, database_clock, health, prepared, rate_limits
 from tests import databases, measured_processes, measurements, network_guard
 from tests.machine import missing
 from tests.tls import Authority
@@ -36,6 +36,8 @@ SAME_ON_EVERY_DATABASE = [
 ]
 # Plans, connections that die, and writers that wait for each other are PostgreSQL's.
 ABOUT_POSTGRESQL = [
+    *("conversations/test_tokens_that_cannot_be_stored.py", "conversations/test_database_goes_during_a_sign_in.py"),
+    "conversations/test_worker_outages.py",
     "test_query_plans.py",
     *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
     *("site/test_database_away.py", "site/test_time_outs.py"),
@@ -79,9 +81,17 @@ def _nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin each test as a serving process does: what one remembers outlives a rolled-back transaction."""
     rate_limits.forget_in_process()
     monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=True))
+    monkeypatch.setattr(database_clock, "_process", database_clock._Process())
     read_counts.forget_in_process()
     health.forget_in_process()
     cache.clear()  # where allauth counts
+
+
+@pytest.fixture(autouse=True)
+def _the_database_travels_along(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have one clock where a test moves time, as on SQLite; `real_clocks` leaves PostgreSQL its own."""
+    if "real_clocks" not in request.keywords:
+        monkeypatch.setattr(database_clock, "_database_time", lambda: None)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -196,7 +196,9 @@ def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
     The challenges themselves are counted, under the conversation's lock: every process shares them, no window has an
     edge, and no second store is called while the lock is held. Handing the live one out again costs nothing.
     """
-    recent = Challenge.objects.filter(conversation=conversation, issued_at__gt=now - _NEW_CHALLENGES_WITHIN)
+    # What a process with a wrong clock has issued "later" is not waited for.
+    earliest, latest = now - _NEW_CHALLENGES_WITHIN, now + _NEW_CHALLENGES_WITHIN
+    recent = Challenge.objects.filter(conversation=conversation, issued_at__gt=earliest, issued_at__lte=latest)
     moments = recent.order_by("-issued_at").values_list("issued_at", flat=True)
     too_recent = moments[_MOST_NEW_CHALLENGES - 1 : _MOST_NEW_CHALLENGES].first()
     if too_recent is not None:

@@ -56,7 +56,8 @@ class _Pending:
             if len(known) < _MOST_PURPOSES:
                 known.add(purpose)
             self._counts[bot_key_pk, purpose if purpose in known else _OTHER_PURPOSES, hour] += 1
-            if self._due_at is not None and now < self._due_at:
+            # Not before the minute is over; at once where the clock was put back and it would never be.
+            if self._due_at is not None and self._due_at - _EVERY <= now < self._due_at:
                 return False
             first, self._due_at = self._due_at is None, now + _EVERY
             return not first
@@ -135,7 +136,8 @@ def _look_for_unusual_rates(bot_key_pks: set[int], now: datetime) -> None:
 
 def _warn(bot_key_pk: int, reads: int, hour: datetime, now: datetime) -> None:
     """Write the warning once for each key and hour, whichever process comes first."""
-    not_yet = Q(reads_unusual_at=None) | Q(reads_unusual_at__lt=hour)
+    # In a later hour, it was written by a process whose clock is wrong.
+    not_yet = Q(reads_unusual_at=None) | Q(reads_unusual_at__lt=hour) | Q(reads_unusual_at__gte=hour + _HOUR)
     if BotKey.objects.filter(not_yet, pk=bot_key_pk).update(reads_unusual_at=now) != 1:
         return
     key, brand = BotKey.objects.values_list("uuid", "brand__uuid").get(pk=bot_key_pk)

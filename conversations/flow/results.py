@@ -13,7 +13,7 @@ from conversations.flow.attempts import UNEXPECTED_SUBJECT, finish_attempt
 from conversations.flow.audit import CONSUMER, SYSTEM, record
 from conversations.flow.events import publish_token
 from conversations.flow.receipts import receipt_digest
-from conversations.flow.revocations import schedule_revocation_of_fresh
+from conversations.flow.revocations import renew_connection, schedule_revocation_of_fresh
 from conversations.flow.subjects import is_expected_subject, is_same_subject, subject_of
 from conversations.flow.transitions import (
     close_clock_expired,
@@ -31,6 +31,7 @@ from conversations.models import (
     AuthorizationRequest,
     Challenge,
     ChallengeStatus,
+    Conversation,
 )
 from delegation_site.compiled import CompiledInsert, CompiledQuery, Parameter
 from delegation_site.crypto import Secret, key_ring
@@ -47,6 +48,10 @@ _CHALLENGE: Final = CompiledQuery(
 _NEW_ACCESS_TOKEN: Final = CompiledInsert(AccessToken)
 
 logger = logging.getLogger("consumer_delegation.sign_in")
+
+
+class CommitUnknown(Exception):
+    """The database did not confirm a COMMIT. What it was to store may be there or not; the cause says what happened."""
 
 
 def record_denial(attempt: AuthorizationRequest, detail: str, now: datetime) -> None:
@@ -88,22 +93,54 @@ def store_result(
     """Store the token for its conversation, or throw it away where it no longer has a place to go.
 
     Everything is looked at again inside the storing transaction: meanwhile the conversation may have been closed (A8),
-    the challenge replaced (A10), or another account signed in (A7, A12). Raises `AuthorizationServerError` where the ID
-    token cannot say which account that is; nothing is stored then.
+    the challenge replaced (A10), or another account signed in (A7, A12).
+
+    Raises `CommitUnknown` where the COMMIT was not confirmed, and `AuthorizationServerError` where the ID token cannot
+    say which account that is. Whatever else it raises, nothing was stored.
     """
-    with locked_conversation(attempt.challenge.conversation_id) as conversation:
-        close_clock_expired(conversation, now)
-        challenge = _CHALLENGE.get(pk=attempt.challenge_id)
-        if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
-            _discard(attempt, challenge, response.access_token, "challenge_ended", now)
-        elif mismatch := _mismatch(challenge, claims):
-            _discard(attempt, challenge, response.access_token, mismatch, now)
-            error = Challenge.Error.SUBJECT_MISMATCH
-            end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=error)
-        else:
-            finish_attempt(attempt, now)
-            access_token = _insert_access_token(attempt, challenge, response, claims, now, cookie=cookie)
-            _advance(challenge, access_token, cookie, now)
+    is_committing = False
+    try:
+        with locked_conversation(attempt.challenge.conversation_id) as conversation:
+            close_clock_expired(conversation, now)
+            _store(attempt, conversation, response, claims, now, cookie=cookie)
+            is_committing = True
+    except Exception as error:
+        if is_committing:
+            raise CommitUnknown from error
+        raise
+
+
+def has_come_to_a_result(attempt: AuthorizationRequest) -> bool:
+    """Look, on a new connection, whether the attempt's result was stored.
+
+    Under the conversation's lock: the transaction that is in doubt may still be under way in the database, and would
+    be seen too early without it. Raises the database's errors.
+    """
+    renew_connection()
+    with locked_conversation(attempt.challenge.conversation_id):
+        return AuthorizationRequest.objects.filter(pk=attempt.pk, finished_at__isnull=False).exists()
+
+
+def _store(
+    attempt: AuthorizationRequest,
+    conversation: Conversation,
+    response: TokenResponse,
+    claims: IDTokenClaims | None,
+    now: datetime,
+    *,
+    cookie: str,
+) -> None:
+    challenge = _CHALLENGE.get(pk=attempt.challenge_id)
+    if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
+        _discard(attempt, challenge, response.access_token, "challenge_ended", now)
+    elif mismatch := _mismatch(challenge, claims):
+        _discard(attempt, challenge, response.access_token, mismatch, now)
+        error = Challenge.Error.SUBJECT_MISMATCH
+        end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=error)
+    else:
+        finish_attempt(attempt, now)
+        access_token = _insert_access_token(attempt, challenge, response, claims, now, cookie=cookie)
+        _advance(challenge, access_token, cookie, now)
 
 
 def _mismatch(challenge: Challenge, claims: IDTokenClaims | None) -> str:

@@ -1,16 +1,18 @@
 """What the clock ends, and what is old enough to be deleted: in chunks, so that no statement holds a table for long."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
 from conversations.flow.deliveries import forget_challenges, give_up_switched_off
-from conversations.flow.revocations import give_up_old_revocations
+from conversations.flow.revocations import finish_revocation, overdue_revocations
 from conversations.flow.transitions import close_clock_expired, locked_conversation
 from conversations.models import (
     DELIVERY_KEPT_FOR,
@@ -25,39 +27,129 @@ from conversations.models import (
     WebhookDelivery,
 )
 from delegation_site import rate_limits
+from delegation_site.database_errors import is_unavailable, sqlstate
 
 CHUNK: Final = 500
+# A row that somebody else holds is left to the next sweep.
+_LOCK_TIMEOUT: Final = "2s"
+# SQLSTATEs of a lock that could not be had, a deadlock, a serialization failure, a statement that took too long.
+_ABOUT_ONE_ROW: Final = {"55P03", "40P01", "40001", "57014"}
+_MOST_NAMED: Final = 5
 
 
-def sweep(now: datetime) -> int:
-    """Close what the clock has ended, erase its ciphertext and write the events (K6); return how many conversations."""
-    give_up_old_revocations(now)
-    rate_limits.sweep(now)
-    forget_previous_secrets(now)
-    forget_previous_signing_keys(now)
-    give_up_switched_off(now)
-    forget_challenges(now)
-    _delete_in_chunks(WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR))
-    _delete_in_chunks(IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME))
-    _delete_in_chunks(TokenReadCount.objects.filter(hour__lt=now - READ_COUNTS_KEPT_FOR))
-    swept = 0
-    for conversation_pk in _overdue(now):
-        with locked_conversation(conversation_pk) as conversation:
-            close_clock_expired(conversation, now)
-        swept += 1
-    return swept
+class SweepIncomplete(Exception):
+    """Parts of a sweep failed, the rest was done. The message names them; the first one's error is the cause."""
+
+    def __init__(self, failed: dict[str, Exception]) -> None:
+        named = [f"{name} ({type(error).__name__})" for name, error in list(failed.items())[:_MOST_NAMED]]
+        more = len(failed) - len(named)
+        super().__init__(", ".join(named) + (f" and {more} more" if more > 0 else ""))
 
 
-def _overdue(now: datetime) -> Iterator[int]:
+@dataclass
+class _Parts:
+    """The parts of one sweep. Each fails for itself: what one row does must not keep all others from being erased.
+
+    But for a database that is away: every part would find that out anew.
+    """
+
+    is_stopping: Callable[[], bool]
+    failed: dict[str, Exception] = field(default_factory=dict)
+
+    def run(self, name: str, part: Callable[[], object]) -> bool:
+        """Run one part; tell whether it was done. Raises the database's error where that is away."""
+        if self.is_stopping() or name in self.failed:
+            return False
+        try:
+            part()
+        except Exception as error:
+            if _concerns_everything(error):
+                raise
+            self.failed[name] = error
+            return False
+        return True
+
+
+def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int:
+    """Close what the clock has ended, erase its ciphertext and write the events (K6); return how many conversations.
+
+    `now` is judged by the caller (`delegation_site.database_clock.checked_now`). Raises `SweepIncomplete` where a part
+    failed, after everything else was done, and the database's error where that is away.
+    """
+    parts = _Parts(is_stopping)
+    parts.run("old revocations", lambda: _give_up_old_revocations(parts, now))
+    parts.run("rate limits", lambda: rate_limits.sweep(now))
+    for change in (
+        forget_previous_secrets,
+        forget_previous_signing_keys,
+        give_up_switched_off,
+        forget_challenges,
+    ):
+        parts.run(change.__name__, partial(_without_waiting_long, change, now))
+    for name, old in _what_is_old(now).items():
+        parts.run(name, partial(_delete_in_chunks, old))
+    swept: list[int] = []
+    for overdue in (Challenge.objects.clock_expired(now), AccessToken.objects.clock_expired(now)):
+        parts.run(f"overdue {overdue.model.__name__}", partial(_close_overdue, parts, overdue, now, swept))
+    if parts.failed:
+        raise SweepIncomplete(parts.failed) from next(iter(parts.failed.values()))
+    return len(swept)
+
+
+def _what_is_old(now: datetime) -> dict[str, QuerySet[Any]]:
+    return {
+        "deliveries": WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR),
+        "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
+        "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNTS_KEPT_FOR),
+    }
+
+
+def _give_up_old_revocations(parts: _Parts, now: datetime) -> None:
+    for revocation in overdue_revocations(now):
+        give_up = partial(finish_revocation, revocation, "given_up")
+        parts.run(f"revocation {revocation.uuid}", partial(_without_waiting_long, give_up, now))
+
+
+def _close_overdue(parts: _Parts, overdue: QuerySet[Any], now: datetime, swept: list[int]) -> None:
+    for conversation_pk in _conversations_of(overdue):
+        close = partial(_without_waiting_long, partial(_close, conversation_pk), now)
+        if parts.run(f"conversation {conversation_pk}", close):
+            swept.append(conversation_pk)
+        if parts.is_stopping():
+            return
+
+
+def _close(conversation_pk: int, now: datetime) -> None:
+    with locked_conversation(conversation_pk) as conversation:
+        close_clock_expired(conversation, now)
+
+
+def _without_waiting_long(change: Callable[[datetime], object], now: datetime) -> None:
+    """Make a change in one transaction; whoever holds one of its rows for long is not to hold up all the others."""
+    with transaction.atomic():
+        if connection.vendor == "postgresql":
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_LOCK_TIMEOUT])
+        change(now)
+
+
+def _conversations_of(overdue: QuerySet[Any]) -> Iterator[int]:
     """Return the conversations in which the clock has ended something; each is closed before the next chunk is read.
 
     The first ones by expiry, and not all at once: PostgreSQL takes most expired rows for unended ones and would read
-    the whole table for them, once a minute.
+    the whole table for them, once a minute. From where the last chunk ended: what could not be closed is still there.
     """
-    for rows in (Challenge.objects.clock_expired(now), AccessToken.objects.clock_expired(now)):
-        first = rows.order_by("expires_at").values_list("conversation_id", flat=True)[:CHUNK]
-        while chunk := set(first.all()):
-            yield from sorted(chunk)
+    rows = overdue.order_by("expires_at", "pk").values_list("expires_at", "pk", "conversation_id")
+    chunk = list(rows[:CHUNK])
+    while chunk:
+        yield from sorted({conversation_pk for _, _, conversation_pk in chunk})
+        expires_at, pk, _ = chunk[-1]
+        chunk = list(rows.filter(expires_at__gte=expires_at).exclude(expires_at=expires_at, pk__lte=pk)[:CHUNK])
+
+
+def _concerns_everything(error: Exception) -> bool:
+    """Tell whether the database is away or read-only; a lock or a deadlock is about one row."""
+    return is_unavailable(error) and sqlstate(error) not in _ABOUT_ONE_ROW
 
 
 def prune(before: datetime) -> tuple[int, int]:

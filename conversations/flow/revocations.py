@@ -1,14 +1,19 @@
 """Revocation at the brand (RFC 7009), first half: written down with the change that ends the token.
 
-The second half, presenting the token, is the worker's (`conversations.outbox`).
+The second half, presenting the token, is the worker's (`conversations.outbox`). One token is presented by the request
+that holds it: the one that was issued a moment ago, and that the database takes neither as a token nor as a revocation.
 """
 
 import logging
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
-from django.db import transaction
+from django.db import Error, connection, transaction
 
+from brands.oauth import AuthorizationServerError, ClientCredentials, revoke_token
+from brands.transport import within
 from conversations.flow.audit import SYSTEM, record
 from conversations.models import (
     REVOCATION_LIFETIME,
@@ -19,6 +24,9 @@ from conversations.models import (
     Revocation,
 )
 from delegation_site.crypto import DecryptionError, Secret
+from delegation_site.database_clock import CLOCK_TOLERANCE
+
+MAY_LIVE: Final = "a token that could not be stored may live at the brand until it expires"
 
 logger = logging.getLogger("consumer_delegation.revocation")
 
@@ -28,6 +36,62 @@ def schedule_revocation_of_fresh(attempt: AuthorizationRequest, access_token: Se
     endpoint = attempt.stored_configuration().revocation_endpoint
     conversation, server_pk = attempt.challenge.conversation, attempt.challenge.authorization_server_id
     _schedule(conversation, server_pk, access_token, access_token_uuid=attempt.uuid, endpoint=endpoint, now=now)
+
+
+@dataclass(frozen=True)
+class IssuedToken:
+    """A token from the brand's answer to the moment at which a row knows it; it can be revoked without the database."""
+
+    access_token: Secret
+    expires_at: datetime
+    credentials: ClientCredentials = field(repr=False)
+    # What the exchange has left of the time for both.
+    seconds_left: float
+
+
+def revoke_at_once(attempt: AuthorizationRequest, issued: IssuedToken) -> None:
+    """Revoke a token that was certainly not stored, from the request that holds it; log how that went (A8).
+
+    Where the database can be asked, it is asked on a new connection whether the conversation holds the very same value:
+    some servers hand one out twice. Blocks for up to `issued.seconds_left`: no transaction around it.
+    """
+    extra = {"challenge": str(attempt.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
+    configuration = attempt.stored_configuration()
+    if _is_held(attempt, issued.access_token):
+        logger.warning("a token that could not be stored is in use already: it was not revoked", extra=extra)
+        return
+    if not configuration.revocation_endpoint:
+        logger.error(MAY_LIVE, extra=extra | {"error": "the server has no revocation endpoint"})
+        return
+    try:
+        with within(issued.seconds_left):
+            revoke_token(configuration, issued.access_token, issued.credentials)
+    except AuthorizationServerError as error:
+        logger.error(MAY_LIVE, extra=extra | {"error": str(error)})  # noqa: TRY400  its code says it all
+    else:
+        logger.warning("a token that could not be stored was revoked", extra=extra)
+
+
+def note_unknown(attempt: AuthorizationRequest, issued: IssuedToken) -> None:
+    """Log that nobody knows whether a token was stored: it is not revoked, since a conversation may hold it."""
+    extra = {"challenge": str(attempt.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
+    logger.error(MAY_LIVE, extra=extra | {"error": "whether it was stored cannot be found out"})
+
+
+def renew_connection() -> None:
+    """Drop the connection, which may be broken; the next statement opens another."""
+    if not connection.in_atomic_block:
+        connection.close()
+
+
+def _is_held(attempt: AuthorizationRequest, access_token: Secret) -> bool:
+    """Tell whether the conversation holds this value; False where the database cannot be asked."""
+    try:
+        renew_connection()
+        conversation, server_pk = attempt.challenge.conversation, attempt.challenge.authorization_server_id
+        return is_still_in_use(conversation, server_pk, access_token, attempt.uuid)
+    except Error:
+        return False
 
 
 def schedule_revocation_of(access_token: AccessToken, now: datetime) -> None:
@@ -90,11 +154,17 @@ def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> No
             )
 
 
-def give_up_old_revocations(now: datetime) -> int:
-    """Erase what has waited for a quarter of an hour, also where no worker ever came (K6); return how many."""
-    overdue = list(
-        Revocation.objects.select_related("conversation__brand").filter(created_at__lte=now - REVOCATION_LIFETIME)
-    )
-    for revocation in overdue:
-        finish_revocation(revocation, "given_up", now)
-    return len(overdue)
+def _put_right_what_lies_ahead(now: datetime) -> None:
+    """Date rows of the future, which a process with a wrong clock has written, back to now.
+
+    A worker would wait for them while the token lives on at the brand, and here beyond its quarter of an hour (K6).
+    """
+    ahead = Revocation.objects.filter(created_at__gt=now + CLOCK_TOLERANCE)
+    ahead.update(created_at=now, next_attempt_at=now, lease_until=None)
+
+
+def overdue_revocations(now: datetime) -> list[Revocation]:
+    """Return what has waited for a quarter of an hour and is to be erased, also where no worker ever came (K6)."""
+    _put_right_what_lies_ahead(now)
+    overdue = Revocation.objects.filter(created_at__lte=now - REVOCATION_LIFETIME)
+    return list(overdue.select_related("conversation__brand"))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from time import monotonic
 from typing import Final
 
 from django.db import models
@@ -40,11 +41,13 @@ from conversations.flow.attempts import (
     release,
 )
 from conversations.flow.capacity import ServerBusy, exchange_slot
-from conversations.flow.results import record_denial, record_failure, store_result
+from conversations.flow.results import CommitUnknown, has_come_to_a_result, record_denial, record_failure, store_result
+from conversations.flow.revocations import IssuedToken, note_unknown, revoke_at_once
 from conversations.models import AuthorizationRequest
 from delegation_site import rate_limits
 from delegation_site.compiled import CompiledQuery, Parameter
-from delegation_site.crypto import DecryptionError, Secret
+from delegation_site.crypto import DecryptionError
+from delegation_site.database_errors import sqlstate
 from delegation_site.time_outs import patience
 
 _SERVER: Final = CompiledQuery(
@@ -58,6 +61,10 @@ _SERVER: Final = CompiledQuery(
 
 # Lines of the log for each server, and no calls: whoever knows a callback's path could otherwise fill it.
 _MALFORMED_LOGGED: Final = rate_limits.Limit("malformed-callbacks-logged", 10, 60)
+# The exchange has 10 of them at the most; a revocation by the same request has what is left.
+EXCHANGE_AND_REVOCATION_SECONDS: Final = 15.0
+LOCK_NOT_AVAILABLE: Final = "55P03"
+_UNEXPECTED: Final = "a sign-in failed unexpectedly"
 
 logger = logging.getLogger("consumer_delegation.sign_in")
 
@@ -150,7 +157,8 @@ def _come_to_a_result(
     issuer_error: AuthorizationServerError | None,
 ) -> None:
     configuration = attempt.stored_configuration()
-    issued: Secret | None = None
+    issued: IssuedToken | None = None
+    began = monotonic()
     try:
         if issuer_error:
             raise issuer_error
@@ -158,18 +166,51 @@ def _come_to_a_result(
             record_denial(attempt, response.error_description, timezone.now())
             return
         tokens, credentials = _exchange(attempt, server, configuration, response)
-        issued = tokens.access_token
+        seconds_left = EXCHANGE_AND_REVOCATION_SECONDS - (monotonic() - began)
+        issued = IssuedToken(tokens.access_token, tokens.expires_at, credentials, seconds_left)
         tokens = tokens.narrowed(configuration, response.scope)
         tokens.check_required_scope(configuration)
         claims = _verified_claims(attempt, configuration, tokens, credentials)
         store_result(attempt, cookie, tokens, claims, timezone.now())
     except AuthorizationServerError as error:
-        record_failure(attempt, error.error, error.detail, timezone.now(), issued)
+        _fail(attempt, error.error, error.detail, issued)
     except DecryptionError:
-        record_failure(attempt, ErrorCode.STORED_SECRET_UNREADABLE, "", timezone.now(), issued)
-    except Exception:  # a fault of ours; code and state still have to leave the address bar, and the attempt has to end
-        logger.exception("a sign-in failed unexpectedly", extra={"challenge": str(attempt.challenge.uuid)})
-        record_failure(attempt, ErrorCode.INTERNAL_ERROR, "", timezone.now(), issued)
+        _fail(attempt, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
+    except CommitUnknown:
+        logger.exception(_UNEXPECTED, extra={"challenge": str(attempt.challenge.uuid)})
+        _settle(attempt, issued)
+    except Exception as error:  # a fault of ours; code and state have to leave the address bar, the attempt has to end
+        logger.exception(_UNEXPECTED, extra={"challenge": str(attempt.challenge.uuid)})
+        if issued is not None and sqlstate(error) == LOCK_NOT_AVAILABLE:
+            # Whoever holds the conversation would keep the failure from being recorded for as long again.
+            revoke_at_once(attempt, issued)
+            raise
+        _fail(attempt, ErrorCode.INTERNAL_ERROR, "", issued)
+
+
+def _fail(attempt: AuthorizationRequest, error: ErrorCode, detail: str, issued: IssuedToken | None) -> None:
+    """End the attempt. Where the database does not take that, a token that was issued is revoked here and now (A8).
+
+    Nothing of it was stored for certain: the storing transaction was never asked to commit.
+    """
+    try:
+        record_failure(attempt, error, detail, timezone.now(), issued.access_token if issued else None)
+    except Exception:
+        if issued is not None:
+            revoke_at_once(attempt, issued)
+        raise
+
+
+def _settle(attempt: AuthorizationRequest, issued: IssuedToken | None) -> None:
+    """Find out what became of a COMMIT that was not confirmed. What was stored is a success; it is never revoked."""
+    try:
+        is_stored = has_come_to_a_result(attempt)
+    except Exception:
+        if issued is not None:
+            note_unknown(attempt, issued)
+        raise
+    if not is_stored:
+        _fail(attempt, ErrorCode.INTERNAL_ERROR, "", issued)
 
 
 def _issuer_error(attempt: AuthorizationRequest, response: AuthorizationResponse) -> AuthorizationServerError | None:

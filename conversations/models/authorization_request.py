@@ -48,10 +48,13 @@ class AuthorizationRequest(models.Model):
         return self.finished_at is not None and not self.error
 
     def in_progress(self, now: datetime) -> bool:
-        """Tell whether its exchange may still come to a result."""
-        return (
-            self.claimed_at is not None and self.finished_at is None and now - self.claimed_at < EXCHANGE_GIVEN_UP_AFTER
-        )
+        """Tell whether its exchange may still come to a result.
+
+        A moment far in the future is that of a process with a wrong clock, and nothing to wait for.
+        """
+        if self.claimed_at is None or self.finished_at is not None:
+            return False
+        return abs(now - self.claimed_at) < EXCHANGE_GIVEN_UP_AFTER
 
     def stored_configuration(self) -> ServerConfiguration:
         """Return the copy of the server's configuration that this attempt was begun with."""

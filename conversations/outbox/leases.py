@@ -10,11 +10,15 @@ from typing import Any, Final
 from django.db import connection, transaction
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 
+from delegation_site import database_clock
+
 # Longer than the slowest attempt: the transport ends every call after 10 s.
 LEASE: Final = timedelta(seconds=60)
 MAX_AT_ONCE_PER_DESTINATION: Final = 2
 # A brand may have as many destinations as it likes, and may have made all of them slow.
 MAX_AT_ONCE_PER_BRAND: Final = 3
+_RESTING: Final = timedelta(seconds=5)
+_LONGEST_AFTER_FAULT: Final = timedelta(minutes=15)
 # Any number, the same for all of our workers.
 _TURN: Final = 7009
 
@@ -37,7 +41,7 @@ def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) 
     The brand with the fewest under way comes first: one that is slow, or has a thousand rows waiting, delays nobody
     else's. A row whose lease ran out was dropped by a worker that died, and is taken again.
     """
-    free = Q(lease_until=None) | Q(lease_until__lte=now)
+    free = Q(lease_until=None) | Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE)
     due = rows.filter(free, next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
     with transaction.atomic():
         _one_worker_at_a_time()
@@ -49,10 +53,40 @@ def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) 
     return chosen
 
 
+def give_back(row: Any) -> None:
+    """Give a row back with which nothing was done: this was no attempt, and its place is free for others."""
+    at = database_clock.now() + pause_after(1, _RESTING, _RESTING)
+    _of_this_lease(row).update(lease_until=None, next_attempt_at=at, attempts=F("attempts") - 1)
+
+
+def put_off(row: Any, next_attempt_at: datetime) -> None:
+    """Try a row again later."""
+    _of_this_lease(row).update(lease_until=None, next_attempt_at=next_attempt_at)
+
+
+def put_off_after_fault(row: Any) -> None:
+    """Put a row off that a fault of ours met. It rests as long as a lease; its place is free for others."""
+    put_off(row, database_clock.now() + pause_after(row.attempts, LEASE, _LONGEST_AFTER_FAULT))
+
+
+def leased(now: datetime) -> Q:
+    """Return the condition of rows that a worker has now.
+
+    A lease that ends later than any can was taken by a worker whose clock was ahead; it binds nobody.
+    """
+    return Q(lease_until__gt=now, lease_until__lte=now + 2 * LEASE)
+
+
 def pause_after(attempts: int, first: timedelta, longest: timedelta) -> timedelta:
     """Return how long to wait after so many attempts: doubling, with a random part so that retries do not march."""
     doubled = first * float(2 ** min(attempts - 1, 30))
     return min(doubled, longest) * (0.75 + secrets.randbelow(500) / 1000)
+
+
+def _of_this_lease(row: Any) -> QuerySet[Any]:
+    """Return the row only while the lease is still ours: another worker may have taken it over."""
+    rows: QuerySet[Any] = type(row)._default_manager.filter(pk=row.pk, lease_until=row.lease_until)
+    return rows
 
 
 @dataclass
@@ -69,9 +103,9 @@ class _UnderWay:
 
 
 def _under_way(rows: QuerySet[Any], to: Destinations, now: datetime) -> _UnderWay:
-    leased = rows.filter(lease_until__gt=now, **{f"{to.name}__in": to.rows})
+    busy = rows.filter(leased(now), **{f"{to.name}__in": to.rows})
     found = _UnderWay()
-    for destination, brand in leased.order_by().values_list(f"{to.name}_id", f"{to.name}__brand_id"):
+    for destination, brand in busy.order_by().values_list(f"{to.name}_id", f"{to.name}__brand_id"):
         found.add(destination, brand)
     return found
 

@@ -1,16 +1,17 @@
 """Revocation at the brand (RFC 7009), second half: the worker presents the token."""
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
-
-from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from brands.oauth import AuthorizationServerError, ErrorCode, revoke_token
 from conversations.flow.revocations import finish_revocation, is_still_in_use
 from conversations.models import Revocation
-from conversations.outbox.leases import Destinations, lease_due, pause_after
+from conversations.outbox.leases import Destinations, lease_due, pause_after, put_off
+from delegation_site import database_clock
 from delegation_site.crypto import DecryptionError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
@@ -25,38 +26,43 @@ def lease_revocations(now: datetime, limit: int) -> list[Revocation]:
     return lease_due(rows, Destinations("authorization_server", AuthorizationServer.objects.all()), now, limit)
 
 
-def revoke(revocation: Revocation) -> None:
-    """Present one token; afterwards it is erased, or waits for the next attempt. Blocks for up to 10 seconds."""
+def present(revocation: Revocation) -> Callable[[], None]:
+    """Present one token; return what writes the result down: the token is erased, or waits for the next attempt.
+
+    Blocks for up to 10 seconds. What it returns may be called again where the database was away meanwhile.
+    """
     server = revocation.authorization_server
     if server.revocation_endpoint != revocation.revocation_endpoint:
         # Whoever may edit the endpoint must not have consumers' live tokens sent to a host of their own.
-        finish_revocation(revocation, ErrorCode.CONFIGURATION_CHANGED, timezone.now())
-        return
+        return _finish(revocation, ErrorCode.CONFIGURATION_CHANGED)
     try:
         access_token = revocation.reveal_access_token()
         if is_still_in_use(revocation.conversation, server.pk, access_token, revocation.access_token_uuid):
-            finish_revocation(revocation, "in_use_again", timezone.now())
-            return
+            return _finish(revocation, "in_use_again")
         revoke_token(server.configuration(""), access_token, server.reveal_credentials())
     except AuthorizationServerError as error:
         logger.warning("revocation failed", extra={"error": str(error), "revocation": str(revocation.uuid)})
         if error.is_retryable:
-            _put_off_or_give_up(revocation, error.error, timezone.now())
-        else:
-            finish_revocation(revocation, error.error, timezone.now())
+            return _put_off_or_give_up(revocation, error.error)
+        return _finish(revocation, error.error)
     except DecryptionError:
         # While the keys are rotated, another process may write with a key that this one has not got yet.
         logger.warning("a revocation could not be read", extra={"revocation": str(revocation.uuid)})
-        _put_off_or_give_up(revocation, "unreadable", timezone.now())
-    else:
-        finish_revocation(revocation, "revoked", timezone.now())
+        return _put_off_or_give_up(revocation, "unreadable")
+    return _finish(revocation, "revoked")
 
 
-def _put_off_or_give_up(revocation: Revocation, outcome: str, now: datetime) -> None:
-    next_attempt_at = now + pause_after(revocation.attempts, FIRST_PAUSE, LONGEST_PAUSE)
+def revoke(revocation: Revocation) -> None:
+    """Present one token, and write the result down."""
+    present(revocation)()
+
+
+def _finish(revocation: Revocation, outcome: str) -> Callable[[], None]:
+    return partial(finish_revocation, revocation, outcome, database_clock.now())
+
+
+def _put_off_or_give_up(revocation: Revocation, outcome: str) -> Callable[[], None]:
+    next_attempt_at = database_clock.now() + pause_after(revocation.attempts, FIRST_PAUSE, LONGEST_PAUSE)
     if next_attempt_at >= revocation.given_up_at:
-        finish_revocation(revocation, outcome, now)
-        return
-    # Only while the lease is still ours: another worker may have taken the row over.
-    mine = Revocation.objects.filter(pk=revocation.pk, lease_until=revocation.lease_until)
-    mine.update(next_attempt_at=next_attempt_at, lease_until=None)
+        return _finish(revocation, outcome)
+    return partial(put_off, revocation, next_attempt_at)

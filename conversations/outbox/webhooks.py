@@ -6,18 +6,21 @@ places in all and come after the others; however many of them hang, what goes to
 """
 
 import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from django.utils import timezone
+from django.db import transaction
 
 from brands.models import WebhookEndpoint
 from brands.transport import OutboundError
 from brands.webhooks import note_answer, post_message, switch_off
 from conversations.flow.deliveries import give_up, mark_delivered, put_off
 from conversations.models import WebhookDelivery
-from conversations.outbox.leases import Destinations, lease_due, pause_after
+from conversations.outbox.leases import Destinations, lease_due, leased, pause_after
+from delegation_site import database_clock
 from delegation_site.crypto import DecryptionError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
@@ -36,42 +39,62 @@ def lease_deliveries(now: datetime, limit: int) -> list[WebhookDelivery]:
     on = WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True)
     working = Destinations("endpoint", on.filter(failing_since=None))
     failing = Destinations("endpoint", on.filter(failing_since__isnull=False), MAX_AT_ONCE_OF_FAILING_PER_BRAND)
-    taken = lease_due(rows, working, now, limit)
-    under_way = rows.filter(lease_until__gt=now, endpoint__failing_since__isnull=False).count()
-    room = min(limit - len(taken), MAX_AT_ONCE_OF_FAILING - under_way)
-    return taken + (lease_due(rows, failing, now, room) if room > 0 else [])
+    # In one transaction: rows that were leased before a failure would hold their places for a minute.
+    with transaction.atomic():
+        taken = lease_due(rows, working, now, limit)
+        under_way = rows.filter(leased(now), endpoint__failing_since__isnull=False).count()
+        room = min(limit - len(taken), MAX_AT_ONCE_OF_FAILING - under_way)
+        return taken + (lease_due(rows, failing, now, room) if room > 0 else [])
 
 
-def deliver(delivery: WebhookDelivery) -> None:
-    """Post one event; afterwards it is delivered, waits for the next attempt, or is given up. Blocks for up to 10 s."""
-    endpoint = delivery.endpoint
+def attempt(delivery: WebhookDelivery) -> Callable[[], None]:
+    """Post one event; return what writes the result down: it is delivered, waits for the next attempt, or is given up.
+
+    Blocks for up to 10 seconds. What it returns may be called again where the database was away meanwhile.
+    """
     try:
-        status = post_message(endpoint, str(delivery.event_uuid), delivery.reveal_payload(), timezone.now())
+        payload = delivery.reveal_payload()
+        status = post_message(delivery.endpoint, str(delivery.event_uuid), payload, database_clock.now())
     except OutboundError as error:
         # One word for every kind of no: what is behind an address of their choice is not for admins to find out (N9).
-        _note_failure(delivery, "no answer", str(error), timezone.now())
+        return _failed(delivery, "no answer", str(error))
     except DecryptionError:
         # While the keys are rotated, another process may write with a key that this one has not got yet.
         logger.warning("a webhook could not be read", extra={"delivery": str(delivery.uuid)})
-        _put_off_or_give_up(delivery, "unreadable", timezone.now())
-    else:
-        _judge(delivery, status, timezone.now())
+        return partial(_put_off_or_give_up, delivery, "unreadable", database_clock.now())
+    return _judged(delivery, status)
 
 
-def _judge(delivery: WebhookDelivery, status: int, now: datetime) -> None:
+def deliver(delivery: WebhookDelivery) -> None:
+    """Post one event, and write the result down."""
+    attempt(delivery)()
+
+
+def _judged(delivery: WebhookDelivery, status: int) -> Callable[[], None]:
     outcome = f"answered {status}"
     if status in _SUCCESS:
-        mark_delivered(delivery, outcome, now)
-        note_answer(delivery.endpoint, worked=True, now=now)
-    elif status == HTTPStatus.GONE:
-        give_up(delivery, outcome, now)
-        switch_off(delivery.endpoint, now)
-    else:
-        _note_failure(delivery, outcome, outcome, now)
+        return partial(_note_success, delivery, outcome, database_clock.now())
+    if status == HTTPStatus.GONE:
+        return partial(_note_gone, delivery, outcome, database_clock.now())
+    return _failed(delivery, outcome, outcome)
 
 
-def _note_failure(delivery: WebhookDelivery, outcome: str, detail: str, now: datetime) -> None:
+def _failed(delivery: WebhookDelivery, outcome: str, detail: str) -> Callable[[], None]:
     logger.warning("webhook not delivered", extra={"error": detail, "delivery": str(delivery.uuid)})
+    return partial(_note_failure, delivery, outcome, database_clock.now())
+
+
+def _note_success(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
+    mark_delivered(delivery, outcome, now)
+    note_answer(delivery.endpoint, worked=True, now=now)
+
+
+def _note_gone(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
+    give_up(delivery, outcome, now)
+    switch_off(delivery.endpoint, now)
+
+
+def _note_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     note_answer(delivery.endpoint, worked=False, now=now)
     _put_off_or_give_up(delivery, outcome, now)
 

@@ -168,3 +168,14 @@ def test_the_largest_allowed_answer_is_read(endpoint: HostileTokenEndpoint) -> N
     endpoint.play(http_answer(b" " * 65_536))
 
     assert post(endpoint.url).content == b" " * 65_536
+
+
+def test_calls_of_one_block_share_what_is_left() -> None:
+    """N6, A8: a revocation by the request that exchanged has what the exchange left over."""
+    with transport.within(60):
+        wide = transport._latest.get()
+        with transport.within(1):
+            assert transport._latest.get() < wide
+        with transport.within(120):
+            assert transport._latest.get() == wide
+    assert transport._latest.get() == float("inf")

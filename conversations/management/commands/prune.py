@@ -5,9 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
-from django.utils import timezone
+from django.db import Error
 
-from conversations.flow.retention import prune, sweep
+from conversations.flow.retention import SweepIncomplete, prune, sweep
+from conversations.management.failures import in_one_line
+from delegation_site.database_clock import ClockDiffers, checked_now
 
 
 class Command(BaseCommand):
@@ -20,12 +22,23 @@ class Command(BaseCommand):
         parser.add_argument("--days", type=int, default=30, help="how long ended rows are kept (default: 30)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Sweep, then prune."""
+        """Sweep, then prune; exits with 1 where the clock is wrong, or something was left undone."""
         if options["days"] < 1:
             raise CommandError("--days is at least 1.")
-        now = timezone.now()
-        swept = sweep(now)
-        challenges, conversations = prune(now - timedelta(days=options["days"]))
-        self.stdout.write(
-            f"swept {swept} conversations; deleted {challenges} challenges, {conversations} conversations"
-        )
+        try:
+            self._prune(timedelta(days=options["days"]))
+        except ClockDiffers as error:
+            raise CommandError(f"Nothing was erased or deleted: {error}. Set the clock and run it again.") from None
+        except Error as error:
+            raise CommandError(in_one_line(error)) from None
+
+    def _prune(self, kept_for: timedelta) -> None:
+        now, left_undone = checked_now(), ""
+        try:
+            swept = f"swept {sweep(now)} conversations"
+        except SweepIncomplete as error:
+            swept, left_undone = "swept what could be", str(error)
+        challenges, conversations = prune(now - kept_for)
+        self.stdout.write(f"{swept}; deleted {challenges} challenges, {conversations} conversations")
+        if left_undone:
+            raise CommandError(f"The sweep left something undone: {left_undone}")

@@ -1,0 +1,232 @@
+"""`manage.py worker` as a process, on a PostgreSQL of its own that stops, takes no writes, or has another clock.
+
+It says an outage in one line and its end in another, loses nothing, and does nothing twice that it could note.
+"""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+
+import pytest
+
+from tests.installation import ROOT, Installation
+from tests.own_postgresql import OwnPostgreSQL, own_postgresql
+from tests.served import KEY, prepared
+
+pytestmark = pytest.mark.timeout(180)
+
+AWAY: Final = "the database cannot be used: waiting for it"
+BACK: Final = "the database can be used again"
+MAKE_ENDPOINT: Final = """
+from brands.models import Brand, WebhookEndpoint
+from brands.webhooks import create_webhook_endpoint
+create_webhook_endpoint(WebhookEndpoint(brand=Brand.objects.get(), url="{url}/hooks"))
+"""
+SEND: Final = """
+from django.utils import timezone
+from brands.models import WebhookEndpoint
+from conversations.flow.events import publish_test
+publish_test(WebhookEndpoint.objects.get(), timezone.now())
+"""
+LIVE: Final = "from conversations.models import AccessToken as T; print(T.objects.filter(ended_at=None).count())"
+STATE: Final = """
+from conversations.models import WebhookDelivery as D
+print(D.objects.waiting().count(), D.objects.exclude(lease_until=None).count())
+"""
+# This process's clock alone, for `datetime` and `time`: that of the database is right.
+WITH_CLOCK: Final = """
+import sys, time_machine, datetime
+time_machine.travel(datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds={seconds})).start()
+from django.core.management import execute_from_command_line
+execute_from_command_line(["manage.py", *sys.argv[1:]])
+"""
+
+
+@dataclass
+class Hooks:
+    """A webhook endpoint that may do something before it answers 204."""
+
+    url: str = ""
+    received: list[str] = field(default_factory=list)
+    before_answering: Callable[[], object] = lambda: None
+
+
+@dataclass
+class Site:
+    database: OwnPostgreSQL
+    installation: Installation
+    hooks: Hooks
+    log: Path
+    process: "subprocess.Popen[bytes] | None" = None
+
+    def start_worker(self, *program: str) -> None:
+        command = [sys.executable, *(program or ("manage.py",)), "worker"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=self.installation.environment, stdout=log, stderr=log
+            )
+
+    def stop_worker(self) -> int:
+        """Ask it to stop; return its exit status."""
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=15)
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def said(self) -> list[str]:
+        return [line["message"] for line in self.lines() if line["name"] == "consumer_delegation.worker"]
+
+    def send(self) -> None:
+        self.installation.python(SEND)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def hooks() -> Iterator[Hooks]:
+    made = Hooks()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            made.received.append(self.headers["webhook-id"])
+            made.before_answering()
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        made.url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield made
+        server.shutdown()
+
+
+@pytest.fixture
+def site(tmp_path: Path, hooks: Hooks) -> Iterator[Site]:
+    with own_postgresql() as database:
+        installation = Installation(
+            tmp_path, KEY, {"PUBLIC_BASE_URL": "https://delegation.test", "ALLOW_LOCAL_ENDPOINTS": "1"}
+        )
+        installation.database_url = database.url
+        prepared(installation, ["completed"] * 3)
+        installation.python(MAKE_ENDPOINT.format(url=hooks.url))
+        made = Site(database, installation, hooks, tmp_path / "worker.log")
+        yield made
+        if made.process:
+            made.process.kill()
+            made.process.wait()
+
+
+def test_an_outage_is_one_line_and_its_end_another(site: Site) -> None:
+    """The bug: wait() on finished futures returned at once: 5,783 tracebacks and 27 MB of log in ten seconds."""
+    site.start_worker()
+    site.send()
+    wait_until(lambda: len(site.hooks.received) == 1)
+    site.database.stop()
+    wait_until(lambda: AWAY in site.said())
+    time.sleep(5)
+    site.database.start()
+    site.send()
+    wait_until(lambda: len(site.hooks.received) == 2)
+    wait_until(lambda: BACK in site.said())
+    assert site.said() == [AWAY, BACK]
+    assert len(site.lines()) == 2
+    assert site.stop_worker() == 0
+
+
+def test_it_stops_at_once_while_the_database_is_away(site: Site) -> None:
+    site.database.stop()
+    site.start_worker()
+    wait_until(lambda: AWAY in site.said())
+    time.sleep(3)
+    began = time.monotonic()
+    assert site.stop_worker() == 0
+    assert time.monotonic() - began < 5
+    assert site.said() == [AWAY]
+
+
+def test_a_database_that_takes_no_writes_is_an_outage(site: Site) -> None:
+    """The bug: 25006 is Django's InternalError, on a connection that was kept for good."""
+    site.start_worker()
+    site.send()
+    wait_until(lambda: len(site.hooks.received) == 1)
+    wait_until(lambda: site.installation.python(STATE) == "0 0")
+    site.database.set("default_transaction_read_only", "on")
+    with site.database.connected() as cursor:
+        cursor.execute("UPDATE conversations_webhookdelivery SET delivered_at = NULL, next_attempt_at = now()")
+    wait_until(lambda: AWAY in site.said())
+    time.sleep(3)
+    site.database.set("default_transaction_read_only", "off")
+    wait_until(lambda: BACK in site.said())
+    assert site.said() == [AWAY, BACK]
+
+
+def test_what_was_done_is_noted_when_the_database_is_back_and_not_done_again(site: Site) -> None:
+    """The bug: the row kept its endpoint's place for a minute, and then the event went out a second time."""
+
+    def stop_database() -> None:
+        site.hooks.before_answering = lambda: None
+        site.database.stop()
+
+    site.hooks.before_answering = stop_database
+    site.send()
+    site.start_worker()
+    wait_until(lambda: AWAY in site.said())
+    site.database.start()
+    wait_until(lambda: site.installation.python(STATE) == "0 0")
+    site.send()
+    wait_until(lambda: len(site.hooks.received) == 2)
+    assert len(set(site.hooks.received)) == 2
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600, 20])
+def test_a_worker_whose_clock_is_wrong_ends_nothing_and_delivers(site: Site, seconds: int) -> None:
+    """K6. The bug: one that was an hour ahead ended every live token. One behind had nothing due for an hour."""
+    site.start_worker("-c", WITH_CLOCK.format(seconds=seconds))
+    site.send()
+    wait_until(lambda: len(site.hooks.received) == 1)
+    wait_until(lambda: site.installation.python(STATE) == "0 0")
+    (line,) = [line for line in site.lines() if line["name"] == "consumer_delegation.worker"]
+    assert (line["levelname"], line["message"]) == ("ERROR", "the clock is wrong: nothing is swept")
+    assert re.search(r"clock is [0-9,]+\.[0-9] s", line["error"])
+    assert ("ahead of" if seconds > 0 else "behind") in line["error"]
+    assert site.installation.python(LIVE) == "3"
+
+
+@pytest.mark.parametrize("seconds", [3600, 24 * 3600 * 40, -3600])
+@pytest.mark.parametrize("command", [("prune",), ("worker", "--once")])
+def test_no_command_ends_or_erases_by_a_wrong_clock(site: Site, command: tuple[str, ...], seconds: int) -> None:
+    """K6: and cron sees that by the exit status, and by one line."""
+    result = site.installation.run("-c", WITH_CLOCK.format(seconds=seconds), *command)
+    assert result.returncode == 1
+    assert "this machine's clock is" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert site.installation.python(LIVE) == "3"
+
+
+@pytest.mark.parametrize("command", [("prune",), ("worker", "--once")])
+def test_a_command_without_its_database_is_one_line_and_an_exit_status(site: Site, command: tuple[str, ...]) -> None:
+    site.database.stop()
+    result = site.installation.run("manage.py", *command)
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "The database cannot be used" in result.stderr
