@@ -6,7 +6,6 @@ from typing import Any
 
 import django
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.utils.module_loading import import_string
@@ -14,15 +13,11 @@ from django.utils.module_loading import import_string
 from delegation_site import stopping
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
-# Before all that is asked of the environment: reading the settings reads `.env` into it.
-try:
-    threads = settings.THREADS
-except (ImproperlyConfigured, ValueError) as error:
-    sys.exit(f"The settings cannot be read: {error}")
 wsgi_app = "delegation_site.wsgi:application"
-bind = os.environ.get("BIND", "127.0.0.1:8000")
+bind = settings.BIND
 worker_class = "gthread"
-workers = int(os.environ.get("WORKERS", "2"))
+workers = settings.WORKERS
+threads = settings.THREADS
 keepalive = 30
 limit_request_line = 8190  # an authorization code may have 4 KB, and so may a state
 timeout = 30
@@ -30,7 +25,7 @@ timeout = 30
 control_socket_disable = True
 # Its default access log writes the whole request line and the referrer, so every code and state (H3); and a path holds
 # the link's or the receipt's token.
-accesslog = "-" if os.environ.get("ACCESS_LOG") else None
+accesslog = "-" if settings.ACCESS_LOG else None
 access_log_format = (
     '{"time":"%(t)s","method":"%(m)s","request_id":"%({x-request-id}o)s",'
     '"status":%(s)s,"bytes":"%(b)s","seconds":%(L)s}'
