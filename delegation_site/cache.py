@@ -194,15 +194,20 @@ class _Client(RedisCacheClient):
     """Django's client; each operation goes through the breaker. No retries: INCR would count twice."""
 
     def __init__(self, servers: list[str], **options: Any) -> None:
-        waits = {"socket_connect_timeout": _SECONDS_TO_ANSWER, "socket_timeout": _SECONDS_TO_ANSWER}
-        super().__init__(servers, retry=Retry(NoBackoff(), 0), **waits, **options)
+        super().__init__(
+            servers,
+            retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=_SECONDS_TO_ANSWER,
+            socket_timeout=_SECONDS_TO_ANSWER,
+            **options,
+        )
         self.memory = _memory()
 
     def probe(self) -> None:
         """Write to Redis. Raises what it answers."""
         self.get_client(write=True).set(_PROBE, 1, ex=_SECONDS_WITHOUT_REDIS)
 
-    def incr(self, key: str, delta: int) -> int:
+    def incr(self, key: Any, delta: int) -> int:
         """Add to a counter. Raises `ValueError` where there is none, as Django's caches do."""
 
         def in_redis() -> int | None:

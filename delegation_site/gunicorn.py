@@ -1,6 +1,7 @@
 """gunicorn's configuration: `gunicorn -c delegation_site/gunicorn.py`."""
 
 import os
+import re
 import sys
 from typing import Any
 
@@ -9,8 +10,10 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.utils.module_loading import import_string
+from gunicorn.glogging import Logger
 
 from delegation_site import stopping
+from delegation_site.logs import RequestIdFilter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 wsgi_app = "delegation_site.wsgi:application"
@@ -30,6 +33,24 @@ access_log_format = (
     '{"time":"%(t)s","method":"%(m)s","request_id":"%({x-request-id}o)s",'
     '"status":%(s)s,"bytes":"%(b)s","seconds":%(L)s}'
 )
+
+
+class QuietLogger(Logger):
+    """gunicorn's own lines, which go past Django's handlers: without what a path or a broken request holds (H1, H3)."""
+
+    def setup(self, cfg: Any) -> None:
+        """Add our filter to each handler."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.addFilter(RequestIdFilter())
+
+    def warning(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Say what is wrong with a request that cannot be read, and leave out the line itself: it can hold anything."""
+        super().warning(_UNREADABLE.sub(r"\1", msg) if isinstance(msg, str) else msg, *args, **kwargs)
+
+
+_UNREADABLE = re.compile(r"^(Invalid request from ip=\S*: [^:'\"]*).*", re.DOTALL)
+logger_class = QuietLogger
 
 
 def on_starting(server: Any) -> None:  # noqa: ARG001  # gunicorn's signature

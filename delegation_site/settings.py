@@ -54,6 +54,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "delegation_site.logs.request_id_middleware",
+    "delegation_site.headers.head_middleware",
     "delegation_site.headers.no_store_middleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
