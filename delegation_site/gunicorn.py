@@ -35,7 +35,7 @@ access_log_format = (
 )
 
 
-class QuietLogger(Logger):
+class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's own lines, which go past Django's handlers: without what a path or a broken request holds (H1, H3)."""
 
     def setup(self, cfg: Any) -> None:
