@@ -146,7 +146,7 @@ def test_a_fault_of_ours_stays_an_error(
     collected: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """H4: with its traceback, as text."""
-    monkeypatch.setattr("delegation_site.health.connection.cursor", lambda: os.environ["planted"])
+    monkeypatch.setattr("delegation_site.health.connection.cursor", lambda: os.environ["PLANTED"])
     answered = Client(SERVER_NAME="delegation.test", raise_request_exception=False).get("/health/ready", secure=True)
     assert answered.status_code == 500
     assert [record.levelname for record in caplog.records] == ["ERROR"]
