@@ -6,6 +6,11 @@ import sys
 
 from django.core.management import execute_from_command_line
 
+from delegation_site.checks import refuse_dangerous_settings
+
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
+    if sys.argv[1:2] == ["runserver"]:
+        # It runs the checks in a thread of its own, shows a failed one as a traceback and goes on.
+        refuse_dangerous_settings()
     execute_from_command_line(sys.argv)

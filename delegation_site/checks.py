@@ -1,6 +1,7 @@
 """A dangerous installation is an error with an id, in words an operator can act on (N10, K3).
 
-A failing check alone does not stop a WSGI server: `gunicorn.py` runs them before it serves.
+A failing check alone does not stop a WSGI server: `gunicorn.py` runs them before it serves, and `wsgi.py` those of the
+settings under any other server. What Django needs before it can run a check is in `environment.py`.
 """
 
 import os
@@ -8,20 +9,18 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 
+from delegation_site.cache import address_mistake
 from delegation_site.crypto import InvalidKeyRing, key_ring
+from delegation_site.environment import MAKE_A_KEY, exit_with, is_loopback, origin_host
 from delegation_site.health import findings
 
 MIN_SECRET_KEY_LENGTH = 40
 MIN_SECRET_KEY_CHARACTERS = 10
-# What it prints is a value of ENCRYPTION_KEYS as it stands.
-MAKE_A_KEY = "python -c 'import base64, os; print(\"k1:\" + base64.b64encode(os.urandom(32)).decode())'"
-_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def check_encryption_keys(**_: Any) -> list[CheckMessage]:
@@ -47,17 +46,21 @@ def check_secret_key(**_: Any) -> list[CheckMessage]:
 
 def check_public_base_url(**_: Any) -> list[CheckMessage]:
     """E003: consumers reach us over TLS, at an origin and not at a path."""
-    parts = urlsplit(settings.PUBLIC_BASE_URL)
-    plain = not parts.path and not parts.query and not parts.fragment and parts.username is None and parts.hostname
-    if plain and (parts.scheme == "https" or (parts.scheme == "http" and _is_local_host(parts.hostname))):
+    host = origin_host(settings.PUBLIC_BASE_URL)
+    # Over http browsers keep our Secure and `__Host-` cookies on loopback alone, so elsewhere no form would work.
+    if host and (settings.PUBLIC_BASE_URL.startswith("https:") or is_loopback(host)):
         return []
     message = "PUBLIC_BASE_URL must be an https origin such as https://delegation.example (http only on loopback)."
-    return [Error(message, id="delegation.E003")]
+    hint = (
+        "An origin is scheme, host and, where it is not 443, port: no path, user, query or space. http is for "
+        "localhost, names that end in .localhost, 127.0.0.1 and [::1]. Write a name in another script as xn--..."
+    )
+    return [Error(message, hint=hint, id="delegation.E003")]
 
 
 def check_local_endpoints(**_: Any) -> list[CheckMessage]:
     """E004: loopback endpoints are for tests and demos only, whatever DEBUG says."""
-    if settings.ALLOW_LOCAL_ENDPOINTS and not _is_local_host(urlsplit(settings.PUBLIC_BASE_URL).hostname):
+    if settings.ALLOW_LOCAL_ENDPOINTS and not _is_local_host(settings.PUBLIC_BASE_URL):
         message = "ALLOW_LOCAL_ENDPOINTS is refused unless PUBLIC_BASE_URL's host is loopback or ends in .test."
         return [Error(message, id="delegation.E004")]
     return []
@@ -87,7 +90,7 @@ def check_outbound_ca_file(**_: Any) -> list[CheckMessage]:
 
 def check_debug(**_: Any) -> list[CheckMessage]:
     """E008: DEBUG pages show codes, states and local variables; they stay on loopback."""
-    if settings.DEBUG and not _is_local_host(urlsplit(settings.PUBLIC_BASE_URL).hostname):
+    if settings.DEBUG and not _is_local_host(settings.PUBLIC_BASE_URL):
         return [
             Error("DEBUG is refused unless PUBLIC_BASE_URL's host is loopback or ends in .test.", id="delegation.E008")
         ]
@@ -113,7 +116,19 @@ def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[Che
     return [checks.Warning(found.words, hint=found.remedy, id=_DATABASE_IDS[found.code]) for found in findings()]
 
 
-ALL = (
+def check_redis_url(**_: Any) -> list[CheckMessage]:
+    """E024: a Redis that is named can be one; otherwise each page that counts would fail (G8)."""
+    mistake = address_mistake(settings.REDIS_URL) if settings.REDIS_URL else ""
+    if not mistake:
+        return []
+    hint = (
+        "Such as redis://127.0.0.1:6379/0, rediss://user:password@redis.example:6379/0 or unix:///run/redis.sock?db=0"
+    )
+    return [Error(f"REDIS_URL cannot be used: {mistake}.", hint=hint, id="delegation.E024")]
+
+
+# These read settings and nothing else, no database among it.
+OF_SETTINGS = (
     check_encryption_keys,
     check_secret_key,
     check_public_base_url,
@@ -122,8 +137,18 @@ ALL = (
     check_database_driver,
     check_outbound_ca_file,
     check_debug,
+    check_redis_url,
 )
+ALL = OF_SETTINGS
 
 
-def _is_local_host(host: str | None) -> bool:
-    return host is not None and (host in _LOOPBACK_HOSTS or host.endswith((".test", ".localhost")))
+def refuse_dangerous_settings() -> None:
+    """End the process in words where a check of the settings fails: for ways of starting that run no checks (N10)."""
+    found = [str(message).removeprefix("?: ") for check in OF_SETTINGS for message in check()]
+    if found:
+        exit_with(found)
+
+
+def _is_local_host(address: str) -> bool:
+    host = origin_host(address)
+    return is_loopback(host) or (host is not None and host.endswith(".test"))

@@ -1,30 +1,28 @@
 """gunicorn's configuration: `gunicorn -c delegation_site/gunicorn.py`."""
 
 import os
+import re
 import sys
 from typing import Any
 
 import django
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connections
 from django.utils.module_loading import import_string
+from gunicorn.glogging import Logger
 
 from delegation_site import stopping
 from delegation_site.checks import check_database
+from delegation_site.logs import RequestIdFilter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
-# Before all that is asked of the environment: reading the settings reads `.env` into it.
-try:
-    threads = settings.THREADS
-except (ImproperlyConfigured, ValueError) as error:
-    sys.exit(f"The settings cannot be read: {error}")
 wsgi_app = "delegation_site.wsgi:application"
-bind = os.environ.get("BIND", "127.0.0.1:8000")
+bind = settings.BIND
 worker_class = "gthread"
-workers = int(os.environ.get("WORKERS", "2"))
+workers = settings.WORKERS
+threads = settings.THREADS
 keepalive = 30
 limit_request_line = 8190  # an authorization code may have 4 KB, and so may a state
 timeout = 30
@@ -34,11 +32,29 @@ graceful_timeout = 35
 control_socket_disable = True
 # Its default access log writes the whole request line and the referrer, so every code and state (H3); and a path holds
 # the link's or the receipt's token.
-accesslog = "-" if os.environ.get("ACCESS_LOG") else None
+accesslog = "-" if settings.ACCESS_LOG else None
 access_log_format = (
     '{"time":"%(t)s","method":"%(m)s","request_id":"%({x-request-id}o)s",'
     '"status":%(s)s,"bytes":"%(b)s","seconds":%(L)s}'
 )
+
+
+class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's own lines, which go past Django's handlers: without what a path or a broken request holds (H1, H3)."""
+
+    def setup(self, cfg: Any) -> None:
+        """Add our filter to each handler."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            handler.addFilter(RequestIdFilter())
+
+    def warning(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """Say what is wrong with a request that cannot be read, and leave out the line itself: it can hold anything."""
+        super().warning(_UNREADABLE.sub(r"\1", msg) if isinstance(msg, str) else msg, *args, **kwargs)
+
+
+_UNREADABLE = re.compile(r"^(Invalid request from ip=\S*: [^:'\"]*).*", re.DOTALL)
+logger_class = QuietLogger
 
 
 def on_starting(server: Any) -> None:

@@ -62,12 +62,53 @@ LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
 }
 
 
-# A link's, a receipt's and a callback's address each hold what must not be known to whoever reads the lines.
-_SECRET_PATH: Final = re.compile(r"^/(c|r|callback)/[^/]+")
+def _in_any_writing(word: str) -> str:
+    """Return a pattern for a word whose characters may be percent-encoded, more than once, too."""
+    return "".join(f"(?:{re.escape(char)}|%(?:25)*(?:{ord(char):x}|{ord(char.upper()):x}))" for char in word)
+
+
+_SLASH: Final = rf"(?:{_in_any_writing('/')}|{_in_any_writing(chr(92))})"
+_SPACE: Final = r"(?:\s|%(?:25)*20)"
+# 20 or 32 random bytes in base64url: link tokens, and receipts, states and cookies.
+_LOOK_ALIKE: Final = r"(?:[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{27})(?![\w-])"
+# Segments `c`, `r` or `callback`, however they are written, what may stand before the next one, and that one.
+# Possessive, so that no path which a stranger wrote is tried in a thousand ways.
+_AFTER_A_NAME: Final = re.compile(
+    rf"((?:(?<![\w.%-])|(?<=2f)|(?<=5c))(?:(?:{'|'.join(map(_in_any_writing, ('callback', 'c', 'r')))})"
+    rf"{_SLASH}(?:{_SLASH}|\.{{1,2}}{_SLASH}|{_SPACE})*+)+)"
+    rf"(?:(?!{_in_any_writing('/')})[^\s?#\"'<>])++(?:\s+{_LOOK_ALIKE})*",
+    re.IGNORECASE,
+)
+_QUERY: Final = re.compile(r"(?<=[\w/.~%-])\?[^\s\"'<>]+")
+_ELSEWHERE: Final = re.compile(rf"(?:(?<=[/\\=&?#;:])|(?<=%2[fF6])|(?<=%3[aAbBdDfF])|(?<=%5[cC])){_LOOK_ALIKE}(?!\.py)")
+# What bots call: a conversation may be named `c`, and has nothing secret behind it. Dots could lead out of it.
+_API: Final = re.compile(r"(?<![\w./\\%-])(?:https?://[^\s/]+)?/api/(?!\S*\.\.)[^\s?\"']*")
+_ORDINARY: Final = range(400, 500)
+
+
+def without_secrets(text: str) -> str:
+    """Return a line's text without queries and without what addresses of links, receipts and callbacks hold (H1).
+
+    Whatever a browser can be sent to ends up in a line: `//c/TOKEN`, `/C/TOKEN`, `/en/c/TOKEN`, `/%63/TOKEN`.
+    """
+    if not _LEADS_SOMEWHERE.search(text):
+        return text
+    pieces, end = [], 0
+    for path in _API.finditer(text):
+        pieces += [_hidden(text[end : path.start()]), path.group()]
+        end = path.end()
+    return "".join([*pieces, _hidden(text[end:])])
+
+
+_LEADS_SOMEWHERE: Final = re.compile(r"[/\\%?=]")
+
+
+def _hidden(text: str) -> str:
+    return _ELSEWHERE.sub("...", _AFTER_A_NAME.sub(r"\1...", _QUERY.sub("?...", text)))
 
 
 class RequestIdFilter(logging.Filter):
-    """Put the current request's id on each record, and take the request and the secret part of its path off it.
+    """Put the current request's id on each record; take off it the request and what must not be written down.
 
     Django hangs the whole request on its records, whose query holds the code and the state; and it names the path of
     every answer from 400 on: a form without its cookie is enough to write a live link down (H1).
@@ -76,13 +117,40 @@ class RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = _request_id.get()
         record.__dict__.pop("request", None)
-        if isinstance(record.args, tuple):
-            record.args = tuple(_without_secret(argument) for argument in record.args)
+        _lower_what_strangers_cause(record)
+        if isinstance(record.msg, str) or record.args:
+            record.msg, record.args = without_secrets(_message(record)), None
+        if record.exc_info:
+            # Formatters take the text where it is there: an exception's message may hold the path, too.
+            record.exc_text = without_secrets(_TRACEBACKS.formatException(record.exc_info))
+            record.exc_info = None
         return True
 
 
-def _without_secret(argument: object) -> object:
-    return _SECRET_PATH.sub(r"/\1/...", argument) if isinstance(argument, str) else argument
+_TRACEBACKS: Final = logging.Formatter()
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return the message, its paths with spaces encoded: Django decodes them, and a space would end what is hidden."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            re.sub(r"\s", "%20", argument) if isinstance(argument, str) and argument.startswith("/") else argument
+            for argument in record.args
+        )
+    return record.getMessage()
+
+
+def _lower_what_strangers_cause(record: logging.LogRecord) -> None:
+    """Make an ordinary answer (404, 409, 429 ...) a line of INFO, and what Django's checks refused one of WARNING.
+
+    A warning is what somebody should look at, and an error what has failed here: a scanner raises neither. Of what was
+    refused many at once are a wrong `ALLOWED_HOSTS` or proxy; its traceback is Django's own code each time.
+    """
+    status = getattr(record, "status_code", None)
+    if record.name == "django.request" and status in _ORDINARY:
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    elif record.name.startswith("django.security.") and status in {None, *_ORDINARY}:
+        record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
 
 
 def current_request_id() -> str:

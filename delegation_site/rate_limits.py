@@ -4,13 +4,12 @@ The store is Redis where `REDIS_URL` is set, otherwise one row for each subject 
 one statement. Subjects are keyed digests there, so that the store holds no address and no link token. A window begins
 at a moment of the subject's own, so that not everybody's ends at once; around that moment a subject may come twice.
 
-Fail open, fail closed? Neither. When Redis does not answer, each process goes on counting in its own memory: limits
-become as many times wider as there are processes, and consumers still get in. Closed, an outage of a helper would end
-every sign-in; open, taking Redis down would be the way around every limit. Without the database nothing works in any
-case.
+Fail open, fail closed? Neither. When Redis cannot be used, each process goes on counting in its own memory
+(`cache.py`): limits become as many times wider as there are processes, and consumers still get in. Closed, an outage of
+a helper would end every sign-in; open, taking Redis down would be the way around every limit. Without the database
+nothing works in any case.
 """
 
-import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,17 +21,14 @@ from zlib import crc32
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection, transaction
-from redis.exceptions import RedisError
 
+from delegation_site.cache import forget_in_process as forget_cache_in_process
 from delegation_site.crypto import key_ring
 from delegation_site.models import RateCounter
 from delegation_site.prepared import PreparedStatement
 
 _MOST_KEPT_IN_PROCESS: Final = 20_000
-_SECONDS_WITHOUT_REDIS: Final = 5
 _DIGEST_BYTES: Final = 32
-
-logger = logging.getLogger("consumer_delegation.rate_limits")
 
 
 @dataclass(frozen=True)
@@ -117,29 +113,8 @@ class _ProcessMemory:
             self._counters.clear()
 
 
-class _RedisBreaker:
-    """Leaves a Redis that does not answer alone for a while: trying it again would cost every request a time-out."""
-
-    def __init__(self) -> None:
-        self._not_before = 0.0
-
-    def add_one(self, window: _Window) -> int:
-        if time.monotonic() < self._not_before:
-            return _memory.add_one(window)
-        try:
-            return _add_one_in_redis(window)
-        except (RedisError, OSError):
-            logger.warning("Redis does not answer: rate limits are counted in each process")
-            self._not_before = time.monotonic() + _SECONDS_WITHOUT_REDIS
-            return _memory.add_one(window)
-
-    def forget(self) -> None:
-        self._not_before = 0.0
-
-
 _memory = _ProcessMemory()
 _refused = _ProcessMemory()
-_redis = _RedisBreaker()
 
 
 def count(limit: Limit, subject: str) -> None:
@@ -156,7 +131,7 @@ def count_each(*counted: tuple[Limit, str]) -> None:
     for window in windows:
         if _refused.holds(window):
             raise RateLimited(window.seconds_left)
-    times = map(_redis.add_one, windows) if settings.REDIS_URL else iter(_add_one_in_database(windows))
+    times = map(_add_one_in_cache, windows) if settings.REDIS_URL else iter(_add_one_in_database(windows))
     for (limit, _), window, reached in zip(counted, windows, times, strict=True):
         if reached > limit.times:
             _refused.add_one(window)
@@ -175,8 +150,9 @@ def count_in_process(limit: Limit, subject: str) -> None:
 
 def forget_in_process() -> None:
     """Forget what this process remembers; tests begin with nothing counted."""
-    for memory in (_memory, _refused, _redis):
+    for memory in (_memory, _refused):
         memory.forget()
+    forget_cache_in_process()
 
 
 def sweep(now: datetime, chunk: int = 1_000) -> int:
@@ -190,11 +166,11 @@ def sweep(now: datetime, chunk: int = 1_000) -> int:
             return deleted
 
 
-def _add_one_in_redis(window: _Window) -> int:
+def _add_one_in_cache(window: _Window) -> int:
     cache.add(window.key, 0, timeout=window.seconds_left + 1)
     try:
         return int(cache.incr(window.key))
-    except ValueError:  # the window, or Redis's memory, ended between the two commands
+    except ValueError:  # the window, or Redis, ended between the two commands
         return 1
 
 

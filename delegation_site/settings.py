@@ -4,31 +4,36 @@ The names are described in docs/operator.md, "Settings". What is refused at star
 """
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-import environ
 from csp.constants import NONE, SELF
+from environ import Env
 
+from delegation_site.environment import Environment, canonical_origin, origin_host
 from delegation_site.logs import LOGGING_TO_STANDARD_OUTPUT
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = environ.Env()
+env = Environment()
 if (BASE_DIR / ".env").exists():
-    env.read_env(str(BASE_DIR / ".env"))
+    env.read_file(str(BASE_DIR / ".env"))
 
-SECRET_KEY: str = env.str("SECRET_KEY")
-ENCRYPTION_KEYS: str = env.str("ENCRYPTION_KEYS")
-DEBUG: bool = env.bool("DEBUG", default=False)
-PUBLIC_BASE_URL: str = env.str("PUBLIC_BASE_URL").rstrip("/")
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[urlsplit(PUBLIC_BASE_URL).hostname or ""])
-ALLOW_LOCAL_ENDPOINTS: bool = env.bool("ALLOW_LOCAL_ENDPOINTS", default=False)
-OUTBOUND_CA_FILE: str = env.str("OUTBOUND_CA_FILE", default="")
-THREADS: int = env.int("THREADS", default=16)
-TRUSTED_PROXY_COUNT: int = env.int("TRUSTED_PROXY_COUNT", default=0)
-REDIS_URL: str = env.str("REDIS_URL", default="")
+SECRET_KEY: str = env.required("SECRET_KEY")
+ENCRYPTION_KEYS: str = env.required("ENCRYPTION_KEYS")
+DEBUG: bool = env.flag("DEBUG")
+PUBLIC_BASE_URL: str = canonical_origin(env.required("PUBLIC_BASE_URL"))
+ALLOWED_HOSTS: list[str] = env.names("ALLOWED_HOSTS", default=[origin_host(PUBLIC_BASE_URL) or ""])
+ALLOW_LOCAL_ENDPOINTS: bool = env.flag("ALLOW_LOCAL_ENDPOINTS")
+OUTBOUND_CA_FILE: str = env.text("OUTBOUND_CA_FILE", default="")
+TRUSTED_PROXY_COUNT: int = env.number("TRUSTED_PROXY_COUNT", default=0, least=0, most=100)
+REDIS_URL: str = env.text("REDIS_URL", default="")
+# Of gunicorn; read here, so that `manage.py check` finds what it would stumble over.
+THREADS: int = env.number("THREADS", default=16, least=1, most=1_000)
+WORKERS: int = env.number("WORKERS", default=2, least=1, most=1_000)
+BIND: list[str] = env.addresses("BIND", default="127.0.0.1:8000")
+ACCESS_LOG: bool = env.flag("ACCESS_LOG")
 
-_SERVED_OVER_TLS = urlsplit(PUBLIC_BASE_URL).scheme == "https"
+_SERVED_OVER_TLS = PUBLIC_BASE_URL.startswith("https:")
 
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -49,6 +54,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "delegation_site.logs.request_id_middleware",
+    "delegation_site.headers.head_middleware",
     "delegation_site.headers.no_store_middleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -85,7 +91,7 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
+DATABASES = {"default": env.database("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 # Not for ever: what PostgreSQL planned for a small table, or for a column's old type, goes with the connection.
 DATABASES["default"].setdefault("CONN_MAX_AGE", 600)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
@@ -101,17 +107,18 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # A word of the address, where "false" would be a text, and true (delegation_site/prepared.py).
     _NAMED = str(DATABASES["default"].get("DISABLE_SERVER_SIDE_CURSORS", "")).lower()
-    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = _NAMED in env.BOOLEAN_TRUE_STRINGS
-if REDIS_URL:
-    # Rate limits go on without it, so nobody waits for it long: delegation_site/rate_limits.py.
-    CACHES = {
-        "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": REDIS_URL,
-            "KEY_PREFIX": "consumer-delegation",
-            "OPTIONS": {"socket_connect_timeout": 0.5, "socket_timeout": 0.5},
-        },
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = _NAMED in Env.BOOLEAN_TRUE_STRINGS
+CACHES: dict[str, dict[str, Any]] = {
+    "default": {
+        # A list: as a text it would be split at a comma or semicolon, which a password may hold.
+        "BACKEND": "delegation_site.cache.RedisOrMemoryCache",
+        "LOCATION": [REDIS_URL],
+        "KEY_PREFIX": "consumer-delegation",
     }
+    if REDIS_URL
+    # Where allauth counts: with Django's 300 entries, names that nobody has would push the counted ones out.
+    else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 20_000}},
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -174,7 +181,7 @@ CSRF_FAILURE_VIEW = "delegation_site.errors.csrf_failure"
 
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL: str = env.str("DEFAULT_FROM_EMAIL", default=f"no-reply@{urlsplit(PUBLIC_BASE_URL).hostname}")
+DEFAULT_FROM_EMAIL: str = env.text("DEFAULT_FROM_EMAIL", default=f"no-reply@{origin_host(PUBLIC_BASE_URL)}")
 
 SECURE_SSL_REDIRECT = _SERVED_OVER_TLS
 SECURE_REDIRECT_EXEMPT = [r"^health/"]
@@ -206,3 +213,5 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 # A new bot key is shown in a message. The usual fallback would put it, in plain, into the database's session table.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 LOGGING = LOGGING_TO_STANDARD_OUTPUT
+
+env.refuse()

@@ -1,34 +1,59 @@
 """A Redis of a test's own, on a Unix socket in the test's folder: no port, nothing on disk, gone with the test."""
 
+import socketserver
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import redis
 
 
 @contextmanager
-def running(executable: Path, folder: Path) -> Iterator[str]:
-    """Start a Redis and give its address in the form of `REDIS_URL`."""
-    socket = folder / "redis.sock"
-    command = [str(executable), "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", str(folder)]
+def running(executable: Path, folder: Path, *options: str) -> Iterator[str]:
+    """Start a Redis and give its address in the form of `REDIS_URL`. `options` are those of its command line."""
+    path = folder / "redis.sock"
+    command = [str(executable), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder), *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        _wait_for(socket)
-        yield f"unix://{socket}"
+        _wait_for(path)
+        yield f"unix://{path}"
     finally:
         server.terminate()
         server.wait(timeout=20)
 
 
-def _wait_for(socket: Path) -> None:
+@contextmanager
+def saying(answer: bytes) -> Iterator[str]:
+    """Listen as something that is not Redis: it answers this whatever it is asked; nothing keeps callers waiting."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(65_536):
+                self.request.sendall(answer)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+        finally:
+            server.shutdown()
+
+
+def _wait_for(path: Path) -> None:
     deadline = time.monotonic() + 20
     while True:
         try:
-            with redis.Redis(unix_socket_path=str(socket)) as client:
+            with redis.Redis(unix_socket_path=str(path)) as client:
                 client.ping()
+        except (redis.AuthenticationError, redis.ResponseError):
+            return  # it answers
         except redis.ConnectionError:
             if time.monotonic() > deadline:
                 raise

@@ -17,6 +17,7 @@ PRODUCTION = {
     "ALLOW_LOCAL_ENDPOINTS": False,
     "OUTBOUND_CA_FILE": "",
     "DEBUG": False,
+    "REDIS_URL": "",
 }
 
 
@@ -99,16 +100,54 @@ def test_one_value_for_both_kinds_of_key_is_e002(settings: Any, secret_key: str)
         "https://",
         "http://localhost.example",
         "ftp://localhost",
+        "http://delegation.test",
+        "http://test",
+        "http://localhost.test",
+        "http://notlocalhost",
+        "http://0.0.0.0:8000",
+        "http://128.0.0.1",
+        "http://127.1",
+        "http://[::ffff:127.0.0.1]",
+        "http://[::2]",
+        "https://[0:0:0:0:0:0:0:1]",
+        "https://[::1",
+        "https://127.1",
+        "https://delegation.example//",
+        "https://delegation.example?",
+        "https://delegation.example#",
+        "https://delegation.example:",
+        "https://delegation.example:0",
+        "https://delegation.example:0443",
+        "https://delegation.example:65536",
+        "https://delegation.example:port",
+        "https://@delegation.example",
+        "https://user@delegation.example",
+        " https://delegation.example",
+        "https://delegation.example ",
+        "https://delegation .example",
+        "https://delega\ttion.example",
+        "https://delegation.example\n",
+        "https://delegation.example.",
+        "https://-delegation.example",
+        "https://delegation..example",
+        "https://delegation_example",
+        "https://délégation.example",
+        "https://delegation.example\\evil.example",
+        "https:delegation.example",
+        "https:/delegation.example",
+        "//delegation.example",
     ],
 )
 def test_a_base_url_that_is_no_tls_origin_is_e003(settings: Any, address: str) -> None:
+    """B16, B22. The bug: http and a name that ends in .test passed; no browser keeps our cookies there."""
     settings.PUBLIC_BASE_URL = address
     assert raised() == ["delegation.E003"]
 
 
 @pytest.mark.parametrize(
     "address", ["https://delegation.example", "https://delegation.example:8443", "http://localhost:8000",
-                "http://127.0.0.1:8000", "http://[::1]:8000", "https://delegation.test", "http://delegation.localhost"]
+                "http://127.0.0.1:8000", "http://127.8.9.10", "http://[::1]:8000", "https://delegation.test",
+                "http://delegation.localhost", "https://xn--dlgation-b1ab.example", "https://203.0.113.7", "https://[2001:db8::1]:8443"]
 )  # fmt: skip
 def test_an_origin_over_tls_or_on_loopback_raises_none(settings: Any, address: str) -> None:
     settings.PUBLIC_BASE_URL = address
@@ -147,6 +186,42 @@ def test_debug_of_a_public_installation_is_e008(settings: Any) -> None:
     settings.DEBUG = True
     assert raised() == ["delegation.E008"]
     settings.PUBLIC_BASE_URL = "http://localhost:8000"
+    assert raised() == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "nonsense", "127.0.0.1:6379", "http://127.0.0.1:6379", "reddis://127.0.0.1", "redis:127.0.0.1",
+        "redis:/127.0.0.1", "REDIS://127.0.0.1", "redis+sentinel://127.0.0.1", " redis://127.0.0.1",
+        "redis://127.0.0.1 ", "redis://127.0.0.1\n", "redis://redis example",
+        "redis://", "redis:///0", "redis://:PLANTED@", "redis://:PLANTED@:6379",
+        "redis://127.0.0.1:port", "redis://127.0.0.1:0", "redis://127.0.0.1:65536", "redis://127.0.0.1:-1",
+        "redis://[::1", "redis://127.0.0.1/zero", "redis://127.0.0.1/-1", "redis://127.0.0.1/0/1", "redis://127.0.0.1?db=x",
+        "redis://127.0.0.1?db=", "redis://127.0.0.1/1.5", "redis://:PLAN/TED@127.0.0.1:6379", "redis://:PLAN#TED@127.0.0.1",
+        "redis://:12#PLANTED@127.0.0.1:6379/0", "redis://:PLAN?TED@127.0.0.1", "redis://127.0.0.1#0",
+        "redis://127.0.0.1?decode_responses=true", "redis://127.0.0.1?nonsense=1", "redis://127.0.0.1?ssl_nonsense=1",
+        "rediss://127.0.0.1?ssl_cert_reqs=nonsense", "redis://one.example,two.example", "redis://127.0.0.1;redis://[::1]",
+        "unix://", "unix:///", "unix://run/redis.sock", "unix:/run/redis.sock", "unix:///run/redis.sock?db=x",
+    ],
+)  # fmt: skip
+def test_no_address_of_redis_is_e024(settings: Any, address: str) -> None:
+    """G8, K3. The bug: it passed, and each page that counts was a 500. No part of it is said: it holds a password."""
+    settings.REDIS_URL = address
+    (message,) = checks.check_redis_url()
+    assert raised() == ["delegation.E024"]
+    said = f"{message.msg} {message.obj}"
+    assert [part for part in ("PLAN", "TED", "12") if part in said] == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", "redis://127.0.0.1", "redis://127.0.0.1/", "redis://redis:6379/15", "redis://[::1]:6379/0", "redis://a_redis/0",
+     "redis://:p%2Fa%23ss@redis.example:6379/0", "rediss://ada:secret@redis.example:6380/0?ssl_cert_reqs=required",
+     "redis://127.0.0.1?db=3", "redis://:a,b;c@127.0.0.1", "unix:///run/redis.sock", "unix://ada:secret@/run/redis.sock?db=1"],
+)  # fmt: skip
+def test_an_address_of_redis_raises_none(settings: Any, address: str) -> None:
+    settings.REDIS_URL = address
     assert raised() == []
 
 

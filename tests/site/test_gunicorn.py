@@ -1,8 +1,8 @@
 """gunicorn with our own configuration: it starts on a safe environment and on no other, and logs no secret."""
 
 import re
+import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,6 @@ def installation(tmp_path: Path) -> Installation:
 @pytest.mark.parametrize(
     ("setting", "value", "found"),
     [
-        ("ENCRYPTION_KEYS", "", "delegation.E001"),
         ("ENCRYPTION_KEYS", "key-1:AAAA", "delegation.E001"),
         ("SECRET_KEY", KEY.removeprefix("key-1:"), "delegation.E002"),
         ("PUBLIC_BASE_URL", "http://delegation.example", "delegation.E003"),
@@ -43,25 +42,10 @@ def test_it_does_not_start_on_a_dangerous_environment(
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize(("setting", "value"), [("SECRET_KEY", None), ("THREADS", "many")])
-def test_settings_that_cannot_be_read_are_one_line(installation: Installation, setting: str, value: str | None) -> None:
-    environment = installation.environment | ({setting: value} if value else {})
-    if value is None:
-        del environment[setting]
-    result = subprocess.run(COMMAND, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False)
-    assert result.returncode == 1
-    assert result.stderr.startswith("The settings cannot be read: ")
-    assert "Traceback" not in result.stderr
-
-
-def test_it_runs_as_many_threads_as_the_limits_of_waiting_are_made_of() -> None:
+def test_it_runs_as_many_threads_as_the_limits_of_waiting_are_made_of(installation: Installation) -> None:
     """The bug: THREADS in `.env` reached the limits and not gunicorn: all of its 16 threads could wait for brands."""
-    asked = (
-        "from django.conf import settings; settings.configure(THREADS=7);"
-        "from delegation_site import gunicorn; print(gunicorn.threads)"
-    )
-    result = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert result.stdout == "7\n"
+    installation.settings |= {"THREADS": "7"}
+    assert installation.python("from delegation_site import gunicorn; print(gunicorn.threads)") == "7"
 
 
 def test_public_local_endpoints_and_debug_do_not_start_either(installation: Installation) -> None:
@@ -113,3 +97,41 @@ def test_it_says_that_it_is_not_ready_where_the_database_does_not_answer(install
         live = requests.get(f"{base}/health/live", timeout=10)
         ready = requests.get(f"{base}/health/ready", timeout=10)
     assert (live.status_code, ready.status_code, ready.json()["code"]) == (200, 503, "database_unavailable")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET /callback/x?code=AB PLANTED-code&state=PLANTED-state HTTP/1.1",
+        b"GET //c/PLANTED-code\x00 HTTP/1.1",
+        b"/c/PLANTED-code",
+        b"get /C/PLANTED-code HTTP/9",
+        b"GET /en/c/PLANTED-code HTTP/1.1\r\nCookie PLANTED-cookie",
+        b"GET /c/x HTTP/1.1\r\nExpect: PLANTED-key",
+    ],
+)
+def test_a_request_that_cannot_be_read_is_named_without_its_line(installation: Installation, line: bytes) -> None:
+    """H1, H3. The bug: gunicorn wrote the line down, query and all."""
+    installation.manage("migrate", "-v0")
+    host, _, port = installation.settings["BIND"].partition(":")
+    with serving(installation) as printed, socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(line + b"\r\nHost: 127.0.0.1\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 4")
+    assert "[WARNING] Invalid request from ip=127.0.0.1: " in printed[0]
+    assert [value for value in PLANTED if value in printed[0]] == []
+
+
+def test_a_run_of_ordinary_calls_warns_of_nothing(installation: Installation) -> None:
+    """The bugs: gunicorn warned of each HEAD of a page, since Django sends its body; and each 404 was a warning."""
+    installation.manage("migrate", "-v0")
+    base = installation.settings["PUBLIC_BASE_URL"]
+    paths = ["/", "/nowhere", "/c/x", "/r/x", "/admin/", "/admin/account/login/", "/api/docs",
+             "/api/v1/openapi.json", "/health/ready", "/health/live", "/static/consumer.css"]  # fmt: skip
+    lengths = {}
+    with serving(installation) as printed:
+        for path in paths:
+            head = requests.head(base + path, timeout=10)
+            got = requests.get(base + path, timeout=10, allow_redirects=False)
+            lengths[path] = (head.status_code, head.headers.get("Content-Length"), head.content)
+            assert lengths[path] == (got.status_code, got.headers.get("Content-Length"), b""), path
+    assert re.findall('"levelname": "(?!INFO)[A-Z]+".*|\\[(?:WARNING|ERROR)\\].*', printed[0]) == []

@@ -1,11 +1,13 @@
 """Where log lines go, and what each of them carries."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
+from django.test import Client
 
-from delegation_site.logs import RequestIdFilter, log_stream
+from delegation_site.logs import RequestIdFilter, log_stream, without_secrets
 from tests.cast import Bot, Browser, code_on
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -57,3 +59,95 @@ def test_no_line_holds_a_live_link_or_receipt(
     assert {line for line in collected if link in line} == set()
     assert any(line.endswith("/c/.../cancel") for line in collected)
     assert code_on(ada.sign_in(f"https://delegation.test/c/{link}", acme_login))
+
+
+TOKEN = "AbCdEfGhIjKlMnOpQrStUvWxY01"
+HOLDING_A_TOKEN = [
+    f"/c/{TOKEN}", f"//c/{TOKEN}", f"/c//{TOKEN}", f"/C/{TOKEN}", f"/en/c/{TOKEN}", f"/x/y/r/{TOKEN}/end",
+    f"/R/{TOKEN}", f"/c/c/{TOKEN}", f"/callback/{TOKEN}", f"/CallBack/{TOKEN}", f"/%63/{TOKEN}", f"/%43/{TOKEN}",
+    f"/%2563/{TOKEN}", f"/c%61llback/{TOKEN}",
+    f"%2Fc%2F{TOKEN}", f"/%2fC%2f{TOKEN}", f"%252Fc%252F{TOKEN}", f"/c/./{TOKEN}", f"/c/../{TOKEN}", f"/c/ {TOKEN}",
+    f"/c/%20{TOKEN}", f"/c/x {TOKEN}", f"/c\\{TOKEN}",
+    f"/c/\u200b{TOKEN}", f"/c/{TOKEN}\u200b", f"/c/{TOKEN}.",
+    f"/c;x/{TOKEN}",
+    f"/{TOKEN}", f"/x?token={TOKEN}", f"/x?{TOKEN}", f"/x%3Ftoken%3D{TOKEN}", f"/callback/x?code={TOKEN}&state={TOKEN}",
+    f"https://delegation.test/c/{TOKEN}", f"'path': 'c/{TOKEN}'", f"GET /c/{TOKEN} HTTP/1.1", f"b'GET //c/{TOKEN}'",
+    f"/api/../c/{TOKEN}", f"/apis/c/{TOKEN}", f"/api/v1/x?token={TOKEN}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", HOLDING_A_TOKEN)
+def test_no_writing_of_a_path_keeps_its_token(path: str, collected: list[str]) -> None:
+    """H1. The bug: //c/TOKEN, /C/TOKEN and /en/c/TOKEN stood in clear. In arguments, in the text, in an exception."""
+    logger = logging.getLogger("consumer_delegation.test")
+    logger.warning("Not Found: %s", path)
+    logger.warning(f"Not Found: {path}")  # noqa: G004  the writing under test
+    try:
+        raise LookupError(path)
+    except LookupError:
+        logger.exception("a failure")
+    assert len(collected) == 3
+    assert "LookupError" in collected[2]
+    assert [line for line in collected if TOKEN in line] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Not Found: /api/v1/conversations/c/challenges", "https://delegation.test/api/v1/conversations/callback/token",
+        f"Conflict: /api/v1/conversations/r/{TOKEN}", "a sign-in failed", "and/or", "Not Found: /etc/x", "/cc/x",
+        'File "/srv/app/delegation_site/logs.py", line 55, in inner', "What?",
+    ],
+)  # fmt: skip
+def test_other_lines_stay_as_they_are(text: str) -> None:
+    """G6: a conversation may be named `c`, and its calls can be followed."""
+    assert without_secrets(text) == text
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", ["/c/" * 3_000, "/" * 8_000, "/c/" + "/ " * 4_000, "%25" * 3_000, "c%2f" * 2_000, "/c/" + "./" * 4_000]
+)
+def test_a_long_path_is_read_once(text: str) -> None:
+    """The bug of a first version: spaces that matched in two ways took for ever."""
+    assert without_secrets(text)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("path", "method", "level"),
+    [
+        ("/nowhere", "get", "INFO"),
+        ("/api/v1/challenges/x", "get", "INFO"),
+        ("/api/docs", "post", "INFO"),
+        (f"/c/{TOKEN}", "post", "WARNING"),
+    ],
+)
+def test_an_ordinary_answer_is_no_warning(
+    path: str, method: str, level: str, collected: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bug: 44 of 49 warnings of a normal run were 404, 409 and the like. What CSRF refused may be a wrong proxy."""
+    client = Client(enforce_csrf_checks=True, SERVER_NAME="delegation.test")
+    assert getattr(client, method)(path, secure=True).status_code in range(400, 500)
+    assert [record.levelname for record in caplog.records] == [level]
+
+
+@pytest.mark.django_db
+def test_a_host_that_is_not_ours_is_a_warning_without_a_traceback(
+    collected: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """B16. The bug: an ERROR that any scanner could cause."""
+    assert Client(SERVER_NAME="evil.example").get("/api/v1/challenges/x", secure=True).status_code == 400
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
+
+
+@pytest.mark.django_db
+def test_a_fault_of_ours_stays_an_error(
+    collected: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H4: with its traceback, as text."""
+    monkeypatch.setattr("delegation_site.health.connection.cursor", lambda: os.environ["PLANTED"])
+    answered = Client(SERVER_NAME="delegation.test", raise_request_exception=False).get("/health/ready", secure=True)
+    assert answered.status_code == 500
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "KeyError" in collected[0]

@@ -20,6 +20,7 @@ from delegation_site.models import RateCounter
 from delegation_site.rate_limits import Limit, RateLimited
 from tests import redis_server
 from tests.concurrency import at_once
+from tests.site.test_cache import use_redis
 
 FIVE = Limit("test", 5, 600)
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
@@ -43,11 +44,6 @@ def redis_url(requires_redis: Path) -> Iterator[str]:
 @pytest.fixture
 def with_redis(redis_url: str, settings: Any) -> None:
     use_redis(settings, redis_url)
-
-
-def use_redis(settings: Any, url: str) -> None:
-    settings.REDIS_URL = url
-    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": url}}
 
 
 @pytest.fixture(params=["database", "redis"])
@@ -165,7 +161,7 @@ def test_without_redis_each_process_counts_alone(settings: Any, caplog: pytest.L
     """G8: neither open nor closed; said once, and the next requests do not wait for it."""
     use_redis(settings, "redis://127.0.0.1:1/0")
     assert [passes(FIVE, "ada") for _ in range(6)] == [True] * 5 + [False]
-    assert len([record for record in caplog.records if record.name == "consumer_delegation.rate_limits"]) == 1
+    assert len([record for record in caplog.records if record.name == "consumer_delegation.redis"]) == 1
 
 
 def test_a_counter_that_redis_lost_between_two_commands_begins_anew(

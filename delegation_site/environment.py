@@ -1,0 +1,191 @@
+"""The environment as settings read it: what is missing or cannot be used is named together, with the ids of `checks`.
+
+Django reads settings before it can run a check, and every way of starting reads them: gunicorn, `manage.py`, another
+WSGI server. So a mistake ends the process here, in words and without a traceback. No message repeats a value: half of
+them hold a password.
+"""
+
+import re
+import sys
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+# What it prints is a value of ENCRYPTION_KEYS as it stands.
+MAKE_A_KEY: Final = "python -c 'import base64, os; print(\"k1:\" + base64.b64encode(os.urandom(32)).decode())'"
+_MAKE_A_SECRET_KEY: Final = "python -c 'import secrets; print(secrets.token_urlsafe(50))'"
+_ADVICE: Final = {
+    "SECRET_KEY": ("E009", f"Make one with: {_MAKE_A_SECRET_KEY}"),
+    "ENCRYPTION_KEYS": ("E001", f"Make a key, with its id k1, with: {MAKE_A_KEY}"),
+    "PUBLIC_BASE_URL": ("E003", "Name the https origin at which consumers reach us: https://delegation.example"),
+}
+# gunicorn stops where a worker ends so; any other status but 3 would have it start another for ever, and 3 means
+# "load me again" to runserver.
+_EXIT_STATUS: Final = 4
+_ORIGIN: Final = re.compile(r"https?://(?P<host>\[(?P<ipv6>[0-9a-f:.]+)\]|[^\[\]:/]+)(:(?P<port>[1-9][0-9]{0,8}))?")
+_LISTENING: Final = re.compile(r"(?=.)(unix:/.+|fd://[0-9]+|([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,9})?)")
+_HOST: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
+_DATABASES: Final = frozenset({"postgres", "postgresql", "psql", "pgsql", "sqlite"})
+_MOST_PORTS: Final = 65_535
+
+
+class Environment:
+    """Reads settings. What cannot be used is remembered, and a value that is none takes its place until `refuse`."""
+
+    def __init__(self) -> None:
+        self._env = environ.Env()
+        self.mistakes: list[str] = []
+
+    def read_file(self, path: str) -> None:
+        """Take the names that are not set from a file such as `.env`."""
+        self._env.read_env(path)
+
+    def required(self, name: str) -> str:
+        """Return a text that must be there."""
+        value: str = self._env.str(name, default="")
+        if not value.strip():
+            number, hint = _ADVICE[name]
+            self._mistake(number, f"{name} is missing or empty.", hint)
+        return value
+
+    def text(self, name: str, default: str) -> str:
+        """Return a text; an empty one is as good as none."""
+        value: str = self._env.str(name, default=default)
+        return value or default
+
+    def names(self, name: str, default: list[str]) -> list[str]:
+        """Return a list of texts that commas separate."""
+        value: list[str] = self._env.list(name, default=default)
+        return value or default
+
+    def flag(self, name: str) -> bool:
+        """Return whether it is switched on; off unless set."""
+        value: bool = self._env.bool(name, default=False)
+        return value
+
+    def number(self, name: str, default: int, *, least: int, most: int) -> int:
+        """Return a whole number within bounds."""
+        text = self._env.str(name, default="").strip()
+        if not text:
+            return default
+        if re.fullmatch("[0-9]{1,9}", text) and least <= int(text) <= most:
+            return int(text)
+        self._mistake("E020", f"{name} must be a whole number from {least} to {most}.")
+        return default
+
+    def database(self, name: str, default: str) -> dict[str, Any]:
+        """Return Django's settings of the database at an address. An empty one is a mistake, not SQLite."""
+        value = self._env.str(name, default=default)
+        # django-environ prints an address whose scheme it does not know, with its password.
+        if value == value.strip() and value.partition("://")[0] in _DATABASES:
+            found = self._read(self._env.db_url_config, value)
+            if _names_a_database(found, value):
+                return found
+        hint = "Special characters of the password are percent-encoded. Leave it out for SQLite in db.sqlite3."
+        said = f"{name} is no address of a database, such as postgres://user:password@host:5432/name."
+        self._mistake("E021", said, hint)
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+
+    def email(self, name: str, default: str) -> dict[str, Any]:
+        """Return Django's settings of the mail server at an address."""
+        value = self.text(name, default)
+        found = self._read(self._env.email_url_config, value)
+        if found and (found["EMAIL_HOST"] or not value.startswith("smtp")) and _is_port(found["EMAIL_PORT"]):
+            return found
+        said = f"{name} is no address of a mail server, such as smtp+tls://user:password@mail.example:587."
+        self._mistake("E022", said, "Special characters of the password are percent-encoded.")
+        return {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}
+
+    def addresses(self, name: str, default: str) -> list[str]:
+        """Return where a server listens: what separates addresses is a comma."""
+        found = self.text(name, default).split(",")
+        if all(_LISTENING.fullmatch(one) and _is_port(one.rpartition(":")[2]) for one in found):
+            return found
+        self._mistake("E023", f"{name} is no address to listen at, such as 127.0.0.1:8000 or unix:/run/web.sock.")
+        return [default]
+
+    def refuse(self) -> None:
+        """End the process where anything was missing or could not be used."""
+        if self.mistakes:
+            exit_with(self.mistakes)
+
+    def _read(self, parse: Callable[[str], dict[str, Any]], value: str) -> dict[str, Any]:
+        """Return what django-environ makes of an address, nothing where it fails: its words repeat a part of it."""
+        try:
+            return parse(value)
+        except (ValueError, LookupError, ImproperlyConfigured):
+            return {}
+
+    def _mistake(self, number: str, words: str, hint: str = "") -> None:
+        self.mistakes.append(f"(delegation.{number}) {words}" + (f"\n\tHINT: {hint}" if hint else ""))
+
+
+def exit_with(mistakes: list[str]) -> NoReturn:
+    """Name what keeps us from starting on standard error, and end the process."""
+    sys.stderr.write("\n".join(["The settings cannot be used:", "", *mistakes, ""]))
+    raise SystemExit(_EXIT_STATUS)
+
+
+def canonical_origin(address: str) -> str:
+    """Return an origin as browsers write it (RFC 6454): lower case, no default port, no slash at the end.
+
+    What is written otherwise, or is no origin, is returned as it is, for `origin_host` to refuse.
+    """
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        return address
+    default = {"https": 443, "http": 80}.get(parts.scheme)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    canonical = f"{parts.scheme}://{host}" + ("" if port in {None, default} else f":{port}")
+    return canonical if address.lower().removesuffix("/") in {canonical, f"{canonical}:{default}"} else address
+
+
+def origin_host(address: str) -> str | None:
+    """Return the host of a canonical http or https origin, as it stands in `Host`; None for everything else."""
+    found = _ORIGIN.fullmatch(address)
+    if not found or not _is_port(found["port"]):
+        return None
+    if found["ipv6"]:
+        return found["host"] if _as_written(found["ipv6"]) else None
+    # Browsers read a host whose last label is a number as an IPv4 address: 127.1 is 127.0.0.1.
+    is_name = _HOST.fullmatch(found["host"]) and not found["host"].rpartition(".")[2].isdigit()
+    return found["host"] if is_name or _as_written(found["host"]) else None
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether browsers take http://host for trustworthy, and keep its Secure and `__Host-` cookies.
+
+    Chromium (`net::IsLocalhost`) and Firefox (`IsPotentiallyTrustworthyLoopbackHost`) agree on these, WebKit on none.
+    """
+    if host is None:
+        return False
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    address = host.strip("[]")
+    return _as_written(address) and ip_address(address).is_loopback
+
+
+def _as_written(host: str) -> bool:
+    """Tell whether it is an IP address in its one usual spelling; no other one would ever be in `Host`."""
+    try:
+        return str(ip_address(host)) == host
+    except ValueError:
+        return False
+
+
+def _names_a_database(found: dict[str, Any], address: str) -> bool:
+    # Each process would have a database of its own in memory.
+    if found.get("NAME") in {None, "", ":memory:"} or set(found["HOST"]) & set("[]@#?% "):
+        return False
+    return _is_port(found["PORT"]) and not re.search(r":0+/", address)
+
+
+def _is_port(port: Any) -> bool:
+    """Tell whether it is a port, or none is named."""
+    return not str(port or "").isdigit() or 1 <= int(port) <= _MOST_PORTS
