@@ -5,7 +5,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from conversations.flow.attempts import as_it_stands, cookie_lifetime, held_attempts
+from conversations.flow.attempts import as_it_stands, cookie_lifetime, cookies_to_expire, held_attempts
 from conversations.flow.beginning import begin_sign_in
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.endings import undo
@@ -59,6 +59,8 @@ def begin(request: HttpRequest, link_token: str) -> HttpResponse:
         return SeeOther(reverse("link", args=[link_token]))
     response = SeeOther(begun.authorization_url or reverse("done", args=[link_token]))
     _set_cookie(response, begun.attempt, begun.cookie.reveal())
+    for name in cookies_to_expire(request.COOKIES, timezone.now()):
+        response.delete_cookie(name, samesite="Lax")
     return response
 
 

@@ -41,6 +41,7 @@ EXPECTED = {
     "POST /authorize (token)": 5,
     "DELETE /token": 16,
     "POST /challenges (again)": 14,
+    "POST /c/{link} (with a cookie of ours)": 12,
     "POST /c/{link}/cancel": 11,
     "POST /c/{link}/undo": 16,
     "POST /r/{receipt}/end": 15,
@@ -120,6 +121,7 @@ def _endings(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServe
     assert meter("DELETE /token", lambda: bot.in_chat("DELETE", "/token"))[0] == 200
     cancelled = meter("POST /challenges (again)", bot.challenge)["url"]
     ada.get(cancelled)
+    meter("POST /c/{link} (with a cookie of ours)", lambda: post(ada, cancelled))
     meter("POST /c/{link}/cancel", lambda: post(ada, f"{cancelled}/cancel"))
     undone = bot.challenge()["url"]
     bot.complete(code_on(ada.sign_in(undone, login)))
