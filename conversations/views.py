@@ -23,6 +23,7 @@ from conversations.pages import (
     result_page,
     server_busy_page,
 )
+from delegation_site.consumer_forms import consumer_form
 from delegation_site.crypto import DecryptionError
 from delegation_site.page import render_page
 
@@ -46,6 +47,7 @@ def link(request: HttpRequest, link_token: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@consumer_form
 def link_or_begin(request: HttpRequest, link_token: str) -> HttpResponse:
     """`/c/{link_token}`: the button's POST begins, everything else sees the inert page."""
     return begin(request, link_token) if request.method == "POST" else link(request, link_token)
@@ -65,6 +67,7 @@ def begin(request: HttpRequest, link_token: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@consumer_form
 def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
     """`POST /c/{link_token}/cancel`: "this wasn't me"."""
     if request.method != "POST":  # a restored tab asks for the address of the answer again
@@ -76,6 +79,7 @@ def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@consumer_form
 def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
     """`POST /c/{link_token}/undo`: only for a browser that holds an attempt's cookie (B22)."""
     if request.method != "POST":  # "Try again" on an error page, to where the button is
@@ -107,6 +111,7 @@ def receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@consumer_form
 def end_by_receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
     """`POST /r/{receipt_token}/end`: the consumer takes it back; the token is erased and revoked at the brand."""
     if request.method != "POST":  # as for undo

@@ -53,7 +53,7 @@ def signed_in(bot: Bot, ada: Browser, login: FakeAuthorizationServer, number: in
 def test_a_regular_customers_next_sign_in_shows_its_code_and_her_first_can_be_undone(
     acme_bot: Bot, ada: ForgetfulBrowser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B3: the bug: only the first 20 names were read, and browsers send the oldest first: "this link no longer works"."""
+    """B3: the bug: of the names, which come oldest first, 20 were read: "this link no longer works"."""
     links = [signed_in(acme_bot, ada, acme_login, number) for number in range(MANY)]
     assert len(ada.attempts()) == MANY
     assert heading_of(ada.get(f"{links[0]}/done")) == "You're signed in"
@@ -148,7 +148,7 @@ def test_a_browser_never_has_more_cookies_than_a_header_holds(
 def test_an_answer_tells_a_browser_to_forget_no_more_than_a_proxy_reads(
     acme_bot: Bot, ada: ForgetfulBrowser, acme_server: Any
 ) -> None:
-    """nginx answers 502 to headers over 4 KB; made-up names cost one query, however many they are."""
+    """A proxy answers 502 to headers over 4 KB; made-up names cost one query, however many they are."""
     for number in range(500):
         ada.client.cookies[f"__Host-attempt-{number:032x}"] = "made up"
     ada.client.cookies["__Host-attempt-"] = ada.client.cookies["other"] = "not ours"
