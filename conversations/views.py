@@ -11,6 +11,7 @@ from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.endings import undo
 from conversations.flow.receipts import access_token_of_receipt
 from conversations.flow.sign_in import Arrival, receive, server_of_callback
+from conversations.links import clean_address
 from conversations.models import AuthorizationRequest
 from conversations.pages import (
     LINK_NO_LONGER_WORKS,
@@ -135,6 +136,16 @@ def other_browser(request: HttpRequest, link_token: str) -> HttpResponse:
 def no_link(request: HttpRequest) -> HttpResponse:
     """`GET /c/`: where a callback is sent that belongs to no link of ours."""
     return _render(request, LINK_NO_LONGER_WORKS)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def damaged_link(request: HttpRequest, kind: str, rest: str) -> HttpResponse:
+    """Every other address below `/c/` and `/r/`: on to the clean one, found by its shape alone (G9).
+
+    No form of ours is sent here, so a POST leads nowhere.
+    """
+    clean = None if request.method == "POST" else clean_address(kind, rest)
+    return SeeOther(clean) if clean else _render(request, LINK_NO_LONGER_WORKS)
 
 
 @require_GET

@@ -181,7 +181,7 @@ def test_a_fault_of_ours_says_so_and_offers_another_try(
         raise fault
 
     monkeypatch.setattr(views, "challenge_of_link", fail)
-    page = Client(SERVER_NAME=HOST, raise_request_exception=False).get("/c/x", secure=True)
+    page = Client(SERVER_NAME=HOST, raise_request_exception=False).get(f"/c/{'x' * 27}", secure=True)
     assert (page.status_code, heading_of(page), page.get("Retry-After")) == (
         status,
         heading,

@@ -48,6 +48,7 @@ EXPECTED = {
     "DELETE /challenges/{id}": 14,
     "DELETE /conversation": 20,
     "GET /c/": 1,
+    "GET /c/{link}.": 1,
     "GET /callback/{id}/jwks.json": 2,
     "GET /brands/{id}/logo.png": 2,
     "GET /openapi.json": 0,
@@ -135,6 +136,7 @@ def _endings(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServe
     assert meter("DELETE /challenges/{id}", lambda: bot.call("DELETE", f"/challenges/{withdrawn}"))[0] == 200
     assert meter("DELETE /conversation", lambda: bot.in_chat("DELETE"))[0] == 200
     meter("GET /c/", lambda: ada.get("/c/"))
+    meter("GET /c/{link}.", lambda: ada.get(f"{granted}."))
 
 
 def _outside_a_conversation(meter: Meter, browser: Browser, redirect_uri: str) -> None:
@@ -148,8 +150,8 @@ def _outside_a_conversation(meter: Meter, browser: Browser, redirect_uri: str) -
 def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
     patterns: list[Any] = [*calls.urlpatterns, *pages.urlpatterns, *brand_pages.urlpatterns]
-    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 11 + 2
-    assert get_resolver().resolve("/c/x").url_name == "link"
+    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 12 + 2
+    assert get_resolver().resolve(f"/c/{'x' * 27}").url_name == "link"
 
 
 def test_an_id_token_costs_no_statement_but_the_subjects(
