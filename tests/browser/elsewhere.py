@@ -1,4 +1,4 @@
-"""Another site: it serves one page, whose form is sent to ours by script as soon as the page is open."""
+"""Another site: it serves one page, with a link to ours, or a form that a script sends as soon as it is open."""
 
 import html
 from collections.abc import Iterator
@@ -26,6 +26,11 @@ class Elsewhere:
     def other_origin(self) -> str:
         """Return an address of our own host: cookies ignore ports, so its requests carry all of ours."""
         return f"https://localhost:{self.port}/"
+
+    def link_to(self, url: str) -> None:
+        """Serve a page with a plain link that opens a tab of its own, as mail programs and chats have it."""
+        link = f'<a target="_blank" rel="noopener" href="{html.escape(url)}">Sign in</a>'
+        self.page = f"<!doctype html><link rel=icon href=data:,>{link}".encode()
 
     def send_form_to(self, action: str, **fields: str) -> None:
         """Serve a page that sends this form."""

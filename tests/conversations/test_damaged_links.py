@@ -1,4 +1,4 @@
-"""Links and receipts that something was added to on their way: they lead on to the clean address, dead or alive (G9)."""
+"""Links and receipts that something was added to on their way lead on to the clean address, dead or alive (G9)."""
 
 import re
 from typing import Any
