@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -16,6 +16,7 @@ class Elsewhere:
 
     port: int
     page: bytes = b""
+    posted: dict[str, str] = field(default_factory=dict)
 
     @property
     def other_site(self) -> str:
@@ -45,6 +46,12 @@ def another_site(certificate: ServerCertificate) -> Iterator[Elsewhere]:
     """Serve the site on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            """Keep the headers of a form."""
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            site.posted = dict(self.headers.items())
+            self.do_GET()
+
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
