@@ -19,14 +19,8 @@ pytestmark = pytest.mark.django_db
 MANY = 25
 
 
-class ForgetfulBrowser(Browser):
-    """Drops a cookie that it is told to, as browsers do and Django's test client does not."""
-
-    def press(self, page_url: str, action: str = "") -> Any:
-        answer = super().press(page_url, action)
-        for name in [name for name, cookie in answer.cookies.items() if cookie["max-age"] == 0]:
-            del self.client.cookies[name]
-        return answer
+class CountedBrowser(Browser):
+    """Tells which of our cookies it holds."""
 
     def attempts(self) -> set[str]:
         """Return the names of the attempts' cookies that it holds."""
@@ -34,8 +28,8 @@ class ForgetfulBrowser(Browser):
 
 
 @pytest.fixture
-def ada() -> ForgetfulBrowser:
-    return ForgetfulBrowser()
+def ada() -> CountedBrowser:
+    return CountedBrowser()
 
 
 def another_chat(bot: Bot, number: int) -> Bot:
@@ -51,7 +45,7 @@ def signed_in(bot: Bot, ada: Browser, login: FakeAuthorizationServer, number: in
 
 
 def test_a_regular_customers_next_sign_in_shows_its_code_and_her_first_can_be_undone(
-    acme_bot: Bot, ada: ForgetfulBrowser, acme_login: FakeAuthorizationServer
+    acme_bot: Bot, ada: CountedBrowser, acme_login: FakeAuthorizationServer
 ) -> None:
     """B3: the bug: of the names, which come oldest first, 20 were read: "this link no longer works"."""
     links = [signed_in(acme_bot, ada, acme_login, number) for number in range(MANY)]
@@ -64,7 +58,7 @@ def test_a_regular_customers_next_sign_in_shows_its_code_and_her_first_can_be_un
 
 
 def test_whoever_tries_again_and_again_during_an_outage_signs_in_after_it(
-    acme_bot: Bot, ada: ForgetfulBrowser, acme_login: FakeAuthorizationServer
+    acme_bot: Bot, ada: CountedBrowser, acme_login: FakeAuthorizationServer
 ) -> None:
     """B3: the same bug. A failed attempt's cookie goes when the next one begins; the newest says what happened."""
     with time_machine.travel(timezone.now(), tick=False) as clock:
@@ -80,7 +74,7 @@ def test_whoever_tries_again_and_again_during_an_outage_signs_in_after_it(
 
 
 def test_tries_that_never_came_back_are_dropped_with_their_cookies(
-    acme_bot: Bot, ada: ForgetfulBrowser, acme_server: Any
+    acme_bot: Bot, ada: CountedBrowser, acme_server: Any
 ) -> None:
     """B8: an outage of the sign-in page itself. Ten can come back; of the rest neither row nor cookie is of any use."""
     url = acme_bot.challenge()["url"]
@@ -92,7 +86,7 @@ def test_tries_that_never_came_back_are_dropped_with_their_cookies(
 
 
 def test_the_cookies_of_ended_tokens_and_closed_links_go_at_the_next_press_and_live_ones_stay(
-    acme_bot: Bot, ada: ForgetfulBrowser, acme_login: FakeAuthorizationServer
+    acme_bot: Bot, ada: CountedBrowser, acme_login: FakeAuthorizationServer
 ) -> None:
     live = signed_in(acme_bot, ada, acme_login, 1)
     kept = ada.attempts()
@@ -112,7 +106,7 @@ def test_the_cookies_of_ended_tokens_and_closed_links_go_at_the_next_press_and_l
 
 
 def test_an_exchange_that_runs_keeps_its_cookie(
-    acme_bot: Bot, ada: ForgetfulBrowser, acme_login: FakeAuthorizationServer
+    acme_bot: Bot, ada: CountedBrowser, acme_login: FakeAuthorizationServer
 ) -> None:
     """A second tab is pressed while the first one's code is on its way."""
     url = acme_bot.challenge()["url"]
@@ -130,7 +124,7 @@ def test_an_exchange_that_runs_keeps_its_cookie(
 
 
 def test_a_browser_never_has_more_cookies_than_a_header_holds(
-    acme_bot: Bot, ada: ForgetfulBrowser, acme_login: FakeAuthorizationServer
+    acme_bot: Bot, ada: CountedBrowser, acme_login: FakeAuthorizationServer
 ) -> None:
     """The bug: at 88 of them every page was a bare 431. What was only begun goes before what can be undone."""
     begun = another_chat(acme_bot, 0).challenge()["url"]
@@ -146,7 +140,7 @@ def test_a_browser_never_has_more_cookies_than_a_header_holds(
 
 
 def test_an_answer_tells_a_browser_to_forget_no_more_than_a_proxy_reads(
-    acme_bot: Bot, ada: ForgetfulBrowser, acme_server: Any
+    acme_bot: Bot, ada: CountedBrowser, acme_server: Any
 ) -> None:
     """A proxy answers 502 to headers over 4 KB; made-up names cost one query, however many they are."""
     for number in range(500):
@@ -161,7 +155,7 @@ def test_an_answer_tells_a_browser_to_forget_no_more_than_a_proxy_reads(
 
 
 def test_knowing_an_attempts_name_tells_nothing_of_it(
-    acme_bot: Bot, ada: ForgetfulBrowser, rita: Browser, acme_login: FakeAuthorizationServer
+    acme_bot: Bot, ada: CountedBrowser, rita: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
     """G9: with another value than its own, a live attempt's cookie is forgotten as one that never was."""
     url = signed_in(acme_bot, ada, acme_login, 1)

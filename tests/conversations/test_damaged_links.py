@@ -22,7 +22,7 @@ DASHES = ("%e2%80%91", "%e2%80%90", "%e2%80%93", "%5c-", "/-", "%e2%88%92")
 # As Chinese and Japanese keyboards type it.
 FULL_WIDTH = "".join(f"%ef%bc%{ord(letter) + 0x60:x}" if letter.isdigit() else letter for letter in TOKEN)
 
-# As browsers send them: percent-encoded, with `\` made a slash. In small letters, lest they read as ids of requirements.
+# As browsers send them: percent-encoded, `\` made a slash. In small letters, which read as no id of a requirement.
 AFTER = [
     *(
         ".",
