@@ -183,8 +183,7 @@ def _signed_in(
         "mine": attempt.succeeded,
         "receipt_token": receipt,
     }
-    # Whoever had a code to read comes back on purpose: to undo it, or for the receipt.
-    return "signed_in.html", context | {"closes": challenge.same_person_check != SamePersonCheck.COMPLETION_CODE}
+    return "signed_in.html", context
 
 
 def _page(template: str, challenge: Challenge, link_token: str = "", **context: Any) -> Page:

@@ -5,12 +5,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
-from conversations.flow.attempts import as_it_stands, cookie_lifetime, held_attempts
+from conversations.flow.attempts import as_it_stands, cookie_lifetime, cookies_to_expire, held_attempts
 from conversations.flow.beginning import begin_sign_in
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.endings import undo
 from conversations.flow.receipts import access_token_of_receipt
 from conversations.flow.sign_in import Arrival, Received, receive, server_of_callback
+from conversations.links import clean_address
 from conversations.models import AuthorizationRequest
 from conversations.pages import (
     LINK_NO_LONGER_WORKS,
@@ -24,6 +25,7 @@ from conversations.pages import (
     result_page,
     server_busy_page,
 )
+from delegation_site.consumer_forms import consumer_form
 from delegation_site.crypto import DecryptionError
 from delegation_site.page import render_page
 
@@ -47,6 +49,7 @@ def link(request: HttpRequest, link_token: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@consumer_form
 def link_or_begin(request: HttpRequest, link_token: str) -> HttpResponse:
     """`/c/{link_token}`: the button's POST begins, everything else sees the inert page."""
     return begin(request, link_token) if request.method == "POST" else link(request, link_token)
@@ -60,10 +63,13 @@ def begin(request: HttpRequest, link_token: str) -> HttpResponse:
         return SeeOther(reverse("link", args=[link_token]))
     response = SeeOther(begun.authorization_url or reverse("done", args=[link_token]))
     _set_cookie(response, begun.attempt, begun.cookie.reveal())
+    for name in cookies_to_expire(request.COOKIES, timezone.now()):
+        response.delete_cookie(name, samesite="Lax")
     return response
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@consumer_form
 def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
     """`POST /c/{link_token}/cancel`: "this wasn't me"."""
     if request.method != "POST":  # a restored tab asks for the address of the answer again
@@ -75,6 +81,7 @@ def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@consumer_form
 def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
     """`POST /c/{link_token}/undo`: only for a browser that holds an attempt's cookie (B22)."""
     if request.method != "POST":  # "Try again" on an error page, to where the button is
@@ -106,6 +113,7 @@ def receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
+@consumer_form
 def end_by_receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
     """`POST /r/{receipt_token}/end`: the consumer takes it back; the token is erased and revoked at the brand."""
     if request.method != "POST":  # as for undo
@@ -138,6 +146,16 @@ def not_completed(request: HttpRequest, link_token: str) -> HttpResponse:
 def no_link(request: HttpRequest) -> HttpResponse:
     """`GET /c/`: where a callback is sent that belongs to no link of ours."""
     return _render(request, LINK_NO_LONGER_WORKS)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def damaged_link(request: HttpRequest, kind: str, rest: str) -> HttpResponse:
+    """Every other address below `/c/` and `/r/`: on to the clean one, found by its shape alone (G9).
+
+    No form of ours is sent here, so a POST leads nowhere.
+    """
+    clean = None if request.method == "POST" else clean_address(kind, rest)
+    return SeeOther(clean) if clean else _render(request, LINK_NO_LONGER_WORKS)
 
 
 @require_GET

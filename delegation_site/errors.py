@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable
 
+from django.conf import settings
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.http import HttpRequest, HttpResponse
 
@@ -29,12 +30,13 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
     """Answer what is not allowed."""
-    return _answer(request, 403, "forbidden", "This is not allowed.")
+    return _answer(request, 403, "forbidden", "This is not allowed.", cause="not_allowed")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Answer a form that was not sent from our own page (B22)."""
-    return _answer(request, 403, "form_not_ours", "The form was not sent from our own page.")
+    """Answer a form that was not sent from our own page (B22), or by a browser that keeps no cookies."""
+    cause = "form" if settings.CSRF_COOKIE_NAME in request.COOKIES else "cookies"
+    return _answer(request, 403, "form_not_ours", "The form was not sent from our own page.", cause=cause)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
@@ -86,7 +88,7 @@ def _reference() -> str:
     return f"{current_request_id()[:5]} {current_request_id()[5:10]}".strip()
 
 
-def _answer(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+def _answer(request: HttpRequest, status: int, code: str, detail: str, **context: str) -> HttpResponse:
     if request.path.startswith("/api/"):
         return Problem(status, code, detail, request_id=current_request_id()).response()
-    return render_page(request, f"errors/{status}.html", {"reference": _reference()}, status=status)
+    return render_page(request, f"errors/{status}.html", {"reference": _reference(), **context}, status=status)

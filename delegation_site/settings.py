@@ -169,7 +169,8 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_ALLOW_ALL_ORIGINS = False  # nothing of ours is for another site to read
 WHITENOISE_USE_FINDERS = True  # a handful of files, found at start: there is no collectstatic step to forget
 
-# Browsers take Secure and __Host- cookies on loopback too, so no cookie is weakened for the demo.
+# Chromium and Firefox take Secure and __Host- cookies on loopback over http, too. WebKit (Safari, all of iOS) does not,
+# so the demo serves https where it is asked to (`--tls`): no cookie is weakened for it.
 SESSION_COOKIE_NAME = "__Host-session"
 SESSION_COOKIE_SECURE = True
 SESSION_COOKIE_AGE = 8 * 60 * 60

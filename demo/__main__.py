@@ -4,7 +4,7 @@ import signal
 import sys
 import textwrap
 
-from demo.addresses import addresses_from_environment
+from demo.addresses import Addresses, wanted_addresses
 from demo.journey import as_program, play, prepared
 from demo.preparation import Demo, create_bot_key, start_brand, start_chat
 from demo.processes import Servers
@@ -15,16 +15,31 @@ FRIENDLY_TOKEN_LIFETIME = 120
 
 
 def demonstrate() -> None:
-    addresses = addresses_from_environment()
+    addresses = wanted_addresses(sys.argv[1:])
     ports = {
         "DEMO_PRODUCT_PORT": addresses.product_port,
         "DEMO_BRAND_PORT": addresses.brand_port,
         "DEMO_CHAT_PORT": addresses.chat_port,
     }
+    print(which_browsers(addresses), end="\n\n", flush=True)
     with prepared(addresses, ports) as (demo, servers, bot_key):
         play(demo, servers, bot_key)
         leave_up(demo, servers, bot_key)
         wait_for_ctrl_c()
+
+
+def which_browsers(addresses: Addresses) -> str:
+    """Say at the start in what the pages work: our cookies are Secure, and stay so."""
+    if addresses.scheme == "http":
+        return (
+            "Over http, as here, the pages work in Chrome, Edge, Firefox and their like. Safari, and every browser on\n"
+            "an iPhone or iPad, keeps no Secure cookie over http. For these there is https: make demo ARGS=--tls"
+        )
+    return (
+        "Over https, as here, the pages work in every browser. Yours does not know the demo's certificate, which\n"
+        "nobody but the demo trusts, and warns once at each of the three addresses: choose “Advanced” or “Show\n"
+        "details”, then go on. Nothing is put into a trust store. Open all three before you begin in the chat."
+    )
 
 
 def leave_up(demo: Demo, servers: Servers, bot_key: str) -> None:
@@ -39,7 +54,10 @@ def invitation(demo: Demo, bot_key: str) -> str:
     here = demo.addresses
     customers = "\n".join(f"                 {name} / {password}" for name, password in demo.customers.items())
     scenarios = textwrap.indent(textwrap.fill(", ".join(Scenario), 100, break_on_hyphens=False), "  ")
+    curl = f"curl needs --cacert {demo.folder}/demo-authority.pem\n\n" if here.scheme == "https" else ""
     return f"""
+{which_browsers(here)}
+
 Everything stays up. Open the sample chat and ask: where is my order?
 
   Sample chat    {here.chat}/
@@ -60,7 +78,7 @@ For a bot of your own, begin with docs/bots. This key is good for the demo's thr
 
   export BASE={here.product}/api/v1 KEY={bot_key} ORDERS={here.brand}/api/orders
 
-Databases and logs: {demo.folder}
+{curl}Databases and logs: {demo.folder}
 Ctrl-C stops everything."""
 
 

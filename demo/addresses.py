@@ -1,7 +1,9 @@
 """Where the three servers of the demo listen, and what is busy there already."""
 
+import argparse
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,8 +37,12 @@ class Addresses:
         return f"{self.scheme}://127.0.0.1:{self.chat_port}"
 
 
-def addresses_from_environment() -> Addresses:
+def wanted_addresses(arguments: Sequence[str]) -> Addresses:
+    """Return the addresses of this run: ports from the environment, https where the command says `--tls`."""
+    parser = argparse.ArgumentParser(description="A sample brand and a sample chat to try the product with.")
+    parser.add_argument("--tls", action="store_true", help="serve https, for Safari and other browsers of WebKit")
     return Addresses(
+        scheme="https" if parser.parse_args(arguments).tls else "http",
         product_port=port_from_environment("DEMO_PRODUCT_PORT", Addresses.product_port),
         brand_port=port_from_environment("DEMO_BRAND_PORT", Addresses.brand_port),
         chat_port=port_from_environment("DEMO_CHAT_PORT", Addresses.chat_port),

@@ -1,5 +1,6 @@
 """The scripted consumer's browser: follows redirects, fills in forms, keeps cookies by browsers' rules."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookiejar import Cookie, DefaultCookiePolicy
@@ -100,6 +101,7 @@ class Browser:
         self.policy = BrowserCookiePolicy()
         self.session = requests.Session()
         self.session.trust_env = False
+        self.session.verify = os.environ.get("DEMO_CA_FILE") or True
         self.session.headers["User-Agent"] = "Mozilla/5.0 (a scripted consumer)"
         self.session.headers["Accept"] = "text/html,application/xhtml+xml"
         self.jar = RequestsCookieJar(policy=self.policy)

@@ -1,5 +1,6 @@
 """`python -m demo.journey`: plays the whole journey between real processes; exits 0 only if every step held."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -8,11 +9,11 @@ from types import FrameType
 
 import requests
 
-from demo.addresses import Addresses, DemoError, addresses_from_environment, folder_from_environment, refuse_busy_ports
+from demo.addresses import Addresses, DemoError, folder_from_environment, refuse_busy_ports, wanted_addresses
 from demo.bot_api import BotApi
 from demo.browser import BrowserError
 from demo.preparation import Demo, make_folder, prepare, start_brand, start_product
-from demo.processes import Servers
+from demo.processes import Servers, throw_away_certificate
 from demo.story import CUSTOMER, LONGEST_TOKEN_LIFE, Journey
 from demo.transcript import Transcript, conceal
 
@@ -42,9 +43,12 @@ def prepared(addresses: Addresses, ports: dict[str, int]) -> Iterator[tuple[Demo
     refuse_busy_ports(ports)
     make_folder(folder)
     print("Setting up: two databases, one brand, one bot key, two customers ...", flush=True)
+    certificate = throw_away_certificate(folder) if addresses.scheme == "https" else None
+    if certificate:
+        os.environ["DEMO_CA_FILE"] = str(certificate.ca_file)  # for our own calls, and for the servers' to each other
     demo = Demo(addresses, folder)
     bot_key = prepare(demo)
-    with Servers(folder) as servers:
+    with Servers(folder, certificate) as servers:
         yield demo, servers, bot_key
 
 
@@ -71,7 +75,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def journey() -> None:
-    addresses = addresses_from_environment()
+    addresses = wanted_addresses(sys.argv[1:])
     ports = {"DEMO_PRODUCT_PORT": addresses.product_port, "DEMO_BRAND_PORT": addresses.brand_port}
     with prepared(addresses, ports) as (demo, servers, bot_key):
         play(demo, servers, bot_key)

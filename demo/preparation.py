@@ -58,6 +58,7 @@ class Demo:
             "ALLOWED_HOSTS": "localhost,127.0.0.1",
             "ALLOW_LOCAL_ENDPOINTS": "1",
             "DEBUG": "0",
+            "OUTBOUND_CA_FILE": os.environ.get("DEMO_CA_FILE", ""),
         }
 
     def brand_environment(self, token_lifetime: int) -> dict[str, str]:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 import requests
+import trustme
 
 from demo.addresses import ROOT, DemoError
 
@@ -38,6 +39,21 @@ class Certificate:
     certificate_file: Path
     key_file: Path
     ca_file: Path
+
+
+def throw_away_certificate(folder: Path) -> Certificate:
+    """Make an authority that signs for this computer alone, and nobody trusts but the demo's own servers.
+
+    Its key is in no file, and it is put into no trust store: a browser warns, and lets its owner go on.
+    """
+    authority = trustme.CA(organization_name="Consumer Delegation's demo")
+    issued = authority.issue_cert("localhost", "127.0.0.1", "::1")
+    files = Certificate(folder / "demo.crt", folder / "demo.key", folder / "demo-authority.pem")
+    authority.cert_pem.write_to_path(str(files.ca_file))
+    files.key_file.touch(mode=0o600)
+    issued.private_key_pem.write_to_path(str(files.key_file))
+    files.certificate_file.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    return files
 
 
 @dataclass

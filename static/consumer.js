@@ -1,10 +1,11 @@
-// All that the consumer's pages do by script, and each of them works without it: copy the code on a press, and close a
-// window of the chat's once there is nothing left to read. Nothing is sent anywhere.
+// All that the consumer's pages do by script, and each of them works without it: copy the code, close the window. Both on
+// a press: what a page says is not taken away unread, nor its receipt and its undo. Nothing is sent anywhere.
 "use strict";
+
+const said = document.querySelector("[role=status]");
 
 const copy = document.querySelector("[data-copy]");
 if (copy && navigator.clipboard) {
-  const said = document.querySelector("[role=status]");
   copy.hidden = false;
   copy.addEventListener("click", () => {
     navigator.clipboard.writeText(copy.dataset.copy).then(
@@ -14,8 +15,13 @@ if (copy && navigator.clipboard) {
   });
 }
 
-// Browsers close only what a script has opened, and remember that though our Cross-Origin-Opener-Policy has cut the tie
-// to the opener. They also close a tab of a single page: one that was restored, or opened for its undo, must stay.
-if (document.querySelector("[data-finished]") && window.history.length > 1) {
-  window.close();
+// Browsers close what a script or a link has opened, whatever our Cross-Origin-Opener-Policy says, and no other window.
+const close = document.querySelector("[data-close]");
+if (close) {
+  close.hidden = false;
+  document.querySelector("[data-close-words]")?.remove();
+  close.addEventListener("click", () => {
+    window.close();
+    setTimeout(() => { said.textContent = close.dataset.failed; }, 500);
+  });
 }

@@ -105,7 +105,7 @@ class Browser:
 
     def get(self, url: str) -> Any:
         """Open an address of ours."""
-        return self.client.get(_path(url), secure=True)
+        return self._kept(self.client.get(_path(url), secure=True))
 
     def press(self, page_url: str, action: str = "") -> Any:
         """Open a page and send one of its forms: the button, or `/cancel`, `/undo`."""
@@ -113,7 +113,13 @@ class Browser:
         link = _path(page_url).removesuffix("/done").removesuffix("/other-browser")
         cookie = self.client.cookies.get("__Host-csrf")
         data = {"csrfmiddlewaretoken": cookie.value} if cookie else {}
-        return self.client.post(link + action, data, secure=True, headers={"Referer": f"https://{HOST}/"})
+        return self._kept(self.client.post(link + action, data, secure=True, headers={"Referer": f"https://{HOST}/"}))
+
+    def _kept(self, answer: Any) -> Any:
+        """Drop the cookies that an answer ends, as browsers do and Django's client does not."""
+        for name in [name for name, cookie in answer.cookies.items() if cookie["max-age"] == 0]:
+            self.client.cookies.pop(name, None)
+        return answer
 
     def begin(self, url: str) -> str:
         """Press the button of a link; return the authorization URL that it leads to."""

@@ -31,10 +31,14 @@ MAX_ATTEMPTS = 10
 DROPPED = "dropped"
 # Another account than the bot named signed in. Its challenge says `subject_mismatch`, as of another one than before.
 UNEXPECTED_SUBJECT = "unexpected_subject"
-MAX_COOKIES_READ = 20
+# Each takes 93 bytes of a header that may have 8,190: beyond that gunicorn answers 431 to every page.
+MAX_COOKIES = 40
+# A proxy reads the headers of an answer into one small buffer, which the address at the brand shares with these.
+MAX_EXPIRED_AT_ONCE = 10
+MAX_COOKIES_LOOKED_UP = 200
 MIN_COOKIE_LIFETIME = timedelta(minutes=5)
 
-_UUID_HEX = re.compile(r"[0-9a-f]{32}")
+_COOKIE_NAME = re.compile(COOKIE_PREFIX + r"([0-9a-f]{32})")
 _STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
 
 _CURRENT_CHALLENGE: Final = CompiledQuery(
@@ -45,6 +49,13 @@ _ATTEMPTS: Final = CompiledQuery(
         AuthorizationRequest.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
         .order_by("-id")
         .only("claimed_at", "finished_at")
+    )
+)
+_OF_CHALLENGE: Final = CompiledQuery(
+    lambda: (
+        AuthorizationRequest.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
+        .order_by("-id")
+        .only("uuid", "challenge_id", "cookie_digest", "claimed_at", "finished_at", "error")
     )
 )
 _NEW_ATTEMPT: Final = CompiledInsert(AuthorizationRequest)
@@ -132,9 +143,16 @@ def holds_cookie(attempt: AuthorizationRequest, cookies: Mapping[str, str]) -> b
 
 
 def held_attempts(challenge: Challenge, cookies: Mapping[str, str]) -> list[AuthorizationRequest]:
-    """Return this browser's attempts at the challenge, the successful one first, then the newest."""
-    named = challenge.authorization_requests.filter(uuid__in=_attempts_named_by(cookies))
-    held = [attempt for attempt in named if holds_cookie(attempt, cookies)]
+    """Return this browser's attempts at the challenge, the successful one first, then the newest.
+
+    Looked up by the challenge, which has few, and not by the names that the browser sends: those are many where
+    somebody is a regular customer, and the oldest come first. A browser without a cookie of ours costs no look (G9).
+    """
+    if not _attempts_named_by(cookies):
+        return []
+    held = [attempt for attempt in _OF_CHALLENGE.all(challenge=challenge.pk) if holds_cookie(attempt, cookies)]
+    for attempt in held:
+        attempt.challenge = challenge
     return sorted(held, key=lambda attempt: (not attempt.succeeded, -attempt.pk))
 
 
@@ -146,7 +164,8 @@ def newest_held_attempt(server: AuthorizationServer, cookies: Mapping[str, str])
     named = _attempts_named_by(cookies)
     if not named:
         return None
-    at_server = AuthorizationRequest.objects.filter(uuid__in=named, challenge__authorization_server=server)
+    uuids = list(named.values())[-MAX_COOKIES_LOOKED_UP:]
+    at_server = AuthorizationRequest.objects.filter(uuid__in=uuids, challenge__authorization_server=server)
     newest_first = at_server.select_related("challenge__conversation__brand").order_by("-pk")
     return next((attempt for attempt in newest_first if holds_cookie(attempt, cookies)), None)
 
@@ -155,6 +174,25 @@ def is_tried_again(challenge: Challenge) -> bool:
     """Tell whether somebody is under way with a newer attempt than the one that failed last."""
     newest = challenge.authorization_requests.order_by("-pk").only("finished_at").first()
     return newest is not None and newest.finished_at is None
+
+
+def cookies_to_expire(cookies: Mapping[str, str], now: datetime) -> list[str]:
+    """Return the names of the cookies that a browser is to forget at the next press, the useless ones first (B3).
+
+    Useless is one whose attempt failed, was dropped, cannot come back any more, or whose token has ended; a name that
+    is not this browser's attempt, too. Of others the oldest go where a browser would have more than `MAX_COOKIES`
+    with its new one, and those that can still be undone last. A browser without a cookie of ours costs no look.
+    """
+    named = _attempts_named_by(cookies)
+    if not named:
+        return []
+    rows = AuthorizationRequest.objects.filter(uuid__in=list(named.values())[:MAX_COOKIES_LOOKED_UP])
+    held = {attempt.cookie_name: attempt for attempt in _with_their_ends(rows) if holds_cookie(attempt, cookies)}
+    useful = [attempt for attempt in held.values() if not attempt.is_over(now)]
+    useless = named.keys() - {attempt.cookie_name for attempt in useful}
+    useful.sort(key=lambda attempt: (attempt.succeeded, attempt.pk))
+    too_many = [attempt.cookie_name for attempt in useful[: max(len(useful) + 1 - MAX_COOKIES, 0)]]
+    return [*(name for name in named if name in useless), *too_many][:MAX_EXPIRED_AT_ONCE]
 
 
 def nonce_matches(attempt: AuthorizationRequest, nonce: str) -> bool:
@@ -209,10 +247,18 @@ def _insert_attempt(challenge: Challenge, now: datetime) -> BegunAttempt:
     return BegunAttempt(attempt, parameters, Secret(cookie))
 
 
-def _attempts_named_by(cookies: Mapping[str, str]) -> list[UUID]:
-    """Return the attempts that a browser's cookies name: a stranger's request costs no look at any of them (G9)."""
-    names = [name.removeprefix(COOKIE_PREFIX) for name in cookies if name.startswith(COOKIE_PREFIX)]
-    return [UUID(hex=name) for name in names[:MAX_COOKIES_READ] if _UUID_HEX.fullmatch(name)]
+def _attempts_named_by(cookies: Mapping[str, str]) -> dict[str, UUID]:
+    """Return the cookies of a browser that are named as ours are, in the browser's order, and their attempts."""
+    matches = [match for name in cookies if (match := _COOKIE_NAME.fullmatch(name))]
+    return {match[0]: UUID(hex=match[1]) for match in matches}
+
+
+def _with_their_ends(attempts: models.QuerySet[AuthorizationRequest]) -> models.QuerySet[AuthorizationRequest]:
+    """Read with attempts what tells whether they are over, in the same query, and nothing else."""
+    of_challenge = [f"challenge__{name}" for name in ("status", "expires_at")]
+    of_token = [f"challenge__access_token__{name}" for name in ("ended_at", "end_reason", "expires_at")]
+    own = ("uuid", "cookie_digest", "claimed_at", "finished_at", "error")
+    return attempts.select_related("challenge__access_token").only(*own, *of_challenge, *of_token)
 
 
 def _drop_oldest_attempts(challenge: Challenge, now: datetime) -> None:

@@ -56,6 +56,15 @@ class AuthorizationRequest(models.Model):
             return False
         return abs(now - self.claimed_at) < EXCHANGE_GIVEN_UP_AFTER
 
+    def is_over(self, now: datetime) -> bool:
+        """Tell whether its cookie is good for nothing any more: no way back from the brand, code, undo or receipt."""
+        if self.in_progress(now):
+            return False
+        if self.succeeded:
+            access_token = getattr(self.challenge, "access_token", None)
+            return access_token is None or bool(access_token.end_reason_at(now))
+        return self.claimed_at is not None or self.finished_at is not None or not self.challenge.accepts_sign_in(now)
+
     def stored_configuration(self) -> ServerConfiguration:
         """Return the copy of the server's configuration that this attempt was begun with."""
         return ServerConfiguration.from_json(self.configuration)

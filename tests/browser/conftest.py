@@ -22,14 +22,14 @@ _SAME_ON_EVERY_DATABASE = [
     "test_api_docs.py",
     "test_page_script.py",
     "test_journeys.py",
+    "test_bad_days.py",
+    "firefox",
 ]
 collect_ignore = [] if databases.chosen() == databases.SQLITE else _SAME_ON_EVERY_DATABASE
 
 
 @pytest.fixture(scope="session")
-def stage(
-    requires_chromium: Path, tls_authority: Authority, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stage]:
+def stage(tls_authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Return the running product, sample brand and sample chat."""
     with running_stage(tmp_path_factory.mktemp("stage") / "folder", tls_authority) as stage:
         yield stage

@@ -1,9 +1,9 @@
-"""Another site: it serves one page, whose form is sent to ours by script as soon as the page is open."""
+"""Another site: it serves one page, with a link to ours, or a form that a script sends as soon as it is open."""
 
 import html
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
@@ -16,6 +16,7 @@ class Elsewhere:
 
     port: int
     page: bytes = b""
+    posted: dict[str, str] = field(default_factory=dict)
 
     @property
     def other_site(self) -> str:
@@ -26,6 +27,11 @@ class Elsewhere:
     def other_origin(self) -> str:
         """Return an address of our own host: cookies ignore ports, so its requests carry all of ours."""
         return f"https://localhost:{self.port}/"
+
+    def link_to(self, url: str) -> None:
+        """Serve a page with a plain link that opens a tab of its own, as mail programs and chats have it."""
+        link = f'<a target="_blank" rel="noopener" href="{html.escape(url)}">Sign in</a>'
+        self.page = f"<!doctype html><link rel=icon href=data:,>{link}".encode()
 
     def send_form_to(self, action: str, **fields: str) -> None:
         """Serve a page that sends this form."""
@@ -40,6 +46,12 @@ def another_site(certificate: ServerCertificate) -> Iterator[Elsewhere]:
     """Serve the site on a free port."""
 
     class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            """Keep the headers of a form."""
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            site.posted = dict(self.headers.items())
+            self.do_GET()
+
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/html")

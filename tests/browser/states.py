@@ -250,6 +250,16 @@ def error_403(scene: Scene) -> Page:
     return page
 
 
+@state("errors/403.html", 403)
+def error_403_add_on(scene: Scene) -> Page:
+    """Something in the browser changes what it sends."""
+    page = scene.stranger.open(scene.challenge()[1]["url"])
+    page.evaluate("document.querySelector('[name=csrfmiddlewaretoken]').value = 'changed'")
+    page.locator("main form button").first.click()
+    page.wait_for_load_state()
+    return page
+
+
 @state("errors/404.html", 404)
 def error_404(scene: Scene) -> Page:
     """The address leads nowhere."""

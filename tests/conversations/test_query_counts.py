@@ -44,12 +44,14 @@ EXPECTED = {
     "POST /authorize (token)": 5,
     "DELETE /token": 16,
     "POST /challenges (again)": 14,
+    "POST /c/{link} (with a cookie of ours)": 12,
     "POST /c/{link}/cancel": 11,
     "POST /c/{link}/undo": 16,
     "POST /r/{receipt}/end": 15,
     "DELETE /challenges/{id}": 14,
     "DELETE /conversation": 20,
     "GET /c/": 1,
+    "GET /c/{link}.": 1,
     "GET /callback/{id}/jwks.json": 2,
     "GET /brands/{id}/logo.png": 2,
     "GET /openapi.json": 0,
@@ -126,6 +128,7 @@ def _endings(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServe
     assert meter("DELETE /token", lambda: bot.in_chat("DELETE", "/token"))[0] == 200
     cancelled = meter("POST /challenges (again)", bot.challenge)["url"]
     ada.get(cancelled)
+    meter("POST /c/{link} (with a cookie of ours)", lambda: post(ada, cancelled))
     meter("POST /c/{link}/cancel", lambda: post(ada, f"{cancelled}/cancel"))
     undone = bot.challenge()["url"]
     bot.complete(code_on(ada.sign_in(undone, login)))
@@ -139,6 +142,7 @@ def _endings(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServe
     assert meter("DELETE /challenges/{id}", lambda: bot.call("DELETE", f"/challenges/{withdrawn}"))[0] == 200
     assert meter("DELETE /conversation", lambda: bot.in_chat("DELETE"))[0] == 200
     meter("GET /c/", lambda: ada.get("/c/"))
+    meter("GET /c/{link}.", lambda: ada.get(f"{granted}."))
 
 
 def _outside_a_conversation(meter: Meter, browser: Browser, redirect_uri: str) -> None:
@@ -153,7 +157,7 @@ def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
     patterns: list[Any] = [*calls.urlpatterns, *pages.urlpatterns, *brand_pages.urlpatterns]
     assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 12 + 2
-    assert get_resolver().resolve("/c/x").url_name == "link"
+    assert get_resolver().resolve(f"/c/{'x' * 27}").url_name == "link"
 
 
 def test_an_id_token_costs_no_statement_but_the_subjects(

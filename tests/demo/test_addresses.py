@@ -2,7 +2,8 @@ import socket
 
 import pytest
 
-from demo.addresses import Addresses, DemoError, addresses_from_environment, refuse_busy_ports
+from demo.__main__ import which_browsers
+from demo.addresses import Addresses, DemoError, refuse_busy_ports, wanted_addresses
 
 
 def test_product_and_brand_have_different_hosts_since_cookies_ignore_ports() -> None:
@@ -16,14 +17,26 @@ def test_product_and_brand_have_different_hosts_since_cookies_ignore_ports() -> 
 
 def test_ports_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEMO_BRAND_PORT", "9001")
-    assert addresses_from_environment().brand == "http://127.0.0.1:9001"
+    assert wanted_addresses([]).brand == "http://127.0.0.1:9001"
+
+
+def test_tls_is_a_switch() -> None:
+    here = wanted_addresses(["--tls"])
+    assert {address.partition(":")[0] for address in (here.product, here.brand, here.chat)} == {"https"}
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_demo_says_at_its_start_which_browsers_it_works_in(scheme: str) -> None:
+    said = " ".join(which_browsers(Addresses(scheme=scheme)).split())
+    assert ("Safari, and every browser on an iPhone" in said) == ("make demo ARGS=--tls" in said) == (scheme == "http")
+    assert ("Nothing is put into a trust store" in said) == (scheme == "https")
 
 
 @pytest.mark.parametrize("port", ["", "eight", "0", "65536", "-1"])
 def test_a_port_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, port: str) -> None:
     monkeypatch.setenv("DEMO_CHAT_PORT", port)
     with pytest.raises(DemoError, match="DEMO_CHAT_PORT"):
-        addresses_from_environment()
+        wanted_addresses([])
 
 
 def test_a_busy_port_is_told_with_the_way_around_it() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from demo.preparation import Demo
 from demo.sample_chat.bot import ORDERS_WERE_REFUSED
@@ -185,4 +185,50 @@ def test_without_script_the_chat_works_by_forms(browser: Browser, demo: Demo) ->
     page.goto(demo.addresses.chat)
     page.get_by_role("button", name="Where is my order?").click()
     expect(page.get_by_role("link", name="Open the sign-in page")).to_be_visible()
+    context.close()
+
+
+def test_a_message_that_was_not_sent_stays_with_the_reason(browser: Browser, demo: Demo) -> None:
+    """The bug: WebKit keeps no Secure cookie over http; it said "No connection" for two seconds, of a 403."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(demo.addresses.chat)
+    context.clear_cookies()
+    ask(page, "Where is my order?")
+    expect(page.get_by_role("alert")).to_contain_text("your browser did not keep this page's cookie")
+    with page.expect_response(re.compile("/news")) as news:
+        pass
+    assert news.value.ok
+    expect(page.get_by_role("alert")).to_contain_text("make demo ARGS=--tls")
+    expect(page.get_by_label("Your message")).to_have_value("Where is my order?")
+    expect(page.locator("#connection")).to_have_text("")
+    page.get_by_role("button", name="Sign me out").click()
+    expect(page.get_by_label("Your message")).to_have_value("Sign me out")
+    context.close()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"), [("abort", "the chat cannot be reached"), ("503", "the chat answered with an error (503)")]
+)
+def test_a_message_that_met_trouble_can_be_sent_again(browser: Browser, demo: Demo, trouble: str, said: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(demo.addresses.chat)
+
+    def fail(route: Route) -> None:
+        if route.request.method != "POST":
+            route.continue_()
+        elif trouble == "abort":
+            route.abort()
+        else:
+            route.fulfill(status=int(trouble))
+
+    page.route("**/chat/*", fail)
+    ask(page, "Tell me a joke")
+    expect(page.get_by_role("alert")).to_contain_text(said)
+    page.unroute("**/chat/*")
+    page.get_by_role("button", name="Send").click()
+    last_message(page, "I only know a few things")
+    expect(page.locator("#unsent")).to_have_text("")
+    expect(page.get_by_label("Your message")).to_have_value("")
     context.close()

@@ -21,9 +21,11 @@ UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 LOOKS_SECRET = re.compile(r"[A-Za-z0-9_-]{24,}")
 
 
-def play(folder: Path, program: str = "demo.journey", **settings: str) -> subprocess.CompletedProcess[str]:
+def play(
+    folder: Path, program: str = "demo.journey", *options: str, **settings: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", program],
+        [sys.executable, "-m", program, *options],
         cwd=ROOT,
         env={**os.environ, "DEMO_FOLDER": str(folder), **settings},
         capture_output=True,
@@ -40,6 +42,17 @@ def test_the_whole_journey_holds(tmp_path: Path) -> None:
     assert "The whole journey held" in done.stdout
     assert LOOKS_SECRET.findall(UUID.sub("", done.stdout)) == []
     assert [port for port in (product, brand) if answers(port)] == []
+
+
+def test_the_whole_journey_holds_over_tls_whose_authority_nobody_else_trusts(tmp_path: Path) -> None:
+    """For WebKit, which keeps no Secure cookie over http. Its own clients check the certificate."""
+    product, brand = free_ports(2)
+    ports = {"DEMO_PRODUCT_PORT": str(product), "DEMO_BRAND_PORT": str(brand)}
+    done = play(tmp_path / "demo", "demo.journey", "--tls", **ports)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The whole journey held" in done.stdout
+    assert f"https://localhost:{product}" in done.stdout
+    assert (tmp_path / "demo" / "demo.key").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("program", ["demo.journey", "demo"])

@@ -16,6 +16,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from conversations import views
+from conversations.links import LinkToken, ReceiptToken
 from conversations.models import AuthorizationRequest, Challenge
 from tests.admin_pages import OURS, House, address
 from tests.cast import HOST, Bot, Browser
@@ -45,9 +46,11 @@ ELSEWHERE = re.compile(r"""(?:src|href|action)=["'](?:https?:)?//|url\(|@import|
 
 
 def addresses(patterns: list[Any], prefix: str = "/") -> Iterator[str]:
-    """Yield an address for every pattern, with `x` wherever it takes a value."""
+    """Yield an address for every pattern, with `x` wherever it takes a value; as many as a link or receipt has."""
     for pattern in patterns:
-        route = re.sub(r"\(\?P<\w+>[^)]*\)|<[^>]+>", "x", str(pattern.pattern))
+        route = str(pattern.pattern).replace("<link_token:link_token>", "x" * LinkToken.length)
+        route = route.replace("<receipt_token:receipt_token>", "x" * ReceiptToken.length)
+        route = re.sub(r"\(\?P<\w+>[^)]*\)|<[^>]+>", "x", route)
         route = route.removeprefix("^").removesuffix("$").removesuffix("\\Z")
         if isinstance(pattern, URLResolver):
             yield from addresses(pattern.url_patterns, prefix + route)
@@ -155,7 +158,7 @@ def test_errors_answer_by_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
         client.post("/c/x", secure=True),
         elsewhere.get("/c/x", secure=True),
         elsewhere.get("/api/v1/conversations/x", secure=True),
-        client.get("/c/x", secure=True),
+        client.get(f"/c/{'x' * 27}", secure=True),
     ]
     assert [answer.status_code for answer in answers] == [404, 404, 403, 400, 400, 500]
     for answer in answers:

@@ -6,6 +6,7 @@ const form = document.getElementById("say");
 const text = document.getElementById("text");
 const send = document.getElementById("send");
 const connection = document.getElementById("connection");
+const unsent = document.getElementById("unsent");
 const suggestions = document.getElementById("suggestions");
 const TWO_SECONDS = 2000;
 let busy = false;
@@ -19,7 +20,6 @@ async function show(response) {
     connection.textContent = "This chat is over. Start a new one at the top.";
     return close();
   }
-  if (!response.ok) throw new Error(String(response.status));
   const fresh = await response.text();
   connection.textContent = "";
   if (fresh.trim()) {
@@ -36,18 +36,28 @@ function close() {
   suggestions.hidden = true;
 }
 
+// Returns nothing where it went well, else the status of the answer; 0 where there was none.
 async function exchange(address, options) {
-  if (busy) return false;
   busy = true;
   try {
-    await show(await fetch(`${address}?after=${messages.dataset.shown}`, options));
-    return true;
+    const response = await fetch(`${address}?after=${messages.dataset.shown}`, options);
+    if (!response.ok && response.status !== 410) return response.status;
+    await show(response);
+    return null;
   } catch {
-    connection.textContent = "No connection to the chat. Trying again …";
-    return false;
+    return 0;
   } finally {
     busy = false;
   }
+}
+
+function whyUnsent(status) {
+  if (status === 403) {
+    return "Not sent: your browser did not keep this page's cookie. Over http Safari and all browsers of iOS keep none: "
+      + "start the demo with make demo ARGS=--tls, or use Chrome, Edge or Firefox. In those, allow cookies and reload.";
+  }
+  return status ? `Not sent: the chat answered with an error (${status}). Press Send to try again.`
+    : "Not sent: the chat cannot be reached. Press Send to try again.";
 }
 
 async function say(event) {
@@ -55,14 +65,17 @@ async function say(event) {
   const body = new FormData(event.target, event.submitter);
   if (!body.get("text").trim()) return;
   while (busy) await new Promise((resume) => setTimeout(resume, 50));
-  const sent = await exchange(location.pathname, { method: "POST", body, headers: { "X-Chat-Script": "1" } });
-  if (sent && event.target === form) text.value = "";
+  const failed = await exchange(location.pathname, { method: "POST", body, headers: { "X-Chat-Script": "1" } });
+  unsent.textContent = failed === null ? "" : whyUnsent(failed);
+  if (failed !== null) text.value = body.get("text");
+  else if (event.target === form) text.value = "";
   if (!text.disabled) text.focus();
 }
 
 async function lookForNews() {
   if (messages.dataset.closed !== "yes") {
-    await exchange(messages.dataset.news, {});
+    const failed = busy ? null : await exchange(messages.dataset.news, {});
+    if (failed !== null) connection.textContent = "No connection to the chat. Trying again …";
     setTimeout(lookForNews, TWO_SECONDS);
   }
 }
