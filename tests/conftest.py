@@ -12,7 +12,7 @@ from django.test import TransactionTestCase
 
 from conversations.flow import read_counts
 from delegation_site import append_only, prepared, rate_limits
-from tests import databases, measured_processes, measurements, network_guard
+from tests import databases, measured_processes, measurements, network_guard, parts
 from tests.machine import missing
 from tests.tls import Authority
 
@@ -41,6 +41,25 @@ ABOUT_POSTGRESQL = [
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `tests.run` ask for one part of the suite, and say that another run has what touches no database."""
+    parser.addoption("--part", choices=parts.PARTS, help="only the tests of this part; without it, all that are named")
+    parser.addoption("--touching-a-database", action="store_true", help="leave out what is the same on every database")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not asked for."""
+    part, touching = config.getoption("--part"), config.getoption("--touching-a-database")
+    chosen = [
+        item
+        for item in items
+        if part in {None, parts.part_of(item)} and (not touching or parts.touches_a_database(item))
+    ]
+    if len(chosen) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
 
 
 def pytest_configure() -> None:

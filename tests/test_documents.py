@@ -69,7 +69,7 @@ def test_every_command_that_a_document_names_is_there() -> None:
 def test_every_requirement_is_explained_with_its_version() -> None:
     explained = dict(found[:2] for found in PARTS.findall((ROOT / "docs" / "dependencies.md").read_text()))
     required: dict[str, str] = {}
-    for name in ("requirements.txt", "requirements-dev.txt", "requirements-mutation.txt", "bench/requirements.txt"):
+    for name in [*(path.name for path in ROOT.glob("requirements*.txt")), "bench/requirements.txt"]:
         required |= dict(re.findall(r"^([\w.\[\]-]+)==([\w.]+)", (ROOT / name).read_text(), re.MULTILINE))
     for name in ("tests/peers/package.json", "bench/peers/package.json"):
         required |= msgspec.json.decode((ROOT / name).read_bytes())["dependencies"]

@@ -14,7 +14,7 @@ from django.core.management import call_command
 
 ROOT: Final = Path(__file__).parent.parent
 PRODUCT: Final = ("delegation_site", "brands", "conversations")
-MOST_LINES_OF_A_MODULE: Final = 300
+MOST_LINES_OF_A_MODULE: Final = 400
 MOST_LINES_OF_A_FUNCTION: Final = 50
 
 # Paths that exist on one machine only, and addresses from which one machine gets its packages.
@@ -112,7 +112,8 @@ def test_requirements_are_exact_versions() -> None:
         for path in [*ROOT.glob("requirements*.txt"), ROOT / "constraints.txt", ROOT / "bench" / "requirements.txt"]
         for line in path.read_text().splitlines()
     ]
-    loose = [line for line in lines if line and not re.fullmatch(r"-r requirements\.txt|[\w.\[\]-]+==[\w.]+", line)]
+    exact = re.compile(r"-r requirements(-demo)?\.txt|[\w.\[\]-]+==[\w.]+")
+    loose = [line for line in lines if line and not exact.fullmatch(line)]
     assert loose == []
 
 
