@@ -2,8 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.cache import cache
@@ -118,7 +119,17 @@ def _flush_may_empty_the_audit_log() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(TransactionTestCase, "_fixture_teardown", without_triggers)
+        if databases.chosen() == databases.POSTGRESQL:
+            patched.setattr(connection.ops, "sql_flush", _deletes)
         yield
+
+
+def _deletes(_style: object, tables: Sequence[str], **_options: Any) -> list[str]:
+    """Return what empties the few tables that a test has filled; PostgreSQL truncates all of them far more slowly."""
+    asked = " UNION ALL ".join(f"(SELECT '{table}' FROM \"{table}\" LIMIT 1)" for table in tables)  # noqa: S608  # ours
+    with connection.cursor() as cursor:
+        cursor.execute(asked)
+        return [f'DELETE FROM "{table}"' for (table,) in cursor.fetchall()]  # noqa: S608  # as above
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,8 @@ SERVED_PATHS: Final = ("browser", "demo", "docs", "peers", "test_bench.py")
 SERVING_MODULES: Final = frozenset({
     "bench.product", "demo.processes", "tests.contract_run.run", "tests.demo.machines", "tests.served",
 })  # fmt: skip
+# The same for a test whose own body makes an installation, with processes that live for seconds.
+PROCESS_MODULES: Final = frozenset({"tests.installation"})
 SERVING_FIXTURES: Final = frozenset({"oidc_provider", "requires_chromium", "requires_node", "sample_brand", "stage"})
 
 # What opens a connection in this process, or has a database of its own made on the server that the run has chosen.
@@ -51,7 +53,7 @@ def part_of(item: pytest.Item) -> str:
         return FULL
     if _is_below(path, (PEERS,)) and path not in PEERS_OF_EVERY_CHANGE:
         return FULL
-    if _is_below(path, SERVED_PATHS) or _uses(item, SERVING_FIXTURES, SERVING_MODULES):
+    if _is_below(path, SERVED_PATHS) or _uses(item, SERVING_FIXTURES, SERVING_MODULES) or _starts_processes(item):
         return SERVED
     return TEST
 
@@ -73,6 +75,13 @@ def _uses(item: pytest.Item, fixtures: frozenset[str], modules: frozenset[str]) 
     asked = fixtures.intersection(getattr(item, "fixturenames", ()))
     module = getattr(item, "module", None)
     return bool(asked) or (module is not None and bool(modules & _modules_behind(module.__name__)))
+
+
+def _starts_processes(item: pytest.Item) -> bool:
+    function = getattr(item, "function", None)
+    code, scope = getattr(function, "__code__", None), getattr(function, "__globals__", {})
+    named = [scope.get(name) for name in (code.co_names if code else ())]
+    return any(getattr(value, "__module__", None) in PROCESS_MODULES for value in named)
 
 
 @cache

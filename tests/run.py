@@ -1,7 +1,7 @@
 """One part of the suite on each database, both at once: `python -m tests.run PART [pytest's own arguments]`.
 
-What `make test`, `make test-served` and `make test-full` run; the part `all` is the three of them. What touches no database
-runs on SQLite's side only.
+What `make test`, `make test-served` and `make test-full` run; the part `all` is the three of them. What touches no
+database runs on SQLite's side only.
 `TEST_DATABASE` names one database to run everything on; `TEST_POSTGRESQL_PYTHON` another Python for PostgreSQL's side.
 """
 

@@ -29,7 +29,7 @@ def number_from_afar() -> None:
     tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
     with connection.cursor() as cursor:
         cursor.executemany("DELETE FROM sqlite_sequence WHERE name = %s", [[table] for table in tables])
-        numbered = [[table, _FIRST_ID] for table in tables]
+        numbered: list[list[str | int]] = [[table, _FIRST_ID] for table in tables]
         cursor.executemany("INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", numbered)
 
 
