@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from tests import databases
+from tests import databases, parts
 
 DATABASES: Final = (databases.SQLITE, databases.POSTGRESQL)
 OUTCOMES: Final = ("passed", "failed", "error", "skipped")
@@ -78,8 +78,9 @@ def main() -> int:
     print()
     for run in runs:
         print(run)
-    # Where arguments choose a few tests, one database may have none of them.
-    return max((run.exit_status for run in runs if run.had_tests), default=int(pytest.ExitCode.NO_TESTS_COLLECTED))
+    # Where arguments choose a few tests, one database may have none of them; nobody has to write a test for a release.
+    nothing = pytest.ExitCode.OK if part == parts.FULL and not arguments else pytest.ExitCode.NO_TESTS_COLLECTED
+    return int(max((run.exit_status for run in runs if run.had_tests), default=nothing))
 
 
 def _runs(arguments: list[str]) -> list[Run]:
