@@ -50,8 +50,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--touching-a-database", action="store_true", help="leave out what is the same on every database")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for."""
+    """Leave out what is not asked for, and say which tests share servers, for `--dist=loadgroup`."""
     part, touching = config.getoption("--part"), config.getoption("--touching-a-database")
     chosen = [
         item
@@ -61,6 +62,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if len(chosen) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
         items[:] = chosen
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(parts.group_of(item)))
 
 
 def pytest_configure() -> None:

@@ -63,6 +63,14 @@ def touches_a_database(item: pytest.Item) -> bool:
     return bool(item.get_closest_marker("django_db")) or _uses(item, DATABASE_FIXTURES, DATABASE_MODULES)
 
 
+def group_of(item: pytest.Item) -> str:
+    """Return the name of the tests that share servers, and so a process; without servers that is a module."""
+    path = _path(item)
+    if _is_below(path, ("browser",)):
+        return "product_in_browser"
+    return "demo" if "stage" in getattr(item, "fixturenames", ()) else path
+
+
 def _path(item: pytest.Item) -> str:
     return str(item.path.relative_to(TESTS))
 

@@ -20,6 +20,14 @@ from tests import databases, parts
 
 DATABASES: Final = (databases.SQLITE, databases.POSTGRESQL)
 OUTCOMES: Final = ("passed", "failed", "error", "skipped")
+# Servers take their time to start, and are started once for all tests that share them.
+_SERVED: Final = ("--dist=loadgroup", "--timeout=300")
+PARTS: Final = {
+    "all": _SERVED,
+    parts.TEST: ("--part", parts.TEST),
+    parts.SERVED: ("--part", parts.SERVED, *_SERVED),
+    parts.FULL: ("--part", parts.FULL, *_SERVED),
+}
 PROGRESS: Final = re.compile(r"\[ *\d+%\]$")
 
 
@@ -69,7 +77,7 @@ class Run:
 def main() -> int:
     """Run a part of the suite on each database, then say in one line for each how it went."""
     part, *arguments = sys.argv[1:]
-    runs = _runs(arguments if part == "all" else ["--part", part, *arguments])
+    runs = _runs([*PARTS[part], *arguments])
     threads = [threading.Thread(target=run) for run in runs]
     for thread in threads:
         thread.start()
