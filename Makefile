@@ -5,26 +5,34 @@ VENV ?= .venv
 ARGS ?=
 
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 INSTALLED := $(VENV)/.installed
+DEMO := $(VENV)/.demo-installed
 PEERS := tests/peers/node_modules/.package-lock.json
 BENCHED := $(VENV)/.bench-installed
 MUTATING := $(VENV)/.mutation-installed
 BENCH_PEERS := bench/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo journey test fuzz contract coverage mutants gallery bench bench-growth lint format serve venv catalogs constraints clean
+.PHONY: help demo journey test test-served test-full fuzz contract coverage mutants gallery bench bench-growth lint format serve venv catalogs constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | column -t -s '|'
 
-demo: $(INSTALLED) ## play one whole journey, then stay up: sample chat, admin, sample brand
+demo: $(DEMO) ## play one whole journey, then stay up: sample chat, admin, sample brand
 	@$(BIN)/python -m demo $(ARGS)
 
-journey: $(INSTALLED) ## play one whole journey; exit status 0 only if every step held
+journey: $(DEMO) ## play one whole journey; exit status 0 only if every step held
 	@$(BIN)/python -m demo.journey $(ARGS)
 
-test: $(INSTALLED) peers bench-parts ## the whole suite on SQLite and on PostgreSQL; ARGS="-k crypto" for a part
-	@$(BIN)/python -m tests.run $(ARGS)
+test: $(INSTALLED) ## what starts no server, on SQLite and PostgreSQL at once; ARGS="-k crypto" for a part
+	@$(BIN)/python -m tests.run test $(ARGS)
+
+test-served: $(INSTALLED) peers bench-parts ## the tests that drive servers, browsers and other people's programs
+	@$(BIN)/python -m tests.run served $(ARGS)
+
+test-full: $(INSTALLED) peers bench-parts ## the tests that only a release waits for: Firefox, more peers
+	@$(BIN)/python -m tests.run full $(ARGS)
 
 fuzz: $(INSTALLED) ## more than 150,000 made-up inputs; takes about 8 minutes
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/fuzz --dist=load --maxschedchunk=1 $(ARGS)
@@ -35,7 +43,7 @@ contract: $(INSTALLED) ## calls made up from the contract, at least 5,000, again
 coverage: $(INSTALLED) peers bench-parts ## what the whole suite does not reach on either database
 	@mkdir -p test-output
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m tests.run $(ARGS)
+	@$(BIN)/coverage run -m tests.run all $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
@@ -69,12 +77,21 @@ serve: $(INSTALLED) ## a production-shaped local server; settings from the envir
 
 venv: $(INSTALLED) ## the virtual environment with everything in it
 
-$(INSTALLED): requirements.txt requirements-dev.txt constraints.txt
+$(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	@echo "Making a virtual environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(DEMO): requirements.txt requirements-demo.txt constraints.txt | $(VENV)/bin/python
+	@echo "Installing what the product and its demo need into $(VENV); the first time takes about 20 seconds ..."
+	@$(PIP) -r requirements-demo.txt
 	@touch $@
+
+$(INSTALLED): requirements.txt requirements-demo.txt requirements-dev.txt constraints.txt | $(VENV)/bin/python
+	@echo "Installing what tests and checks need into $(VENV); the first time takes about two minutes ..."
+	@$(PIP) -r requirements-dev.txt
+	@touch $@ $(DEMO)
 
 # The servers that others wrote need Node 20 or newer. Without it their tests are skipped by name; with CI=true they fail.
 .PHONY: peers
@@ -102,11 +119,11 @@ bench-parts: $(BENCHED)
 	fi
 
 $(BENCHED): $(INSTALLED) bench/requirements.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -r bench/requirements.txt
+	@$(PIP) -r bench/requirements.txt
 	@touch $@
 
 $(MUTATING): $(INSTALLED) requirements-mutation.txt
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -r requirements-mutation.txt
+	@$(PIP) -r requirements-mutation.txt
 	@touch $@
 
 $(BENCH_PEERS): bench/peers/package.json bench/peers/package-lock.json

@@ -44,6 +44,7 @@ def which_browsers(addresses: Addresses) -> str:
 
 def leave_up(demo: Demo, servers: Servers, bot_key: str) -> None:
     """Start what a person is to try, and tell them of it."""
+    print("\nStarting the sample brand anew, with tokens that live longer, and the sample chat ...", flush=True)
     start_brand(demo, servers, FRIENDLY_TOKEN_LIFETIME)
     start_chat(demo, servers, bot_key)
     key_to_play_with = create_bot_key(demo.product_environment(), "Experiments")

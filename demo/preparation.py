@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -21,6 +22,7 @@ CLIENT_ID = "consumer-delegation"
 BOT_SCOPES = ("challenge:create", "challenge:read", "token:read")
 CUSTOMERS = ("ada", "rita")
 MARKER = "made-by-the-demo"
+_MANAGE_BRAND = ("-m", "demo.sample_brand.manage")
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "kayak", "larch", "maple",
          "north", "ocean", "pebble", "quartz", "river", "slope", "trail", "vale", "willow", "yarrow")  # fmt: skip
 
@@ -91,11 +93,15 @@ def prepare(demo: Demo) -> str:
     """Set both sides up and return the bot key."""
     write_signing_key(demo.folder / "sample-brand-key.pem")
     product = demo.product_environment()
-    run_command(["manage.py", "migrate", "--verbosity", "0"], product)
-    create_admin(demo.admin_password, product)
-    redirect_uri = apply_config(demo, product)
-    bot_key = create_bot_key(product)
-    prepare_brand(demo, redirect_uri)
+    with ThreadPoolExecutor(1) as beside:
+        brand_tables = beside.submit(make_brand_tables, demo)
+        run_command(["manage.py", "migrate", "--verbosity", "0"], product)
+        create_admin(demo.admin_password, product)
+        redirect_uri = apply_config(demo, product)
+        registered = beside.submit(register_at_brand, demo, redirect_uri)
+        bot_key = create_bot_key(product)
+    brand_tables.result()
+    registered.result()
     write_bot_key(demo, bot_key)
     return bot_key
 
@@ -137,12 +143,18 @@ def write_bot_key(demo: Demo, bot_key: str) -> None:
 
 
 def prepare_brand(demo: Demo, redirect_uri: str) -> None:
-    environment = demo.brand_environment(token_lifetime=120)
-    manage = ["-m", "demo.sample_brand.manage"]
-    run_command([*manage, "migrate", "--verbosity", "0"], environment)
-    run_command(
-        [*manage, "prepare_sample_brand", "--client-id", CLIENT_ID, "--redirect-uri", redirect_uri], environment
-    )
+    make_brand_tables(demo)
+    register_at_brand(demo, redirect_uri)
+
+
+def make_brand_tables(demo: Demo) -> None:
+    run_command([*_MANAGE_BRAND, "migrate", "--verbosity", "0"], demo.brand_environment(token_lifetime=120))
+
+
+def register_at_brand(demo: Demo, redirect_uri: str) -> None:
+    """Make the brand's customers, and register the product as its client."""
+    registration = ["prepare_sample_brand", "--client-id", CLIENT_ID, "--redirect-uri", redirect_uri]
+    run_command([*_MANAGE_BRAND, *registration], demo.brand_environment(token_lifetime=120))
 
 
 def start_product(demo: Demo, servers: Servers) -> None:

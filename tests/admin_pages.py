@@ -5,6 +5,7 @@
 """
 
 import time
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -13,7 +14,6 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db.models import Model
-from django.test import Client
 from django.urls import reverse
 
 from brands.authentication import create_bot_key
@@ -21,7 +21,8 @@ from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from conversations.flow import read_counts
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, TokenReadCount, WebhookDelivery
 from delegation_site.crypto import random_hex
-from tests.cast import HOST, Bot, Browser, code_on, make_server, use_openid
+from tests import snapshot
+from tests.cast import Bot, Browser, client_of_ours, code_on, make_admin, make_brand, make_server, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.webhook_receiver import make_endpoint
 
@@ -49,7 +50,7 @@ class AdminBrowser:
 
     def __init__(self, user: Any) -> None:
         self.user = user
-        self.client = Client(SERVER_NAME=HOST)
+        self.client = client_of_ours()
         self.client.force_login(user)
         self.sign_in_again()
 
@@ -180,12 +181,58 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
     return House(brand, AdminBrowser(user), bot, server, secrets)
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """What is there once both houses are furnished."""
+
+    houses: tuple[House, House] = field(repr=False)
+    rows: snapshot.Rows = field(repr=False)
+    logins: dict[str, dict[str, Any]] = field(repr=False)
+
+    @classmethod
+    def play(cls, logins: dict[str, FakeAuthorizationServer]) -> "_Scene":
+        """Furnish both houses."""
+        before = snapshot.stored()
+        snapshot.number_from_afar()
+        acme, rival = (make_brand(slug) for slug in logins)
+        houses = (
+            furnish(acme, make_admin(acme), logins["acme"]),
+            furnish(rival, make_admin(rival), logins["rival"]),
+        )
+        rows = {table: found - before[table] for table, found in snapshot.stored().items() if found - before[table]}
+        remembered = {name: {key: copy(value) for key, value in vars(login).items()} for name, login in logins.items()}
+        return cls(houses, rows, remembered)
+
+    def play_again(self, logins: dict[str, FakeAuthorizationServer]) -> None:
+        """Make it so in another test, which has nothing of it yet."""
+        snapshot.put_back(self.rows)
+        for name, login in logins.items():
+            vars(login).update({key: copy(value) for key, value in self.logins[name].items()})
+
+    def cast(self) -> tuple[House, House]:
+        """Return both houses, to be changed as one likes, and their admins freshly signed in."""
+        acme, rival = (
+            House(deepcopy(one.brand), AdminBrowser(deepcopy(one.admin.user)), copy(one.bot), deepcopy(one.server),
+                  dict(one.secrets))
+            for one in self.houses
+        )  # fmt: skip
+        return acme, rival
+
+
+@pytest.fixture(scope="session")
+def _scenes() -> list[_Scene]:
+    """Hold the one scene of this process when it has been played."""
+    return []
+
+
 @pytest.fixture
-def houses(
-    acme: Brand, rival: Brand, acme_admin: Any, rival_admin: Any, logins: dict[str, FakeAuthorizationServer]
-) -> tuple[House, House]:
+def houses(db: None, logins: dict[str, FakeAuthorizationServer], _scenes: list[_Scene]) -> tuple[House, House]:
     """Return Acme's house and Rival's, each with a row of everything."""
-    return furnish(acme, acme_admin, logins["acme"]), furnish(rival, rival_admin, logins["rival"])
+    if _scenes:
+        _scenes[0].play_again(logins)
+    else:
+        _scenes.append(_Scene.play(logins))
+    return _scenes[0].cast()
 
 
 @pytest.fixture

@@ -176,10 +176,30 @@ def make_bot(brand: Brand, *scopes: str, chat: str = CHAT) -> Bot:
     return Bot(key.reveal(), chat)
 
 
+def make_brand(slug: str) -> Brand:
+    """Save a brand."""
+    return Brand.objects.create(name=slug.title(), slug=slug)
+
+
+def make_admin(brand: Brand) -> Any:
+    """Save a user who administers one brand and nothing else."""
+    name = f"{brand.slug}-admin"
+    user = get_user_model().objects.create_user(name, password=name, is_staff=True)
+    brand.admins.add(user)
+    return user
+
+
+def _house_of(slug: str, request: pytest.FixtureRequest) -> Any:
+    """Return a brand's house where the test has one (`tests.admin_pages`): then the brand and its admin live there."""
+    houses = request.getfixturevalue("houses") if "houses" in request.fixturenames else ()
+    return next((house for house in houses if house.brand.slug == slug), None)
+
+
 @pytest.fixture
-def acme(db: None) -> Brand:
+def acme(db: None, request: pytest.FixtureRequest) -> Brand:
     """Return the brand that everything happens at."""
-    return Brand.objects.create(name="Acme", slug="acme")
+    house = _house_of("acme", request)
+    return house.brand if house else make_brand("acme")
 
 
 @pytest.fixture
@@ -228,9 +248,10 @@ def acme_bot(acme: Brand) -> Bot:
 
 
 @pytest.fixture
-def rival(db: None) -> Brand:
+def rival(db: None, request: pytest.FixtureRequest) -> Brand:
     """Return the brand that must see nothing of Acme's."""
-    return Brand.objects.create(name="Rival", slug="rival")
+    house = _house_of("rival", request)
+    return house.brand if house else make_brand("rival")
 
 
 @pytest.fixture
@@ -258,16 +279,14 @@ def rita() -> Browser:
 
 
 @pytest.fixture
-def acme_admin(acme: Brand) -> Any:
+def acme_admin(acme: Brand, request: pytest.FixtureRequest) -> Any:
     """Return the user who administers Acme and nothing else."""
-    user = get_user_model().objects.create_user("acme-admin", password="acme-admin", is_staff=True)
-    acme.admins.add(user)
-    return user
+    house = _house_of("acme", request)
+    return house.admin.user if house else make_admin(acme)
 
 
 @pytest.fixture
-def rival_admin(rival: Brand) -> Any:
+def rival_admin(rival: Brand, request: pytest.FixtureRequest) -> Any:
     """Return the user who administers Rival and nothing else."""
-    user = get_user_model().objects.create_user("rival-admin", password="rival-admin", is_staff=True)
-    rival.admins.add(user)
-    return user
+    house = _house_of("rival", request)
+    return house.admin.user if house else make_admin(rival)

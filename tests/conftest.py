@@ -2,8 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.cache import cache
@@ -12,7 +13,7 @@ from django.test import TransactionTestCase
 
 from conversations.flow import read_counts
 from delegation_site import append_only, database_clock, health, prepared, rate_limits
-from tests import databases, measured_processes, measurements, network_guard
+from tests import databases, measured_processes, measurements, network_guard, parts
 from tests.machine import missing
 from tests.tls import Authority
 
@@ -44,6 +45,29 @@ ABOUT_POSTGRESQL = [
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `tests.run` ask for one part of the suite, and say that another run has what touches no database."""
+    parser.addoption("--part", choices=parts.PARTS, help="only the tests of this part; without it, all that are named")
+    parser.addoption("--touching-a-database", action="store_true", help="leave out what is the same on every database")
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is not asked for, and say which tests share servers, for `--dist=loadgroup`."""
+    part, touching = config.getoption("--part"), config.getoption("--touching-a-database")
+    chosen = [
+        item
+        for item in items
+        if part in {None, parts.part_of(item)} and (not touching or parts.touches_a_database(item))
+    ]
+    if len(chosen) < len(items):
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        items[:] = chosen
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(parts.group_of(item)))
 
 
 def pytest_configure() -> None:
@@ -111,7 +135,17 @@ def _flush_may_empty_the_audit_log() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(TransactionTestCase, "_fixture_teardown", without_triggers)
+        if databases.chosen() == databases.POSTGRESQL:
+            patched.setattr(connection.ops, "sql_flush", _deletes)
         yield
+
+
+def _deletes(_style: object, tables: Sequence[str], **_options: Any) -> list[str]:
+    """Return what empties the few tables that a test has filled; PostgreSQL truncates all of them far more slowly."""
+    asked = " UNION ALL ".join(f"(SELECT '{table}' FROM \"{table}\" LIMIT 1)" for table in tables)  # noqa: S608  # ours
+    with connection.cursor() as cursor:
+        cursor.execute(asked)
+        return [f'DELETE FROM "{table}"' for (table,) in cursor.fetchall()]  # noqa: S608  # as above
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
-"""What tests have measured: kept in `test-output/measurements.json`, and printed for people at the end of a run."""
+"""What tests have measured: kept in `test-output`, for each database, and printed for people at the end of a run."""
 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-FILE: Final = Path(__file__).parent.parent / "test-output" / "measurements.json"
+from tests import databases
+
+FILE: Final = Path(__file__).parent.parent / "test-output" / f"measurements-{databases.chosen()}.json"
 
 
 def forget() -> None:

@@ -1,69 +1,108 @@
-"""The whole suite on each database: `python -m tests.run [pytest's own arguments]`. What `make test` runs.
+"""One part of the suite on each database, both at once: `python -m tests.run PART [pytest's own arguments]`.
 
-On one alone where `TEST_DATABASE` names it.
+What `make test`, `make test-served` and `make test-full` run; the part `all` is the three of them. What touches no
+database runs on SQLite's side only.
+`TEST_DATABASE` names one database to run everything on; `TEST_POSTGRESQL_PYTHON` another Python for PostgreSQL's side.
 """
 
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from tests import databases
+import pytest
+
+from tests import databases, parts
 
 DATABASES: Final = (databases.SQLITE, databases.POSTGRESQL)
 OUTCOMES: Final = ("passed", "failed", "error", "skipped")
+# Servers take their time to start, and are started once for all tests that share them.
+_SERVED: Final = ("--dist=loadgroup", "--timeout=300")
+PARTS: Final = {
+    "all": _SERVED,
+    parts.TEST: ("--part", parts.TEST),
+    parts.SERVED: ("--part", parts.SERVED, *_SERVED),
+    parts.FULL: ("--part", parts.FULL, *_SERVED),
+}
+PROGRESS: Final = re.compile(r"\[ *\d+%\]$")
 
 
-@dataclass(frozen=True)
-class Summary:
-    """How the suite went on one database."""
+@dataclass
+class Run:
+    """One run of pytest: its progress is printed as it comes, the rest of what it says when it has ended."""
 
     database: str
-    exit_status: int
-    counts: dict[str, int]
-    seconds: float
+    command: list[str]
+    said: list[str] = field(default_factory=list)
+    exit_status: int = 0
+    seconds: float = 0.0
+
+    def __call__(self) -> None:
+        """Run to the end."""
+        began = time.monotonic()
+        environment = os.environ | {"TEST_DATABASE": self.database}
+        with subprocess.Popen(self.command, env=environment, stdout=subprocess.PIPE, text=True) as suite:
+            assert suite.stdout
+            for line in suite.stdout:
+                self._take(line.rstrip("\n"))
+        self.exit_status, self.seconds = suite.returncode, time.monotonic() - began
+        report = "\n".join(self.said)
+        print(f"\n==> {self.database}\n\n{report}", flush=True)
+
+    def _take(self, line: str) -> None:
+        if PROGRESS.search(line):
+            print(f"{self.database:>10}  {line}", flush=True)
+        else:
+            self.said.append(line)
+
+    @property
+    def had_tests(self) -> bool:
+        return self.exit_status != pytest.ExitCode.NO_TESTS_COLLECTED
 
     def __str__(self) -> str:
-        failed = self.counts["failed"] + self.counts["error"]
-        outcomes = f"{self.counts['passed']} passed, {failed} failed, {self.counts['skipped']} skipped"
+        last_line = next((line for line in reversed(self.said) if line.strip()), "")
+        found = {word: re.search(rf"(\d+) {word}", last_line) for word in OUTCOMES}
+        counts = {word: int(match.group(1)) if match else 0 for word, match in found.items()}
+        failed = counts["failed"] + counts["error"]
+        outcomes = f"{counts['passed']} passed, {failed} failed, {counts['skipped']} skipped"
         # A suite that could not be read, was interrupted or is empty has no failed test either.
         remark = f" (pytest ended with status {self.exit_status})" if self.exit_status and not failed else ""
         return f"{self.database}: {outcomes}, in {self.seconds:.0f} s{remark}"
 
 
 def main() -> int:
-    """Run the suite once for each database, then say in one line for each how it went."""
-    chosen = (databases.chosen(),) if os.environ.get("TEST_DATABASE") else DATABASES
-    summaries = [_run(database, sys.argv[1:]) for database in chosen]
+    """Run a part of the suite on each database, then say in one line for each how it went."""
+    part, *arguments = sys.argv[1:]
+    runs = _runs([*PARTS[part], *arguments])
+    threads = [threading.Thread(target=run) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     print()
-    for summary in summaries:
-        print(summary)
-    return max(summary.exit_status for summary in summaries)
+    for run in runs:
+        print(run)
+    # Where arguments choose a few tests, one database may have none of them; nobody has to write a test for a release.
+    nothing = pytest.ExitCode.OK if part == parts.FULL and not arguments else pytest.ExitCode.NO_TESTS_COLLECTED
+    return int(max((run.exit_status for run in runs if run.had_tests), default=nothing))
 
 
-def _run(database: str, arguments: list[str]) -> Summary:
-    print(f"\n==> {database}\n", flush=True)
-    started = time.monotonic()
-    last_line = ""
-    with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--color=no", *arguments],
-        env=os.environ | {"TEST_DATABASE": database},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as suite:
-        assert suite.stdout
-        for line in suite.stdout:
-            print(line, end="", flush=True)
-            last_line = line if line.strip() else last_line
-    return Summary(database, suite.returncode, _counts(last_line), time.monotonic() - started)
+def _runs(arguments: list[str]) -> list[Run]:
+    if os.environ.get("TEST_DATABASE"):
+        return [Run(databases.chosen(), _pytest(sys.executable, arguments))]
+    other_python = os.environ.get("TEST_POSTGRESQL_PYTHON") or sys.executable
+    return [
+        Run(databases.SQLITE, _pytest(sys.executable, arguments)),
+        Run(databases.POSTGRESQL, _pytest(other_python, ["--touching-a-database", *arguments])),
+    ]
 
 
-def _counts(last_line: str) -> dict[str, int]:
-    found = {word: re.search(rf"(\d+) {word}", last_line) for word in OUTCOMES}
-    return {word: int(match.group(1)) if match else 0 for word, match in found.items()}
+def _pytest(python: str, arguments: list[str]) -> list[str]:
+    return [python, "-m", "pytest", "--color=no", *arguments]
 
 
 if __name__ == "__main__":

@@ -20,11 +20,22 @@ from bench.processes import ROOT, python
 from bench.product import Installation, Server, serving, serving_wsgi
 from bench.rounds import measured
 from bench.run import Options, run
-from bench.targets import introspection, one_query, peer_introspection, product_targets, wrong_answers, yardstick
+from bench.targets import (
+    CALLBACKS_PER_SECOND,
+    LINKS_PER_SECOND,
+    introspection,
+    one_query,
+    peer_introspection,
+    product_targets,
+    wrong_answers,
+    yardstick,
+)
 from tests.machine import missing
 
 ROWS = 30
 ONE_PROCESS = {"workers": 1, "threads": 4}
+# What is sent once must last for the second of a round, on any machine and with the quickest client.
+STOCK = {"links": LINKS_PER_SECOND, "callbacks": CALLBACKS_PER_SECOND}
 
 
 def a_round(answers: int, seconds: float = 1.0, **values: float) -> Round:
@@ -80,7 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def product(folder: Path) -> Iterator[tuple[Server, dict[str, Any], Any]]:
     with databases("sqlite", folder) as store, peers.brand(folder) as brand:
         installation = Installation.new(folder, store.create("product"), brand.ca_file)
-        made = installation.seed("product", conversations=ROWS, links=400, callbacks=400, issuer=brand.issuer)
+        made = installation.seed("product", conversations=ROWS, issuer=brand.issuer, **STOCK)
         with serving(installation, **ONE_PROCESS) as server:
             yield server, made, store
 

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,21 +16,14 @@ import requests
 from demo.browser import Browser
 from demo.preparation import Demo
 from demo.story import ALLOW, CONTINUE, CUSTOMER, SIGN_IN
-from tests.demo.machines import running_demo
 from tests.machine import missing
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.xdist_group("demo_in_browser"), pytest.mark.timeout(180)]
 
 COMMAND: Final = re.compile(
     r'<pre class="shell curl" data-(\w+)="(\w+)" data-expect="([0-9]{3})">(.*?)</pre>', re.DOTALL
 )
 SETTING: Final = re.compile(r'<pre class="shell setting">(.*?)</pre>', re.DOTALL)
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with running_demo(tmp_path_factory.mktemp("demo") / "folder") as demo:
-        yield demo
 
 
 @pytest.fixture(scope="module")

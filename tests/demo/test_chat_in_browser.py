@@ -10,15 +10,8 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sy
 
 from demo.preparation import Demo
 from demo.sample_chat.bot import ORDERS_WERE_REFUSED
-from tests.demo.machines import running_demo
 
 pytestmark = [pytest.mark.xdist_group("demo_in_browser"), pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with running_demo(tmp_path_factory.mktemp("demo") / "folder") as demo:
-        yield demo
 
 
 @pytest.fixture(scope="module")

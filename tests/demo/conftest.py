@@ -1,0 +1,15 @@
+"""Everything that `make demo` leaves up, once for all tests of a process."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from demo.preparation import Demo
+from tests.demo.machines import running_demo
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """Return the running demo: each test has chats of its own in it."""
+    with running_demo(tmp_path_factory.mktemp("demo") / "folder") as demo:
+        yield demo
