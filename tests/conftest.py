@@ -23,6 +23,7 @@ pytest_plugins = [
     "tests.webhook_receiver",
     "tests.admin_pages",
     "tests.peers.fixtures",
+    "tests.peers.others.fixtures",
     "tests.demo.stage",
 ]
 
