@@ -110,6 +110,12 @@ def running(node: Path, authority: Authority, *, resource: str = "") -> Iterator
     With a `resource` it binds access tokens to audiences (RFC 8707): only one for that audience opens the orders.
     """
     certificate = authority.issue("localhost", "127.0.0.1")
-    command = [str(node), str(SCRIPT), str(certificate.certificate_file), str(certificate.key_file), *([resource] if resource else [])]
+    command = [
+        str(node),
+        str(SCRIPT),
+        str(certificate.certificate_file),
+        str(certificate.key_file),
+        *([resource] if resource else []),
+    ]
     with serving(command, SCRIPT.parent) as issuer:
         yield OidcProvider(issuer, str(authority.ca_file))
