@@ -4,6 +4,7 @@ Run by `jupyterhub_server.py` beside it, which says ports, redirect URI and secr
 """
 
 import os
+from pathlib import Path
 
 from jupyterhub.proxy import Proxy
 from traitlets.config import get_config
@@ -28,7 +29,7 @@ c = get_config()
 c.JupyterHub.proxy_class = NoProxy
 c.JupyterHub.bind_url = f"http://127.0.0.1:{PORT}"
 c.JupyterHub.hub_bind_url = f"http://127.0.0.1:{PORT}"
-c.JupyterHub.cookie_secret_file = os.path.join(os.environ["PEER_FOLDER"], "cookie_secret")
+c.JupyterHub.cookie_secret_file = str(Path(os.environ["PEER_FOLDER"]) / "cookie_secret")
 c.JupyterHub.db_url = "sqlite:///:memory:"
 c.JupyterHub.log_level = "ERROR"
 c.JupyterHub.authenticator_class = "dummy"

@@ -24,5 +24,5 @@ def next_page(form: Mapping[str, str]) -> str | None:
 
 
 def allowed_by(form: Mapping[str, str]) -> str | None:
-    """Return the customer who allowed it; None where it was denied. These servers meet tests alone: the form is believed."""
+    """Return the customer who allowed it; None where it was denied. Only tests come here: the form is believed."""
     return form["customer"] if form["decision"] == "allow" else None

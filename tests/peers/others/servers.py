@@ -1,4 +1,4 @@
-"""Four more authorization servers that others wrote, each as a test sees it: endpoints, registration, and the orders."""
+"""Four more authorization servers that others wrote, as a test sees them: endpoints, registration, orders."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""The main job at servers that nobody here wrote: challenge, sign-in, call, refusal, revocation, and no refresh token."""
+"""The main job at servers that others wrote: challenge, sign-in, call, refusal, and no refresh token kept."""
 
 from typing import Any
 
