@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.webhook_receiver",
     "tests.admin_pages",
     "tests.peers.fixtures",
+    "tests.peers.others.fixtures",
     "tests.demo.stage",
 ]
 

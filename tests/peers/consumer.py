@@ -12,6 +12,8 @@ from demo.html_forms import Form, parse_page
 MOST_PAGES: Final = 12
 PASSWORD: Final = "correct horse battery staple"
 
+# What a person fills in.
+TYPED: Final = frozenset({"login", "username", "password"})
 # How a button that says no calls itself.
 REFUSALS: Final = frozenset({"cancel", "deny", "refuse"})
 
@@ -67,7 +69,7 @@ class Consumer:
         assert page.forms, f"a page without a form at {response.url}: {page.text}"
         form = page.forms[-1]
         address = urljoin(response.url, form.action)
-        typed = {name: self._typed(name) for name in form.fields if name in {"login", "password"}}
+        typed = {name: self._typed(name) for name in form.fields if name in TYPED}
         if refusing and not typed and _button(form, refusing=True) is None:
             return self._open(f"{address}/abort")  # oidc-provider's way out is a link beside the form
         kept = {name: _without(values, untick) for name, values in form.fields.items()}
@@ -84,7 +86,7 @@ class Consumer:
         return self.browser.get(address, allow_redirects=False, timeout=10)
 
     def _typed(self, name: str) -> str:
-        return self.login if name == "login" else self.password
+        return self.password if name == "password" else self.login
 
 
 def _without(values: str | list[str], unticked: frozenset[str]) -> list[str]:

@@ -1,7 +1,10 @@
 // npm oidc-provider over TLS on a loopback port, as strict as it can be: PKCE with S256 always, form-encoded HTTP Basic
 // (RFC 6749 section 2.3.1), `iss` in the authorization response (RFC 9207). It sends a refresh token that nobody asked for.
 //
-// node oidc_provider.mjs CERTIFICATE_FILE KEY_FILE
+// node oidc_provider.mjs CERTIFICATE_FILE KEY_FILE [RESOURCE]
+//
+// With a RESOURCE, access tokens are bound to audiences (RFC 8707): one that was issued for no or another resource does not
+// open the orders, whatever its scope.
 //
 // Prints `READY {issuer}` on standard output and serves until its standard input closes.
 
@@ -11,7 +14,7 @@ import { createServer } from 'node:https';
 
 import Provider from 'oidc-provider';
 
-const [certificateFile, keyFile] = process.argv.slice(2);
+const [certificateFile, keyFile, resource] = process.argv.slice(2);
 
 // Id and secret hold characters that HTTP Basic loses unless both are form-encoded first.
 const CLIENT_SECRET_END = 'p@ss:w/ord+%';
@@ -42,6 +45,12 @@ const configuration = {
   },
   findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
   features: {
+    ...(resource && {
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: () => ({ scope: 'orders.read orders.write', audience: resource, accessTokenFormat: 'opaque' }),
+      },
+    }),
     introspection: { enabled: true, allowedPolicy: (ctx, client, token) => token.clientId === client.clientId },
     revocation: { enabled: true, allowedPolicy: (ctx, client, token) => token.clientId === client.clientId },
     registration: {
@@ -62,7 +71,7 @@ function answer(response, status, value) {
 async function orders(provider, request, response) {
   const [scheme, value] = (request.headers.authorization ?? '').split(' ');
   const token = scheme.toLowerCase() === 'bearer' && value ? await provider.AccessToken.find(value) : undefined;
-  if (!token || !token.isValid) {
+  if (!token || !token.isValid || (resource && token.aud !== resource)) {
     response.setHeader('www-authenticate', 'Bearer error="invalid_token"');
     answer(response, 401, { error: 'invalid_token' });
   } else if (!token.scopes.has('orders.read')) {

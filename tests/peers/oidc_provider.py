@@ -1,6 +1,5 @@
 """npm `oidc-provider`, certified and strict, as a server for tests; started by the fixture of the same name."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any, Final
 import requests
 
 from tests.peers.consumer import Consumer
+from tests.peers.processes import serving
 from tests.tls import Authority
 
 SCRIPT: Final = Path(__file__).with_name("oidc_provider.mjs")
@@ -104,20 +104,18 @@ class OidcProvider:
 
 
 @contextmanager
-def running(node: Path, authority: Authority) -> Iterator[OidcProvider]:
-    """Start the peer and stop it at the end; it also stops when this process dies, since its input closes then."""
+def running(node: Path, authority: Authority, *, resource: str = "") -> Iterator[OidcProvider]:
+    """Start the peer and stop it at the end.
+
+    With a `resource` it binds access tokens to audiences (RFC 8707): only one for that audience opens the orders.
+    """
     certificate = authority.issue("localhost", "127.0.0.1")
-    command = [str(node), str(SCRIPT), str(certificate.certificate_file), str(certificate.key_file)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=SCRIPT.parent) as peer:
-        try:
-            yield OidcProvider(_issuer(peer), str(authority.ca_file))
-        finally:
-            peer.terminate()
-
-
-def _issuer(peer: subprocess.Popen[str]) -> str:
-    assert peer.stdout
-    for line in peer.stdout:
-        if line.startswith("READY "):
-            return line.removeprefix("READY ").strip()
-    raise RuntimeError("oidc-provider did not start; its reason stands above")
+    command = [
+        str(node),
+        str(SCRIPT),
+        str(certificate.certificate_file),
+        str(certificate.key_file),
+        *([resource] if resource else []),
+    ]
+    with serving(command, SCRIPT.parent) as issuer:
+        yield OidcProvider(issuer, str(authority.ca_file))
