@@ -10,6 +10,9 @@ INSTALLED := $(VENV)/.installed
 DEMO := $(VENV)/.demo-installed
 PEERS := tests/peers/node_modules/.package-lock.json
 BENCHED := $(VENV)/.bench-installed
+OTHER_PEERS := tests/peers/others/node_modules/.package-lock.json
+PEERS_VENV := .venv-peers
+OTHERS_INSTALLED := $(PEERS_VENV)/.installed
 MUTATING := $(VENV)/.mutation-installed
 BENCH_PEERS := bench/peers/node_modules/.package-lock.json
 
@@ -31,7 +34,7 @@ test: $(INSTALLED) ## what starts no server, on SQLite and PostgreSQL at once; A
 test-served: $(INSTALLED) peers bench-parts ## the tests that drive servers, browsers and other people's programs
 	@$(BIN)/python -m tests.run served $(ARGS)
 
-test-full: $(INSTALLED) peers bench-parts ## the tests that only a release waits for: Firefox, more peers
+test-full: $(INSTALLED) peers bench-parts peers-full ## the tests that only a release waits for: Firefox, more peers
 	@$(BIN)/python -m tests.run full $(ARGS)
 
 fuzz: $(INSTALLED) ## more than 150,000 made-up inputs; takes about 8 minutes
@@ -106,6 +109,24 @@ $(PEERS): tests/peers/package.json tests/peers/package-lock.json
 	@npm ci --prefix tests/peers --loglevel=error
 	@touch $@
 
+# More servers that others wrote, each in its own environment; only `make test-full` has them.
+.PHONY: peers-full
+peers-full: $(OTHERS_INSTALLED)
+	@if command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory $(OTHER_PEERS); \
+	else \
+		echo "Node is not installed: tests against better-auth will not run."; \
+	fi
+
+$(OTHERS_INSTALLED): tests/peers/others/requirements.txt
+	@test -x $(PEERS_VENV)/bin/python || $(PYTHON) -m venv $(PEERS_VENV)
+	@$(PEERS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r tests/peers/others/requirements.txt
+	@touch $@
+
+$(OTHER_PEERS): tests/peers/others/package.json tests/peers/others/package-lock.json
+	@npm ci --prefix tests/peers/others --loglevel=error
+	@touch $@
+
 catalogs: $(INSTALLED) ## bring the translations' files up to the sentences of the pages, and compile them
 	@$(BIN)/python -m tests.catalogs
 
@@ -140,6 +161,6 @@ constraints: ## write constraints.txt anew
 	@rm -rf .venv-constraints
 
 clean: ## remove what the commands made; databases and .env stay
-	@rm -rf $(VENV) tests/peers/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
+	@rm -rf $(VENV) $(PEERS_VENV) tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

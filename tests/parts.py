@@ -32,7 +32,8 @@ PEERS_OF_EVERY_CHANGE: Final = tuple(
 SERVED_PATHS: Final = ("browser", "demo", "docs", "peers", "test_bench.py")
 # A module that imports from one of these, or a test that asks for one of these fixtures, drives what is served.
 SERVING_MODULES: Final = frozenset({
-    "bench.product", "demo.processes", "tests.contract_run.run", "tests.demo.machines", "tests.own_postgresql", "tests.served",
+    "bench.product", "demo.processes", "tests.contract_run.run", "tests.demo.machines", "tests.own_postgresql",
+    "tests.served",
 })  # fmt: skip
 # The same for a test whose own body makes an installation, with processes that live for seconds.
 PROCESS_MODULES: Final = frozenset({"tests.installation"})

@@ -140,7 +140,8 @@ def better_auth(node: Path) -> Iterator[Server]:
 def mcp() -> Iterator[Server]:
     """Run the SDK's server."""
     with serving([str(python()), "mcp_server.py", str(free_port())], FOLDER) as origin:
-        yield MCP(origin, f"{origin}/authorize", f"{origin}/token", f"{origin}/orders", "orders.read")
+        values = {"send_client_id_with_basic": True}
+        yield MCP(origin, f"{origin}/authorize", f"{origin}/token", f"{origin}/orders", "orders.read", values)
 
 
 @contextmanager
