@@ -29,16 +29,13 @@ class AuthorizationServerQuerySet(models.QuerySet["AuthorizationServer"]):
     """Authorization servers as their admins and bots may see them."""
 
     def administered_by(self, user: Any) -> "AuthorizationServerQuerySet":
-        """Return the servers of this admin's brands."""
         return self if user.is_superuser else self.filter(brand__admins=user)
 
     def active(self) -> "AuthorizationServerQuerySet":
-        """Return those that new challenges may use."""
         return self.filter(is_active=True)
 
 
 def default_same_person_checks() -> list[str]:
-    """Return the safe default: the check that works in every channel."""
     return [SamePersonCheck.COMPLETION_CODE.value]
 
 
@@ -312,7 +309,6 @@ class AuthorizationServer(models.Model):
 
     @property
     def uses_client_secret(self) -> bool:
-        """Tell whether the client authentication is by a secret."""
         return self.token_endpoint_auth_method in {
             self.ClientAuthentication.CLIENT_SECRET_BASIC,
             self.ClientAuthentication.CLIENT_SECRET_POST,
@@ -330,7 +326,6 @@ class AuthorizationServer(models.Model):
 
     @property
     def default_same_person_check(self) -> str:
-        """Return the check of a challenge that names none."""
         return str(self.same_person_checks[0])
 
     def configuration(self, scope: str) -> ServerConfiguration:
@@ -401,5 +396,4 @@ class AuthorizationServer(models.Model):
         return None if ciphertext is None else key_ring().decrypt(ciphertext, self.place(column))
 
     def place(self, column: str) -> Place:
-        """Return where a ciphertext of this row lives."""
         return Place("brands_authorizationserver", column, self.uuid, self.brand.uuid)

@@ -13,7 +13,7 @@ from delegation_site.crypto import Secret
 MAX_PARAMETER_LENGTH: Final = 4096
 
 # RFC 6749 sections 4.1.2 and 4.1.2.1, RFC 9207. Any other parameter is ignored, however often it comes.
-_PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri", "scope")
+_PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
 # An address that was written into HTML, and never read back: `&amp;state=`.
 _ESCAPED: Final = "amp;"
@@ -70,7 +70,7 @@ def parse_authorization_response(query: Query, denial_codes: Collection[str] = (
         iss=iss or None,
         error=_error_code(error, description, denial_codes) if error else None,
         error_description=sanitised(" ".join(filter(None, [_unless_registered(error), description]))),
-        scope=values.get("scope"),
+        scope=_if_single(query, "scope"),
     )
 
 
@@ -102,6 +102,12 @@ def check_issuer(configuration: ServerConfiguration, response: AuthorizationResp
             else f"iss {other_issuer(configuration.issuer, response.iss)}"
         )
         raise AuthorizationServerError(ErrorCode.ISSUER_MISMATCH, found)
+
+
+def _if_single(query: Query, name: str) -> str | None:
+    """Return a parameter that is none of the code flow's own: given twice it says nothing, and refuses nothing."""
+    values = query.getlist(name) if name in query else []
+    return values[0] if len(values) == 1 else None
 
 
 def _only_value(query: Query, name: str) -> str:

@@ -72,7 +72,7 @@ def test_both_well_known_places_are_known(issuer: str, path: str, acme: ModernAu
 
 
 NOT_SHOWN: list[object] = [
-    *("", 7, [], "<b>planted</b>", "https://u:p@login.acme.example", "https://a.example/" + "a" * 200)
+    *("", 7, [], "<b>planted</b>", "https://u:p@login.acme.example", "https://a.example/" + "a" * 3000)
 ]
 
 

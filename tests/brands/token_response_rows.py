@@ -1,43 +1,12 @@
 """The answers of the table "What comes back" (security requirements 2.5), each with what has to become of it."""
 
 import gzip
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
+from tests.brands.token_refusal_rows import REFUSALS, Row
+from tests.brands.token_refusal_rows import refused as _refused
 from tests.hostile_token_endpoint import ACCESS_TOKEN, REFRESH_TOKEN, http_answer, token_answer, token_body
 
-
-@dataclass(frozen=True)
-class Row:
-    """One answer and its fate: error code and detail, or what differs from the usual token response."""
-
-    id: str
-    answer: bytes
-    error: str = ""
-    detail: str = ""
-    facts: dict[str, Any] = field(default_factory=dict)
-    configured: dict[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return self.id
-
-
-def _refused(row: str, answer: bytes, detail: str, error: str = "invalid_token_response", **configured: Any) -> Row:
-    return Row(row, answer, error, detail, configured=configured)
-
-
-def _no(
-    what: str, status: int, body: bytes, kind: str, error: str = "invalid_grant", *, shown: str = "...", words: str = ""
-) -> Row:
-    """Return an answer whose status says no; `shown` is the code in the detail where it is not `error`."""
-    code = error if shown == "..." else shown
-    detail = f"HTTP status {status}" + (f", error {code}" if code else "") + words
-    return _refused(f"E1 error {what}", http_answer(body, status, Content_Type=kind), detail, error)
-
-
-_JSON: Final = "application/json"
-_GRANT: Final = b'{"error": "invalid_grant"}'
-_PKCE: Final = "; the server names PKCE's code_verifier or code_challenge as the cause"
 _FORM: Final = f"access_token={ACCESS_TOKEN}&token_type=bearer&expires_in=3600&refresh_token={REFRESH_TOKEN}".encode()
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _NOT_TEXT: Final = "access_token is not a text of 1 to 16384 visible ASCII characters"
@@ -59,37 +28,10 @@ ROWS: Final = [
         "HTTP status 400, error invalid_grant",
         "invalid_grant",
     ),
-    _no("of a spent code, in a 403", 403, _GRANT, _JSON),
-    _no("as text", 400, _GRANT, "text/plain"),
-    _no("as HTML", 400, _GRANT, "text/html; charset=utf-8"),
-    _no("of no type", 400, _GRANT, ""),
-    _no("as a problem", 422, b'{"type": "about:blank", "error": "invalid_grant"}', "application/problem+json"),
-    _no(
-        "in Latin-1", 400, b'{"error": "invalid_grant", "error_description": "d\xe9j\xe0"}', f"{_JSON}; charset=latin-1"
-    ),
-    _no("with a byte order mark", 400, b"\xef\xbb\xbf" + _GRANT, _JSON),
-    _no("in UTF-16", 400, _GRANT.decode().encode("utf-16"), f"{_JSON}; charset=utf-16"),
-    _no("a form as text", 400, b"error=invalid_grant&error_description=gone\n", "text/plain"),
-    _no("in capitals", 400, b'{"error": "INVALID_GRANT"}', "text/plain"),
-    _no("of a code, in a 401", 401, _GRANT, _JSON),
-    _no("that is not known, in a 401", 401, b'{"error": "theirs"}', _JSON, "token_request_refused", shown="theirs"),
-    _no("by the status's name, in a 401", 401, b'{"status": 401, "error": "Unauthorized"}', _JSON, "invalid_client"),
-    _no("by the status's name", 400, b'{"error": "Bad Request"}', _JSON, "token_request_refused", shown=""),
-    _no("without a code, in a 401", 401, b"<h1>Unauthorized</h1>", "text/html", "invalid_client", shown=""),
-    _no("in a page", 400, b"<p>error=invalid_grant&x=y</p>", "text/html", "token_request_refused", shown=""),
-    _no("of two codes", 400, b'{"error": "a_b", "error": "invalid_grant"}', _JSON, "token_request_refused", shown=""),
-    _no("of PKCE", 400, b'{"error": "invalid_grant", "error_description": "PKCE failed: planted"}', _JSON, words=_PKCE),
-    _no(
-        "of code_verifier",
-        400,
-        b'{"error": "invalid_request", "error_description": "Missing code_verifier"}',
-        "text/plain",
-        "invalid_request",
-        words=_PKCE,
-    ),
+    *REFUSALS,
     _refused(
         "E4 error as HTML, in a success",
-        http_answer(_GRANT, Content_Type="text/html"),
+        http_answer(b'{"error": "invalid_grant"}', Content_Type="text/html"),
         "it is HTML, not JSON",
     ),
     _refused(

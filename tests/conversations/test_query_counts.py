@@ -156,7 +156,7 @@ def _outside_a_conversation(meter: Meter, browser: Browser, redirect_uri: str) -
 def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
     patterns: list[Any] = [*calls.urlpatterns, *pages.urlpatterns, *brand_pages.urlpatterns]
-    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 12 + 2
+    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 13 + 2
     assert get_resolver().resolve(f"/c/{'x' * 27}").url_name == "link"
 
 

@@ -140,7 +140,7 @@ def test_a_list_that_was_changed_meanwhile_is_another_configuration(
     url = ada.begin(acme_bot.challenge()["url"])
     declare("user_id")
     page = ada.get(ada.come_back(url, login)["Location"])
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "That sign-in did not work"
     assert AccessToken.objects.count() == 0
 
 

@@ -104,7 +104,7 @@ def test_a_connection_that_died_between_exchange_and_storing(
     """A8: pg_terminate_backend. The transaction was never asked to commit, so nothing is stored for certain."""
     revoking.on_token_request = lambda _: kill_the_kept_connection()
     page = ada.sign_in(acme_bot.challenge()["url"], revoking)
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "That sign-in did not work"
     assert revoked(revoking) == revoking.issued_access_tokens
     assert not AccessToken.objects.exists()
 
@@ -116,7 +116,7 @@ def test_a_session_that_ends_at_the_commit(acme_bot: Bot, ada: Browser, revoking
         page = ada.sign_in(acme_bot.challenge()["url"], revoking)
     finally:
         sql("DROP FUNCTION end_session CASCADE")
-    assert heading_of(page) == "Acme is not answering right now"
+    assert heading_of(page) == "That sign-in did not work"
     assert revoked(revoking) == revoking.issued_access_tokens
     assert not AccessToken.objects.exists()
 
