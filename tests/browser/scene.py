@@ -49,13 +49,15 @@ class Scene:
         assert self.execute(statement, challenge["challenge_id"].replace("-", "")) == 1
 
     @contextmanager
-    def without_challenges(self) -> Iterator[None]:
-        """Hide the table of challenges inside the block, which the database complains of as if it were away."""
-        self.execute("ALTER TABLE conversations_challenge RENAME TO hidden")
+    def locked(self) -> Iterator[None]:
+        """Hold the database's lock to write inside the block: whoever else writes gives up after 20 seconds."""
+        connection = sqlite3.connect(database_file(self.stage.demo.folder), timeout=20, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
         try:
             yield
         finally:
-            self.execute("ALTER TABLE hidden RENAME TO conversations_challenge")
+            connection.rollback()
+            connection.close()
 
     @contextmanager
     def brand_in(self, accent_colour: str) -> Iterator[None]:
@@ -79,7 +81,6 @@ class Scene:
         """Execute SQL in the product's database; return the number of rows that it changed."""
         connection = sqlite3.connect(database_file(self.stage.demo.folder), timeout=20)
         with connection:
-            connection.execute("PRAGMA legacy_alter_table = ON")  # leaves what refers to a renamed table alone
             rows = connection.execute(statement, values).rowcount
         connection.close()
         return rows

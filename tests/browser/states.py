@@ -287,7 +287,9 @@ def error_500(scene: Scene) -> Page:
 
 @state("errors/503.html", 503)
 def error_503(scene: Scene) -> Page:
-    """The database is away."""
-    _, challenge = scene.challenge()
-    with scene.without_challenges():
-        return scene.stranger.open(challenge["url"])
+    """The database does not take what the page writes."""
+    page = scene.stranger.open(scene.challenge()[1]["url"])
+    with scene.locked():
+        page.locator("main form button").first.click(timeout=40_000)
+        page.wait_for_load_state(timeout=40_000)
+        return page
