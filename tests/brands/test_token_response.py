@@ -22,7 +22,8 @@ from brands import transport
 from brands.oauth import AuthorizationServerError, ClientCredentials, ServerConfiguration, TokenResponse, exchange_code
 from delegation_site.crypto import Secret
 from tests.brands.security_table import NOW, USUAL
-from tests.brands.token_response_rows import ROWS, Row
+from tests.brands.token_refusal_rows import Row
+from tests.brands.token_response_rows import ROWS
 from tests.hostile_token_endpoint import (
     ACCESS_TOKEN,
     REFRESH_TOKEN,
