@@ -1,37 +1,16 @@
 """npm oidc-provider with resource indicators on (RFC 8707): only a token for the API's own audience opens it."""
 
-from typing import Any
-
 import pytest
 from pytest_django import Settings
 
-from brands.models import AuthorizationServer, Brand
-from delegation_site.crypto import Secret
+from brands.models import Brand
 from tests.cast import Bot, Browser, code_on
 from tests.peers import by_hand
 from tests.peers.oidc_provider import OidcProvider
 from tests.peers.others.fixtures import RESOURCE
+from tests.peers.test_journeys import server_at
 
 pytestmark = pytest.mark.django_db
-
-
-def server_at(peer: OidcProvider, brand: Brand, **values: Any) -> AuthorizationServer:
-    server = AuthorizationServer(
-        brand=brand,
-        key="orders",
-        issuer=peer.issuer,
-        authorization_endpoint=peer.authorization_endpoint,
-        token_endpoint=peer.token_endpoint,
-        jwks_uri=peer.jwks_uri,
-        scope="openid orders.read",
-        **values,
-    )
-    client = peer.register(server.redirect_uri)
-    server.client_id = client.client_id
-    server.set_client_secret(Secret(client.client_secret))
-    server.full_clean()
-    server.save()
-    return server
 
 
 @pytest.mark.parametrize("pushed", [False, True], ids=["in the address", "pushed"])
