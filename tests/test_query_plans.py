@@ -51,16 +51,17 @@ class Recorder:
         return execute(sql, parameters, many, context)
 
 
-def _reached(node: dict[str, Any]) -> Iterator[str]:
-    """Return how a plan reaches each large table: by which index, or by reading it whole."""
-    table, index = node.get("Relation Name", ""), node.get("Index Name")
-    below = node.get("Plans", [])
-    if index and not table:  # a bitmap of an index; the node above names the table, whose rows it then fetches
-        yield f"index {index}"
-    elif table.startswith(LARGE) and "Scan" in node["Node Type"] and not node["Node Type"].startswith("Bitmap"):
+def _reached(node: dict[str, Any], table: str = "") -> Iterator[str]:
+    """Return how a plan reaches each large table: by which index, or by reading it whole.
+
+    A bitmap of an index (`Bitmap Index Scan`) does not name its table; the node above it does, which is `table` then.
+    How a small table is reached says nothing: it depends on the pages that earlier tests left empty in it.
+    """
+    table, index = node.get("Relation Name", table), node.get("Index Name")
+    if table.startswith(LARGE) and "Scan" in node["Node Type"] and node["Node Type"] != "Bitmap Heap Scan":
         yield f"index {index}" if index else f"whole {table}"
-    for child in below:
-        yield from _reached(child)
+    for child in node.get("Plans", []):
+        yield from _reached(child, table if node["Node Type"].startswith("Bitmap") else "")
 
 
 @dataclass(frozen=True)
