@@ -34,6 +34,10 @@ SAME_ON_EVERY_DATABASE = [
     "demo",
     "docs",
     "test_bench.py",
+    # What a page looks like and what a browser does with it; who may see which page is tried on both.
+    "browser/firefox",
+    *(f"browser/test_{name}.py" for name in ("api_docs", "bad_days", "first_visit", "gallery", "journeys", "looks")),
+    "browser/test_page_script.py",
     *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),
 ]
 # Plans, connections that die, and writers that wait for each other are PostgreSQL's.
@@ -52,16 +56,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `tests.run` ask for one part of the suite, and say that another run has what touches no database."""
     parser.addoption("--part", choices=parts.PARTS, help="only the tests of this part; without it, all that are named")
     parser.addoption("--touching-a-database", action="store_true", help="leave out what is the same on every database")
+    parser.addoption("--touching-no-database", action="store_true", help="only what is the same on every database")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not asked for, and say which tests share servers, for `--dist=loadgroup`."""
     part, touching = config.getoption("--part"), config.getoption("--touching-a-database")
+    touching_none = config.getoption("--touching-no-database")
     chosen = [
         item
         for item in items
-        if part in {None, parts.part_of(item)} and (not touching or parts.touches_a_database(item))
+        if part in {None, parts.part_of(item)}
+        and (not touching or parts.touches_a_database(item))
+        and not (touching_none and parts.touches_a_database(item) and not parts.is_in(item, SAME_ON_EVERY_DATABASE))
     ]
     if len(chosen) < len(items):
         config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])

@@ -23,7 +23,7 @@ FULL: Final = "full"
 PARTS: Final = (TEST, SERVED, FULL)
 
 # Folders and modules; `@pytest.mark.full` does the same for one test, `pytestmark = pytest.mark.full` for a module.
-FULL_PATHS: Final = ("browser/firefox",)
+FULL_PATHS: Final = ("browser/firefox", "browser/test_bad_days.py", "browser/test_looks.py")
 # Of the servers that others wrote, these are run for every change. All else in `peers` is part of `full`.
 PEERS: Final = "peers"
 PEERS_OF_EVERY_CHANGE: Final = tuple(
@@ -62,6 +62,11 @@ def part_of(item: pytest.Item) -> str:
 def touches_a_database(item: pytest.Item) -> bool:
     """Tell whether a test may give another answer on another database."""
     return bool(item.get_closest_marker("django_db")) or _uses(item, DATABASE_FIXTURES, DATABASE_MODULES)
+
+
+def is_in(item: pytest.Item, places: Iterable[str]) -> bool:
+    """Tell whether a test is in one of these folders or modules, named from `tests` on."""
+    return _is_below(_path(item), places)
 
 
 def group_of(item: pytest.Item) -> str:

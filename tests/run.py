@@ -1,7 +1,7 @@
 """One part of the suite on each database, both at once: `python -m tests.run PART [pytest's own arguments]`.
 
 What `make test`, `make test-served` and `make test-full` run; the part `all` is the three of them. What touches no
-database runs on SQLite's side only.
+database runs on SQLite's side only; of `served`, what touches one runs on PostgreSQL alone.
 `TEST_DATABASE` names one database to run everything on; `TEST_POSTGRESQL_PYTHON` another Python for PostgreSQL's side.
 """
 
@@ -77,7 +77,7 @@ class Run:
 def main() -> int:
     """Run a part of the suite on each database, then say in one line for each how it went."""
     part, *arguments = sys.argv[1:]
-    runs = _runs([*PARTS[part], *arguments])
+    runs = _runs(part, [*PARTS[part], *arguments])
     threads = [threading.Thread(target=run) for run in runs]
     for thread in threads:
         thread.start()
@@ -91,12 +91,14 @@ def main() -> int:
     return int(max((run.exit_status for run in runs if run.had_tests), default=nothing))
 
 
-def _runs(arguments: list[str]) -> list[Run]:
+def _runs(part: str, arguments: list[str]) -> list[Run]:
     if os.environ.get("TEST_DATABASE"):
         return [Run(databases.chosen(), _pytest(sys.executable, arguments))]
     other_python = os.environ.get("TEST_POSTGRESQL_PYTHON") or sys.executable
+    # Servers start slowly: their tests run once for every change, and before a release on SQLite as well (.ci/full).
+    other_half = ["--touching-no-database"] if part == parts.SERVED else []
     return [
-        Run(databases.SQLITE, _pytest(sys.executable, arguments)),
+        Run(databases.SQLITE, _pytest(sys.executable, [*other_half, *arguments])),
         Run(databases.POSTGRESQL, _pytest(other_python, ["--touching-a-database", *arguments])),
     ]
 

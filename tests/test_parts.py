@@ -48,6 +48,7 @@ def made(monkeypatch: pytest.MonkeyPatch, name: str, source: str = "", **more: A
         ("peers/test_oidc_provider.py", "", {}, "served"),
         ("peers/test_a8.py", "", {}, "full"),
         ("peers/jupyterhub/test_a9.py", "", {}, "full"),
+        ("browser/test_looks.py", "", {"fixturenames": ["requires_chromium"]}, "full"),
         ("browser/firefox/test_a10.py", "", {"fixturenames": ["requires_chromium"]}, "full"),
         ("site/test_a11.py", "", {"marks": ["full"]}, "full"),
     ],

@@ -7,25 +7,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests import databases
 from tests.browser.axe import Axe
 from tests.browser.profiles import Profile, profile_of, running_chromium
 from tests.browser.stage import SUBJECTS, Stage, running_stage
 from tests.machine import missing
 from tests.tls import Authority
-
-# What a page looks like and how a browser handles it does not depend on the database: once is enough.
-_SAME_ON_EVERY_DATABASE = [
-    "test_looks.py",
-    "test_gallery.py",
-    "test_first_visit.py",
-    "test_api_docs.py",
-    "test_page_script.py",
-    "test_journeys.py",
-    "test_bad_days.py",
-    "firefox",
-]
-collect_ignore = [] if databases.chosen() == databases.SQLITE else _SAME_ON_EVERY_DATABASE
 
 
 @pytest.fixture(scope="session")
