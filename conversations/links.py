@@ -21,7 +21,9 @@ class LinkToken:
     length = 27
     regex = f"[{_ALPHABET}]{{{length}}}"
     page = "link"
-    steps: ClassVar = {step: step.replace("-", "_") for step in ("done", "cancel", "undo", "other-browser")}
+    steps: ClassVar = {
+        step: step.replace("-", "_") for step in ("done", "cancel", "undo", "other-browser", "not-completed")
+    }
 
     def to_python(self, value: str) -> str:
         return value
@@ -40,6 +42,13 @@ class ReceiptToken(LinkToken):
 
 
 _KINDS: Final = {"c": LinkToken, "r": ReceiptToken}
+# Something stands before a link, or its slashes are still encoded. Other parts of the site keep their own addresses.
+_SLASH: Final = r"(?:[/\\]|%(?:25)*(?:2[fF]|5[cC]))"
+PREFIXED: Final = (
+    r"^(?!(?:admin|api|brands|health|static)/)"
+    rf"(?:[\s\S]*(?:[^{_ALPHABET}]|{_SLASH}))?(?P<kind>[cCrR]){_SLASH}"
+    rf"(?P<rest>[\s\S]*[{_ALPHABET}]{{{LinkToken.length}}}[\s\S]*)\Z"
+)
 _DASHES: Final = re.compile("[\u2010-\u2015\u2212\ufe58]")
 # Markdown escapes `_` and `-`, and browsers make a slash of a backslash; mail wraps a line with `=` at its end.
 _ESCAPES: Final = re.compile(r"[\\/]+(?=[_-])|=(?=[\r\n])")
