@@ -18,7 +18,10 @@ async function handOver() {
 }
 
 // On a press alone: nobody's window is to vanish unread. A window that a script or link opened can be closed so.
-close.addEventListener("click", () => window.close());
+close.addEventListener("click", () => {
+  window.close();
+  setTimeout(() => { words.textContent = "Your browser leaves this window open. Close it as you close any other."; }, 500);
+});
 
 if (handle && chat) {
   handOver().catch(() => {
