@@ -6,7 +6,7 @@ meant is told by its shape alone and never looked up, so that live, ended and un
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import ClassVar, Final
 from urllib.parse import unquote
 
@@ -21,7 +21,9 @@ class LinkToken:
     length = 27
     regex = f"[{_ALPHABET}]{{{length}}}"
     page = "link"
-    steps: ClassVar = {step: step.replace("-", "_") for step in ("done", "cancel", "undo", "other-browser")}
+    steps: ClassVar = {
+        step: step.replace("-", "_") for step in ("done", "cancel", "undo", "other-browser", "not-completed")
+    }
 
     def to_python(self, value: str) -> str:
         return value
@@ -40,6 +42,13 @@ class ReceiptToken(LinkToken):
 
 
 _KINDS: Final = {"c": LinkToken, "r": ReceiptToken}
+# Something stands before a link, or its slashes are still encoded. Other parts of the site keep their own addresses.
+_SLASH: Final = r"(?:[/\\]|%(?:25)*(?:2[fF]|5[cC]))"
+# Read in one go, since it is tried on addresses that strangers made up: nothing in it is tried again further on.
+PREFIXED: Final = (
+    rf"^(?!(?:admin|api|brands|health|static)/)(?=[\s\S]*?[{_ALPHABET}]{{{LinkToken.length}}})"
+    rf"(?:[\s\S]*?(?:[^{_ALPHABET}]|{_SLASH}))??(?P<kind>[cCrR]){_SLASH}(?P<rest>[\s\S]*)\Z"
+)
 _DASHES: Final = re.compile("[\u2010-\u2015\u2212\ufe58]")
 # Markdown escapes `_` and `-`, and browsers make a slash of a backslash; mail wraps a line with `=` at its end.
 _ESCAPES: Final = re.compile(r"[\\/]+(?=[_-])|=(?=[\r\n])")
@@ -80,9 +89,11 @@ def _token_in(text: str, length: int) -> tuple[str, str] | None:
     if not runs:
         return None
     run = next((run for run in runs if len(run[0]) == length), runs[0])
-    start = next(filter(_only_marks_around(run[0], length), range(len(run[0]) - length + 1)), 0)
-    return run[0][start : start + length], text[run.end() :]
+    return run[0][(start := _marks_before(run[0], length)) : start + length], text[run.end() :]
 
 
-def _only_marks_around(run: str, length: int) -> Callable[[int], bool]:
-    return lambda start: not (run[:start] + run[start + length :]).strip("_-")
+def _marks_before(run: str, length: int) -> int:
+    """Return how many of the marks at a run's beginning are not its token's; 0 where marks do not say it."""
+    before, behind = len(run) - len(run.lstrip("_-")), len(run) - len(run.rstrip("_-"))
+    start = max(len(run) - length - behind, 0)
+    return start if start <= before else 0

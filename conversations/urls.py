@@ -4,7 +4,7 @@ from django.urls import path, re_path, register_converter
 
 from conversations import views
 from conversations.api import documents
-from conversations.links import LinkToken, ReceiptToken
+from conversations.links import PREFIXED, LinkToken, ReceiptToken
 from delegation_site.page_limits import limited, limited_by_address
 
 register_converter(LinkToken, "link_token")
@@ -25,4 +25,10 @@ urlpatterns = [
     re_path(r"^/*(?P<kind>[cCrR])/(?P<rest>[\s\S]*)\Z", limited_by_address(views.damaged_link), name="damaged_link"),
     # Its own alphabet alone: PostgreSQL cannot look for a NUL character.
     re_path(r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})\Z", limited(views.callback), name="callback"),
+    re_path(
+        r"^/*[cC][aA][lL][lL][bB][aA][cC][kK]/+(?P<callback_id>[A-Za-z0-9_-]{1,32})(?![A-Za-z0-9_-])",
+        limited(views.damaged_callback),
+        name="damaged_callback",
+    ),
+    re_path(PREFIXED, limited_by_address(views.damaged_link), name="prefixed_link"),
 ]

@@ -3,14 +3,16 @@
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_http_methods, require_safe
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_safe
 
+from brands.oauth import FORM_POST
 from conversations.flow.attempts import as_it_stands, cookie_lifetime, cookies_to_expire, held_attempts
 from conversations.flow.beginning import begin_sign_in
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.endings import undo
 from conversations.flow.receipts import access_token_of_receipt
-from conversations.flow.sign_in import Arrival, Received, receive, server_of_callback
+from conversations.flow.sign_in import Arrival, Received, receive, receive_elsewhere, server_of_callback
 from conversations.links import clean_address
 from conversations.models import AuthorizationRequest
 from conversations.pages import (
@@ -150,7 +152,7 @@ def no_link(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def damaged_link(request: HttpRequest, kind: str, rest: str) -> HttpResponse:
-    """Every other address below `/c/` and `/r/`: on to the clean one, found by its shape alone (G9).
+    """Every other address that has `/c/` or `/r/` in it: on to the clean one, found by its shape alone (G9).
 
     No form of ours is sent here, so a POST leads nowhere.
     """
@@ -158,14 +160,31 @@ def damaged_link(request: HttpRequest, kind: str, rest: str) -> HttpResponse:
     return SeeOther(clean) if clean else _render(request, LINK_NO_LONGER_WORKS)
 
 
-@require_GET
+@csrf_exempt  # of a POST nothing is read
+@require_http_methods(["GET", "POST"])
 def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
     """`GET /callback/{callback_id}`: on to a clean address, so that code and state leave the browser (B15).
 
-    But for a brand at its limit: its page reloads this very address, whose state is unspent.
+    But for a brand at its limit: its page reloads this very address, whose state is unspent. A POST, which `form_post`
+    makes, comes without the attempt's cookie (B4): on by GET, which brings it, and without the answer.
     """
+    if request.method == "POST":
+        return SeeOther(f"{reverse('callback', args=[callback_id])}?{FORM_POST}")
     server = server_of_callback(callback_id)
     received = receive(server, request.GET, request.COOKIES) if server else Received(Arrival.UNKNOWN_LINK)
+    return _arrived(request, received)
+
+
+@csrf_exempt  # as for the callback
+@require_http_methods(["GET", "POST"])
+def damaged_callback(request: HttpRequest, callback_id: str) -> HttpResponse:
+    """Answer at an address that only looks like a redirect URI, such as one with a slash at its end (B13, C1)."""
+    server = server_of_callback(callback_id)
+    received = receive_elsewhere(server, request.COOKIES) if server else Received(Arrival.UNKNOWN_LINK)
+    return _arrived(request, received)
+
+
+def _arrived(request: HttpRequest, received: Received) -> HttpResponse:
     if received.attempt is None:
         return SeeOther(reverse("no_link") + _end_of_fragment(request))
     if received.arrival == Arrival.SERVER_BUSY:

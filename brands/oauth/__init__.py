@@ -5,6 +5,7 @@ It knows a brand as a `ServerConfiguration`, and neither models nor HTTP request
 
 from brands.oauth.authorization import authorization_url, pushed_authorization_url
 from brands.oauth.authorization_response import (
+    FORM_POST,
     AuthorizationResponse,
     MalformedAuthorizationResponse,
     check_issuer,
@@ -22,6 +23,7 @@ from brands.oauth.token import exchange_code
 from brands.oauth.token_response import TokenResponse
 
 __all__ = [
+    "FORM_POST",
     "MEANINGS",
     "AuthorizationResponse",
     "AuthorizationServerError",

@@ -15,6 +15,10 @@ MAX_PARAMETER_LENGTH: Final = 4096
 # RFC 6749 sections 4.1.2 and 4.1.2.1, RFC 9207. Any other parameter is ignored, however often it comes.
 _PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
+# What stands for the answer of a POST, of which nothing is read (B4).
+FORM_POST: Final = "form_post"
+# JWT Secured Authorization Response Mode (JARM) section 2.3.
+_SIGNED: Final = "response"
 # An address that was written into HTML, and never read back: `&amp;state=`.
 _ESCAPED: Final = "amp;"
 
@@ -133,21 +137,31 @@ def _what_is_missing(query: Query, *, state: str, code: str, error: str) -> str:
         return "there are no parameters: does the server answer in the fragment (response_mode, response_type)?"
     if any(f"{_ESCAPED}{name}" in names for name in _PROTOCOL_PARAMETERS):
         return "& is written as &amp;: the server escaped the address for HTML"
+    if names == {FORM_POST}:
+        return "it was a POST, which comes without its cookie: does the server use the response_mode form_post?"
+    if _SIGNED in names:
+        return "it is a signed response (JARM), which is not supported: does the server use a response_mode of JWTs?"
     missing = [] if state else ["state is missing"]
     missing += [] if code or error else ["code and error are missing"]
-    known = error if error in AUTHORIZATION_ERRORS or error.lower() in CANCEL_CODES | AUTHORIZATION_CODES.keys() else ""
+    folded = error.lower()
+    is_known = folded in AUTHORIZATION_ERRORS | AUTHORIZATION_CODES.keys() or _in_british(folded) in CANCEL_CODES
+    known = folded if is_known else ""
     return ", ".join([*missing, *([f"error is {known}"] if known else [])])
 
 
 def _error_code(error: str, description: str, denial_codes: Collection[str]) -> ErrorCode:
-    """Return the code of ours. A consumer's no is heard in any case of letters; registered codes are exact."""
+    """Return the code of ours. Codes are heard in any case of letters, and a cancel in both spellings."""
     folded = error.lower()
-    if folded in CANCEL_CODES or folded in {code.lower() for code in denial_codes}:
+    if _in_british(folded) in CANCEL_CODES or folded in {code.lower() for code in denial_codes}:
         return ErrorCode.ACCESS_DENIED
-    if error not in AUTHORIZATION_ERRORS:
+    if folded not in AUTHORIZATION_ERRORS:
         return AUTHORIZATION_CODES.get(folded, ErrorCode.AUTHORIZATION_REQUEST_REFUSED)
     said = description.lower()
-    return next((code for of, part, code in DESCRIPTIONS if of == error and part in said), ErrorCode(error))
+    return next((code for of, part, code in DESCRIPTIONS if of == folded and part in said), ErrorCode(folded))
+
+
+def _in_british(error: str) -> str:
+    return error.replace("canceled", "cancelled")
 
 
 def _unless_registered(error: str) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 
 class ErrorCode(StrEnum):
-    """Codes of RFC 6749 (4.1.2.1, 5.2), RFC 7009 (2.2.1) and OpenID Connect Core (3.1.2.6) as they are, and our own."""
+    """Codes of RFC 6749 (4.1.2.1, 5.2), RFC 7009 (2.2.1), RFC 8707 (2), OpenID Connect Core (3.1.2.6), and our own."""
 
     # Ours, about the token endpoint.
     TOKEN_ENDPOINT_BLOCKED = "token_endpoint_blocked"
@@ -52,6 +52,7 @@ class ErrorCode(StrEnum):
     INVALID_GRANT = "invalid_grant"
     INVALID_REQUEST = "invalid_request"
     INVALID_SCOPE = "invalid_scope"
+    INVALID_TARGET = "invalid_target"
     LOGIN_REQUIRED = "login_required"
     REDIRECT_URI_MISMATCH = "redirect_uri_mismatch"
     SERVER_ERROR = "server_error"
@@ -116,13 +117,13 @@ _ALLOW_CODES: Final = "Allow our client the authorization code flow at the serve
 MEANINGS: Final[Mapping[str, Meaning]] = {
     ErrorCode.ACCESS_DENIED: Meaning(
         ConsumerPage.DENIED,
-        "The consumer said no at the server: the challenge ends as denied.",
-        "Nothing. Where the detail tells of a rule of the server's, change that rule.",
+        "The consumer, or the server itself, said no: the challenge ends as denied.",
+        "Nothing, if it was the consumer. Where the detail tells of a rule of the server's, change that rule.",
     ),
     ErrorCode.ACCOUNT_SELECTION_REQUIRED: Meaning(_AGAIN, "The server wants an account to be chosen.", _LET_IT_ASK),
     ErrorCode.AUTHORIZATION_REQUEST_REFUSED: Meaning(
         _AGAIN,
-        "The server answered with a code that no standard names; it stands in the detail.",
+        "The server answered with a code that we do not know; it stands in the detail.",
         "Look the code up at the server's vendor. If it means that the consumer said no, put it into *Denial codes*.",
     ),
     ErrorCode.CLAIM_UNUSABLE: Meaning(
@@ -178,6 +179,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         _CANNOT,
         "The server does not know a scope that we ask for, or does not allow it to our client.",
         "Correct *Scope*, or allow our client these scopes.",
+    ),
+    ErrorCode.INVALID_TARGET: Meaning(
+        _CANNOT,
+        "The server does not know a resource that we ask for, or does not allow it to our client.",
+        "Correct *Resource*, or allow our client these resources. Some servers want one that is not configured.",
     ),
     ErrorCode.INVALID_TOKEN_RESPONSE: Meaning(_CANNOT, "The token answer cannot be used.", _DIALECT),
     ErrorCode.ISSUER_MISMATCH: Meaning(
@@ -270,13 +276,17 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
 
 # Codes that no standard registers, with the one that says the same; in lower case. Of authorization responses: Google,
 # "Using OAuth 2.0 for Web Server Applications"; GitHub, "Troubleshooting authorization request errors"; Auth0, rules
-# (`unauthorized`).
+# (`unauthorized`). OpenID Connect Core's of request objects, which we never send, say that our request is not taken.
 AUTHORIZATION_CODES: Final[Mapping[str, ErrorCode]] = {
     "admin_policy_enforced": ErrorCode.SIGN_IN_REFUSED,
     "application_suspended": ErrorCode.UNAUTHORIZED_CLIENT,
     "deleted_client": ErrorCode.INVALID_CLIENT,
+    "invalid_client": ErrorCode.INVALID_CLIENT,
     "org_internal": ErrorCode.SIGN_IN_REFUSED,
     "redirect_uri_mismatch": ErrorCode.REDIRECT_URI_MISMATCH,
+    "registration_not_supported": ErrorCode.INVALID_REQUEST,
+    "request_not_supported": ErrorCode.INVALID_REQUEST,
+    "request_uri_not_supported": ErrorCode.INVALID_REQUEST,
     "unauthorized": ErrorCode.SIGN_IN_REFUSED,
 }
 # Of the endpoints that we call: GitHub, "Troubleshooting OAuth app access token request errors"; Slack,
@@ -298,21 +308,23 @@ ENDPOINT_CODES: Final[Mapping[str, ErrorCode]] = {
 
 # With these the consumer said no. Sources: LinkedIn, "Authorization Code Flow" (the first two; Apple sends the second);
 # Smartcar, "OEM login cancelled"; `user_denied` is Facebook's error_reason, which older servers send as the error;
-# `user_cancelled` is what several self-made sign-in pages send. In lower case.
+# `user_cancelled` is what several self-made sign-in pages send. In lower case, with the British `ll`.
 CANCEL_CODES: Final = frozenset(
     {"oem_cancelled_login", "user_cancelled", "user_cancelled_authorize", "user_cancelled_login", "user_denied"}
 )
 
 # Parts of an error_description that say more than the code beside them; the first that fits counts, in any case of
 # letters. Sources: Azure AD B2C (AADB2C90118: forgotten password; AADB2C90091, a cancel, needs no row); Microsoft Entra
-# (AADSTS65004: consent declined; 50105: not assigned to the application; 90094: an administrator has to consent; 53003:
-# conditional access); Okta ("User is not assigned to the client application."); Google's code, passed on by a broker.
+# (AADSTS65004: consent declined; 50105: not assigned to the application; 90094: an administrator has to consent; 53000
+# to 53009: conditional access); Okta ("User is not assigned to the client application.", "Policy evaluation failed");
+# Google's code, passed on by a broker.
 DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.ACCESS_DENIED, "aadb2c90118", ErrorCode.SIGN_IN_INTERRUPTED),
     (ErrorCode.ACCESS_DENIED, "aadsts50105", ErrorCode.SIGN_IN_REFUSED),
-    (ErrorCode.ACCESS_DENIED, "aadsts53003", ErrorCode.SIGN_IN_REFUSED),
+    (ErrorCode.ACCESS_DENIED, "aadsts5300", ErrorCode.SIGN_IN_REFUSED),
     (ErrorCode.ACCESS_DENIED, "aadsts90094", ErrorCode.SIGN_IN_REFUSED),
     (ErrorCode.ACCESS_DENIED, "admin_policy_enforced", ErrorCode.SIGN_IN_REFUSED),
     (ErrorCode.ACCESS_DENIED, "not assigned to the client application", ErrorCode.SIGN_IN_REFUSED),
+    (ErrorCode.ACCESS_DENIED, "policy evaluation failed", ErrorCode.SIGN_IN_REFUSED),
     (ErrorCode.CONSENT_REQUIRED, "aadsts65004", ErrorCode.ACCESS_DENIED),
 )

@@ -120,6 +120,11 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
     return Received(Arrival.RESULT, attempt)
 
 
+def receive_elsewhere(server: AuthorizationServer, cookies: Mapping[str, str]) -> Received:
+    """Take what came to another address than the server's redirect URI, though it names it: nothing of it is read."""
+    return _malformed(server, "the address is not the redirect URI: something was added to it or changed", cookies)
+
+
 def _malformed(server: AuthorizationServer, reason: str, cookies: Mapping[str, str]) -> Received:
     """Anybody can send such answers to a callback's path: the log has a few lines a minute of each server."""
     try:

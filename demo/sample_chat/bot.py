@@ -16,7 +16,7 @@ WHY = "to look up your order"
 
 # Ends of a challenge that the consumer did not ask for in this chat, in words.
 ENDS = {
-    "denied": "You chose not to sign in, so I cannot see your orders. Ask again whenever you like.",
+    "denied": "You are not signed in, so I cannot see your orders. Ask again whenever you like.",
     "cancelled": "That link is closed and nothing was shared. Ask again if you want a new one.",
     "expired": "The link has run out of time. Ask again and I will send a new one.",
     "superseded": "There is a newer link.",

@@ -21,6 +21,7 @@ MIDDLEWARE = [
 TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True, "OPTIONS": {}}]
 DATABASES: dict[str, dict[str, str]] = {}
 USE_TZ = True
+CSRF_FAILURE_VIEW = "demo.sample_chat.views.not_sent"
 CSRF_COOKIE_NAME = "sample_chat_csrf"
 CSRF_COOKIE_SECURE = True
 CSRF_COOKIE_HTTPONLY = True

@@ -92,6 +92,13 @@ def _number(text: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
+@never_cache
+def not_sent(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form without the page's cookie, as chat.js does where there is script: the message is not lost."""
+    text = request.POST.get("text", "").strip()[:LONGEST_MESSAGE]
+    return render(request, "not_sent.html", {"text": text, "chat": request.path}, status=403)
+
+
 def stylesheet(_request: HttpRequest) -> FileResponse:
     return FileResponse((STATIC / "chat.css").open("rb"), content_type="text/css")
 

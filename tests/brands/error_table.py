@@ -21,7 +21,7 @@ END: Final = "<!-- end of codes -->"
 HEADINGS: Final = {
     ConsumerPage.NONE: "nothing",
     ConsumerPage.CANNOT_SIGN_IN: "You cannot sign them in right now",
-    ConsumerPage.DENIED: "They chose not to sign in",
+    ConsumerPage.DENIED: "They are not signed in",
     ConsumerPage.MISSING_PERMISSION: "One permission was missing",
     ConsumerPage.NOT_ANSWERING: "You are not answering right now",
     ConsumerPage.NOT_COMPLETED: "That sign-in did not work",

@@ -68,7 +68,7 @@ def test_a_known_error_keeps_its_code(error: str) -> None:
     assert parsed(f"error={error}&state=s").error == error
 
 
-@pytest.mark.parametrize("error", ["mystery", "Access_Denied", "invalid_grant", "<script>", "token_endpoint_timeout"])
+@pytest.mark.parametrize("error", ["mystery", "access-denied", "invalid_grant", "<script>", "token_endpoint_timeout"])
 def test_an_unknown_error_becomes_a_known_one(error: str) -> None:
     """B14: codes are branched on and stored; only we say which there are."""
     response = parsed(f"error={error}&error_description=d&state=s")
@@ -81,6 +81,7 @@ def test_an_unknown_error_becomes_a_known_one(error: str) -> None:
     [
         *("user_cancelled_login", "user_cancelled_authorize", "USER_CANCELLED_LOGIN"),  # LinkedIn; Apple
         *("oem_cancelled_login", "user_cancelled", "user_denied"),
+        *("user_canceled", "User_Canceled_Login", "user_canceled_authorize"),  # in American spelling
     ],
 )
 def test_a_cancel_is_a_denial_in_whatever_words(error: str) -> None:
@@ -88,6 +89,23 @@ def test_a_cancel_is_a_denial_in_whatever_words(error: str) -> None:
     response = parsed(f"error={error}&error_description=The+user+cancelled&state=s")
 
     assert (response.error, response.error_description) == ("access_denied", f"{error} The user cancelled")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        *(("ACCESS_DENIED", "access_denied"), ("Access_Denied", "access_denied"), ("Server_Error", "server_error")),
+        *(("invalid_target", "invalid_target"), ("request_not_supported", "invalid_request")),
+        ("invalid_client", "invalid_client"),
+    ],
+)
+def test_standard_codes_are_heard_in_any_case_of_letters(error: str, code: str) -> None:
+    """B14, B23. The bug: a code of RFC 8707 or OpenID Connect was one "that no standard names"."""
+    assert parsed(f"error={error}&state=s").error == code
+
+
+def test_a_description_counts_beside_a_code_in_capitals() -> None:
+    assert parsed("error=ACCESS_DENIED&error_description=AADB2C90118&state=s").error == "sign_in_interrupted"
 
 
 @pytest.mark.parametrize("error", ["17", "SIG-17", "sig-17", "urn:signicat:error:usercancel", "login_required"])
@@ -115,6 +133,8 @@ def test_a_part_of_a_listed_code_is_none(error: str) -> None:
         ("access_denied", "AADSTS50105: The signed in user is not assigned to a role", "sign_in_refused"),
         ("access_denied", "AADSTS90094: An administrator has to consent", "sign_in_refused"),
         ("access_denied", "aadsts53003 Access has been blocked by Conditional Access", "sign_in_refused"),
+        ("access_denied", "AADSTS53000: Device is not in required device state", "sign_in_refused"),
+        ("access_denied", "Policy evaluation failed for this request, please check the policy", "sign_in_refused"),
         ("access_denied", "upstream said admin_policy_enforced", "sign_in_refused"),
         ("admin_policy_enforced", "", "sign_in_refused"),
         ("org_internal", "", "sign_in_refused"),
@@ -150,6 +170,15 @@ def test_unknown_parameters_are_ignored_however_often_they_come() -> None:
         ("code=planted-code", "state is missing"),
         ("state=planted-state", "code and error are missing"),
         ("utm=1", "state is missing, code and error are missing"),
+        ("error=USER_CANCELED", "state is missing, error is user_canceled"),
+        (
+            "form_post",
+            "it was a POST, which comes without its cookie: does the server use the response_mode form_post?",
+        ),
+        (
+            "response=planted.planted.planted",
+            "it is a signed response (JARM), which is not supported: does the server use a response_mode of JWTs?",
+        ),
         ("code=planted-code&amp;state=planted-state", "& is written as &amp;: the server escaped the address for HTML"),
         ("error=access_denied&amp;error_description=x&state=s&state=t", "state is given twice"),
         ("code=planted-code&code=planted-code&state=s", "code is given twice"),

@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.http import QueryDict
 
 from brands import validators
 from brands.models import AuthorizationServer
@@ -14,6 +15,7 @@ from brands.oauth import (
     ServerConfiguration,
     authorization_url,
     exchange_code,
+    parse_authorization_response,
     pushed_authorization_url,
 )
 from delegation_site.crypto import Secret, s256_code_challenge
@@ -87,7 +89,18 @@ def test_a_resource_that_the_server_refuses_ends_the_attempt_in_words(acme: Mode
     """RFC 8707 section 2: `invalid_target`."""
     query = acme.authorize(authorization_url(acme.configuration(resource=[ORDERS]), **REQUEST))
 
-    assert "error=invalid_target" in query
+    assert parse_authorization_response(QueryDict(query)).error == "invalid_target"
+
+
+def test_a_resource_that_the_token_endpoint_refuses_is_named_as_the_cause(acme: ModernAuthorizationServer) -> None:
+    """The bug: `token_request_refused`, "with a code of its own", whose remedy is another one."""
+    query = acme.authorize(authorization_url(acme.configuration(), **REQUEST))
+    acme.next_token_answer = (400, {"Content-Type": "application/json"}, b'{"error": "invalid_target"}')
+
+    with pytest.raises(AuthorizationServerError) as refused:
+        exchange(acme.configuration(), query)
+
+    assert refused.value.error == "invalid_target"
 
 
 def test_a_resource_that_only_the_token_request_changes_gets_no_token(acme: ModernAuthorizationServer) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from tests.browser.elsewhere import another_site
 from tests.browser.profiles import Profile, code_on, heading
 from tests.browser.stage import STUBBORN, Bot, Stage
 
@@ -87,6 +88,29 @@ def test_a_damaged_link_leads_on(stage: Stage, stranger: Profile, after: str) ->
     page = stranger.open(url + after)
     heading(page, "Sign in to Acme to continue your chat")
     assert page.url == url
+
+
+@pytest.mark.parametrize("before", ["/en", "/de-DE/x", "/%20", "/\u200b", "/<", "/https:/delegation.test"])
+def test_a_link_behind_a_prefix_leads_on(stage: Stage, stranger: Profile, before: str) -> None:
+    """G9: the bug: 404, "There is nothing here"."""
+    url = stage.bot("none").challenge()["url"]
+    page = stranger.open(url.replace("/c/", f"{before}/c/"))
+    heading(page, "Sign in to Acme to continue your chat")
+    assert page.url == url
+
+
+def test_an_answer_by_form_post_offers_another_try(stage: Stage, stranger: Profile) -> None:
+    """B4, B13: the cookie comes along with the GET that follows. The bug: 403, "allow cookies"."""
+    challenge = stage.bot("completion_code").challenge()
+    stranger.follow(challenge["url"])
+    with another_site(stage.certificate) as brand:
+        brand.send_form_to(stranger.callback_with().partition("?")[0], code="planted", state="planted")
+        page = stranger.open(brand.other_site)
+        page.wait_for_url(f"{challenge['url']}/not-completed*")
+        heading(page, "That sign-in did not work")
+        page.get_by_role("button", name="Try again").click()
+        stranger.sign_in_at_the_brand("victor", page)
+    assert code_on(page)
 
 
 def test_a_doubled_slash_leads_on_too(stage: Stage, stranger: Profile) -> None:

@@ -152,7 +152,7 @@ def test_an_error_without_an_issuer_is_still_an_error_and_is_noted(
     challenge = acme_bot.challenge()
     query = acme_login.authorize(ada.begin(challenge["url"]))
     page = ada.get(ada.get(callback(acme_login, with_changes(query, iss=None)))["Location"])
-    assert heading_of(page) == "You chose not to sign in"
+    assert heading_of(page) == "You are not signed in"
     assert acme_bot.challenge_facts(challenge)["status"] == "denied"
     assert "an error came without the server's iss" in caplog.messages
 
@@ -177,11 +177,11 @@ def test_denial_is_an_outcome_that_ends_the_challenge(
     acme_login.denies = True
     challenge = acme_bot.challenge()
     page = ada.sign_in(challenge["url"], acme_login)
-    assert (page.status_code, heading_of(page)) == (200, "You chose not to sign in")
+    assert (page.status_code, heading_of(page)) == (200, "You are not signed in")
     facts = acme_bot.challenge_facts(challenge)
     assert (facts["status"], facts["last_error"]) == ("denied", None)
     assert acme_bot.token()[1]["code"] == "unchallenged"
-    assert heading_of(ada.get(challenge["url"] + "/done")) == "You chose not to sign in"
+    assert heading_of(ada.get(challenge["url"] + "/done")) == "You are not signed in"
 
 
 def test_another_error_ends_the_attempt_only_and_shows_nothing_of_its_text(

@@ -107,7 +107,7 @@ def test_a_refusal_does_not_wait_for_a_slot(
     finally:
         for slot in slots:
             slot.__exit__(None, None, None)
-    assert heading_of(page) == "You chose not to sign in"
+    assert heading_of(page) == "You are not signed in"
 
 
 def test_a_brand_at_its_limit_takes_no_other_brands_slots(

@@ -149,12 +149,63 @@ def test_two_hyphens_that_became_one_dash_are_two_again(ada: Browser) -> None:
     assert location(ada, "/c/aB3_cD4%e2%80%94eF5gH6iJ7kL8mN9oP0") == (303, "/c/aB3_cD4--eF5gH6iJ7kL8mN9oP0")
 
 
-@pytest.mark.parametrize("step", ["done", "cancel", "undo", "other-browser"])
+@pytest.mark.parametrize("step", ["done", "cancel", "undo", "other-browser", "not-completed"])
 @pytest.mark.parametrize("after", [".", "%20", "/", ")", "&utm=1", "%e2%80%8b"])
 def test_a_step_of_a_link_stays(ada: Browser, step: str, after: str) -> None:
     assert location(ada, f"/c/{TOKEN}/{step}{after}") == (303, f"/c/{TOKEN}/{step}")
     assert location(ada, f"/c/<{TOKEN}//{step.upper()}{after}") == (303, f"/c/{TOKEN}/{step}")
     assert location(ada, f"/r/{RECEIPT}/end{after}") == (303, f"/r/{RECEIPT}/end")
+
+
+PREFIXES = [
+    *("/en", "/de-DE", "/a/b", "/%20", "/.", "/<", "/%3c", '/"', "/(", "/%e2%80%8b", "/%c2%a0", "/%e2%80%9c", "/*"),
+    *("/https://delegation.test", "/https:/delegation.test", "/https%3a%2f%2fdelegation.test", "/x;", "/%ff"),
+]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("after", ["", ".", "%20", "&utm=1", "?utm=1"])
+def test_what_was_added_before_the_whole_path_too(ada: Browser, prefix: str, after: str) -> None:
+    """The bug: 404, "There is nothing here", of a language's prefix, a space or a bracket before `/c/`."""
+    assert location(ada, f"{prefix}/c/{TOKEN}{after}") == (303, f"/c/{TOKEN}")
+    assert location(ada, f"{prefix}/C/{TOKEN}/done{after}") == (303, f"/c/{TOKEN}/done")
+    assert location(ada, f"{prefix}/r/{RECEIPT}/end{after}") == (303, f"/r/{RECEIPT}/end")
+
+
+@pytest.mark.parametrize("slash", ["%2f", "%252f", "%252F", "%25252f", "%5c", "%255c"])
+def test_slashes_that_were_encoded_once_or_more_often_are_slashes(ada: Browser, slash: str) -> None:
+    """Percent-encoded once the address is the clean one, and needs no redirect."""
+    whole = f"/https%3a{slash}{slash}delegation.test{slash}c{slash}{TOKEN}"
+    assert location(ada, whole) == (303, f"/c/{TOKEN}")
+    status, found = location(ada, f"/c{slash}{TOKEN}%252e")
+    assert (status, found) == (303, f"/c/{TOKEN}")
+    status, found = location(ada, f"/c{slash}{TOKEN}")
+    assert (status, found) == ((404, None) if slash == "%2f" else (303, f"/c/{TOKEN}"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"/admin/c/{TOKEN}", f"/health/c/{TOKEN}", f"/static/c/{TOKEN}", f"/brands/c/{TOKEN}", f"/etc/{TOKEN}"),
+        *(f"/en/d/{TOKEN}", f"/en/c/{TOKEN[:-1]}", f"/abc/{TOKEN}", f"/en/-c/{TOKEN}", f"/{TOKEN}", "/en/c/"),
+    ],
+)
+def test_other_addresses_lead_to_no_link(ada: Browser, path: str) -> None:
+    status, found = location(ada, path)
+    assert (status, "/c/" in (found or "").partition("?")[0]) in {(404, False), (302, False)}
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/en" + "/c/" * 2_000, "/x" * 4_000, "/c" * 4_000, "/%252f" * 1_300, f"/en/c/{'a-' * 4_000}!"),
+        *(f"/c/{'a' * 8_000}", f"/c/{'_' * 4_000}{'a' * 4_000}", f"/x/{'c/' * 2_000}{'a' * 26}"),
+    ],
+)
+def test_a_long_address_is_read_at_once(ada: Browser, path: str) -> None:
+    """Each pattern and each look at a run once: strangers write these paths, some before any limit counts them."""
+    assert location(ada, path)[0] in {303, 404}
 
 
 @pytest.mark.parametrize("mark", ["_", "__", "-", ".", "*", "%20"])
@@ -175,12 +226,13 @@ def test_what_has_not_a_tokens_shape_is_an_unknown_link(ada: Browser, rest: str)
 @pytest.mark.parametrize(
     "where", ["//evil.example/", "https://evil.example/", "%2f%2fevil.example%2f", "/%5cevil.example/"]
 )
-@pytest.mark.parametrize("prefix", ["/c/", "//c/", "/c//", "/r/"])
+@pytest.mark.parametrize("prefix", ["/c/", "//c/", "/c//", "/r/", "/en/c/", "//evil.example/c/", "/%5cevil.example/r/"])
 def test_nobody_is_led_anywhere_else(ada: Browser, prefix: str, where: str) -> None:
     """B16: the address is made of the token alone."""
-    token = RECEIPT if prefix == "/r/" else TOKEN
-    assert location(ada, f"{prefix}{where}{token}") == (303, f"/{prefix.strip('/')}/{token}")
-    assert location(ada, f"{prefix}{token}{where}") == (303, f"/{prefix.strip('/')}/{token}")
+    kind = prefix.strip("/")[-1]
+    clean = f"/{kind}/{RECEIPT if kind == 'r' else TOKEN}"
+    for damaged in (f"{prefix}{where}{clean[3:]}", f"{prefix}{clean[3:]}{where}"):
+        assert location(ada, damaged) == (303, clean)
 
 
 def test_a_damaged_link_goes_the_whole_way(acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer) -> None:
@@ -194,14 +246,16 @@ def test_a_damaged_link_goes_the_whole_way(acme_bot: Bot, ada: Browser, acme_log
 
 
 @pytest.mark.parametrize("after", [".", "%20", "/done.", "&utm=1"])
+@pytest.mark.parametrize("before", ["", "/en"])
 def test_live_ended_and_unknown_links_go_the_same_way_without_a_look(
-    acme_bot: Bot, ada: Browser, rita: Browser, acme_server: Any, after: str
+    acme_bot: Bot, ada: Browser, rita: Browser, acme_server: Any, before: str, after: str
 ) -> None:
     """G9: what cannot be told apart by its address is answered without asking the database of it."""
     live, ended = acme_bot.challenge()["url"], Bot(acme_bot.key, "another").challenge()
     acme_bot.call("DELETE", f"/challenges/{ended['challenge_id']}")
     seen = []
-    for url in (live, ended["url"], f"https://delegation.test/c/{TOKEN}"):
+    for clean in (live, ended["url"], f"https://delegation.test/c/{TOKEN}"):
+        url = clean.replace("/c/", f"{before}/c/")
         with CaptureQueriesContext(connection) as queries:
             answer = rita.get(url + after)
         asked = [query["sql"] for query in queries if "conversations_" in query["sql"]]

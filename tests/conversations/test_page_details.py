@@ -146,7 +146,7 @@ def test_the_way_back_leads_to_the_chats_own_page_where_the_chat_is_on_it(
     AuthorizationServer.objects.update(same_person_checks=checks, chat_page_url="https://www.acme.example/chat")
     acme_login.denies = True
     page = ada.sign_in(acme_bot.challenge(same_person_check=wanted)["url"], acme_login)
-    assert heading_of(page) == "You chose not to sign in"
+    assert heading_of(page) == "You are not signed in"
     text = page.content.decode()
     assert ('href="https://www.acme.example/chat">Back to my chat</a>' in text) == way_back
     assert ("You can close this window." in text) != way_back

@@ -38,6 +38,8 @@ EXPECTED = {
     "GET /c/{link}/not-completed": 2,
     "GET /callback (no answer)": 3,
     "GET /callback (no answer, a stranger's)": 2,
+    "GET /callback/": 3,
+    "POST /callback": 1,
     "POST /completion": 21,
     "GET /r/{receipt}": 2,
     "GET /token": 1,
@@ -52,6 +54,7 @@ EXPECTED = {
     "DELETE /conversation": 20,
     "GET /c/": 1,
     "GET /c/{link}.": 1,
+    "GET /en/c/{link}": 1,
     "GET /callback/{id}/jwks.json": 2,
     "GET /brands/{id}/logo.png": 2,
     "GET /openapi.json": 0,
@@ -117,6 +120,8 @@ def _challenge_to_token(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthori
     meter("GET /c/{link}/not-completed", lambda: ada.get(f"{url}/not-completed"))
     meter("GET /callback (no answer)", lambda: ada.get(f"{login.redirect_uri}?code=x"))
     meter("GET /callback (no answer, a stranger's)", lambda: Browser().get(f"{login.redirect_uri}?code=x"))
+    meter("GET /callback/", lambda: ada.get(f"{login.redirect_uri}/"))
+    meter("POST /callback", lambda: post(ada, login.redirect_uri))
     assert meter("POST /completion", lambda: bot.complete(code_on(page)))[0] == 200
     receipt = receipt_of(ada, url)
     meter("GET /r/{receipt}", lambda: ada.get(receipt))
@@ -143,6 +148,7 @@ def _endings(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServe
     assert meter("DELETE /conversation", lambda: bot.in_chat("DELETE"))[0] == 200
     meter("GET /c/", lambda: ada.get("/c/"))
     meter("GET /c/{link}.", lambda: ada.get(f"{granted}."))
+    meter("GET /en/c/{link}", lambda: ada.get(granted.replace("/c/", "/en/c/")))
 
 
 def _outside_a_conversation(meter: Meter, browser: Browser, redirect_uri: str) -> None:
@@ -156,7 +162,7 @@ def _outside_a_conversation(meter: Meter, browser: Browser, redirect_uri: str) -
 def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
     patterns: list[Any] = [*calls.urlpatterns, *pages.urlpatterns, *brand_pages.urlpatterns]
-    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 13 + 2
+    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 15 + 2
     assert get_resolver().resolve(f"/c/{'x' * 27}").url_name == "link"
 
 

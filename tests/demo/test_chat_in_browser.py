@@ -71,14 +71,16 @@ def is_within_the_window(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
-def test_a_person_comes_back_to_the_chat_without_typing_or_closing_anything(chat: Page, demo: Demo) -> None:
+def test_a_person_comes_back_to_the_chat_without_typing_anything(chat: Page, demo: Demo) -> None:
     ask(chat, "Where is my order?")
     last_message(chat, "Open the sign-in page")
     page = follow_the_link(chat)
     sign_in(page, demo, "ada")
-    with page.expect_event("close"):
-        page.get_by_role("button", name="Allow", exact=True).click()
+    page.get_by_role("button", name="Allow", exact=True).click()
     last_message(chat, "Walking boots")
+    expect(page.get_by_role("status")).to_contain_text("You are signed in")
+    with page.expect_event("close"):
+        page.get_by_role("button", name="Close this window").click()
     expect(chat.get_by_text("six digits")).to_have_count(0)
     ask(chat, "Tell me a joke")
     last_message(chat, "I only know a few things")
@@ -152,7 +154,7 @@ def test_a_person_who_does_not_allow_it_is_told_so_in_the_chat(chat: Page, demo:
     page = follow_the_link(chat)
     sign_in(page, demo, "rita")
     page.get_by_role("button", name="Don't allow").click()
-    last_message(chat, "You chose not to sign in")
+    last_message(chat, "You are not signed in")
 
 
 def test_a_reload_keeps_the_chat_and_another_tab_has_its_own(chat: Page, demo: Demo) -> None:
@@ -197,6 +199,21 @@ def test_a_message_that_was_not_sent_stays_with_the_reason(browser: Browser, dem
     expect(page.locator("#connection")).to_have_text("")
     page.get_by_role("button", name="Sign me out").click()
     expect(page.get_by_label("Your message")).to_have_value("Sign me out")
+    context.close()
+
+
+def test_without_script_a_message_that_was_not_sent_is_shown_with_the_reason(browser: Browser, demo: Demo) -> None:
+    """The bug: "CSRF verification failed. Request aborted", and the message was gone."""
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(demo.addresses.chat)
+    chat = page.url
+    context.clear_cookies()
+    ask(page, "Where is <my> order?")
+    expect(page.get_by_role("alert")).to_contain_text("make demo ARGS=--tls")
+    expect(page.locator("blockquote")).to_have_text("Where is <my> order?")
+    page.get_by_role("link", name="Back to the chat").click()
+    assert page.url == chat
     context.close()
 
 

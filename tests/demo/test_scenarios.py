@@ -53,7 +53,7 @@ def test_without_a_choice_the_consumer_signs_in(stage: Stage, bot: BotApi, ada: 
 @pytest.mark.parametrize(
     ("scenario", "status", "last_error", "words"),
     [
-        ("deny", "denied", None, "You chose not to sign in"),
+        ("deny", "denied", None, "You are not signed in"),
         ("server-error", "started", "server_error", "not answering"),
     ],
 )

@@ -105,7 +105,7 @@ def test_a_refusal_at_oidc_provider_is_denied(
     """B14."""
     challenge = acme_bot.challenge()
     page = ada.get(ada.get(oidc_provider.refuse(ada.begin(challenge["url"])))["Location"])
-    assert heading_of(page) == "You chose not to sign in"
+    assert heading_of(page) == "You are not signed in"
     assert acme_bot.challenge_facts(challenge)["status"] == "denied"
 
 

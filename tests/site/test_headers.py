@@ -45,6 +45,10 @@ ADMIN_POLICY = OUR_POLICY | {"img-src": "'self' data:", "connect-src": "'self'",
 ELSEWHERE = re.compile(r"""(?:src|href|action)=["'](?:https?:)?//|url\(|@import|postMessage|http-equiv""")
 
 
+# Of patterns that are no plain text with values in it.
+EXAMPLES = {"damaged_callback": "/callback/x/", "prefixed_link": f"/en/c/{'x' * LinkToken.length}"}
+
+
 def addresses(patterns: list[Any], prefix: str = "/") -> Iterator[str]:
     """Yield an address for every pattern, with `x` wherever it takes a value; as many as a link or receipt has."""
     for pattern in patterns:
@@ -55,7 +59,7 @@ def addresses(patterns: list[Any], prefix: str = "/") -> Iterator[str]:
         if isinstance(pattern, URLResolver):
             yield from addresses(pattern.url_patterns, prefix + route)
         elif isinstance(pattern, URLPattern):
-            yield prefix + route.replace("\\", "")
+            yield EXAMPLES.get(str(pattern.name)) or prefix + route.replace("\\", "")
 
 
 EVERY_ADDRESS = sorted(set(addresses(get_resolver().url_patterns)))

@@ -2,6 +2,7 @@
 // The product sent the browser here with a one-use handle in the fragment. Whoever opened the link in this browser did so
 // from a chat of this browser, which chat.js has noted: the handle goes to the bot of that chat and to nobody else.
 const words = document.getElementById("words");
+const close = document.getElementById("close");
 const handle = new URLSearchParams(location.hash.slice(1)).get("consumer_delegation_handle");
 const chat = localStorage.getItem("chat that waits");
 history.replaceState(null, "", location.pathname);
@@ -12,8 +13,15 @@ async function handOver() {
   const answer = await fetch(`${chat}/handle`, { method: "POST", body });
   if (!answer.ok) throw new Error(String(answer.status));
   localStorage.removeItem("chat that waits");
-  window.close();
+  words.textContent = "You are signed in. Your chat goes on in the window that you came from.";
+  close.hidden = false;
 }
+
+// On a press alone: nobody's window is to vanish unread. A window that a script or link opened can be closed so.
+close.addEventListener("click", () => {
+  window.close();
+  setTimeout(() => { words.textContent = "Your browser leaves this window open. Close it as you close any other."; }, 500);
+});
 
 if (handle && chat) {
   handOver().catch(() => {

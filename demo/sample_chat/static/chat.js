@@ -87,7 +87,7 @@ function noteThatThisChatWaits(event) {
   if (signInLink(event)) localStorage.setItem("chat that waits", location.pathname);
 }
 
-// As a pop-up, which can close itself at the end. Where none may open, and without script, it is a link like any other.
+// As a pop-up, which a button can close at the end. Where none may open, and without script, it is a link like any other.
 function openSignIn(event) {
   const link = signInLink(event);
   noteThatThisChatWaits(event);

@@ -1,10 +1,13 @@
 """What went wrong for people in their own browsers, in Firefox: many cookies, hidden origins, tabs, damaged links."""
 
+import sqlite3
+
 import pytest
 
 from tests.browser.elsewhere import Elsewhere, another_site
 from tests.browser.firefox.marionette import Firefox, until
 from tests.browser.stage import STUBBORN, SUBJECTS, Bot, Stage
+from tests.installation import database_file
 
 pytestmark = [pytest.mark.xdist_group("product_in_firefox"), pytest.mark.timeout(300)]
 
@@ -164,6 +167,30 @@ def test_a_damaged_link_leads_on(stage: Stage, victor: Firefox, after: str) -> N
     url = stage.bot("none").challenge()["url"]
     victor.open(url + after)
     assert (victor.heading(), victor.address) == ("Sign in to Acme to continue your chat", url)
+
+
+@pytest.mark.parametrize("before", ["/en", "/de-DE/x", "/%20", "/\u200b", "/<", "/https:/delegation.test"])
+def test_a_link_behind_a_prefix_leads_on(stage: Stage, victor: Firefox, before: str) -> None:
+    """G9: the bug: 404, "There is nothing here"."""
+    url = stage.bot("none").challenge()["url"]
+    victor.open(url.replace("/c/", f"{before}/c/"))
+    assert (victor.heading(), victor.address) == ("Sign in to Acme to continue your chat", url)
+
+
+def test_after_an_answer_by_form_post_the_cookie_comes_along(stage: Stage, victor: Firefox) -> None:
+    """B4, B13: with the GET that follows; so whoever began is known. The bug: 403, "allow cookies"."""
+    bot = stage.bot("completion_code")
+    follow(victor, bot.challenge()["url"])
+    code = code_on(victor)
+    database = sqlite3.connect(database_file(stage.demo.folder), timeout=20)
+    statement = "SELECT callback_id FROM brands_authorizationserver WHERE key = ?"
+    (callback_id,) = database.execute(statement, [bot.server]).fetchone()
+    database.close()
+    with another_site(stage.certificate) as brand:
+        brand.send_form_to(f"{stage.addresses.product}/callback/{callback_id}", code="planted", state="planted")
+        victor.open(brand.other_site)
+        until(lambda: victor.find(".digits"), "the code's page")
+    assert code_on(victor) == code
 
 
 def test_a_doubled_slash_leads_on_too(stage: Stage, victor: Firefox) -> None:

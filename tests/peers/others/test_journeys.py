@@ -70,5 +70,5 @@ def test_a_refusal_is_a_denial(peer: Server, acme: Brand, acme_bot: Bot, ada: Br
     server_at(peer, acme)
     challenge = acme_bot.challenge()
     page = ada.get(ada.get(peer.consumer("rita").refuse(ada.begin(challenge["url"])))["Location"])
-    assert heading_of(page) == "You chose not to sign in"
+    assert heading_of(page) == "You are not signed in"
     assert acme_bot.challenge_facts(challenge)["status"] == "denied"
