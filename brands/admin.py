@@ -114,6 +114,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                     "token_endpoint_auth_method",
                     "basic_encoding",
                     "send_client_id_with_basic",
+                    "omit_pkce",
                 ),
             },
         ),

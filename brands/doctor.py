@@ -40,13 +40,15 @@ _FORM: Final = {
     "send_client_id_with_basic": False,
 }
 _RAW: Final = _FORM | {"basic_encoding": "raw"}
+_POST: Final = _FORM | {"token_endpoint_auth_method": "client_secret_post"}
 _BESIDE: Final = {"send_client_id_with_basic": True}
 _WAYS: Final[dict[str, dict[str, Any]]] = {
     "client_secret_basic with the encoding form": _FORM,
     "client_secret_basic with the encoding raw": _RAW,
-    "client_secret_post": _FORM | {"token_endpoint_auth_method": "client_secret_post"},
+    "client_secret_post": _POST,
     "client_secret_basic with the encoding form and client_id beside it": _FORM | _BESIDE,
     "client_secret_basic with the encoding raw and client_id beside it": _RAW | _BESIDE,
+    "client_secret_post and without PKCE": _POST | {"omit_pkce": True},
 }
 _UNKNOWN_CLIENT: Final = (
     "The server does not know our client: client id or secret is wrong, or was registered for another method."
@@ -100,7 +102,7 @@ def _metadata(server: AuthorizationServer) -> Iterator[Finding]:
     except DiscoveryFailed as failure:
         yield _note("issuer", f"{failure.message} Endpoints were not compared.")
         return
-    names = (*DISCOVERED, "token_endpoint_auth_method", "scope", "ignored_metadata")
+    names = (*DISCOVERED, "token_endpoint_auth_method", "omit_pkce", "scope", "ignored_metadata")
     values = {name: getattr(server, name) for name in names}
     problems = fill_in(dict(values), metadata)
     for name, words in problems.items():

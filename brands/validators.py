@@ -94,7 +94,8 @@ _TOKEN_TYPE: Final = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
 # RFC 9449, draft-ietf-oauth-v2-http-mac, RFC 9201, RFC 8693 section 2.2.1.
 _NOT_BEARER: Final = frozenset({"dpop", "mac", "pop", "n_a"})
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,255}")
-_PARAMETER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
+# Shopify asks for a list by the name `grant_options[]`.
+_PARAMETER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}(?:\[\])?")
 _PARAMETER_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000}")
 
 
@@ -171,8 +172,8 @@ def validate_resources(value: object) -> None:
 
 
 def is_reserved_parameter(name: str) -> bool:
-    """Tell whether an admin may not set this parameter. Some servers ignore the case of names, so we do."""
-    lowered = name.lower()
+    """Tell whether an admin may not set this parameter. Some servers ignore the case of names, and read `state[]`."""
+    lowered = name.lower().removesuffix("[]")
     return lowered in RESERVED_PARAMETERS or lowered.startswith(RESERVED_PREFIXES)
 
 
@@ -328,7 +329,8 @@ def _is_ipv6(host: str) -> bool:
 
 def _validate_parameter(name: object, text: object) -> None:
     if not isinstance(name, str) or not _PARAMETER_NAME.fullmatch(name):
-        raise ValidationError("Parameter names are made of letters, digits and . _ -", code="invalid_extra_parameters")
+        message = "Parameter names are made of letters, digits and . _ -, with [] at the end for a list."
+        raise ValidationError(message, code="invalid_extra_parameters")
     _refuse_unless(not is_reserved_parameter(name), f"{name} {_whose(name)}.", "reserved_parameter")
     if not isinstance(text, str) or not _PARAMETER_VALUE.fullmatch(text):
         raise ValidationError(

@@ -74,6 +74,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     client_refusal: str = "invalid_client"
     scope: str = "orders.read"
     openid: bool = False
+    pkce: str = "required"  # or "ignored", or "refused": LinkedIn takes a code_verifier for a wrong secret
 
     subject: str = "ada"
     resource: list[str] = field(default_factory=list)
@@ -142,8 +143,8 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         wrong = (
             urlsplit(url)[:3] != ("https", self.host, "/authorize")
             or "state" not in request
-            or request.get("code_challenge_method") != "S256"
-            or len(request.get("code_challenge", "")) != 43
+            or (self.pkce == "required" and request.get("code_challenge_method") != "S256")
+            or (self.pkce == "required" and len(request.get("code_challenge", "")) != 43)
             or (self.openid and "nonce" not in request)
         )
         if wrong:
@@ -160,7 +161,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         code = secrets.token_urlsafe(24)
         self._grants[code] = _Grant(
             request["redirect_uri"],
-            request["code_challenge"],
+            request.get("code_challenge", ""),
             request.get("scope", ""),
             request.get("nonce"),
             request.get("resource", ""),
@@ -223,6 +224,8 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
 
     def _client_is_authenticated(self, seen: TokenRequest) -> bool:
         """RFC 6749 section 2.3: the registered method, that one alone."""
+        if self.pkce == "refused" and "code_verifier" in seen.parameters:
+            return False
         in_body = {name: seen.parameters[name] for name in ("client_id", "client_secret") if name in seen.parameters}
         authorization = seen.headers.get("Authorization")
         if self.token_endpoint_auth_method == "client_secret_basic":
@@ -253,7 +256,10 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             grant is None
             or parameters.get("redirect_uri") != grant.redirect_uri
             or parameters.get("resource", "") != grant.resource
-            or base64.urlsafe_b64encode(verifier).rstrip(b"=").decode() != grant.code_challenge
+            or (
+                self.pkce == "required"
+                and base64.urlsafe_b64encode(verifier).rstrip(b"=").decode() != grant.code_challenge
+            )
         ):
             return _json(400, {"error": "invalid_grant"})
         return _json(200, self._token_response(grant))

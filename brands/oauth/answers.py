@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import requests
 
 from brands.oauth.endpoints import Endpoint
-from brands.oauth.error_codes import ENDPOINT_CODES
+from brands.oauth.error_codes import ENDPOINT_CODES, ENDPOINT_DESCRIPTIONS
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from brands.oauth.strict_json import NotStrictJSON, read_json_object
 
@@ -17,6 +17,7 @@ from brands.oauth.strict_json import NotStrictJSON, read_json_object
 _ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
 # A server that finds fault with PKCE says so in its description alone (RFC 7636 section 4.6 has no code for it).
 _PKCE_WORDS: Final = re.compile(r"pkce|code[ _]?(?:verifier|challenge)", re.IGNORECASE)
+_MAX_DESCRIPTION: Final = 1000
 _STATUS_ERRORS: Final = {
     401: ErrorCode.INVALID_CLIENT,
     429: ErrorCode.TEMPORARILY_UNAVAILABLE,
@@ -54,12 +55,25 @@ def refusal_in(endpoint: Endpoint, response: requests.Response) -> Authorization
     text/html or application/problem+json. There is no token to be taken by mistake, and a code counts only if the table
     of codes has it. A success is read strictly (E4).
     """
-    members = _members_of_refusal(response.content)
-    return refusal(endpoint, response.status_code, members.get("error"), members.get("error_description"))
+    return refusal(endpoint, response.status_code, *error_in(_members_of_refusal(response.content)))
+
+
+def error_in(members: dict[str, Any]) -> tuple[object, object]:
+    """Return error and description of an answer; None where it names no error.
+
+    Where there is neither `error` nor a token, they are looked for where vendors write them: `ErrorCode` and `Error`,
+    or the errorcode of a `fault` (Apigee); the first of `errors` (Strava, Fitbit). Such a code counts as any other
+    does, only if the table has it.
+    """
+    if members.get("error") or "access_token" in members:
+        return members.get("error"), members.get("error_description")
+    if "ErrorCode" in members:
+        return members["ErrorCode"], members.get("Error")
+    return _code_of_fault(members.get("fault")) or _code_of_errors(members.get("errors")), None
 
 
 def refusal(endpoint: Endpoint, status: int, error: object, description: object = None) -> AuthorizationServerError:
-    """Keep the short code of an error answer and whether it is about PKCE, nothing else of the server's text (E1, E2).
+    """Keep the short code of an error answer and what is known of its description, no more of its text (E1, E2).
 
     A code of the table counts in any case of letters. A 401 without any code is `invalid_client` (RFC 6749 section
     5.2); with a code that we do not know it is as any other refusal. "Bad Request" and its like, which frameworks write
@@ -69,7 +83,11 @@ def refusal(endpoint: Endpoint, status: int, error: object, description: object 
     known = _known(endpoint, error)
     shown = known if known and not code else code
     detail = f"HTTP status {status}" + (f", error {shown}" if shown else "")
-    if isinstance(description, str) and _PKCE_WORDS.search(description[:1000]):
+    said = description[:_MAX_DESCRIPTION] if isinstance(description, str) else ""
+    meant = next((meant for of, part, meant in ENDPOINT_DESCRIPTIONS if of == known and part in said.lower()), None)
+    if meant:
+        known, detail = meant, f"{detail}; its description means {meant}"
+    elif _PKCE_WORDS.search(said):
         detail += "; the server names PKCE's code_verifier or code_challenge as the cause"
     if known:
         return AuthorizationServerError(known, detail)
@@ -83,6 +101,22 @@ def _known(endpoint: Endpoint, error: object) -> ErrorCode | None:
     if folded in endpoint.registered:
         return ErrorCode(folded)
     return ENDPOINT_CODES.get(folded)
+
+
+def _code_of_fault(fault: object) -> str:
+    """Return the end of Apigee's `steps.oauth.v2.invalid_client-invalid_client_id`: what is known of it."""
+    detail = fault.get("detail") if isinstance(fault, dict) else None
+    errorcode = detail.get("errorcode") if isinstance(detail, dict) else None
+    end = errorcode.rpartition(".")[2] if isinstance(errorcode, str) else ""
+    return end if end.lower() in ENDPOINT_CODES else end.partition("-")[0]
+
+
+def _code_of_errors(errors: object) -> str:
+    first = errors[0] if isinstance(errors, list) and errors else None
+    if not isinstance(first, dict):
+        return ""
+    kind, resource, field = (first.get(name) for name in ("errorType", "resource", "field"))
+    return kind if isinstance(kind, str) else f"{resource}.{field}"
 
 
 def _members_of_refusal(body: bytes) -> dict[str, Any]:

@@ -290,8 +290,15 @@ AUTHORIZATION_CODES: Final[Mapping[str, ErrorCode]] = {
     "unauthorized": ErrorCode.SIGN_IN_REFUSED,
 }
 # Of the endpoints that we call: GitHub, "Troubleshooting OAuth app access token request errors"; Slack,
-# oauth.v2.access; Google. `unauthorized` is the name of the status 401, which frameworks write into their JSON.
+# oauth.v2.access; Google; Apigee, "OAuthV2 policy", error reference; LinkedIn. `unauthorized` is the name of the status
+# 401, which frameworks write into their JSON. Those with a full stop are Strava's, resource and field of its `errors`.
 ENDPOINT_CODES: Final[Mapping[str, ErrorCode]] = {
+    "application.": ErrorCode.INVALID_CLIENT,
+    "application.client_id": ErrorCode.INVALID_CLIENT,
+    "application.redirect_uri": ErrorCode.REDIRECT_URI_MISMATCH,
+    "authorization_code_expired": ErrorCode.INVALID_GRANT,
+    "authorizationcode.": ErrorCode.INVALID_GRANT,
+    "authorizationcode.code": ErrorCode.INVALID_GRANT,
     "bad_client_secret": ErrorCode.INVALID_CLIENT,
     "bad_redirect_uri": ErrorCode.REDIRECT_URI_MISMATCH,
     "bad_verification_code": ErrorCode.INVALID_GRANT,
@@ -301,7 +308,10 @@ ENDPOINT_CODES: Final[Mapping[str, ErrorCode]] = {
     "invalid_client_id": ErrorCode.INVALID_CLIENT,
     "invalid_code": ErrorCode.INVALID_GRANT,
     "invalid_grant_type": ErrorCode.UNSUPPORTED_GRANT_TYPE,
+    "invalid_redirect_uri": ErrorCode.REDIRECT_URI_MISMATCH,
+    "invalid_request-authorization_code_invalid": ErrorCode.INVALID_GRANT,
     "redirect_uri_mismatch": ErrorCode.REDIRECT_URI_MISMATCH,
+    "requesttoken.code": ErrorCode.INVALID_GRANT,
     "unauthorized": ErrorCode.INVALID_CLIENT,
     "unverified_user_email": ErrorCode.SIGN_IN_REFUSED,
 }
@@ -317,7 +327,7 @@ CANCEL_CODES: Final = frozenset(
 # letters. Sources: Azure AD B2C (AADB2C90118: forgotten password; AADB2C90091, a cancel, needs no row); Microsoft Entra
 # (AADSTS65004: consent declined; 50105: not assigned to the application; 90094: an administrator has to consent; 53000
 # to 53009: conditional access); Okta ("User is not assigned to the client application.", "Policy evaluation failed");
-# Google's code, passed on by a broker.
+# Google's code, passed on by a broker; Amazon Cognito (a brand's own Lambda trigger that refuses).
 DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.ACCESS_DENIED, "aadb2c90118", ErrorCode.SIGN_IN_INTERRUPTED),
     (ErrorCode.ACCESS_DENIED, "aadsts50105", ErrorCode.SIGN_IN_REFUSED),
@@ -327,4 +337,17 @@ DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.ACCESS_DENIED, "not assigned to the client application", ErrorCode.SIGN_IN_REFUSED),
     (ErrorCode.ACCESS_DENIED, "policy evaluation failed", ErrorCode.SIGN_IN_REFUSED),
     (ErrorCode.CONSENT_REQUIRED, "aadsts65004", ErrorCode.ACCESS_DENIED),
+    (ErrorCode.INVALID_REQUEST, "presignup failed with error", ErrorCode.SIGN_IN_REFUSED),
+    (ErrorCode.INVALID_REQUEST, "preauthentication failed with error", ErrorCode.SIGN_IN_REFUSED),
+)
+
+# The same of the endpoints that we call: there `invalid_request` is also said of a code that is spent, so that another
+# attempt would help, and of the client. Sources: Shopify; LinkedIn (the second one, beside either code); Apigee, "OAuth
+# HTTP error response reference".
+ENDPOINT_DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
+    (ErrorCode.INVALID_REQUEST, "authorization code was not found or was already used", ErrorCode.INVALID_GRANT),
+    (ErrorCode.INVALID_REQUEST, "does not match authorization code", ErrorCode.INVALID_GRANT),
+    (ErrorCode.REDIRECT_URI_MISMATCH, "does not match authorization code", ErrorCode.INVALID_GRANT),
+    (ErrorCode.INVALID_REQUEST, "invalid authorization code", ErrorCode.INVALID_GRANT),
+    (ErrorCode.INVALID_REQUEST, "clientid is invalid", ErrorCode.INVALID_CLIENT),
 )

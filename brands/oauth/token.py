@@ -48,7 +48,8 @@ class _TokenSession(GuardedSession, OAuth2Session):
 
     def exchange(self, code: Secret, code_verifier: Secret) -> TokenResponse:
         """Let the library write the token request; return what `request` made of the answer."""
-        self.fetch_token(_NOWHERE, code=code.reveal(), code_verifier=code_verifier.reveal())
+        verifier = None if self._configuration.omit_pkce else code_verifier.reveal()
+        self.fetch_token(_NOWHERE, code=code.reveal(), code_verifier=verifier)
         return self._granted
 
     def request(  # type: ignore[override]  # the library's own signature is not that of requests, either

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import requests
 
-from brands.oauth.answers import read_parameters, refusal, refusal_in
+from brands.oauth.answers import error_in, read_parameters, refusal, refusal_in
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.endpoints import TOKEN_ENDPOINT
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
@@ -109,8 +109,9 @@ def _read_success(configuration: ServerConfiguration, response: requests.Respons
         raise refusal_in(TOKEN_ENDPOINT, response)
     parameters = read_parameters(TOKEN_ENDPOINT, response, accept_form=configuration.accept_form_encoded_tokens)
     # Some servers say no with status 200 (E2), also in a form although JSON was asked for.
-    if parameters.get("error"):
-        raise refusal(TOKEN_ENDPOINT, HTTPStatus.OK, parameters["error"], parameters.get("error_description"))
+    error, description = error_in(parameters)
+    if error:
+        raise refusal(TOKEN_ENDPOINT, HTTPStatus.OK, error, description)
     return parameters
 
 

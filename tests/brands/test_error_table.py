@@ -7,7 +7,13 @@ import pytest
 from django.conf import settings
 
 from brands.oauth import MEANINGS, ConsumerPage, ErrorCode
-from brands.oauth.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS, ENDPOINT_CODES
+from brands.oauth.error_codes import (
+    AUTHORIZATION_CODES,
+    CANCEL_CODES,
+    DESCRIPTIONS,
+    ENDPOINT_CODES,
+    ENDPOINT_DESCRIPTIONS,
+)
 from brands.oauth.errors import AUTHORIZATION_ERRORS, TOKEN_ERRORS
 from conversations.models import Challenge
 from tests.brands.error_table import DOCUMENT, section, table
@@ -59,7 +65,8 @@ def test_a_code_is_never_sent_again() -> None:
 
 
 def test_what_servers_say_in_words_of_their_own_is_in_lower_case_and_stands_once() -> None:
-    own = [*AUTHORIZATION_CODES, *ENDPOINT_CODES, *CANCEL_CODES, *(part for _, part, _ in DESCRIPTIONS)]
+    said = [part for _, part, _ in (*DESCRIPTIONS, *ENDPOINT_DESCRIPTIONS)]
+    own = [*AUTHORIZATION_CODES, *ENDPOINT_CODES, *CANCEL_CODES, *said]
     assert own == [name.lower() for name in own]
     assert not CANCEL_CODES & {*AUTHORIZATION_CODES, *AUTHORIZATION_ERRORS}
     assert not AUTHORIZATION_CODES.keys() & AUTHORIZATION_ERRORS

@@ -192,7 +192,7 @@ def test_an_authorization_endpoint_keeps_a_query_of_its_own() -> None:
 def test_extra_authorization_parameters_are_names_and_texts() -> None:
     validators.validate_extra_authorization_parameters({})
     validators.validate_extra_authorization_parameters(
-        {"audience": "orders", "ui_locales": "de en", "claims": '{"id_token":{}}'}
+        {"audience": "orders", "ui_locales": "de en", "claims": '{"id_token":{}}', "grant_options[]": "per-user"}
     )
 
 
@@ -211,6 +211,9 @@ def test_extra_authorization_parameters_are_names_and_texts() -> None:
             "Redirect_Uri",
             "resource",
             "Resource",
+            "state[]",
+            "Redirect_URI[]",
+            "code_challenge[]",
         ),
     ],
 )
@@ -238,6 +241,9 @@ def test_extra_parameters_cannot_be_ours(name: str) -> None:
         {"": "x"},
         {"au dience": "x"},
         {"a&b": "x"},
+        {"[]": "x"},
+        {"a[b]": "x"},
+        {"a[][]": "x"},
         {1: "x"},
         {f"name{number}": "x" for number in range(21)},
     ],

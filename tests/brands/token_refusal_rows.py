@@ -38,6 +38,50 @@ _JSON: Final = "application/json"
 _GRANT: Final = b'{"error": "invalid_grant"}'
 _PKCE: Final = "; the server names PKCE's code_verifier or code_challenge as the cause"
 
+_SHOPIFY: Final = "The authorization code was not found or was already used"
+_LINKEDIN: Final = (
+    "Unable to retrieve access token: appid/redirect uri/code verifier does not match authorization code."
+)
+
+
+def _vendors() -> list[Row]:
+    """Return refusals in the shapes of vendors, and some that only look like them."""
+    fault = '{{"fault": {{"faultstring": "x", "detail": {{"errorcode": "{}"}}}}}}'
+    described = '{{"error": "{}", "error_description": "{}"}}'
+    gone, unknown, meant = "invalid_grant", "token_request_refused", "; its description means invalid_grant"
+    bodies = [
+        ("Strava's, of a code", '{"errors": [{"resource": "AuthorizationCode", "field": "code"}]}', gone, "...", ""),
+        ("Strava's, of an old code", '{"errors": [{"resource": "AuthorizationCode", "field": ""}]}', gone, "...", ""),
+        ("Strava's, of us", '{"errors": [{"resource": "Application", "field": ""}]}', "invalid_client", "...", ""),
+        ("Strava's, of something else", '{"errors": [{"resource": "Athlete", "field": "id"}]}', unknown, "", ""),
+        ("Fitbit's", '{"errors": [{"errorType": "invalid_grant", "message": "x"}], "success": false}', gone, "...", ""),
+        ("of errors that are none", '{"errors": [], "fault": null}', unknown, "", ""),
+        ("of errors that are texts", '{"errors": ["invalid_grant"]}', unknown, "", ""),
+        ("Apigee's, of a code", '{"ErrorCode": "invalid_request", "Error": "Invalid Authorization Code"}', gone,
+         "invalid_request", meant),
+        ("Apigee's, of something else", '{"ErrorCode": "invalid_request", "Error": "Required param : redirect_uri"}',
+         "invalid_request", "...", ""),
+        ("Apigee's fault, of a client", fault.format("oauth.v2.invalid_client-invalid_client_id"), "invalid_client",
+         "...", ""),
+        ("Apigee's fault, of a code", fault.format("steps.oauth.v2.invalid_request-authorization_code_invalid"), gone,
+         "...", ""),
+        ("Apigee's fault, of an old code", fault.format("steps.oauth.v2.authorization_code_expired"), gone,
+         "authorization_code_expired", ""),
+        ("Apigee's fault, of something else", fault.format("steps.S3cret.Echoed"), unknown, "", ""),
+        ("of a fault that is none", '{"fault": {"detail": "invalid_grant"}}', unknown, "", ""),
+        ("Shopify's, of a code", described.format("invalid_request", _SHOPIFY), gone, "invalid_request", meant),
+        ("LinkedIn's, of a code", described.format("invalid_request", _LINKEDIN), gone, "invalid_request", meant),
+        ("LinkedIn's, as it was", described.format("invalid_redirect_uri", _LINKEDIN), gone, "invalid_redirect_uri",
+         meant),
+        ("of a known description, beside another code", described.format("server_error", _SHOPIFY), "server_error",
+         "...", ""),
+    ]  # fmt: skip
+    return [
+        _no(what, 400, body.encode(), _JSON, error, shown=shown, words=words)
+        for what, body, error, shown, words in bodies
+    ]
+
+
 REFUSALS: Final = [
     _no("of a spent code, in a 403", 403, _GRANT, _JSON),
     _no("as text", 400, _GRANT, "text/plain"),
@@ -55,6 +99,7 @@ REFUSALS: Final = [
     _no("that is not known, in a 401", 401, b'{"error": "theirs"}', _JSON, "token_request_refused", shown="theirs"),
     _no("by the status's name, in a 401", 401, b'{"status": 401, "error": "Unauthorized"}', _JSON, "invalid_client"),
     _no("by the status's name", 400, b'{"error": "Bad Request"}', _JSON, "token_request_refused", shown=""),
+    *_vendors(),
     _no("without a code, in a 401", 401, b"<h1>Unauthorized</h1>", "text/html", "invalid_client", shown=""),
     _no("in a page", 400, b"<p>error=invalid_grant&x=y</p>", "text/html", "token_request_refused", shown=""),
     _no("of two codes", 400, b'{"error": "a_b", "error": "invalid_grant"}', _JSON, "token_request_refused", shown=""),

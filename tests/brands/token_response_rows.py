@@ -53,6 +53,13 @@ ROWS: Final = [
         "invalid_client",
     ),
     _refused(
+        "E2 Fitbit's error",
+        http_answer(b'{"errors": [{"errorType": "invalid_grant"}], "success": false}'),
+        "HTTP status 200, error invalid_grant",
+        "invalid_grant",
+    ),
+    Row("E2 a vendor's error beside a token", token_answer(ErrorCode="invalid_grant", errors=[{"errorType": "x"}])),
+    _refused(
         "E2 error beside a token",
         token_answer(error="server_error"),
         "HTTP status 200, error server_error",
