@@ -10,7 +10,7 @@ from typing import Final
 
 
 class ErrorCode(StrEnum):
-    """Codes of RFC 6749 (4.1.2.1, 5.2), RFC 7009 (2.2.1) and OpenID Connect Core (3.1.2.6) as they are, and our own."""
+    """Codes of RFC 6749, 7009 and 8707 (2) and of OpenID Connect Core (3.1.2.6) as they are, and our own."""
 
     # Ours, about the token endpoint.
     TOKEN_ENDPOINT_BLOCKED = "token_endpoint_blocked"
@@ -52,6 +52,7 @@ class ErrorCode(StrEnum):
     INVALID_GRANT = "invalid_grant"
     INVALID_REQUEST = "invalid_request"
     INVALID_SCOPE = "invalid_scope"
+    INVALID_TARGET = "invalid_target"
     LOGIN_REQUIRED = "login_required"
     REDIRECT_URI_MISMATCH = "redirect_uri_mismatch"
     SERVER_ERROR = "server_error"
@@ -178,6 +179,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         _CANNOT,
         "The server does not know a scope that we ask for, or does not allow it to our client.",
         "Correct *Scope*, or allow our client these scopes.",
+    ),
+    ErrorCode.INVALID_TARGET: Meaning(
+        _CANNOT,
+        "The server does not know a resource that we ask for, does not allow it to our client, or wants one named.",
+        "Write each *Resource* exactly as the server knows it, its last slash included, or allow it to our client.",
     ),
     ErrorCode.INVALID_TOKEN_RESPONSE: Meaning(_CANNOT, "The token answer cannot be used.", _DIALECT),
     ErrorCode.ISSUER_MISMATCH: Meaning(

@@ -5,6 +5,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.http import QueryDict
 
 from brands import validators
 from brands.models import AuthorizationServer
@@ -14,6 +15,7 @@ from brands.oauth import (
     ServerConfiguration,
     authorization_url,
     exchange_code,
+    parse_authorization_response,
     pushed_authorization_url,
 )
 from delegation_site.crypto import Secret, s256_code_challenge
@@ -87,7 +89,19 @@ def test_a_resource_that_the_server_refuses_ends_the_attempt_in_words(acme: Mode
     """RFC 8707 section 2: `invalid_target`."""
     query = acme.authorize(authorization_url(acme.configuration(resource=[ORDERS]), **REQUEST))
 
-    assert "error=invalid_target" in query
+    assert parse_authorization_response(QueryDict(query)).error == "invalid_target"
+
+
+def test_a_resource_that_the_server_refuses_when_pushed_is_the_same_error(acme: ModernAuthorizationServer) -> None:
+    """RFC 8707 section 2, B21. The bug: it was called a code that no standard names, and the field was not named."""
+    acme.pushed_only = True
+    acme.next_push_answer = (400, {"Content-Type": "application/json"}, b'{"error": "invalid_target"}')
+
+    with pytest.raises(AuthorizationServerError) as refused:
+        pushed_authorization_url(acme.configuration(), PLANTED, **REQUEST)
+
+    assert refused.value.error == "invalid_target"
+    assert "*Resource*" in refused.value.meaning.remedy
 
 
 def test_a_resource_that_only_the_token_request_changes_gets_no_token(acme: ModernAuthorizationServer) -> None:
