@@ -91,7 +91,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             {
                 "description": "The issuer alone is enough where the server publishes its metadata: leave the "
                 "endpoints empty, and they are filled in when you save, never later. Where a new host would "
-                "receive the client secret, and for another issuer or JWKS host, it has to be typed again: it is only "
+                "receive the client secret, and for a new issuer or JWKS host, it has to be typed again: it is only "
                 "ever sent to the hosts that it was typed for. Issuer and JWKS URI are needed for openid.",
                 "fields": (
                     "issuer",

@@ -144,6 +144,8 @@ def _token_endpoint(configuration: ServerConfiguration, credentials: ClientCrede
             return _problem("client authentication", words)
         case ErrorCode.REDIRECT_URI_MISMATCH:
             return _problem("redirect_uri", f"Register this redirect URI exactly: {configuration.redirect_uri}")
+        case ErrorCode.INVALID_TARGET:
+            return _problem("resource", f"{error.meaning.cause} {error.meaning.remedy}")
         case ErrorCode.INVALID_REQUEST if words := _what_would_work(configuration, credentials):
             return _problem("client authentication", words)
         case ErrorCode.TOKEN_ENDPOINT_BLOCKED:

@@ -19,9 +19,13 @@ from brands.wording import validate_scope_descriptions
 from delegation_site.crypto import Secret
 from delegation_site.sign_in import confirmation_needed
 
-# A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere (G10).
+# A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere, nor to decide what
+# is believed of who has signed in (G10).
 _NEEDS_CONFIRMATION = frozenset(
-    {*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"}
+    {
+        *(*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"),
+        *("id_token_signing_alg_values", "subject_claim", "trusted_audiences"),
+    }
 )
 
 
@@ -131,7 +135,8 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         label="ID token algorithms",
         choices=[(name, name) for name in ID_TOKEN_ALGORITHMS],
         widget=forms.CheckboxSelectMultiple,
-        help_text="Only for openid. Tick what the server signs its ID tokens with, and no more.",
+        help_text="Only for openid. Tick what the server signs its ID tokens with, and no more. HS256 is for one that "
+        "signs with the client secret (LINE).",
     )
 
     class Meta:
@@ -143,6 +148,19 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
             "trusted_audiences": LinesField,
             "scope_descriptions": ScopeDescriptionsField,
         }
+        # The model's own stand at its fields; these speak of what only an admin meets.
+        help_texts = {
+            "basic_encoding": "raw is for a server that refuses the right id and secret because it does not decode "
+            "them. Your operator's check_brand tells.",
+            "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
+            "access_token=...&scope=..., in place of JSON.",
+            "accept_missing_token_type": "The server's answer has no token_type. Its tokens are taken as bearer tokens.",
+        }
+        # The admin's own are too narrow for five digits on a phone.
+        widgets = dict.fromkeys(
+            ("max_age", "default_token_lifetime", "max_token_lifetime", "challenge_lifetime"),
+            forms.NumberInput(attrs={"class": "vBigIntegerField"}),
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -48,23 +48,17 @@ class CredentialHosts:
         one, and where the keys come from a new host. One more endpoint on a host that has the secret is none of these,
         nor is an endpoint that is taken away. A host that was taken away earlier is new again: only what is stored now
         counts, and never the authorization endpoint, which anybody may move without the secret.
+
+        Issuers are compared exactly, as everywhere (RFC 8414 section 3.3): one host can have many tenants. The first
+        one of a server that had none is new, too, or two steps would lead from one tenant to another.
         """
         new = CredentialHosts.of(changed)
         known = self.receivers | {self.jwks, origin_of(self.issuer)}
         return (
             not new.receivers <= self.receivers
-            or self._is_another_issuer(new.issuer)
+            or new.issuer not in {"", self.issuer}
             or (bool(changed.jwks_uri) and (new.jwks is None or new.jwks not in known))
         )
-
-    def _is_another_issuer(self, issuer: str) -> bool:
-        """Compare the names exactly, as everywhere (RFC 8414 section 3.3): one host can have many tenants.
-
-        The first issuer of a server that had none is no other one where its host has the secret already.
-        """
-        if not self.issuer and issuer:
-            return origin_of(issuer) not in self.receivers
-        return bool(issuer) and issuer != self.issuer
 
 
 def hosts(server: AuthorizationServer) -> dict[str, str]:

@@ -22,11 +22,14 @@ class NoSigningKey(Exception):
 
 
 class RotationUnderWay(Exception):
-    """A new key is published already; `signs_from` is when it begins to sign."""
+    """A new key is published already; `signs_from` is when it begins to sign, `ends_at` when the old one disappears."""
 
     def __init__(self, signs_from: datetime) -> None:
-        super().__init__(f"a new key is published already, and signs from {signs_from:%Y-%m-%d %H:%M} UTC")
-        self.signs_from = signs_from
+        self.signs_from, self.ends_at = signs_from, signs_from + OLD_KEY_PUBLISHED_FOR
+        super().__init__(
+            f"a new key is published already, and signs from {signs_from:%Y-%m-%d %H:%M} UTC; "
+            f"the next rotation can begin at {self.ends_at:%H:%M}"
+        )
 
 
 def rotate_signing_key(
@@ -43,10 +46,10 @@ def rotate_signing_key(
         current = rows.select_related("brand").get(pk=server.pk)
         if current.signing_key_ciphertext is None:
             raise NoSigningKey
-        under_way = current.previous_key_signs(now)
-        if under_way and not at_once:
+        # Also while the old key is only published: what it signed last may be on its way.
+        if not at_once and len(current.published_signing_keys(now)) > 1:
             raise RotationUnderWay(current.previous_signing_key_signs_until or now)
-        if under_way:
+        if current.previous_key_signs(now):
             current.forget_previous_signing_key()
         elif at_once:
             current.settle_signing_key(renew=True)

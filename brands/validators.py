@@ -92,7 +92,7 @@ _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7
 _DENIAL_CODES: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}(?: [A-Za-z0-9._:-]{1,64}){0,19}")
 _TOKEN_TYPE: Final = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
 # RFC 9449, draft-ietf-oauth-v2-http-mac, RFC 9201, RFC 8693 section 2.2.1.
-_NOT_BEARER: Final = frozenset({"dpop", "mac", "pop", "n_a"})
+NOT_BEARER: Final = frozenset({"dpop", "mac", "pop", "n_a"})
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,255}")
 # Shopify asks for a list by the name `grant_options[]`.
 _PARAMETER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}(?:\[\])?")
@@ -198,7 +198,7 @@ def validate_token_type(value: str) -> None:
         _TOKEN_TYPE.fullmatch(value) is not None, "Write it as the server does, in visible ASCII.", "invalid_token_type"
     )
     _refuse_unless(
-        value.lower() not in _NOT_BEARER,
+        value.lower() not in NOT_BEARER,
         "A token of this type cannot be used by whoever merely holds it: bots could not use it.",
         "invalid_token_type",
     )

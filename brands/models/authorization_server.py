@@ -273,8 +273,7 @@ class AuthorizationServer(models.Model):
                 errors["id_token_signing_alg_values"] = "Name at least one: no ID token could be verified."
         else:
             errors |= self._errors_without_openid()
-        errors |= self._errors_of_client_authentication()
-        errors |= self._errors_of_the_address()
+        errors |= self._errors_of_client_authentication() | self._errors_of_the_address()
         if errors:
             raise ValidationError(errors)
 
@@ -292,6 +291,8 @@ class AuthorizationServer(models.Model):
             errors["issuer"] = "private_key_jwt needs it: what we sign is addressed to it, and to nobody else."
         if self.token_endpoint_auth_method == self.ClientAuthentication.NONE and self.omit_pkce:
             errors["omit_pkce"] = "A public client has nothing but PKCE: whoever gets hold of a code could use it."
+        if ":" in self.client_id and self.basic_encoding == "raw" and self.token_endpoint_auth_method.endswith("basic"):
+            errors["basic_encoding"] = "raw cannot write a client id with a colon (RFC 7617 section 2): choose form."
         if not self.uses_client_secret and "HS256" in self.id_token_signing_alg_values:
             errors["id_token_signing_alg_values"] = "HS256 is verified with a client secret, and there is none."
         return errors

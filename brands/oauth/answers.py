@@ -72,6 +72,17 @@ def error_in(members: dict[str, Any]) -> tuple[object, object]:
     return _code_of_fault(members.get("fault")) or _code_of_errors(members.get("errors")), None
 
 
+def known_refusal_in(endpoint: Endpoint, response: requests.Response) -> AuthorizationServerError | None:
+    """Return the error of an answer that says no with a status of success, read as `refusal_in` does (E2).
+
+    Only a code of the table makes one: what else such an answer may be is for the strict reader to say.
+    """
+    members = _members_of_refusal(response.content)
+    if _known(endpoint, members.get("error")) is None:
+        return None
+    return refusal(endpoint, response.status_code, members["error"], members.get("error_description"))
+
+
 def refusal(endpoint: Endpoint, status: int, error: object, description: object = None) -> AuthorizationServerError:
     """Keep the short code of an error answer and what is known of its description, no more of its text (E1, E2).
 
@@ -151,9 +162,12 @@ def _content_type(response: requests.Response) -> tuple[str, str]:
 
 def _read_form(endpoint: Endpoint, body: bytes) -> dict[str, Any]:
     try:
-        pairs = parse_qsl(body.decode(), strict_parsing=True, errors="strict", max_num_fields=100)
+        pairs = parse_qsl(
+            body.decode(), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=100
+        )
     except ValueError:
         raise endpoint.invalid("it is not form-encoded") from None
     if len(dict(pairs)) != len(pairs):
         raise endpoint.invalid("it has a parameter twice")
-    return dict(pairs)
+    # An empty value is none (RFC 6749 section 3.1); but an empty scope says that nothing was granted, as GitHub does.
+    return {name: value for name, value in pairs if value or name == "scope"}

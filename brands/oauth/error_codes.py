@@ -182,8 +182,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     ErrorCode.INVALID_TARGET: Meaning(
         _CANNOT,
-        "The server does not know a resource that we ask for, or does not allow it to our client.",
-        "Correct *Resource*, or allow our client these resources. Some servers want one that is not configured.",
+        "The server does not know a resource that we ask for, does not allow it to our client, or wants one named.",
+        "Write each *Resource* exactly as the server knows it, its last slash included, or allow it to our client.",
     ),
     ErrorCode.INVALID_TOKEN_RESPONSE: Meaning(_CANNOT, "The token answer cannot be used.", _DIALECT),
     ErrorCode.ISSUER_MISMATCH: Meaning(

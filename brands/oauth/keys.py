@@ -127,10 +127,11 @@ _key_sets: Final[defaultdict[str, _KeySet]] = defaultdict(_KeySet)
 
 
 def _fits(key: dict[str, Any], algorithm: str, kid: str | None) -> bool:
+    # Some servers write null for what they leave open.
     return (
         key.get("kty") == _KEY_TYPES[algorithm[:2]]
-        and key.get("use", "sig") == "sig"
-        and key.get("alg", algorithm) == algorithm
+        and key.get("use") in (None, "sig")
+        and key.get("alg") in (None, algorithm)
         and (kid is None or key.get("kid") == kid)
     )
 

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote, unquote_plus
 
 from brands.validators import PROTOCOL_MEMBERS, is_secret_name
 from delegation_site.crypto import Secret
@@ -110,11 +111,16 @@ def _may_be_inside(name: str) -> bool:
 
 
 def _cleaned_text(text: str, secrets: set[str]) -> str:
-    if text in secrets or any(part in text for part in secrets if len(part) >= _FEWEST_CHARACTERS_OF_A_PART):
-        raise _NotPassedOn
-    if _SPEAKS_OF_A_TOKEN.search(text):
+    # As it stands, and as whoever opens it as an address would read it.
+    if any(_holds_a_token(written, secrets) for written in {text, unquote(text), unquote_plus(text)}):
         raise _NotPassedOn
     return "".join(" " if _steers(character) else character for character in text)
+
+
+def _holds_a_token(text: str, secrets: set[str]) -> bool:
+    if text in secrets or any(part in text for part in secrets if len(part) >= _FEWEST_CHARACTERS_OF_A_PART):
+        return True
+    return _SPEAKS_OF_A_TOKEN.search(text) is not None
 
 
 def _steers(character: str) -> bool:

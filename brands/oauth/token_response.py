@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import requests
 
-from brands.oauth.answers import error_in, read_parameters, refusal, refusal_in
+from brands.oauth.answers import error_in, known_refusal_in, read_parameters, refusal, refusal_in
 from brands.oauth.configuration import ServerConfiguration
 from brands.oauth.endpoints import TOKEN_ENDPOINT
 from brands.oauth.errors import AuthorizationServerError, ErrorCode
 from brands.oauth.response_members import ResponseMembers, declared_members
-from brands.validators import MAX_SCOPE_LENGTH
+from brands.validators import MAX_SCOPE_LENGTH, NOT_BEARER
 from delegation_site.crypto import Secret
 
 # The product's own ceilings, in seconds; a brand can only lower them (E8, E11).
@@ -107,8 +107,11 @@ def read_token_response(
 def _read_success(configuration: ServerConfiguration, response: requests.Response) -> dict[str, Any]:
     if response.status_code != HTTPStatus.OK:
         raise refusal_in(TOKEN_ENDPOINT, response)
-    parameters = read_parameters(TOKEN_ENDPOINT, response, accept_form=configuration.accept_form_encoded_tokens)
-    # Some servers say no with status 200 (E2), also in a form although JSON was asked for.
+    # Some servers say no with status 200 (E2), also in a form although JSON was asked for, or in JSON called a text.
+    try:
+        parameters = read_parameters(TOKEN_ENDPOINT, response, accept_form=configuration.accept_form_encoded_tokens)
+    except AuthorizationServerError as unreadable:
+        raise known_refusal_in(TOKEN_ENDPOINT, response) or unreadable from None
     error, description = error_in(parameters)
     if error:
         raise refusal(TOKEN_ENDPOINT, HTTPStatus.OK, error, description)
@@ -119,7 +122,8 @@ def _check_token_type(configuration: ServerConfiguration, token_type: object) ->
     """E7: a DPoP or MAC token cannot be used as a bearer token, and nobody may try (section 7.1)."""
     if token_type is None and configuration.accept_missing_token_type:
         return
-    bearer = {"bearer", configuration.accepted_token_type.lower()} - {""}
+    # Less what the validator refuses: SQL could have written it.
+    bearer = {"bearer", configuration.accepted_token_type.lower()} - {"", *NOT_BEARER}
     if not isinstance(token_type, str) or token_type.lower() not in bearer:
         raise TOKEN_ENDPOINT.invalid("token_type is missing" if token_type is None else "token_type is not Bearer")
 

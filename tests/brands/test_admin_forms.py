@@ -270,3 +270,19 @@ def test_a_revoked_key_is_refused_from_the_next_call_on(acme_house: House, acme_
 def test_the_operator_makes_keys_for_any_brand(acme_house: House, operator: AdminBrowser) -> None:
     operator.send_changed(address(BotKey, "add"), brand=acme_house.brand.pk, label="by the operator")
     assert BotKey.objects.get(label="by the operator").brand == acme_house.brand
+
+
+def test_every_setting_of_what_comes_back_says_what_it_is_for(acme_house: House, form_url: str) -> None:
+    """The bug: "Accept form encoded tokens" stood there alone, for people who have never read RFC 6749."""
+    form = acme_house.admin.get(form_url).context["adminform"]
+    (fields,) = [options["fields"] for name, options in form.fieldsets if name == "What comes back"]
+    assert [name for name in (*fields, "basic_encoding", "resource") if not form.form.fields[name].help_text] == []
+
+
+def test_a_number_of_seconds_is_shown_whole_on_a_phone(acme_house: House, form_url: str) -> None:
+    """The bug: 86400 was cut off after four digits."""
+    widgets = {
+        name: acme_house.admin.get(form_url).context["adminform"].form.fields[name].widget.attrs["class"]
+        for name in ("max_age", "default_token_lifetime", "max_token_lifetime", "challenge_lifetime")
+    }
+    assert set(widgets.values()) == {"vBigIntegerField"}

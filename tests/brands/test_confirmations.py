@@ -118,3 +118,24 @@ def test_who_administers_a_brand_is_not_changed_without_confirming(acme: Brand, 
     operator.sign_in_again()
     assert operator.send_changed(page, admins=[rival_admin.pk]).status_code == 302
     assert list(acme.admins.all()) == [rival_admin]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("subject_claim", "nickname"),
+        ("trusted_audiences", "https://rival.example"),
+        ("id_token_signing_alg_values", ["RS256", "HS256"]),
+        ("revocation_endpoint", f"{ISSUER}/revoke"),
+        ("ignored_metadata", ["jwks_uri"]),
+    ],
+)
+def test_what_is_believed_of_who_signed_in_is_not_changed_without_confirming(
+    name: str, value: str | list[str], stale: AdminBrowser, acme: Brand
+) -> None:
+    """G10. The bug: a claim that customers write themselves could be made the one that `expected_subject` reads."""
+    page = address(AuthorizationServer, "change", make_server(acme))
+    assert is_asked(stale.send_changed(page, **{name: value}))
+    assert stale.send_changed(page, prompt="consent").status_code == 302
+    stale.sign_in_again()
+    assert stale.send_changed(page, **{name: value}).status_code == 302

@@ -46,7 +46,6 @@ CASES: dict[str, Case] = {
         {"token_endpoint": f"{ELSEWHERE}/token", "revocation_endpoint": f"{HERE}/revoke"}, False,
     ),
     "another authorization endpoint": ({}, {"authorization_endpoint": f"{ELSEWHERE}/authorize"}, False),
-    "the first issuer, on that host": ({"issuer": ""}, {"issuer": f"{HERE}/tenant"}, False),
     "an issuer taken away": ({}, {"issuer": ""}, False),
     "a key set on the issuer's host": ({"issuer": ELSEWHERE}, {"jwks_uri": f"{ELSEWHERE}/jwks"}, False),
     "another key set of the same host": ({"jwks_uri": f"{ELSEWHERE}/a"}, {"jwks_uri": f"{ELSEWHERE}/b"}, False),
@@ -75,6 +74,7 @@ CASES: dict[str, Case] = {
     "another issuer": ({}, {"issuer": ELSEWHERE}, True),
     "another issuer of the same host": ({"issuer": f"{HERE}/tenant-a"}, {"issuer": f"{HERE}/tenant-b"}, True),
     "an issuer with one slash more": ({}, {"issuer": f"{HERE}/"}, True),
+    "the first issuer, on that host": ({"issuer": ""}, {"issuer": HERE}, True),
     "the first issuer, elsewhere": ({"issuer": ""}, {"issuer": ELSEWHERE}, True),
 }  # fmt: skip
 
@@ -172,6 +172,13 @@ def test_no_row_of_steps_leads_the_secret_to_a_host_of_ones_own(acme: Brand, for
     assert send(form, authorization_endpoint=f"{ELSEWHERE}/a", chat_page_url=f"{ELSEWHERE}/chat") == {}
     for field in ("token_endpoint", "revocation_endpoint", PAR, "jwks_uri", "issuer"):
         assert list(send(form, **{field: f"{ELSEWHERE}/x"})) == ["client_secret"]
+
+
+def test_two_steps_lead_to_another_tenant_no_more_than_one_does(acme: Brand, form: AdminBrowser) -> None:
+    """N8. The bug: the issuer was taken away, and the first one of a server without any passed for no other one."""
+    make_server(acme, **STORED | {"issuer": f"{HERE}/tenant-a"})
+    assert send(form, issuer="") == {}
+    assert list(send(form, issuer=f"{HERE}/tenant-b")) == ["client_secret"]
 
 
 def test_a_trailing_dot_is_the_same_host(acme: Brand) -> None:

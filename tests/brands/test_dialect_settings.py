@@ -131,6 +131,21 @@ def test_a_token_type_that_is_no_bearer_tokens_is_refused_at_its_field(typed: st
     assert list(errors_of(send(acme, accepted_token_type=typed))) == ["accepted_token_type"]
 
 
+@pytest.mark.parametrize("client_id", ["bot:1", ":", "urn:acme:bot"])
+def test_a_client_id_with_a_colon_has_no_raw_writing(client_id: str, houses: tuple[House, House]) -> None:
+    """E22: RFC 7617 section 2 ends the name at the first colon, so the server would read another client and secret."""
+    acme, _ = houses
+    raw = {"client_id": client_id, "client_secret": "typed", "basic_encoding": "raw"}
+
+    said = {"basic_encoding": ["raw cannot write a client id with a colon (RFC 7617 section 2): choose form."]}
+    assert errors_of(send(acme, **raw)) == said
+    assert send(acme, **raw, token_endpoint_auth_method="client_secret_post").status_code == 302
+    assert (
+        send(acme, **raw | {"basic_encoding": "form"}, token_endpoint_auth_method="client_secret_basic").status_code
+        == 302
+    )
+
+
 @pytest.mark.parametrize("typed", ["a b", "a\na", "a" * 256, "\n".join(map(str, range(11))), "ä"])
 def test_a_trusted_audience_that_is_none_is_refused_at_its_field(typed: str, houses: tuple[House, House]) -> None:
     """E17."""

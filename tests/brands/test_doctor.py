@@ -150,6 +150,7 @@ def test_a_redirect_uri_that_was_not_registered_is_printed_for_copying(
         ("bad_verification_code", set()),
         ("incorrect_client_credentials", {"client authentication"}),
         ("redirect_uri_mismatch", {"redirect_uri"}),
+        ("invalid_target", {"resource"}),
     ],
 )
 def test_what_servers_say_in_codes_of_their_own_is_understood(

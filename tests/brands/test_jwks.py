@@ -153,6 +153,14 @@ def test_a_key_for_something_else_is_not_used(members: dict[str, Any], key_serve
     assert refused(signed(claims()))[1] == "no keys of the server fit its header; there must be one"
 
 
+@pytest.mark.parametrize("members", [{"use": None}, {"alg": None}, {"use": None, "alg": None, "x5c": None}], ids=str)
+def test_null_in_a_key_leaves_open_what_it_is_for(members: dict[str, Any], key_server: KeyServer) -> None:
+    """E18. The bug: such a key was for nothing, and "no keys of the server fit"."""
+    key_server.keys = [{**jwk(RSA_KEY, "k1"), **members}]
+
+    assert verify(signed(claims())).subject == "ada"
+
+
 def test_private_members_of_a_key_are_never_read(key_server: KeyServer) -> None:
     """From `d` alone the library would factor the modulus: work of the server's choosing."""
     key_server.keys = [jwk(RSA_KEY, "k1", d="AQAB", p="x", oth=[])]

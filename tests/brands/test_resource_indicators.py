@@ -103,6 +103,18 @@ def test_a_resource_that_the_token_endpoint_refuses_is_named_as_the_cause(acme: 
     assert refused.value.error == "invalid_target"
 
 
+def test_a_resource_that_the_server_refuses_when_pushed_is_the_same_error(acme: ModernAuthorizationServer) -> None:
+    """RFC 8707 section 2, B21. The bug: it was called a code that no standard names, and the field was not named."""
+    acme.pushed_only = True
+    acme.next_push_answer = (400, {"Content-Type": "application/json"}, b'{"error": "invalid_target"}')
+
+    with pytest.raises(AuthorizationServerError) as refused:
+        pushed_authorization_url(acme.configuration(), PLANTED, **REQUEST)
+
+    assert refused.value.error == "invalid_target"
+    assert "*Resource*" in refused.value.meaning.remedy
+
+
 def test_a_resource_that_only_the_token_request_changes_gets_no_token(acme: ModernAuthorizationServer) -> None:
     query = acme.authorize(authorization_url(acme.configuration(), **REQUEST))
 

@@ -125,14 +125,22 @@ HOLDS_A_TOKEN: list[Any] = [
     "https://acme.example/?refresh_token=another-one",
     "refreshToken: another-one",
     "ACCESS-TOKEN another-one",
+    # As an address writes it: `/` and `+` of a token are no exception, nor are the letters of its name.
+    "https://acme.example/?t=1%2F%2F0dx%2BQ7rT",
+    "https://acme.example/?t=planted%2D9Xk2Tz47",
+    "https://acme.example/?t=1//0dx%2bQ7rT",
+    "https://acme.example/?refresh%5Ftoken=another-one",
+    "https://acme.example/?refresh+token=another-one",
+    {"address": ["https://acme.example/?t=1%2f%2f0dx%2bQ7rT"]},
 ]
 
 
 @pytest.mark.parametrize("value", HOLDS_A_TOKEN)
 def test_a_value_that_holds_a_token_is_left_out_under_any_name(value: Any) -> None:
     """E15: a server that repeats its tokens elsewhere, by mistake or not."""
-    assert passed_on(["id", "member"], id=7, member=value) == {"id": 7}
-    assert left_out(["id", "member"], id=7, member=value) == ("member",)
+    tokens = {"id_token": "1//0dx+Q7rT"}
+    assert passed_on(["id", "member"], id=7, member=value, **tokens) == {"id": 7}
+    assert left_out(["id", "member"], id=7, member=value, **tokens) == ("member",)
 
 
 def test_a_token_deep_inside_the_answer_is_known_as_one() -> None:
@@ -141,7 +149,9 @@ def test_a_token_deep_inside_the_answer_is_known_as_one() -> None:
     assert left_out(["member"], **deep) == ("member",)
 
 
-@pytest.mark.parametrize("value", ["a valid token", "paid tokens", "accessible tokens", "DE", "Bearer", "opaque"])
+@pytest.mark.parametrize(
+    "value", ["a valid token", "paid tokens", "accessible tokens", "DE", "Bearer", "opaque", "a%2Fb%zz+c"]
+)
 def test_an_innocent_text_is_passed_on(value: str) -> None:
     assert passed_on(["member"], member=value, country_code="DE", token_format="opaque-") == {"member": value}
 

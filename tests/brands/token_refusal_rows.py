@@ -1,6 +1,7 @@
 """A token answer and what has to become of it; and the answers whose status says no, whatever their body (E1)."""
 
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
 from tests.hostile_token_endpoint import http_answer
@@ -28,10 +29,16 @@ def refused(row: str, answer: bytes, detail: str, error: str = "invalid_token_re
 def _no(
     what: str, status: int, body: bytes, kind: str, error: str = "invalid_grant", *, shown: str = "...", words: str = ""
 ) -> Row:
-    """Return an answer whose status says no; `shown` is the code in the detail where it is not `error`."""
+    """Return an answer that says no; `shown` is the code in the detail where it is not `error`."""
     code = error if shown == "..." else shown
     detail = f"HTTP status {status}" + (f", error {code}" if code else "") + words
-    return refused(f"E1 error {what}", http_answer(body, status, Content_Type=kind), detail, error)
+    row = "E2" if status == HTTPStatus.OK else "E1"
+    return refused(f"{row} error {what}", http_answer(body, status, Content_Type=kind), detail, error)
+
+
+def _none(what: str, body: bytes, kind: str, detail: str) -> Row:
+    """Return a success that names no error of the table, and so is read strictly."""
+    return refused(f"E4 {what}", http_answer(body, Content_Type=kind), detail)
 
 
 _JSON: Final = "application/json"
@@ -112,4 +119,24 @@ REFUSALS: Final = [
         "invalid_request",
         words=_PKCE,
     ),
+    _no("of a resource", 400, b'{"error": "invalid_target"}', _JSON, "invalid_target"),
+    # With a status of success. The bug: outside application/json the code was lost.
+    *[
+        _no(f"in a success, as {named}", 200, body, kind)
+        for named, body, kind in (
+            ("HTML", _GRANT, "text/html; charset=utf-8"),
+            ("text", _GRANT, "text/plain"),
+            ("a problem", _GRANT, "application/problem+json"),
+            ("no type", _GRANT, ""),
+            ("Latin-1", b'{"error": "invalid_grant", "x": "d\xe9j\xe0"}', f"{_JSON}; charset=latin-1"),
+            ("a byte order mark", b"\xef\xbb\xbf" + _GRANT, _JSON),
+            ("UTF-16", _GRANT.decode().encode("utf-16"), f"{_JSON}; charset=utf-16"),
+        )
+    ],
+    _no("in a success, a form as text", 200, b"error=invalid_grant&x=y", "text/plain"),
+    _no("in a success, beside a token", 200, b'{"error": "invalid_grant", "access_token": "t"}', "text/plain"),
+    _no("of PKCE, in a success", 200, b'{"error": "invalid_grant", "error_description": "PKCE"}', "", words=_PKCE),
+    _none("an unknown error as HTML", b'{"error": "S3cret-echoed"}', "text/html", "it is HTML, not JSON"),
+    _none("a page with an error in it", b"<p>error=invalid_grant&x=y</p>", "text/html", "it is HTML, not JSON"),
+    _none("two errors", b'{"error": "invalid_grant", "error": "x"}', _JSON, "it has a member twice"),
 ]

@@ -30,11 +30,6 @@ ROWS: Final = [
     ),
     *REFUSALS,
     _refused(
-        "E4 error as HTML, in a success",
-        http_answer(b'{"error": "invalid_grant"}', Content_Type="text/html"),
-        "it is HTML, not JSON",
-    ),
-    _refused(
         "E2 GitHub's error",
         http_answer(b'{"error": "bad_verification_code"}'),
         "HTTP status 200, error bad_verification_code",
@@ -83,24 +78,34 @@ ROWS: Final = [
         http_answer(_FORM, Content_Type=_FORM_TYPE),
         configured={"accept_form_encoded_tokens": True},
     ),
-    _refused(
-        "E3 form with a parameter twice",
-        http_answer(_FORM + b"&expires_in=9", Content_Type=_FORM_TYPE),
-        "it has a parameter twice",
-        accept_form_encoded_tokens=True,
+    Row(
+        "E3 form with an empty scope, which is GitHub's for nothing granted",
+        http_answer(_FORM + b"&scope=", Content_Type=_FORM_TYPE),
+        facts={"scope": ""},
+        configured={"accept_form_encoded_tokens": True},
     ),
     _refused(
-        "E3 form that is none",
-        http_answer(b"{}", Content_Type=_FORM_TYPE),
-        "it is not form-encoded",
+        "E3 form with an empty scope, with a required one",
+        http_answer(_FORM + b"&scope=", Content_Type=_FORM_TYPE),
+        "not granted: orders.read",
+        "insufficient_scope",
         accept_form_encoded_tokens=True,
+        required_scope="orders.read",
     ),
-    _refused(
-        "E3 form with broken bytes",
-        http_answer(b"access_token=%ff", Content_Type=_FORM_TYPE),
-        "it is not form-encoded",
-        accept_form_encoded_tokens=True,
+    Row(
+        "E3 form with an empty error",
+        http_answer(_FORM + b"&error=&id_token=", Content_Type=_FORM_TYPE),
+        configured={"accept_form_encoded_tokens": True},
     ),
+    *[
+        _refused(f"E3 form {what}", http_answer(body, Content_Type=_FORM_TYPE), said, accept_form_encoded_tokens=True)
+        for what, body, said in (
+            ("with a parameter twice", _FORM + b"&expires_in=9", "it has a parameter twice"),
+            ("with an empty scope twice", _FORM + b"&scope=&scope=", "it has a parameter twice"),
+            ("that is none", b"{}", "it is not form-encoded"),
+            ("with broken bytes", b"access_token=%ff", "it is not form-encoded"),
+        )
+    ],
     _refused(
         "E4 HTML", http_answer(b"<html>Sign in</html>", Content_Type="text/html; charset=utf-8"), "it is HTML, not JSON"
     ),
@@ -186,6 +191,15 @@ ROWS: Final = [
             ("empty beside an accepted one", "", "token_type is not Bearer"),
             ("missing beside an accepted one", ..., "token_type is missing"),
         )
+    ],
+    *[
+        _refused(
+            f"E7 {named}, accepted by SQL",
+            token_answer(token_type=named),
+            "token_type is not Bearer",
+            accepted_token_type=named,
+        )
+        for named in ("DPoP", "mac", "PoP", "N_A", "")
     ],
     Row("E7 missing, allowed", token_answer(token_type=...), configured={"accept_missing_token_type": True}),
     Row(

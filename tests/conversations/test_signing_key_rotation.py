@@ -125,9 +125,41 @@ def test_a_second_rotation_waits_for_the_first(login: Any, server: Authorization
     before = AuthorizationServer.objects.values(*KEPT_KEYS).get()
     with pytest.raises(RotationUnderWay) as refused:
         rotate_signing_key(server, now=begun + HOUR)
-    assert refused.value.signs_from == begun + 24 * HOUR
+    assert (refused.value.signs_from, refused.value.ends_at) == (begun + 24 * HOUR, begun + 25 * HOUR)
     assert AuthorizationServer.objects.values(*KEPT_KEYS).get() == before
-    rotate_signing_key(server, now=begun + 24 * HOUR)
+    rotate_signing_key(server, now=begun + 25 * HOUR)
+
+
+def test_rotations_in_a_row_take_no_key_away_while_what_it_signed_is_on_its_way(
+    acme_bot: Bot, login: ModernAuthorizationServer, server: AuthorizationServer
+) -> None:
+    """C7. The bug: a second one could begin the moment the old key stopped signing, and unpublished it at once."""
+    begun, first = timezone.now(), kid_of(server)
+    second = kid_of(rotate_signing_key(server, now=begun))
+    with time_machine.travel(begun + 24 * HOUR + timedelta(minutes=59), tick=False):
+        with pytest.raises(RotationUnderWay):
+            rotate_signing_key(server, now=timezone.now())
+        assert read_our_keys(login) == [second, first]
+    with time_machine.travel(begun + 25 * HOUR, tick=False):
+        third = kid_of(rotate_signing_key(server, now=timezone.now()))
+        assert read_our_keys(login) == [second, third]
+        assert signs_in(acme_bot, login)
+    with time_machine.travel(begun + 49 * HOUR, tick=False):
+        assert signs_in(acme_bot, login)
+        assert read_our_keys(login) == [third, second]
+    with time_machine.travel(begun + 50 * HOUR, tick=False):
+        assert read_our_keys(login) == [third]
+
+
+def test_at_once_makes_another_key_where_the_old_one_is_published_and_no_longer_signs(
+    login: Any, server: AuthorizationServer
+) -> None:
+    """C7: the key that signs may have leaked in that very hour; neither of the two is published any more."""
+    begun = timezone.now()
+    known = {kid_of(server), kid_of(rotate_signing_key(server, now=begun))}
+    replaced = rotate_signing_key(server, now=begun + 24 * HOUR, at_once=True)
+    assert kid_of(replaced) not in known
+    assert read_our_keys(login) == [kid_of(replaced)]
 
 
 def test_at_once_ends_a_rotation_with_the_key_that_is_published_already(
