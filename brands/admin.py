@@ -114,7 +114,6 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                     "token_endpoint_auth_method",
                     "basic_encoding",
                     "send_client_id_with_basic",
-                    "omit_pkce",
                 ),
             },
         ),

@@ -56,7 +56,6 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
     token_endpoint_auth_method: str | msgspec.UnsetType = msgspec.UNSET
     basic_encoding: str | msgspec.UnsetType = msgspec.UNSET
     send_client_id_with_basic: bool | msgspec.UnsetType = msgspec.UNSET
-    omit_pkce: bool | msgspec.UnsetType = msgspec.UNSET
     scope: str | msgspec.UnsetType = msgspec.UNSET
     scope_separator: str | msgspec.UnsetType = msgspec.UNSET
     required_scope: str | msgspec.UnsetType = msgspec.UNSET

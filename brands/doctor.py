@@ -29,6 +29,8 @@ from brands.oauth import (
     exchange_code,
     pushed_authorization_url,
 )
+from brands.oauth.answers import refusal_in
+from brands.oauth.endpoints import TOKEN_ENDPOINT, post
 from brands.oauth.keys import signing_key_count
 from delegation_site.crypto import DecryptionError, Secret, random_token, s256_code_challenge
 
@@ -48,8 +50,11 @@ _WAYS: Final[dict[str, dict[str, Any]]] = {
     "client_secret_post": _POST,
     "client_secret_basic with the encoding form and client_id beside it": _FORM | _BESIDE,
     "client_secret_basic with the encoding raw and client_id beside it": _RAW | _BESIDE,
-    "client_secret_post and without PKCE": _POST | {"omit_pkce": True},
 }
+_REFUSES_PKCE: Final = (
+    "The server takes the code_verifier of PKCE (RFC 7636) for a wrong secret. Have it switch PKCE on for our client; "
+    "without PKCE we connect to no server, since a code that leaks could be brought to another sign-in."
+)
 _UNKNOWN_CLIENT: Final = (
     "The server does not know our client: client id or secret is wrong, or was registered for another method."
 )
@@ -102,7 +107,7 @@ def _metadata(server: AuthorizationServer) -> Iterator[Finding]:
     except DiscoveryFailed as failure:
         yield _note("issuer", f"{failure.message} Endpoints were not compared.")
         return
-    names = (*DISCOVERED, "token_endpoint_auth_method", "omit_pkce", "scope", "ignored_metadata")
+    names = (*DISCOVERED, "token_endpoint_auth_method", "scope", "ignored_metadata")
     values = {name: getattr(server, name) for name in names}
     problems = fill_in(dict(values), metadata)
     for name, words in problems.items():
@@ -176,7 +181,26 @@ def _what_would_work(configuration: ServerConfiguration, credentials: ClientCred
         error = _answer_to_made_up_code(msgspec.structs.replace(configuration, **changes), credentials)
         if error is not None and error.error == ErrorCode.INVALID_GRANT:
             return f"The server does not take our client as configured, but does with {words}: choose that."
+    if credentials.client_secret and _refuses_pkce(configuration, credentials):
+        return _REFUSES_PKCE
     return ""
+
+
+def _refuses_pkce(configuration: ServerConfiguration, credentials: ClientCredentials) -> bool:
+    """Tell whether the made-up code would be looked at if no `code_verifier` came with it, as at LinkedIn."""
+    parameters = [
+        ("grant_type", "authorization_code"),
+        ("code", random_token()),
+        ("redirect_uri", configuration.redirect_uri),
+    ]
+    for way in (configuration, msgspec.structs.replace(configuration, **_POST)):
+        try:
+            response = post(TOKEN_ENDPOINT, way, parameters, credentials)
+        except AuthorizationServerError:
+            return False
+        if refusal_in(TOKEN_ENDPOINT, response).error == ErrorCode.INVALID_GRANT:
+            return True
+    return False
 
 
 def _authorization_endpoint(configuration: ServerConfiguration, credentials: ClientCredentials) -> Iterator[Finding]:

@@ -154,7 +154,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
             "them. Your operator's check_brand tells.",
             "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
             "access_token=...&scope=..., in place of JSON.",
-            "accept_missing_token_type": "The server's answer has no token_type. Its tokens are taken as bearer tokens.",
+            "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
         }
         # The admin's own are too narrow for five digits on a phone.
         widgets = dict.fromkeys(

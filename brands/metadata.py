@@ -68,9 +68,7 @@ def _unsupported(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, 
     if "openid" in (values.get("scope") or "").split() and algorithms and not chosen <= set(algorithms):
         problems["id_token_signing_alg_values"] = f"The issuer's metadata says: {_listed(algorithms)}."
     challenges = metadata.code_challenge_methods_supported
-    if "S256" in challenges and values.get("omit_pkce"):
-        problems["omit_pkce"] = "The issuer's metadata says that the server takes PKCE with S256: leave it on."
-    if challenges and "S256" not in challenges and not values.get("omit_pkce"):
+    if challenges and "S256" not in challenges:
         problems["issuer"] = (
             "Its metadata does not name the code challenge method S256, which every request of ours has."
         )

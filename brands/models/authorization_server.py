@@ -126,7 +126,6 @@ class AuthorizationServer(models.Model):
         default=False,
         help_text="In the body, too: some servers demand it (MCP's Python SDK), others refuse it.",
     )
-    omit_pkce = models.BooleanField("without PKCE", default=False, help_text="Only for a server that refuses PKCE.")
 
     scope = models.CharField(
         max_length=validators.MAX_SCOPE_LENGTH,
@@ -289,8 +288,6 @@ class AuthorizationServer(models.Model):
         errors = {}
         if self.token_endpoint_auth_method == self.ClientAuthentication.PRIVATE_KEY_JWT and not self.issuer:
             errors["issuer"] = "private_key_jwt needs it: what we sign is addressed to it, and to nobody else."
-        if self.token_endpoint_auth_method == self.ClientAuthentication.NONE and self.omit_pkce:
-            errors["omit_pkce"] = "A public client has nothing but PKCE: whoever gets hold of a code could use it."
         if ":" in self.client_id and self.basic_encoding == "raw" and self.token_endpoint_auth_method.endswith("basic"):
             errors["basic_encoding"] = "raw cannot write a client id with a colon (RFC 7617 section 2): choose form."
         if not self.uses_client_secret and "HS256" in self.id_token_signing_alg_values:
@@ -313,7 +310,10 @@ class AuthorizationServer(models.Model):
 
     @property
     def uses_client_secret(self) -> bool:
-        return self.token_endpoint_auth_method in {"client_secret_basic", "client_secret_post"}
+        return self.token_endpoint_auth_method in {
+            self.ClientAuthentication.CLIENT_SECRET_BASIC,
+            self.ClientAuthentication.CLIENT_SECRET_POST,
+        }
 
     @property
     def redirect_uri(self) -> str:

@@ -31,10 +31,9 @@ _NOWHERE: Final = "https://authorization-endpoint.invalid/"
 def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: str, code_challenge: str) -> str:
     """Return the authorization endpoint with our request in its query; a query of its own is kept (section 3.1).
 
-    `code_challenge` is of method S256 (RFC 7636), with or without a client secret; `omit_pkce` leaves it out (B2).
-    `nonce` goes along where an ID token is asked for (OpenID Connect Core section 3.1.2.1). Raises
-    `AuthorizationServerError` for an address of more than `MAX_URL_LENGTH` characters: it would end at some server in
-    between, on a page that nobody can explain.
+    `code_challenge` is of method S256 (RFC 7636), with or without a client secret. `nonce` goes along where an ID token
+    is asked for (OpenID Connect Core section 3.1.2.1). Raises `AuthorizationServerError` for an address of more than
+    `MAX_URL_LENGTH` characters: it would end at some server in between, on a page that nobody can explain.
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
     url = str(add_params_to_uri(configuration.authorization_endpoint, parameters))
@@ -74,7 +73,7 @@ def pushed_authorization_url(
 def _parameters(
     configuration: ServerConfiguration, *, state: str, nonce: str, code_challenge: str
 ) -> list[tuple[str, str]]:
-    parameters = {} if configuration.omit_pkce else {"code_challenge": code_challenge, "code_challenge_method": "S256"}
+    parameters = {"code_challenge": code_challenge, "code_challenge_method": "S256"}
     if configuration.uses_openid:
         parameters["nonce"] = nonce
     if configuration.prompt:

@@ -28,7 +28,6 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     token_endpoint_auth_method: ClientAuthenticationMethod = "client_secret_basic"
     basic_encoding: Literal["form", "raw"] = "form"
     send_client_id_with_basic: bool = False
-    omit_pkce: bool = False
     scope: str = ""
     required_scope: str = ""
     scope_separator: ScopeSeparator = "space"

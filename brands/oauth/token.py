@@ -48,8 +48,7 @@ class _TokenSession(GuardedSession, OAuth2Session):
 
     def exchange(self, code: Secret, code_verifier: Secret) -> TokenResponse:
         """Let the library write the token request; return what `request` made of the answer."""
-        verifier = None if self._configuration.omit_pkce else code_verifier.reveal()
-        self.fetch_token(_NOWHERE, code=code.reveal(), code_verifier=verifier)
+        self.fetch_token(_NOWHERE, code=code.reveal(), code_verifier=code_verifier.reveal())
         return self._granted
 
     def request(  # type: ignore[override]  # the library's own signature is not that of requests, either

@@ -36,13 +36,6 @@ def test_the_request_carries_what_the_rfc_asks_for_and_nothing_else(acme: FakeAu
     ]
 
 
-def test_without_pkce_the_rest_of_the_request_is_as_ever(acme: FakeAuthorizationServer) -> None:
-    """B2: for a server that refuses it."""
-    left_out = {("code_challenge", CHALLENGE), ("code_challenge_method", "S256")}
-
-    assert set(parameters_of(acme.configuration())) - set(parameters_of(acme.configuration(omit_pkce=True))) == left_out
-
-
 def test_a_strict_server_takes_the_request(acme: FakeAuthorizationServer) -> None:
     url = authorization_url(acme.configuration(), state="the-state", nonce="n", code_challenge=CHALLENGE)
 

@@ -28,7 +28,6 @@ def send(house: House, **changes: Any) -> Any:
 DIALECTS: dict[str, tuple[Any, Any]] = {
     "resource": ([], [ORDERS, INVOICES]),
     "send_client_id_with_basic": (False, True),
-    "omit_pkce": (False, True),
     "scope_separator": ("space", "comma"),
     "accepted_token_type": ("", "User Access Token"),
     "accept_zero_expires_in": (False, True),

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
-from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
 from brands.oauth import MEANINGS, ConsumerPage
@@ -128,7 +127,7 @@ def test_a_no_at_the_vendor_is_a_denial(
     vendor.denies = True
     challenge = acme_bot.challenge()
 
-    assert heading_of(ada.sign_in(challenge["url"], vendor)) == "You chose not to sign in"
+    assert heading_of(ada.sign_in(challenge["url"], vendor)) == "You are not signed in"
     assert acme_bot.challenge_facts(challenge)["status"] == "denied"
     assert vendor.token_requests == []
 
@@ -319,44 +318,12 @@ def test_linkedin_has_another_code_for_a_cancel_before_the_sign_in(
 def test_linkedin_takes_pkce_for_a_wrong_secret_and_the_doctor_finds_out(
     vendor: Vendor, server: AuthorizationServer, acme_bot: Bot, ada: Browser
 ) -> None:
-    """B2. The bug: no sign-in at LinkedIn could work, and the admin was told to type the secret again."""
-    AuthorizationServer.objects.update(omit_pkce=False)
-    server.refresh_from_db()
+    """B2. The bug: the admin was told to type the secret again, which was right all the time."""
+    vendor.pkce = "refused"
 
     assert refused(acme_bot, ada, vendor)[0] == "invalid_client"
     (words,) = [found.words for found in examine(server) if found.verdict == Verdict.PROBLEM]
-    assert "client_secret_post and without PKCE: choose that" in words
-
-
-@each(LinkedIn)
-def test_without_pkce_nothing_of_it_is_sent(
-    vendor: Vendor, server: AuthorizationServer, acme_bot: Bot, ada: Browser
-) -> None:
-    """B2."""
-    signed_in(acme_bot, ada, vendor)
-
-    sent = vendor.authorization_requests[0].keys() | vendor.token_requests[0].parameters.keys()
-    assert not {name for name in sent if name.startswith("code_") and name != "code"}
-
-
-def refusal_of(changes: str, key: str = "linkedin") -> list[str]:
-    text = re.sub(r"(?m)^token_endpoint_auth_method = .*$", "", shown(key)) + changes
-    with pytest.raises(ConfigurationRefused) as raised:
-        apply_configuration(read_configuration(text), {secret_name(key): "a-secret"})
-    return raised.value.problems
-
-
-def test_a_public_client_has_to_have_pkce() -> None:
-    """B2."""
-    (said,) = refusal_of('token_endpoint_auth_method = "none"\n')
-    assert said.startswith("authorization_servers.linkedin.omit_pkce: A public client has nothing but PKCE")
-
-
-@each(Okta)
-def test_pkce_is_not_left_out_where_the_metadata_announces_it(vendor: Vendor) -> None:
-    """B2: at such a server it can only be a mistake."""
-    (said,) = refusal_of("omit_pkce = true\n", "okta")
-    assert said.startswith("authorization_servers.okta.omit_pkce: The issuer's metadata says")
+    assert words.startswith("The server takes the code_verifier of PKCE (RFC 7636) for a wrong secret.")
 
 
 @each(Apigee)

@@ -321,7 +321,7 @@ class Cognito(Vendor):
 
 @dataclass
 class LinkedIn(Vendor):
-    """Takes a `code_verifier` for a wrong secret; two codes for a cancel; commas in the answer."""
+    """Two codes for a cancel; commas in the answer. As it comes its `pkce` is "refused"; here it has switched it on."""
 
     key = "linkedin"
     paths = {"/authorize": "/oauth/v2/authorization", "/token": "/oauth/v2/accessToken"}
@@ -343,7 +343,6 @@ class LinkedIn(Vendor):
     scope: str = "profile w_member_social"
     granted_scope: str | None = "profile,w_member_social"
     expires_in: int | None = 5183999
-    pkce: str = "refused"
 
 
 VENDORS = [Strava, Shopify, GitHub, LINE, Mailchimp, Apigee, Okta, AzureB2C, Cognito, LinkedIn]
