@@ -5,6 +5,7 @@ settings under any other server. What Django needs before it can run a check is 
 """
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -127,6 +128,19 @@ def check_redis_url(**_: Any) -> list[CheckMessage]:
     return [Error(f"REDIS_URL cannot be used: {mistake}.", hint=hint, id="delegation.E024")]
 
 
+def check_allowed_hosts(**_: Any) -> list[CheckMessage]:
+    """E025: an entry that no `Host` can match would have everything read 400, probes among it."""
+    if all(_ALLOWED_HOST.fullmatch(entry) for entry in settings.ALLOWED_HOSTS):
+        return []
+    message = "ALLOWED_HOSTS must be host names, separated by commas: no scheme, port, path or space."
+    hint = "Such as delegation.example,10.0.0.5,[::1] or .example for all names below; * answers to every name."
+    return [Error(message, hint=hint, id="delegation.E025")]
+
+
+# An empty one stands for a PUBLIC_BASE_URL that is refused itself.
+_ALLOWED_HOST = re.compile(r"|\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
+
+
 # These read settings and nothing else, no database among it.
 OF_SETTINGS = (
     check_encryption_keys,
@@ -138,6 +152,7 @@ OF_SETTINGS = (
     check_outbound_ca_file,
     check_debug,
     check_redis_url,
+    check_allowed_hosts,
 )
 ALL = OF_SETTINGS
 

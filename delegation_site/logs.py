@@ -6,7 +6,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
@@ -69,20 +69,29 @@ def _in_any_writing(word: str) -> str:
 
 _SLASH: Final = rf"(?:{_in_any_writing('/')}|{_in_any_writing(chr(92))})"
 _SPACE: Final = r"(?:\s|%(?:25)*20)"
-# 20 or 32 random bytes in base64url: link tokens, and receipts, states and cookies.
-_LOOK_ALIKE: Final = r"(?:[A-Za-z0-9_-]{43}|[A-Za-z0-9_-]{27})(?![\w-])"
+# 20 or 32 random bytes in base64url: link tokens, and receipts, states and cookies; or one with something behind it.
+_LOOK_ALIKE: Final = (
+    r"(?:[A-Za-z0-9_-]{43}(?![\w-])|[A-Za-z0-9_-]{27}(?![\w-])|(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[A-Za-z0-9_-]{28,})"
+)
 # Segments `c`, `r` or `callback`, however they are written, what may stand before the next one, and that one.
 # Possessive, so that no path which a stranger wrote is tried in a thousand ways.
 _AFTER_A_NAME: Final = re.compile(
     rf"((?:(?<![\w.%-])|(?<=2f)|(?<=5c))(?:(?:{'|'.join(map(_in_any_writing, ('callback', 'c', 'r')))})"
     rf"{_SLASH}(?:{_SLASH}|\.{{1,2}}{_SLASH}|{_SPACE})*+)+)"
-    rf"(?:(?!{_in_any_writing('/')})[^\s?#\"'<>])++(?:\s+{_LOOK_ALIKE})*",
+    rf"(?:(?!{_in_any_writing('/')})[^\s?#\"'<>])++",
     re.IGNORECASE,
+)
+# Stands for what was hidden after a name, until the rest of its line has been looked at: a space or quote in the middle
+# of a token leaves its second half there. Words and short numbers stay.
+_HIDDEN: Final = "\0"
+_REST_OF_LINE: Final = re.compile(rf"{_HIDDEN}(?:\s*\n)?[^\n]*")
+_PIECE: Final = re.compile(
+    r"(?<![A-Za-z0-9_-])(?!(?:[A-Z]?[a-z]+|[A-Z]{1,5}|[0-9]{1,4})(?![A-Za-z0-9_-]))[A-Za-z0-9_-]{2,}"
 )
 _QUERY: Final = re.compile(r"(?<=[\w/.~%-])\?[^\s\"'<>]+")
 _ELSEWHERE: Final = re.compile(rf"(?:(?<=[/\\=&?#;:])|(?<=%2[fF6])|(?<=%3[aAbBdDfF])|(?<=%5[cC])){_LOOK_ALIKE}(?!\.py)")
 # What bots call: a conversation may be named `c`, and has nothing secret behind it. Dots could lead out of it.
-_API: Final = re.compile(r"(?<![\w./\\%-])(?:https?://[^\s/]+)?/api/(?!\S*\.\.)[^\s?\"']*")
+_API: Final = re.compile(r"(?<![\w./\\%-])(?:https?://[^\s/]+)?/api/(?!\S*(?:\.|%(?:25)*2[eE]){2})[^\s?\"']*")
 _ORDINARY: Final = range(400, 500)
 
 
@@ -93,7 +102,7 @@ def without_secrets(text: str) -> str:
     """
     if not _LEADS_SOMEWHERE.search(text):
         return text
-    pieces, end = [], 0
+    text, pieces, end = text.replace(_HIDDEN, ""), [], 0
     for path in _API.finditer(text):
         pieces += [_hidden(text[end : path.start()]), path.group()]
         end = path.end()
@@ -104,7 +113,9 @@ _LEADS_SOMEWHERE: Final = re.compile(r"[/\\%?=]")
 
 
 def _hidden(text: str) -> str:
-    return _ELSEWHERE.sub("...", _AFTER_A_NAME.sub(r"\1...", _QUERY.sub("?...", text)))
+    text = _AFTER_A_NAME.sub(rf"\1{_HIDDEN}", _QUERY.sub("?...", text))
+    text = _REST_OF_LINE.sub(lambda rest: _PIECE.sub("...", rest[0]), text)
+    return _ELSEWHERE.sub("...", text.replace(_HIDDEN, "..."))
 
 
 class RequestIdFilter(logging.Filter):
@@ -120,6 +131,8 @@ class RequestIdFilter(logging.Filter):
         _lower_what_strangers_cause(record)
         if isinstance(record.msg, str) or record.args:
             record.msg, record.args = without_secrets(_message(record)), None
+        for name in record.__dict__.keys() - _OF_EVERY_RECORD:
+            record.__dict__[name] = _value_without_secrets(record.__dict__[name])
         if record.exc_info:
             # Formatters take the text where it is there: an exception's message may hold the path, too.
             record.exc_text = without_secrets(_TRACEBACKS.formatException(record.exc_info))
@@ -128,6 +141,19 @@ class RequestIdFilter(logging.Filter):
 
 
 _TRACEBACKS: Final = logging.Formatter()
+# All others are of `extra`; a message may be an object, too. `exc_info` and `args` become texts on their own.
+_OF_EVERY_RECORD: Final = logging.makeLogRecord({}).__dict__.keys() - {"msg", "stack_info"} | {"request_id"}
+
+
+def _value_without_secrets(value: Any) -> Any:
+    """Return a field of a record as it may be written: texts, also those within lists, mappings and exceptions."""
+    if isinstance(value, str | Exception | PurePath | bytes):
+        return without_secrets(value.decode("utf8", "replace") if isinstance(value, bytes) else str(value))
+    if isinstance(value, dict):
+        return {_value_without_secrets(key): _value_without_secrets(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_value_without_secrets(inner) for inner in value]
+    return value
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from allauth.account.adapter import DefaultAccountAdapter
-from allauth.account.authentication import get_authentication_records
+from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY, get_authentication_records
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
 from django.contrib import admin
@@ -19,10 +19,12 @@ from django.utils.http import url_has_allowed_host_and_scheme, urlencode
 from delegation_site import rate_limits
 from delegation_site.audit import actor_of_admin
 from delegation_site.client_address import client_address
+from delegation_site.database_clock import CLOCK_TOLERANCE
 from delegation_site.errors import too_many_requests
 from delegation_site.second_factors import decrypt_text, encrypt_text
 
 PATH: Final = "/admin/account/"
+_CLOCKS_APART: Final = CLOCK_TOLERANCE.total_seconds()
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
@@ -51,9 +53,21 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth h
 
 def signed_in_recently(request: HttpRequest) -> bool:
     """Tell whether the admin has typed a password or shown a second factor within the last ten minutes (G10)."""
+    _forget_what_lies_ahead(request)
     records = get_authentication_records(request, request.user)
     latest = max((record["at"] for record in records), default=0)
     return bool(time.time() - latest < settings.ACCOUNT_REAUTHENTICATION_TIMEOUT)
+
+
+def _forget_what_lies_ahead(request: HttpRequest) -> None:
+    """Take moments of the future off the session: a wrong clock wrote them, and they would count until they are past.
+
+    allauth's own pages, which change second factors, judge by the same records.
+    """
+    records = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY, [])
+    past = [record for record in records if record["at"] <= time.time() + _CLOCKS_APART]
+    if past != records:
+        request.session[AUTHENTICATION_METHODS_SESSION_KEY] = past
 
 
 def reauthentication_address() -> str:
@@ -95,7 +109,7 @@ def admin_login(request: HttpRequest) -> HttpResponse:
 def sign_in_limit_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Count what an address sends to the sign-in pages, in the store that all processes share (G8, G10).
+    """Count what an address sends to the sign-in pages, in the store that all processes share (G8, G10); judge moments.
 
     allauth counts failures of each account too, but in Django's cache, which without Redis is each process's own.
     """
@@ -106,6 +120,8 @@ def sign_in_limit_middleware(
                 rate_limits.count(rate_limits.SIGN_INS_PER_ADDRESS, client_address(request))
             except rate_limits.RateLimited as limit:
                 return too_many_requests(request, limit.retry_after)
+        if request.path.startswith(PATH):
+            _forget_what_lies_ahead(request)
         return get_response(request)
 
     return middleware

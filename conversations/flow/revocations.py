@@ -164,7 +164,11 @@ def _put_right_what_lies_ahead(now: datetime) -> None:
 
 
 def overdue_revocations(now: datetime) -> list[Revocation]:
-    """Return what has waited for a quarter of an hour and is to be erased, also where no worker ever came (K6)."""
+    """Return what has waited for a quarter of an hour and is to be erased, also where no worker ever came (K6).
+
+    The table is read whole, and that is right: it holds what ended in the last quarter of an hour at the most, and an
+    index on `created_at` would cost each ending more than this costs once a minute.
+    """
     _put_right_what_lies_ahead(now)
     overdue = Revocation.objects.filter(created_at__lte=now - REVOCATION_LIFETIME)
     return list(overdue.select_related("conversation__brand"))

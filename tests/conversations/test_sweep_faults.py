@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
-from django.db import DataError, IntegrityError, InternalError, OperationalError, connections
+from django.db import DataError, IntegrityError, InternalError, OperationalError, connection, connections
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
@@ -17,7 +18,7 @@ from conversations.flow import retention
 from conversations.flow.retention import SweepIncomplete, sweep
 from conversations.flow.transitions import close_clock_expired
 from conversations.models import AccessToken, Challenge, Conversation
-from conversations.outbox import worker
+from conversations.outbox import trouble, worker
 from delegation_site import rate_limits
 from delegation_site.database_clock import Offset, checked_now
 from tests.cast import Bot, make_bot
@@ -158,3 +159,35 @@ def test_what_fails_is_left_for_the_next_sweep(overdue: list[Conversation], monk
     assert sweep(timezone.now()) == 1
     assert not AccessToken.objects.exists()
     assert make_bot(overdue[1].brand, chat="web:1").challenge()["status"] == "issued"
+
+
+class Pauses(Event):
+    """A worker's stop that notes how long was waited for it, and waits for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waited.append(timeout or 0)
+        return False
+
+
+def test_pauses_grow_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: the loop went round without a pause, thousands of times in ten seconds."""
+
+    def be_away(*_: Any) -> list[Any]:
+        raise OperationalError("the server closed the connection unexpectedly")
+
+    stop, now = Pauses(), [1_000.0]
+    monkeypatch.setattr(trouble, "monotonic", lambda: now[0])
+    monkeypatch.setattr(worker._Kind, "take", be_away)
+    monkeypatch.setattr(connection, "close", lambda: None)  # it is this test's own transaction
+    loop = worker._Worker(stop)
+    with ThreadPoolExecutor(1) as threads:
+        for _ in range(8):
+            loop.turn(threads)
+            now[0] += stop.waited[-1]
+    assert stop.waited[0] == 0  # a kept connection that has died works again at once
+    pauses = zip(stop.waited[1:], [0.5, 1, 2, 4, 8, 10, 10], strict=True)
+    assert [(waited, about) for waited, about in pauses if not about * 0.75 <= waited <= about * 1.25] == []

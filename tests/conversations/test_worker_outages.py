@@ -10,14 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, Final
 
 import pytest
+from django.db import OperationalError, connection
 
+from conversations.outbox import worker
 from tests.installation import ROOT, Installation
 from tests.own_postgresql import OwnPostgreSQL, own_postgresql
 from tests.served import KEY, prepared
@@ -230,3 +234,29 @@ def test_a_command_without_its_database_is_one_line_and_an_exit_status(site: Sit
     assert result.returncode == 1
     assert len(result.stderr.splitlines()) == 1
     assert "The database cannot be used" in result.stderr
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_is_taken_up_again_where_the_database_takes_no_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: where nothing was due, nothing was written either, so a standby looked like the end of the outage."""
+    taken: list[str] = []
+
+    def take(kind: Any) -> list[Any]:
+        taken.append(kind.name)
+        return []
+
+    monkeypatch.setattr(worker._Kind, "take", take)
+    monkeypatch.setattr(connection, "close", lambda: None)  # a new one would be as well as ever
+    loop = worker._Worker(Event())
+    loop._database.met(OperationalError("planted"))
+    with ThreadPoolExecutor(1) as threads, read_only_session():
+        loop.turn(threads)
+    assert (taken, loop._database.is_met) == ([], True)
+
+
+@contextmanager
+def read_only_session() -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY")
+        yield
+        cursor.execute("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")

@@ -229,3 +229,19 @@ def test_several_mistakes_are_named_together(settings: Any, monkeypatch: pytest.
     monkeypatch.setenv("OAUTHLIB_INSECURE_TRANSPORT", "1")
     change(settings, {"ENCRYPTION_KEYS": "", "ALLOW_LOCAL_ENDPOINTS": True})
     assert sorted(raised()) == ["delegation.E001", "delegation.E004", "delegation.E005"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["https://acme.example", "acme.example:8443", "acme.example/", " acme.example", "acme example", "*.acme.example",
+     "acme..example", "::1", "[::1", "user@acme.example"],
+)  # fmt: skip
+def test_an_allowed_host_that_nothing_can_match_is_refused(settings: Any, entry: str) -> None:
+    """N10. The bug: it passed the checks, and every call read 400."""
+    settings.ALLOWED_HOSTS = ["acme.example", entry]
+    assert raised() == ["delegation.E025"]
+
+
+def test_each_writing_of_a_host_that_can_be_matched_is_taken(settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["Acme.example", ".acme.example", "web_1", "10.0.0.5", "[::1]", "*", "localhost"]
+    assert raised() == []

@@ -3,9 +3,11 @@
 import logging
 import os
 from collections.abc import Iterator
+from io import StringIO
 
 import pytest
 from django.test import Client
+from pythonjsonlogger.json import JsonFormatter
 
 from delegation_site.logs import RequestIdFilter, log_stream, without_secrets
 from tests.cast import Bot, Browser, code_on
@@ -72,6 +74,7 @@ HOLDING_A_TOKEN = [
     f"/c;x/{TOKEN}",
     f"/{TOKEN}", f"/x?token={TOKEN}", f"/x?{TOKEN}", f"/x%3Ftoken%3D{TOKEN}", f"/callback/x?code={TOKEN}&state={TOKEN}",
     f"https://delegation.test/c/{TOKEN}", f"'path': 'c/{TOKEN}'", f"GET /c/{TOKEN} HTTP/1.1", f"b'GET //c/{TOKEN}'",
+    f"/c./{TOKEN}x", f"/c,/{TOKEN}_", f"/api/%2e%2e/c/{TOKEN}", f"/api/%2E./c/{TOKEN}",
     f"/api/../c/{TOKEN}", f"/apis/c/{TOKEN}", f"/api/v1/x?token={TOKEN}",
 ]  # fmt: skip
 
@@ -89,6 +92,43 @@ def test_no_writing_of_a_path_keeps_its_token(path: str, collected: list[str]) -
     assert len(collected) == 3
     assert "LookupError" in collected[2]
     assert [line for line in collected if TOKEN in line] == []
+
+
+BROKEN = [f"/c/{TOKEN[:3]}{between}{TOKEN[3:]}" for between in (*" \t\n\"'<>/?#", "\r\n", " '", "%0A", "\u00a0", "' '")]
+
+
+@pytest.mark.parametrize("path", [*BROKEN, f"/c/x y {TOKEN}", f"c/{TOKEN[:9]} {TOKEN[9:18]} {TOKEN[18:]}"])
+def test_no_token_that_is_broken_by_something_keeps_its_second_half(path: str, collected: list[str]) -> None:
+    """H1. The bug: behind a space or quote the path seemed to be over, and 24 of 27 characters stood in clear."""
+    logger = logging.getLogger("consumer_delegation.test")
+    logger.warning("Not Found: %s", path)
+    logger.warning(f"Not Found: {path} HTTP/1.1")  # noqa: G004  the writing under test
+    logger.warning("Not Found: %(path)s", {"path": path})
+    logger.warning("It was", exc_info=LookupError(path))
+    logger.warning(LookupError(path))
+    halves = [line for line in collected if TOKEN[18:] in line or TOKEN[9:18] in line]
+    assert (len(collected), halves) == (5, [])
+
+
+@pytest.mark.parametrize("path", [f"/c/{TOKEN}", f"/c/{TOKEN[:3]} {TOKEN[3:]}", f"/callback/x?code={TOKEN}"])
+def test_no_extra_field_keeps_a_token(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H1. The bug: only the message was read, and `extra` was written as it came."""
+    written = StringIO()
+    handler = logging.StreamHandler(written)
+    handler.addFilter(RequestIdFilter())
+    handler.setFormatter(JsonFormatter("%(message)s"))
+    logger = logging.getLogger("consumer_delegation.test")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    fields = {"path": path, "in_list": [path], "nested": {"a": ({path: path},)}, "error": LookupError(path)}
+    logger.warning("x", extra=fields | {"raw": path.encode(), "seconds": 3, "challenge": "7b2f-aA1"})
+    logger.warning({"message": "a mapping", "path": path})
+    assert TOKEN[3:] not in written.getvalue()
+    assert '"seconds": 3, "challenge": "7b2f-aA1"' in written.getvalue()
+
+
+def test_what_follows_a_hidden_segment_can_be_read() -> None:
+    text = "GET /c/AbCdEfGhIjKlMnOpQrStUvWxY01/cancel HTTP/1.1 was refused after 12 seconds\n\nDuring it"
+    assert without_secrets(text) == text.replace(TOKEN, "...")
 
 
 @pytest.mark.parametrize(

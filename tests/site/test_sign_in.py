@@ -3,6 +3,7 @@
 import html
 import io
 import re
+import time
 from typing import Any
 
 import pytest
@@ -254,6 +255,35 @@ def test_a_secret_or_endpoint_asks_who_it_is_first(
     assert confirmed.status_code == 302
     assert stale.send_changed(page, **changes).status_code == 302
     assert AuthorizationServer.objects.values().get() != before
+
+
+@pytest.mark.parametrize("ahead", [60, 3600, 10 * 365 * 24 * 3600])
+def test_a_moment_of_the_future_confirms_nobody(
+    stale: AdminBrowser, acme_server: AuthorizationServer, ahead: int
+) -> None:
+    """G10. The bug: what a process with a wrong clock had noted counted as recent until ten minutes after it."""
+    stale.sign_in_again(seconds_ago=-ahead)
+    page = address(AuthorizationServer, "change", acme_server)
+    assert stale.send_changed(page, token_endpoint="https://login.acme.example/another").status_code == 200
+    note_reauthentication(stale, time.time() + ahead)
+    second_factor = stale.get("/admin/account/second-factor/totp/activate/")
+    assert (second_factor.status_code, "reauthenticate" in second_factor["Location"]) == (302, True)
+    stale.client.post("/admin/account/reauthenticate/", {"password": "acme-admin"}, secure=True)
+    assert stale.get("/admin/account/second-factor/totp/activate/").status_code == 200
+
+
+def note_reauthentication(browser: AdminBrowser, at: float) -> None:
+    """Note it as allauth does; its own pages look at nothing else."""
+    session = browser.client.session
+    session["account_authentication_methods"] = [{"method": "password", "at": at, "reauthenticated": True}]
+    session.save()
+
+
+def test_clocks_of_two_processes_may_differ_a_little(stale: AdminBrowser, acme_server: AuthorizationServer) -> None:
+    """G10: the one that noted it may be a few seconds ahead of the one that asks."""
+    stale.sign_in_again(seconds_ago=-3)
+    page = address(AuthorizationServer, "change", acme_server)
+    assert stale.send_changed(page, token_endpoint="https://login.acme.example/another").status_code == 302
 
 
 def test_the_rest_of_a_server_may_be_changed_without(stale: AdminBrowser, acme_server: AuthorizationServer) -> None:
