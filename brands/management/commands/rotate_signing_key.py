@@ -36,7 +36,7 @@ class Command(BaseCommand):
         except NoSigningKey:
             raise CommandError("This server has no signing key: its client authentication is another.") from None
         except RotationUnderWay as rotation:
-            raise CommandError(f"A rotation is under way: {rotation}. --at-once ends it now.") from None
+            raise CommandError(f"A rotation is under way: {rotation}. --at-once waits for nothing.") from None
         kid = (rotated.signing_key_jwk or {})["kid"]
         until = rotated.previous_signing_key_signs_until
         since = f"from {until:%Y-%m-%d %H:%M} UTC" if until else "from now on"
