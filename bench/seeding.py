@@ -28,7 +28,7 @@ from brands.authentication import create_bot_key  # noqa: E402  the models need 
 from brands.models import AuthorizationServer, BotKey, Brand  # noqa: E402
 from conversations.flow.challenges import LINK_TOKEN_PURPOSE  # noqa: E402
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation  # noqa: E402
-from delegation_site.crypto import Place, Secret, key_ring, random_token  # noqa: E402
+from infrastructure.crypto import Place, Secret, key_ring, random_token  # noqa: E402
 
 _CHUNK: Final = 5_000
 LONG_AGO: Final = timedelta(days=60)

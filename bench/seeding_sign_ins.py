@@ -15,7 +15,7 @@ from bench.rows import Rows, write_all
 from brands.models import AuthorizationServer
 from conversations.flow.challenges import LINK_TOKEN_PURPOSE
 from conversations.models import COOKIE_PREFIX, AuthorizationRequest, Challenge, ChallengeStatus, Conversation
-from delegation_site.crypto import Place, Secret, key_ring, random_token
+from infrastructure.crypto import Place, Secret, key_ring, random_token
 
 
 def seed_links(server: AuthorizationServer, count: int) -> list[str]:

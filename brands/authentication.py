@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from brands.changes import record_change, save_audited
 from brands.models import BotKey, Brand
-from delegation_site.compiled import CompiledQuery, Parameter
-from delegation_site.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
-from delegation_site.models import AuditEvent
+from infrastructure.compiled import CompiledQuery, Parameter
+from infrastructure.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
+from infrastructure.models import AuditEvent
 
 PREFIX: Final = "cdk"
 _KEY: Final = re.compile(r"cdk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})([0-9a-f]{8})")

@@ -9,14 +9,22 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from brands.changes import save_audited
-from brands.hosts import CredentialHosts
-from brands.metadata import DISCOVERED, NEEDED_ENDPOINTS, asks_for_metadata, default_algorithms, fill_in, problem_of
 from brands.models import AuthorizationServer, Brand
-from brands.oauth import DiscoveryFailed, discover
-from brands.registrations import hold_all_brands, refuse_shared_registration
-from brands.validators import IGNORABLE_METADATA
-from brands.webhook_configuration import WebhookTable, apply_webhooks
-from delegation_site.crypto import DecryptionError, Secret
+from brands.server_rules import (
+    DISCOVERED,
+    NEEDED_ENDPOINTS,
+    CredentialHosts,
+    asks_for_metadata,
+    default_algorithms,
+    fill_in,
+    hold_all_brands,
+    problem_of,
+    refuse_shared_registration,
+)
+from brands.webhooks import WebhookTable, apply_webhooks
+from infrastructure.crypto import DecryptionError, Secret
+from oauth_client import DiscoveryFailed, discover
+from oauth_client.validators import IGNORABLE_METADATA
 
 # TOML can write any control character as an escape; PostgreSQL cannot store all of them.
 Line = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]

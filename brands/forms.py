@@ -8,16 +8,20 @@ from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
-from brands.hosts import HOST_FIELDS, CredentialHosts
-from brands.logo import MAX_UPLOAD, drawn_anew, logo_hash
-from brands.metadata import NEEDED_ENDPOINTS, fill_in, problem_of
+from accounts.sign_in import confirmation_needed
+from brands.branding import MAX_UPLOAD, drawn_anew, logo_hash, validate_scope_descriptions
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
-from brands.oauth import DiscoveryFailed, ServerMetadata
-from brands.registrations import refuse_shared_registration
-from brands.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
-from brands.wording import validate_scope_descriptions
-from delegation_site.crypto import Secret
-from delegation_site.sign_in import confirmation_needed
+from brands.server_rules import (
+    HOST_FIELDS,
+    NEEDED_ENDPOINTS,
+    CredentialHosts,
+    fill_in,
+    problem_of,
+    refuse_shared_registration,
+)
+from infrastructure.crypto import Secret
+from oauth_client import DiscoveryFailed, ServerMetadata
+from oauth_client.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
 
 # A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere, nor to decide what
 # is believed of who has signed in (G10).

@@ -14,10 +14,10 @@ from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
+from accounts.sign_in import signed_in_recently
 from brands.changes import actor_of
 from brands.models import Brand
-from delegation_site import rate_limits
-from delegation_site.sign_in import signed_in_recently
+from infrastructure import rate_limits
 
 # A key as our pages write it, and that fits into a column of 64 bits.
 _KEY: Final = re.compile(r"[0-9]{1,18}")

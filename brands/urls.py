@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 
 from brands import views
-from delegation_site.page_limits import limited
+from web.limits import limited
 
 urlpatterns = [
     # Below the redirect URI: whoever may register the one may read the other. Its own alphabet alone, as there.

@@ -6,11 +6,11 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from brands.oauth import MEANINGS, ErrorCode, Meaning
 from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
 from conversations.flow.endings import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
+from oauth_client import MEANINGS, ErrorCode, Meaning
 
 # Django looks for admins in this module alone.
 __all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]

@@ -10,13 +10,11 @@ from urllib.parse import urlsplit
 from django.utils.timesince import timesince
 from django.utils.translation import gettext
 
-from brands.look import look_of
+from brands.branding import described, look_of
 from brands.models import SamePersonCheck
-from brands.oauth import MEANINGS, ConsumerPage
-from brands.wording import described
 from conversations.flow.attempts import DROPPED, UNEXPECTED_SUBJECT, held_attempts
 from conversations.flow.completion import shown_code, shown_handle
-from conversations.flow.receipts import shown_receipt
+from conversations.flow.results import shown_receipt
 from conversations.models import (
     SIGN_IN_STATUSES,
     AccessToken,
@@ -24,6 +22,7 @@ from conversations.models import (
     Challenge,
     ChallengeStatus,
 )
+from oauth_client import MEANINGS, ConsumerPage
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,14 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
+from accounts.sign_in import confirmation_needed, signed_in_recently
 from brands.changes import save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
 from brands.webhooks import create_webhook_endpoint, rotate_secret
-from conversations.flow.deliveries import forget_challenges, replay
-from conversations.flow.events import publish_test
+from conversations.flow.events import forget_challenges, publish_test, replay
 from conversations.models import WebhookDelivery
-from delegation_site.crypto import Secret
-from delegation_site.sign_in import confirmation_needed, signed_in_recently
+from infrastructure.crypto import Secret
 
 
 class WebhookEndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time

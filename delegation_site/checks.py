@@ -15,10 +15,10 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 
-from delegation_site.cache import address_mistake
-from delegation_site.crypto import InvalidKeyRing, key_ring
 from delegation_site.environment import MAKE_A_KEY, exit_with, is_loopback, origin_host
 from delegation_site.health import findings
+from infrastructure.cache import address_mistake
+from infrastructure.crypto import InvalidKeyRing, key_ring
 
 MIN_SECRET_KEY_LENGTH = 40
 MIN_SECRET_KEY_CHARACTERS = 10

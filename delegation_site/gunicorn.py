@@ -13,9 +13,9 @@ from django.db import connections
 from django.utils.module_loading import import_string
 from gunicorn.glogging import Logger
 
-from delegation_site import stopping
 from delegation_site.checks import check_database
-from delegation_site.logs import RequestIdFilter
+from infrastructure import stopping
+from infrastructure.logs import RequestIdFilter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 wsgi_app = "delegation_site.wsgi:application"

@@ -18,9 +18,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.module_loading import import_string
 from django.views.decorators.http import require_safe
 
-from delegation_site.database_clock import report_wrong_clock
-from delegation_site.database_errors import is_unavailable, sqlite_code
-from delegation_site.problems import Problem, json_response
+from infrastructure.database_clock import report_wrong_clock
+from infrastructure.database_errors import is_unavailable, sqlite_code
+from web.errors import Problem, json_response
 
 # Seconds: what was found once is believed this long. Probes come every few seconds, from several machines.
 _BELIEVED: Final = 60.0

@@ -3,7 +3,9 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from delegation_site import errors, health, sign_in
+from accounts import sign_in
+from delegation_site import health
+from web import errors
 
 urlpatterns = [
     path("api/v1/", include("conversations.api.urls")),
@@ -11,7 +13,7 @@ urlpatterns = [
     path("", include("conversations.urls")),
     path("admin/login/", sign_in.admin_login),
     path("admin/password_change/", sign_in.change_own_password),
-    path("admin/account/", include("delegation_site.sign_in_urls")),
+    path("admin/account/", include("accounts.urls")),
     path("admin/", admin.site.urls),
     path("health/live", health.live),
     path("health/ready", health.ready),

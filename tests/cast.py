@@ -19,7 +19,7 @@ from django.test.client import ClientHandler
 
 from brands.authentication import create_bot_key
 from brands.models import AuthorizationServer, BotKey, Brand
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 from tests import contract
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
 

@@ -12,16 +12,16 @@ from django.test import RequestFactory
 from django.utils import timezone
 from pythonjsonlogger.json import JsonFormatter
 
-from brands import transport
 from brands.models import AuthorizationServer
 from conversations.flow import sign_in
 from conversations.models import AccessToken, AuditEvent
 from conversations.outbox import worker
-from delegation_site.error_reports import QuietExceptionReporter
+from oauth_client import transport
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, heading_of, use_openid
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.limits import pause
 from tests.webhook_receiver import Receiver
+from web.errors import QuietExceptionReporter
 
 pytestmark = pytest.mark.django_db
 
@@ -204,7 +204,7 @@ def test_error_reports_hold_no_query_cookie_header_or_variable() -> None:
         raise RuntimeError("a fault of ours")
     except RuntimeError:
         reporter = QuietExceptionReporter(request, *sys.exc_info())
-    assert settings.DEFAULT_EXCEPTION_REPORTER == "delegation_site.error_reports.QuietExceptionReporter"
+    assert settings.DEFAULT_EXCEPTION_REPORTER == "web.errors.QuietExceptionReporter"
     for report in (reporter.get_traceback_text(), reporter.get_traceback_html()):
         assert "a fault of ours" in report
         assert "/callback/abc" in report

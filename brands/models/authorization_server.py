@@ -10,16 +10,15 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.utils import timezone
 
-from brands import validators
+from brands.branding import validate_scope_descriptions
 from brands.models.brand import Brand, slug_validator
 from brands.models.same_person import SamePersonCheck, validate_same_person_checks
-from brands.oauth.authorization import authorization_url
-from brands.oauth.configuration import ServerConfiguration
-from brands.oauth.credentials import ClientCredentials
-from brands.oauth.errors import AuthorizationServerError
-from brands.oauth.token_response import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
-from brands.wording import validate_scope_descriptions
-from delegation_site.crypto import Place, Secret, key_ring, new_signing_key, random_token
+from infrastructure.crypto import Place, Secret, key_ring, new_signing_key, random_token
+from oauth_client import validators
+from oauth_client.authorization import authorization_url
+from oauth_client.configuration import ClientCredentials, ServerConfiguration
+from oauth_client.errors import AuthorizationServerError
+from oauth_client.token import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 
 # For how long the old public key stays published after its last signature: assertions live a minute, clocks differ.
 OLD_KEY_PUBLISHED_FOR: Final = timedelta(hours=1)

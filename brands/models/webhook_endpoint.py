@@ -8,9 +8,9 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
-from brands import validators
 from brands.models.brand import Brand
-from delegation_site.crypto import Place, Secret, key_ring
+from infrastructure.crypto import Place, Secret, key_ring
+from oauth_client import validators
 
 EVERY_EVENT: Final = "*"
 # Each event is written once for each endpoint, under the lock of its conversation.

@@ -8,9 +8,22 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from brands.models import BotKey
-from conversations.api.calls import Answer, Call, bot_call, count_call, count_nothing, count_token_read, seconds
-from conversations.api.conditional import conditional_answer, entity_tag, has_seen
-from conversations.api.idempotency import idempotent_request
+from conversations.api.calls import (
+    Answer,
+    AuthorizeBody,
+    Call,
+    ChallengeBody,
+    CompletionBody,
+    bot_call,
+    conditional_answer,
+    count_call,
+    count_nothing,
+    count_token_read,
+    entity_tag,
+    has_seen,
+    idempotent_request,
+    seconds,
+)
 from conversations.api.lookups import (
     challenge_of,
     checked_conversation_id,
@@ -20,21 +33,18 @@ from conversations.api.lookups import (
     server_of,
     server_to_sign_out_of,
 )
-from conversations.api.read_purpose import read_purpose
-from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
-from conversations.api.token_answer import token_answer
+from conversations.api.token_read import read_purpose, token_answer
 from conversations.api.waiting import MAX_WAIT, can_change, retry_after, wait_for_change
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed, FlowError
-from conversations.flow.facts import challenge_facts, standing_facts
-from conversations.flow.reading import usable_token
-from conversations.flow.standing import standing
+from conversations.flow.standing import challenge_facts, standing, standing_facts
+from conversations.flow.token_read import usable_token
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
-from delegation_site.crypto import Secret
-from delegation_site.languages import language_of_chat
-from delegation_site.problems import Problem, json_response
+from infrastructure.crypto import Secret
+from web.errors import Problem, json_response
+from web.pages import language_of_chat
 
 CREATE, READ, TOKEN = BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ, BotKey.Scope.TOKEN_READ
 

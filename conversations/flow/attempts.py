@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 from django.db import models
 
 from brands.models import AuthorizationServer
-from conversations.flow.audit import CONSUMER
+from conversations.flow.events import CONSUMER
 from conversations.flow.transitions import locked_conversation, move_challenge
 from conversations.models import COOKIE_PREFIX, AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
-from delegation_site.compiled import (
+from infrastructure.compiled import (
     CompiledInsert,
     CompiledQuery,
     CompiledRows,
@@ -23,7 +23,7 @@ from delegation_site.compiled import (
     numbered,
     placeholders,
 )
-from delegation_site.crypto import Secret, key_ring, random_token, s256_code_challenge
+from infrastructure.crypto import Secret, key_ring, random_token, s256_code_challenge
 
 # Dropping the oldest keeps a scanner that posts our form from locking the consumer out (B8).
 MAX_ATTEMPTS = 10

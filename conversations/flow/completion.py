@@ -24,7 +24,7 @@ from conversations.models import (
     ChallengeStatus,
     Conversation,
 )
-from delegation_site.crypto import COMPLETION_CODE_DIGITS, key_ring
+from infrastructure.crypto import COMPLETION_CODE_DIGITS, key_ring
 
 
 def complete(conversation: Conversation, server: AuthorizationServer, typed: str, *, actor: str, now: datetime) -> None:

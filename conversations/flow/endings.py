@@ -4,10 +4,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from brands.models import AuthorizationServer
-from conversations.flow.audit import CONSUMER, record
-from conversations.flow.deliveries import forget_challenges
 from conversations.flow.errors import NotInThisStatus
-from conversations.flow.events import publish_closing
+from conversations.flow.events import CONSUMER, forget_challenges, publish_closing, record
 from conversations.flow.standing import AuthorizationStatus, standing
 from conversations.flow.transitions import (
     close_clock_expired,

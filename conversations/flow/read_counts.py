@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from brands.models import BotKey
 from conversations.models import AuditEvent
-from delegation_site.audit import SYSTEM, record_event
+from infrastructure.audit import SYSTEM, record_event
 
 # Unusual: in one hour more than this, and more than this many times the mean of the 24 hours before it.
 UNUSUAL_READS: Final = 600

@@ -14,6 +14,7 @@ from django.db import models
 from django.db.models import F, Func, Q
 from django.utils import timezone
 
+from accounts.second_factors import second_factors_by_key
 from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
 from conversations.models import (
     IDEMPOTENCY_LIFETIME,
@@ -25,8 +26,7 @@ from conversations.models import (
     Revocation,
     WebhookDelivery,
 )
-from delegation_site.crypto import DecryptionError, Place, key_id_of, key_ring
-from delegation_site.second_factors import second_factors_by_key
+from infrastructure.crypto import DecryptionError, Place, key_id_of, key_ring
 
 CHUNK = 500
 # Where no key can be named: the value is neither a ciphertext nor a digest of ours.

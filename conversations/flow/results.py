@@ -1,5 +1,6 @@
 """What an attempt comes to: a denial, a failure that leaves the challenge open, or a stored token."""
 
+import json
 import logging
 from datetime import datetime, timedelta
 from typing import Final
@@ -8,13 +9,9 @@ from uuid import uuid4
 from django.db import models
 
 from brands.models import SamePersonCheck, WebhookEvent
-from brands.oauth import ErrorCode, IDTokenClaims, TokenResponse
 from conversations.flow.attempts import UNEXPECTED_SUBJECT, finish_attempt
-from conversations.flow.audit import CONSUMER, SYSTEM, record
-from conversations.flow.events import publish_token
-from conversations.flow.receipts import receipt_digest
+from conversations.flow.events import CONSUMER, SYSTEM, publish_token, record
 from conversations.flow.revocations import renew_connection, schedule_revocation_of_fresh
-from conversations.flow.subjects import is_expected_subject, is_same_subject, subject_of
 from conversations.flow.transitions import (
     close_clock_expired,
     end_access_token,
@@ -33,8 +30,119 @@ from conversations.models import (
     ChallengeStatus,
     Conversation,
 )
-from delegation_site.compiled import CompiledInsert, CompiledQuery, Parameter
-from delegation_site.crypto import Secret, key_ring
+from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter
+from infrastructure.crypto import Secret, key_ring
+from oauth_client import AuthorizationServerError, ErrorCode, IDTokenClaims, TokenResponse
+
+RECEIPT_PURPOSE = "receipt"
+_TOKEN_PURPOSE = "receipt-token"
+
+
+def receipt_digest(access_token: AccessToken, cookie: str) -> bytes:
+    """Return what the row keeps of its receipt."""
+    ring = key_ring()
+    return ring.digest(RECEIPT_PURPOSE, ring.derived_tokens(_TOKEN_PURPOSE, access_token.uuid, cookie)[0])
+
+
+def shown_receipt(access_token: AccessToken, cookie: str) -> str | None:
+    """Return the receipt's token to the holder of the successful attempt's cookie; None for every other cookie."""
+    ring = key_ring()
+    for token in ring.derived_tokens(_TOKEN_PURPOSE, access_token.uuid, cookie):
+        if ring.recognises(access_token.receipt_digest, RECEIPT_PURPOSE, token):
+            return token
+    return None
+
+
+def access_token_of_receipt(receipt_token: str) -> AccessToken | None:
+    """Return the access token, ended or not, that a receipt tells of; None for an unknown one.
+
+    None, too, before the same-person check was passed: until then nothing has been granted to anybody.
+    """
+    rows = AccessToken.objects.filter(
+        receipt_digest__in=key_ring().digests(RECEIPT_PURPOSE, receipt_token),
+        confirmed_at__isnull=False,
+        conversation__closed_at=None,
+        conversation__brand__is_active=True,
+    )
+    return rows.select_related("challenge__conversation__brand", "challenge__authorization_server").first()
+
+
+_EXPECTED_SUBJECT = "expected-subject"
+# Claims that anybody may put into a profile mean nothing until the provider has verified them (OpenID Connect 5.7).
+_VERIFIED_BY = {"email": "email_verified", "phone_number": "phone_number_verified"}
+
+
+def subject_of(claims: IDTokenClaims | None) -> Secret | None:
+    """Return what identifies an account: `iss` and `sub` together (OpenID Connect Core section 5.7)."""
+    return Secret(json.dumps([claims.issuer, claims.subject])) if claims else None
+
+
+def is_same_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
+    """Tell whether a re-challenge came back with the account that this conversation had before (A7).
+
+    No claims mean that the brand's admin took openid out of the scope: then there is nothing to compare. A sign-in that
+    its consumer has undone binds nobody: she said that it was not hers. Raises `DecryptionError`.
+    """
+    subject = subject_of(claims)
+    if subject is None:
+        return True
+    confirmed = challenge.conversation.access_tokens.filter(
+        authorization_server_id=challenge.authorization_server_id,
+        confirmed_at__isnull=False,
+        subject_ciphertext__isnull=False,
+    )
+    last = confirmed.exclude(end_reason=AccessToken.EndReason.UNDONE).order_by("-confirmed_at", "-id").first()
+    return last is None or last.reveal_subject() == subject
+
+
+def expected_subject_digest(conversation: Conversation, expected: Secret | None) -> bytes | None:
+    """Return what to keep of the customer that the bot expects."""
+    if expected is None:
+        return None
+    return key_ring().digest(_EXPECTED_SUBJECT, conversation.uuid.bytes, expected.reveal())
+
+
+def expects(challenge: Challenge, expected: Secret | None) -> bool:
+    """Tell whether the challenge was issued for this very customer, or for nobody in particular."""
+    if expected is None or challenge.expected_subject_digest is None:
+        return expected is None and challenge.expected_subject_digest is None
+    return _is_expected(challenge, expected.reveal())
+
+
+def is_expected_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
+    """Tell whether the verified ID token names the customer that the bot expects (A12); true for the other checks.
+
+    A claim that is missing or not verified tells nothing about who signed in: raises `AuthorizationServerError` with
+    `claim_unusable`.
+    """
+    if challenge.same_person_check != SamePersonCheck.EXPECTED_SUBJECT:
+        return True
+    return _is_expected(challenge, _usable(challenge.authorization_server.subject_claim, claims))
+
+
+def _usable(name: str, claims: IDTokenClaims | None) -> str:
+    """Return the claim as a text. A whole number is its decimal digits, as the bot writes it; nothing else is read."""
+    if claims is None:
+        raise _unusable("no ID token was asked for: the scope has no openid")
+    said, value = claims.claims, claims.claims.get(name)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value:
+        raise _unusable(f"the ID token has no {name} that is a text or a whole number")
+    # Cognito and Apple write the boolean as the text "true". Nothing else, a 1 or a "True", means yes.
+    if name in _VERIFIED_BY and said.get(_VERIFIED_BY[name]) is not True and said.get(_VERIFIED_BY[name]) != "true":
+        raise _unusable(f"{_VERIFIED_BY[name]} is not true in the ID token, so {name} may be anybody's")
+    return value
+
+
+def _unusable(detail: str) -> AuthorizationServerError:
+    return AuthorizationServerError(ErrorCode.CLAIM_UNUSABLE, detail)
+
+
+def _is_expected(challenge: Challenge, value: str) -> bool:
+    digest, conversation = challenge.expected_subject_digest, challenge.conversation
+    return key_ring().recognises(digest, _EXPECTED_SUBJECT, conversation.uuid.bytes, value)
+
 
 COMPLETION_CODE_PURPOSE = "completion-code"
 COMPLETION_HANDLE_PURPOSE = "completion-handle"

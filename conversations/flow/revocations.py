@@ -12,9 +12,7 @@ from uuid import UUID
 
 from django.db import Error, connection, transaction
 
-from brands.oauth import AuthorizationServerError, ClientCredentials, revoke_token
-from brands.transport import within
-from conversations.flow.audit import SYSTEM, record
+from conversations.flow.events import SYSTEM, record
 from conversations.models import (
     REVOCATION_LIFETIME,
     AccessToken,
@@ -23,8 +21,10 @@ from conversations.models import (
     Conversation,
     Revocation,
 )
-from delegation_site.crypto import DecryptionError, Secret
-from delegation_site.database_clock import CLOCK_TOLERANCE
+from infrastructure.crypto import DecryptionError, Secret
+from infrastructure.database_clock import CLOCK_TOLERANCE
+from oauth_client import AuthorizationServerError, ClientCredentials, revoke_token
+from oauth_client.transport import within
 
 MAY_LIVE: Final = "a token that could not be stored may live at the brand until it expires"
 

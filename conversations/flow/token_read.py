@@ -1,10 +1,4 @@
-"""The token in one query: for a read that is answered with it, and for no other.
-
-Reading a token is what bots do most. The step-by-step queries of `reading` cost ten times what the database needs for
-them; this one is compiled once (`delegation_site/compiled.py`). What it does not find (a key that is not live, a
-conversation without a readable token, a brand that has several servers) is told apart by `reading` and `standing`, the
-one source of reasons; so it must never find what they would refuse.
-"""
+"""Reading the token: nothing is written, whatever the answer. One query where the answer is the token, else a few."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,9 +12,76 @@ from django.db.models import Count, Min, OuterRef, QuerySet, Subquery
 
 from brands.authentication import PresentedKey
 from brands.models import AuthorizationServer, BotKey, Brand
-from conversations.flow.facts import seconds_left
+from conversations.flow.challenges import WantedChallenge
+from conversations.flow.errors import (
+    ConversationClosed,
+    InsufficientLifetime,
+    InvalidScope,
+    MissingScope,
+    NotInThisStatus,
+)
+from conversations.flow.standing import AuthorizationStatus, seconds_left, standing
 from conversations.models import AccessToken, Challenge, Conversation
-from delegation_site.compiled import CompiledRows, Parameter, loaded
+from infrastructure.compiled import CompiledRows, Parameter, loaded
+
+
+def readable_token(conversation: Conversation, server: AuthorizationServer, min_ttl: int, now: datetime) -> AccessToken:
+    """Return the conversation's token if it can be used for at least `min_ttl` seconds from `now`.
+
+    Raises `ConversationClosed`, `NotInThisStatus`, `InsufficientLifetime`.
+    """
+    found = standing(conversation, server, now)
+    if found.status == AuthorizationStatus.CLOSED:
+        raise ConversationClosed
+    if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
+        raise NotInThisStatus(found)
+    _refuse_short_life(found.access_token, min_ttl, now)
+    return found.access_token
+
+
+def refuse_missing_scope(access_token: AccessToken, server: AuthorizationServer, needed: str) -> None:
+    """Check that a token holds all of a scope (RFC 6749 section 3.3). Raises `MissingScope`.
+
+    Raises `InvalidScope` for what no challenge could bring: it would send the bot round in a circle.
+    """
+    granted, configured = access_token.scope.split(), server.scope.split()
+    missing = [scope for scope in dict.fromkeys(needed.split()) if scope not in granted]
+    if not set(missing) <= set(configured):
+        raise InvalidScope
+    if missing:
+        asked = access_token.challenge.scope
+        raise MissingScope(requested=asked, granted=access_token.scope, missing=" ".join(missing))
+
+
+def usable_token(
+    conversation: Conversation, wanted: WantedChallenge, min_ttl: int, now: datetime
+) -> AccessToken | None:
+    """Return the token that spares the bot the challenge it asks for, if there is one.
+
+    Raises `ConversationClosed`, and `InsufficientLifetime` where the challenge would send the consumer in a circle:
+    from one sign-in to the next, each with a token that is too short.
+    """
+    try:
+        access_token = readable_token(conversation, wanted.server, 0, now)
+    except NotInThisStatus:
+        return None
+    if not wanted.is_met_by(access_token):
+        return None
+    try:
+        _refuse_short_life(access_token, min_ttl, now)
+    except InsufficientLifetime as error:
+        if error.is_for_good:
+            raise
+        return None
+    return access_token
+
+
+def _refuse_short_life(access_token: AccessToken, min_ttl: int, now: datetime) -> None:
+    expires_in = seconds_left(access_token.expires_at, now)
+    if expires_in < min_ttl:
+        lifetime = seconds_left(access_token.expires_at, access_token.issued_at)
+        raise InsufficientLifetime(expires_in, lifetime, min_ttl)
+
 
 _PUBLIC_ID: Final = Parameter("public_id", models.CharField())
 _EXTERNAL_ID: Final = Parameter("external_id", models.CharField())

@@ -12,8 +12,7 @@ from typing import Any, Final
 from django.db import models, transaction
 
 from brands.models import WebhookEvent
-from conversations.flow.audit import SYSTEM, record
-from conversations.flow.events import publish_challenge, publish_token
+from conversations.flow.events import SYSTEM, publish_challenge, publish_token, record
 from conversations.flow.revocations import schedule_revocation_of
 from conversations.models import (
     OPEN_STATUSES,
@@ -24,7 +23,7 @@ from conversations.models import (
     ChallengeStatus,
     Conversation,
 )
-from delegation_site.compiled import CompiledQuery, CompiledUpdate, Parameter
+from infrastructure.compiled import CompiledQuery, CompiledUpdate, Parameter
 
 _MOMENTS = {
     ChallengeStatus.STARTED: "started_at",

@@ -1,17 +1,16 @@
 """An access token, encrypted for the one conversation that it belongs to."""
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 from uuid import uuid4
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, Brand, SamePersonCheck
-from conversations.models.challenge import Challenge
-from conversations.models.conversation import Conversation
-from delegation_site.crypto import Place, Secret, key_ring
+from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
+from conversations.models.conversation import Challenge, Conversation
+from infrastructure.crypto import Place, Secret, key_ring
 
 
 class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
@@ -137,3 +136,77 @@ class AccessToken(models.Model):
     def place(self, column: str) -> Place:
         """Return where a ciphertext of this row lives."""
         return self.conversation.place("conversations_accesstoken", column, self.uuid)
+
+
+# How long we keep trying; after that the token is erased whatever the brand says (K6).
+REVOCATION_LIFETIME: Final = timedelta(minutes=15)
+
+
+class Revocation(models.Model):
+    """An entry of the outbox, written in the transaction that ended the token. Done or given up, it is deleted."""
+
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="revocations")
+    authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
+    access_token_uuid = models.UUIDField()
+    revocation_endpoint = models.CharField(max_length=2048)
+    ciphertext = models.BinaryField()
+    created_at = models.DateTimeField(default=timezone.now)
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    lease_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        ordering = ("id",)
+        indexes = [models.Index(fields=("authorization_server", "next_attempt_at", "id"), name="waiting_by_server")]
+
+    def __str__(self) -> str:
+        return str(self.uuid)
+
+    @property
+    def given_up_at(self) -> datetime:
+        """Return the moment at which the token is erased in any case."""
+        return self.created_at + REVOCATION_LIFETIME
+
+    def set_access_token(self, access_token: Secret) -> None:
+        """Encrypt the token for this row. The row is not saved."""
+        self.ciphertext = key_ring().encrypt(access_token, self.place("ciphertext"))
+
+    def reveal_access_token(self) -> Secret:
+        """Return the token, to be presented at the revocation endpoint. Raises `DecryptionError`."""
+        return key_ring().decrypt(self.ciphertext, self.place("ciphertext"))
+
+    def place(self, column: str) -> Place:
+        """Return where a ciphertext of this row lives."""
+        return self.conversation.place("conversations_revocation", column, self.uuid)
+
+
+READ_COUNTS_KEPT_FOR: Final = timedelta(days=90)
+
+
+class TokenReadCountQuerySet(models.QuerySet["TokenReadCount"]):
+    """Counts as their brand's admins may see them."""
+
+    def administered_by(self, user: Any) -> "TokenReadCountQuerySet":
+        """Return the counts of this admin's brands."""
+        return self if user.is_superuser else self.filter(bot_key__brand__admins=user)
+
+
+class TokenReadCount(models.Model):
+    """Reads that were answered with a token, in one hour; written by `conversations.flow.read_counts` alone."""
+
+    bot_key = models.ForeignKey(BotKey, on_delete=models.CASCADE, related_name="token_read_counts")
+    purpose = models.CharField(max_length=64, blank=True)
+    hour = models.DateTimeField(db_index=True)
+    times = models.PositiveIntegerField()
+
+    objects = TokenReadCountQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-hour", "bot_key", "purpose")
+        constraints = [
+            models.UniqueConstraint(fields=("bot_key", "hour", "purpose"), name="one_count_per_key_hour_and_purpose"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.times} in the hour of {self.hour:%Y-%m-%d %H:%M}"

@@ -7,9 +7,9 @@ from uuid import uuid4
 from django.db import models
 from django.utils import timezone
 
-from brands.oauth.configuration import ServerConfiguration
-from conversations.models.challenge import Challenge
-from delegation_site.crypto import Place, Secret, key_ring
+from conversations.models.conversation import Challenge
+from infrastructure.crypto import Place, Secret, key_ring
+from oauth_client.configuration import ServerConfiguration
 
 # An exchange is over after its deadline of 10 s; an attempt that has no result long after it never will (B11).
 EXCHANGE_GIVEN_UP_AFTER: Final = timedelta(seconds=30)

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from brands.models import WebhookEndpoint, WebhookEvent
 from conversations.models.conversation import Conversation
-from delegation_site.crypto import Place, Secret, key_ring
+from infrastructure.crypto import Place, Secret, key_ring
 
 # How long we keep trying; the last attempt is made at the very end.
 DELIVERY_LIFETIME: Final = timedelta(hours=24)

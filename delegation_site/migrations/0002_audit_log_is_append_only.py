@@ -1,15 +1,15 @@
 from django.db import migrations
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 
-from delegation_site import append_only
+from infrastructure import audit
 
 
 def install(apps: object, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    append_only.install(schema_editor.connection)
+    audit.install(schema_editor.connection)
 
 
 def remove(apps: object, schema_editor: BaseDatabaseSchemaEditor) -> None:
-    append_only.remove(schema_editor.connection)
+    audit.remove(schema_editor.connection)
 
 
 class Migration(migrations.Migration):

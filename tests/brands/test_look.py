@@ -11,8 +11,17 @@ from django.utils import translation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brands.look import DARK_GROUNDS, DEFAULT_ACCENT, LIGHT_GROUNDS, contrast, look_of, text_on
-from brands.wording import described, validate_scope_descriptions, validate_support_contact
+from brands.branding import (
+    DARK_GROUNDS,
+    DEFAULT_ACCENT,
+    LIGHT_GROUNDS,
+    contrast,
+    described,
+    look_of,
+    text_on,
+    validate_scope_descriptions,
+    validate_support_contact,
+)
 
 COLOURS = st.integers(min_value=0, max_value=0xFFFFFF).map(lambda number: f"#{number:06x}")
 ORDERS = {"orders.read": {"en": "see your orders", "de": "Ihre Bestellungen sehen"}, "orders.write": "place orders"}

@@ -9,7 +9,7 @@ from django.core.exceptions import ValidationError
 from brands.configuration_file import apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
 from conversations.flow.reencryption import COLUMNS
-from delegation_site.crypto import DecryptionError
+from infrastructure.crypto import DecryptionError
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import Browser, make_server
 from tests.stored import everything_stored

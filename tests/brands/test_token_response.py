@@ -18,9 +18,15 @@ from pytest_django import Settings
 from requests.adapters import HTTPAdapter
 from requests_oauthlib import OAuth2Session
 
-from brands import transport
-from brands.oauth import AuthorizationServerError, ClientCredentials, ServerConfiguration, TokenResponse, exchange_code
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
+from oauth_client import (
+    AuthorizationServerError,
+    ClientCredentials,
+    ServerConfiguration,
+    TokenResponse,
+    exchange_code,
+    transport,
+)
 from tests.brands.security_table import NOW, USUAL
 from tests.brands.token_refusal_rows import Row
 from tests.brands.token_response_rows import ROWS

@@ -14,7 +14,7 @@ from brands.webhooks import rotate_secret
 from conversations.flow.events import publish_test
 from conversations.flow.retention import sweep
 from conversations.models import READ_COUNTS_KEPT_FOR, Conversation, TokenReadCount
-from delegation_site import prepared
+from infrastructure import prepared
 from tests.cast import Bot
 from tests.concurrency import at_once
 from tests.webhook_receiver import make_endpoint

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 

@@ -13,12 +13,12 @@ from conversations.flow.challenges import WantedChallenge, cancel_challenge, iss
 from conversations.flow.completion import complete, complete_with_handle, shown_code
 from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed
-from conversations.flow.reading import readable_token
 from conversations.flow.revocations import finish_revocation, is_still_in_use
 from conversations.flow.standing import AuthorizationStatus, Standing, standing
+from conversations.flow.token_read import readable_token
 from conversations.flow.transitions import end_access_token
 from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge, Conversation, Revocation
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 from tests.cast import Bot, Browser, code_on, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.api import token_read
-from conversations.flow import challenges, reading, sign_in
+from conversations.flow import challenges, sign_in, token_read
 from conversations.flow.results import record_denial
 from conversations.flow.standing import standing
 from conversations.flow.transitions import close_clock_expired
@@ -103,7 +103,7 @@ def test_a_read_during_the_close_says_closed(
         return standing(*arguments)
 
     monkeypatch.setattr(token_read, "_at_once", lambda *_: None)  # one query has no moment between two
-    monkeypatch.setattr(reading, "standing", closed_meanwhile)
+    monkeypatch.setattr(token_read, "standing", closed_meanwhile)
     status, problem = acme_bot.token()
     assert (status, problem["code"]) == (410, "conversation_closed")
 

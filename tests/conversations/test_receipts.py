@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
 from conversations.models import AccessToken, AuditEvent, Conversation, Revocation
-from delegation_site import rate_limits
-from delegation_site.crypto import key_ring
+from infrastructure import rate_limits
+from infrastructure.crypto import key_ring
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.stored import everything_stored

@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from brands.models import AuthorizationServer, BotKey
 from conversations.flow import reencryption
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
-from delegation_site.crypto import DecryptionError, KeyRing, key_id_of
+from infrastructure.crypto import DecryptionError, KeyRing, key_id_of
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, use_openid
 from tests.environment import TEST_ENVIRONMENT
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -45,7 +45,7 @@ from brands.webhooks import rotate_secret
 from conversations.flow.attempts import begin_attempt
 from conversations.flow.challenges import WantedChallenge, issue_challenge, withdraw_challenge
 from conversations.models import AccessToken
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 server, now = AuthorizationServer.objects.select_related("brand").get(), timezone.now()
 wanted = WantedChallenge(server=server, context=Secret("planted-context"))
 open_one, _ = issue_challenge(server.brand, "open", wanted, actor="test", now=now)

@@ -11,11 +11,11 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.utils import timezone
 
+from accounts.second_factors import reencrypt_second_factors
 from brands.models import AuthorizationServer, BotKey
 from conversations.flow.reencryption import COLUMNS, counts_by_key, reencrypt
 from conversations.models import Challenge
-from delegation_site.crypto import KeyRing, key_ring
-from delegation_site.second_factors import reencrypt_second_factors
+from infrastructure.crypto import KeyRing, key_ring
 from tests.cast import Bot, Browser, code_on
 from tests.environment import TEST_ENVIRONMENT
 from tests.fake_authorization_server import FakeAuthorizationServer

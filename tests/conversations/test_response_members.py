@@ -18,7 +18,7 @@ from conversations.api import token_read
 from conversations.flow.reencryption import COLUMNS, reencrypt
 from conversations.models import AccessToken, AuditEvent
 from conversations.outbox import worker
-from delegation_site.crypto import DecryptionError
+from infrastructure.crypto import DecryptionError
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import ACME_SECRET, CHAT, Bot, Browser, code_on, heading_of, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer

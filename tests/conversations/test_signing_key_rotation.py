@@ -15,7 +15,7 @@ from brands.signing_keys import NoSigningKey, RotationUnderWay, forget_previous_
 from conversations.flow.reencryption import COLUMNS, reencrypt
 from conversations.models import AuditEvent
 from conversations.outbox import worker
-from delegation_site.crypto import DecryptionError
+from infrastructure.crypto import DecryptionError
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import Bot, Browser, heading_of, make_server
 from tests.fake_authorization_server import mounted

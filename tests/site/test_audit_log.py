@@ -21,10 +21,10 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.models import Challenge
-from delegation_site import append_only
-from delegation_site.audit import record_event
-from delegation_site.logs import LOGGING_TO_STANDARD_OUTPUT
-from delegation_site.models import AuditEvent
+from infrastructure import audit
+from infrastructure.audit import record_event
+from infrastructure.logs import LOGGING_TO_STANDARD_OUTPUT
+from infrastructure.models import AuditEvent
 from tests import databases
 from tests.cast import Bot, Browser, code_on
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -102,9 +102,9 @@ def test_rows_are_added_as_before() -> None:
 def test_the_way_back_of_the_migration_and_forth_again() -> None:
     """Part 5: what the tests' fixture does around a flush leaves the table guarded."""
     event()
-    append_only.remove(connection)
+    audit.remove(connection)
     AuditEvent.objects.update(outcome="another")
-    append_only.install(connection)
+    audit.install(connection)
     with pytest.raises(DatabaseError), transaction.atomic():
         AuditEvent.objects.update(outcome="third")
     assert AuditEvent.objects.get().outcome == "another"

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from conversations.flow.completion import normalised_code
-from delegation_site.crypto import (
+from infrastructure.crypto import (
     DecryptionError,
     InvalidKeyRing,
     KeyRing,

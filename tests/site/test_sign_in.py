@@ -14,9 +14,9 @@ from django.core import mail
 from django.core.management import call_command
 from django.test import Client
 
+from accounts.second_factors import reencrypt_second_factors
 from brands.models import AuthorizationServer, BotKey, Brand
-from delegation_site import rate_limits
-from delegation_site.second_factors import reencrypt_second_factors
+from infrastructure import rate_limits
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import HOST, heading_of
 from tests.stored import everything_stored

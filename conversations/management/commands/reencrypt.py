@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from accounts.second_factors import reencrypt_second_factors, second_factors_by_key
 from conversations.flow.reencryption import COLUMNS, counts_by_key, reencrypt
-from delegation_site import database_clock
-from delegation_site.second_factors import reencrypt_second_factors, second_factors_by_key
+from infrastructure import database_clock
 
 
 class Command(BaseCommand):
