@@ -10,7 +10,6 @@ class DelegationSiteConfig(AppConfig):
     """Registers `delegation_site.checks`."""
 
     name = "delegation_site"
-    verbose_name = "Audit"
 
     def ready(self) -> None:
         """Register the checks; `gunicorn.py` runs them before it serves."""

@@ -10,7 +10,6 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connections
-from django.utils.module_loading import import_string
 from gunicorn.glogging import Logger
 
 from delegation_site.checks import check_database
@@ -77,5 +76,4 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  # gunicorn's signature
     """Add up what the process has counted: nothing is lost when workers are restarted."""
     if worker.booted:
-        # By its name: models cannot be imported while this file is read, before Django is set up.
-        import_string("conversations.flow.read_counts.flush")()
+        stopping.end()

@@ -47,6 +47,8 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "infrastructure",
+    "accounts",
     "delegation_site",
     "brands",
     "conversations",

@@ -93,24 +93,24 @@ _REFUSAL: Final = "the audit log is append-only"
 _POSTGRESQL: Final = (
     f"""CREATE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'restrict_violation'; END $$""",
-    """CREATE TRIGGER audit_rows_stay BEFORE UPDATE OR DELETE ON delegation_site_auditevent
+    """CREATE TRIGGER audit_rows_stay BEFORE UPDATE OR DELETE ON infrastructure_auditevent
         FOR EACH ROW EXECUTE FUNCTION audit_log_is_append_only()""",
-    """CREATE TRIGGER audit_log_stays BEFORE TRUNCATE ON delegation_site_auditevent
+    """CREATE TRIGGER audit_log_stays BEFORE TRUNCATE ON infrastructure_auditevent
         FOR EACH STATEMENT EXECUTE FUNCTION audit_log_is_append_only()""",
 )
 _POSTGRESQL_REMOVED: Final = (
-    "DROP TRIGGER audit_rows_stay ON delegation_site_auditevent",
-    "DROP TRIGGER audit_log_stays ON delegation_site_auditevent",
+    "DROP TRIGGER audit_rows_stay ON infrastructure_auditevent",
+    "DROP TRIGGER audit_log_stays ON infrastructure_auditevent",
     "DROP FUNCTION audit_log_is_append_only()",
 )
 _SQLITE: Final = (
-    f"""CREATE TRIGGER audit_rows_are_not_updated BEFORE UPDATE ON delegation_site_auditevent
+    f"""CREATE TRIGGER audit_rows_are_not_updated BEFORE UPDATE ON infrastructure_auditevent
         BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
-    f"""CREATE TRIGGER audit_rows_are_not_deleted BEFORE DELETE ON delegation_site_auditevent
+    f"""CREATE TRIGGER audit_rows_are_not_deleted BEFORE DELETE ON infrastructure_auditevent
         BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
     # INSERT OR REPLACE deletes the old row without asking the trigger above, unless `recursive_triggers` is on.
-    """CREATE TRIGGER audit_rows_are_not_replaced BEFORE INSERT ON delegation_site_auditevent
-        WHEN EXISTS (SELECT 1 FROM delegation_site_auditevent WHERE id = NEW.id OR uuid = NEW.uuid)
+    """CREATE TRIGGER audit_rows_are_not_replaced BEFORE INSERT ON infrastructure_auditevent
+        WHEN EXISTS (SELECT 1 FROM infrastructure_auditevent WHERE id = NEW.id OR uuid = NEW.uuid)
         BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
 )
 _SQLITE_REMOVED: Final = (

@@ -175,17 +175,17 @@ def _add_one_in_cache(window: _Window) -> int:
 
 
 _UPSERT: Final = """
-    INSERT INTO delegation_site_ratecounter (key, times, expires_at) VALUES {}
-    ON CONFLICT (key) DO UPDATE SET times = delegation_site_ratecounter.times + 1 RETURNING key, times
+    INSERT INTO infrastructure_ratecounter (key, times, expires_at) VALUES {}
+    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
 """
 # The commit does not wait for the disk: a counter that a power cut takes back is no loss, and those who call with the
 # same key would queue behind each other's commits.
 _UPSERT_UNSYNCHRONISED: Final = """
     WITH unsynchronised AS (SELECT set_config('synchronous_commit', 'off', true))
-    INSERT INTO delegation_site_ratecounter (key, times, expires_at)
+    INSERT INTO infrastructure_ratecounter (key, times, expires_at)
     SELECT counted.key, counted.times, counted.expires_at
     FROM unsynchronised, (VALUES {}) AS counted (key, times, expires_at)
-    ON CONFLICT (key) DO UPDATE SET times = delegation_site_ratecounter.times + 1 RETURNING key, times
+    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
 """
 
 

@@ -91,7 +91,7 @@ def _fill_outbox(server: AuthorizationServer) -> None:
     revocations.write()
     with connection.cursor() as cursor:
         cursor.execute(
-            """INSERT INTO delegation_site_ratecounter (key, times, expires_at)
+            """INSERT INTO infrastructure_ratecounter (key, times, expires_at)
                SELECT 'counter:' || number, 1, now() + interval '1 minute' FROM generate_series(1, %s) AS number""",
             [CHATS],
         )

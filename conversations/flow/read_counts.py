@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from brands.models import BotKey
 from conversations.models import AuditEvent
+from infrastructure import stopping
 from infrastructure.audit import SYSTEM, record_event
 
 # Unusual: in one hour more than this, and more than this many times the mean of the 24 hours before it.
@@ -95,6 +96,9 @@ def flush(now: datetime | None = None) -> None:
     except Error:
         logger.exception("token reads could not be added up; the next minute tries again")
         _pending.give_back(counts)
+
+
+stopping.before_the_end(flush)
 
 
 def forget_in_process() -> None:

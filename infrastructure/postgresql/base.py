@@ -38,7 +38,7 @@ class LimitedCursor(extensions.cursor):
         """Run a statement. Raises the driver's errors."""
         connection: Any = self.connection
         if self.name is None and connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
-            before = time_outs.in_transaction(has_options=connection.has_options)
+            before = in_transaction(has_options=connection.has_options)
             query = before + query if before else query
         super().execute(query, vars)
 
@@ -51,13 +51,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
         params: dict[str, Any] = _OF_EVERY_CONNECTION | super().get_connection_params()
         params |= {"cursor_factory": LimitedCursor, "connection_factory": LimitedConnection}
         pooled = bool(self.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
-        ours = time_outs.start_up_options(is_pooler_named=pooled)
+        ours = start_up_options(is_pooler_named=pooled)
         # The last one of two counts.
         return params | {"options": f"{ours} {params.get('options', '')}".strip()} if ours else params
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         """Connect; once more without start-up options where a pooler refuses or forgets them."""
-        ours = conn_params.get("options", "").startswith(time_outs.START_UP_OPTIONS)
+        ours = conn_params.get("options", "").startswith(START_UP_OPTIONS)
         try:
             connection = super().get_new_connection(conn_params)
         except psycopg2.OperationalError as error:
@@ -68,7 +68,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             if connection.has_options or not ours:
                 return connection
             connection.close()
-        time_outs.meet_pooler()
+        meet_pooler()
         return super().get_new_connection(self.get_connection_params())
 
     def is_usable(self) -> bool:

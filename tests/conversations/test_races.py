@@ -10,7 +10,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.api import token_read
+from conversations.api import token_read as token_call
 from conversations.flow import challenges, sign_in, token_read
 from conversations.flow.results import record_denial
 from conversations.flow.standing import standing
@@ -102,7 +102,7 @@ def test_a_read_during_the_close_says_closed(
         acme_bot.in_chat("DELETE")
         return standing(*arguments)
 
-    monkeypatch.setattr(token_read, "_at_once", lambda *_: None)  # one query has no moment between two
+    monkeypatch.setattr(token_call, "_at_once", lambda *_: None)  # one query has no moment between two
     monkeypatch.setattr(token_read, "standing", closed_meanwhile)
     status, problem = acme_bot.token()
     assert (status, problem["code"]) == (410, "conversation_closed")

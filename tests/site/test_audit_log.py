@@ -45,19 +45,19 @@ scope = "orders"
 required_scope = "billing"
 """
 ON_BOTH = [
-    "UPDATE delegation_site_auditevent SET outcome = 'another'",
-    "UPDATE delegation_site_auditevent SET at = at WHERE id = (SELECT max(id) FROM delegation_site_auditevent)",
-    "DELETE FROM delegation_site_auditevent",
+    "UPDATE infrastructure_auditevent SET outcome = 'another'",
+    "UPDATE infrastructure_auditevent SET at = at WHERE id = (SELECT max(id) FROM infrastructure_auditevent)",
+    "DELETE FROM infrastructure_auditevent",
 ]
 ONLY_ON = {
     databases.SQLITE: [
-        "INSERT OR REPLACE INTO delegation_site_auditevent SELECT * FROM delegation_site_auditevent",
-        "REPLACE INTO delegation_site_auditevent SELECT * FROM delegation_site_auditevent",
+        "INSERT OR REPLACE INTO infrastructure_auditevent SELECT * FROM infrastructure_auditevent",
+        "REPLACE INTO infrastructure_auditevent SELECT * FROM infrastructure_auditevent",
     ],
     databases.POSTGRESQL: [
-        "TRUNCATE delegation_site_auditevent",
-        "TRUNCATE delegation_site_auditevent RESTART IDENTITY CASCADE",
-        """INSERT INTO delegation_site_auditevent SELECT * FROM delegation_site_auditevent
+        "TRUNCATE infrastructure_auditevent",
+        "TRUNCATE infrastructure_auditevent RESTART IDENTITY CASCADE",
+        """INSERT INTO infrastructure_auditevent SELECT * FROM infrastructure_auditevent
             ON CONFLICT (id) DO UPDATE SET outcome = 'another'""",
     ],
 }
