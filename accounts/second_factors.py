@@ -4,15 +4,15 @@ import base64
 import binascii
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from allauth.mfa.models import Authenticator
 
-from infrastructure.crypto import DecryptionError, Place, Secret, key_id_of, key_ring
+from infrastructure.columns import Stored, key_id_in
+from infrastructure.crypto import DecryptionError, Place, Secret, key_ring
 
-# Where no key can be named: the value is no ciphertext of ours.
-NO_KEY: Final = "unreadable"
 # allauth hands over the text alone, not whose row it is: a second factor that SQL moves to another row is read there.
 _PLACE: Final = Place("mfa_authenticator", "data", UUID(int=0), UUID(int=0))
 _MEMBER: Final = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
@@ -28,34 +28,29 @@ def decrypt_text(encrypted_text: str) -> str:
     return key_ring().decrypt(_raw(encrypted_text), _PLACE).reveal()
 
 
-def reencrypt_second_factors() -> tuple[int, int]:
-    """Move every value to the newest key; return how many were moved and how many could not be read.
-
-    A row that changed meanwhile is left as it is, since an authenticator's data is replaced as a whole.
-    """
-    moved = unreadable = 0
+def stored_second_factors() -> Iterator[Stored]:
+    """Return every value, to be re-encrypted; an authenticator's data is replaced as a whole, where it is unchanged."""
     for row, member in _values():
-        try:
-            if _key_id(row.data[member]) == key_ring().newest_id:
-                continue
-            data = row.data | {member: encrypt_text(decrypt_text(row.data[member]))}
-        except DecryptionError:
-            unreadable += 1
-            continue
-        moved += Authenticator.objects.filter(pk=row.pk, data=row.data).update(data=data)
-    return moved, unreadable
+        yield Stored(_bytes(row.data[member]), _PLACE, partial(_replace, row, member))
 
 
 def second_factors_by_key() -> Counter[str]:
     """Return how many values each key id still holds."""
-    return Counter(_key_id(row.data[member]) for row, member in _values())
+    return Counter(key_id_in(_bytes(row.data[member])) for row, member in _values())
 
 
-def _key_id(encrypted_text: object) -> str:
+def _replace(row: Authenticator, member: str, ciphertext: bytes) -> int:
+    data = row.data | {member: base64.b64encode(ciphertext).decode()}
+    changed: int = Authenticator.objects.filter(pk=row.pk, data=row.data).update(data=data)
+    return changed
+
+
+def _bytes(encrypted_text: object) -> bytes:
+    """Return what the text stands for; nothing, which no key can read, where it is not ours."""
     try:
-        return key_id_of(_raw(encrypted_text))
+        return _raw(encrypted_text)
     except DecryptionError:
-        return NO_KEY
+        return b""
 
 
 def _values() -> Iterator[tuple[Authenticator, str]]:

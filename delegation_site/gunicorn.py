@@ -7,12 +7,12 @@ from typing import Any
 
 import django
 from django.conf import settings
+from django.core.checks import Tags, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connections
 from gunicorn.glogging import Logger
 
-from delegation_site.checks import check_database
 from infrastructure import stopping
 from infrastructure.logs import RequestIdFilter
 
@@ -63,7 +63,7 @@ def on_starting(server: Any) -> None:
         call_command("check", deploy=True, fail_level="ERROR")
     except SystemCheckError as error:
         sys.exit(str(error))
-    for warning in check_database(databases=["default"]):
+    for warning in run_checks(tags=[Tags.database], databases=["default"]):
         server.log.warning("%s %s", warning, "/health/ready says 503 until then.")
     connections.close_all()  # forked processes must not share one
 

@@ -23,7 +23,7 @@ import json, sys
 from datetime import timedelta
 from django.utils import timezone
 from brands.models import Brand
-from oauth_client.token import TokenResponse
+from oauth_client import TokenResponse
 from conversations.flow.attempts import begin_attempt
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from conversations.flow.completion import complete

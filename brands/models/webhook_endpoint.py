@@ -9,7 +9,8 @@ from django.db import models
 from django.utils import timezone
 
 from brands.models.brand import Brand
-from infrastructure.crypto import Place, Secret, key_ring
+from infrastructure.columns import EncryptedField, reveal, seal
+from infrastructure.crypto import Place, Secret
 from oauth_client import validators
 
 EVERY_EVENT: Final = "*"
@@ -81,8 +82,8 @@ class WebhookEndpoint(models.Model):
     is_active = models.BooleanField(
         default=True, help_text="Nothing is written for an endpoint that is switched off; what waits for it waits on."
     )
-    secret_ciphertext = models.BinaryField(editable=False)
-    previous_secret_ciphertext = models.BinaryField(null=True, editable=False)
+    secret_ciphertext = EncryptedField(editable=False)
+    previous_secret_ciphertext = EncryptedField(null=True, editable=False)
     previous_secret_expires_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     failing_since = models.DateTimeField(null=True, editable=False)
@@ -114,19 +115,18 @@ class WebhookEndpoint(models.Model):
 
     def set_secret(self, secret: Secret) -> None:
         """Encrypt the signing secret for this row. The row is not saved."""
-        self.secret_ciphertext = key_ring().encrypt(secret, self.place("secret_ciphertext"))
+        seal(self, "secret_ciphertext", secret)
 
     def reveal_secret(self) -> Secret:
         """Return the signing secret. Raises `DecryptionError`."""
-        return key_ring().decrypt(self.secret_ciphertext, self.place("secret_ciphertext"))
+        return reveal(self, "secret_ciphertext")
 
     def replace_secret(self, secret: Secret, previous_until: datetime) -> None:
         """Sign with this secret too, and with the one before until a moment. The row is not saved.
 
         Raises `DecryptionError`.
         """
-        place = self.place("previous_secret_ciphertext")
-        self.previous_secret_ciphertext = key_ring().encrypt(self.reveal_secret(), place)
+        seal(self, "previous_secret_ciphertext", self.reveal_secret())
         self.previous_secret_expires_at = previous_until
         self.set_secret(secret)
 
@@ -134,8 +134,7 @@ class WebhookEndpoint(models.Model):
         """Return the secrets to sign with at `now`, the newest first. Raises `DecryptionError`."""
         secrets = [self.reveal_secret()]
         if self.previous_secret_ciphertext is not None and (self.previous_secret_expires_at or now) > now:
-            place = self.place("previous_secret_ciphertext")
-            secrets.append(key_ring().decrypt(self.previous_secret_ciphertext, place))
+            secrets.append(reveal(self, "previous_secret_ciphertext"))
         return secrets
 
     def place(self, column: str) -> Place:

@@ -36,6 +36,7 @@ from conversations.models import (
     Conversation,
     IdempotencyKey,
 )
+from infrastructure.columns import seal
 from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter, numbered, placeholders
 from infrastructure.crypto import Secret, key_ring, random_token
 
@@ -301,9 +302,8 @@ def _insert_challenge(
         expected_subject_digest=expected_subject_digest(conversation, wanted.expected_subject),
         link_token_digest=key_ring().digest(LINK_TOKEN_PURPOSE, link_token.reveal()),
     )
-    challenge.link_token_ciphertext = key_ring().encrypt(link_token, challenge.place("link_token_ciphertext"))
-    if wanted.context is not None:
-        challenge.context_ciphertext = key_ring().encrypt(wanted.context, challenge.place("context_ciphertext"))
+    seal(challenge, "link_token_ciphertext", link_token)
+    seal(challenge, "context_ciphertext", wanted.context)
     _NEW_CHALLENGE.insert(challenge)
     record(AuditEvent.Kind.CHALLENGE_CHANGED, conversation, now=now, actor=actor, outcome="issued", challenge=challenge)
     publish_challenge(challenge, now)

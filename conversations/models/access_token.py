@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from conversations.models.conversation import Challenge, Conversation
-from infrastructure.crypto import Place, Secret, key_ring
+from infrastructure.columns import EncryptedField, reveal, reveal_if_there, seal
+from infrastructure.crypto import Place, Secret
 
 
 class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
@@ -54,9 +55,9 @@ class AccessToken(models.Model):
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="access_tokens")
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     challenge = models.OneToOneField(Challenge, on_delete=models.CASCADE, related_name="access_token")
-    ciphertext = models.BinaryField(null=True)
+    ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
     # Members of the token answer that the brand has declared for its bots, as JSON; and the names of those left out.
-    response_members_ciphertext = models.BinaryField(null=True)
+    response_members_ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
     response_members_left_out = models.TextField(blank=True)
     # As configured when the token was asked for: it is presented nowhere else, whatever is configured later.
     revocation_endpoint = models.CharField(max_length=2048, blank=True)
@@ -64,7 +65,7 @@ class AccessToken(models.Model):
     scope = models.TextField(blank=True)
     scope_widened = models.BooleanField(default=False)
     assurance = models.CharField(max_length=24, choices=SamePersonCheck)
-    subject_ciphertext = models.BinaryField(null=True)
+    subject_ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
     issued_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     lifetime_assumed = models.BooleanField(default=False)
@@ -108,30 +109,27 @@ class AccessToken(models.Model):
 
     def set_subject(self, subject: Secret | None) -> None:
         """Encrypt who signed in for this row. A digest could not be moved to a new key (K4). The row is not saved."""
-        place = self.place("subject_ciphertext")
-        self.subject_ciphertext = key_ring().encrypt(subject, place) if subject else None
+        seal(self, "subject_ciphertext", subject)
 
     def reveal_subject(self) -> Secret:
         """Return who signed in, to be compared. Raises `DecryptionError`."""
-        return key_ring().decrypt(self.subject_ciphertext or b"", self.place("subject_ciphertext"))
+        return reveal(self, "subject_ciphertext")
 
     def set_access_token(self, access_token: Secret) -> None:
         """Encrypt the token for this row and its conversation. The row is not saved."""
-        self.ciphertext = key_ring().encrypt(access_token, self.place("ciphertext"))
+        seal(self, "ciphertext", access_token)
 
     def set_response_members(self, members: Secret | None) -> None:
         """Encrypt the declared members of the token answer for this row. The row is not saved."""
-        place = self.place("response_members_ciphertext")
-        self.response_members_ciphertext = key_ring().encrypt(members, place) if members else None
+        seal(self, "response_members_ciphertext", members)
 
     def reveal_response_members(self) -> Secret | None:
         """Return the declared members that came, as JSON text; None where none did. Raises `DecryptionError`."""
-        ciphertext = self.response_members_ciphertext
-        return None if ciphertext is None else key_ring().decrypt(ciphertext, self.place("response_members_ciphertext"))
+        return reveal_if_there(self, "response_members_ciphertext")
 
     def reveal_access_token(self) -> Secret:
         """Return the token itself. Raises `DecryptionError`, also once it was erased."""
-        return key_ring().decrypt(self.ciphertext or b"", self.place("ciphertext"))
+        return reveal(self, "ciphertext")
 
     def place(self, column: str) -> Place:
         """Return where a ciphertext of this row lives."""
@@ -150,7 +148,7 @@ class Revocation(models.Model):
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     access_token_uuid = models.UUIDField()
     revocation_endpoint = models.CharField(max_length=2048)
-    ciphertext = models.BinaryField()
+    ciphertext = EncryptedField(place_needs=("conversation__brand",))
     created_at = models.DateTimeField(default=timezone.now)
     next_attempt_at = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField(null=True)
@@ -170,11 +168,11 @@ class Revocation(models.Model):
 
     def set_access_token(self, access_token: Secret) -> None:
         """Encrypt the token for this row. The row is not saved."""
-        self.ciphertext = key_ring().encrypt(access_token, self.place("ciphertext"))
+        seal(self, "ciphertext", access_token)
 
     def reveal_access_token(self) -> Secret:
         """Return the token, to be presented at the revocation endpoint. Raises `DecryptionError`."""
-        return key_ring().decrypt(self.ciphertext, self.place("ciphertext"))
+        return reveal(self, "ciphertext")
 
     def place(self, column: str) -> Place:
         """Return where a ciphertext of this row lives."""

@@ -9,7 +9,8 @@ from django.db.models import Q
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand, SamePersonCheck
-from infrastructure.crypto import Place, Secret, key_ring
+from infrastructure.columns import EncryptedField, reveal, reveal_if_there
+from infrastructure.crypto import Place, Secret
 from oauth_client.validators import MAX_SCOPE_LENGTH
 
 
@@ -113,9 +114,9 @@ class Challenge(models.Model):
     scope = models.CharField(max_length=MAX_SCOPE_LENGTH, blank=True)
     purpose = models.CharField(max_length=140, blank=True)
     locale = models.CharField(max_length=35, blank=True)
-    context_ciphertext = models.BinaryField(null=True)
+    context_ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
     link_token_digest = models.BinaryField(max_length=80, unique=True)
-    link_token_ciphertext = models.BinaryField(null=True)
+    link_token_ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
     completion_code_digest = models.BinaryField(null=True)
     completion_handle_digest = models.BinaryField(max_length=80, null=True, unique=True)
     expected_subject_digest = models.BinaryField(null=True)
@@ -167,13 +168,11 @@ class Challenge(models.Model):
 
     def reveal_link_token(self) -> Secret:
         """Return the link token, to hand the same link out again. Raises `DecryptionError`, also once it was erased."""
-        return key_ring().decrypt(self.link_token_ciphertext or b"", self.place("link_token_ciphertext"))
+        return reveal(self, "link_token_ciphertext")
 
     def reveal_context(self) -> Secret | None:
         """Return the bot's opaque context. Raises `DecryptionError`."""
-        if self.context_ciphertext is None:
-            return None
-        return key_ring().decrypt(self.context_ciphertext, self.place("context_ciphertext"))
+        return reveal_if_there(self, "context_ciphertext")
 
 
 IDEMPOTENCY_LIFETIME: Final = timedelta(hours=24)

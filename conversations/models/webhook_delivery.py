@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from brands.models import WebhookEndpoint, WebhookEvent
 from conversations.models.conversation import Conversation
-from infrastructure.crypto import Place, Secret, key_ring
+from infrastructure.columns import EncryptedField, reveal, seal
+from infrastructure.crypto import Place, Secret
 
 # How long we keep trying; the last attempt is made at the very end.
 DELIVERY_LIFETIME: Final = timedelta(hours=24)
@@ -54,7 +55,7 @@ class WebhookDelivery(models.Model):
     conversation = models.ForeignKey(
         Conversation, on_delete=models.CASCADE, null=True, related_name="webhook_deliveries"
     )
-    payload_ciphertext = models.BinaryField(null=True)
+    payload_ciphertext = EncryptedField(place_needs=("conversation__brand", "endpoint__brand"), null=True)
     created_at = models.DateTimeField(default=timezone.now)
     given_up_at = models.DateTimeField()
     next_attempt_at = models.DateTimeField(default=timezone.now)
@@ -86,11 +87,11 @@ class WebhookDelivery(models.Model):
 
     def set_payload(self, payload: Secret) -> None:
         """Encrypt what is sent for this row. The row is not saved."""
-        self.payload_ciphertext = key_ring().encrypt(payload, self.place("payload_ciphertext"))
+        seal(self, "payload_ciphertext", payload)
 
     def reveal_payload(self) -> Secret:
         """Return what is sent. Raises `DecryptionError`, also once it was erased."""
-        return key_ring().decrypt(self.payload_ciphertext or b"", self.place("payload_ciphertext"))
+        return reveal(self, "payload_ciphertext")
 
     def place(self, column: str) -> Place:
         """Return where a ciphertext of this row lives."""

@@ -15,9 +15,9 @@ from django.utils import timezone
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
 from conversations.api import token_read
-from conversations.flow.reencryption import COLUMNS, reencrypt
 from conversations.models import AccessToken, AuditEvent
 from conversations.outbox import worker
+from infrastructure.columns import encrypted_columns, reencrypt, stored_in
 from infrastructure.crypto import DecryptionError
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import ACME_SECRET, CHAT, Bot, Browser, code_on, heading_of, make_bot
@@ -226,9 +226,9 @@ def test_members_that_were_moved_by_sql_cannot_be_read_either_way(
 
 def test_members_move_to_the_newest_encryption_key(ready: Bot, settings: Any) -> None:
     """K4."""
-    (column,) = [column for column in COLUMNS if column.name == "response_members_ciphertext"]
+    (column,) = [column for column in encrypted_columns() if column.name == "response_members_ciphertext"]
     settings.ENCRYPTION_KEYS = f"third:8l8GIbXrL3uWnxkKcEgT1nKk1jC1s0pNqQv3y0m0c5A=,{settings.ENCRYPTION_KEYS}"
-    assert reencrypt(column) == (1, 0)
+    assert reencrypt(stored_in(column)) == (1, 0)
     assert members_of(ready) == MEMBERS
 
 
