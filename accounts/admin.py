@@ -9,7 +9,6 @@ from uuid import UUID
 
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
-from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
@@ -19,7 +18,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from accounts.sign_in import confirmation_needed, signed_in_recently
+from accounts.sign_in import ConfirmedAdmin, ConfirmedForm, confirmation_needed, signed_in_recently
 from infrastructure.audit import actor_of_admin, record_event
 from infrastructure.models import AuditEvent
 
@@ -34,21 +33,7 @@ admin.site.unregister(Authenticator)
 admin.site.unregister(EmailAddress)
 
 
-class ConfirmedForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
-    """A form that saves nothing of whoever has not signed in lately."""
-
-    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
-    confirmed = False
-
-    def clean(self) -> dict[str, Any]:
-        """Ask for a recent sign-in."""
-        cleaned = super().clean() or {}
-        if not self.confirmed:
-            self.add_error(None, confirmation_needed())
-        return cleaned
-
-
-class NewAccountForm(ConfirmedForm, AdminUserCreationForm):  # type: ignore[type-arg]  # as above
+class NewAccountForm(ConfirmedForm, AdminUserCreationForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
     """Django's own, confirmed."""
 
 
@@ -57,7 +42,7 @@ class AccountForm(ConfirmedForm, UserChangeForm):  # type: ignore[type-arg]  # a
 
 
 @admin.register(User)
-class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # as above
+class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as above
     """Django's own, confirmed and audited; without groups and permissions, which nothing here asks for."""
 
     form = AccountForm
@@ -72,12 +57,6 @@ class AccountAdmin(UserAdmin):  # type: ignore[type-arg]  # as above
         ("Permissions", {"fields": ("is_active", "is_staff", "is_superuser")}),
         ("Important dates", {"fields": ("last_login", "date_joined")}),
     )
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Tell the form, whose class is made for this request, whether whoever sends it has signed in recently."""
-        form: Any = super().get_form(request, obj, change=change, **kwargs)
-        form.confirmed = signed_in_recently(request)
-        return form
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save it with its audit rows."""

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY, get_authentication_records
 from allauth.mfa.adapter import DefaultMFAAdapter
+from django import forms
 from django.conf import settings
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -82,6 +83,34 @@ def confirmation_needed() -> ValidationError:
     """
     said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then save again.'
     return ValidationError(format_html(said, reauthentication_address()), "confirmation_needed")
+
+
+class ConfirmedForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+    """A form of the admin that saves nothing sensitive of whoever has not signed in lately (G10)."""
+
+    # Whether whoever sends it has; a `ConfirmedAdmin` says so.
+    confirmed = False
+
+    def needs_confirmation(self) -> bool:
+        """Tell whether what was changed is sensitive; called when every field was read."""
+        return True
+
+    def clean(self) -> dict[str, Any]:
+        """Ask for a recent sign-in."""
+        cleaned = super().clean() or {}
+        if not self.confirmed and self.needs_confirmation():
+            self.add_error(None, confirmation_needed())
+        return cleaned
+
+
+class ConfirmedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
+    """A model admin whose form may be a `ConfirmedForm`."""
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Tell the form, whose class is made for this request, whether whoever sends it has signed in recently."""
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form.confirmed = signed_in_recently(request)
+        return form
 
 
 def change_own_password(request: HttpRequest) -> HttpResponse:

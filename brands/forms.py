@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
-from accounts.sign_in import confirmation_needed
+from accounts.sign_in import ConfirmedForm
 from brands.branding import MAX_UPLOAD, drawn_anew, logo_hash, validate_scope_descriptions
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.server_rules import (
@@ -94,14 +94,11 @@ class NamesField(forms.CharField):
         return " ".join(value) if isinstance(value, list) else value
 
 
-class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+class AuthorizationServerForm(ConfirmedForm):
     """An authorization server, with a write-only secret and its lists as choices of words."""
 
     # What the issuer's metadata said, where the admin asked for it before this form was made.
     metadata: ServerMetadata | DiscoveryFailed | None = None
-    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
-    confirmed = False
-
     client_secret = forms.CharField(
         label="Client secret",
         required=False,
@@ -145,7 +142,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
 
     class Meta:
         model = AuthorizationServer
-        exclude = ("client_secret_ciphertext",)  # noqa: DJ006  # the admin's fieldsets name every field
+        exclude = ("client_secret_ciphertext",)  # the admin's fieldsets name every field
         field_classes = {
             "extra_authorization_parameters": ParametersField,
             "resource": LinesField,
@@ -184,14 +181,16 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         """Take an emptied field as no words."""
         return self.cleaned_data["scope_descriptions"] or {}
 
+    def needs_confirmation(self) -> bool:
+        """Where consumers and secrets are sent."""
+        return bool(_NEEDS_CONFIRMATION & set(self.changed_data))
+
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
         cleaned = super().clean() or {}
         self._switch_off(cleaned)
-        if self.confirmed or not _NEEDS_CONFIRMATION & set(self.changed_data):
+        if self.confirmed or not self.needs_confirmation():  # else nobody's metadata was asked for either
             self._complete_endpoints(cleaned)
-        else:  # nobody's metadata was asked for either
-            self.add_error(None, confirmation_needed())
         self._check_key(cleaned)
         self._check_secret(cleaned)
         accepted, default = cleaned.get("same_person_checks"), cleaned.get("default_check")
@@ -268,11 +267,8 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         self.instance.settle_signing_key(renew=self._asks_anew())
 
 
-class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at run time
+class BrandForm(ConfirmedForm):
     """A brand and its look. Who administers it, and whom its consumers ask, no stolen session may decide (G10)."""
-
-    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
-    confirmed = False
 
     logo = forms.FileField(
         required=False,
@@ -298,11 +294,13 @@ class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at ru
         upload = self.cleaned_data["logo"]
         return drawn_anew(upload.read(MAX_UPLOAD + 1)) if upload else None
 
+    def needs_confirmation(self) -> bool:
+        """Who administers the brand, and whom its consumers ask."""
+        return bool({"admins", "support_contact"} & set(self.changed_data))
+
     def clean(self) -> dict[str, Any]:
-        """Ask for a recent sign-in before the admins or the support contact are changed."""
-        cleaned = super().clean() or {}
-        if {"admins", "support_contact"} & set(self.changed_data) and not self.confirmed:
-            self.add_error(None, confirmation_needed())
+        """Name the picture that is kept or forgotten."""
+        cleaned = super().clean()
         if cleaned.get("remove_logo"):
             self.instance.logo_hash = ""
         elif cleaned.get("logo"):
@@ -310,7 +308,7 @@ class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at ru
         return cleaned
 
 
-class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+class BotKeyForm(ConfirmedForm):
     """A new bot key. `token:read` has to be ticked by hand (G3)."""
 
     scopes = forms.MultipleChoiceField(
@@ -320,9 +318,6 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
         help_text="A key's scopes never change. Tick token:read only for the bot that calls the brand's API.",
     )
 
-    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
-    confirmed = False
-
     class Meta:
         model = BotKey
         fields = ("brand", "label", "scopes", "expires_at")
@@ -331,12 +326,9 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
             "expires_at": "Empty: until it is revoked.",
         }
 
-    def clean(self) -> dict[str, Any]:
-        """Ask for a recent sign-in before a new key is shown, and before an old one lives on."""
-        cleaned = super().clean() or {}
-        if not self.confirmed and (self.instance.pk is None or self._lives_on(cleaned)):
-            self.add_error(None, confirmation_needed())
-        return cleaned
+    def needs_confirmation(self) -> bool:
+        """A new key is shown, or an old one lives on."""
+        return self.instance.pk is None or self._lives_on(self.cleaned_data)
 
     def _lives_on(self, cleaned: dict[str, Any]) -> bool:
         """Tell whether the key's end is moved later, or taken away; the instance still has the old one."""

@@ -1,7 +1,7 @@
 """A brand's authorization server, and our registration there as its client."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from django.conf import settings
@@ -11,7 +11,7 @@ from django.db import models
 from django.utils import timezone
 
 from brands.branding import validate_scope_descriptions
-from brands.models.brand import Brand, slug_validator
+from brands.models.brand import Brand, BrandRowsQuerySet, slug_validator
 from brands.models.same_person import SamePersonCheck, validate_same_person_checks
 from infrastructure.columns import EncryptedField, reveal_if_there, seal
 from infrastructure.crypto import Place, Secret, new_signing_key, random_token
@@ -25,11 +25,8 @@ from oauth_client.token import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 OLD_KEY_PUBLISHED_FOR: Final = timedelta(hours=1)
 
 
-class AuthorizationServerQuerySet(models.QuerySet["AuthorizationServer"]):
+class AuthorizationServerQuerySet(BrandRowsQuerySet["AuthorizationServer"]):
     """Authorization servers as their admins and bots may see them."""
-
-    def administered_by(self, user: Any) -> "AuthorizationServerQuerySet":
-        return self if user.is_superuser else self.filter(brand__admins=user)
 
     def active(self) -> "AuthorizationServerQuerySet":
         return self.filter(is_active=True)

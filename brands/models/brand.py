@@ -1,7 +1,7 @@
 """A brand, the tenant that everything else starts from, with its logo and the keys of its bots."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from django.conf import settings
@@ -11,6 +11,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from brands.branding import validate_support_contact
+
+_Row = TypeVar("_Row", bound=models.Model)
 
 slug_validator = RegexValidator(
     r"\A[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z",
@@ -27,12 +29,15 @@ class BrandQuerySet(models.QuerySet["Brand"]):
         return self if user.is_superuser else self.filter(admins=user)
 
     def keys_administered_by(self, user: Any) -> list[int]:
-        """Return the primary keys of an admin's brands, for the queries of what belongs to them.
+        """Return the primary keys of an admin's brands, asked for once for each user object, so once a request.
 
         Named and not joined: of a brand that it can see, the planner knows how many rows there are. It walked all of a
         million conversations for an admin whose brand had none.
         """
-        return list(self.administered_by(user).order_by().values_list("pk", flat=True))
+        found: list[int] | None = getattr(user, "brand_keys", None)
+        if found is None:
+            found = user.brand_keys = list(self.administered_by(user).order_by().values_list("pk", flat=True))
+        return found
 
 
 class Brand(models.Model):
@@ -80,6 +85,18 @@ class Brand(models.Model):
         return reverse("brand_logo", args=[self.uuid, self.logo_hash]) if self.logo_hash else ""
 
 
+class BrandRowsQuerySet(models.QuerySet[_Row]):
+    """Rows that belong to a brand, which `brand_path` leads to (J1)."""
+
+    brand_path = "brand"
+
+    def administered_by(self, user: Any) -> Self:
+        """Return the rows of this admin's brands; a superuser sees those of all."""
+        if user.is_superuser:
+            return self
+        return self.filter(**{f"{self.brand_path}__in": Brand.objects.keys_administered_by(user)})
+
+
 class Logo(models.Model):
     """A PNG of a few kilobytes, as `brands.branding` has drawn it."""
 
@@ -90,12 +107,8 @@ class Logo(models.Model):
         return f"{self.brand} logo"
 
 
-class BotKeyQuerySet(models.QuerySet["BotKey"]):
+class BotKeyQuerySet(BrandRowsQuerySet["BotKey"]):
     """Keys by what they may still do."""
-
-    def administered_by(self, user: Any) -> "BotKeyQuerySet":
-        """Return the keys of this admin's brands."""
-        return self if user.is_superuser else self.filter(brand__admins=user)
 
     def live(self, now: datetime | models.Expression) -> "BotKeyQuerySet":
         """Return the keys that are neither revoked nor expired, of brands that are active."""

@@ -1,14 +1,14 @@
 """Where a brand's bot is told what happened, and the secrets that sign what it is told."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
-from brands.models.brand import Brand
+from brands.models.brand import Brand, BrandRowsQuerySet
 from infrastructure.columns import EncryptedField, reveal, seal
 from infrastructure.crypto import Place, Secret
 from oauth_client import validators
@@ -60,14 +60,6 @@ def validate_events(value: object) -> None:
         raise ValidationError("Name each event once.", "unknown_event")
 
 
-class WebhookEndpointQuerySet(models.QuerySet["WebhookEndpoint"]):
-    """Endpoints as their brand's admins may see them."""
-
-    def administered_by(self, user: Any) -> "WebhookEndpointQuerySet":
-        """Return the endpoints of this admin's brands."""
-        return self if user.is_superuser else self.filter(brand__admins=user)
-
-
 class WebhookEndpoint(models.Model):
     """An address of a brand's bot that gets events. It never changes: another address is another endpoint.
 
@@ -88,7 +80,7 @@ class WebhookEndpoint(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     failing_since = models.DateTimeField(null=True, editable=False)
 
-    objects = WebhookEndpointQuerySet.as_manager()
+    objects = BrandRowsQuerySet["WebhookEndpoint"].as_manager()
 
     class Meta:
         ordering = ("brand", "url")

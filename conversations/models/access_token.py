@@ -1,27 +1,23 @@
 """An access token, encrypted for the one conversation that it belongs to."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
+from brands.models import AuthorizationServer, BotKey, BrandRowsQuerySet, SamePersonCheck
 from conversations.models.conversation import Challenge, Conversation
 from infrastructure.columns import EncryptedField, reveal, reveal_if_there, seal
 from infrastructure.crypto import Place, Secret
 
 
-class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
+class AccessTokenQuerySet(BrandRowsQuerySet["AccessToken"]):
     """Access tokens by where they stand."""
 
-    def administered_by(self, user: Any) -> "AccessTokenQuerySet":
-        """Return the tokens of this admin's brands."""
-        if user.is_superuser:
-            return self
-        return self.filter(conversation__brand__in=Brand.objects.keys_administered_by(user))
+    brand_path = "conversation__brand"
 
     def pending(self) -> "AccessTokenQuerySet":
         """Return those that wait for the same-person check."""
@@ -182,12 +178,10 @@ class Revocation(models.Model):
 READ_COUNTS_KEPT_FOR: Final = timedelta(days=90)
 
 
-class TokenReadCountQuerySet(models.QuerySet["TokenReadCount"]):
+class TokenReadCountQuerySet(BrandRowsQuerySet["TokenReadCount"]):
     """Counts as their brand's admins may see them."""
 
-    def administered_by(self, user: Any) -> "TokenReadCountQuerySet":
-        """Return the counts of this admin's brands."""
-        return self if user.is_superuser else self.filter(bot_key__brand__admins=user)
+    brand_path = "bot_key__brand"
 
 
 class TokenReadCount(models.Model):

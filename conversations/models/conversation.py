@@ -1,25 +1,17 @@
 """Conversations and the challenges in them, with the one vocabulary for where a challenge stands."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import UUID, uuid4
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, Brand, SamePersonCheck
+from brands.models import AuthorizationServer, Brand, BrandRowsQuerySet, SamePersonCheck
 from infrastructure.columns import EncryptedField, reveal, reveal_if_there
 from infrastructure.crypto import Place, Secret
 from oauth_client.validators import MAX_SCOPE_LENGTH
-
-
-class ConversationQuerySet(models.QuerySet["Conversation"]):
-    """Conversations as their brand's admins may see them."""
-
-    def administered_by(self, user: Any) -> "ConversationQuerySet":
-        """Return the conversations of this admin's brands."""
-        return self if user.is_superuser else self.filter(brand__in=Brand.objects.keys_administered_by(user))
 
 
 class Conversation(models.Model):
@@ -33,7 +25,7 @@ class Conversation(models.Model):
     # The sequence of the last webhook event: it only grows, so that a receiver can drop what is older.
     last_event = models.BigIntegerField(default=0, editable=False)
 
-    objects = ConversationQuerySet.as_manager()
+    objects = BrandRowsQuerySet["Conversation"].as_manager()
 
     class Meta:
         ordering = ("-id",)
@@ -74,14 +66,10 @@ SIGN_IN_STATUSES: Final = (ChallengeStatus.ISSUED, ChallengeStatus.STARTED)
 OPEN_STATUSES: Final = (*SIGN_IN_STATUSES, ChallengeStatus.CONFIRMATION_NEEDED)
 
 
-class ChallengeQuerySet(models.QuerySet["Challenge"]):
+class ChallengeQuerySet(BrandRowsQuerySet["Challenge"]):
     """Challenges by where they stand."""
 
-    def administered_by(self, user: Any) -> "ChallengeQuerySet":
-        """Return the challenges of this admin's brands."""
-        if user.is_superuser:
-            return self
-        return self.filter(conversation__brand__in=Brand.objects.keys_administered_by(user))
+    brand_path = "conversation__brand"
 
     def open(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
         """Return those that still lead somewhere at `now`."""

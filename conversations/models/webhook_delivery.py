@@ -1,14 +1,14 @@
 """An event on its way to one webhook endpoint."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from brands.models import WebhookEndpoint, WebhookEvent
+from brands.models import BrandRowsQuerySet, WebhookEndpoint, WebhookEvent
 from conversations.models.conversation import Conversation
 from infrastructure.columns import EncryptedField, reveal, seal
 from infrastructure.crypto import Place, Secret
@@ -21,12 +21,10 @@ DELIVERY_KEPT_FOR: Final = timedelta(days=7)
 _UNFINISHED: Final = Q(delivered_at=None, dead_at=None)
 
 
-class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
+class WebhookDeliveryQuerySet(BrandRowsQuerySet["WebhookDelivery"]):
     """Deliveries by where they stand."""
 
-    def administered_by(self, user: Any) -> "WebhookDeliveryQuerySet":
-        """Return the deliveries of this admin's brands."""
-        return self if user.is_superuser else self.filter(endpoint__brand__admins=user)
+    brand_path = "endpoint__brand"
 
     def waiting(self) -> "WebhookDeliveryQuerySet":
         """Return those that are neither delivered nor given up."""
