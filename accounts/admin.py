@@ -14,16 +14,24 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group, User
-from django.db import transaction
+from django.db import models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from accounts.sign_in import ConfirmedAdmin, ConfirmedForm, confirmation_needed, signed_in_recently
 from infrastructure.audit import actor_of_admin, record_event
-from infrastructure.models import AuditEvent
 
 # Of accounts that administer no brand; the operator alone sees such events.
 NO_BRAND: Final = UUID(int=0)
+
+
+class AccountEvent(models.TextChoices):
+    """What is recorded of accounts."""
+
+    ADMIN_CREATED = "admin.created"
+    ADMIN_CHANGED = "admin.changed"
+    ADMIN_DELETED = "admin.deleted"
+
 
 admin.site.unregister(User)
 # Membership of a brand is all that a brand's admin needs: nothing here asks for a group.
@@ -62,9 +70,9 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
         """Save it with its audit rows."""
         super().save_model(request, obj, form, change)
         if change:
-            _record(AuditEvent.Kind.ADMIN_CHANGED, request, obj, form.changed_data)
+            _record(AccountEvent.ADMIN_CHANGED, request, obj, form.changed_data)
         else:
-            _record(AuditEvent.Kind.ADMIN_CREATED, request, obj)
+            _record(AccountEvent.ADMIN_CREATED, request, obj)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  # Django's own name
         """Set somebody's password, with its audit rows."""
@@ -75,7 +83,7 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
             before = user.password if user else None
             answer = super().user_change_password(request, id, form_url)
             if user and User.objects.get(pk=user.pk).password != before:
-                _record(AuditEvent.Kind.ADMIN_CHANGED, request, user, ["password"])
+                _record(AccountEvent.ADMIN_CHANGED, request, user, ["password"])
         return answer
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
@@ -84,7 +92,7 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Delete it with its audit rows."""
-        _record(AuditEvent.Kind.ADMIN_DELETED, request, obj)
+        _record(AccountEvent.ADMIN_DELETED, request, obj)
         super().delete_model(request, obj)
 
 
@@ -110,7 +118,7 @@ class AuthenticatorAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as abov
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         """Delete it with its audit rows."""
-        _record(AuditEvent.Kind.ADMIN_CHANGED, request, obj.user, ["second_factor"])
+        _record(AccountEvent.ADMIN_CHANGED, request, obj.user, ["second_factor"])
         super().delete_model(request, obj)
 
 
@@ -122,7 +130,7 @@ def _unconfirmed(request: HttpRequest) -> HttpResponse | None:
     return redirect(request.get_full_path())
 
 
-def _record(kind: AuditEvent.Kind, request: HttpRequest, user: Any, changed: Iterable[str] = ()) -> None:
+def _record(kind: AccountEvent, request: HttpRequest, user: Any, changed: Iterable[str] = ()) -> None:
     """Write one event for each brand of an account, so that those who share it see it; `outcome` names the account."""
     actor, whose = actor_of_admin(request.user.pk), actor_of_admin(user.pk)
     for brand_uuid in list(user.brands.order_by("pk").values_list("uuid", flat=True)) or [NO_BRAND]:

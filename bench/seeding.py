@@ -27,6 +27,7 @@ from bench.rows import Rows  # noqa: E402
 from brands.authentication import create_bot_key  # noqa: E402  the models need Django set up
 from brands.models import AuthorizationServer, BotKey, Brand  # noqa: E402
 from conversations.flow.challenges import LINK_TOKEN_PURPOSE  # noqa: E402
+from conversations.flow.events import ConversationEvent  # noqa: E402
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation  # noqa: E402
 from infrastructure.crypto import Place, Secret, key_ring, random_token  # noqa: E402
 
@@ -137,7 +138,7 @@ def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted, write: C
     conversations = Rows(Conversation)
     challenges = Rows(Challenge, status=ChallengeStatus.COMPLETED, same_person_check="completion_code")
     tokens = Rows(AccessToken, token_type="Bearer", scope=cast.SCOPE, assurance="completion_code")
-    events = Rows(AuditEvent, kind=AuditEvent.Kind.TOKEN_ISSUED, outcome="completion_code", actor="bot:bench")
+    events = Rows(AuditEvent, kind=ConversationEvent.TOKEN_ISSUED, outcome="completion_code", actor="bot:bench")
     for number in range(1, wanted.conversations + 1):
         ended = not cast.has_live_token(number, wanted.share_ended)
         begun = now - LONG_AGO if ended else now - timedelta(minutes=5)

@@ -13,11 +13,10 @@ from typing import Any, Final
 from django.db import models, transaction
 from django.utils import timezone
 
-from brands.changes import record_change, save_audited
+from brands.changes import BrandEvent, record_change, save_audited
 from brands.models import BotKey, Brand
 from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
-from infrastructure.models import AuditEvent
 
 PREFIX: Final = "cdk"
 _KEY: Final = re.compile(r"cdk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})([0-9a-f]{8})")
@@ -110,5 +109,5 @@ def revoke(bot_key: BotKey, user: Any = None) -> bool:
     with transaction.atomic():
         revoked = BotKey.objects.filter(pk=bot_key.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1
         if revoked:
-            record_change(bot_key, AuditEvent.Kind.BOT_KEY_REVOKED, user)
+            record_change(bot_key, BrandEvent.BOT_KEY_REVOKED, user)
     return revoked

@@ -18,7 +18,6 @@ from django.db import models, transaction
 from brands.models import AuthorizationServer, BotKey, Brand, Logo, WebhookEndpoint
 from brands.server_rules import host_of, hosts
 from infrastructure.audit import OPERATOR, actor_of_admin, record_event
-from infrastructure.models import AuditEvent
 
 logger = logging.getLogger("consumer_delegation.changes")
 
@@ -79,12 +78,28 @@ def _send(letters: list[EmailMessage]) -> None:
             logger.exception("a change could not be mailed")
 
 
-_Kind = AuditEvent.Kind
-_KINDS: Final[dict[type[models.Model], tuple[AuditEvent.Kind, AuditEvent.Kind]]] = {
-    Brand: (_Kind.BRAND_CREATED, _Kind.BRAND_CHANGED),
-    AuthorizationServer: (_Kind.SERVER_CREATED, _Kind.SERVER_CHANGED),
-    BotKey: (_Kind.BOT_KEY_CREATED, _Kind.BOT_KEY_CHANGED),
-    WebhookEndpoint: (_Kind.WEBHOOK_CREATED, _Kind.WEBHOOK_CHANGED),
+class BrandEvent(models.TextChoices):
+    """What is recorded of a brand and what belongs to it."""
+
+    BRAND_CREATED = "brand.created"
+    BRAND_CHANGED = "brand.changed"
+    SERVER_CREATED = "authorization_server.created"
+    SERVER_CHANGED = "authorization_server.changed"
+    SERVER_HOST_CHANGED = "authorization_server.host_changed"
+    SERVER_SECRET_CHANGED = "authorization_server.secret_changed"
+    BOT_KEY_CREATED = "bot_key.created"
+    BOT_KEY_CHANGED = "bot_key.changed"
+    BOT_KEY_REVOKED = "bot_key.revoked"
+    WEBHOOK_CREATED = "webhook_endpoint.created"
+    WEBHOOK_CHANGED = "webhook_endpoint.changed"
+    WEBHOOK_SECRET_CHANGED = "webhook_endpoint.secret_changed"
+
+
+_KINDS: Final[dict[type[models.Model], tuple[BrandEvent, BrandEvent]]] = {
+    Brand: (BrandEvent.BRAND_CREATED, BrandEvent.BRAND_CHANGED),
+    AuthorizationServer: (BrandEvent.SERVER_CREATED, BrandEvent.SERVER_CHANGED),
+    BotKey: (BrandEvent.BOT_KEY_CREATED, BrandEvent.BOT_KEY_CHANGED),
+    WebhookEndpoint: (BrandEvent.WEBHOOK_CREATED, BrandEvent.WEBHOOK_CHANGED),
 }
 _SECRET_FIELDS: Final = frozenset(
     {
@@ -93,9 +108,9 @@ _SECRET_FIELDS: Final = frozenset(
         *("secret_ciphertext", "previous_secret_ciphertext", "previous_secret_expires_at"),
     }
 )
-_SECRETS: Final[dict[type[models.Model], AuditEvent.Kind]] = {
-    AuthorizationServer: _Kind.SERVER_SECRET_CHANGED,
-    WebhookEndpoint: _Kind.WEBHOOK_SECRET_CHANGED,
+_SECRETS: Final[dict[type[models.Model], BrandEvent]] = {
+    AuthorizationServer: BrandEvent.SERVER_SECRET_CHANGED,
+    WebhookEndpoint: BrandEvent.WEBHOOK_SECRET_CHANGED,
 }
 # Written by the product itself while an admin has a form open.
 _NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
@@ -135,7 +150,7 @@ def keep_logo(brand: Brand, png: bytes | None) -> None:
         Logo.objects.update_or_create(brand=brand, defaults={"png": png})
 
 
-def record_change(row: AuditedRow, kind: AuditEvent.Kind, user: Any = None, changed: Iterable[str] = ()) -> None:
+def record_change(row: AuditedRow, kind: BrandEvent, user: Any = None, changed: Iterable[str] = ()) -> None:
     """Write one event about a row; call it in the transaction of the change."""
     brand_uuid: UUID = row.uuid if isinstance(row, Brand) else row.brand.uuid
     record_event(kind, brand_uuid=brand_uuid, actor=actor_of(user), object_uuid=row.uuid, changed_fields=changed)
@@ -169,6 +184,6 @@ def _tell_of_other_hosts(before: AuthorizationServer, server: AuthorizationServe
     moved = [name for name in new if new[name] != old[name]]
     if not moved:
         return
-    record_change(server, _Kind.SERVER_HOST_CHANGED, user, moved)
+    record_change(server, BrandEvent.SERVER_HOST_CHANGED, user, moved)
     lines = [f"{name}: {old[name] or '(none)'} -> {new[name] or '(none)'}" for name in moved]
     tell_of_other_hosts(server, lines, user)

@@ -17,12 +17,11 @@ from django.db import transaction
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from brands.changes import save_audited
+from brands.changes import BrandEvent, save_audited
 from brands.models import Brand, WebhookEndpoint
 from brands.models.webhook_endpoint import every_event
 from infrastructure.audit import SYSTEM, record_event
 from infrastructure.crypto import DecryptionError, Secret
-from infrastructure.models import AuditEvent
 from oauth_client import transport
 
 SECRET_OVERLAP: Final = timedelta(hours=24)
@@ -87,7 +86,7 @@ def switch_off(endpoint: WebhookEndpoint, now: datetime) -> None:
     with transaction.atomic():
         if WebhookEndpoint.objects.filter(pk=endpoint.pk, is_active=True).update(is_active=False):
             record_event(
-                AuditEvent.Kind.WEBHOOK_CHANGED,
+                BrandEvent.WEBHOOK_CHANGED,
                 brand_uuid=endpoint.brand.uuid,
                 actor=SYSTEM,
                 now=now,

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import TextChoices
 from django.utils import timezone
 
 from infrastructure.compiled import CompiledInsert
@@ -47,7 +48,7 @@ logger = logging.getLogger("consumer_delegation.audit")
 
 
 def record_event(
-    kind: AuditEvent.Kind,
+    kind: TextChoices,
     *,
     brand_uuid: UUID,
     actor: str,

@@ -38,7 +38,7 @@ BRAND_OF: Final[dict[type[Model], str]] = {
     AuditEvent: "brand_uuid",
     TokenReadCount: "bot_key__brand",
 }
-OUR_APPS: Final = {"brands", "conversations", "delegation_site"}
+OUR_APPS: Final = {"brands", "conversations", "infrastructure"}
 OURS: Final = sorted(
     (model for model in admin.site._registry if model.__module__.split(".")[0] in OUR_APPS),
     key=lambda model: model.__name__,

@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 from django.db import models
 
 from brands.models import AuthorizationServer
-from conversations.flow.events import CONSUMER
 from conversations.flow.transitions import locked_conversation, move_challenge
 from conversations.models import COOKIE_PREFIX, AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
+from infrastructure.audit import CONSUMER
 from infrastructure.compiled import (
     CompiledInsert,
     CompiledQuery,

@@ -22,7 +22,7 @@ from conversations.flow.errors import (
     SamePersonCheckRefused,
     TooManyChallenges,
 )
-from conversations.flow.events import CONSUMER, publish_challenge, record
+from conversations.flow.events import ConversationEvent, publish_challenge, record
 from conversations.flow.results import expected_subject_digest, expects
 from conversations.flow.standing import open_challenge
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation, move_challenge
@@ -30,12 +30,12 @@ from conversations.models import (
     IDEMPOTENCY_LIFETIME,
     SIGN_IN_STATUSES,
     AccessToken,
-    AuditEvent,
     Challenge,
     ChallengeStatus,
     Conversation,
     IdempotencyKey,
 )
+from infrastructure.audit import CONSUMER
 from infrastructure.columns import seal
 from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter, numbered, placeholders
 from infrastructure.crypto import Secret, key_ring, random_token
@@ -305,6 +305,13 @@ def _insert_challenge(
     seal(challenge, "link_token_ciphertext", link_token)
     seal(challenge, "context_ciphertext", wanted.context)
     _NEW_CHALLENGE.insert(challenge)
-    record(AuditEvent.Kind.CHALLENGE_CHANGED, conversation, now=now, actor=actor, outcome="issued", challenge=challenge)
+    record(
+        ConversationEvent.CHALLENGE_CHANGED,
+        conversation,
+        now=now,
+        actor=actor,
+        outcome="issued",
+        challenge=challenge,
+    )
     publish_challenge(challenge, now)
     return challenge

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from brands.models import AuthorizationServer
 from conversations.flow.errors import NotInThisStatus
-from conversations.flow.events import CONSUMER, forget_challenges, publish_closing, record
+from conversations.flow.events import ConversationEvent, forget_challenges, publish_closing, record
 from conversations.flow.standing import AuthorizationStatus, standing
 from conversations.flow.transitions import (
     close_clock_expired,
@@ -17,12 +17,12 @@ from conversations.flow.transitions import (
 from conversations.models import (
     OPEN_STATUSES,
     AccessToken,
-    AuditEvent,
     Challenge,
     ChallengeStatus,
     Conversation,
     IdempotencyKey,
 )
+from infrastructure.audit import CONSUMER
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def close_conversation(conversation: Conversation, *, actor: str, now: datetime)
         close_clock_expired(locked, now)
         _end_everything(locked, actor=actor, now=now)
         Conversation.objects.filter(pk=locked.pk, closed_at=None).update(closed_at=now)
-        record(AuditEvent.Kind.CONVERSATION_CLOSED, locked, now=now, actor=actor)
+        record(ConversationEvent.CONVERSATION_CLOSED, locked, now=now, actor=actor)
         receipt = _receipt(locked, now)
         publish_closing(locked, {"status": "closed", **asdict(receipt)}, now)
         return receipt

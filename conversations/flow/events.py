@@ -19,16 +19,26 @@ from django.db.models.functions import Greatest
 
 from brands.models import WebhookEndpoint, WebhookEvent
 from conversations.flow.standing import challenge_facts, token_facts
-from conversations.models import DELIVERY_LIFETIME, AccessToken, AuditEvent, Challenge, Conversation, WebhookDelivery
-from infrastructure.audit import CONSUMER, SYSTEM, record_event
+from conversations.models import DELIVERY_LIFETIME, AccessToken, Challenge, Conversation, WebhookDelivery
+from infrastructure.audit import record_event
 from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import DecryptionError, Secret
 
-__all__ = ["CONSUMER", "SYSTEM", "record"]
+
+class ConversationEvent(models.TextChoices):
+    """What is recorded of a conversation."""
+
+    CHALLENGE_CHANGED = "challenge.changed"
+    TOKEN_ISSUED = "token.issued"
+    TOKEN_ENDED = "token.ended"
+    TOKEN_DISCARDED = "token.discarded"
+    TOKEN_REVOCATION = "token.revocation"
+    TOKEN_READS_UNUSUAL = "token.reads_unusual"
+    CONVERSATION_CLOSED = "conversation.closed"
 
 
 def record(
-    kind: AuditEvent.Kind,
+    kind: ConversationEvent,
     conversation: Conversation,
     *,
     now: datetime,

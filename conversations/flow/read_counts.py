@@ -17,7 +17,7 @@ from django.db.models import Q, Sum
 from django.utils import timezone
 
 from brands.models import BotKey
-from conversations.models import AuditEvent
+from conversations.flow.events import ConversationEvent
 from infrastructure import stopping
 from infrastructure.audit import SYSTEM, record_event
 
@@ -145,7 +145,7 @@ def _warn(bot_key_pk: int, reads: int, hour: datetime, now: datetime) -> None:
     if BotKey.objects.filter(not_yet, pk=bot_key_pk).update(reads_unusual_at=now) != 1:
         return
     key, brand = BotKey.objects.values_list("uuid", "brand__uuid").get(pk=bot_key_pk)
-    kind = AuditEvent.Kind.TOKEN_READS_UNUSUAL
+    kind = ConversationEvent.TOKEN_READS_UNUSUAL
     record_event(kind, brand_uuid=brand, actor=SYSTEM, now=now, outcome=str(reads), object_uuid=key)
     logger.warning(kind.value, extra={"brand_uuid": str(brand), "object_uuid": str(key), "reads": reads})
 

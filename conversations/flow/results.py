@@ -10,7 +10,7 @@ from django.db import models
 
 from brands.models import SamePersonCheck, WebhookEvent
 from conversations.flow.attempts import UNEXPECTED_SUBJECT, finish_attempt
-from conversations.flow.events import CONSUMER, SYSTEM, publish_token, record
+from conversations.flow.events import ConversationEvent, publish_token, record
 from conversations.flow.revocations import renew_connection, schedule_revocation_of_fresh
 from conversations.flow.transitions import (
     close_clock_expired,
@@ -24,12 +24,12 @@ from conversations.models import (
     HANDLE_LIFETIME,
     SIGN_IN_STATUSES,
     AccessToken,
-    AuditEvent,
     AuthorizationRequest,
     Challenge,
     ChallengeStatus,
     Conversation,
 )
+from infrastructure.audit import CONSUMER, SYSTEM
 from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter
 from infrastructure.crypto import Secret, key_ring
 from oauth_client import AuthorizationServerError, ErrorCode, IDTokenClaims, TokenResponse
@@ -268,7 +268,7 @@ def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, a
     AccessToken.objects.filter(pk=access_token.pk, ended_at=None, confirmed_at=None).update(confirmed_at=now)
     move_challenge(challenge, ChallengeStatus.COMPLETED, now=now, actor=actor)
     record(
-        AuditEvent.Kind.TOKEN_ISSUED,
+        ConversationEvent.TOKEN_ISSUED,
         challenge.conversation,
         now=now,
         actor=actor,
@@ -342,7 +342,7 @@ def _discard(
     finish_attempt(attempt, now, outcome)
     schedule_revocation_of_fresh(attempt, access_token, now)
     record(
-        AuditEvent.Kind.TOKEN_DISCARDED,
+        ConversationEvent.TOKEN_DISCARDED,
         challenge.conversation,
         now=now,
         actor=SYSTEM,

@@ -12,15 +12,15 @@ from uuid import UUID
 
 from django.db import Error, connection, transaction
 
-from conversations.flow.events import SYSTEM, record
+from conversations.flow.events import ConversationEvent, record
 from conversations.models import (
     REVOCATION_LIFETIME,
     AccessToken,
-    AuditEvent,
     AuthorizationRequest,
     Conversation,
     Revocation,
 )
+from infrastructure.audit import SYSTEM
 from infrastructure.crypto import DecryptionError, Secret
 from infrastructure.database_clock import CLOCK_TOLERANCE
 from oauth_client import AuthorizationServerError, ClientCredentials, revoke_token
@@ -145,7 +145,7 @@ def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> No
         deleted, _ = Revocation.objects.filter(pk=revocation.pk).delete()
         if deleted:
             record(
-                AuditEvent.Kind.TOKEN_REVOCATION,
+                ConversationEvent.TOKEN_REVOCATION,
                 revocation.conversation,
                 now=now,
                 actor=SYSTEM,

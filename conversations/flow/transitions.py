@@ -12,17 +12,17 @@ from typing import Any, Final
 from django.db import models, transaction
 
 from brands.models import WebhookEvent
-from conversations.flow.events import SYSTEM, publish_challenge, publish_token, record
+from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
 from conversations.flow.revocations import schedule_revocation_of
 from conversations.models import (
     OPEN_STATUSES,
     AccessToken,
-    AuditEvent,
     AuthorizationRequest,
     Challenge,
     ChallengeStatus,
     Conversation,
 )
+from infrastructure.audit import SYSTEM
 from infrastructure.compiled import CompiledQuery, CompiledUpdate, Parameter
 
 _MOMENTS = {
@@ -80,7 +80,7 @@ def move_challenge(
     if to not in OPEN_STATUSES:
         _forget_attempts(challenge)
     record(
-        AuditEvent.Kind.CHALLENGE_CHANGED,
+        ConversationEvent.CHALLENGE_CHANGED,
         challenge.conversation,
         now=now,
         actor=actor,
@@ -119,7 +119,7 @@ def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *
     access_token.ended_at, access_token.end_reason = now, reason
     access_token.ciphertext = access_token.response_members_ciphertext = None
     record(
-        AuditEvent.Kind.TOKEN_ENDED,
+        ConversationEvent.TOKEN_ENDED,
         access_token.conversation,
         now=now,
         actor=actor,

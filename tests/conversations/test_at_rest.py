@@ -19,7 +19,7 @@ from tests.webhook_receiver import Receiver
 
 pytestmark = pytest.mark.django_db
 
-OURS = ("brands", "conversations", "delegation_site")
+OURS = ("brands", "conversations", "infrastructure")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time_machine
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from brands.changes import BrandEvent
 from brands.models import AuthorizationServer, Brand
 from brands.signing_keys import NoSigningKey, RotationUnderWay, forget_previous_signing_keys, rotate_signing_key
 from conversations.models import AuditEvent
@@ -263,7 +264,7 @@ def test_a_rotation_is_one_audit_event_without_a_value(
 ) -> None:
     """N8, H1: names of fields, and nothing of either key."""
     rotate_signing_key(server, now=timezone.now())
-    (changed,) = AuditEvent.objects.filter(kind=AuditEvent.Kind.SERVER_SECRET_CHANGED)
+    (changed,) = AuditEvent.objects.filter(kind=BrandEvent.SERVER_SECRET_CHANGED)
     assert "previous_signing_key_ciphertext" in changed.changed_fields
     assert kid_of(stored()) not in repr(AuditEvent.objects.values())
 

@@ -20,6 +20,7 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
+from conversations.flow.events import ConversationEvent
 from conversations.models import Challenge
 from infrastructure import audit
 from infrastructure.audit import record_event
@@ -64,7 +65,7 @@ ONLY_ON = {
 
 
 def event() -> AuditEvent:
-    record_event(AuditEvent.Kind.CONVERSATION_CLOSED, brand_uuid=uuid4(), actor="system", outcome="first")
+    record_event(ConversationEvent.CONVERSATION_CLOSED, brand_uuid=uuid4(), actor="system", outcome="first")
     return AuditEvent.objects.get()
 
 
@@ -95,7 +96,7 @@ def test_the_orm_is_refused_as_well() -> None:
 def test_rows_are_added_as_before() -> None:
     """Part 5: append-only is not read-only."""
     event()
-    record_event(AuditEvent.Kind.CONVERSATION_CLOSED, brand_uuid=uuid4(), actor="system")
+    record_event(ConversationEvent.CONVERSATION_CLOSED, brand_uuid=uuid4(), actor="system")
     assert AuditEvent.objects.count() == 2
 
 
