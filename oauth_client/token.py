@@ -9,12 +9,12 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from io import BytesIO
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import requests
 from django.utils import timezone
-from requests_oauthlib import OAuth2Session
+from oauthlib.oauth2 import WebApplicationClient
 
 from infrastructure.crypto import Secret
 from oauth_client.answers import error_in, known_refusal_in, read_parameters, refusal, refusal_in
@@ -23,7 +23,6 @@ from oauth_client.configuration import ClientCredentials, ServerConfiguration
 from oauth_client.endpoints import REVOCATION_ENDPOINT, TOKEN_ENDPOINT, post
 from oauth_client.errors import AuthorizationServerError, ErrorCode
 from oauth_client.response_members import ResponseMembers, declared_members
-from oauth_client.transport import GuardedSession
 from oauth_client.validators import MAX_SCOPE_LENGTH, NOT_BEARER
 
 # The product's own ceilings, in seconds; a brand can only lower them (E8, E11).
@@ -198,12 +197,6 @@ def _whole_seconds(value: object) -> int:
     raise TOKEN_ENDPOINT.invalid("expires_in is not a number of seconds")
 
 
-# The library refuses every http: address, unless an environment variable switches its check off for the whole process
-# (N10). It is shown this one; the configured endpoint is called, and `oauth_client.validators` says which may be, more
-# strictly: plain http for loopback only, and only where `ALLOW_LOCAL_ENDPOINTS` is on.
-_NOWHERE = "https://token-endpoint.invalid/"
-
-
 def exchange_code(
     configuration: ServerConfiguration, *, code: Secret, code_verifier: Secret, credentials: ClientCredentials
 ) -> TokenResponse:
@@ -212,55 +205,16 @@ def exchange_code(
     Raises `AuthorizationServerError` for everything that can go wrong there. After any failure the code is spent: the
     server may have seen it, and may end good tokens when it comes twice (E20, section 4.1.2).
     """
-    with _TokenSession(configuration, credentials) as session:
-        return session.exchange(code, code_verifier)
-
-
-class _TokenSession(GuardedSession, OAuth2Session):
-    """The library's session, for one exchange. It is given no scope: another one granted makes it raise (E13).
-
-    And no client id: what the library would make of one, `request` leaves out and `post` does.
-    """
-
-    _granted: TokenResponse
-
-    def __init__(self, configuration: ServerConfiguration, credentials: ClientCredentials) -> None:
-        super().__init__(redirect_uri=configuration.redirect_uri)
-        self._configuration = configuration
-        self._credentials = credentials
-
-    def exchange(self, code: Secret, code_verifier: Secret) -> TokenResponse:
-        """Let the library write the token request; return what `request` made of the answer."""
-        self.fetch_token(_NOWHERE, code=code.reveal(), code_verifier=code_verifier.reveal())
-        return self._granted
-
-    def request(  # type: ignore[override]  # the library's own signature is not that of requests, either
-        self,
-        method: str,  # noqa: ARG002  it is POST
-        url: str,  # noqa: ARG002  what the library was shown
-        data: dict[str, str],
-        **_options: Any,
-    ) -> requests.Response:
-        """Post to the configured endpoint and judge the answer; tell the library no more than that it went well.
-
-        It keeps every field of an answer in the session, and logs answer and request at DEBUG; so refresh token, access
-        token, code, verifier and secret stop here (E15).
-        """
-        requested_at = timezone.now()
-        # Beside the library's dictionary, which could hold one of several.
-        parameters = [*data.items(), *resource_parameters(self._configuration)]
-        response = post(TOKEN_ENDPOINT, self._configuration, parameters, self._credentials)
-        self._granted = read_token_response(self._configuration, response, requested_at)
-        return _stand_in()
-
-
-def _stand_in() -> requests.Response:
-    response = requests.Response()
-    response.status_code = requests.codes.ok
-    response.request = requests.PreparedRequest()
-    response.encoding = "utf-8"
-    response.raw = BytesIO(b'{"access_token": "kept-elsewhere", "token_type": "Bearer"}')
-    return response
+    written = WebApplicationClient(configuration.client_id).prepare_request_body(
+        code=code.reveal(),
+        redirect_uri=configuration.redirect_uri,
+        include_client_id=False,  # how we say who we are is `post`'s to write
+        code_verifier=code_verifier.reveal(),
+    )
+    parameters = [*parse_qsl(written, strict_parsing=True), *resource_parameters(configuration)]
+    requested_at = timezone.now()
+    response = post(TOKEN_ENDPOINT, configuration, parameters, credentials)
+    return read_token_response(configuration, response, requested_at)
 
 
 # Section 2.2 has 200; servers whose framework answers an empty body by 204 mean the same, and revoked the token.
