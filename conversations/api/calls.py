@@ -15,7 +15,7 @@ from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
 from msgspec import Meta, Struct
 
-from brands.authentication import authenticate
+from brands.authentication import PresentedKey
 from brands.models import BotKey
 from conversations.api.flow_problems import next_call, problem_of
 from conversations.flow.challenges import IdempotentRequest
@@ -196,16 +196,24 @@ def count_nothing(bot_key: BotKey) -> None:
     """Let a call that was counted before go on."""
 
 
-def bot_call(*scopes: BotKey.Scope, counted: Callable[[BotKey], None] = count_call) -> Callable[[View], View]:
+def bot_call(
+    *scopes: BotKey.Scope,
+    counted: Callable[[BotKey], None] = count_call,
+    at_once: Callable[..., Answer | None] | None = None,
+) -> Callable[[View], View]:
     """Authenticate the bot and demand these scopes; the view gets a `Call` in place of the request.
 
-    The key is taken from the Authorization header and nowhere else (G2); no cookie is looked at (G7).
+    The key is taken from the Authorization header and nowhere else (G2); no cookie is looked at (G7). `at_once` gets
+    the request and the `PresentedKey`, which it has to recognise itself; where it has no answer, all of this is done.
     """
 
     def decorate(view: View) -> View:
         @wraps(view)
         def wrapper(request: HttpRequest, **path: str) -> Answer:
-            bot_key = authenticate(request.headers.get("Authorization", ""), timezone.now())
+            presented = PresentedKey.read(request.META.get("HTTP_AUTHORIZATION", ""))
+            if at_once and presented and (answer := at_once(request, presented, **path)):
+                return answer
+            bot_key = presented.live_key(timezone.now()) if presented else None
             if bot_key is None:
                 # Only failures are counted, so that a stranger's noise does not lock out a bot behind the same address.
                 rate_limits.count(rate_limits.FAILED_KEYS_PER_ADDRESS, client_address(request))

@@ -26,6 +26,14 @@ _WSGI_NAME: Final = HttpHeaders.to_wsgi_name(HEADER)
 PARAMETER: Final = "purpose"
 # A code and no prose: it is counted, and stands in log lines.
 _PURPOSE: Final = re.compile(r"[a-z0-9][a-z0-9_.:-]{0,63}")
+MAX_MIN_TTL: Final = 3600
+# RFC 6749 section 3.3; half of what a challenge may ask for: percent-encoded, all of it has to fit into the 8,190 bytes
+# of a request line that gunicorn reads. A bot that needs more compares it with the `scope` of the answer.
+MAX_NEEDED_SCOPE_LENGTH: Final = 2000
+_SCOPE: Final = re.compile(rf"[ !#-\[\]-~]{{0,{MAX_NEEDED_SCOPE_LENGTH}}}")
+_PARAMETERS: Final = {"authorization_server", "min_ttl", "scope", PARAMETER}
+
+logger = logging.getLogger("consumer_delegation.audit")
 
 
 def read_purpose(request: HttpRequest, brand: Brand, parameter: str | None = None) -> str:
@@ -45,9 +53,6 @@ def read_purpose(request: HttpRequest, brand: Brand, parameter: str | None = Non
         detail = "A purpose has 1 to 64 characters of a-z 0-9 _ . : - and begins with a letter or a digit."
         raise Problem(422, "invalid_purpose", detail)
     return purpose
-
-
-logger = logging.getLogger("consumer_delegation.audit")
 
 
 def token_answer(call: Call, access_token: AccessToken, read_for: str, now: datetime) -> dict[str, Any]:
@@ -75,24 +80,10 @@ def _log(call: Call, access_token: AccessToken, read_for: str) -> None:
     )
 
 
-MAX_MIN_TTL: Final = 3600
-# RFC 6749 section 3.3; half of what a challenge may ask for: percent-encoded, all of it has to fit into the 8,190 bytes
-# of a request line that gunicorn reads. A bot that needs more compares it with the `scope` of the answer.
-MAX_NEEDED_SCOPE_LENGTH: Final = 2000
-_SCOPE: Final = re.compile(rf"[ !#-\[\]-~]{{0,{MAX_NEEDED_SCOPE_LENGTH}}}")
-_PARAMETERS: Final = {"authorization_server", "min_ttl", "scope", PARAMETER}
-
-
-def read_token(request: HttpRequest, conversation_id: str) -> Answer:
-    """`GET /conversations/{conversation_id}/token`."""
-    return _at_once(request, conversation_id) or _step_by_step(request, conversation_id=conversation_id)
-
-
-def _at_once(request: HttpRequest, conversation_id: str) -> Answer | None:
-    """Answer with the token; None where `_step_by_step` has to say why not. Nothing is counted or noted before."""
-    presented = PresentedKey.read(request.META.get("HTTP_AUTHORIZATION", ""))
+def _at_once(request: HttpRequest, presented: PresentedKey, conversation_id: str) -> Answer | None:
+    """Answer with the token; None where `read_token` has to say why not. Nothing is counted or noted before."""
     query = {name: values[0] for name, values in request.GET.lists() if len(values) == 1}
-    if presented is None or not query.keys() <= _PARAMETERS or len(query) != len(request.GET):
+    if not query.keys() <= _PARAMETERS or len(query) != len(request.GET):
         return None
     min_ttl = seconds(query.get("min_ttl", "0"), MAX_MIN_TTL)
     if min_ttl is None or not is_conversation_id(conversation_id):
@@ -113,8 +104,9 @@ def _at_once(request: HttpRequest, conversation_id: str) -> Answer | None:
     return 200, token_answer(Call(request, read.bot_key), read.access_token, purpose, now)
 
 
-@bot_call(BotKey.Scope.TOKEN_READ, counted=count_token_read)
-def _step_by_step(call: Call, conversation_id: str) -> Answer:
+@bot_call(BotKey.Scope.TOKEN_READ, counted=count_token_read, at_once=_at_once)
+def read_token(call: Call, conversation_id: str) -> Answer:
+    """`GET /conversations/{conversation_id}/token`."""
     query = call.query(*_PARAMETERS)
     if (min_ttl := seconds(query.get("min_ttl", "0"), MAX_MIN_TTL)) is None:
         raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")

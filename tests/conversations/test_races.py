@@ -102,7 +102,7 @@ def test_a_read_during_the_close_says_closed(
         acme_bot.in_chat("DELETE")
         return standing(*arguments)
 
-    monkeypatch.setattr(token_call, "_at_once", lambda *_: None)  # one query has no moment between two
+    monkeypatch.setattr(token_call, "token_at_once", lambda *_: None)  # one query has no moment between two
     monkeypatch.setattr(token_read, "standing", closed_meanwhile)
     status, problem = acme_bot.token()
     assert (status, problem["code"]) == (410, "conversation_closed")
