@@ -191,14 +191,14 @@ SECURE_REDIRECT_EXEMPT = [r"^health/"]
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if _SERVED_OVER_TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _SERVED_OVER_TLS
 SECURE_HSTS_PRELOAD = _SERVED_OVER_TLS
-SECURE_REFERRER_POLICY = "no-referrer"  # `same-origin` on pages with a form: headers.py
+SECURE_REFERRER_POLICY = "no-referrer"  # `same-origin` on pages with a form: web/middleware.py
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 if TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 
 # The consumer's pages and the API. No form-action: Chromium and Safari apply it to every redirect of a submission, so
-# the button that leads to the brand's sign-in page would do nothing (B18). The admin's own row is in `headers.py`.
+# the button that leads to the brand's sign-in page would do nothing (B18). The admin's own row is in `web/middleware.py`.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
