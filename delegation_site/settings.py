@@ -198,7 +198,7 @@ if TRUSTED_PROXY_COUNT:
 X_FRAME_OPTIONS = "DENY"
 
 # The consumer's pages and the API. No form-action: Chromium and Safari apply it to every redirect of a submission, so
-# the button that leads to the brand's sign-in page would do nothing (B18). The admin's own row is in `web/middleware.py`.
+# the button that leads to the brand's sign-in page would do nothing (B18). The admin's own: `web/middleware.py`.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
