@@ -14,7 +14,8 @@ from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.server_rules import (
     HOST_FIELDS,
     NEEDED_ENDPOINTS,
-    CredentialHosts,
+    SecretProblem,
+    ServerChange,
     fill_in,
     problem_of,
     refuse_shared_registration,
@@ -23,6 +24,10 @@ from infrastructure.crypto import Secret
 from oauth_client import DiscoveryFailed, ServerMetadata
 from oauth_client.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
 
+_SECRET_NEEDED = {
+    SecretProblem.NONE_STORED: "This client authentication needs a secret.",
+    SecretProblem.FOR_ANOTHER_HOST: "A host or the issuer is new: type the client secret again.",
+}
 # A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere, nor to decide what
 # is believed of who has signed in (G10).
 _NEEDS_CONFIRMATION = frozenset(
@@ -165,7 +170,7 @@ class AuthorizationServerForm(ConfirmedForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._given_for = CredentialHosts.of(self.instance) if self.instance.pk else None
+        self._change = ServerChange(self.instance)
         for name in NEEDED_ENDPOINTS:
             self.fields[name].required = False  # an issuer may stand for them
         for name in ("same_person_checks", "id_token_signing_alg_values", "ignored_metadata", "token_response_members"):
@@ -192,7 +197,6 @@ class AuthorizationServerForm(ConfirmedForm):
         if self.confirmed or not self.needs_confirmation():  # else nobody's metadata was asked for either
             self._complete_endpoints(cleaned)
         self._check_key(cleaned)
-        self._check_secret(cleaned)
         accepted, default = cleaned.get("same_person_checks"), cleaned.get("default_check")
         if accepted and default and default not in accepted:
             self.add_error("default_check", "The default must be one of the accepted checks.")
@@ -229,22 +233,13 @@ class AuthorizationServerForm(ConfirmedForm):
         if brand and key and brand.authorization_servers.filter(key=key).exists():
             self.add_error("key", ValidationError("This brand already has a server of this key.", "unique_together"))
 
-    def _check_secret(self, cleaned: dict[str, Any]) -> None:
-        if cleaned.get("client_secret") or not _uses_client_secret(cleaned):
-            return
-        if self.instance.client_secret_ciphertext is None:
-            self.add_error("client_secret", ValidationError("This client authentication needs a secret.", "required"))
-
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, after which the instance has the new values
         if not self.errors:
             self._check_registration()
-        if not self._asks_anew() or self.cleaned_data.get("client_secret"):
-            return
-        if self.instance.client_secret_ciphertext is not None and _uses_client_secret(self.cleaned_data):
-            # Otherwise whoever may edit the endpoint could have the stored secret sent to a host of their own (N8).
-            message = "A host or the issuer is new: type the client secret again."
-            self.add_error("client_secret", ValidationError(message, "secret_for_another_host"))
+        problem = self._change.problem_with_secret(is_given=bool(self.cleaned_data.get("client_secret")))
+        if problem is not None:
+            self.add_error("client_secret", ValidationError(_SECRET_NEEDED[problem], problem))
 
     def _check_registration(self) -> None:
         try:
@@ -252,19 +247,10 @@ class AuthorizationServerForm(ConfirmedForm):
         except ValidationError as error:
             self.add_error(None, error)
 
-    def _asks_anew(self) -> bool:
-        return self._given_for is not None and self._given_for.ask_anew(self.instance)
-
     def apply_secret(self) -> None:
-        """Put the typed secret, or a signing key, on the instance, which has its brand by now.
-
-        Under another method a stored secret is forgotten, and so is a key that was made for other hosts (N8).
-        """
-        if not _uses_client_secret(self.cleaned_data):
-            self.instance.set_client_secret(None)
-        elif self.cleaned_data["client_secret"]:
-            self.instance.set_client_secret(Secret(self.cleaned_data["client_secret"]))
-        self.instance.settle_signing_key(renew=self._asks_anew())
+        """Put the typed secret, or a signing key, on the instance."""
+        typed = self.cleaned_data["client_secret"]
+        self._change.apply_credentials(Secret(typed) if typed else None)
 
 
 class BrandForm(ConfirmedForm):
@@ -341,8 +327,3 @@ class BotKeyForm(ConfirmedForm):
         if self.instance.pk is None and expires_at is not None and expires_at <= timezone.now():
             raise ValidationError("This moment is over.", "expires_at_over")
         return expires_at
-
-
-def _uses_client_secret(cleaned: dict[str, Any]) -> bool:
-    method = cleaned.get("token_endpoint_auth_method") or ""
-    return AuthorizationServer(token_endpoint_auth_method=method).uses_client_secret

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from brands.models import AuthorizationServer, Brand
+from infrastructure.crypto import DecryptionError, Secret
 from oauth_client import DiscoveryFailed, ServerMetadata
 from oauth_client.validators import ID_TOKEN_ALGORITHMS
 
@@ -20,6 +22,13 @@ HOST_FIELDS: Final = (*CREDENTIAL_ENDPOINTS, "jwks_uri", "issuer", "authorizatio
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 # Scheme, host and port: on loopback, where other ports and http are allowed, another port is another server.
 Origin = tuple[str, str, int | None]
+
+
+class SecretProblem(StrEnum):
+    """Why a client secret has to be given."""
+
+    NONE_STORED = "required"
+    FOR_ANOTHER_HOST = "secret_for_another_host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,50 @@ class CredentialHosts:
             or new.issuer not in {"", self.issuer}
             or (bool(changed.jwks_uri) and (new.jwks is None or new.jwks not in known))
         )
+
+
+class ServerChange:
+    """A change of a server's configuration, by the form or by the file, and its rule for credentials (N8).
+
+    Make it before the instance gets its new values, ask it when it has them.
+    """
+
+    def __init__(self, server: AuthorizationServer) -> None:
+        self._server = server
+        self._given_for = CredentialHosts.of(server) if server.pk else None
+
+    @property
+    def asks_anew(self) -> bool:
+        """Tell whether the stored secret or key was given for other hosts than it would now be used at."""
+        return self._given_for is not None and self._given_for.ask_anew(self._server)
+
+    def problem_with_secret(self, *, is_given: bool) -> SecretProblem | None:
+        """Return why the client secret has to be given, where it has to be and is not."""
+        if is_given or not self._server.uses_client_secret:
+            return None
+        if self._server.client_secret_ciphertext is None:
+            return SecretProblem.NONE_STORED
+        # Otherwise whoever may edit the endpoint could have the stored secret sent to a host of their own.
+        return SecretProblem.FOR_ANOTHER_HOST if self.asks_anew else None
+
+    def apply_credentials(self, secret: Secret | None) -> None:
+        """Put a secret that was given, or a signing key, on the instance, which has its brand by now.
+
+        The same secret again leaves the ciphertext as it is. Under another method a stored secret is forgotten, and so
+        is a key that was made for other hosts.
+        """
+        if not self._server.uses_client_secret:
+            self._server.set_client_secret(None)
+        elif secret is not None and not _is_stored(self._server, secret):
+            self._server.set_client_secret(secret)
+        self._server.settle_signing_key(renew=self.asks_anew)
+
+
+def _is_stored(server: AuthorizationServer, secret: Secret) -> bool:
+    try:
+        return server.reveal_credentials().client_secret == secret
+    except DecryptionError:
+        return False
 
 
 def hosts(server: AuthorizationServer) -> dict[str, str]:
