@@ -11,27 +11,27 @@ from uuid import UUID
 from allauth.mfa.models import Authenticator
 
 from infrastructure.columns import Stored, key_id_in
-from infrastructure.crypto import DecryptionError, Place, Secret, key_ring
+from infrastructure.crypto import AssociatedData, DecryptionError, Secret, key_ring
 
 # allauth hands over the text alone, not whose row it is: a second factor that SQL moves to another row is read there.
-_PLACE: Final = Place("mfa_authenticator", "data", UUID(int=0), UUID(int=0))
+_ASSOCIATED_DATA: Final = AssociatedData("mfa_authenticator", "data", UUID(int=0), UUID(int=0))
 _MEMBER: Final = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
 
 
 def encrypt_text(text: str) -> str:
     """Return the ciphertext as text, for a JSON column."""
-    return base64.b64encode(key_ring().encrypt(Secret(text), _PLACE)).decode()
+    return base64.b64encode(key_ring().encrypt(Secret(text), _ASSOCIATED_DATA)).decode()
 
 
 def decrypt_text(encrypted_text: str) -> str:
     """Return what `encrypt_text` was given. Raises `DecryptionError`."""
-    return key_ring().decrypt(_raw(encrypted_text), _PLACE).reveal()
+    return key_ring().decrypt(_raw(encrypted_text), _ASSOCIATED_DATA).reveal()
 
 
 def stored_second_factors() -> Iterator[Stored]:
     """Return every value, to be re-encrypted; an authenticator's data is replaced as a whole, where it is unchanged."""
     for row, member in _values():
-        yield Stored(_bytes(row.data[member]), _PLACE, partial(_replace, row, member))
+        yield Stored(_bytes(row.data[member]), _ASSOCIATED_DATA, partial(_replace, row, member))
 
 
 def second_factors_by_key() -> Counter[str]:

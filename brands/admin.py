@@ -11,8 +11,8 @@ from django.utils.html import format_html
 from django.utils.translation import ngettext
 
 from accounts.sign_in import confirmation_needed, signed_in_recently
+from brands.audited_changes import BrandEvent, actor_of, keep_logo, record_change, save_audited
 from brands.authentication import create_bot_key, revoke
-from brands.changes import BrandEvent, actor_of, keep_logo, record_change, save_audited
 from brands.doctor import server_answers
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand

@@ -13,7 +13,7 @@ from typing import Any, Final
 from django.db import models, transaction
 from django.utils import timezone
 
-from brands.changes import BrandEvent, record_change, save_audited
+from brands.audited_changes import BrandEvent, record_change, save_audited
 from brands.models import BotKey, Brand
 from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token

@@ -28,7 +28,7 @@ _Colour = tuple[float, float, float]
 
 
 @lru_cache(maxsize=512)
-def look_of(accent_colour: str) -> str:
+def theme_of(accent_colour: str) -> str:
     """Return the rules of a brand's own: the colour itself, what is written on it, and itself as text."""
     fill = accent_colour.lower()
     if not _COLOUR.fullmatch(fill):

@@ -8,7 +8,7 @@ import msgspec
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from brands.changes import save_audited
+from brands.audited_changes import save_audited
 from brands.models import AuthorizationServer, Brand
 from brands.server_rules import (
     DISCOVERED,

@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
 from accounts.sign_in import ConfirmedAdmin
-from brands.changes import actor_of
+from brands.audited_changes import actor_of
 from brands.models import Brand
 from infrastructure import rate_limits
 

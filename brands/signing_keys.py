@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from brands.changes import save_audited
+from brands.audited_changes import save_audited
 from brands.models import AuthorizationServer
 from brands.models.authorization_server import OLD_KEY_PUBLISHED_FOR
 from infrastructure.crypto import DecryptionError

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 from standardwebhooks import Webhook
 
-from brands.changes import BrandEvent, save_audited
+from brands.audited_changes import BrandEvent, save_audited
 from brands.models import Brand, WebhookEndpoint
 from brands.models.webhook_endpoint import every_event
 from infrastructure.audit import SYSTEM, record_event

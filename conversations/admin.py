@@ -9,10 +9,10 @@ from django.utils import timezone
 from django.utils.translation import ngettext
 
 from accounts.admin import AccountEvent
-from brands.changes import BrandEvent
+from brands.audited_changes import BrandEvent
 from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
-from conversations.flow.endings import revoke_token
 from conversations.flow.events import ConversationEvent
+from conversations.flow.termination import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
 from oauth_client import MEANINGS, ErrorCode, Meaning

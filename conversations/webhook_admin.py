@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import ngettext
 
 from accounts.sign_in import ConfirmedForm, confirmation_needed, signed_in_recently
-from brands.changes import save_audited
+from brands.audited_changes import save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
 from brands.webhooks import create_webhook_endpoint, rotate_secret

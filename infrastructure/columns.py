@@ -12,7 +12,7 @@ from typing import Any, Final
 from django.apps import apps
 from django.db import models
 
-from infrastructure.crypto import DecryptionError, Place, Secret, key_id_of, key_ring
+from infrastructure.crypto import AssociatedData, DecryptionError, Secret, key_id_of, key_ring
 
 # Where no key can be named: the value is neither a ciphertext nor a digest of ours.
 NO_KEY: Final = "unreadable"
@@ -25,8 +25,8 @@ class EncryptedField(models.BinaryField):  # type: ignore[type-arg]  # django-st
     `place_needs` are the relations that `place` follows, as for `select_related`.
     """
 
-    def __init__(self, *args: Any, place_needs: tuple[str, ...] = ("brand",), **options: Any) -> None:
-        self.place_needs = place_needs
+    def __init__(self, *args: Any, related: tuple[str, ...] = ("brand",), **options: Any) -> None:
+        self.related = related
         super().__init__(*args, **options)
 
     def deconstruct(self) -> Any:
@@ -36,17 +36,17 @@ class EncryptedField(models.BinaryField):  # type: ignore[type-arg]  # django-st
 
     def rows(self) -> models.QuerySet[Any]:
         """Return the rows that have a value, with what their places need."""
-        return self.model._default_manager.exclude(**{self.name: None}).select_related(*self.place_needs)
+        return self.model._default_manager.exclude(**{self.name: None}).select_related(*self.related)
 
 
 def seal(row: Any, column: str, secret: Secret | None) -> None:
     """Encrypt a value for this row and column, or forget it. The row is not saved."""
-    setattr(row, column, None if secret is None else key_ring().encrypt(secret, row.place(column)))
+    setattr(row, column, None if secret is None else key_ring().encrypt(secret, row.associated_data(column)))
 
 
 def reveal(row: Any, column: str) -> Secret:
     """Return the value. Raises `DecryptionError`, also where there is none any more."""
-    return key_ring().decrypt(getattr(row, column) or b"", row.place(column))
+    return key_ring().decrypt(getattr(row, column) or b"", row.associated_data(column))
 
 
 def reveal_if_there(row: Any, column: str) -> Secret | None:
@@ -65,7 +65,7 @@ class Stored:
     """One stored ciphertext, its place, and what writes another in its stead and returns how many rows that changed."""
 
     ciphertext: bytes
-    place: Place
+    bound_to: AssociatedData
     replace: Callable[[bytes], int]
 
 
@@ -74,7 +74,9 @@ def stored_in(column: EncryptedField) -> Iterator[Stored]:
     last = 0
     while chunk := list(column.rows().filter(pk__gt=last).order_by("pk")[:_CHUNK]):
         for row in chunk:
-            yield Stored(bytes(getattr(row, column.name)), row.place(column.name), partial(_replace, column, row))
+            yield Stored(
+                bytes(getattr(row, column.name)), row.associated_data(column.name), partial(_replace, column, row)
+            )
         last = chunk[-1].pk
 
 
@@ -88,11 +90,11 @@ def reencrypt(values: Iterable[Stored]) -> tuple[int, int]:
         if key_id_in(value.ciphertext) == key_ring().newest_id:
             continue
         try:
-            secret = key_ring().decrypt(value.ciphertext, value.place)
+            secret = key_ring().decrypt(value.ciphertext, value.bound_to)
         except DecryptionError:
             unreadable += 1
             continue
-        moved += value.replace(key_ring().encrypt(secret, value.place))
+        moved += value.replace(key_ring().encrypt(secret, value.bound_to))
     return moved, unreadable
 
 

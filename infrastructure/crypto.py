@@ -74,7 +74,7 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class AssociatedData:
     """Where a ciphertext lives; it becomes the associated data.
 
     `row` is the row's UUID, made before the insert. `conversation` is given for everything that belongs to one
@@ -87,7 +87,7 @@ class Place:
     brand: UUID
     conversation: UUID | None = None
 
-    def associated_data(self) -> bytes:
+    def to_bytes(self) -> bytes:
         """Length-prefix each part, so that no two places read the same."""
         conversation = self.conversation.bytes if self.conversation else b""
         return _length_prefixed(
@@ -117,27 +117,27 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self._keys)})"
 
-    def encrypt(self, secret: Secret, place: Place) -> bytes:
+    def encrypt(self, secret: Secret, bound_to: AssociatedData) -> bytes:
         """Return version, key id, nonce, ciphertext with tag, as one byte string bound to `place`."""
         header = _VERSION + _length_prefixed(self.newest_id.encode())
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = self._keys[self.newest_id].cipher.encrypt(
-            nonce, secret.reveal().encode(), header + place.associated_data()
+            nonce, secret.reveal().encode(), header + bound_to.to_bytes()
         )
         return header + nonce + sealed
 
-    def decrypt(self, ciphertext: bytes | memoryview, place: Place) -> Secret:
+    def decrypt(self, ciphertext: bytes | memoryview, bound_to: AssociatedData) -> Secret:
         """Return what `encrypt` was given for the same place. Raises `DecryptionError` for everything else."""
         try:
-            return self._decrypt(bytes(ciphertext), place)
+            return self._decrypt(bytes(ciphertext), bound_to)
         except (InvalidTag, KeyError, IndexError, ValueError, TypeError):
             raise DecryptionError from None
 
-    def _decrypt(self, ciphertext: bytes, place: Place) -> Secret:
+    def _decrypt(self, ciphertext: bytes, bound_to: AssociatedData) -> Secret:
         key_id, header_end = _read_header(ciphertext)
         nonce_end = header_end + _NONCE_BYTES
         header, nonce, sealed = ciphertext[:header_end], ciphertext[header_end:nonce_end], ciphertext[nonce_end:]
-        return Secret(self._keys[key_id].cipher.decrypt(nonce, sealed, header + place.associated_data()).decode())
+        return Secret(self._keys[key_id].cipher.decrypt(nonce, sealed, header + bound_to.to_bytes()).decode())
 
     def digest(self, purpose: str, *parts: str | bytes) -> bytes:
         """Return the keyed digest of `parts` under the newest key: key id and HMAC-SHA256."""

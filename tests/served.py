@@ -27,7 +27,7 @@ from oauth_client import TokenResponse
 from conversations.flow.attempts import begin_attempt
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from conversations.flow.completion import complete
-from conversations.flow.results import store_result
+from conversations.flow.outcomes import store_result
 from infrastructure.crypto import Secret, key_ring
 from tests.cast import make_bot, make_server
 

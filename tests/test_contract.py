@@ -11,7 +11,7 @@ from openapi_spec_validator import validate
 from brands.models import BotKey, Brand, SamePersonCheck
 from conversations.api.calls import AuthorizeBody, ChallengeBody, CompletionBody
 from conversations.api.flow_problems import OPERATIONS
-from conversations.flow.standing import AuthorizationStatus
+from conversations.flow.authorization_status import AuthorizationStatus
 from conversations.models import AccessToken, Challenge, ChallengeStatus
 from oauth_client import ErrorCode
 from tests import contract

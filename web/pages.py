@@ -62,10 +62,10 @@ def render_page(
     *,
     status: int = 200,
     locale: str = "",
-    look: str = "",
+    theme: str = "",
 ) -> HttpResponse:
     """Render a page in the language of `locale`, else in the browser's. `look` are rules of the brand's own."""
-    style = _stylesheet() + look
+    style = _stylesheet() + theme
     with translation.override(language_of_page(request, locale)):
         response = render(request, template, {**context, "style": style}, status=status)
         response["Content-Language"] = translation.get_language() or settings.LANGUAGE_CODE

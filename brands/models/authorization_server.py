@@ -14,7 +14,7 @@ from brands.branding import validate_scope_descriptions
 from brands.models.brand import Brand, BrandRowsQuerySet, slug_validator
 from brands.models.same_person import SamePersonCheck, validate_same_person_checks
 from infrastructure.columns import EncryptedField, reveal_if_there, seal
-from infrastructure.crypto import Place, Secret, new_signing_key, random_token
+from infrastructure.crypto import AssociatedData, Secret, new_signing_key, random_token
 from oauth_client import validators
 from oauth_client.authorization import authorization_url
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
@@ -388,5 +388,5 @@ class AuthorizationServer(models.Model):
             signing_key=reveal_if_there(self, signing_key),
         )
 
-    def place(self, column: str) -> Place:
-        return Place("brands_authorizationserver", column, self.uuid, self.brand.uuid)
+    def associated_data(self, column: str) -> AssociatedData:
+        return AssociatedData("brands_authorizationserver", column, self.uuid, self.brand.uuid)

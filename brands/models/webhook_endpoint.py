@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from brands.models.brand import Brand, BrandRowsQuerySet
 from infrastructure.columns import EncryptedField, reveal, seal
-from infrastructure.crypto import Place, Secret
+from infrastructure.crypto import AssociatedData, Secret
 from oauth_client import validators
 
 EVERY_EVENT: Final = "*"
@@ -129,6 +129,6 @@ class WebhookEndpoint(models.Model):
             secrets.append(reveal(self, "previous_secret_ciphertext"))
         return secrets
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
-        return Place("brands_webhookendpoint", column, self.uuid, self.brand.uuid)
+        return AssociatedData("brands_webhookendpoint", column, self.uuid, self.brand.uuid)

@@ -11,7 +11,11 @@ from django.utils import timezone
 
 from conversations.flow import errors
 from conversations.flow.attempts import is_tried_again
-from conversations.flow.standing import AuthorizationStatus, Standing, ended_challenge_facts
+from conversations.flow.authorization_status import (
+    Authorization,
+    AuthorizationStatus,
+    ended_challenge_representation,
+)
 from conversations.models import Challenge, ChallengeStatus
 from oauth_client import MEANINGS
 from web.errors import Problem, rate_limited
@@ -194,26 +198,26 @@ def _(error: errors.CompletionCodeIncorrect) -> Problem:
 
 @problem_of.register
 def _(error: errors.NotInThisStatus) -> Problem:
-    standing = error.standing
-    if standing.status == "closed":
+    authorization = error.authorization
+    if authorization.status == "closed":
         return problem_of(errors.ConversationClosed())
-    members: dict[str, Any] = {"reason": standing.reason} if standing.reason else {}
-    if standing.challenge is not None:
-        members["challenge_id"] = str(standing.challenge.uuid)
-        if standing.status == AuthorizationStatus.CHALLENGED and standing.challenge.last_error:
-            members["last_error"] = standing.challenge.last_error
-    if standing.last_challenge is not None:
-        members["last_challenge"] = ended_challenge_facts(standing.last_challenge, timezone.now())
-    detail, operation = _after_failed_attempt(standing) or _NEXT_STEP[standing.status.value]
-    return Problem(409, standing.status.value, detail, next_operation=operation, **members)
+    members: dict[str, Any] = {"reason": authorization.reason} if authorization.reason else {}
+    if authorization.challenge is not None:
+        members["challenge_id"] = str(authorization.challenge.uuid)
+        if authorization.status == AuthorizationStatus.CHALLENGED and authorization.challenge.last_error:
+            members["last_error"] = authorization.challenge.last_error
+    if authorization.last_challenge is not None:
+        members["last_challenge"] = ended_challenge_representation(authorization.last_challenge, timezone.now())
+    detail, operation = _after_failed_attempt(authorization) or _NEXT_STEP[authorization.status.value]
+    return Problem(409, authorization.status.value, detail, next_operation=operation, **members)
 
 
-def _after_failed_attempt(standing: Standing) -> tuple[str, str] | None:
+def _after_failed_attempt(authorization: Authorization) -> tuple[str, str] | None:
     """Return what to do where a waiting challenge's last attempt failed, or the last challenge ended with one that did.
 
     Returns None otherwise. Whether another attempt helps is the table's to say.
     """
-    waiting, ended = standing.challenge, standing.last_challenge
+    waiting, ended = authorization.challenge, authorization.last_challenge
     if waiting and waiting.last_error and waiting.status == ChallengeStatus.STARTED:
         failed = f"The last attempt failed with {waiting.last_error}."
         if _another_attempt_helps(waiting) or is_tried_again(waiting):

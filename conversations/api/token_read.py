@@ -14,9 +14,9 @@ from brands.authentication import PresentedKey
 from brands.models import BotKey, Brand
 from conversations.api.calls import Answer, Call, bot_call, count_token_read, seconds
 from conversations.api.lookups import is_conversation_id, open_conversation_of, server_of
+from conversations.flow.authorization_status import token_representation
 from conversations.flow.read_counts import count_read
-from conversations.flow.standing import token_facts
-from conversations.flow.token_read import readable_token, refuse_missing_scope, token_at_once
+from conversations.flow.readable_tokens import readable_token, refuse_missing_scope, token_at_once
 from conversations.models import AccessToken
 from web.errors import Problem
 
@@ -60,7 +60,7 @@ def token_answer(call: Call, access_token: AccessToken, read_for: str, now: date
     value, members = access_token.reveal_access_token().reveal(), access_token.reveal_response_members()
     _log(call, access_token, read_for)
     count_read(call.bot_key, read_for, now)
-    answer = {"access_token": value, **token_facts(access_token, now)}
+    answer = {"access_token": value, **token_representation(access_token, now)}
     # As it was written when it was read: JSON, and no member of ours.
     return answer | ({"token_response_members": msgspec.Raw(members.reveal().encode())} if members else {})
 

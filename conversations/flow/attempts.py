@@ -113,7 +113,9 @@ def begin_attempt(challenge: Challenge, now: datetime) -> BegunAttempt | None:
         current.conversation, current.authorization_server = conversation, challenge.authorization_server
         _drop_oldest_attempts(current, now)
         begun = _insert_attempt(current, now)
-        move_challenge(current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, frm=(ChallengeStatus.ISSUED,))
+        move_challenge(
+            current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, from_statuses=(ChallengeStatus.ISSUED,)
+        )
     return begun
 
 
@@ -210,7 +212,7 @@ def release(attempt: AuthorizationRequest) -> None:
     _RELEASE.run(pk=attempt.pk)
 
 
-def as_it_stands(attempt: AuthorizationRequest) -> AuthorizationRequest:
+def reloaded(attempt: AuthorizationRequest) -> AuthorizationRequest:
     """Return the attempt anew, with its challenge."""
     return _AS_IT_STANDS.get(pk=attempt.pk)
 

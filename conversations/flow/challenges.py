@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import models, transaction
 
 from brands.models import AuthorizationServer, Brand, SamePersonCheck
+from conversations.flow.authorization_status import open_challenge
 from conversations.flow.errors import (
     ChallengeDiffers,
     ConversationClosed,
@@ -23,8 +24,7 @@ from conversations.flow.errors import (
     TooManyChallenges,
 )
 from conversations.flow.events import ConversationEvent, publish_challenge, record
-from conversations.flow.results import expected_subject_digest, expects
-from conversations.flow.standing import open_challenge
+from conversations.flow.outcomes import expected_subject_digest, expects
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation, move_challenge
 from conversations.models import (
     IDEMPOTENCY_LIFETIME,
@@ -213,7 +213,9 @@ def cancel_challenge(challenge: Challenge, *, now: datetime) -> bool:
         return False
     with locked_conversation(challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
-        return move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, frm=SIGN_IN_STATUSES)
+        return move_challenge(
+            challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, from_statuses=SIGN_IN_STATUSES
+        )
 
 
 def link_of(challenge: Challenge) -> str:

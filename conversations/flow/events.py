@@ -18,7 +18,7 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Greatest
 
 from brands.models import WebhookEndpoint, WebhookEvent
-from conversations.flow.standing import challenge_facts, token_facts
+from conversations.flow.authorization_status import challenge_representation, token_representation
 from conversations.models import DELIVERY_LIFETIME, AccessToken, Challenge, Conversation, WebhookDelivery
 from infrastructure.audit import record_event
 from infrastructure.compiled import CompiledQuery, Parameter
@@ -92,7 +92,7 @@ def publish_token(access_token: AccessToken, event: WebhookEvent, now: datetime)
             "conversation_id": current.conversation.external_id,
             "authorization_server": current.authorization_server.key,
             "challenge_id": str(current.challenge.uuid),
-            **token_facts(current, now),
+            **token_representation(current, now),
             **(ending if event == WebhookEvent.TOKEN_ENDED else {}),
         }
         _publish(event, endpoints, current.conversation, data, now)
@@ -157,12 +157,12 @@ def _next_sequence(conversation: Conversation, now: datetime) -> int:
 def _readable_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
     """Return the facts, without a context that cannot be read: it must not keep a challenge from ending."""
     try:
-        return challenge_facts(challenge, now)
+        return challenge_representation(challenge, now)
     except DecryptionError:
         logger.warning("an event goes out without its unreadable context", extra={"challenge": str(challenge.uuid)})
         without = copy(challenge)
         without.context_ciphertext = None
-        return challenge_facts(without, now)
+        return challenge_representation(without, now)
 
 
 SWITCHED_OFF: Final = "switched off"

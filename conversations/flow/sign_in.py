@@ -26,7 +26,7 @@ from conversations.flow.attempts import (
     nonce_matches,
     release,
 )
-from conversations.flow.results import CommitUnknown, has_come_to_a_result, record_denial, record_failure, store_result
+from conversations.flow.outcomes import CommitUnknown, has_come_to_a_result, record_denial, record_failure, store_result
 from conversations.flow.revocations import IssuedToken, note_unknown, revoke_at_once
 from conversations.models import AuthorizationRequest, Challenge
 from infrastructure import rate_limits

@@ -68,12 +68,12 @@ def move_challenge(
     *,
     now: datetime,
     actor: str,
-    frm: Collection[ChallengeStatus] = OPEN_STATUSES,
+    from_statuses: Collection[ChallengeStatus] = OPEN_STATUSES,
     **changes: Any,
 ) -> bool:
-    """Move the challenge if its row still has a status of `frm`; return whether this call moved it."""
+    """Move the challenge if its row still has a status of `from_statuses`; return whether this call moved it."""
     changes |= {"status": to, _MOMENTS.get(to, "ended_at"): now}
-    if _move(tuple(changes), tuple(frm)).run(pk=challenge.pk, **changes) != 1:
+    if _move(tuple(changes), tuple(from_statuses)).run(pk=challenge.pk, **changes) != 1:
         return False
     for name, value in changes.items():
         setattr(challenge, name, value)
@@ -92,11 +92,11 @@ def move_challenge(
 
 
 @lru_cache(maxsize=32)
-def _move(changed: tuple[str, ...], frm: tuple[ChallengeStatus, ...]) -> CompiledUpdate:
-    """Return the UPDATE of these columns, for a challenge whose row has a status of `frm`."""
+def _move(changed: tuple[str, ...], from_statuses: tuple[ChallengeStatus, ...]) -> CompiledUpdate:
+    """Return the UPDATE of these columns, for a challenge whose row has a status of `from_statuses`."""
     columns = {field.name: field for field in Challenge._meta.concrete_fields}
     values = {name: Parameter(name, columns[name]) for name in changed}
-    rows = Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()), status__in=frm)
+    rows = Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()), status__in=from_statuses)
     return CompiledUpdate(lambda: rows, **values)
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from brands.models import AuthorizationServer, BotKey, BrandRowsQuerySet, SamePersonCheck
 from conversations.models.conversation import Challenge, Conversation
 from infrastructure.columns import EncryptedField, reveal, reveal_if_there, seal
-from infrastructure.crypto import Place, Secret
+from infrastructure.crypto import AssociatedData, Secret
 
 
 class AccessTokenQuerySet(BrandRowsQuerySet["AccessToken"]):
@@ -51,9 +51,9 @@ class AccessToken(models.Model):
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="access_tokens")
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     challenge = models.OneToOneField(Challenge, on_delete=models.CASCADE, related_name="access_token")
-    ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
+    ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     # Members of the token answer that the brand has declared for its bots, as JSON; and the names of those left out.
-    response_members_ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
+    response_members_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     response_members_left_out = models.TextField(blank=True)
     # As configured when the token was asked for: it is presented nowhere else, whatever is configured later.
     revocation_endpoint = models.CharField(max_length=2048, blank=True)
@@ -61,7 +61,7 @@ class AccessToken(models.Model):
     scope = models.TextField(blank=True)
     scope_widened = models.BooleanField(default=False)
     assurance = models.CharField(max_length=24, choices=SamePersonCheck)
-    subject_ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
+    subject_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     issued_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     lifetime_assumed = models.BooleanField(default=False)
@@ -127,9 +127,9 @@ class AccessToken(models.Model):
         """Return the token itself. Raises `DecryptionError`, also once it was erased."""
         return reveal(self, "ciphertext")
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
-        return self.conversation.place("conversations_accesstoken", column, self.uuid)
+        return self.conversation.associated_data("conversations_accesstoken", column, self.uuid)
 
 
 # How long we keep trying; after that the token is erased whatever the brand says (K6).
@@ -144,7 +144,7 @@ class Revocation(models.Model):
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     access_token_uuid = models.UUIDField()
     revocation_endpoint = models.CharField(max_length=2048)
-    ciphertext = EncryptedField(place_needs=("conversation__brand",))
+    ciphertext = EncryptedField(related=("conversation__brand",))
     created_at = models.DateTimeField(default=timezone.now)
     next_attempt_at = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField(null=True)
@@ -170,9 +170,9 @@ class Revocation(models.Model):
         """Return the token, to be presented at the revocation endpoint. Raises `DecryptionError`."""
         return reveal(self, "ciphertext")
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
-        return self.conversation.place("conversations_revocation", column, self.uuid)
+        return self.conversation.associated_data("conversations_revocation", column, self.uuid)
 
 
 READ_COUNTS_KEPT_FOR: Final = timedelta(days=90)

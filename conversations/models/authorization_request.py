@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from conversations.models.conversation import Challenge
 from infrastructure.columns import EncryptedField, reveal, seal
-from infrastructure.crypto import Place, Secret
+from infrastructure.crypto import AssociatedData, Secret
 from oauth_client.configuration import ServerConfiguration
 
 # An exchange is over after its deadline of 10 s; an attempt that has no result long after it never will (B11).
@@ -25,7 +25,7 @@ class AuthorizationRequest(models.Model):
     state_digest = models.BinaryField(max_length=80, unique=True)
     cookie_digest = models.BinaryField()
     nonce_digest = models.BinaryField(null=True)
-    code_verifier_ciphertext = EncryptedField(place_needs=("challenge__conversation__brand",), null=True)
+    code_verifier_ciphertext = EncryptedField(related=("challenge__conversation__brand",), null=True)
     configuration = models.JSONField()
     created_at = models.DateTimeField(default=timezone.now)
     claimed_at = models.DateTimeField(null=True)
@@ -78,6 +78,6 @@ class AuthorizationRequest(models.Model):
         """Return the PKCE verifier (RFC 7636 section 4.1). Raises `DecryptionError`, also once it was erased (K7)."""
         return reveal(self, "code_verifier_ciphertext")
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
-        return self.challenge.conversation.place("conversations_authorizationrequest", column, self.uuid)
+        return self.challenge.conversation.associated_data("conversations_authorizationrequest", column, self.uuid)

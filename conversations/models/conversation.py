@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand, BrandRowsQuerySet, SamePersonCheck
 from infrastructure.columns import EncryptedField, reveal, reveal_if_there
-from infrastructure.crypto import Place, Secret
+from infrastructure.crypto import AssociatedData, Secret
 from oauth_client.validators import MAX_SCOPE_LENGTH
 
 
@@ -36,9 +36,9 @@ class Conversation(models.Model):
     def __str__(self) -> str:
         return self.external_id
 
-    def place(self, table: str, column: str, row: UUID) -> Place:
+    def associated_data(self, table: str, column: str, row: UUID) -> AssociatedData:
         """Return where a ciphertext that belongs to this conversation lives (K1)."""
-        return Place(table, column, row, brand=self.brand.uuid, conversation=self.uuid)
+        return AssociatedData(table, column, row, brand=self.brand.uuid, conversation=self.uuid)
 
 
 COMPLETION_LIFETIME: Final = timedelta(minutes=5)
@@ -102,9 +102,9 @@ class Challenge(models.Model):
     scope = models.CharField(max_length=MAX_SCOPE_LENGTH, blank=True)
     purpose = models.CharField(max_length=140, blank=True)
     locale = models.CharField(max_length=35, blank=True)
-    context_ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
+    context_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     link_token_digest = models.BinaryField(max_length=80, unique=True)
-    link_token_ciphertext = EncryptedField(place_needs=("conversation__brand",), null=True)
+    link_token_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     completion_code_digest = models.BinaryField(null=True)
     completion_handle_digest = models.BinaryField(max_length=80, null=True, unique=True)
     expected_subject_digest = models.BinaryField(null=True)
@@ -150,9 +150,9 @@ class Challenge(models.Model):
         """Tell whether the link still leads to the brand's sign-in page."""
         return self.status_at(now) in SIGN_IN_STATUSES
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
-        return self.conversation.place("conversations_challenge", column, self.uuid)
+        return self.conversation.associated_data("conversations_challenge", column, self.uuid)
 
     def reveal_link_token(self) -> Secret:
         """Return the link token, to hand the same link out again. Raises `DecryptionError`, also once it was erased."""

@@ -11,7 +11,7 @@ from django.utils import timezone
 from brands.models import BrandRowsQuerySet, WebhookEndpoint, WebhookEvent
 from conversations.models.conversation import Conversation
 from infrastructure.columns import EncryptedField, reveal, seal
-from infrastructure.crypto import Place, Secret
+from infrastructure.crypto import AssociatedData, Secret
 
 # How long we keep trying; the last attempt is made at the very end.
 DELIVERY_LIFETIME: Final = timedelta(hours=24)
@@ -53,7 +53,7 @@ class WebhookDelivery(models.Model):
     conversation = models.ForeignKey(
         Conversation, on_delete=models.CASCADE, null=True, related_name="webhook_deliveries"
     )
-    payload_ciphertext = EncryptedField(place_needs=("conversation__brand", "endpoint__brand"), null=True)
+    payload_ciphertext = EncryptedField(related=("conversation__brand", "endpoint__brand"), null=True)
     created_at = models.DateTimeField(default=timezone.now)
     given_up_at = models.DateTimeField()
     next_attempt_at = models.DateTimeField(default=timezone.now)
@@ -91,9 +91,9 @@ class WebhookDelivery(models.Model):
         """Return what is sent. Raises `DecryptionError`, also once it was erased."""
         return reveal(self, "payload_ciphertext")
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
         table = "conversations_webhookdelivery"
         if self.conversation is None:
-            return Place(table, column, self.uuid, self.endpoint.brand.uuid)
-        return self.conversation.place(table, column, self.uuid)
+            return AssociatedData(table, column, self.uuid, self.endpoint.brand.uuid)
+        return self.conversation.associated_data(table, column, self.uuid)

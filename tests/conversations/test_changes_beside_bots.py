@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from brands.changes import save_audited
+from brands.audited_changes import save_audited
 from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from brands.webhooks import rotate_secret
 from conversations.flow.events import publish_test

@@ -99,7 +99,7 @@ print(authenticate("Bearer " + {key!r}, timezone.now()) is not None)
 """
 END_EVERYTHING = """
 from django.utils import timezone
-from conversations.flow.endings import close_conversation
+from conversations.flow.termination import close_conversation
 from conversations.models import Conversation
 for conversation in Conversation.objects.select_related("brand"):
     close_conversation(conversation, actor="test", now=timezone.now())

@@ -10,7 +10,7 @@ import time_machine
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from brands.changes import BrandEvent
+from brands.audited_changes import BrandEvent
 from brands.models import AuthorizationServer, Brand
 from brands.signing_keys import NoSigningKey, RotationUnderWay, forget_previous_signing_keys, rotate_signing_key
 from conversations.models import AuditEvent

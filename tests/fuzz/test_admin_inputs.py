@@ -14,7 +14,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpResponseRedirect
 from hypothesis import strategies as st
 
-from brands.changes import save_audited
+from brands.audited_changes import save_audited
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.forms import AuthorizationServerForm
 from brands.models import AuthorizationServer, Brand

@@ -28,5 +28,5 @@ def test_every_encrypted_column_names_the_place_of_its_row() -> None:
 
 
 def test_a_migration_keeps_a_column_of_bytes() -> None:
-    _, path, _, options = EncryptedField(null=True, place_needs=("brand",)).deconstruct()
+    _, path, _, options = EncryptedField(null=True, related=("brand",)).deconstruct()
     assert (path, options) == ("django.db.models.BinaryField", {"null": True})

@@ -12,6 +12,7 @@ from django.db.models import Count, Min, OuterRef, QuerySet, Subquery
 
 from brands.authentication import PresentedKey
 from brands.models import AuthorizationServer, BotKey, Brand
+from conversations.flow.authorization_status import AuthorizationStatus, authorization_of, seconds_left
 from conversations.flow.challenges import WantedChallenge
 from conversations.flow.errors import (
     ConversationClosed,
@@ -20,7 +21,6 @@ from conversations.flow.errors import (
     MissingScope,
     NotInThisStatus,
 )
-from conversations.flow.standing import AuthorizationStatus, seconds_left, standing
 from conversations.models import AccessToken, Challenge, Conversation
 from infrastructure.compiled import CompiledRows, Parameter, loaded
 
@@ -30,7 +30,7 @@ def readable_token(conversation: Conversation, server: AuthorizationServer, min_
 
     Raises `ConversationClosed`, `NotInThisStatus`, `InsufficientLifetime`.
     """
-    found = standing(conversation, server, now)
+    found = authorization_of(conversation, server, now)
     if found.status == AuthorizationStatus.CLOSED:
         raise ConversationClosed
     if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:

@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from brands.models import AuthorizationServer
+from conversations.flow.authorization_status import AuthorizationStatus, authorization_of
 from conversations.flow.errors import NotInThisStatus
 from conversations.flow.events import ConversationEvent, forget_challenges, publish_closing, record
-from conversations.flow.standing import AuthorizationStatus, standing
 from conversations.flow.transitions import (
     close_clock_expired,
     end_access_token,
@@ -45,7 +45,7 @@ def end_live_token(
     """End the readable token and return its row. Raises `NotInThisStatus` where there is none."""
     with locked_conversation(conversation.pk) as locked:
         close_clock_expired(locked, now)
-        found = standing(locked, server, now)
+        found = authorization_of(locked, server, now)
         if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
             raise NotInThisStatus(found)
         end_access_token(found.access_token, reason, now=now, actor=actor)
@@ -80,7 +80,7 @@ def undo(challenge: Challenge, *, now: datetime) -> bool:
         ]
         # A completed challenge whose token is over already has nothing to take back, and must not say that it did.
         undoable = (*OPEN_STATUSES, ChallengeStatus.COMPLETED) if ended else OPEN_STATUSES
-        return move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, frm=undoable)
+        return move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, from_statuses=undoable)
 
 
 def close_conversation(conversation: Conversation, *, actor: str, now: datetime) -> ClosingReceipt:

@@ -171,9 +171,15 @@ def record_denial(attempt: AuthorizationRequest, detail: str, now: datetime) -> 
         close_clock_expired(conversation, now)
         finish_attempt(attempt, now, ErrorCode.ACCESS_DENIED)
         # From these statuses only: a second tab's no does not undo what the first one has brought.
-        denied, frm = ChallengeStatus.DENIED, SIGN_IN_STATUSES
+        denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
         move_challenge(
-            attempt.challenge, denied, now=now, actor=CONSUMER, frm=frm, last_error="", last_error_detail=detail
+            attempt.challenge,
+            denied,
+            now=now,
+            actor=CONSUMER,
+            from_statuses=from_statuses,
+            last_error="",
+            last_error_detail=detail,
         )
 
 
@@ -300,7 +306,9 @@ def _wait_for_confirmation(
     # A code for a token that is dead before it could be typed would be a lie.
     expires_at = min(now + lifetime, access_token.expires_at)
     to = ChallengeStatus.CONFIRMATION_NEEDED
-    move_challenge(challenge, to, now=now, actor=CONSUMER, frm=SIGN_IN_STATUSES, expires_at=expires_at, **digest)
+    move_challenge(
+        challenge, to, now=now, actor=CONSUMER, from_statuses=SIGN_IN_STATUSES, expires_at=expires_at, **digest
+    )
 
 
 def _insert_access_token(

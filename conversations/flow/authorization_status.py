@@ -46,7 +46,7 @@ class AuthorizationStatus(StrEnum):
 
 
 @dataclass(frozen=True)
-class Standing:
+class Authorization:
     """The status with what it rests on: the readable token, the open challenge, or why the last token ended.
 
     `last_challenge` is the newest one once it is over: without it a bot that kept no id could not tell a consumer who
@@ -60,10 +60,10 @@ class Standing:
     last_challenge: Challenge | None = None
 
 
-def standing(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Standing:
+def authorization_of(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Authorization:
     """Tell where the conversation stands at `now`, from rows and clock alone: nothing is written."""
     if conversation.closed_at is not None:
-        return Standing(AuthorizationStatus.CLOSED)
+        return Authorization(AuthorizationStatus.CLOSED)
     challenge, ended = _open_or_ended(conversation, server, now)
     confirmed = conversation.access_tokens.filter(authorization_server=server, confirmed_at__isnull=False)
     # The one that has not ended comes first, whatever the clocks of two machines said when each was confirmed.
@@ -72,16 +72,18 @@ def standing(conversation: Conversation, server: AuthorizationServer, now: datet
     reason = last.end_reason_at(now) if last else ""
     if reason == AccessToken.EndReason.CLOSED:
         # Closed between the two queries.
-        return Standing(AuthorizationStatus.CLOSED)
+        return Authorization(AuthorizationStatus.CLOSED)
     if last and not reason:
-        return Standing(AuthorizationStatus.AUTHORIZED, challenge=challenge, access_token=last, last_challenge=ended)
+        return Authorization(
+            AuthorizationStatus.AUTHORIZED, challenge=challenge, access_token=last, last_challenge=ended
+        )
     if challenge and challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
-        return Standing(AuthorizationStatus.CONFIRMATION_NEEDED, challenge=challenge)
+        return Authorization(AuthorizationStatus.CONFIRMATION_NEEDED, challenge=challenge)
     if challenge:
-        return Standing(AuthorizationStatus.CHALLENGED, challenge=challenge)
+        return Authorization(AuthorizationStatus.CHALLENGED, challenge=challenge)
     if last:
-        return Standing(AuthorizationStatus.RECHALLENGE_REQUIRED, reason, last_challenge=ended)
-    return Standing(AuthorizationStatus.UNCHALLENGED, last_challenge=ended)
+        return Authorization(AuthorizationStatus.RECHALLENGE_REQUIRED, reason, last_challenge=ended)
+    return Authorization(AuthorizationStatus.UNCHALLENGED, last_challenge=ended)
 
 
 def _open_or_ended(
@@ -101,7 +103,7 @@ def open_challenge(conversation: Conversation, server: AuthorizationServer, now:
     return _OPEN_CHALLENGE.first(conversation=conversation.pk, server=server.pk, now=now)
 
 
-def challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
+def challenge_representation(challenge: Challenge, now: datetime) -> dict[str, Any]:
     """Return a challenge as bots read it: never the link, a state or a code (G5)."""
     context = challenge.reveal_context()
     status = challenge.status_at(now)
@@ -127,7 +129,7 @@ def challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
     }
 
 
-def ended_challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
+def ended_challenge_representation(challenge: Challenge, now: datetime) -> dict[str, Any]:
     """Return how a challenge ended, in the words in which `challenge_facts` tells it."""
     status = challenge.status_at(now)
     return {
@@ -139,7 +141,7 @@ def ended_challenge_facts(challenge: Challenge, now: datetime) -> dict[str, Any]
     }
 
 
-def token_facts(access_token: AccessToken, now: datetime) -> dict[str, Any]:
+def token_representation(access_token: AccessToken, now: datetime) -> dict[str, Any]:
     """Return what may be told of a token without the token."""
     asked, granted = access_token.challenge.scope.split(), access_token.scope.split()
     return {
@@ -155,15 +157,17 @@ def token_facts(access_token: AccessToken, now: datetime) -> dict[str, Any]:
     }
 
 
-def standing_facts(server_key: str, standing: Standing, now: datetime) -> dict[str, Any]:
+def conversation_representation(server_key: str, authorization: Authorization, now: datetime) -> dict[str, Any]:
     """Return where a conversation stands at one authorization server."""
     return {
         "authorization_server": server_key,
-        "status": standing.status.value,
-        "reason": standing.reason or None,
-        "challenge": challenge_facts(standing.challenge, now) if standing.challenge else None,
-        "access_token": token_facts(standing.access_token, now) if standing.access_token else None,
-        "last_challenge": ended_challenge_facts(standing.last_challenge, now) if standing.last_challenge else None,
+        "status": authorization.status.value,
+        "reason": authorization.reason or None,
+        "challenge": challenge_representation(authorization.challenge, now) if authorization.challenge else None,
+        "access_token": token_representation(authorization.access_token, now) if authorization.access_token else None,
+        "last_challenge": ended_challenge_representation(authorization.last_challenge, now)
+        if authorization.last_challenge
+        else None,
     }
 
 
