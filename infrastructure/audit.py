@@ -111,7 +111,7 @@ _SQLITE: Final = (
         BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
     # INSERT OR REPLACE deletes the old row without asking the trigger above, unless `recursive_triggers` is on.
     """CREATE TRIGGER audit_rows_are_not_replaced BEFORE INSERT ON infrastructure_auditevent
-        WHEN EXISTS (SELECT 1 FROM infrastructure_auditevent WHERE id = NEW.id OR uuid = NEW.uuid)
+        WHEN EXISTS (SELECT 1 FROM infrastructure_auditevent WHERE id = NEW.id)
         BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
 )
 _SQLITE_REMOVED: Final = (

@@ -21,7 +21,8 @@ class AuditEvent(models.Model):
     Rows are added and never changed: triggers of the database refuse UPDATE, DELETE and TRUNCATE.
     """
 
-    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
+    # Not unique: PostgreSQL could not partition the table by `at`, which every unique constraint would have to hold.
+    uuid = models.UUIDField(default=uuid4, editable=False)
     at = models.DateTimeField(default=timezone.now, db_index=True)
     # The values of enumerations in `accounts`, `brands` and `conversations`: each kind stands where it is recorded.
     kind = models.CharField(max_length=40)
