@@ -24,7 +24,7 @@ _MOST_ROUNDS: Final = 2
 
 _WEIGHTS: Final = """
     SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class
-    WHERE relkind = 'r' AND (relname LIKE 'conversations_%' OR relname = 'delegation_site_auditevent')
+    WHERE relkind = 'r' AND (relname LIKE 'conversations_%' OR relname = 'infrastructure_auditevent')
     ORDER BY relname
 """
 

@@ -27,8 +27,9 @@ from bench.rows import Rows  # noqa: E402
 from brands.authentication import create_bot_key  # noqa: E402  the models need Django set up
 from brands.models import AuthorizationServer, BotKey, Brand  # noqa: E402
 from conversations.flow.challenges import LINK_TOKEN_PURPOSE  # noqa: E402
+from conversations.flow.events import ConversationEvent  # noqa: E402
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation  # noqa: E402
-from delegation_site.crypto import Place, Secret, key_ring, random_token  # noqa: E402
+from infrastructure.crypto import AssociatedData, Secret, key_ring, random_token  # noqa: E402
 
 _CHUNK: Final = 5_000
 LONG_AGO: Final = timedelta(days=60)
@@ -137,7 +138,7 @@ def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted, write: C
     conversations = Rows(Conversation)
     challenges = Rows(Challenge, status=ChallengeStatus.COMPLETED, same_person_check="completion_code")
     tokens = Rows(AccessToken, token_type="Bearer", scope=cast.SCOPE, assurance="completion_code")
-    events = Rows(AuditEvent, kind=AuditEvent.Kind.TOKEN_ISSUED, outcome="completion_code", actor="bot:bench")
+    events = Rows(AuditEvent, kind=ConversationEvent.TOKEN_ISSUED, outcome="completion_code", actor="bot:bench")
     for number in range(1, wanted.conversations + 1):
         ended = not cast.has_live_token(number, wanted.share_ended)
         begun = now - LONG_AGO if ended else now - timedelta(minutes=5)
@@ -176,7 +177,9 @@ def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted, write: C
 
 def _challenge_values(seeded: SeededBrand, chat: int, conversation: UUID, challenge: UUID) -> dict[str, Any]:
     link_token = random_token(20)
-    place = Place("conversations_challenge", "link_token_ciphertext", challenge, seeded.brand.uuid, conversation)
+    place = AssociatedData(
+        "conversations_challenge", "link_token_ciphertext", challenge, seeded.brand.uuid, conversation
+    )
     return {
         "uuid": challenge,
         "conversation_id": chat,
@@ -195,7 +198,7 @@ def _add_unanswered(challenges: Rows, seeded: SeededBrand, chat: int, conversati
 
 
 def _encrypted_token(number: int, seeded: SeededBrand, conversation: UUID, row: UUID) -> bytes:
-    place = Place("conversations_accesstoken", "ciphertext", row, seeded.brand.uuid, conversation)
+    place = AssociatedData("conversations_accesstoken", "ciphertext", row, seeded.brand.uuid, conversation)
     return key_ring().encrypt(Secret(cast.access_token(number)), place)
 
 

@@ -15,7 +15,7 @@ from bench.rows import Rows, write_all
 from brands.models import AuthorizationServer
 from conversations.flow.challenges import LINK_TOKEN_PURPOSE
 from conversations.models import COOKIE_PREFIX, AuthorizationRequest, Challenge, ChallengeStatus, Conversation
-from delegation_site.crypto import Place, Secret, key_ring, random_token
+from infrastructure.crypto import AssociatedData, Secret, key_ring, random_token
 
 
 def seed_links(server: AuthorizationServer, count: int) -> list[str]:
@@ -53,7 +53,7 @@ def _add_challenge(
     challenges: Rows, server: AuthorizationServer, chat: int, conversation: UUID, *, status: ChallengeStatus
 ) -> tuple[str, int, UUID]:
     link_token, row, now = random_token(20), uuid4(), timezone.now()
-    place = Place("conversations_challenge", "link_token_ciphertext", row, server.brand.uuid, conversation)
+    place = AssociatedData("conversations_challenge", "link_token_ciphertext", row, server.brand.uuid, conversation)
     number = challenges.add(
         uuid=row,
         conversation_id=chat,
@@ -72,7 +72,7 @@ def _add_challenge(
 def _add_attempt(attempts: Rows, server: AuthorizationServer, challenge: int, conversation: UUID) -> dict[str, str]:
     row, ring = uuid4(), key_ring()
     state, cookie, nonce = random_token(), random_token(), random_token()
-    place = Place(
+    place = AssociatedData(
         "conversations_authorizationrequest", "code_verifier_ciphertext", row, server.brand.uuid, conversation
     )
     attempts.add(

@@ -10,19 +10,17 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
+from accounts.sign_in import confirmation_needed, signed_in_recently
+from brands.audited_changes import BrandEvent, actor_of, keep_logo, record_change, save_audited
 from brands.authentication import create_bot_key, revoke
-from brands.changes import actor_of, keep_logo, record_change, save_audited
-from brands.connection_test import server_answers
+from brands.doctor import server_answers
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
-from brands.metadata import asks_for_metadata
 from brands.models import AuthorizationServer, BotKey, Brand
-from brands.oauth import DiscoveryFailed, ServerMetadata, discover
-from brands.registrations import registrations_with_other_owners
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter
+from brands.server_rules import asks_for_metadata, registrations_with_other_owners
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
-from delegation_site import rate_limits
-from delegation_site.models import AuditEvent
-from delegation_site.sign_in import confirmation_needed, signed_in_recently
+from infrastructure import rate_limits
+from oauth_client import DiscoveryFailed, ServerMetadata, discover
 
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
@@ -67,7 +65,7 @@ class BrandAdmin(BrandScopedAdmin):
         """Audit a change of the admins, and tell the operator where new ones give one registration two owners (C5)."""
         super().save_related(request, form, formsets, change)
         if "admins" in form.changed_data:
-            record_change(form.instance, AuditEvent.Kind.BRAND_CHANGED, request.user, ["admins"])
+            record_change(form.instance, BrandEvent.BRAND_CHANGED, request.user, ["admins"])
         for server in registrations_with_other_owners(form.instance):
             said = "%s uses its client id together with a brand of other admins: give it a registration of its own."
             self.message_user(request, said % server, messages.WARNING)

@@ -13,11 +13,10 @@ from typing import Any, Final
 from django.db import models, transaction
 from django.utils import timezone
 
-from brands.changes import record_change, save_audited
+from brands.audited_changes import BrandEvent, record_change, save_audited
 from brands.models import BotKey, Brand
-from delegation_site.compiled import CompiledQuery, Parameter
-from delegation_site.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
-from delegation_site.models import AuditEvent
+from infrastructure.compiled import CompiledQuery, Parameter
+from infrastructure.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
 
 PREFIX: Final = "cdk"
 _KEY: Final = re.compile(r"cdk_([0-9a-f]{16})_([A-Za-z0-9_-]{43})([0-9a-f]{8})")
@@ -75,6 +74,17 @@ class PresentedKey:
         """
         return key_ring().recognises(bot_key.digest, _DIGEST_PURPOSE, bot_key.brand.uuid.bytes, self.value)
 
+    def live_key(self, now: datetime) -> BotKey | None:
+        """Return the live key that this is, with its brand, and note its use; None for every other one.
+
+        Unknown, wrong, expired and revoked keys look alike (G1).
+        """
+        bot_key = _LIVE_KEYS.first(public_id=self.public_id, now=now)
+        if bot_key is None or not self.is_of(bot_key):
+            return None
+        self.note_use(bot_key, now)
+        return bot_key
+
     def note_use(self, bot_key: BotKey, now: datetime) -> None:
         """Write the moment at most once a minute: a busy key must not cost a write a read.
 
@@ -91,18 +101,9 @@ class PresentedKey:
 
 
 def authenticate(authorization_header: str, now: datetime) -> BotKey | None:
-    """Return the live key that an `Authorization` header presents, with its brand; None for every other header.
-
-    Unknown, wrong, expired and revoked keys look alike (G1).
-    """
+    """Return the live key that an `Authorization` header presents, with its brand; None for every other header."""
     presented = PresentedKey.read(authorization_header)
-    if presented is None:
-        return None
-    bot_key = _LIVE_KEYS.first(public_id=presented.public_id, now=now)
-    if bot_key is None or not presented.is_of(bot_key):
-        return None
-    presented.note_use(bot_key, now)
-    return bot_key
+    return presented.live_key(now) if presented else None
 
 
 def revoke(bot_key: BotKey, user: Any = None) -> bool:
@@ -110,5 +111,5 @@ def revoke(bot_key: BotKey, user: Any = None) -> bool:
     with transaction.atomic():
         revoked = BotKey.objects.filter(pk=bot_key.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1
         if revoked:
-            record_change(bot_key, AuditEvent.Kind.BOT_KEY_REVOKED, user)
+            record_change(bot_key, BrandEvent.BOT_KEY_REVOKED, user)
     return revoked

@@ -8,16 +8,29 @@ import msgspec
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from brands.changes import save_audited
-from brands.hosts import CredentialHosts
-from brands.metadata import DISCOVERED, NEEDED_ENDPOINTS, asks_for_metadata, default_algorithms, fill_in, problem_of
+from brands.audited_changes import save_audited
 from brands.models import AuthorizationServer, Brand
-from brands.oauth import DiscoveryFailed, discover
-from brands.registrations import hold_all_brands, refuse_shared_registration
-from brands.validators import IGNORABLE_METADATA
-from brands.webhook_configuration import WebhookTable, apply_webhooks
-from delegation_site.crypto import DecryptionError, Secret
+from brands.server_rules import (
+    DISCOVERED,
+    NEEDED_ENDPOINTS,
+    SecretProblem,
+    ServerChange,
+    asks_for_metadata,
+    default_algorithms,
+    fill_in,
+    hold_all_brands,
+    problem_of,
+    refuse_shared_registration,
+)
+from brands.webhooks import WebhookTable, apply_webhooks
+from infrastructure.crypto import Secret
+from oauth_client import DiscoveryFailed, discover
+from oauth_client.validators import IGNORABLE_METADATA
 
+_SECRET_NEEDED = {
+    SecretProblem.NONE_STORED: "this client authentication needs a secret",
+    SecretProblem.FOR_ANOTHER_HOST: "a host or the issuer is new, so the file must carry the secret again",
+}
 # TOML can write any control character as an escape; PostgreSQL cannot store all of them.
 Line = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
@@ -216,13 +229,11 @@ def _apply_server(
 ) -> AuthorizationServer:
     server = brand.authorization_servers.filter(key=table.key).first()
     server = server or AuthorizationServer(brand=brand, key=table.key)
-    given_for = CredentialHosts.of(server) if server.pk else None
+    change = ServerChange(server)
     for name, value in values.items():
         setattr(server, name, value)
     where = f"authorization_servers.{table.key}"
-    ask_anew = given_for is not None and given_for.ask_anew(server)
-    _apply_secret(server, table, environment, problems, ask_anew=ask_anew)
-    server.settle_signing_key(renew=ask_anew)
+    _apply_secret(change, table, environment, problems)
     found = _problems(where, server.full_clean) or _problems(where, lambda: refuse_shared_registration(server))
     problems += found
     if not found:
@@ -231,36 +242,17 @@ def _apply_server(
 
 
 def _apply_secret(
-    server: AuthorizationServer,
-    table: AuthorizationServerTable,
-    environment: Mapping[str, str],
-    problems: list[str],
-    *,
-    ask_anew: bool,
+    change: ServerChange, table: AuthorizationServerTable, environment: Mapping[str, str], problems: list[str]
 ) -> None:
-    where = f"authorization_servers.{table.key}.client_secret"
     try:
         secret = table.secret(environment)
     except ConfigurationRefused as refused:
         problems += refused.problems
         return
-    if not server.uses_client_secret:
-        server.set_client_secret(None)
-    elif secret is not None:
-        if not _is_stored(server, secret):
-            server.set_client_secret(secret)
-    elif server.client_secret_ciphertext is None:
-        problems.append(f"{where}: this client authentication needs a secret")
-    elif ask_anew:
-        problems.append(f"{where}: a host or the issuer is new, so the file must carry the secret again")
-
-
-def _is_stored(server: AuthorizationServer, secret: Secret) -> bool:
-    """Tell whether the row has this very secret: the same file again changes nothing, the ciphertext included."""
-    try:
-        return server.reveal_credentials().client_secret == secret
-    except DecryptionError:
-        return False
+    problem = change.problem_with_secret(is_given=secret is not None)
+    if problem is not None:
+        problems.append(f"authorization_servers.{table.key}.client_secret: {_SECRET_NEEDED[problem]}")
+    change.apply_credentials(secret)
 
 
 def _problems(where: str, check: Callable[[], None]) -> list[str]:

@@ -4,7 +4,9 @@ For the operator at the command line alone. The admin's button says no more than
 not learn from us what answers inside our network (N9).
 """
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
@@ -15,10 +17,10 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 from django.utils import timezone
 
-from brands import transport
-from brands.metadata import DISCOVERED, ISS_PARAMETER, fill_in
 from brands.models import AuthorizationServer
-from brands.oauth import (
+from brands.server_rules import DISCOVERED, ISS_PARAMETER, fill_in
+from infrastructure.crypto import DecryptionError, Secret, random_token, s256_code_challenge
+from oauth_client import (
     AuthorizationServerError,
     ClientCredentials,
     DiscoveryFailed,
@@ -28,11 +30,43 @@ from brands.oauth import (
     discover,
     exchange_code,
     pushed_authorization_url,
+    transport,
 )
-from brands.oauth.answers import refusal_in
-from brands.oauth.endpoints import TOKEN_ENDPOINT, post
-from brands.oauth.keys import signing_key_count
-from delegation_site.crypto import DecryptionError, Secret, random_token, s256_code_challenge
+from oauth_client.answers import refusal_in
+from oauth_client.endpoints import TOKEN_ENDPOINT, post
+from oauth_client.keys import signing_key_count
+
+# Every failure is told after exactly so long: an address that is blocked, a port that is closed and a host that drops
+# packets look alike, also on a stopwatch. Padding alone could not do that, since a time-out has no upper bound that a
+# slow resolver keeps; so nobody waits for the call itself, and what comes later than this counts as no answer. A
+# success is told at once: that something answers is what the button is for.
+SECONDS_UNTIL_NO: Final = 5.0
+# Calls that nobody waits for any more end by the transport's own deadline. While both threads are taken the answer is
+# no, in the same time.
+_callers: Final = ThreadPoolExecutor(max_workers=2, thread_name_prefix="connection-test")
+
+
+def server_answers(server: AuthorizationServer) -> bool:
+    """Fetch the JWKS, or the token endpoint where there is none; tell whether any HTTP answer came, nothing more."""
+    no_at = time.monotonic() + SECONDS_UNTIL_NO
+    call: Future[bool] = _callers.submit(_answers, server.jwks_uri or server.token_endpoint)
+    try:
+        answered = call.result(timeout=SECONDS_UNTIL_NO)
+    except TimeoutError:
+        call.cancel()
+        return False
+    if not answered:
+        time.sleep(max(0.0, no_at - time.monotonic()))
+    return answered
+
+
+def _answers(url: str) -> bool:
+    try:
+        transport.get(url)
+    except transport.OutboundError:
+        return False
+    return True
+
 
 # ID tokens are refused beyond this (OpenID Connect Core section 3.1.3.7); a minute of it is worth a word.
 _TOLERATED_SKEW: Final = timedelta(seconds=60)

@@ -8,17 +8,26 @@ from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
-from brands.hosts import HOST_FIELDS, CredentialHosts
-from brands.logo import MAX_UPLOAD, drawn_anew, logo_hash
-from brands.metadata import NEEDED_ENDPOINTS, fill_in, problem_of
+from accounts.sign_in import ConfirmedForm
+from brands.branding import MAX_UPLOAD, drawn_anew, logo_hash, validate_scope_descriptions
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
-from brands.oauth import DiscoveryFailed, ServerMetadata
-from brands.registrations import refuse_shared_registration
-from brands.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
-from brands.wording import validate_scope_descriptions
-from delegation_site.crypto import Secret
-from delegation_site.sign_in import confirmation_needed
+from brands.server_rules import (
+    HOST_FIELDS,
+    NEEDED_ENDPOINTS,
+    SecretProblem,
+    ServerChange,
+    fill_in,
+    problem_of,
+    refuse_shared_registration,
+)
+from infrastructure.crypto import Secret
+from oauth_client import DiscoveryFailed, ServerMetadata
+from oauth_client.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
 
+_SECRET_NEEDED = {
+    SecretProblem.NONE_STORED: "This client authentication needs a secret.",
+    SecretProblem.FOR_ANOTHER_HOST: "A host or the issuer is new: type the client secret again.",
+}
 # A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere, nor to decide what
 # is believed of who has signed in (G10).
 _NEEDS_CONFIRMATION = frozenset(
@@ -90,14 +99,11 @@ class NamesField(forms.CharField):
         return " ".join(value) if isinstance(value, list) else value
 
 
-class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+class AuthorizationServerForm(ConfirmedForm):
     """An authorization server, with a write-only secret and its lists as choices of words."""
 
     # What the issuer's metadata said, where the admin asked for it before this form was made.
     metadata: ServerMetadata | DiscoveryFailed | None = None
-    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
-    confirmed = False
-
     client_secret = forms.CharField(
         label="Client secret",
         required=False,
@@ -141,7 +147,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
 
     class Meta:
         model = AuthorizationServer
-        exclude = ("client_secret_ciphertext",)  # noqa: DJ006  # the admin's fieldsets name every field
+        exclude = ("client_secret_ciphertext",)  # the admin's fieldsets name every field
         field_classes = {
             "extra_authorization_parameters": ParametersField,
             "resource": LinesField,
@@ -164,7 +170,7 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._given_for = CredentialHosts.of(self.instance) if self.instance.pk else None
+        self._change = ServerChange(self.instance)
         for name in NEEDED_ENDPOINTS:
             self.fields[name].required = False  # an issuer may stand for them
         for name in ("same_person_checks", "id_token_signing_alg_values", "ignored_metadata", "token_response_members"):
@@ -180,16 +186,17 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         """Take an emptied field as no words."""
         return self.cleaned_data["scope_descriptions"] or {}
 
+    def needs_confirmation(self) -> bool:
+        """Where consumers and secrets are sent."""
+        return bool(_NEEDS_CONFIRMATION & set(self.changed_data))
+
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
         cleaned = super().clean() or {}
         self._switch_off(cleaned)
-        if self.confirmed or not _NEEDS_CONFIRMATION & set(self.changed_data):
+        if self.confirmed or not self.needs_confirmation():  # else nobody's metadata was asked for either
             self._complete_endpoints(cleaned)
-        else:  # nobody's metadata was asked for either
-            self.add_error(None, confirmation_needed())
         self._check_key(cleaned)
-        self._check_secret(cleaned)
         accepted, default = cleaned.get("same_person_checks"), cleaned.get("default_check")
         if accepted and default and default not in accepted:
             self.add_error("default_check", "The default must be one of the accepted checks.")
@@ -226,22 +233,13 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         if brand and key and brand.authorization_servers.filter(key=key).exists():
             self.add_error("key", ValidationError("This brand already has a server of this key.", "unique_together"))
 
-    def _check_secret(self, cleaned: dict[str, Any]) -> None:
-        if cleaned.get("client_secret") or not _uses_client_secret(cleaned):
-            return
-        if self.instance.client_secret_ciphertext is None:
-            self.add_error("client_secret", ValidationError("This client authentication needs a secret.", "required"))
-
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, after which the instance has the new values
         if not self.errors:
             self._check_registration()
-        if not self._asks_anew() or self.cleaned_data.get("client_secret"):
-            return
-        if self.instance.client_secret_ciphertext is not None and _uses_client_secret(self.cleaned_data):
-            # Otherwise whoever may edit the endpoint could have the stored secret sent to a host of their own (N8).
-            message = "A host or the issuer is new: type the client secret again."
-            self.add_error("client_secret", ValidationError(message, "secret_for_another_host"))
+        problem = self._change.problem_with_secret(is_given=bool(self.cleaned_data.get("client_secret")))
+        if problem is not None:
+            self.add_error("client_secret", ValidationError(_SECRET_NEEDED[problem], problem))
 
     def _check_registration(self) -> None:
         try:
@@ -249,26 +247,14 @@ class AuthorizationServerForm(forms.ModelForm):  # type: ignore[type-arg]  # dja
         except ValidationError as error:
             self.add_error(None, error)
 
-    def _asks_anew(self) -> bool:
-        return self._given_for is not None and self._given_for.ask_anew(self.instance)
-
     def apply_secret(self) -> None:
-        """Put the typed secret, or a signing key, on the instance, which has its brand by now.
-
-        Under another method a stored secret is forgotten, and so is a key that was made for other hosts (N8).
-        """
-        if not _uses_client_secret(self.cleaned_data):
-            self.instance.set_client_secret(None)
-        elif self.cleaned_data["client_secret"]:
-            self.instance.set_client_secret(Secret(self.cleaned_data["client_secret"]))
-        self.instance.settle_signing_key(renew=self._asks_anew())
+        """Put the typed secret, or a signing key, on the instance."""
+        typed = self.cleaned_data["client_secret"]
+        self._change.apply_credentials(Secret(typed) if typed else None)
 
 
-class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at run time
+class BrandForm(ConfirmedForm):
     """A brand and its look. Who administers it, and whom its consumers ask, no stolen session may decide (G10)."""
-
-    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
-    confirmed = False
 
     logo = forms.FileField(
         required=False,
@@ -294,11 +280,13 @@ class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at ru
         upload = self.cleaned_data["logo"]
         return drawn_anew(upload.read(MAX_UPLOAD + 1)) if upload else None
 
+    def needs_confirmation(self) -> bool:
+        """Who administers the brand, and whom its consumers ask."""
+        return bool({"admins", "support_contact"} & set(self.changed_data))
+
     def clean(self) -> dict[str, Any]:
-        """Ask for a recent sign-in before the admins or the support contact are changed."""
-        cleaned = super().clean() or {}
-        if {"admins", "support_contact"} & set(self.changed_data) and not self.confirmed:
-            self.add_error(None, confirmation_needed())
+        """Name the picture that is kept or forgotten."""
+        cleaned = super().clean()
         if cleaned.get("remove_logo"):
             self.instance.logo_hash = ""
         elif cleaned.get("logo"):
@@ -306,7 +294,7 @@ class BrandForm(forms.ModelForm):  # type: ignore[type-arg]  # no generics at ru
         return cleaned
 
 
-class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+class BotKeyForm(ConfirmedForm):
     """A new bot key. `token:read` has to be ticked by hand (G3)."""
 
     scopes = forms.MultipleChoiceField(
@@ -316,9 +304,6 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
         help_text="A key's scopes never change. Tick token:read only for the bot that calls the brand's API.",
     )
 
-    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
-    confirmed = False
-
     class Meta:
         model = BotKey
         fields = ("brand", "label", "scopes", "expires_at")
@@ -327,12 +312,9 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
             "expires_at": "Empty: until it is revoked.",
         }
 
-    def clean(self) -> dict[str, Any]:
-        """Ask for a recent sign-in before a new key is shown, and before an old one lives on."""
-        cleaned = super().clean() or {}
-        if not self.confirmed and (self.instance.pk is None or self._lives_on(cleaned)):
-            self.add_error(None, confirmation_needed())
-        return cleaned
+    def needs_confirmation(self) -> bool:
+        """A new key is shown, or an old one lives on."""
+        return self.instance.pk is None or self._lives_on(self.cleaned_data)
 
     def _lives_on(self, cleaned: dict[str, Any]) -> bool:
         """Tell whether the key's end is moved later, or taken away; the instance still has the old one."""
@@ -345,8 +327,3 @@ class BotKeyForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' ge
         if self.instance.pk is None and expires_at is not None and expires_at <= timezone.now():
             raise ValidationError("This moment is over.", "expires_at_over")
         return expires_at
-
-
-def _uses_client_secret(cleaned: dict[str, Any]) -> bool:
-    method = cleaned.get("token_endpoint_auth_method") or ""
-    return AuthorizationServer(token_endpoint_auth_method=method).uses_client_secret

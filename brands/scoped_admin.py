@@ -14,10 +14,10 @@ from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
-from brands.changes import actor_of
+from accounts.sign_in import ConfirmedAdmin
+from brands.audited_changes import actor_of
 from brands.models import Brand
-from delegation_site import rate_limits
-from delegation_site.sign_in import signed_in_recently
+from infrastructure import rate_limits
 
 # A key as our pages write it, and that fits into a column of 64 bits.
 _KEY: Final = re.compile(r"[0-9]{1,18}")
@@ -50,7 +50,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at r
         return int(rows.order_by()[:MOST_LISTED].count())
 
 
-class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generics at run time
+class BrandScopedAdmin(ConfirmedAdmin):
     """Base of every model admin of ours.
 
     Who administers a brand may see and change its rows; no further permission has to be given. Nothing is deleted here:
@@ -78,12 +78,6 @@ class BrandScopedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no generi
         if len(only := own[:2]) == 1:
             kwargs["initial"] = only[0].pk
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Tell a form that asks for it (`confirmed`) whether whoever sends it has signed in recently (G10)."""
-        form: Any = super().get_form(request, obj, change, **kwargs)
-        form.confirmed = signed_in_recently(request)
-        return form
 
     def only_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         """Return the one row that an action was called for; say so and return None where there is not just one."""
@@ -146,6 +140,7 @@ class ReadOnlyAdmin(BrandScopedAdmin):
 
 
 def _administers_a_brand(request: HttpRequest) -> bool:
-    if not request.user.is_active or not request.user.is_staff:
+    user: Any = request.user
+    if not user.is_active or not user.is_staff:
         return False
-    return Brand.objects.administered_by(request.user).exists() or bool(request.user.is_superuser)
+    return bool(user.is_superuser or Brand.objects.keys_administered_by(user))

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from django.db import transaction
 
-from brands.changes import save_audited
+from brands.audited_changes import save_audited
 from brands.models import AuthorizationServer
 from brands.models.authorization_server import OLD_KEY_PUBLISHED_FOR
-from delegation_site.crypto import DecryptionError
+from infrastructure.crypto import DecryptionError
 
 SIGNING_KEY_OVERLAP: Final = timedelta(hours=24)
 

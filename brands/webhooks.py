@@ -7,19 +7,22 @@ signatures of both secrets, so that no receiver has to change at the same moment
 import base64
 import binascii
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+import msgspec
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone
 from standardwebhooks import Webhook
 
-from brands import transport
-from brands.changes import save_audited
-from brands.models import WebhookEndpoint
-from delegation_site.audit import SYSTEM, record_event
-from delegation_site.crypto import DecryptionError, Secret
-from delegation_site.models import AuditEvent
+from brands.audited_changes import BrandEvent, save_audited
+from brands.models import Brand, WebhookEndpoint
+from brands.models.webhook_endpoint import every_event
+from infrastructure.audit import SYSTEM, record_event
+from infrastructure.crypto import DecryptionError, Secret
+from oauth_client import transport
 
 SECRET_OVERLAP: Final = timedelta(hours=24)
 _PREFIX: Final = "whsec_"
@@ -83,7 +86,7 @@ def switch_off(endpoint: WebhookEndpoint, now: datetime) -> None:
     with transaction.atomic():
         if WebhookEndpoint.objects.filter(pk=endpoint.pk, is_active=True).update(is_active=False):
             record_event(
-                AuditEvent.Kind.WEBHOOK_CHANGED,
+                BrandEvent.WEBHOOK_CHANGED,
                 brand_uuid=endpoint.brand.uuid,
                 actor=SYSTEM,
                 now=now,
@@ -115,3 +118,69 @@ def post_message(endpoint: WebhookEndpoint, message_id: str, payload: Secret, no
         "webhook-signature": " ".join(signer.sign(message_id, now, body) for signer in signers),
     }
     return transport.post(endpoint.url, body.encode(), headers).status_code
+
+
+class WebhookTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """`[[webhooks]]`; without `events` every event is told, without `secret_env` we make the secret."""
+
+    url: str
+    events: list[str] = msgspec.field(default_factory=every_event)
+    label: Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    secret_env: str | None = None
+
+
+def apply_webhooks(
+    brand: Brand, tables: list[WebhookTable], environment: Mapping[str, str], problems: list[str]
+) -> dict[str, dict[str, str]]:
+    """Create or update a brand's endpoints; return the secrets that were made, by address: they are shown once.
+
+    What is wrong is appended to `problems`; the caller rolls everything back then.
+    """
+    made: dict[str, dict[str, str]] = {}
+    urls = [table.url for table in tables]
+    problems += [f"webhooks.{url}: the address stands twice" for url in sorted(set(urls)) if urls.count(url) > 1]
+    for table in tables if not problems else []:
+        secret = _apply(brand, table, environment, problems)
+        if secret is not None:
+            made[table.url] = {"secret": secret.reveal()}
+    return made
+
+
+def _apply(brand: Brand, table: WebhookTable, environment: Mapping[str, str], problems: list[str]) -> Secret | None:
+    """Return the secret of a new endpoint that we have made one for."""
+    stored = brand.webhook_endpoints.filter(url=table.url).first()
+    endpoint = stored or WebhookEndpoint(brand=brand, url=table.url)
+    endpoint.events, endpoint.label = table.events, table.label
+    try:
+        endpoint.full_clean()
+        given = _given_secret(table, environment)
+    except ValidationError as error:
+        found = error.message_dict.items()
+        problems += [f"webhooks.{table.url}.{name}: {text}" for name, messages in found for text in messages]
+        return None
+    if stored is None:
+        made = create_webhook_endpoint(endpoint, secret=given)
+        return made if given is None else None
+    save_audited(endpoint)
+    if given is not None and not _has(endpoint, given):
+        rotate_secret(endpoint, now=timezone.now(), secret=given)
+    return None
+
+
+def _given_secret(table: WebhookTable, environment: Mapping[str, str]) -> Secret | None:
+    """Return the secret that the file names. Raises `ValidationError`."""
+    if table.secret_env is None:
+        return None
+    secret = Secret(environment.get(table.secret_env, ""))
+    try:
+        validate_secret(secret)
+    except ValidationError as error:
+        raise ValidationError({"secret_env": f"{table.secret_env}: {error.message}"}) from None
+    return secret
+
+
+def _has(endpoint: WebhookEndpoint, secret: Secret) -> bool:
+    try:
+        return endpoint.reveal_secret() == secret
+    except DecryptionError:
+        return False

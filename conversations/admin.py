@@ -1,16 +1,21 @@
 """Django admin for what happened: states and times, never a token, a subject or a code (J9)."""
 
+from typing import Any
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from brands.oauth import MEANINGS, ErrorCode, Meaning
+from accounts.admin import AccountEvent
+from brands.audited_changes import BrandEvent
 from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
-from conversations.flow.endings import revoke_token
+from conversations.flow.events import ConversationEvent
+from conversations.flow.termination import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
+from oauth_client import MEANINGS, ErrorCode, Meaning
 
 # Django looks for admins in this module alone.
 __all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]
@@ -111,10 +116,24 @@ class TokenReadCountAdmin(ReadOnlyAdmin):
     list_select_related = ("bot_key",)
 
 
+class KindFilter(admin.SimpleListFilter):
+    """Offers every kind that there can be: reading the log to find out which there are takes seconds."""
+
+    title = "kind"
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # Django's
+        """Return the choices as value and label."""
+        return [(kind.value, kind.value) for kinds in (ConversationEvent, BrandEvent, AccountEvent) for kind in kinds]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
+        """Return the events of the chosen kind."""
+        return queryset.filter(kind=self.value()) if self.value() else queryset
+
+
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
     """The log that nobody changes."""
 
     list_display = ("at", "kind", "outcome", "actor", "conversation_uuid")
-    list_filter = ("kind",)
-    allowed_lookups = ("kind__exact",)
+    list_filter = (KindFilter,)

@@ -10,13 +10,11 @@ from urllib.parse import urlsplit
 from django.utils.timesince import timesince
 from django.utils.translation import gettext
 
-from brands.look import look_of
+from brands.branding import described, theme_of
 from brands.models import SamePersonCheck
-from brands.oauth import MEANINGS, ConsumerPage
-from brands.wording import described
 from conversations.flow.attempts import DROPPED, UNEXPECTED_SUBJECT, held_attempts
 from conversations.flow.completion import shown_code, shown_handle
-from conversations.flow.receipts import shown_receipt
+from conversations.flow.outcomes import shown_receipt
 from conversations.models import (
     SIGN_IN_STATUSES,
     AccessToken,
@@ -24,6 +22,7 @@ from conversations.models import (
     Challenge,
     ChallengeStatus,
 )
+from oauth_client import MEANINGS, ConsumerPage
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Page:
     context: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     locale: str = ""
-    look: str = ""
+    theme: str = ""
 
 
 # To a browser without an attempt's cookie an unknown link and every ended challenge are this one page (G9).
@@ -190,7 +189,7 @@ def _page(template: str, challenge: Challenge, link_token: str = "", **context: 
     """Return a page of the challenge's brand, in its chat's language."""
     brand = challenge.conversation.brand
     known = {"brand": brand, "link_token": link_token, "chat_page": _chat_page(challenge)}
-    return Page(template, known | context, locale=challenge.locale, look=look_of(brand.accent_colour))
+    return Page(template, known | context, locale=challenge.locale, theme=theme_of(brand.accent_colour))
 
 
 def _chat_page(challenge: Challenge) -> str:

@@ -3,16 +3,16 @@
 from django.urls import path, re_path, register_converter
 
 from conversations import views
-from conversations.api import documents
+from conversations.api import reference
 from conversations.links import PREFIXED, LinkToken, ReceiptToken
-from delegation_site.page_limits import limited, limited_by_address
+from web.limits import limited, limited_by_address
 
 register_converter(LinkToken, "link_token")
 register_converter(ReceiptToken, "receipt_token")
 
 urlpatterns = [
-    path("api/v1/openapi.json", documents.openapi_json, name="openapi_json"),
-    path("api/docs", documents.docs, name="api_docs"),
+    path("api/v1/openapi.json", reference.openapi_json, name="openapi_json"),
+    path("api/docs", reference.docs, name="api_docs"),
     path("c/", limited(views.no_link), name="no_link"),
     path("c/<link_token:link_token>", limited(views.link_or_begin), name="link"),
     path("c/<link_token:link_token>/cancel", limited(views.cancel), name="cancel"),

@@ -6,13 +6,11 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
-from brands.oauth import FORM_POST
-from conversations.flow.attempts import as_it_stands, cookie_lifetime, cookies_to_expire, held_attempts
-from conversations.flow.beginning import begin_sign_in
+from conversations.flow.attempts import cookie_lifetime, cookies_to_expire, held_attempts, reloaded
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
-from conversations.flow.endings import undo
-from conversations.flow.receipts import access_token_of_receipt
-from conversations.flow.sign_in import Arrival, Received, receive, receive_elsewhere, server_of_callback
+from conversations.flow.outcomes import access_token_of_receipt
+from conversations.flow.sign_in import Arrival, Received, begin_sign_in, receive, receive_elsewhere, server_of_callback
+from conversations.flow.termination import undo
 from conversations.links import clean_address
 from conversations.models import AuthorizationRequest
 from conversations.pages import (
@@ -27,9 +25,10 @@ from conversations.pages import (
     result_page,
     server_busy_page,
 )
-from delegation_site.consumer_forms import consumer_form
-from delegation_site.crypto import DecryptionError
-from delegation_site.page import render_page
+from infrastructure.crypto import DecryptionError
+from oauth_client import FORM_POST
+from web.middleware import consumer_form
+from web.pages import render_page
 
 
 class SeeOther(HttpResponseRedirect):
@@ -206,7 +205,7 @@ def _result_redirect(request: HttpRequest, attempt: AuthorizationRequest, arriva
         is_open = attempt.claimed_at is None and attempt.challenge.accepts_sign_in(timezone.now())
         page = reverse("not_completed" if is_open else "done", args=[link_token])
         return SeeOther(page + _end_of_fragment(request))
-    attempt = as_it_stands(attempt)
+    attempt = reloaded(attempt)
     response = SeeOther(chat_page_of(attempt, request.COOKIES) or reverse("done", args=[link_token]))
     if attempt.succeeded:
         _set_cookie(response, attempt, request.COOKIES[attempt.cookie_name])
@@ -235,4 +234,4 @@ def _set_cookie(response: HttpResponse, attempt: AuthorizationRequest, value: st
 
 def _render(request: HttpRequest, page: Page) -> HttpResponse:
     template = f"consumer/{page.template}"
-    return render_page(request, template, page.context, status=page.status, locale=page.locale, look=page.look)
+    return render_page(request, template, page.context, status=page.status, locale=page.locale, theme=page.theme)

@@ -14,22 +14,18 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
-from brands.changes import save_audited
+from accounts.sign_in import ConfirmedForm, confirmation_needed, signed_in_recently
+from brands.audited_changes import save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
 from brands.webhooks import create_webhook_endpoint, rotate_secret
-from conversations.flow.deliveries import forget_challenges, replay
-from conversations.flow.events import publish_test
+from conversations.flow.events import forget_challenges, publish_test, replay
 from conversations.models import WebhookDelivery
-from delegation_site.crypto import Secret
-from delegation_site.sign_in import confirmation_needed, signed_in_recently
+from infrastructure.crypto import Secret
 
 
-class WebhookEndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+class WebhookEndpointForm(ConfirmedForm):
     """An endpoint. Who adds one reads along from then on, so a stolen session must not (G10)."""
-
-    # Whether whoever sends this form has signed in, or confirmed it, within the last minutes.
-    confirmed = False
 
     events = forms.MultipleChoiceField(
         choices=[(name, "* : every event" if name == "*" else name) for name in EVENT_PATTERNS],
@@ -43,12 +39,9 @@ class WebhookEndpointForm(forms.ModelForm):  # type: ignore[type-arg]  # django-
         fields = ("brand", "url", "label", "events", "is_active")
         help_texts = {"url": "It never changes: another address is another endpoint, with a secret of its own."}
 
-    def clean(self) -> dict[str, Any]:
-        """Ask for a recent sign-in before an address is told anything, or told more."""
-        cleaned = super().clean() or {}
-        if not self.confirmed and (self.instance.pk is None or {"events", "is_active"} & set(self.changed_data)):
-            self.add_error(None, confirmation_needed())
-        return cleaned
+    def needs_confirmation(self) -> bool:
+        """An address is told something, or told more."""
+        return self.instance.pk is None or bool({"events", "is_active"} & set(self.changed_data))
 
 
 @admin.register(WebhookEndpoint)

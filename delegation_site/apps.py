@@ -1,5 +1,7 @@
 """The site itself: registers the system checks that keep a dangerous installation from starting."""
 
+from importlib import import_module
+
 from django.apps import AppConfig
 from django.core.checks import Tags, register
 
@@ -7,13 +9,12 @@ from delegation_site import checks
 
 
 class DelegationSiteConfig(AppConfig):
-    """Registers `delegation_site.checks`."""
+    """Registers the checks of the settings, and those of the database, which need models."""
 
     name = "delegation_site"
-    verbose_name = "Audit"
 
     def ready(self) -> None:
         """Register the checks; `gunicorn.py` runs them before it serves."""
-        for check in checks.ALL:
+        for check in checks.OF_SETTINGS:
             register(check, Tags.security)
-        register(checks.check_database, Tags.database)
+        import_module(f"{self.name}.health")  # not at the top: models cannot be imported before this moment

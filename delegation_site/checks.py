@@ -6,19 +6,15 @@ settings under any other server. What Django needs before it can run a check is 
 
 import os
 import re
-import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
-from django.core import checks
 from django.core.checks import CheckMessage, Error
 
-from delegation_site.cache import address_mistake
-from delegation_site.crypto import InvalidKeyRing, key_ring
 from delegation_site.environment import MAKE_A_KEY, exit_with, is_loopback, origin_host
-from delegation_site.health import findings
+from infrastructure.cache import address_mistake
+from infrastructure.crypto import InvalidKeyRing, key_ring
 
 MIN_SECRET_KEY_LENGTH = 40
 MIN_SECRET_KEY_CHARACTERS = 10
@@ -98,25 +94,6 @@ def check_debug(**_: Any) -> list[CheckMessage]:
     return []
 
 
-# By the problem's code: what /health/ready says to a probe, a check says at the start.
-_DATABASE_IDS = {
-    "database_unavailable": "delegation.W001",
-    "database_read_only": "delegation.W002",
-    "database_not_migrated": "delegation.W003",
-    "encryption_keys_do_not_fit": "delegation.W004",
-}
-
-
-def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W001 to W004: the database takes writes, has this version's tables, and can be read with the key ring.
-
-    Warnings, since the way out of some of them is the admin. Asked by `check --database default` and by gunicorn.py.
-    """
-    if not databases or sys.argv[1:2] == ["migrate"]:  # which is the remedy, and runs all checks first
-        return []
-    return [checks.Warning(found.words, hint=found.remedy, id=_DATABASE_IDS[found.code]) for found in findings()]
-
-
 def check_redis_url(**_: Any) -> list[CheckMessage]:
     """E024: a Redis that is named can be one; otherwise each page that counts would fail (G8)."""
     mistake = address_mistake(settings.REDIS_URL) if settings.REDIS_URL else ""
@@ -154,7 +131,6 @@ OF_SETTINGS = (
     check_redis_url,
     check_allowed_hosts,
 )
-ALL = OF_SETTINGS
 
 
 def refuse_dangerous_settings() -> None:

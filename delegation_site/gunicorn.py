@@ -7,15 +7,14 @@ from typing import Any
 
 import django
 from django.conf import settings
+from django.core.checks import Tags, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import connections
-from django.utils.module_loading import import_string
 from gunicorn.glogging import Logger
 
-from delegation_site import stopping
-from delegation_site.checks import check_database
-from delegation_site.logs import RequestIdFilter
+from infrastructure import stopping
+from infrastructure.logs import RequestIdFilter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 wsgi_app = "delegation_site.wsgi:application"
@@ -64,7 +63,7 @@ def on_starting(server: Any) -> None:
         call_command("check", deploy=True, fail_level="ERROR")
     except SystemCheckError as error:
         sys.exit(str(error))
-    for warning in check_database(databases=["default"]):
+    for warning in run_checks(tags=[Tags.database], databases=["default"]):
         server.log.warning("%s %s", warning, "/health/ready says 503 until then.")
     connections.close_all()  # forked processes must not share one
 
@@ -77,5 +76,4 @@ def post_worker_init(worker: Any) -> None:
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  # gunicorn's signature
     """Add up what the process has counted: nothing is lost when workers are restarted."""
     if worker.booted:
-        # By its name: models cannot be imported while this file is read, before Django is set up.
-        import_string("conversations.flow.read_counts.flush")()
+        stopping.end()

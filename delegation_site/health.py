@@ -7,24 +7,35 @@ of the ring, are a rolling upgrade and a rotation: nothing is wrong with those.
 
 import logging
 import sqlite3
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
+from django.core.checks import CheckMessage, Tags, register
+from django.core.checks import Warning as CheckWarning
 from django.db import Error, connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
-from django.utils.module_loading import import_string
 from django.views.decorators.http import require_safe
 
-from delegation_site.database_clock import report_wrong_clock
-from delegation_site.database_errors import is_unavailable, sqlite_code
-from delegation_site.problems import Problem, json_response
+from conversations.flow.reencryption import unreadable_keys
+from infrastructure.database_clock import report_wrong_clock
+from infrastructure.database_errors import is_unavailable, sqlite_code
+from web.errors import Problem, json_response
 
 # Seconds: what was found once is believed this long. Probes come every few seconds, from several machines.
 _BELIEVED: Final = 60.0
 _BELIEVED_WHERE_WRONG: Final = 5.0
+
+# By the problem's code: what /health/ready says to a probe, a check says at the start.
+_DATABASE_IDS = {
+    "database_unavailable": "delegation.W001",
+    "database_read_only": "delegation.W002",
+    "database_not_migrated": "delegation.W003",
+    "encryption_keys_do_not_fit": "delegation.W004",
+}
 
 logger = logging.getLogger("consumer_delegation.health")
 
@@ -71,6 +82,17 @@ def findings() -> list[Finding]:
             logger.exception("the database could not be asked")
             found = _UNAVAILABLE
     return [found] if found else []
+
+
+@register(Tags.database)
+def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W001 to W004: the database takes writes, has this version's tables, and can be read with the key ring.
+
+    Warnings, since the way out of some of them is the admin. Asked by `check --database default` and by gunicorn.py.
+    """
+    if not databases or sys.argv[1:2] == ["migrate"]:  # which is the remedy, and runs all checks first
+        return []
+    return [CheckWarning(found.words, hint=found.remedy, id=_DATABASE_IDS[found.code]) for found in findings()]
 
 
 class _Remembered:
@@ -131,8 +153,7 @@ def _missing_migrations() -> Finding | None:
 
 
 def _unreadable_keys() -> Finding | None:
-    # By its name: this module is imported before models can be.
-    sentences: list[str] = import_string("conversations.flow.reencryption.unreadable_keys")()
+    sentences = unreadable_keys()
     if not sentences:
         return None
     remedy = "Put the key that wrote them back into ENCRYPTION_KEYS, behind the newest, and restart."

@@ -10,7 +10,7 @@ from csp.constants import NONE, SELF
 from environ import Env
 
 from delegation_site.environment import Environment, canonical_origin, origin_host
-from delegation_site.logs import LOGGING_TO_STANDARD_OUTPUT
+from infrastructure.logs import LOGGING_TO_STANDARD_OUTPUT
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -47,29 +47,31 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "infrastructure",
+    "accounts",
     "delegation_site",
     "brands",
     "conversations",
 ]
 
 MIDDLEWARE = [
-    "delegation_site.logs.request_id_middleware",
-    "delegation_site.headers.head_middleware",
-    "delegation_site.headers.no_store_middleware",
+    "infrastructure.logs.request_id_middleware",
+    "web.middleware.head_middleware",
+    "web.middleware.no_store_middleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "delegation_site.bot_paths.bot_paths_middleware",
+    "web.middleware.bot_paths_middleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
-    "delegation_site.errors.refuse_nul_middleware",
-    "delegation_site.headers.admin_policy_middleware",
+    "web.errors.refuse_nul_middleware",
+    "web.middleware.admin_policy_middleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "delegation_site.sign_in.sign_in_limit_middleware",
+    "accounts.sign_in.sign_in_limit_middleware",
 ]
 
 ROOT_URLCONF = "delegation_site.urls"
@@ -103,15 +105,15 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-        DATABASES["default"]["ENGINE"] = "delegation_site.postgresql"
+        DATABASES["default"]["ENGINE"] = "infrastructure.postgresql"
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # A word of the address, where "false" would be a text, and true (delegation_site/prepared.py).
+    # A word of the address, where "false" would be a text, and true (infrastructure/prepared.py).
     _NAMED = str(DATABASES["default"].get("DISABLE_SERVER_SIDE_CURSORS", "")).lower()
     DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = _NAMED in Env.BOOLEAN_TRUE_STRINGS
 CACHES: dict[str, dict[str, Any]] = {
     "default": {
         # A list: as a text it would be split at a comma or semicolon, which a password may hold.
-        "BACKEND": "delegation_site.cache.RedisOrMemoryCache",
+        "BACKEND": "infrastructure.cache.RedisOrMemoryCache",
         "LOCATION": [REDIS_URL],
         "KEY_PREFIX": "consumer-delegation",
     }
@@ -131,11 +133,11 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# The admin's sign-in: delegation_site/sign_in.py. Accounts are the operator's, so their addresses count as verified.
+# The admin's sign-in: accounts/sign_in.py. Accounts are the operator's, so their addresses count as verified.
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
-ACCOUNT_ADAPTER = "delegation_site.sign_in.AccountAdapter"
+ACCOUNT_ADAPTER = "accounts.sign_in.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_EMAIL_NOTIFICATIONS = True
@@ -143,14 +145,14 @@ ACCOUNT_SESSION_REMEMBER = False
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 10 * 60
 ACCOUNT_RATE_LIMITS = {"login": "20/10m/ip", "login_failed": "10/10m/ip,5/5m/key", "reauthenticate": "10/10m/user"}
-MFA_ADAPTER = "delegation_site.sign_in.SecondFactorAdapter"
+MFA_ADAPTER = "accounts.sign_in.SecondFactorAdapter"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = "Consumer Delegation"
 
 LANGUAGE_CODE = "en"
-# Of the consumer's pages and of the sentence for the chat: delegation_site/languages.py. The admin is in English.
+# Of the consumer's pages and of the sentence for the chat: web/pages.py. The admin is in English.
 LANGUAGES = [
     ("en", "English"),
     ("de", "Deutsch"),
@@ -178,7 +180,7 @@ CSRF_COOKIE_NAME = "__Host-csrf"
 CSRF_COOKIE_SECURE = True
 CSRF_COOKIE_HTTPONLY = True
 CSRF_TRUSTED_ORIGINS = [PUBLIC_BASE_URL]
-CSRF_FAILURE_VIEW = "delegation_site.errors.csrf_failure"
+CSRF_FAILURE_VIEW = "web.errors.csrf_failure"
 
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
@@ -189,14 +191,14 @@ SECURE_REDIRECT_EXEMPT = [r"^health/"]
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if _SERVED_OVER_TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _SERVED_OVER_TLS
 SECURE_HSTS_PRELOAD = _SERVED_OVER_TLS
-SECURE_REFERRER_POLICY = "no-referrer"  # `same-origin` on pages with a form: headers.py
+SECURE_REFERRER_POLICY = "no-referrer"  # `same-origin` on pages with a form: web/middleware.py
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 if TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 
 # The consumer's pages and the API. No form-action: Chromium and Safari apply it to every redirect of a submission, so
-# the button that leads to the brand's sign-in page would do nothing (B18). The admin's own row is in `headers.py`.
+# the button that leads to the brand's sign-in page would do nothing (B18). The admin's own: `web/middleware.py`.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -208,8 +210,8 @@ CONTENT_SECURITY_POLICY = {
     },
 }
 
-DEFAULT_EXCEPTION_REPORTER = "delegation_site.error_reports.QuietExceptionReporter"
-DEFAULT_EXCEPTION_REPORTER_FILTER = "delegation_site.error_reports.QuietReporterFilter"
+DEFAULT_EXCEPTION_REPORTER = "web.errors.QuietExceptionReporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "web.errors.QuietReporterFilter"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 # A new bot key is shown in a message. The usual fallback would put it, in plain, into the database's session table.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"

@@ -5,8 +5,8 @@ import os
 from django.core.wsgi import get_wsgi_application
 
 from delegation_site.checks import refuse_dangerous_settings
-from delegation_site.prepared import prepare_from_now_on
-from delegation_site.time_outs import limit_from_now_on
+from infrastructure.postgresql.base import limit_from_now_on
+from infrastructure.prepared import prepare_from_now_on
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 refuse_dangerous_settings()

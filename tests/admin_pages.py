@@ -20,7 +20,7 @@ from brands.authentication import create_bot_key
 from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from conversations.flow import read_counts
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, TokenReadCount, WebhookDelivery
-from delegation_site.crypto import random_hex
+from infrastructure.crypto import random_hex
 from tests import snapshot
 from tests.cast import Bot, Browser, client_of_ours, code_on, make_admin, make_brand, make_server, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -38,7 +38,7 @@ BRAND_OF: Final[dict[type[Model], str]] = {
     AuditEvent: "brand_uuid",
     TokenReadCount: "bot_key__brand",
 }
-OUR_APPS: Final = {"brands", "conversations", "delegation_site"}
+OUR_APPS: Final = {"brands", "conversations", "infrastructure"}
 OURS: Final = sorted(
     (model for model in admin.site._registry if model.__module__.split(".")[0] in OUR_APPS),
     key=lambda model: model.__name__,

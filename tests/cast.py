@@ -19,7 +19,7 @@ from django.test.client import ClientHandler
 
 from brands.authentication import create_bot_key
 from brands.models import AuthorizationServer, BotKey, Brand
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 from tests import contract
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
 
@@ -87,8 +87,8 @@ class Bot:
         """Return the authorization status at the brand's one server, and its reason."""
         status, facts = self.in_chat("GET")
         assert status == 200, facts
-        (standing,) = facts["authorization_servers"]
-        return standing["status"], standing["reason"]
+        (authorization,) = facts["authorization_servers"]
+        return authorization["status"], authorization["reason"]
 
     def challenge_facts(self, challenge: dict[str, Any]) -> dict[str, Any]:
         """Read a challenge again."""

@@ -12,7 +12,8 @@ from django.db import connection
 from django.test import TransactionTestCase
 
 from conversations.flow import read_counts
-from delegation_site import append_only, database_clock, health, prepared, rate_limits
+from delegation_site import health
+from infrastructure import audit, database_clock, prepared, rate_limits
 from tests import databases, measured_processes, measurements, network_guard, parts
 from tests.machine import missing
 from tests.tls import Authority
@@ -45,6 +46,7 @@ ABOUT_POSTGRESQL = [
     *("conversations/test_tokens_that_cannot_be_stored.py", "conversations/test_database_goes_during_a_sign_in.py"),
     "conversations/test_worker_outages.py",
     "test_query_plans.py",
+    "site/test_audit_log_partitions.py",
     *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
     *("site/test_database_away.py", "site/test_time_outs.py"),
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
@@ -136,11 +138,11 @@ def _flush_may_empty_the_audit_log() -> Iterator[None]:
     flush = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]  # the one place where tests flush
 
     def without_triggers(test_case: TransactionTestCase) -> None:
-        append_only.remove(connection)
+        audit.remove(connection)
         try:
             flush(test_case)
         finally:
-            append_only.install(connection)
+            audit.install(connection)
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(TransactionTestCase, "_fixture_teardown", without_triggers)

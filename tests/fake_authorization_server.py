@@ -26,8 +26,7 @@ from urllib.parse import parse_qsl, unquote, unquote_plus, urlencode, urlsplit
 import requests
 from requests.adapters import BaseAdapter
 
-from brands import transport
-from brands.oauth import ServerConfiguration, keys
+from oauth_client import ServerConfiguration, keys, transport
 from tests.fake_openid_provider import FakeOpenIdProvider
 
 # Planted, so that a test can look for them where they must not be.
@@ -171,7 +170,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     # Our own calls.
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
-        """Answer a call, as `brands.transport` would have carried it."""
+        """Answer a call, as `oauth_client.transport` would have carried it."""
         path = (request.method, urlsplit(request.url).path)
         if path == ("GET", "/jwks"):
             self.jwks_requests += 1

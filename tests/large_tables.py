@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from bench.rows import Rows, write_all
 from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
+from conversations.flow.events import ConversationEvent
 from conversations.models import (
     AccessToken,
     AuditEvent,
@@ -35,7 +36,7 @@ def fill(servers: list[AuthorizationServer]) -> None:
     now = timezone.now()
     conversations, challenges, tokens = Rows(Conversation), Rows(Challenge), Rows(AccessToken)
     attempts = Rows(AuthorizationRequest, configuration={}, created_at=now)
-    events = Rows(AuditEvent, kind=AuditEvent.Kind.TOKEN_ISSUED, actor="system")
+    events = Rows(AuditEvent, kind=ConversationEvent.TOKEN_ISSUED, actor="system")
     for number in range(CHATS):
         server = servers[0] if number % 5 else servers[number // 5 % len(servers)]
         begun = now - timedelta(days=60 if number % LEFT == 0 else 0, minutes=10)
@@ -91,7 +92,7 @@ def _fill_outbox(server: AuthorizationServer) -> None:
     revocations.write()
     with connection.cursor() as cursor:
         cursor.execute(
-            """INSERT INTO delegation_site_ratecounter (key, times, expires_at)
+            """INSERT INTO infrastructure_ratecounter (key, times, expires_at)
                SELECT 'counter:' || number, 1, now() + interval '1 minute' FROM generate_series(1, %s) AS number""",
             [CHATS],
         )

@@ -8,8 +8,8 @@ import pytest
 from django.db.models import F
 
 from conversations.models import Challenge
-from delegation_site import rate_limits
-from delegation_site.models import RateCounter
+from infrastructure import rate_limits
+from infrastructure.models import RateCounter
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import jwt
 import requests
 
-from brands import transport
+from oauth_client import transport
 from tests.fake_authorization_server import Answer, FakeAuthorizationServer, TokenRequest, _json, _response, _seen
 
 CLIENT_AUTHENTICATION = ("client_secret", "client_assertion", "client_assertion_type")

@@ -37,7 +37,9 @@ SERVING_MODULES: Final = frozenset({
 })  # fmt: skip
 # The same for a test whose own body makes an installation, with processes that live for seconds.
 PROCESS_MODULES: Final = frozenset({"tests.installation"})
-SERVING_FIXTURES: Final = frozenset({"oidc_provider", "requires_chromium", "requires_node", "sample_brand", "stage"})
+SERVING_FIXTURES: Final = frozenset({
+    "oidc_provider", "requires_chromium", "requires_node", "requires_redis", "sample_brand", "stage",
+})  # fmt: skip
 
 # What opens a connection in this process, or has a database of its own made on the server that the run has chosen.
 DATABASE_FIXTURES: Final = frozenset({"db", "django_db_setup", "live_server", "transactional_db"})

@@ -23,12 +23,12 @@ import json, sys
 from datetime import timedelta
 from django.utils import timezone
 from brands.models import Brand
-from brands.oauth.token_response import TokenResponse
+from oauth_client import TokenResponse
 from conversations.flow.attempts import begin_attempt
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from conversations.flow.completion import complete
-from conversations.flow.results import store_result
-from delegation_site.crypto import Secret, key_ring
+from conversations.flow.outcomes import store_result
+from infrastructure.crypto import Secret, key_ring
 from tests.cast import make_bot, make_server
 
 server = make_server(Brand.objects.create(name="Acme", slug="acme"))

@@ -9,11 +9,11 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from openapi_spec_validator import validate
 
 from brands.models import BotKey, Brand, SamePersonCheck
-from brands.oauth import ErrorCode
-from conversations.api.next_calls import OPERATIONS
-from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
-from conversations.flow.standing import AuthorizationStatus
+from conversations.api.calls import AuthorizeBody, ChallengeBody, CompletionBody
+from conversations.api.flow_problems import OPERATIONS
+from conversations.flow.authorization_status import AuthorizationStatus
 from conversations.models import AccessToken, Challenge, ChallengeStatus
+from oauth_client import ErrorCode
 from tests import contract
 from tests.cast import make_bot
 from tests.contract import CONTRACT, document
@@ -60,7 +60,7 @@ def test_the_request_bodies_have_the_same_fields() -> None:
 
 def test_every_problem_code_of_the_product_has_an_example_and_none_is_left_over() -> None:
     raised = set(AuthorizationStatus) - {"closed"} | {"bad_request", "not_found", "internal_error", "unavailable"}
-    for file in [*(ROOT / "conversations/api").glob("*.py"), ROOT / "delegation_site/problems.py"]:
+    for file in [*(ROOT / "conversations/api").glob("*.py"), ROOT / "web/errors.py"]:
         raised |= set(re.findall(r'Problem\(\s*\d{3},\s*"([a-z_]+)"', file.read_text()))
     raised |= set(re.findall(r'\(\s*\d{3},\s*"([a-z_]+)"', (ROOT / "conversations/api/flow_problems.py").read_text()))
     assert len(raised) > 30

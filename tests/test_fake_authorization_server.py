@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 from django.http import QueryDict
 
-from brands.oauth import (
+from infrastructure.crypto import Secret, random_token, s256_code_challenge
+from oauth_client import (
     AuthorizationServerError,
     ClientCredentials,
     TokenResponse,
@@ -17,7 +18,6 @@ from brands.oauth import (
     parse_authorization_response,
     verify_id_token,
 )
-from delegation_site.crypto import Secret, random_token, s256_code_challenge
 from tests.fake_authorization_server import (
     PLANTED_REFRESH_TOKEN,
     AuthorizationRequestRefused,

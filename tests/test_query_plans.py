@@ -28,7 +28,7 @@ from tests.large_tables import fill
 
 FOLDER: Final = Path(__file__).parent / "query_plans"
 # The tables that grow; on the others, with a row for each brand, reading all of them is right.
-LARGE: Final = ("conversations_", "delegation_site_")
+LARGE: Final = ("conversations_", "infrastructure_")
 
 pytestmark = [
     pytest.mark.django_db,
@@ -135,7 +135,7 @@ OPERATIONS: Final[dict[str, Callable[[Stage], Any]]] = {
         "conversations/conversation",
         "conversations/challenge",
         "conversations/accesstoken",
-        "delegation_site/auditevent",
+        "infrastructure/auditevent",
     )
 }
 

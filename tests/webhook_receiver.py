@@ -13,10 +13,10 @@ import requests
 from requests.adapters import BaseAdapter
 from standardwebhooks import Webhook
 
-from brands import transport
 from brands.models import Brand, WebhookEndpoint
 from brands.webhooks import create_webhook_endpoint
 from conversations.outbox import worker
+from oauth_client import transport
 from tests import contract
 
 

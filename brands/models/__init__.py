@@ -1,9 +1,7 @@
 """Brands, the authorization servers they sign their consumers in at, the keys of their bots, and their webhooks."""
 
 from brands.models.authorization_server import AuthorizationServer
-from brands.models.bot_key import BotKey
-from brands.models.brand import Brand
-from brands.models.logo import Logo
+from brands.models.brand import BotKey, Brand, BrandRowsQuerySet, Logo
 from brands.models.same_person import SamePersonCheck
 from brands.models.webhook_endpoint import EVENT_PATTERNS, WebhookEndpoint, WebhookEvent
 
@@ -12,6 +10,7 @@ __all__ = [
     "AuthorizationServer",
     "BotKey",
     "Brand",
+    "BrandRowsQuerySet",
     "Logo",
     "SamePersonCheck",
     "WebhookEndpoint",

@@ -1,7 +1,7 @@
 """A brand's authorization server, and our registration there as its client."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from django.conf import settings
@@ -10,26 +10,23 @@ from django.core.validators import MaxValueValidator, MinValueValidator, RegexVa
 from django.db import models
 from django.utils import timezone
 
-from brands import validators
-from brands.models.brand import Brand, slug_validator
+from brands.branding import validate_scope_descriptions
+from brands.models.brand import Brand, BrandRowsQuerySet, slug_validator
 from brands.models.same_person import SamePersonCheck, validate_same_person_checks
-from brands.oauth.authorization import authorization_url
-from brands.oauth.configuration import ServerConfiguration
-from brands.oauth.credentials import ClientCredentials
-from brands.oauth.errors import AuthorizationServerError
-from brands.oauth.token_response import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
-from brands.wording import validate_scope_descriptions
-from delegation_site.crypto import Place, Secret, key_ring, new_signing_key, random_token
+from infrastructure.columns import EncryptedField, reveal_if_there, seal
+from infrastructure.crypto import AssociatedData, Secret, new_signing_key, random_token
+from oauth_client import validators
+from oauth_client.authorization import authorization_url
+from oauth_client.configuration import ClientCredentials, ServerConfiguration
+from oauth_client.errors import AuthorizationServerError
+from oauth_client.token import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 
 # For how long the old public key stays published after its last signature: assertions live a minute, clocks differ.
 OLD_KEY_PUBLISHED_FOR: Final = timedelta(hours=1)
 
 
-class AuthorizationServerQuerySet(models.QuerySet["AuthorizationServer"]):
+class AuthorizationServerQuerySet(BrandRowsQuerySet["AuthorizationServer"]):
     """Authorization servers as their admins and bots may see them."""
-
-    def administered_by(self, user: Any) -> "AuthorizationServerQuerySet":
-        return self if user.is_superuser else self.filter(brand__admins=user)
 
     def active(self) -> "AuthorizationServerQuerySet":
         return self.filter(is_active=True)
@@ -110,14 +107,14 @@ class AuthorizationServer(models.Model):
     )
 
     client_id = models.CharField(max_length=255)
-    client_secret_ciphertext = models.BinaryField(null=True, blank=True)
+    client_secret_ciphertext = EncryptedField(null=True, blank=True)
     token_endpoint_auth_method = models.CharField(
         max_length=32, choices=ClientAuthentication, default=ClientAuthentication.CLIENT_SECRET_BASIC
     )
-    signing_key_ciphertext = models.BinaryField(null=True, blank=True)
+    signing_key_ciphertext = EncryptedField(null=True, blank=True)
     signing_key_jwk = models.JSONField(null=True, blank=True, editable=False)
     # While a key is replaced with an overlap: the old one, and until when it signs.
-    previous_signing_key_ciphertext = models.BinaryField(null=True, editable=False)
+    previous_signing_key_ciphertext = EncryptedField(null=True, editable=False)
     previous_signing_key_jwk = models.JSONField(null=True, editable=False)
     previous_signing_key_signs_until = models.DateTimeField(null=True, editable=False)
     basic_encoding = models.CharField(max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM)
@@ -337,8 +334,7 @@ class AuthorizationServer(models.Model):
 
     def set_client_secret(self, secret: Secret | None) -> None:
         """Encrypt the secret for this row, or forget it. The row is not saved."""
-        ring = key_ring()
-        self.client_secret_ciphertext = ring.encrypt(secret, self.place("client_secret_ciphertext")) if secret else None
+        seal(self, "client_secret_ciphertext", secret)
 
     def settle_signing_key(self, *, renew: bool = False) -> None:
         """Make a key of this server's own where its client authentication needs one; forget it where not (C7).
@@ -357,8 +353,7 @@ class AuthorizationServer(models.Model):
 
         Raises `DecryptionError`.
         """
-        place, old = self.place("previous_signing_key_ciphertext"), self._reveal("signing_key_ciphertext")
-        self.previous_signing_key_ciphertext = key_ring().encrypt(old, place) if old else None
+        seal(self, "previous_signing_key_ciphertext", reveal_if_there(self, "signing_key_ciphertext"))
         self.previous_signing_key_jwk, self.previous_signing_key_signs_until = self.signing_key_jwk, signs_from
         self._make_signing_key()
 
@@ -382,19 +377,16 @@ class AuthorizationServer(models.Model):
 
     def _make_signing_key(self) -> None:
         private_key, self.signing_key_jwk = new_signing_key()
-        self.signing_key_ciphertext = key_ring().encrypt(private_key, self.place("signing_key_ciphertext"))
+        seal(self, "signing_key_ciphertext", private_key)
 
     def reveal_credentials(self) -> ClientCredentials:
         """Return what authenticates us at this server's endpoints now. Raises `DecryptionError`."""
         in_rotation = self.previous_key_signs(timezone.now())
         signing_key = "previous_signing_key_ciphertext" if in_rotation else "signing_key_ciphertext"
         return ClientCredentials(
-            client_secret=self._reveal("client_secret_ciphertext"), signing_key=self._reveal(signing_key)
+            client_secret=reveal_if_there(self, "client_secret_ciphertext"),
+            signing_key=reveal_if_there(self, signing_key),
         )
 
-    def _reveal(self, column: str) -> Secret | None:
-        ciphertext = getattr(self, column)
-        return None if ciphertext is None else key_ring().decrypt(ciphertext, self.place(column))
-
-    def place(self, column: str) -> Place:
-        return Place("brands_authorizationserver", column, self.uuid, self.brand.uuid)
+    def associated_data(self, column: str) -> AssociatedData:
+        return AssociatedData("brands_authorizationserver", column, self.uuid, self.brand.uuid)

@@ -1,16 +1,17 @@
 """Where a brand's bot is told what happened, and the secrets that sign what it is told."""
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
-from brands import validators
-from brands.models.brand import Brand
-from delegation_site.crypto import Place, Secret, key_ring
+from brands.models.brand import Brand, BrandRowsQuerySet
+from infrastructure.columns import EncryptedField, reveal, seal
+from infrastructure.crypto import AssociatedData, Secret
+from oauth_client import validators
 
 EVERY_EVENT: Final = "*"
 # Each event is written once for each endpoint, under the lock of its conversation.
@@ -59,14 +60,6 @@ def validate_events(value: object) -> None:
         raise ValidationError("Name each event once.", "unknown_event")
 
 
-class WebhookEndpointQuerySet(models.QuerySet["WebhookEndpoint"]):
-    """Endpoints as their brand's admins may see them."""
-
-    def administered_by(self, user: Any) -> "WebhookEndpointQuerySet":
-        """Return the endpoints of this admin's brands."""
-        return self if user.is_superuser else self.filter(brand__admins=user)
-
-
 class WebhookEndpoint(models.Model):
     """An address of a brand's bot that gets events. It never changes: another address is another endpoint.
 
@@ -81,13 +74,13 @@ class WebhookEndpoint(models.Model):
     is_active = models.BooleanField(
         default=True, help_text="Nothing is written for an endpoint that is switched off; what waits for it waits on."
     )
-    secret_ciphertext = models.BinaryField(editable=False)
-    previous_secret_ciphertext = models.BinaryField(null=True, editable=False)
+    secret_ciphertext = EncryptedField(editable=False)
+    previous_secret_ciphertext = EncryptedField(null=True, editable=False)
     previous_secret_expires_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     failing_since = models.DateTimeField(null=True, editable=False)
 
-    objects = WebhookEndpointQuerySet.as_manager()
+    objects = BrandRowsQuerySet["WebhookEndpoint"].as_manager()
 
     class Meta:
         ordering = ("brand", "url")
@@ -114,19 +107,18 @@ class WebhookEndpoint(models.Model):
 
     def set_secret(self, secret: Secret) -> None:
         """Encrypt the signing secret for this row. The row is not saved."""
-        self.secret_ciphertext = key_ring().encrypt(secret, self.place("secret_ciphertext"))
+        seal(self, "secret_ciphertext", secret)
 
     def reveal_secret(self) -> Secret:
         """Return the signing secret. Raises `DecryptionError`."""
-        return key_ring().decrypt(self.secret_ciphertext, self.place("secret_ciphertext"))
+        return reveal(self, "secret_ciphertext")
 
     def replace_secret(self, secret: Secret, previous_until: datetime) -> None:
         """Sign with this secret too, and with the one before until a moment. The row is not saved.
 
         Raises `DecryptionError`.
         """
-        place = self.place("previous_secret_ciphertext")
-        self.previous_secret_ciphertext = key_ring().encrypt(self.reveal_secret(), place)
+        seal(self, "previous_secret_ciphertext", self.reveal_secret())
         self.previous_secret_expires_at = previous_until
         self.set_secret(secret)
 
@@ -134,10 +126,9 @@ class WebhookEndpoint(models.Model):
         """Return the secrets to sign with at `now`, the newest first. Raises `DecryptionError`."""
         secrets = [self.reveal_secret()]
         if self.previous_secret_ciphertext is not None and (self.previous_secret_expires_at or now) > now:
-            place = self.place("previous_secret_ciphertext")
-            secrets.append(key_ring().decrypt(self.previous_secret_ciphertext, place))
+            secrets.append(reveal(self, "previous_secret_ciphertext"))
         return secrets
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
-        return Place("brands_webhookendpoint", column, self.uuid, self.brand.uuid)
+        return AssociatedData("brands_webhookendpoint", column, self.uuid, self.brand.uuid)

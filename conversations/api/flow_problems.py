@@ -1,17 +1,72 @@
 """Each reason of the flow as a problem document, with the status that the contract promises."""
 
+import re
+from collections.abc import Mapping
 from functools import singledispatch
 from typing import Any, Final
+from urllib.parse import quote
 
+from django.http import HttpRequest
 from django.utils import timezone
 
-from brands.oauth import MEANINGS
 from conversations.flow import errors
 from conversations.flow.attempts import is_tried_again
-from conversations.flow.facts import ended_challenge_facts
-from conversations.flow.standing import AuthorizationStatus, Standing
+from conversations.flow.authorization_status import (
+    Authorization,
+    AuthorizationStatus,
+    ended_challenge_representation,
+)
 from conversations.models import Challenge, ChallengeStatus
-from delegation_site.problems import Problem, rate_limited
+from oauth_client import MEANINGS
+from web.errors import Problem, rate_limited
+
+# As the contract has them; tests/test_contract.py compares.
+OPERATIONS: Final = {
+    "createChallenge": ("POST", "/api/v1/conversations/{conversation_id}/challenges"),
+    "readChallenge": ("GET", "/api/v1/challenges/{challenge_id}"),
+    "withdrawChallenge": ("DELETE", "/api/v1/challenges/{challenge_id}"),
+    "complete": ("POST", "/api/v1/conversations/{conversation_id}/completion"),
+    "authorize": ("POST", "/api/v1/conversations/{conversation_id}/authorize"),
+    "readToken": ("GET", "/api/v1/conversations/{conversation_id}/token"),
+    "endToken": ("DELETE", "/api/v1/conversations/{conversation_id}/token"),
+    "readConversation": ("GET", "/api/v1/conversations/{conversation_id}"),
+    "closeConversation": ("DELETE", "/api/v1/conversations/{conversation_id}"),
+}
+# What a segment of a path may hold as it stands, beside letters and digits (RFC 3986 section 3.3).
+_AS_THEY_STAND: Final = "-._~!$()*+,;=:@"
+_PLACE: Final = re.compile(r"\{(\w+)\}")
+
+
+def next_call(problem: Problem, request: HttpRequest, path: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the call that a bot makes after this problem; `path` is what the refused call's address names.
+
+    A call that came too soon is its own next one. Several authorization servers: the bot names the same one again.
+    """
+    operation = _own_operation(request, path) if problem.code == "rate_limited" else problem.next_operation
+    if not operation:
+        return None
+    method, address = OPERATIONS[operation]
+    values = {**path, **problem.members}
+    return {
+        "operation": operation,
+        "method": method,
+        "path": _PLACE.sub(lambda place: _quoted(values[place[1]]), address),
+    }
+
+
+def _own_operation(request: HttpRequest, path: Mapping[str, str]) -> str:
+    called = (request.method, request.path)
+    found = (
+        operation
+        for operation, (method, address) in OPERATIONS.items()
+        if (method, _PLACE.sub(lambda place: path.get(place[1], ""), address)) == called
+    )
+    return next(found, "")
+
+
+def _quoted(value: str) -> str:
+    return quote(value, safe=_AS_THEY_STAND)
+
 
 # Authorization statuses: what to do next in words, and the call that does it.
 _NEXT_STEP: Final = {
@@ -143,26 +198,26 @@ def _(error: errors.CompletionCodeIncorrect) -> Problem:
 
 @problem_of.register
 def _(error: errors.NotInThisStatus) -> Problem:
-    standing = error.standing
-    if standing.status == "closed":
+    authorization = error.authorization
+    if authorization.status == "closed":
         return problem_of(errors.ConversationClosed())
-    members: dict[str, Any] = {"reason": standing.reason} if standing.reason else {}
-    if standing.challenge is not None:
-        members["challenge_id"] = str(standing.challenge.uuid)
-        if standing.status == AuthorizationStatus.CHALLENGED and standing.challenge.last_error:
-            members["last_error"] = standing.challenge.last_error
-    if standing.last_challenge is not None:
-        members["last_challenge"] = ended_challenge_facts(standing.last_challenge, timezone.now())
-    detail, operation = _after_failed_attempt(standing) or _NEXT_STEP[standing.status.value]
-    return Problem(409, standing.status.value, detail, next_operation=operation, **members)
+    members: dict[str, Any] = {"reason": authorization.reason} if authorization.reason else {}
+    if authorization.challenge is not None:
+        members["challenge_id"] = str(authorization.challenge.uuid)
+        if authorization.status == AuthorizationStatus.CHALLENGED and authorization.challenge.last_error:
+            members["last_error"] = authorization.challenge.last_error
+    if authorization.last_challenge is not None:
+        members["last_challenge"] = ended_challenge_representation(authorization.last_challenge, timezone.now())
+    detail, operation = _after_failed_attempt(authorization) or _NEXT_STEP[authorization.status.value]
+    return Problem(409, authorization.status.value, detail, next_operation=operation, **members)
 
 
-def _after_failed_attempt(standing: Standing) -> tuple[str, str] | None:
+def _after_failed_attempt(authorization: Authorization) -> tuple[str, str] | None:
     """Return what to do where a waiting challenge's last attempt failed, or the last challenge ended with one that did.
 
     Returns None otherwise. Whether another attempt helps is the table's to say.
     """
-    waiting, ended = standing.challenge, standing.last_challenge
+    waiting, ended = authorization.challenge, authorization.last_challenge
     if waiting and waiting.last_error and waiting.status == ChallengeStatus.STARTED:
         failed = f"The last attempt failed with {waiting.last_error}."
         if _another_attempt_helps(waiting) or is_tried_again(waiting):

@@ -11,8 +11,8 @@ from brands.models import AuthorizationServer, Brand
 from conversations.api.calls import Call
 from conversations.flow.errors import ConversationClosed
 from conversations.models import AccessToken, Challenge, Conversation
-from delegation_site.compiled import CompiledQuery, Parameter
-from delegation_site.problems import Problem
+from infrastructure.compiled import CompiledQuery, Parameter
+from web.errors import Problem
 
 _CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~:@|=;,+!$*()-]{1,200}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")

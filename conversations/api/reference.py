@@ -1,15 +1,43 @@
-"""The contract as rows of a page: what `templates/api/docs.html` shows is said nowhere but in `openapi.yaml`."""
+"""The contract as this installation serves it: `openapi.yaml` with our own address, as JSON and as a page."""
 
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
+import yaml
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.template.loader import render_to_string
+from django.utils.cache import get_conditional_response
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 
-from conversations.api.contract import resolved
+from web.errors import Problem
+
+
+@lru_cache(maxsize=1)
+def contract(public_base_url: str) -> dict[str, Any]:
+    """Return the OpenAPI document; whoever reads it changes nothing in it."""
+    text = (settings.BASE_DIR / "openapi.yaml").read_text(encoding="utf-8")
+    document: dict[str, Any] = yaml.safe_load(text)
+    return document | {"servers": [{"url": f"{public_base_url}/api/v1"}]}
+
+
+def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reference within the document points at; anything else as it is."""
+    reference = node.get("$ref")
+    if reference is None:
+        return node
+    target: Any = document
+    for part in reference.removeprefix("#/").split("/"):
+        target = target[part]
+    return dict(target)
+
 
 # What a shell fills in; the page says how each of them is set.
 _SHELL_VARIABLES: Final = {"{conversation_id}": "$CHAT", "{challenge_id}": "$CHALLENGE_ID"}
@@ -225,3 +253,35 @@ def _marked(text: str) -> SafeString:
 
 def _code(text: str) -> SafeString:
     return format_html_join("", "<code>{}</code>", [(text,)] if text else [])
+
+
+def openapi_json(request: HttpRequest) -> HttpResponseBase:
+    """`GET /api/v1/openapi.json`."""
+    return _document(request, _contract_as_json, "application/json")
+
+
+def docs(request: HttpRequest) -> HttpResponseBase:
+    """`GET /api/docs`."""
+    return _document(request, _contract_as_page, "text/html; charset=utf-8")
+
+
+def _document(request: HttpRequest, render: Callable[[str], bytes], content_type: str) -> HttpResponseBase:
+    if request.method not in {"GET", "HEAD"}:
+        allowed = {"Allow": "GET, HEAD"}
+        return Problem(405, "method_not_allowed", "This address answers GET, HEAD.", headers=allowed).response()
+    content = render(settings.PUBLIC_BASE_URL)
+    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"Cache-Control": "public, max-age=300", "ETag": etag}
+    response = HttpResponse(content, content_type=content_type, headers=headers)
+    return get_conditional_response(request, etag=etag, response=response) or response
+
+
+@lru_cache(maxsize=1)
+def _contract_as_json(public_base_url: str) -> bytes:
+    return msgspec.json.encode(contract(public_base_url))
+
+
+@lru_cache(maxsize=1)
+def _contract_as_page(public_base_url: str) -> bytes:
+    document = contract(public_base_url)
+    return render_to_string("api/docs.html", {"reference": reference_of(document)}).encode()

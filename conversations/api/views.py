@@ -8,9 +8,22 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext
 
 from brands.models import BotKey
-from conversations.api.calls import Answer, Call, bot_call, count_call, count_nothing, count_token_read, seconds
-from conversations.api.conditional import conditional_answer, entity_tag, has_seen
-from conversations.api.idempotency import idempotent_request
+from conversations.api.calls import (
+    Answer,
+    AuthorizeBody,
+    Call,
+    ChallengeBody,
+    CompletionBody,
+    bot_call,
+    conditional_answer,
+    count_call,
+    count_nothing,
+    count_token_read,
+    entity_tag,
+    has_seen,
+    idempotent_request,
+    seconds,
+)
 from conversations.api.lookups import (
     challenge_of,
     checked_conversation_id,
@@ -20,21 +33,22 @@ from conversations.api.lookups import (
     server_of,
     server_to_sign_out_of,
 )
-from conversations.api.read_purpose import read_purpose
-from conversations.api.shapes import AuthorizeBody, ChallengeBody, CompletionBody
-from conversations.api.token_answer import token_answer
+from conversations.api.token_read import read_purpose, token_answer
 from conversations.api.waiting import MAX_WAIT, can_change, retry_after, wait_for_change
+from conversations.flow.authorization_status import (
+    authorization_of,
+    challenge_representation,
+    conversation_representation,
+)
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
-from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed, FlowError
-from conversations.flow.facts import challenge_facts, standing_facts
-from conversations.flow.reading import usable_token
-from conversations.flow.standing import standing
+from conversations.flow.readable_tokens import usable_token
+from conversations.flow.termination import close_conversation, end_live_token
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
-from delegation_site.crypto import Secret
-from delegation_site.languages import language_of_chat
-from delegation_site.problems import Problem, json_response
+from infrastructure.crypto import Secret
+from web.errors import Problem, json_response
+from web.pages import language_of_chat
 
 CREATE, READ, TOKEN = BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ, BotKey.Scope.TOKEN_READ
 
@@ -63,7 +77,7 @@ def read_challenge(call: Call, challenge_id: str) -> Answer:
     """`GET /challenges/{challenge_id}`: as it stands, or with `wait` as soon as that has changed."""
     wait = _wait(call.query("wait").get("wait", "0"))
     challenge, now = challenge_of(call, challenge_id), timezone.now()
-    facts = challenge_facts(challenge, now)
+    facts = challenge_representation(challenge, now)
     if not wait or not can_change(challenge, now) or _has_missed(call, facts):
         return conditional_answer(call.request, facts)
     if not wait_for_change(challenge, wait):
@@ -79,7 +93,7 @@ def _has_missed(call: Call, facts: dict[str, Any]) -> bool:
 @bot_call(READ, counted=count_nothing)
 def _read_challenge_again(call: Call, challenge_id: str) -> Answer:
     """Answer after a wait, authenticated once more: the key may have been revoked meanwhile."""
-    return conditional_answer(call.request, challenge_facts(challenge_of(call, challenge_id), timezone.now()))
+    return conditional_answer(call.request, challenge_representation(challenge_of(call, challenge_id), timezone.now()))
 
 
 @bot_call(CREATE)
@@ -87,7 +101,7 @@ def withdraw(call: Call, challenge_id: str) -> Answer:
     """`DELETE /challenges/{challenge_id}`: also one that has ended answers with how it ended."""
     call.query()
     withdraw_challenge(challenge_of(call, challenge_id), actor=call.actor, now=timezone.now())
-    return 200, challenge_facts(challenge_of(call, challenge_id), timezone.now())
+    return 200, challenge_representation(challenge_of(call, challenge_id), timezone.now())
 
 
 @bot_call(CREATE)
@@ -102,7 +116,7 @@ def post_completion(call: Call, conversation_id: str) -> Answer:
         server = server_of(call.bot_key.brand, body.authorization_server)
         complete(conversation, server, body.code or "", actor=call.actor, now=timezone.now())
     now = timezone.now()
-    return 200, standing_facts(server.key, standing(conversation, server, now), now)
+    return 200, conversation_representation(server.key, authorization_of(conversation, server, now), now)
 
 
 @bot_call(READ)
@@ -117,7 +131,8 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
         "conversation_id": conversation.external_id,
         "closed_at": conversation.closed_at,
         "authorization_servers": [
-            standing_facts(server.key, standing(conversation, server, now), now) for server in servers
+            conversation_representation(server.key, authorization_of(conversation, server, now), now)
+            for server in servers
         ],
     }
     return conditional_answer(call.request, facts)
@@ -154,7 +169,7 @@ def end_token(call: Call, conversation_id: str) -> Answer:
         "conversation_id": conversation.external_id,
         "ended_at": ended.ended_at,
         "end_reason": ended.end_reason,
-        **standing_facts(server.key, standing(conversation, server, now), now),
+        **conversation_representation(server.key, authorization_of(conversation, server, now), now),
     }
 
 
@@ -199,7 +214,7 @@ def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
 
 def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:
     """Answer with the challenge, its link and the tag of its first read: a wait with it misses nothing since now."""
-    facts = challenge_facts(challenge, now)
+    facts = challenge_representation(challenge, now)
     # A repeated Idempotency-Key of one that has ended: how it ended, and no link that leads nowhere.
     link: dict[str, Any] = {"url": None, "message": None}
     if challenge.status_at(now) in OPEN_STATUSES:

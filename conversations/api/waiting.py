@@ -18,7 +18,7 @@ from django.db import Error, connection
 from django.utils import timezone
 
 from conversations.models import OPEN_STATUSES, Challenge
-from delegation_site.stopping import is_stopping
+from infrastructure.stopping import is_stopping
 
 MAX_WAIT: Final = 25
 _SECONDS_BETWEEN_LOOKS: Final = 0.05

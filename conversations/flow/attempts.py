@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 from django.db import models
 
 from brands.models import AuthorizationServer
-from conversations.flow.audit import CONSUMER
 from conversations.flow.transitions import locked_conversation, move_challenge
 from conversations.models import COOKIE_PREFIX, AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
-from delegation_site.compiled import (
+from infrastructure.audit import CONSUMER
+from infrastructure.compiled import (
     CompiledInsert,
     CompiledQuery,
     CompiledRows,
@@ -23,7 +23,7 @@ from delegation_site.compiled import (
     numbered,
     placeholders,
 )
-from delegation_site.crypto import Secret, key_ring, random_token, s256_code_challenge
+from infrastructure.crypto import Secret, key_ring, random_token, s256_code_challenge
 
 # Dropping the oldest keeps a scanner that posts our form from locking the consumer out (B8).
 MAX_ATTEMPTS = 10
@@ -113,7 +113,9 @@ def begin_attempt(challenge: Challenge, now: datetime) -> BegunAttempt | None:
         current.conversation, current.authorization_server = conversation, challenge.authorization_server
         _drop_oldest_attempts(current, now)
         begun = _insert_attempt(current, now)
-        move_challenge(current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, frm=(ChallengeStatus.ISSUED,))
+        move_challenge(
+            current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, from_statuses=(ChallengeStatus.ISSUED,)
+        )
     return begun
 
 
@@ -210,7 +212,7 @@ def release(attempt: AuthorizationRequest) -> None:
     _RELEASE.run(pk=attempt.pk)
 
 
-def as_it_stands(attempt: AuthorizationRequest) -> AuthorizationRequest:
+def reloaded(attempt: AuthorizationRequest) -> AuthorizationRequest:
     """Return the attempt anew, with its challenge."""
     return _AS_IT_STANDS.get(pk=attempt.pk)
 

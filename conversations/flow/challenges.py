@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
 from math import ceil
@@ -13,23 +13,86 @@ from django.conf import settings
 from django.db import models, transaction
 
 from brands.models import AuthorizationServer, Brand, SamePersonCheck
-from conversations.flow.audit import CONSUMER, record
+from conversations.flow.authorization_status import open_challenge
 from conversations.flow.errors import (
     ChallengeDiffers,
     ConversationClosed,
     ExpectedSubjectRefused,
+    IdempotencyKeyReused,
     InvalidScope,
     SamePersonCheckRefused,
     TooManyChallenges,
 )
-from conversations.flow.events import publish_challenge
-from conversations.flow.idempotency import IdempotentRequest, challenge_of_request, remember_request
-from conversations.flow.standing import open_challenge
-from conversations.flow.subjects import expected_subject_digest, expects
+from conversations.flow.events import ConversationEvent, publish_challenge, record
+from conversations.flow.outcomes import expected_subject_digest, expects
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation, move_challenge
-from conversations.models import SIGN_IN_STATUSES, AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation
-from delegation_site.compiled import CompiledInsert, CompiledQuery, Parameter, numbered, placeholders
-from delegation_site.crypto import Secret, key_ring, random_token
+from conversations.models import (
+    IDEMPOTENCY_LIFETIME,
+    SIGN_IN_STATUSES,
+    AccessToken,
+    Challenge,
+    ChallengeStatus,
+    Conversation,
+    IdempotencyKey,
+)
+from infrastructure.audit import CONSUMER
+from infrastructure.columns import seal
+from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter, numbered, placeholders
+from infrastructure.crypto import Secret, key_ring, random_token
+
+_KEY, _REQUEST = "idempotency-key", "idempotent-request"
+
+
+@dataclass(frozen=True)
+class IdempotentRequest:
+    """The key that a bot sent, and the body that came with it in one spelling."""
+
+    key: str = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def challenge_of_request(conversation: Conversation, request: IdempotentRequest, now: datetime) -> Challenge | None:
+    """Return what the request got at its first time, within 24 hours; None at the first time.
+
+    The caller holds the conversation's lock. Raises `IdempotencyKeyReused`.
+    """
+    kept = IdempotencyKey.objects.filter(
+        brand=conversation.brand, digest__in=key_ring().digests(_KEY, conversation.brand.uuid.bytes, request.key)
+    )
+    # An older one stands in the way of the constraint until the sweep has been here.
+    kept.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME).delete()
+    row = kept.select_related("challenge__conversation__brand", "challenge__authorization_server").first()
+    if row is None:
+        return None
+    _refuse_another_request(row, conversation, request)
+    return row.challenge
+
+
+def remember_request(
+    conversation: Conversation, request: IdempotentRequest, challenge: Challenge, now: datetime
+) -> None:
+    """Keep that this request got this challenge, in the transaction that issued it. Raises `IdempotencyKeyReused`.
+
+    Two conversations may come with one key at the same moment, each under its own lock. The constraint lets one in;
+    the other's transaction is undone, challenge and all.
+    """
+    row, is_first = IdempotencyKey.objects.get_or_create(
+        brand=conversation.brand,
+        digest=key_ring().digest(_KEY, conversation.brand.uuid.bytes, request.key),
+        defaults={
+            "request_digest": key_ring().digest(_REQUEST, conversation.uuid.bytes, request.body),
+            "challenge": challenge,
+            "created_at": now,
+        },
+    )
+    if not is_first:
+        _refuse_another_request(row, conversation, request)
+
+
+def _refuse_another_request(row: IdempotencyKey, conversation: Conversation, request: IdempotentRequest) -> None:
+    if not key_ring().recognises(row.request_digest, _REQUEST, conversation.uuid.bytes, request.body):
+        raise IdempotencyKeyReused
+
 
 LINK_TOKEN_PURPOSE = "link-token"
 _LINK_TOKEN_BYTES = 20
@@ -150,7 +213,9 @@ def cancel_challenge(challenge: Challenge, *, now: datetime) -> bool:
         return False
     with locked_conversation(challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
-        return move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, frm=SIGN_IN_STATUSES)
+        return move_challenge(
+            challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, from_statuses=SIGN_IN_STATUSES
+        )
 
 
 def link_of(challenge: Challenge) -> str:
@@ -239,10 +304,16 @@ def _insert_challenge(
         expected_subject_digest=expected_subject_digest(conversation, wanted.expected_subject),
         link_token_digest=key_ring().digest(LINK_TOKEN_PURPOSE, link_token.reveal()),
     )
-    challenge.link_token_ciphertext = key_ring().encrypt(link_token, challenge.place("link_token_ciphertext"))
-    if wanted.context is not None:
-        challenge.context_ciphertext = key_ring().encrypt(wanted.context, challenge.place("context_ciphertext"))
+    seal(challenge, "link_token_ciphertext", link_token)
+    seal(challenge, "context_ciphertext", wanted.context)
     _NEW_CHALLENGE.insert(challenge)
-    record(AuditEvent.Kind.CHALLENGE_CHANGED, conversation, now=now, actor=actor, outcome="issued", challenge=challenge)
+    record(
+        ConversationEvent.CHALLENGE_CHANGED,
+        conversation,
+        now=now,
+        actor=actor,
+        outcome="issued",
+        challenge=challenge,
+    )
     publish_challenge(challenge, now)
     return challenge

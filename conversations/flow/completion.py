@@ -6,6 +6,7 @@ from datetime import datetime
 from django.db.models import F
 
 from brands.models import AuthorizationServer
+from conversations.flow.authorization_status import authorization_of
 from conversations.flow.errors import (
     CompletionCodeIncorrect,
     CompletionCodeMalformed,
@@ -14,8 +15,7 @@ from conversations.flow.errors import (
     HandleUnknown,
     NotInThisStatus,
 )
-from conversations.flow.results import COMPLETION_CODE_PURPOSE, COMPLETION_HANDLE_PURPOSE, confirm
-from conversations.flow.standing import standing
+from conversations.flow.outcomes import COMPLETION_CODE_PURPOSE, COMPLETION_HANDLE_PURPOSE, confirm
 from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation
 from conversations.models import (
     COMPLETION_ATTEMPTS,
@@ -24,7 +24,7 @@ from conversations.models import (
     ChallengeStatus,
     Conversation,
 )
-from delegation_site.crypto import COMPLETION_CODE_DIGITS, key_ring
+from infrastructure.crypto import COMPLETION_CODE_DIGITS, key_ring
 
 
 def complete(conversation: Conversation, server: AuthorizationServer, typed: str, *, actor: str, now: datetime) -> None:
@@ -90,7 +90,7 @@ def _confirm_pending(conversation: Conversation, challenge: Challenge, *, actor:
     pending = AccessToken.objects.pending().filter(challenge=challenge)
     access_token = pending.select_related("conversation__brand", "challenge__conversation__brand").first()
     if access_token is None:
-        raise NotInThisStatus(standing(conversation, challenge.authorization_server, now))
+        raise NotInThisStatus(authorization_of(conversation, challenge.authorization_server, now))
     confirm(challenge, access_token, now=now, actor=actor)
 
 
@@ -113,7 +113,7 @@ def _try_code(
     if conversation.closed_at is not None:
         raise ConversationClosed
     if access_token is None:
-        raise NotInThisStatus(standing(conversation, server, now))
+        raise NotInThisStatus(authorization_of(conversation, server, now))
     challenge = access_token.challenge
     counted = Challenge.objects.filter(
         pk=challenge.pk,

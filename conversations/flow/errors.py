@@ -1,6 +1,6 @@
 """Why a bot's call cannot be done: one class for each thing that the caller can do about it."""
 
-from conversations.flow.standing import Standing
+from conversations.flow.authorization_status import Authorization
 from conversations.models import Challenge
 
 
@@ -39,9 +39,9 @@ class IdempotencyKeyReused(FlowError):
 class NotInThisStatus(FlowError):
     """What was asked needs another authorization status than the one the conversation has."""
 
-    def __init__(self, standing: Standing) -> None:
-        super().__init__(standing.status.value)
-        self.standing = standing
+    def __init__(self, authorization: Authorization) -> None:
+        super().__init__(authorization.status.value)
+        self.authorization = authorization
 
 
 class CompletionCodeIncorrect(FlowError):

@@ -17,8 +17,9 @@ from django.db.models import Q, Sum
 from django.utils import timezone
 
 from brands.models import BotKey
-from conversations.models import AuditEvent
-from delegation_site.audit import SYSTEM, record_event
+from conversations.flow.events import ConversationEvent
+from infrastructure import stopping
+from infrastructure.audit import SYSTEM, record_event
 
 # Unusual: in one hour more than this, and more than this many times the mean of the 24 hours before it.
 UNUSUAL_READS: Final = 600
@@ -97,6 +98,9 @@ def flush(now: datetime | None = None) -> None:
         _pending.give_back(counts)
 
 
+stopping.before_the_end(flush)
+
+
 def forget_in_process() -> None:
     """Forget what this process has counted; tests begin with nothing."""
     _pending.forget()
@@ -141,7 +145,7 @@ def _warn(bot_key_pk: int, reads: int, hour: datetime, now: datetime) -> None:
     if BotKey.objects.filter(not_yet, pk=bot_key_pk).update(reads_unusual_at=now) != 1:
         return
     key, brand = BotKey.objects.values_list("uuid", "brand__uuid").get(pk=bot_key_pk)
-    kind = AuditEvent.Kind.TOKEN_READS_UNUSUAL
+    kind = ConversationEvent.TOKEN_READS_UNUSUAL
     record_event(kind, brand_uuid=brand, actor=SYSTEM, now=now, outcome=str(reads), object_uuid=key)
     logger.warning(kind.value, extra={"brand_uuid": str(brand), "object_uuid": str(key), "reads": reads})
 

@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
-from conversations.flow.deliveries import forget_challenges, give_up_switched_off
+from conversations.flow.events import forget_challenges, give_up_switched_off
 from conversations.flow.revocations import finish_revocation, overdue_revocations
 from conversations.flow.transitions import close_clock_expired, locked_conversation
 from conversations.models import (
@@ -26,8 +26,8 @@ from conversations.models import (
     TokenReadCount,
     WebhookDelivery,
 )
-from delegation_site import rate_limits
-from delegation_site.database_errors import is_unavailable, sqlstate
+from infrastructure import rate_limits
+from infrastructure.database_errors import is_unavailable, sqlstate
 
 CHUNK: Final = 500
 # A row that somebody else holds is left to the next sweep.
@@ -73,7 +73,7 @@ class _Parts:
 def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int:
     """Close what the clock has ended, erase its ciphertext and write the events (K6); return how many conversations.
 
-    `now` is judged by the caller (`delegation_site.database_clock.checked_now`). Raises `SweepIncomplete` where a part
+    `now` is judged by the caller (`infrastructure.database_clock.checked_now`). Raises `SweepIncomplete` where a part
     failed, after everything else was done, and the database's error where that is away.
     """
     parts = _Parts(is_stopping)

@@ -12,19 +12,19 @@ from uuid import UUID
 
 from django.db import Error, connection, transaction
 
-from brands.oauth import AuthorizationServerError, ClientCredentials, revoke_token
-from brands.transport import within
-from conversations.flow.audit import SYSTEM, record
+from conversations.flow.events import ConversationEvent, record
 from conversations.models import (
     REVOCATION_LIFETIME,
     AccessToken,
-    AuditEvent,
     AuthorizationRequest,
     Conversation,
     Revocation,
 )
-from delegation_site.crypto import DecryptionError, Secret
-from delegation_site.database_clock import CLOCK_TOLERANCE
+from infrastructure.audit import SYSTEM
+from infrastructure.crypto import DecryptionError, Secret
+from infrastructure.database_clock import CLOCK_TOLERANCE
+from oauth_client import AuthorizationServerError, ClientCredentials, revoke_token
+from oauth_client.transport import within
 
 MAY_LIVE: Final = "a token that could not be stored may live at the brand until it expires"
 
@@ -145,7 +145,7 @@ def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> No
         deleted, _ = Revocation.objects.filter(pk=revocation.pk).delete()
         if deleted:
             record(
-                AuditEvent.Kind.TOKEN_REVOCATION,
+                ConversationEvent.TOKEN_REVOCATION,
                 revocation.conversation,
                 now=now,
                 actor=SYSTEM,

@@ -1,22 +1,40 @@
-"""The callback: from the brand's answer to a stored token.
-
-The order is the protection (B13): the path's server, state, cookie, expiry, `iss`, the claim, `error`, `code`. The
-exchange runs outside any transaction: a brand is slow on its worst day.
-"""
+"""A sign-in: the button that begins it, and the callback, from the brand's answer to a stored token."""
 
 import logging
-from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
+from threading import Lock
 from time import monotonic
 from typing import Final
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from brands.oauth import (
+from conversations.flow.attempts import (
+    BegunAttempt,
+    attempt_of_state,
+    begin_attempt,
+    claim,
+    holds_cookie,
+    newest_held_attempt,
+    nonce_matches,
+    release,
+)
+from conversations.flow.outcomes import CommitUnknown, has_come_to_a_result, record_denial, record_failure, store_result
+from conversations.flow.revocations import IssuedToken, note_unknown, revoke_at_once
+from conversations.models import AuthorizationRequest, Challenge
+from infrastructure import rate_limits
+from infrastructure.compiled import CompiledQuery, Parameter
+from infrastructure.crypto import DecryptionError, Secret
+from infrastructure.database_errors import sqlstate
+from infrastructure.postgresql.base import patience
+from oauth_client import (
     AuthorizationResponse,
     AuthorizationServerError,
     ClientCredentials,
@@ -25,30 +43,86 @@ from brands.oauth import (
     MalformedAuthorizationResponse,
     ServerConfiguration,
     TokenResponse,
+    authorization_url,
     check_issuer,
     exchange_code,
     issuer_matches,
     parse_authorization_response,
+    pushed_authorization_url,
     verify_id_token,
 )
-from brands.oauth.authorization_response import Query
-from conversations.flow.attempts import (
-    attempt_of_state,
-    claim,
-    holds_cookie,
-    newest_held_attempt,
-    nonce_matches,
-    release,
-)
-from conversations.flow.capacity import ServerBusy, exchange_slot
-from conversations.flow.results import CommitUnknown, has_come_to_a_result, record_denial, record_failure, store_result
-from conversations.flow.revocations import IssuedToken, note_unknown, revoke_at_once
-from conversations.models import AuthorizationRequest
-from delegation_site import rate_limits
-from delegation_site.compiled import CompiledQuery, Parameter
-from delegation_site.crypto import DecryptionError
-from delegation_site.database_errors import sqlstate
-from delegation_site.time_outs import patience
+from oauth_client.authorization import Query
+
+MAX_EXCHANGES_PER_SERVER: Final = 4
+
+_lock = Lock()
+_running: Counter[int] = Counter()
+
+
+class ServerBusy(Exception):
+    """The authorization server, or all of them together, already has as many exchanges as we allow."""
+
+
+@contextmanager
+def exchange_slot(server_pk: int) -> Iterator[None]:
+    """Hold one of the server's slots, and one of the process's, for the length of the block. Raises `ServerBusy`."""
+    with _lock:
+        # Half of the threads stay free for everything that does not wait for a brand.
+        if _running[server_pk] >= MAX_EXCHANGES_PER_SERVER or _running.total() >= max(1, settings.THREADS // 2):
+            raise ServerBusy
+        _running[server_pk] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _running[server_pk] -= 1
+
+
+@dataclass(frozen=True)
+class BegunSignIn:
+    """Where to send the browser, None where the brand would not have it, and the cookie that it must bring back."""
+
+    attempt: AuthorizationRequest
+    cookie: Secret
+    authorization_url: str | None = field(repr=False)
+
+
+def begin_sign_in(challenge: Challenge, now: datetime) -> BegunSignIn | None:
+    """Begin an attempt; where the brand takes them, push its request there first (RFC 9126, B21).
+
+    The push runs after the transaction that inserts the attempt: a brand is slow on its worst day. When it fails, the
+    attempt has ended as after a callback, and the consumer is offered another. Returns None where the challenge no
+    longer accepts a sign-in.
+    """
+    begun = begin_attempt(challenge, now)
+    if begun is None:
+        return None
+    try:
+        url = _authorization_url(begun)
+    except AuthorizationServerError as error:
+        return _failed(begun, error.error, error.detail)
+    except ServerBusy:
+        return _failed(begun, ErrorCode.TEMPORARILY_UNAVAILABLE, "as many calls run as are allowed")
+    except DecryptionError:
+        return _failed(begun, ErrorCode.STORED_SECRET_UNREADABLE, "")
+    return BegunSignIn(begun.attempt, begun.cookie, url)
+
+
+def _authorization_url(begun: BegunAttempt) -> str:
+    configuration = begun.attempt.stored_configuration()
+    if not configuration.pushed_authorization_request_endpoint:
+        return authorization_url(configuration, **begun.parameters)
+    server = begun.attempt.challenge.authorization_server
+    with exchange_slot(server.pk):
+        return pushed_authorization_url(configuration, server.reveal_credentials(), **begun.parameters)
+
+
+def _failed(begun: BegunAttempt, error: ErrorCode, detail: str) -> BegunSignIn:
+    # Claimed first: pages tell how a claimed attempt ended. No callback can come, since no browser learned its state.
+    claim(begun.attempt, timezone.now())
+    record_failure(begun.attempt, error, detail, timezone.now())
+    return BegunSignIn(begun.attempt, begun.cookie, None)
+
 
 _SERVER: Final = CompiledQuery(
     lambda: (

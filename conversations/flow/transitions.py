@@ -12,19 +12,18 @@ from typing import Any, Final
 from django.db import models, transaction
 
 from brands.models import WebhookEvent
-from conversations.flow.audit import SYSTEM, record
-from conversations.flow.events import publish_challenge, publish_token
+from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
 from conversations.flow.revocations import schedule_revocation_of
 from conversations.models import (
     OPEN_STATUSES,
     AccessToken,
-    AuditEvent,
     AuthorizationRequest,
     Challenge,
     ChallengeStatus,
     Conversation,
 )
-from delegation_site.compiled import CompiledQuery, CompiledUpdate, Parameter
+from infrastructure.audit import SYSTEM
+from infrastructure.compiled import CompiledQuery, CompiledUpdate, Parameter
 
 _MOMENTS = {
     ChallengeStatus.STARTED: "started_at",
@@ -69,19 +68,19 @@ def move_challenge(
     *,
     now: datetime,
     actor: str,
-    frm: Collection[ChallengeStatus] = OPEN_STATUSES,
+    from_statuses: Collection[ChallengeStatus] = OPEN_STATUSES,
     **changes: Any,
 ) -> bool:
-    """Move the challenge if its row still has a status of `frm`; return whether this call moved it."""
+    """Move the challenge if its row still has a status of `from_statuses`; return whether this call moved it."""
     changes |= {"status": to, _MOMENTS.get(to, "ended_at"): now}
-    if _move(tuple(changes), tuple(frm)).run(pk=challenge.pk, **changes) != 1:
+    if _move(tuple(changes), tuple(from_statuses)).run(pk=challenge.pk, **changes) != 1:
         return False
     for name, value in changes.items():
         setattr(challenge, name, value)
     if to not in OPEN_STATUSES:
         _forget_attempts(challenge)
     record(
-        AuditEvent.Kind.CHALLENGE_CHANGED,
+        ConversationEvent.CHALLENGE_CHANGED,
         challenge.conversation,
         now=now,
         actor=actor,
@@ -93,11 +92,11 @@ def move_challenge(
 
 
 @lru_cache(maxsize=32)
-def _move(changed: tuple[str, ...], frm: tuple[ChallengeStatus, ...]) -> CompiledUpdate:
-    """Return the UPDATE of these columns, for a challenge whose row has a status of `frm`."""
+def _move(changed: tuple[str, ...], from_statuses: tuple[ChallengeStatus, ...]) -> CompiledUpdate:
+    """Return the UPDATE of these columns, for a challenge whose row has a status of `from_statuses`."""
     columns = {field.name: field for field in Challenge._meta.concrete_fields}
     values = {name: Parameter(name, columns[name]) for name in changed}
-    rows = Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()), status__in=frm)
+    rows = Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()), status__in=from_statuses)
     return CompiledUpdate(lambda: rows, **values)
 
 
@@ -120,7 +119,7 @@ def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *
     access_token.ended_at, access_token.end_reason = now, reason
     access_token.ciphertext = access_token.response_members_ciphertext = None
     record(
-        AuditEvent.Kind.TOKEN_ENDED,
+        ConversationEvent.TOKEN_ENDED,
         access_token.conversation,
         now=now,
         actor=actor,

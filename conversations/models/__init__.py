@@ -4,23 +4,28 @@ Numbers inside, UUIDs outside. A row of a step holds the moment it was taken. Wh
 `expires_at` on reading; nothing has to run for it to be true.
 """
 
-from conversations.models.access_token import AccessToken
+from conversations.models.access_token import (
+    READ_COUNTS_KEPT_FOR,
+    REVOCATION_LIFETIME,
+    AccessToken,
+    Revocation,
+    TokenReadCount,
+)
 from conversations.models.authorization_request import COOKIE_PREFIX, EXCHANGE_GIVEN_UP_AFTER, AuthorizationRequest
-from conversations.models.challenge import (
+from conversations.models.conversation import (
     COMPLETION_ATTEMPTS,
     COMPLETION_LIFETIME,
     HANDLE_LIFETIME,
+    IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
     SIGN_IN_STATUSES,
     Challenge,
     ChallengeStatus,
+    Conversation,
+    IdempotencyKey,
 )
-from conversations.models.conversation import Conversation
-from conversations.models.idempotency_key import IDEMPOTENCY_LIFETIME, IdempotencyKey
-from conversations.models.revocation import REVOCATION_LIFETIME, Revocation
-from conversations.models.token_read_count import READ_COUNTS_KEPT_FOR, TokenReadCount
 from conversations.models.webhook_delivery import DELIVERY_KEPT_FOR, DELIVERY_LIFETIME, WebhookDelivery
-from delegation_site.models import AuditEvent
+from infrastructure.models import AuditEvent
 
 __all__ = [
     "COMPLETION_ATTEMPTS",

@@ -1,27 +1,23 @@
 """An access token, encrypted for the one conversation that it belongs to."""
 
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import uuid4
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, Brand, SamePersonCheck
-from conversations.models.challenge import Challenge
-from conversations.models.conversation import Conversation
-from delegation_site.crypto import Place, Secret, key_ring
+from brands.models import AuthorizationServer, BotKey, BrandRowsQuerySet, SamePersonCheck
+from conversations.models.conversation import Challenge, Conversation
+from infrastructure.columns import EncryptedField, reveal, reveal_if_there, seal
+from infrastructure.crypto import AssociatedData, Secret
 
 
-class AccessTokenQuerySet(models.QuerySet["AccessToken"]):
+class AccessTokenQuerySet(BrandRowsQuerySet["AccessToken"]):
     """Access tokens by where they stand."""
 
-    def administered_by(self, user: Any) -> "AccessTokenQuerySet":
-        """Return the tokens of this admin's brands."""
-        if user.is_superuser:
-            return self
-        return self.filter(conversation__brand__in=Brand.objects.keys_administered_by(user))
+    brand_path = "conversation__brand"
 
     def pending(self) -> "AccessTokenQuerySet":
         """Return those that wait for the same-person check."""
@@ -55,9 +51,9 @@ class AccessToken(models.Model):
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="access_tokens")
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     challenge = models.OneToOneField(Challenge, on_delete=models.CASCADE, related_name="access_token")
-    ciphertext = models.BinaryField(null=True)
+    ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     # Members of the token answer that the brand has declared for its bots, as JSON; and the names of those left out.
-    response_members_ciphertext = models.BinaryField(null=True)
+    response_members_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     response_members_left_out = models.TextField(blank=True)
     # As configured when the token was asked for: it is presented nowhere else, whatever is configured later.
     revocation_endpoint = models.CharField(max_length=2048, blank=True)
@@ -65,7 +61,7 @@ class AccessToken(models.Model):
     scope = models.TextField(blank=True)
     scope_widened = models.BooleanField(default=False)
     assurance = models.CharField(max_length=24, choices=SamePersonCheck)
-    subject_ciphertext = models.BinaryField(null=True)
+    subject_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     issued_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
     lifetime_assumed = models.BooleanField(default=False)
@@ -109,31 +105,100 @@ class AccessToken(models.Model):
 
     def set_subject(self, subject: Secret | None) -> None:
         """Encrypt who signed in for this row. A digest could not be moved to a new key (K4). The row is not saved."""
-        place = self.place("subject_ciphertext")
-        self.subject_ciphertext = key_ring().encrypt(subject, place) if subject else None
+        seal(self, "subject_ciphertext", subject)
 
     def reveal_subject(self) -> Secret:
         """Return who signed in, to be compared. Raises `DecryptionError`."""
-        return key_ring().decrypt(self.subject_ciphertext or b"", self.place("subject_ciphertext"))
+        return reveal(self, "subject_ciphertext")
 
     def set_access_token(self, access_token: Secret) -> None:
         """Encrypt the token for this row and its conversation. The row is not saved."""
-        self.ciphertext = key_ring().encrypt(access_token, self.place("ciphertext"))
+        seal(self, "ciphertext", access_token)
 
     def set_response_members(self, members: Secret | None) -> None:
         """Encrypt the declared members of the token answer for this row. The row is not saved."""
-        place = self.place("response_members_ciphertext")
-        self.response_members_ciphertext = key_ring().encrypt(members, place) if members else None
+        seal(self, "response_members_ciphertext", members)
 
     def reveal_response_members(self) -> Secret | None:
         """Return the declared members that came, as JSON text; None where none did. Raises `DecryptionError`."""
-        ciphertext = self.response_members_ciphertext
-        return None if ciphertext is None else key_ring().decrypt(ciphertext, self.place("response_members_ciphertext"))
+        return reveal_if_there(self, "response_members_ciphertext")
 
     def reveal_access_token(self) -> Secret:
         """Return the token itself. Raises `DecryptionError`, also once it was erased."""
-        return key_ring().decrypt(self.ciphertext or b"", self.place("ciphertext"))
+        return reveal(self, "ciphertext")
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
-        return self.conversation.place("conversations_accesstoken", column, self.uuid)
+        return self.conversation.associated_data("conversations_accesstoken", column, self.uuid)
+
+
+# How long we keep trying; after that the token is erased whatever the brand says (K6).
+REVOCATION_LIFETIME: Final = timedelta(minutes=15)
+
+
+class Revocation(models.Model):
+    """An entry of the outbox, written in the transaction that ended the token. Done or given up, it is deleted."""
+
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="revocations")
+    authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
+    access_token_uuid = models.UUIDField()
+    revocation_endpoint = models.CharField(max_length=2048)
+    ciphertext = EncryptedField(related=("conversation__brand",))
+    created_at = models.DateTimeField(default=timezone.now)
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    lease_until = models.DateTimeField(null=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+
+    class Meta:
+        ordering = ("id",)
+        indexes = [models.Index(fields=("authorization_server", "next_attempt_at", "id"), name="waiting_by_server")]
+
+    def __str__(self) -> str:
+        return str(self.uuid)
+
+    @property
+    def given_up_at(self) -> datetime:
+        """Return the moment at which the token is erased in any case."""
+        return self.created_at + REVOCATION_LIFETIME
+
+    def set_access_token(self, access_token: Secret) -> None:
+        """Encrypt the token for this row. The row is not saved."""
+        seal(self, "ciphertext", access_token)
+
+    def reveal_access_token(self) -> Secret:
+        """Return the token, to be presented at the revocation endpoint. Raises `DecryptionError`."""
+        return reveal(self, "ciphertext")
+
+    def associated_data(self, column: str) -> AssociatedData:
+        """Return where a ciphertext of this row lives."""
+        return self.conversation.associated_data("conversations_revocation", column, self.uuid)
+
+
+READ_COUNTS_KEPT_FOR: Final = timedelta(days=90)
+
+
+class TokenReadCountQuerySet(BrandRowsQuerySet["TokenReadCount"]):
+    """Counts as their brand's admins may see them."""
+
+    brand_path = "bot_key__brand"
+
+
+class TokenReadCount(models.Model):
+    """Reads that were answered with a token, in one hour; written by `conversations.flow.read_counts` alone."""
+
+    bot_key = models.ForeignKey(BotKey, on_delete=models.CASCADE, related_name="token_read_counts")
+    purpose = models.CharField(max_length=64, blank=True)
+    hour = models.DateTimeField(db_index=True)
+    times = models.PositiveIntegerField()
+
+    objects = TokenReadCountQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-hour", "bot_key", "purpose")
+        constraints = [
+            models.UniqueConstraint(fields=("bot_key", "hour", "purpose"), name="one_count_per_key_hour_and_purpose"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.times} in the hour of {self.hour:%Y-%m-%d %H:%M}"

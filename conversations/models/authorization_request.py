@@ -7,9 +7,10 @@ from uuid import uuid4
 from django.db import models
 from django.utils import timezone
 
-from brands.oauth.configuration import ServerConfiguration
-from conversations.models.challenge import Challenge
-from delegation_site.crypto import Place, Secret, key_ring
+from conversations.models.conversation import Challenge
+from infrastructure.columns import EncryptedField, reveal, seal
+from infrastructure.crypto import AssociatedData, Secret
+from oauth_client.configuration import ServerConfiguration
 
 # An exchange is over after its deadline of 10 s; an attempt that has no result long after it never will (B11).
 EXCHANGE_GIVEN_UP_AFTER: Final = timedelta(seconds=30)
@@ -24,7 +25,7 @@ class AuthorizationRequest(models.Model):
     state_digest = models.BinaryField(max_length=80, unique=True)
     cookie_digest = models.BinaryField()
     nonce_digest = models.BinaryField(null=True)
-    code_verifier_ciphertext = models.BinaryField(null=True)
+    code_verifier_ciphertext = EncryptedField(related=("challenge__conversation__brand",), null=True)
     configuration = models.JSONField()
     created_at = models.DateTimeField(default=timezone.now)
     claimed_at = models.DateTimeField(null=True)
@@ -71,12 +72,12 @@ class AuthorizationRequest(models.Model):
 
     def set_code_verifier(self, code_verifier: Secret) -> None:
         """Encrypt the verifier for this row. The row is not saved."""
-        self.code_verifier_ciphertext = key_ring().encrypt(code_verifier, self.place("code_verifier_ciphertext"))
+        seal(self, "code_verifier_ciphertext", code_verifier)
 
     def reveal_code_verifier(self) -> Secret:
         """Return the PKCE verifier (RFC 7636 section 4.1). Raises `DecryptionError`, also once it was erased (K7)."""
-        return key_ring().decrypt(self.code_verifier_ciphertext or b"", self.place("code_verifier_ciphertext"))
+        return reveal(self, "code_verifier_ciphertext")
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
-        return self.challenge.conversation.place("conversations_authorizationrequest", column, self.uuid)
+        return self.challenge.conversation.associated_data("conversations_authorizationrequest", column, self.uuid)

@@ -1,21 +1,17 @@
-"""A conversation: what every challenge and every access token belongs to."""
+"""Conversations and the challenges in them, with the one vocabulary for where a challenge stands."""
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID, uuid4
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
-from brands.models import Brand
-from delegation_site.crypto import Place
-
-
-class ConversationQuerySet(models.QuerySet["Conversation"]):
-    """Conversations as their brand's admins may see them."""
-
-    def administered_by(self, user: Any) -> "ConversationQuerySet":
-        """Return the conversations of this admin's brands."""
-        return self if user.is_superuser else self.filter(brand__in=Brand.objects.keys_administered_by(user))
+from brands.models import AuthorizationServer, Brand, BrandRowsQuerySet, SamePersonCheck
+from infrastructure.columns import EncryptedField, reveal, reveal_if_there
+from infrastructure.crypto import AssociatedData, Secret
+from oauth_client.validators import MAX_SCOPE_LENGTH
 
 
 class Conversation(models.Model):
@@ -29,7 +25,7 @@ class Conversation(models.Model):
     # The sequence of the last webhook event: it only grows, so that a receiver can drop what is older.
     last_event = models.BigIntegerField(default=0, editable=False)
 
-    objects = ConversationQuerySet.as_manager()
+    objects = BrandRowsQuerySet["Conversation"].as_manager()
 
     class Meta:
         ordering = ("-id",)
@@ -40,6 +36,150 @@ class Conversation(models.Model):
     def __str__(self) -> str:
         return self.external_id
 
-    def place(self, table: str, column: str, row: UUID) -> Place:
+    def associated_data(self, table: str, column: str, row: UUID) -> AssociatedData:
         """Return where a ciphertext that belongs to this conversation lives (K1)."""
-        return Place(table, column, row, brand=self.brand.uuid, conversation=self.uuid)
+        return AssociatedData(table, column, row, brand=self.brand.uuid, conversation=self.uuid)
+
+
+COMPLETION_LIFETIME: Final = timedelta(minutes=5)
+COMPLETION_ATTEMPTS: Final = 5
+HANDLE_LIFETIME: Final = timedelta(seconds=60)
+
+
+class ChallengeStatus(models.TextChoices):
+    """The one vocabulary for API, admin and audit."""
+
+    ISSUED = "issued"
+    STARTED = "started"
+    CONFIRMATION_NEEDED = "confirmation_needed"
+    COMPLETED = "completed"
+    DENIED = "denied"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+    FAILED = "failed"
+
+
+# A link can be opened and a sign-in begun.
+SIGN_IN_STATUSES: Final = (ChallengeStatus.ISSUED, ChallengeStatus.STARTED)
+OPEN_STATUSES: Final = (*SIGN_IN_STATUSES, ChallengeStatus.CONFIRMATION_NEEDED)
+
+
+class ChallengeQuerySet(BrandRowsQuerySet["Challenge"]):
+    """Challenges by where they stand."""
+
+    brand_path = "conversation__brand"
+
+    def open(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
+        """Return those that still lead somewhere at `now`."""
+        return self.filter(status__in=OPEN_STATUSES, expires_at__gt=now)
+
+    def clock_expired(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
+        """Return those that the clock has ended and no transaction has closed yet."""
+        return self.filter(status__in=OPEN_STATUSES, expires_at__lte=now)
+
+
+class Challenge(models.Model):
+    """One question to the consumer: will you sign in, so that the bot can act for you in this chat?"""
+
+    class Error(models.TextChoices):
+        """Why a challenge `failed`."""
+
+        SUBJECT_MISMATCH = "subject_mismatch"
+        TOO_MANY_CODES = "too_many_codes"
+        OTHER_CONVERSATION = "other_conversation"
+
+    uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
+    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="challenges")
+    authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
+    status = models.CharField(max_length=24, choices=ChallengeStatus, default=ChallengeStatus.ISSUED)
+    error = models.CharField(max_length=32, choices=Error, blank=True)
+    last_error = models.CharField(max_length=64, blank=True)
+    last_error_detail = models.CharField(max_length=200, blank=True)
+
+    same_person_check = models.CharField(max_length=24, choices=SamePersonCheck)
+    scope = models.CharField(max_length=MAX_SCOPE_LENGTH, blank=True)
+    purpose = models.CharField(max_length=140, blank=True)
+    locale = models.CharField(max_length=35, blank=True)
+    context_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
+    link_token_digest = models.BinaryField(max_length=80, unique=True)
+    link_token_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
+    completion_code_digest = models.BinaryField(null=True)
+    completion_handle_digest = models.BinaryField(max_length=80, null=True, unique=True)
+    expected_subject_digest = models.BinaryField(null=True)
+    completion_attempts = models.PositiveSmallIntegerField(default=0)
+
+    issued_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    confirmation_needed_at = models.DateTimeField(null=True)
+    completed_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField()
+
+    objects = ChallengeQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        indexes = [
+            # For the sweep, once a minute; of open challenges only.
+            models.Index(
+                fields=("expires_at",),
+                condition=Q(status__in=("issued", "started", "confirmation_needed")),
+                name="open_challenges_by_expiry",
+            ),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=("conversation", "authorization_server"),
+                condition=Q(status__in=("issued", "started", "confirmation_needed")),
+                name="one_open_challenge",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.uuid)
+
+    def status_at(self, now: datetime) -> ChallengeStatus:
+        """Return the status that is true at `now`, whatever the sweep has done yet."""
+        if self.status in OPEN_STATUSES and self.expires_at <= now:
+            return ChallengeStatus.EXPIRED
+        return ChallengeStatus(self.status)
+
+    def accepts_sign_in(self, now: datetime) -> bool:
+        """Tell whether the link still leads to the brand's sign-in page."""
+        return self.status_at(now) in SIGN_IN_STATUSES
+
+    def associated_data(self, column: str) -> AssociatedData:
+        """Return where a ciphertext of this row lives."""
+        return self.conversation.associated_data("conversations_challenge", column, self.uuid)
+
+    def reveal_link_token(self) -> Secret:
+        """Return the link token, to hand the same link out again. Raises `DecryptionError`, also once it was erased."""
+        return reveal(self, "link_token_ciphertext")
+
+    def reveal_context(self) -> Secret | None:
+        """Return the bot's opaque context. Raises `DecryptionError`."""
+        return reveal_if_there(self, "context_ciphertext")
+
+
+IDEMPOTENCY_LIFETIME: Final = timedelta(hours=24)
+
+
+class IdempotencyKey(models.Model):
+    """A key that a brand's bot sent with a new challenge: two digests, and no answer that could hold anything."""
+
+    brand = models.ForeignKey(Brand, on_delete=models.CASCADE, related_name="+")
+    digest = models.BinaryField(max_length=80)
+    request_digest = models.BinaryField(max_length=80)
+    challenge = models.ForeignKey(Challenge, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        ordering = ("id",)
+        constraints = [
+            models.UniqueConstraint(fields=("brand", "digest"), name="one_challenge_per_idempotency_key"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.challenge_id)

@@ -1,16 +1,17 @@
 """An event on its way to one webhook endpoint."""
 
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from brands.models import WebhookEndpoint, WebhookEvent
+from brands.models import BrandRowsQuerySet, WebhookEndpoint, WebhookEvent
 from conversations.models.conversation import Conversation
-from delegation_site.crypto import Place, Secret, key_ring
+from infrastructure.columns import EncryptedField, reveal, seal
+from infrastructure.crypto import AssociatedData, Secret
 
 # How long we keep trying; the last attempt is made at the very end.
 DELIVERY_LIFETIME: Final = timedelta(hours=24)
@@ -20,12 +21,10 @@ DELIVERY_KEPT_FOR: Final = timedelta(days=7)
 _UNFINISHED: Final = Q(delivered_at=None, dead_at=None)
 
 
-class WebhookDeliveryQuerySet(models.QuerySet["WebhookDelivery"]):
+class WebhookDeliveryQuerySet(BrandRowsQuerySet["WebhookDelivery"]):
     """Deliveries by where they stand."""
 
-    def administered_by(self, user: Any) -> "WebhookDeliveryQuerySet":
-        """Return the deliveries of this admin's brands."""
-        return self if user.is_superuser else self.filter(endpoint__brand__admins=user)
+    brand_path = "endpoint__brand"
 
     def waiting(self) -> "WebhookDeliveryQuerySet":
         """Return those that are neither delivered nor given up."""
@@ -54,7 +53,7 @@ class WebhookDelivery(models.Model):
     conversation = models.ForeignKey(
         Conversation, on_delete=models.CASCADE, null=True, related_name="webhook_deliveries"
     )
-    payload_ciphertext = models.BinaryField(null=True)
+    payload_ciphertext = EncryptedField(related=("conversation__brand", "endpoint__brand"), null=True)
     created_at = models.DateTimeField(default=timezone.now)
     given_up_at = models.DateTimeField()
     next_attempt_at = models.DateTimeField(default=timezone.now)
@@ -86,15 +85,15 @@ class WebhookDelivery(models.Model):
 
     def set_payload(self, payload: Secret) -> None:
         """Encrypt what is sent for this row. The row is not saved."""
-        self.payload_ciphertext = key_ring().encrypt(payload, self.place("payload_ciphertext"))
+        seal(self, "payload_ciphertext", payload)
 
     def reveal_payload(self) -> Secret:
         """Return what is sent. Raises `DecryptionError`, also once it was erased."""
-        return key_ring().decrypt(self.payload_ciphertext or b"", self.place("payload_ciphertext"))
+        return reveal(self, "payload_ciphertext")
 
-    def place(self, column: str) -> Place:
+    def associated_data(self, column: str) -> AssociatedData:
         """Return where a ciphertext of this row lives."""
         table = "conversations_webhookdelivery"
         if self.conversation is None:
-            return Place(table, column, self.uuid, self.endpoint.brand.uuid)
-        return self.conversation.place(table, column, self.uuid)
+            return AssociatedData(table, column, self.uuid, self.endpoint.brand.uuid)
+        return self.conversation.associated_data(table, column, self.uuid)

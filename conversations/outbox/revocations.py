@@ -7,12 +7,12 @@ from functools import partial
 from typing import Final
 
 from brands.models import AuthorizationServer
-from brands.oauth import AuthorizationServerError, ErrorCode, revoke_token
 from conversations.flow.revocations import finish_revocation, is_still_in_use
 from conversations.models import Revocation
-from conversations.outbox.leases import Destinations, lease_due, pause_after, put_off
-from delegation_site import database_clock
-from delegation_site.crypto import DecryptionError
+from infrastructure import database_clock
+from infrastructure.crypto import DecryptionError
+from infrastructure.outbox import Destinations, lease_due, pause_after, put_off
+from oauth_client import AuthorizationServerError, ErrorCode, revoke_token
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(minutes=2)

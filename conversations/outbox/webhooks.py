@@ -15,13 +15,13 @@ from typing import Final
 from django.db import transaction
 
 from brands.models import WebhookEndpoint
-from brands.transport import OutboundError
 from brands.webhooks import note_answer, post_message, switch_off
-from conversations.flow.deliveries import give_up, mark_delivered, put_off
+from conversations.flow.events import give_up, mark_delivered, put_off
 from conversations.models import WebhookDelivery
-from conversations.outbox.leases import Destinations, lease_due, leased, pause_after
-from delegation_site import database_clock
-from delegation_site.crypto import DecryptionError
+from infrastructure import database_clock
+from infrastructure.crypto import DecryptionError
+from infrastructure.outbox import Destinations, lease_due, leased, pause_after
+from oauth_client.transport import OutboundError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(hours=4)

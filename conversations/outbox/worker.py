@@ -19,12 +19,11 @@ from typing import Any, Final
 from django.db import Error, OperationalError, close_old_connections, connection, connections
 
 from conversations.flow.retention import SweepIncomplete, sweep
-from conversations.outbox.leases import give_back, put_off_after_fault
 from conversations.outbox.revocations import lease_revocations, present
-from conversations.outbox.trouble import Trouble
 from conversations.outbox.webhooks import attempt, lease_deliveries
-from delegation_site import database_clock
-from delegation_site.database_errors import is_unavailable
+from infrastructure import database_clock
+from infrastructure.database_errors import is_unavailable
+from infrastructure.outbox import Trouble, give_back, put_off_after_fault
 
 # For each kind of work, so that no number of webhooks keeps a token from being revoked.
 THREADS: Final = 8

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from brands import transport
-from brands.oauth import keys
+from oauth_client import keys, transport
 from tests.brands.id_tokens import KeyServer
 from tests.hostile_token_endpoint import HostileTokenEndpoint, running
 from tests.tls import Authority

@@ -6,14 +6,7 @@
 from pathlib import Path
 from typing import Final
 
-from brands.oauth.error_codes import (
-    AUTHORIZATION_CODES,
-    CANCEL_CODES,
-    ENDPOINT_CODES,
-    MEANINGS,
-    ConsumerPage,
-    Meaning,
-)
+from oauth_client.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, ENDPOINT_CODES, MEANINGS, ConsumerPage, Meaning
 
 DOCUMENT: Final = Path(__file__).parent.parent.parent / "docs" / "brand-admin.md"
 BEGIN: Final = "<!-- codes: written by python -m tests.brands.error_table -->"

@@ -12,9 +12,8 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from requests.adapters import BaseAdapter
 
-from brands import transport
-from brands.oauth import AuthorizationServerError, IDTokenClaims, ServerConfiguration, verify_id_token
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
+from oauth_client import AuthorizationServerError, IDTokenClaims, ServerConfiguration, transport, verify_id_token
 
 ISSUER = "https://login.acme.example"
 CLIENT_ID = "consumer-delegation"

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import requests
 
-from brands import transport
+from oauth_client import transport
 
 # The beginning of an answer that goes on.
 HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

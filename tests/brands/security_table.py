@@ -14,8 +14,8 @@ import django
 import time_machine
 from django.test import override_settings
 
-from brands.oauth import AuthorizationServerError, ClientCredentials, ServerConfiguration, TokenResponse, exchange_code
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
+from oauth_client import AuthorizationServerError, ClientCredentials, ServerConfiguration, TokenResponse, exchange_code
 from tests.brands.token_refusal_rows import Row
 from tests.brands.token_response_rows import ROWS
 from tests.hostile_token_endpoint import ACCESS_TOKEN, HostileTokenEndpoint, running

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
-from brands.hosts import HOST_FIELDS
 from brands.models import AuthorizationServer, BotKey, Brand
+from brands.server_rules import HOST_FIELDS
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import make_server
 

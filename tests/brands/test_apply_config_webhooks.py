@@ -7,7 +7,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from brands.models import WebhookEndpoint
-from delegation_site.models import AuditEvent
+from infrastructure.models import AuditEvent
 from tests.brands.test_apply_config import BRAND, apply, configuration, refused
 
 pytestmark = pytest.mark.django_db

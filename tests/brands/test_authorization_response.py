@@ -6,7 +6,8 @@ from urllib.parse import parse_qs, urlencode
 import pytest
 from django.http import QueryDict
 
-from brands.oauth import (
+from infrastructure.crypto import Secret
+from oauth_client import (
     AuthorizationResponse,
     AuthorizationServerError,
     ErrorCode,
@@ -16,8 +17,7 @@ from brands.oauth import (
     issuer_matches,
     parse_authorization_response,
 )
-from brands.oauth.errors import other_issuer
-from delegation_site.crypto import Secret
+from oauth_client.errors import other_issuer
 
 ISSUER = "https://login.acme.example/"
 

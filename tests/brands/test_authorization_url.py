@@ -5,8 +5,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from brands.oauth import ServerConfiguration, authorization_url
-from delegation_site.crypto import s256_code_challenge
+from infrastructure.crypto import s256_code_challenge
+from oauth_client import ServerConfiguration, authorization_url
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
 
 CHALLENGE = s256_code_challenge("v" * 43)

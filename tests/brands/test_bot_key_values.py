@@ -10,8 +10,8 @@ from pytest_django import DjangoAssertNumQueries
 
 from brands.authentication import PresentedKey, authenticate, create_bot_key, revoke
 from brands.models import BotKey, Brand
-from delegation_site.crypto import KeyRing, checksum, key_id_of, key_ring
-from delegation_site.models import AuditEvent
+from infrastructure.crypto import KeyRing, checksum, key_id_of, key_ring
+from infrastructure.models import AuditEvent
 from tests.environment import TEST_ENVIRONMENT
 
 pytestmark = pytest.mark.django_db

@@ -11,12 +11,12 @@ from django.core.mail.backends.locmem import EmailBackend
 from django.core.management import call_command
 from django.db import transaction
 
+from brands.audited_changes import save_audited
 from brands.authentication import create_bot_key, revoke
-from brands.changes import save_audited
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import AuthorizationServer, BotKey, Brand
-from delegation_site.crypto import Secret
-from delegation_site.models import AuditEvent
+from infrastructure.crypto import Secret
+from infrastructure.models import AuditEvent
 from tests.admin_pages import AdminBrowser, address
 
 pytestmark = pytest.mark.django_db

@@ -6,8 +6,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from brands.oauth import AuthorizationServerError, ClientCredentials, authorization_url, exchange_code, revoke_token
-from delegation_site.crypto import Secret, s256_code_challenge
+from infrastructure.crypto import Secret, s256_code_challenge
+from oauth_client import AuthorizationServerError, ClientCredentials, authorization_url, exchange_code, revoke_token
 from tests.fake_authorization_server import PLANTED_SECRET, FakeAuthorizationServer, mounted
 
 VERIFIER = "v" * 43

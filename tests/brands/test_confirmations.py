@@ -9,7 +9,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey, Brand
-from delegation_site import rate_limits
+from infrastructure import rate_limits
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import Bot, make_server
 from tests.fake_authorization_server import mounted

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from brands import connection_test, transport
+from brands import doctor
 from brands.models import AuthorizationServer
-from delegation_site.models import RateCounter
+from infrastructure.models import RateCounter
+from oauth_client import transport
 from tests.admin_pages import AdminBrowser
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +31,7 @@ def press(browser: AdminBrowser, *servers: AuthorizationServer) -> list[str]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> float:
     """Wait one second for a no instead of five."""
-    monkeypatch.setattr(connection_test, "SECONDS_UNTIL_NO", 1.0)
+    monkeypatch.setattr(doctor, "SECONDS_UNTIL_NO", 1.0)
     return 1.0
 
 
@@ -48,7 +49,7 @@ def test_a_server_that_answers_is_told_at_once(
     """N9: whatever the status and the body are; neither is shown."""
     started = time.monotonic()
     assert press(browser, acme_server) == ["The server answers."]
-    assert time.monotonic() - started < connection_test.SECONDS_UNTIL_NO
+    assert time.monotonic() - started < doctor.SECONDS_UNTIL_NO
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_every_no_is_the_same_sentence_after_the_same_time(
     """N9: blocked, refused, too large and timed out are one thing, by word and by stopwatch."""
     fail_with(monkeypatch, error, seconds)
     started = time.monotonic()
-    assert connection_test.server_answers(acme_server) is False
+    assert doctor.server_answers(acme_server) is False
     assert quick <= time.monotonic() - started < quick + 0.25
     assert press(browser, acme_server) == [NO]
 
@@ -86,7 +87,7 @@ def test_a_closed_port_and_a_blocked_address_look_alike(
     for allowed in (True, False):
         settings.ALLOW_LOCAL_ENDPOINTS = allowed
         started = time.monotonic()
-        assert connection_test.server_answers(acme_server) is False
+        assert doctor.server_answers(acme_server) is False
         assert quick <= time.monotonic() - started < quick + 0.25
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
-from brands.hosts import CredentialHosts
 from brands.models import AuthorizationServer, Brand
+from brands.server_rules import CredentialHosts
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import ACME_SECRET, make_server
 

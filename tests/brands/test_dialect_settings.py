@@ -6,8 +6,8 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError
 
-from brands import validators
 from brands.models import AuthorizationServer
+from oauth_client import validators
 from tests.admin_pages import House, address
 from tests.brands.test_admin_forms import errors_of
 from tests.brands.test_apply_config import apply, configuration

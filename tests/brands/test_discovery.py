@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from brands import transport
-from brands.metadata import default_algorithms, fill_in
-from brands.oauth import DiscoveryFailed, ServerMetadata, discover
-from brands.oauth.discovery import read_metadata
+from brands.server_rules import default_algorithms, fill_in
+from oauth_client import DiscoveryFailed, ServerMetadata, discover, transport
+from oauth_client.discovery import read_metadata
 from tests.fake_authorization_server import Answer, mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 

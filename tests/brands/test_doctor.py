@@ -9,10 +9,10 @@ import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 
-from brands import transport
 from brands.doctor import Finding, Verdict, examine
 from brands.models import AuthorizationServer, Brand
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
+from oauth_client import transport
 from tests.cast import ACME_SECRET, make_server
 from tests.fake_authorization_server import Answer, FakeAuthorizationServer, TokenRequest, mounted
 from tests.modern_authorization_server import ModernAuthorizationServer

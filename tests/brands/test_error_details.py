@@ -2,8 +2,8 @@
 
 import pytest
 
-from brands.oauth import AuthorizationServerError, ErrorCode
-from brands.oauth.errors import sanitised
+from oauth_client import AuthorizationServerError, ErrorCode
+from oauth_client.errors import sanitised
 
 
 @pytest.mark.parametrize(

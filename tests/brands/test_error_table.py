@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
-from brands.oauth import MEANINGS, ConsumerPage, ErrorCode
-from brands.oauth.error_codes import (
+from conversations.models import Challenge
+from oauth_client import MEANINGS, ConsumerPage, ErrorCode
+from oauth_client.error_codes import (
     AUTHORIZATION_CODES,
     CANCEL_CODES,
     DESCRIPTIONS,
     ENDPOINT_CODES,
     ENDPOINT_DESCRIPTIONS,
 )
-from brands.oauth.errors import AUTHORIZATION_ERRORS, TOKEN_ERRORS
-from conversations.models import Challenge
+from oauth_client.errors import AUTHORIZATION_ERRORS, TOKEN_ERRORS
 from tests.brands.error_table import DOCUMENT, section, table
 from tests.contract import document
 

@@ -8,7 +8,7 @@ from typing import Any
 import jwt
 import pytest
 
-from brands.oauth import IDTokenClaims
+from oauth_client import IDTokenClaims
 from tests.brands.id_tokens import (
     CLIENT_ID,
     ISSUER,

@@ -9,8 +9,8 @@ from typing import Any
 import jwt
 import pytest
 
-from brands.oauth import AuthorizationServerError, verify_id_token
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
+from oauth_client import AuthorizationServerError, verify_id_token
 from tests.brands.id_tokens import (
     ACCESS_TOKEN,
     CLIENT_SECRET,

@@ -11,8 +11,8 @@ from django.core.exceptions import ValidationError
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
-from brands.validators import IGNORABLE_METADATA
-from delegation_site.models import AuditEvent
+from infrastructure.models import AuditEvent
+from oauth_client.validators import IGNORABLE_METADATA
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_server
 from tests.fake_authorization_server import mounted

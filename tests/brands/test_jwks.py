@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from brands import transport
-from brands.oauth import keys
+from oauth_client import keys, transport
 from tests.brands.id_tokens import (
     EC_KEY,
     ISSUER,

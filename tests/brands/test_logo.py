@@ -13,9 +13,9 @@ from django.test import Client
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from brands.logo import MAX_BYTES, MAX_UPLOAD, drawn_anew
+from brands.branding import MAX_BYTES, MAX_UPLOAD, drawn_anew
 from brands.models import Brand, Logo
-from delegation_site.models import AuditEvent
+from infrastructure.models import AuditEvent
 from tests.admin_pages import House, address
 from tests.cast import HOST, Bot, Browser
 

@@ -11,8 +11,17 @@ from django.utils import translation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brands.look import DARK_GROUNDS, DEFAULT_ACCENT, LIGHT_GROUNDS, contrast, look_of, text_on
-from brands.wording import described, validate_scope_descriptions, validate_support_contact
+from brands.branding import (
+    DARK_GROUNDS,
+    DEFAULT_ACCENT,
+    LIGHT_GROUNDS,
+    contrast,
+    described,
+    text_on,
+    theme_of,
+    validate_scope_descriptions,
+    validate_support_contact,
+)
 
 COLOURS = st.integers(min_value=0, max_value=0xFFFFFF).map(lambda number: f"#{number:06x}")
 ORDERS = {"orders.read": {"en": "see your orders", "de": "Ihre Bestellungen sehen"}, "orders.write": "place orders"}
@@ -28,7 +37,7 @@ def test_contrast_is_what_wcag_says() -> None:
 def test_every_colour_can_be_read_as_a_surface_and_as_text(colour: str) -> None:
     """WCAG 2.2, 1.4.3 and 1.4.11: on the button, and as a link or border on each ground, light and dark."""
     assert contrast(text_on(colour), colour) >= 4.5
-    _, light, dark = re.findall("--(?:fill|accent):(#[0-9a-f]{6})", look_of(colour))
+    _, light, dark = re.findall("--(?:fill|accent):(#[0-9a-f]{6})", theme_of(colour))
     assert min(contrast(light, ground) for ground in LIGHT_GROUNDS) >= 4.5
     assert min(contrast(dark, ground) for ground in DARK_GROUNDS) >= 7
 
@@ -38,18 +47,18 @@ def test_a_page_without_a_brand_has_the_default_colours_in_the_dark_too() -> Non
     dark = (Path(settings.BASE_DIR) / "static" / "consumer.css").read_text().split("prefers-color-scheme: dark")[1]
     shown = re.search(r"--accent: (#[0-9a-f]{6});", dark)
     assert shown
-    assert look_of(DEFAULT_ACCENT).endswith(f"--accent:{shown[1]}}}}}")
+    assert theme_of(DEFAULT_ACCENT).endswith(f"--accent:{shown[1]}}}}}")
 
 
 def test_a_colour_that_can_be_read_already_stays_as_it_is() -> None:
-    assert look_of("#1F4FBF").startswith(":root{--fill:#1f4fbf;--on-fill:#ffffff;--accent:#1f4fbf}")
-    assert look_of("#ffd400").startswith(":root{--fill:#ffd400;--on-fill:#000000;--accent:#")
-    assert "--accent:#ffd400" in look_of("#ffd400").split("@media")[1]
+    assert theme_of("#1F4FBF").startswith(":root{--fill:#1f4fbf;--on-fill:#ffffff;--accent:#1f4fbf}")
+    assert theme_of("#ffd400").startswith(":root{--fill:#ffd400;--on-fill:#000000;--accent:#")
+    assert "--accent:#ffd400" in theme_of("#ffd400").split("@media")[1]
 
 
 @pytest.mark.parametrize("colour", ["", "red", "#fff", "#12345g", "#123456;}body{display:none", "#1234567"])
 def test_what_is_no_colour_reaches_no_stylesheet(colour: str) -> None:
-    assert look_of(colour) == look_of(DEFAULT_ACCENT)
+    assert theme_of(colour) == theme_of(DEFAULT_ACCENT)
 
 
 def test_the_grounds_are_those_of_the_stylesheet() -> None:

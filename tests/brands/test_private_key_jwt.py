@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl
 import jwt
 import pytest
 
-from brands.oauth import (
+from infrastructure.crypto import Secret, new_signing_key, s256_code_challenge
+from oauth_client import (
     AuthorizationServerError,
     ClientCredentials,
     authorization_url,
@@ -19,7 +20,6 @@ from brands.oauth import (
     pushed_authorization_url,
     revoke_token,
 )
-from delegation_site.crypto import Secret, new_signing_key, s256_code_challenge
 from tests.fake_authorization_server import mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 

@@ -7,9 +7,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from brands import transport
-from brands.oauth import AuthorizationServerError, ClientCredentials, authorization_url, pushed_authorization_url
-from delegation_site.crypto import Secret, s256_code_challenge
+from infrastructure.crypto import Secret, s256_code_challenge
+from oauth_client import (
+    AuthorizationServerError,
+    ClientCredentials,
+    authorization_url,
+    pushed_authorization_url,
+    transport,
+)
 from tests.fake_authorization_server import PLANTED_SECRET, mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 

@@ -14,7 +14,8 @@ import jwt
 import pytest
 from django.http import QueryDict
 
-from brands.oauth import (
+from infrastructure.crypto import Secret, s256_code_challenge
+from oauth_client import (
     AuthorizationServerError,
     ClientCredentials,
     DiscoveryFailed,
@@ -26,7 +27,6 @@ from brands.oauth import (
     exchange_code,
     parse_authorization_response,
 )
-from delegation_site.crypto import Secret, s256_code_challenge
 from tests.brands.id_tokens import (
     CLIENT_ID,
     CLIENT_SECRET,

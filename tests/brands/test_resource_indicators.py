@@ -7,9 +7,9 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.http import QueryDict
 
-from brands import validators
 from brands.models import AuthorizationServer
-from brands.oauth import (
+from infrastructure.crypto import Secret, s256_code_challenge
+from oauth_client import (
     AuthorizationServerError,
     ClientCredentials,
     ServerConfiguration,
@@ -17,8 +17,8 @@ from brands.oauth import (
     exchange_code,
     parse_authorization_response,
     pushed_authorization_url,
+    validators,
 )
-from delegation_site.crypto import Secret, s256_code_challenge
 from tests.fake_authorization_server import PLANTED_SECRET, mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 

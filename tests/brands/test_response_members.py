@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from django.core.exceptions import ValidationError
 
-from brands.oauth.response_members import MAX_MEMBERS_BYTES, ResponseMembers, declared_members
-from brands.validators import validate_token_response_members
+from oauth_client.response_members import MAX_MEMBERS_BYTES, ResponseMembers, declared_members
+from oauth_client.validators import validate_token_response_members
 
 TOKENS = {"access_token": "planted-access-token", "refresh_token": "planted-9Xk2Tz47", "token_type": "Bearer"}
 

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 from requests.adapters import HTTPAdapter
 
-from brands import transport
-from brands.oauth import AuthorizationServerError, ClientCredentials, revoke_token
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
+from oauth_client import AuthorizationServerError, ClientCredentials, revoke_token, transport
 from tests.fake_authorization_server import PLANTED_SECRET, Answer, mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 

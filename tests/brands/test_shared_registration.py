@@ -9,7 +9,7 @@ from django.db import transaction
 
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
-from brands.registrations import refuse_shared_registration
+from brands.server_rules import refuse_shared_registration
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import make_server
 from tests.concurrency import at_once

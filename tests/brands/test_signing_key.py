@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 
 from brands.configuration_file import apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
-from conversations.flow.reencryption import COLUMNS
-from delegation_site.crypto import DecryptionError
+from infrastructure.columns import encrypted_columns
+from infrastructure.crypto import DecryptionError
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import Browser, make_server
 from tests.stored import everything_stored
@@ -66,7 +66,9 @@ def test_a_key_moved_to_another_server_cannot_be_read(acme: Brand, server: Autho
 
 def test_a_key_moves_to_the_newest_encryption_key() -> None:
     """K4."""
-    assert "signing_key_ciphertext" in {column.name for column in COLUMNS if column.model is AuthorizationServer}
+    assert "signing_key_ciphertext" in {
+        column.name for column in encrypted_columns() if column.model is AuthorizationServer
+    }
 
 
 def test_the_public_half_is_there_for_the_brand_to_fetch(server: AuthorizationServer) -> None:

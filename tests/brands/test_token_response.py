@@ -14,13 +14,19 @@ from typing import Any
 
 import pytest
 import time_machine
+from oauthlib.oauth2 import WebApplicationClient
 from pytest_django import Settings
 from requests.adapters import HTTPAdapter
-from requests_oauthlib import OAuth2Session
 
-from brands import transport
-from brands.oauth import AuthorizationServerError, ClientCredentials, ServerConfiguration, TokenResponse, exchange_code
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
+from oauth_client import (
+    AuthorizationServerError,
+    ClientCredentials,
+    ServerConfiguration,
+    TokenResponse,
+    exchange_code,
+    transport,
+)
 from tests.brands.security_table import NOW, USUAL
 from tests.brands.token_refusal_rows import Row
 from tests.brands.token_response_rows import ROWS
@@ -198,21 +204,21 @@ def test_no_secret_is_logged_or_raised(
     assert [secret for secret in SECRETS if secret in said] == []
 
 
-def test_the_librarys_session_holds_no_token(endpoint: HostileTokenEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_is_shown_no_answer(endpoint: HostileTokenEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """E15: it would keep the refresh token, the ID token and whatever else came along."""
-    sessions: list[OAuth2Session] = []
-    fetch_token = OAuth2Session.fetch_token
+    clients: list[WebApplicationClient] = []
+    prepare = WebApplicationClient.prepare_request_body
 
-    def watched(session: OAuth2Session, *arguments: Any, **options: Any) -> Any:
-        sessions.append(session)
-        return fetch_token(session, *arguments, **options)
+    def watched(client: WebApplicationClient, *arguments: Any, **options: Any) -> Any:
+        clients.append(client)
+        return prepare(client, *arguments, **options)
 
-    monkeypatch.setattr(OAuth2Session, "fetch_token", watched)
+    monkeypatch.setattr(WebApplicationClient, "prepare_request_body", watched)
     granted = exchange(endpoint.url)
 
-    held = f"{sessions[0].token} {vars(sessions[0])} {vars(vars(sessions[0])['_client'])}"
+    (client,) = clients
     assert granted.access_token == Secret(ACCESS_TOKEN)
-    assert [secret for secret in SECRETS if secret in held] == []
+    assert [secret for secret in SECRETS if secret in f"{vars(client)}"] == []
 
 
 def test_an_error_keeps_nothing_of_the_servers_text(endpoint: HostileTokenEndpoint) -> None:

@@ -13,7 +13,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
-from brands import transport
+from oauth_client import transport
 from tests.brands.outbound import HEAD, post
 from tests.hostile_token_endpoint import HostileTokenEndpoint, http_answer, running, token_answer, token_body
 from tests.tls import Authority

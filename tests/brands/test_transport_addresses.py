@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from brands import transport
+from oauth_client import transport
 from tests.brands.outbound import post
 
 NOT_PUBLIC = [

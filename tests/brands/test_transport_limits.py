@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from brands import transport
+from oauth_client import transport
 from tests.brands.outbound import HEAD, post
 from tests.hostile_token_endpoint import HostileTokenEndpoint, http_answer
 

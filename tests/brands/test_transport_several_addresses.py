@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from brands import transport
+from oauth_client import transport
 from tests.brands.outbound import post
 from tests.hostile_token_endpoint import HostileTokenEndpoint, token_answer
 from tests.tls import Authority, ServerCertificate

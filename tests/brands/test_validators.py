@@ -6,7 +6,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from pytest_django import Settings
 
-from brands import validators
+from oauth_client import validators
 
 GOOD_ENDPOINTS = [
     "https://login.acme.example",

@@ -10,7 +10,7 @@ from django.utils import timezone
 from brands.models import EVENT_PATTERNS, Brand, WebhookEndpoint, WebhookEvent
 from brands.models.webhook_endpoint import validate_events
 from brands.webhooks import forget_previous_secrets, new_secret, rotate_secret, validate_secret
-from delegation_site.crypto import DecryptionError, Secret
+from infrastructure.crypto import DecryptionError, Secret
 from tests.webhook_receiver import make_endpoint
 
 

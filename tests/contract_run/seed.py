@@ -18,13 +18,13 @@ django.setup()
 from django.utils import timezone  # noqa: E402  Django has to be set up first
 
 from brands.models import AuthorizationServer, Brand  # noqa: E402
-from brands.oauth import TokenResponse  # noqa: E402
 from conversations.flow.attempts import begin_attempt  # noqa: E402
 from conversations.flow.challenges import WantedChallenge, issue_challenge, withdraw_challenge  # noqa: E402
-from conversations.flow.endings import close_conversation, end_live_token  # noqa: E402
-from conversations.flow.results import confirm, store_result  # noqa: E402
+from conversations.flow.outcomes import confirm, store_result  # noqa: E402
+from conversations.flow.termination import close_conversation, end_live_token  # noqa: E402
 from conversations.models import AccessToken, Challenge  # noqa: E402
-from delegation_site.crypto import Secret  # noqa: E402
+from infrastructure.crypto import Secret  # noqa: E402
+from oauth_client import TokenResponse  # noqa: E402
 
 ACTOR = "operator"
 # As many of each as a long run wears out: calls close conversations and end tokens.

@@ -128,9 +128,7 @@ def test_lists_cost_the_same_however_long_they_are(houses: Houses, logins: dict[
 
 
 def queries_of(house: House, model: type[Any]) -> int:
-    with CaptureQueriesContext(connection) as queries:
-        house.admin.get(address(model, "changelist"))
-    return len(queries)
+    return queries_at(house.admin, address(model, "changelist"))
 
 
 def test_a_list_counts_and_pages_no_further_than_its_bound(houses: Houses, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,3 +141,30 @@ def test_a_list_counts_and_pages_no_further_than_its_bound(houses: Houses, monke
     counts = [query["sql"] for query in queries if "COUNT(*)" in query["sql"]]
     assert (page.context["cl"].result_count, page.context["cl"].full_result_count) == (3, None)
     assert [sql.count("LIMIT 3") for sql in counts] == [1]
+
+
+MOST_QUERIES_OF_THE_INDEX = 8
+MOST_QUERIES_OF_A_PAGE = 15
+
+
+def test_no_page_of_the_admin_asks_the_database_more_often_than_it_has_to(
+    houses: Houses, operator: AdminBrowser
+) -> None:
+    """The bug: 58 queries for the first page, 54 of them whether this admin administers a brand."""
+    acme, _ = houses
+    first = acme.brand
+    pages = [
+        *(address(model, "changelist") for model in OURS),
+        *(address(model, "change", rows_of(model, first)[0]) for model in OURS),
+        *(address(model, "add") for model in OURS),
+    ]
+    for browser in (acme.admin, operator):
+        assert queries_at(browser, "/admin/") <= MOST_QUERIES_OF_THE_INDEX
+        asked = {page: queries_at(browser, page) for page in pages}
+        assert {page: queries for page, queries in asked.items() if queries > MOST_QUERIES_OF_A_PAGE} == {}
+
+
+def queries_at(browser: AdminBrowser, page: str) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        browser.get(page)
+    return len(queries)

@@ -11,7 +11,7 @@ from django.utils import timezone
 from brands.models import AuthorizationServer, Brand, Logo
 from conversations.flow import read_counts
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
-from delegation_site.crypto import DecryptionError
+from infrastructure.crypto import DecryptionError
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.stored import everything_stored
@@ -19,7 +19,7 @@ from tests.webhook_receiver import Receiver
 
 pytestmark = pytest.mark.django_db
 
-OURS = ("brands", "conversations", "delegation_site")
+OURS = ("brands", "conversations", "infrastructure")
 
 
 @pytest.fixture

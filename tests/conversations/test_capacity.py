@@ -8,7 +8,7 @@ import pytest
 from django.db import connections
 
 from brands.models import AuthorizationServer
-from conversations.flow.capacity import MAX_EXCHANGES_PER_SERVER, ServerBusy, exchange_slot
+from conversations.flow.sign_in import MAX_EXCHANGES_PER_SERVER, ServerBusy, exchange_slot
 from conversations.models import AuthorizationRequest
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot
 from tests.fake_authorization_server import FakeAuthorizationServer, TokenRequest

@@ -91,8 +91,8 @@ def test_an_expired_challenge_is_expired_without_any_job(acme_bot: Bot, acme_ser
     with time_machine.travel(timezone.now() + timedelta(seconds=901), tick=False):
         _, facts = acme_bot.call("GET", f"/challenges/{first['challenge_id']}")
         assert (facts["status"], facts["expires_in"], facts["ended_at"]) == ("expired", 0, first["expires_at"])
-        _, standing = acme_bot.in_chat("GET")
-        assert standing["authorization_servers"][0]["status"] == "unchallenged"
+        _, authorization = acme_bot.in_chat("GET")
+        assert authorization["authorization_servers"][0]["status"] == "unchallenged"
         second = acme_bot.challenge()
         _, facts = acme_bot.call("GET", f"/challenges/{first['challenge_id']}")
         assert (facts["status"], facts["ended_at"]) == ("expired", first["expires_at"])

@@ -8,13 +8,13 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
-from brands.changes import save_audited
+from brands.audited_changes import save_audited
 from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from brands.webhooks import rotate_secret
 from conversations.flow.events import publish_test
 from conversations.flow.retention import sweep
 from conversations.models import READ_COUNTS_KEPT_FOR, Conversation, TokenReadCount
-from delegation_site import prepared
+from infrastructure import prepared
 from tests.cast import Bot
 from tests.concurrency import at_once
 from tests.webhook_receiver import make_endpoint

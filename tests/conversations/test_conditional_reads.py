@@ -9,8 +9,8 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey
-from delegation_site import rate_limits
-from delegation_site.rate_limits import Limit
+from infrastructure import rate_limits
+from infrastructure.rate_limits import Limit
 from tests.cast import Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import FakeAuthorizationServer
 

@@ -7,9 +7,9 @@ import pytest
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from brands.oauth import MEANINGS, ConsumerPage, ErrorCode
 from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge
 from conversations.outbox.worker import run_once
+from oauth_client import MEANINGS, ConsumerPage, ErrorCode
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import Bot, Browser, code_on, heading_of, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer

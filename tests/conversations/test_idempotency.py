@@ -9,11 +9,11 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.flow import retention
+from conversations.flow.challenges import IdempotentRequest, remember_request
 from conversations.flow.errors import IdempotencyKeyReused
-from conversations.flow.idempotency import IdempotentRequest, remember_request
 from conversations.flow.retention import sweep
 from conversations.models import Challenge, Conversation, IdempotencyKey
-from delegation_site.crypto import key_ring
+from infrastructure.crypto import key_ring
 from tests.cast import Bot, Browser, code_on, make_bot
 from tests.concurrency import at_once
 from tests.fake_authorization_server import FakeAuthorizationServer

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -23,8 +23,8 @@ def test_the_whole_life_of_a_challenge(acme_bot: Bot, ada: Browser, acme_login: 
     assert acme_bot.status() == ("confirmation_needed", None)
     assert acme_bot.token()[1]["code"] == "confirmation_needed"
 
-    status, standing = acme_bot.complete(code_on(page))
-    assert (status, standing["status"]) == (200, "authorized")
+    status, authorization = acme_bot.complete(code_on(page))
+    assert (status, authorization["status"]) == (200, "authorized")
     status, token = acme_bot.token()
     assert status == 200
     (issued,) = acme_login.issued_access_tokens
@@ -250,5 +250,5 @@ def test_whatever_the_status_the_challenge_that_is_open_stands_beside_it(
 
 def standing_of(bot: Bot) -> tuple[str, str | None]:
     """Return the status at the brand's one server, and the id of the challenge beside it."""
-    (standing,) = bot.in_chat("GET")[1]["authorization_servers"]
-    return standing["status"], standing["challenge"] and standing["challenge"]["challenge_id"]
+    (authorization,) = bot.in_chat("GET")[1]["authorization_servers"]
+    return authorization["status"], authorization["challenge"] and authorization["challenge"]["challenge_id"]

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.models import AuthorizationRequest, Challenge, Conversation
-from delegation_site import rate_limits
-from delegation_site.models import RateCounter
+from infrastructure import rate_limits
+from infrastructure.models import RateCounter
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.concurrency import at_once
 from tests.fake_authorization_server import FakeAuthorizationServer

@@ -12,7 +12,7 @@ from brands.authentication import revoke
 from brands.models import AuthorizationServer, BotKey
 from conversations.api import waiting as product
 from conversations.models import Challenge
-from delegation_site import stopping
+from infrastructure import stopping
 from tests.cast import Bot, Browser, make_bot
 from tests.long_poll import poll, until, waiting
 

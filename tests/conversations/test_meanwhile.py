@@ -9,16 +9,16 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.flow.attempts import MAX_ATTEMPTS, begin_attempt
+from conversations.flow.authorization_status import Authorization, AuthorizationStatus, authorization_of
 from conversations.flow.challenges import WantedChallenge, cancel_challenge, issue_challenge
 from conversations.flow.completion import complete, complete_with_handle, shown_code
-from conversations.flow.endings import close_conversation, end_live_token
 from conversations.flow.errors import ConversationClosed
-from conversations.flow.reading import readable_token
+from conversations.flow.readable_tokens import readable_token
 from conversations.flow.revocations import finish_revocation, is_still_in_use
-from conversations.flow.standing import AuthorizationStatus, Standing, standing
+from conversations.flow.termination import close_conversation, end_live_token
 from conversations.flow.transitions import end_access_token
 from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge, Conversation, Revocation
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 from tests.cast import Bot, Browser, code_on, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -92,7 +92,7 @@ def test_a_token_of_a_chat_that_was_closed_between_two_queries_is_not_handed_out
     close_conversation(read_before, actor="bot:x", now=timezone.now())
     read_before.closed_at = None
     now = timezone.now()
-    assert standing(read_before, acme_server, now) == Standing(AuthorizationStatus.CLOSED)
+    assert authorization_of(read_before, acme_server, now) == Authorization(AuthorizationStatus.CLOSED)
     with pytest.raises(ConversationClosed):
         readable_token(read_before, acme_server, 0, now)
 

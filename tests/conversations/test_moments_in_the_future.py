@@ -10,8 +10,8 @@ from brands.models import AuthorizationServer, BotKey
 from conversations.flow import read_counts
 from conversations.models import AuditEvent, AuthorizationRequest, Revocation, TokenReadCount
 from conversations.outbox import worker
-from conversations.outbox.leases import LEASE
-from delegation_site.crypto import key_id_of, key_ring
+from infrastructure.crypto import key_id_of, key_ring
+from infrastructure.outbox import LEASE
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.webhook_receiver import Receiver

@@ -8,7 +8,7 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.flow.endings import revoke_token
+from conversations.flow.termination import revoke_token
 from conversations.models import AccessToken, Challenge
 from tests.cast import CHAT, Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import FakeAuthorizationServer

@@ -17,7 +17,7 @@ from conversations.flow import sign_in
 from conversations.models import AccessToken, AuditEvent, Conversation, Revocation
 from conversations.outbox import worker
 from conversations.outbox.revocations import lease_revocations, revoke
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 from tests.cast import Bot, Browser, code_on, heading_of, make_server, use_openid
 from tests.concurrency import at_once
 from tests.fake_authorization_server import FakeAuthorizationServer

@@ -213,9 +213,12 @@ def test_a_second_account_is_told_beside_how_the_first_token_ended(scene: Scene)
 
 def told_of_the_last(bot: Bot) -> list[dict[str, Any] | None]:
     """Return what the status read says of the last challenge, and what each 409 of token and completion says."""
-    (standing,) = bot.in_chat("GET")[1]["authorization_servers"]
+    (authorization,) = bot.in_chat("GET")[1]["authorization_servers"]
     answers = (bot.token(), bot.complete("123456"))
-    return [standing["last_challenge"], *(answer.get("last_challenge") for code, answer in answers if code == 409)]
+    return [
+        authorization["last_challenge"],
+        *(answer.get("last_challenge") for code, answer in answers if code == 409),
+    ]
 
 
 def webhook_of(challenge: dict[str, Any], hooks: Receiver) -> dict[str, Any]:

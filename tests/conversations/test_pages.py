@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
 def rows() -> str:
     """Return what is stored, to be compared with what is stored later."""
-    return everything_stored("brands_", "conversations_", "delegation_site_auditevent")
+    return everything_stored("brands_", "conversations_", "infrastructure_auditevent")
 
 
 def test_the_link_page_says_whose_it_is_since_when_why_and_where_the_button_leads(

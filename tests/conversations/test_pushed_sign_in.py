@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from brands.models import AuthorizationServer, Brand
-from conversations.flow import capacity
+from conversations.flow import sign_in
 from conversations.models import AuthorizationRequest, Challenge
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, heading_of, make_server
 from tests.fake_authorization_server import TokenRequest, mounted
@@ -95,7 +95,7 @@ def test_a_secret_that_cannot_be_read_is_our_trouble(
 def test_a_brand_at_its_limit_is_not_pushed_to(
     acme_bot: Bot, ada: Browser, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capacity, "MAX_EXCHANGES_PER_SERVER", 0)
+    monkeypatch.setattr(sign_in, "MAX_EXCHANGES_PER_SERVER", 0)
     assert acme_bot.challenge_facts(failing(login, acme_bot, ada))["last_error"] == "temporarily_unavailable"
     assert login.pushes == []
 
@@ -104,7 +104,7 @@ def test_a_push_takes_one_of_its_own_servers_places(
     acme_bot: Bot, ada: Browser, login: ModernAuthorizationServer, settings: Any
 ) -> None:
     """The places that exchanges at another server take are not missing here."""
-    settings.THREADS = 4 * capacity.MAX_EXCHANGES_PER_SERVER
+    settings.THREADS = 4 * sign_in.MAX_EXCHANGES_PER_SERVER
     server = AuthorizationServer.objects.get()
     with places_taken_at(server.pk):
         challenge = failing(login, acme_bot, ada)
@@ -118,8 +118,8 @@ def test_a_push_takes_one_of_its_own_servers_places(
 def places_taken_at(server_pk: int) -> Iterator[None]:
     """Take all the places of a server, as exchanges that hang do."""
     with ExitStack() as slots:
-        for _ in range(capacity.MAX_EXCHANGES_PER_SERVER):
-            slots.enter_context(capacity.exchange_slot(server_pk))
+        for _ in range(sign_in.MAX_EXCHANGES_PER_SERVER):
+            slots.enter_context(sign_in.exchange_slot(server_pk))
         yield
 
 

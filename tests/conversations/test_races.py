@@ -10,10 +10,10 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.api import token_read
-from conversations.flow import challenges, reading, sign_in
-from conversations.flow.results import record_denial
-from conversations.flow.standing import standing
+from conversations.api import token_read as token_call
+from conversations.flow import challenges, readable_tokens, sign_in
+from conversations.flow.authorization_status import authorization_of
+from conversations.flow.outcomes import record_denial
 from conversations.flow.transitions import close_clock_expired
 from conversations.models import AccessToken, AuthorizationRequest, Challenge, Conversation
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot, make_server, use_openid
@@ -100,10 +100,10 @@ def test_a_read_during_the_close_says_closed(
 
     def closed_meanwhile(*arguments: Any) -> Any:
         acme_bot.in_chat("DELETE")
-        return standing(*arguments)
+        return authorization_of(*arguments)
 
-    monkeypatch.setattr(token_read, "_at_once", lambda *_: None)  # one query has no moment between two
-    monkeypatch.setattr(reading, "standing", closed_meanwhile)
+    monkeypatch.setattr(token_call, "token_at_once", lambda *_: None)  # one query has no moment between two
+    monkeypatch.setattr(readable_tokens, "authorization_of", closed_meanwhile)
     status, problem = acme_bot.token()
     assert (status, problem["code"]) == (410, "conversation_closed")
 

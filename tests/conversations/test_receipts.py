@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
 from conversations.models import AccessToken, AuditEvent, Conversation, Revocation
-from delegation_site import rate_limits
-from delegation_site.crypto import key_ring
+from infrastructure import rate_limits
+from infrastructure.crypto import key_ring
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.stored import everything_stored
@@ -88,14 +88,14 @@ def test_opening_it_changes_nothing_and_a_form_of_another_origin_ends_nothing(
 ) -> None:
     """B6, B22."""
     receipt = receipt_of(acme_bot, ada, acme_login)
-    before = everything_stored("brands_", "conversations_", "delegation_site_auditevent")
+    before = everything_stored("brands_", "conversations_", "infrastructure_auditevent")
     for method in (ada.client.get, ada.client.head):
         assert method(receipt, secure=True).status_code == 200
     for headers in ({"Origin": "https://evil.example"}, {}):
         assert ada.client.post(f"{receipt}/end", {}, secure=True, headers=headers).status_code == 403
     again = ada.client.get(f"{receipt}/end", secure=True)
     assert (again.status_code, f"https://{HOST}{again['Location']}") == (303, receipt)
-    assert everything_stored("brands_", "conversations_", "delegation_site_auditevent") == before
+    assert everything_stored("brands_", "conversations_", "infrastructure_auditevent") == before
     assert acme_bot.token()[0] == 200
 
 

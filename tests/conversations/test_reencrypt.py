@@ -11,7 +11,7 @@ from django.core.management import CommandError, call_command
 from brands.models import AuthorizationServer, BotKey
 from conversations.flow import reencryption
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
-from delegation_site.crypto import DecryptionError, KeyRing, key_id_of
+from infrastructure.crypto import DecryptionError, KeyRing, key_id_of
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, use_openid
 from tests.environment import TEST_ENVIRONMENT
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -45,7 +45,7 @@ from brands.webhooks import rotate_secret
 from conversations.flow.attempts import begin_attempt
 from conversations.flow.challenges import WantedChallenge, issue_challenge, withdraw_challenge
 from conversations.models import AccessToken
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 server, now = AuthorizationServer.objects.select_related("brand").get(), timezone.now()
 wanted = WantedChallenge(server=server, context=Secret("planted-context"))
 open_one, _ = issue_challenge(server.brand, "open", wanted, actor="test", now=now)
@@ -99,7 +99,7 @@ print(authenticate("Bearer " + {key!r}, timezone.now()) is not None)
 """
 END_EVERYTHING = """
 from django.utils import timezone
-from conversations.flow.endings import close_conversation
+from conversations.flow.termination import close_conversation
 from conversations.models import Conversation
 for conversation in Conversation.objects.select_related("brand"):
     close_conversation(conversation, actor="test", now=timezone.now())

@@ -11,18 +11,19 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.utils import timezone
 
+from accounts.second_factors import stored_second_factors
 from brands.models import AuthorizationServer, BotKey
-from conversations.flow.reencryption import COLUMNS, counts_by_key, reencrypt
+from conversations.flow.reencryption import counts_by_key
 from conversations.models import Challenge
-from delegation_site.crypto import KeyRing, key_ring
-from delegation_site.second_factors import reencrypt_second_factors
+from infrastructure.columns import encrypted_columns, reencrypt, stored_in
+from infrastructure.crypto import KeyRing, key_ring
 from tests.cast import Bot, Browser, code_on
 from tests.environment import TEST_ENVIRONMENT
 from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db
 
-LINK_TOKENS = next(column for column in COLUMNS if column.name == "link_token_ciphertext")
+LINK_TOKENS = next(column for column in encrypted_columns() if column.name == "link_token_ciphertext")
 
 
 def rotate(settings: Any) -> None:
@@ -49,7 +50,7 @@ def test_a_row_that_changed_meanwhile_is_left_as_it_is(
     rotate(settings)
     newer = b"what somebody else has written meanwhile"
     while_it_encrypts(monkeypatch, lambda: Challenge.objects.update(link_token_ciphertext=newer))
-    assert reencrypt(LINK_TOKENS) == (0, 0)
+    assert reencrypt(stored_in(LINK_TOKENS)) == (0, 0)
     assert bytes(Challenge.objects.get().link_token_ciphertext or b"") == newer
 
 
@@ -60,7 +61,7 @@ def test_a_value_that_was_forgotten_meanwhile_does_not_come_back(
     acme_bot.challenge()
     rotate(settings)
     while_it_encrypts(monkeypatch, lambda: Challenge.objects.update(link_token_ciphertext=None))
-    assert reencrypt(LINK_TOKENS) == (0, 0)
+    assert reencrypt(stored_in(LINK_TOKENS)) == (0, 0)
     assert Challenge.objects.get().link_token_ciphertext is None
 
 
@@ -72,7 +73,7 @@ def test_a_second_factor_that_changed_meanwhile_is_left_as_it_is(
     rotate(settings)
     newer = {"secret": "what somebody else has written meanwhile"}
     while_it_encrypts(monkeypatch, lambda: Authenticator.objects.update(data=newer))
-    assert reencrypt_second_factors() == (0, 0)
+    assert reencrypt(stored_second_factors()) == (0, 0)
     assert Authenticator.objects.get().data == newer
 
 

@@ -15,10 +15,10 @@ from django.utils import timezone
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
 from conversations.api import token_read
-from conversations.flow.reencryption import COLUMNS, reencrypt
 from conversations.models import AccessToken, AuditEvent
 from conversations.outbox import worker
-from delegation_site.crypto import DecryptionError
+from infrastructure.columns import encrypted_columns, reencrypt, stored_in
+from infrastructure.crypto import DecryptionError
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import ACME_SECRET, CHAT, Bot, Browser, code_on, heading_of, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
@@ -84,7 +84,7 @@ def test_both_ways_of_reading_give_the_same_bytes(
     with time_machine.travel(timezone.now(), tick=False):
         with django_assert_num_queries(1):
             at_once = ready.send("GET", path)
-        monkeypatch.setattr(token_read, "_at_once", lambda *_: None)
+        monkeypatch.setattr(token_read, "token_at_once", lambda *_: None)
         step_by_step = ready.send("GET", path)
     assert (at_once.content, at_once.status_code) == (step_by_step.content, 200)
     assert json.loads(at_once.content)["token_response_members"] == MEMBERS
@@ -218,7 +218,7 @@ def test_members_that_were_moved_by_sql_cannot_be_read_either_way(
     with pytest.raises(DecryptionError):
         AccessToken.objects.get(pk=mine.pk).reveal_response_members()
     problems = [ready.token()]
-    monkeypatch.setattr(token_read, "_at_once", lambda *_: None)
+    monkeypatch.setattr(token_read, "token_at_once", lambda *_: None)
     problems.append(ready.token())
     assert [(status, problem["code"]) for status, problem in problems] == [(500, "stored_value_unreadable")] * 2
     assert planted_in(repr(problems)) == []
@@ -226,9 +226,9 @@ def test_members_that_were_moved_by_sql_cannot_be_read_either_way(
 
 def test_members_move_to_the_newest_encryption_key(ready: Bot, settings: Any) -> None:
     """K4."""
-    (column,) = [column for column in COLUMNS if column.name == "response_members_ciphertext"]
+    (column,) = [column for column in encrypted_columns() if column.name == "response_members_ciphertext"]
     settings.ENCRYPTION_KEYS = f"third:8l8GIbXrL3uWnxkKcEgT1nKk1jC1s0pNqQv3y0m0c5A=,{settings.ENCRYPTION_KEYS}"
-    assert reencrypt(column) == (1, 0)
+    assert reencrypt(stored_in(column)) == (1, 0)
     assert members_of(ready) == MEMBERS
 
 

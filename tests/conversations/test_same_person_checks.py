@@ -50,8 +50,8 @@ def test_the_chats_own_page_completes_without_typing(
     assert challenge["same_person_check"] == "chat_page"
     handle = handle_in(ada.come_back(ada.begin(challenge["url"]), acme_login))
     assert acme_bot.token()[1]["code"] == "confirmation_needed"
-    status, standing = acme_bot.in_chat("POST", "/completion", {"handle": handle})
-    assert (status, standing["status"]) == (200, "authorized")
+    status, authorization = acme_bot.in_chat("POST", "/completion", {"handle": handle})
+    assert (status, authorization["status"]) == (200, "authorized")
     assert acme_bot.token()[1]["assurance"] == "chat_page"
     status, problem = acme_bot.in_chat("POST", "/completion", {"handle": handle})
     assert (status, problem["code"]) == (409, "authorized")

@@ -10,12 +10,13 @@ import time_machine
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from brands.audited_changes import BrandEvent
 from brands.models import AuthorizationServer, Brand
 from brands.signing_keys import NoSigningKey, RotationUnderWay, forget_previous_signing_keys, rotate_signing_key
-from conversations.flow.reencryption import COLUMNS, reencrypt
 from conversations.models import AuditEvent
 from conversations.outbox import worker
-from delegation_site.crypto import DecryptionError
+from infrastructure.columns import encrypted_columns, reencrypt, reveal_if_there, stored_in
+from infrastructure.crypto import DecryptionError
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import Bot, Browser, heading_of, make_server
 from tests.fake_authorization_server import mounted
@@ -101,7 +102,7 @@ def test_the_clock_ends_it_and_the_sweep_only_erases(login: Any, server: Authori
 def test_both_private_keys_are_ciphertext_of_their_row_and_column(login: Any, server: AuthorizationServer) -> None:
     """K1, K5."""
     rotated = rotate_signing_key(server, now=timezone.now())
-    both = [rotated._reveal(name) for name in ("signing_key_ciphertext", "previous_signing_key_ciphertext")]
+    both = [reveal_if_there(rotated, name) for name in ("signing_key_ciphertext", "previous_signing_key_ciphertext")]
     private = [key.reveal().split('"d": "')[1][:43] for key in both if key]
     assert len(set(private)) == 2
     assert [value for value in private if value in everything_stored()] == []
@@ -113,9 +114,9 @@ def test_both_private_keys_are_ciphertext_of_their_row_and_column(login: Any, se
 def test_the_old_key_moves_to_the_newest_encryption_key(login: Any, server: AuthorizationServer, settings: Any) -> None:
     """K4: and signs on."""
     before = rotate_signing_key(server, now=timezone.now()).reveal_credentials().signing_key
-    (column,) = [column for column in COLUMNS if column.name == "previous_signing_key_ciphertext"]
+    (column,) = [column for column in encrypted_columns() if column.name == "previous_signing_key_ciphertext"]
     settings.ENCRYPTION_KEYS = f"third:8l8GIbXrL3uWnxkKcEgT1nKk1jC1s0pNqQv3y0m0c5A=,{settings.ENCRYPTION_KEYS}"
-    assert reencrypt(column) == (1, 0)
+    assert reencrypt(stored_in(column)) == (1, 0)
     assert stored().reveal_credentials().signing_key == before
 
 
@@ -263,7 +264,7 @@ def test_a_rotation_is_one_audit_event_without_a_value(
 ) -> None:
     """N8, H1: names of fields, and nothing of either key."""
     rotate_signing_key(server, now=timezone.now())
-    (changed,) = AuditEvent.objects.filter(kind=AuditEvent.Kind.SERVER_SECRET_CHANGED)
+    (changed,) = AuditEvent.objects.filter(kind=BrandEvent.SERVER_SECRET_CHANGED)
     assert "previous_signing_key_ciphertext" in changed.changed_fields
     assert kid_of(stored()) not in repr(AuditEvent.objects.values())
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
-def standing(bot: Bot) -> dict[str, Any]:
+def authorization_of(bot: Bot) -> dict[str, Any]:
     """Return all that the status read says of the brand's one server."""
     (facts,) = bot.in_chat("GET")[1]["authorization_servers"]
     return dict(facts)
@@ -28,12 +28,12 @@ def test_a_conversation_tells_of_challenge_and_token_as_their_own_reads_do(
         first = acme_bot.challenge(context="order 7", purpose="to look up your order")
         nothing_yet = {"reason": None, "access_token": None, "last_challenge": None}
         open_one = {"authorization_server": "orders", "challenge": acme_bot.challenge_facts(first)}
-        assert standing(acme_bot) == nothing_yet | open_one | {"status": "challenged"}
+        assert authorization_of(acme_bot) == nothing_yet | open_one | {"status": "challenged"}
         acme_bot.complete(code_on(ada.sign_in(first["url"], acme_login)))
         second = acme_bot.challenge()
         token = acme_bot.token()[1]
         assert token.pop("access_token") == acme_login.issued_access_tokens[0]
-        assert standing(acme_bot) == {
+        assert authorization_of(acme_bot) == {
             "authorization_server": "orders",
             "status": "authorized",
             "reason": None,

@@ -18,9 +18,9 @@ from conversations.flow import retention
 from conversations.flow.retention import SweepIncomplete, sweep
 from conversations.flow.transitions import close_clock_expired
 from conversations.models import AccessToken, Challenge, Conversation
-from conversations.outbox import trouble, worker
-from delegation_site import rate_limits
-from delegation_site.database_clock import Offset, checked_now
+from conversations.outbox import worker
+from infrastructure import outbox, rate_limits
+from infrastructure.database_clock import Offset, checked_now
 from tests.cast import Bot, make_bot
 from tests.webhook_receiver import Receiver
 
@@ -180,7 +180,7 @@ def test_pauses_grow_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch)
         raise OperationalError("the server closed the connection unexpectedly")
 
     stop, now = Pauses(), [1_000.0]
-    monkeypatch.setattr(trouble, "monotonic", lambda: now[0])
+    monkeypatch.setattr(outbox, "monotonic", lambda: now[0])
     monkeypatch.setattr(worker._Kind, "take", be_away)
     monkeypatch.setattr(connection, "close", lambda: None)  # it is this test's own transaction
     loop = worker._Worker(stop)

@@ -12,7 +12,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from brands.models import AuthorizationServer
-from conversations.flow import results, sign_in
+from conversations.flow import outcomes, sign_in
 from conversations.flow.revocations import MAY_LIVE
 from conversations.models import AccessToken, AuthorizationRequest, Conversation, Revocation
 from conversations.outbox import worker
@@ -129,7 +129,7 @@ def test_a_commit_whose_answer_was_lost_is_a_success(
 
     def store(*arguments: Any) -> None:
         database._commit = answer_lost_after_commit()
-        results.store_result(*arguments)
+        outcomes.store_result(*arguments)
 
     monkeypatch.setattr(sign_in, "store_result", store)
     page = ada.sign_in(acme_bot.challenge()["url"], revoking)
@@ -173,7 +173,7 @@ def test_what_nobody_can_find_out_is_not_revoked_and_is_an_error(
     """A8: a COMMIT that was not confirmed, and a conversation that cannot be looked at: a chat may hold the token."""
 
     def unknown(*_: Any) -> None:
-        raise results.CommitUnknown
+        raise outcomes.CommitUnknown
 
     monkeypatch.setattr(sign_in, "store_result", unknown)
     assert sign_in_while_locked_throughout(acme_bot, ada, revoking, monkeypatch).status_code == 503

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from conversations.models import AccessToken, AuditEvent, AuthorizationRequest
-from delegation_site import rate_limits
+from infrastructure import rate_limits
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 

@@ -10,7 +10,7 @@ from django.utils import timezone
 from brands.models import Brand, WebhookEndpoint
 from conversations.models import WebhookDelivery
 from conversations.outbox import worker
-from delegation_site.models import AuditEvent
+from infrastructure.models import AuditEvent
 from tests.admin_pages import AdminBrowser, House, address
 from tests.webhook_receiver import Receiver
 

@@ -38,7 +38,7 @@ from uuid import uuid4
 from django.utils import timezone
 from brands.models import AuthorizationServer
 from conversations.flow.challenges import WantedChallenge, issue_challenge, withdraw_challenge
-from conversations.flow.endings import close_conversation
+from conversations.flow.termination import close_conversation
 server = AuthorizationServer.objects.select_related("brand").get()
 wanted, changes = WantedChallenge(server=server), 0
 while changes < {changes}:

@@ -10,16 +10,15 @@ from django.core.management import call_command
 from django.utils import timezone
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from brands import transport
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint
 from brands.webhooks import rotate_secret
-from conversations.flow.deliveries import replay
-from conversations.flow.events import publish_test
+from conversations.flow.events import publish_test, replay
 from conversations.flow.retention import sweep
 from conversations.models import AuditEvent, Challenge, Conversation, WebhookDelivery
 from conversations.outbox import worker
-from conversations.outbox.leases import LEASE, pause_after
 from conversations.outbox.webhooks import FIRST_PAUSE, LONGEST_PAUSE, deliver, lease_deliveries
+from infrastructure.outbox import LEASE, pause_after
+from oauth_client import transport
 from tests.cast import Bot
 from tests.webhook_receiver import Receiver, make_endpoint
 

@@ -8,11 +8,11 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, WebhookEndpoint
-from conversations.flow.deliveries import replay
+from conversations.flow.events import replay
 from conversations.flow.retention import sweep
 from conversations.models import WebhookDelivery
-from conversations.outbox.leases import LEASE
 from conversations.outbox.webhooks import deliver, lease_deliveries
+from infrastructure.outbox import LEASE
 from tests.cast import Bot
 from tests.webhook_receiver import Receiver
 

@@ -6,7 +6,7 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.core import mail
 
-from brands.changes import save_audited
+from brands.audited_changes import save_audited
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import Brand, WebhookEndpoint
 from tests.admin_pages import AdminBrowser, address

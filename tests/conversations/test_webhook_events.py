@@ -12,8 +12,8 @@ from django.utils import timezone
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint, WebhookEvent
 from conversations.flow import transitions
 from conversations.flow.challenges import WantedChallenge, issue_challenge
-from conversations.flow.endings import revoke_token
 from conversations.flow.events import publish_challenge
+from conversations.flow.termination import revoke_token
 from conversations.models import AccessToken, Challenge, ChallengeStatus, Conversation, WebhookDelivery
 from tests.cast import Bot, Browser, code_on, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer

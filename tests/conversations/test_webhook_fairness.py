@@ -3,12 +3,12 @@
 import pytest
 from django.utils import timezone
 
-from brands import transport
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint
 from conversations.flow.events import publish_test
 from conversations.models import WebhookDelivery
 from conversations.outbox import worker
 from conversations.outbox.webhooks import lease_deliveries
+from oauth_client import transport
 from tests.cast import Bot
 from tests.concurrency import at_once
 from tests.webhook_receiver import Receiver, Receivers, make_endpoint

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint
-from conversations.flow.deliveries import replay
+from conversations.flow.events import replay
 from conversations.models import WebhookDelivery
 from conversations.outbox import worker
 from tests.admin_pages import AdminBrowser, address

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conversations.models import AccessToken, AuthorizationRequest, Challenge, Conversation
-from delegation_site import rate_limits
+from infrastructure import rate_limits
 from tests.cast import HOST
 
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "long"

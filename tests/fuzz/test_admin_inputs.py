@@ -14,14 +14,13 @@ from django.core.exceptions import ValidationError
 from django.http import HttpResponseRedirect
 from hypothesis import strategies as st
 
-from brands import transport, validators
-from brands.changes import save_audited
+from brands.audited_changes import save_audited
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.forms import AuthorizationServerForm
 from brands.models import AuthorizationServer, Brand
 from brands.models.same_person import validate_same_person_checks
-from brands.oauth import DiscoveryFailed, ServerMetadata, authorization_url
-from brands.oauth.discovery import read_metadata
+from oauth_client import DiscoveryFailed, ServerMetadata, authorization_url, transport, validators
+from oauth_client.discovery import read_metadata
 from tests.brands.id_tokens import KeyServer
 from tests.fuzz.cases import ANY_TEXT, BROKEN_TEXT, DEEP_JSON, JSON_VALUES, LONG_TEXT, as_json, fuzzed, rolled_back
 

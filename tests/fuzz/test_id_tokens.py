@@ -11,9 +11,8 @@ import jwt
 import pytest
 from hypothesis import strategies as st
 
-from brands import transport
-from brands.oauth import AuthorizationServerError, ErrorCode, ServerConfiguration, keys, verify_id_token
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
+from oauth_client import AuthorizationServerError, ErrorCode, ServerConfiguration, keys, transport, verify_id_token
 from tests.brands.id_tokens import EC_KEY, KeyServer, jwk
 from tests.fuzz.cases import DEEP_JSON, JSON_VALUES, as_json, fuzzed
 

@@ -12,14 +12,8 @@ import pytest
 from django.utils import timezone
 from hypothesis import strategies as st
 
-from brands.oauth import (
-    AuthorizationServerError,
-    ClientCredentials,
-    ErrorCode,
-    TokenResponse,
-    exchange_code,
-)
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
+from oauth_client import AuthorizationServerError, ClientCredentials, ErrorCode, TokenResponse, exchange_code
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, PLANTED_SECRET, FakeAuthorizationServer, mounted
 from tests.fuzz.cases import ANY_TEXT, DEEP_JSON, JSON_VALUES, as_json, fuzzed
 

@@ -8,8 +8,8 @@ from pytest_django import Settings
 from brands.configuration_file import apply_configuration, read_configuration
 from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
-from brands.oauth import AuthorizationServerError, discover, revoke_token
-from delegation_site.crypto import Secret, new_signing_key
+from infrastructure.crypto import Secret, new_signing_key
+from oauth_client import AuthorizationServerError, discover, revoke_token
 from tests.cast import Bot, Browser, code_on
 from tests.peers import by_hand
 from tests.peers.oidc_provider import OidcProvider

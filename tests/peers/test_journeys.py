@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from brands.models import AuthorizationServer, Brand
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.peers.oidc_provider import OidcProvider
 from tests.peers.sample_brand import SampleBrand

@@ -8,10 +8,10 @@ from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 
+from accounts.admin import NO_BRAND
 from brands.models import Brand
-from delegation_site import rate_limits
-from delegation_site.admin import NO_BRAND
-from delegation_site.models import AuditEvent
+from infrastructure import rate_limits
+from infrastructure.models import AuditEvent
 from tests.admin_pages import AdminBrowser, address
 from tests.limits import pause
 

@@ -20,11 +20,12 @@ from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
+from conversations.flow.events import ConversationEvent
 from conversations.models import Challenge
-from delegation_site import append_only
-from delegation_site.audit import record_event
-from delegation_site.logs import LOGGING_TO_STANDARD_OUTPUT
-from delegation_site.models import AuditEvent
+from infrastructure import audit
+from infrastructure.audit import record_event
+from infrastructure.logs import LOGGING_TO_STANDARD_OUTPUT
+from infrastructure.models import AuditEvent
 from tests import databases
 from tests.cast import Bot, Browser, code_on
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -45,26 +46,26 @@ scope = "orders"
 required_scope = "billing"
 """
 ON_BOTH = [
-    "UPDATE delegation_site_auditevent SET outcome = 'another'",
-    "UPDATE delegation_site_auditevent SET at = at WHERE id = (SELECT max(id) FROM delegation_site_auditevent)",
-    "DELETE FROM delegation_site_auditevent",
+    "UPDATE infrastructure_auditevent SET outcome = 'another'",
+    "UPDATE infrastructure_auditevent SET at = at WHERE id = (SELECT max(id) FROM infrastructure_auditevent)",
+    "DELETE FROM infrastructure_auditevent",
 ]
 ONLY_ON = {
     databases.SQLITE: [
-        "INSERT OR REPLACE INTO delegation_site_auditevent SELECT * FROM delegation_site_auditevent",
-        "REPLACE INTO delegation_site_auditevent SELECT * FROM delegation_site_auditevent",
+        "INSERT OR REPLACE INTO infrastructure_auditevent SELECT * FROM infrastructure_auditevent",
+        "REPLACE INTO infrastructure_auditevent SELECT * FROM infrastructure_auditevent",
     ],
     databases.POSTGRESQL: [
-        "TRUNCATE delegation_site_auditevent",
-        "TRUNCATE delegation_site_auditevent RESTART IDENTITY CASCADE",
-        """INSERT INTO delegation_site_auditevent SELECT * FROM delegation_site_auditevent
+        "TRUNCATE infrastructure_auditevent",
+        "TRUNCATE infrastructure_auditevent RESTART IDENTITY CASCADE",
+        """INSERT INTO infrastructure_auditevent SELECT * FROM infrastructure_auditevent
             ON CONFLICT (id) DO UPDATE SET outcome = 'another'""",
     ],
 }
 
 
 def event() -> AuditEvent:
-    record_event(AuditEvent.Kind.CONVERSATION_CLOSED, brand_uuid=uuid4(), actor="system", outcome="first")
+    record_event(ConversationEvent.CONVERSATION_CLOSED, brand_uuid=uuid4(), actor="system", outcome="first")
     return AuditEvent.objects.get()
 
 
@@ -95,16 +96,16 @@ def test_the_orm_is_refused_as_well() -> None:
 def test_rows_are_added_as_before() -> None:
     """Part 5: append-only is not read-only."""
     event()
-    record_event(AuditEvent.Kind.CONVERSATION_CLOSED, brand_uuid=uuid4(), actor="system")
+    record_event(ConversationEvent.CONVERSATION_CLOSED, brand_uuid=uuid4(), actor="system")
     assert AuditEvent.objects.count() == 2
 
 
 def test_the_way_back_of_the_migration_and_forth_again() -> None:
     """Part 5: what the tests' fixture does around a flush leaves the table guarded."""
     event()
-    append_only.remove(connection)
+    audit.remove(connection)
     AuditEvent.objects.update(outcome="another")
-    append_only.install(connection)
+    audit.install(connection)
     with pytest.raises(DatabaseError), transaction.atomic():
         AuditEvent.objects.update(outcome="third")
     assert AuditEvent.objects.get().outcome == "another"

@@ -84,7 +84,7 @@ def test_a_database_that_is_away_is_to_be_asked_again(
     def away(*_: Any, **__: Any) -> None:
         raise lost("connection to server at db.internal failed")
 
-    monkeypatch.setattr("conversations.api.calls.authenticate", away)
+    monkeypatch.setattr("conversations.api.calls.PresentedKey.read", away)
     client = Client(SERVER_NAME=HOST, raise_request_exception=False)
     answer = client.get("/api/v1/conversations/x", secure=True)
     assert (answer.status_code, answer["Retry-After"], answer["Content-Type"]) == (
@@ -102,7 +102,7 @@ def test_a_fault_of_ours_is_a_problem_document(acme_bot: Bot, monkeypatch: pytes
     def broken(*_: Any, **__: Any) -> None:
         raise socket.gaierror("of the database's host")
 
-    monkeypatch.setattr("conversations.api.calls.authenticate", broken)
+    monkeypatch.setattr("conversations.api.calls.PresentedKey.read", broken)
     client = Client(SERVER_NAME=HOST, raise_request_exception=False)
     answer = client.get("/api/v1/conversations/x", secure=True)
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")

@@ -15,8 +15,8 @@ import time_machine
 from django.core.cache import cache
 from redis import Redis
 
-from delegation_site import rate_limits
-from delegation_site.rate_limits import Limit, RateLimited
+from infrastructure import rate_limits
+from infrastructure.rate_limits import Limit, RateLimited
 from tests import redis_server
 from tests.concurrency import at_once
 from tests.site.test_sign_in import SignIn
@@ -30,7 +30,7 @@ def use_redis(settings: Any, url: str) -> None:
     settings.REDIS_URL = url
     settings.CACHES = {
         "default": {
-            "BACKEND": "delegation_site.cache.RedisOrMemoryCache",
+            "BACKEND": "infrastructure.cache.RedisOrMemoryCache",
             "LOCATION": [url],
             "KEY_PREFIX": "consumer-delegation",
         },
@@ -151,7 +151,7 @@ def test_what_was_counted_in_memory_holds_until_redis_takes_writes_again(
 ) -> None:
     """G10. A replica answers reads, and knows nothing of five wrong passwords: five seconds would free the sixth."""
     use_redis(settings, STATES[state][0](servers))
-    monkeypatch.setattr("delegation_site.cache._SECONDS_WITHOUT_REDIS", 0)
+    monkeypatch.setattr("infrastructure.cache._SECONDS_WITHOUT_REDIS", 0)
     for number in range(1, 6):
         history = [*cache.get("history", []), float(number)]
         cache.set("history", history, timeout=60)
@@ -167,7 +167,7 @@ def test_an_admin_signs_in_whatever_redis_does(
     """G10. The bug: a 500 of allauth's limits. They go on: after five wrong passwords the right one waits, too."""
     use_redis(settings, STATES[state][0](servers))
     assert SignIn().sign_in()["Location"] == "/admin/"
-    monkeypatch.setattr("delegation_site.cache._SECONDS_WITHOUT_REDIS", 0)
+    monkeypatch.setattr("infrastructure.cache._SECONDS_WITHOUT_REDIS", 0)
     for _ in range(5):
         assert "not correct" in SignIn().sign_in(password="wrong").content.decode()
     assert "Too many failed login attempts" in SignIn().sign_in().content.decode()
@@ -185,7 +185,7 @@ def test_redis_is_used_again_once_it_takes_writes(
             client.config_set("maxmemory", "0")
             assert passes()
             assert client.dbsize() == 0
-            monkeypatch.setattr("delegation_site.cache.time", _Later(6))
+            monkeypatch.setattr("infrastructure.cache.time", _Later(6))
             assert passes()
             assert client.dbsize() == 2  # the counter and the probe
     assert ["OOM" in line for line in lines(caplog)] == [True, False]
@@ -209,7 +209,7 @@ def test_of_many_threads_one_waits_for_a_redis_that_hangs(
     asked: list[str] = []
     use_redis(settings, servers.saying(b""))
     cache.get("history")
-    monkeypatch.setattr("delegation_site.cache.time", _Later(6))
+    monkeypatch.setattr("infrastructure.cache.time", _Later(6))
     send = Redis.execute_command
 
     def noted(client: Any, *arguments: Any, **options: Any) -> Any:

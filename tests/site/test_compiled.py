@@ -7,7 +7,7 @@ from django.db import IntegrityError, connection, models, transaction
 
 from brands.models import Brand
 from conversations.models import Challenge, Conversation
-from delegation_site.compiled import CompiledInsert, CompiledQuery, CompiledUpdate, Parameter
+from infrastructure.compiled import CompiledInsert, CompiledQuery, CompiledUpdate, Parameter
 from tests.cast import make_bot, make_server
 
 pytestmark = pytest.mark.django_db

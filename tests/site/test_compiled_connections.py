@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from brands.authentication import authenticate
-from delegation_site import rate_limits
+from infrastructure import rate_limits
 from tests.cast import Bot
 from tests.connections import kill_the_kept_connection
 

@@ -7,11 +7,11 @@ from uuid import UUID
 import pytest
 
 from conversations.flow.completion import normalised_code
-from delegation_site.crypto import (
+from infrastructure.crypto import (
+    AssociatedData,
     DecryptionError,
     InvalidKeyRing,
     KeyRing,
-    Place,
     Secret,
     key_id_of,
     random_token,
@@ -22,7 +22,7 @@ OLD, NEW = bytes(range(32)), bytes(range(100, 132))
 ROW, OTHER_ROW = UUID(int=1), UUID(int=2)
 BRAND, OTHER_BRAND = UUID(int=3), UUID(int=4)
 CHAT, OTHER_CHAT = UUID(int=5), UUID(int=6)
-PLACE = Place("conversations_accesstoken", "ciphertext", ROW, BRAND, CHAT)
+PLACE = AssociatedData("conversations_accesstoken", "ciphertext", ROW, BRAND, CHAT)
 TOKEN = Secret("ya29.planted-token")
 
 
@@ -46,18 +46,18 @@ def test_the_same_value_is_never_encrypted_to_the_same_bytes(ring: KeyRing) -> N
 @pytest.mark.parametrize(
     "elsewhere",
     [
-        Place("conversations_accesstoken", "ciphertext", OTHER_ROW, BRAND, CHAT),
-        Place("conversations_accesstoken", "ciphertext", ROW, OTHER_BRAND, CHAT),
-        Place("conversations_accesstoken", "ciphertext", ROW, BRAND, OTHER_CHAT),
-        Place("conversations_accesstoken", "ciphertext", ROW, BRAND, None),
-        Place("conversations_accesstoken", "context", ROW, BRAND, CHAT),
-        Place("conversations_challenge", "ciphertext", ROW, BRAND, CHAT),
+        AssociatedData("conversations_accesstoken", "ciphertext", OTHER_ROW, BRAND, CHAT),
+        AssociatedData("conversations_accesstoken", "ciphertext", ROW, OTHER_BRAND, CHAT),
+        AssociatedData("conversations_accesstoken", "ciphertext", ROW, BRAND, OTHER_CHAT),
+        AssociatedData("conversations_accesstoken", "ciphertext", ROW, BRAND, None),
+        AssociatedData("conversations_accesstoken", "context", ROW, BRAND, CHAT),
+        AssociatedData("conversations_challenge", "ciphertext", ROW, BRAND, CHAT),
         # Without length prefixes these two would be the same bytes as PLACE.
-        Place("conversations_accesstokenc", "iphertext", ROW, BRAND, CHAT),
-        Place("conversations_accesstoke", "nciphertext", ROW, BRAND, CHAT),
+        AssociatedData("conversations_accesstokenc", "iphertext", ROW, BRAND, CHAT),
+        AssociatedData("conversations_accesstoke", "nciphertext", ROW, BRAND, CHAT),
     ],
 )
-def test_a_value_moved_to_another_place_cannot_be_read(ring: KeyRing, elsewhere: Place) -> None:
+def test_a_value_moved_to_another_place_cannot_be_read(ring: KeyRing, elsewhere: AssociatedData) -> None:
     """K1: by somebody with SQL, to another row, column, brand or conversation."""
     with pytest.raises(DecryptionError):
         ring.decrypt(ring.encrypt(TOKEN, PLACE), elsewhere)

@@ -12,11 +12,11 @@ from uuid import UUID
 import pytest
 
 from conversations.flow.completion import normalised_code
-from delegation_site.crypto import (
+from infrastructure.crypto import (
+    AssociatedData,
     DecryptionError,
     InvalidKeyRing,
     KeyRing,
-    Place,
     Secret,
     checksum,
     key_id_of,
@@ -27,8 +27,8 @@ from delegation_site.crypto import (
 
 KEY = bytes(range(32))
 ROW, BRAND, CHAT = UUID(int=1), UUID(int=3), UUID(int=5)
-TOKEN_PLACE = Place("conversations_accesstoken", "ciphertext", ROW, BRAND, CHAT)
-CLIENT_SECRET_PLACE = Place("brands_authorizationserver", "client_secret", ROW, BRAND)
+TOKEN_PLACE = AssociatedData("conversations_accesstoken", "ciphertext", ROW, BRAND, CHAT)
+CLIENT_SECRET_PLACE = AssociatedData("brands_authorizationserver", "client_secret", ROW, BRAND)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def ring() -> KeyRing:
     ],
 )
 def test_a_ciphertext_of_an_earlier_version_is_read(
-    ring: KeyRing, place: Place, nonce: str, sealed: str, value: str
+    ring: KeyRing, place: AssociatedData, nonce: str, sealed: str, value: str
 ) -> None:
     """K1, K4: with and without a conversation in its associated data."""
     stored = b"\x01" + b"\0\0\0\x03old" + bytes.fromhex(nonce + sealed)

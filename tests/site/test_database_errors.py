@@ -9,7 +9,7 @@ import pytest
 from django.db import DatabaseError, InterfaceError, InternalError, OperationalError, ProgrammingError, connection
 from django.db.transaction import TransactionManagementError
 
-from delegation_site.database_errors import is_unavailable
+from infrastructure.database_errors import is_unavailable
 
 PASSES = [
     *("08000", "08001", "08003", "08004", "08006", "08P01", "25006", "25P03", "25P04", "26000", "28000", "28P01"),

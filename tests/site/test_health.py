@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from brands.models import AuthorizationServer, BotKey
 from conversations.models import AccessToken
 from delegation_site import health
-from delegation_site.checks import check_database
+from delegation_site.health import check_database
 from tests import environment
 from tests.cast import Bot, Browser, client_of_ours, code_on
 from tests.fake_authorization_server import FakeAuthorizationServer

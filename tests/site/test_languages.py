@@ -10,9 +10,9 @@ from django.test import RequestFactory
 from django.utils import timezone, translation
 from django.utils.timesince import timesince
 
-from delegation_site.languages import language_of_chat, language_of_page
 from tests.cast import Bot, Browser, heading_of
 from tests.catalogs import LANGUAGES, catalog, compiled, sentences
+from web.pages import language_of_chat, language_of_page
 
 CODES = [translation.to_language(name) for name in LANGUAGES]
 PLACEHOLDER = re.compile(r"%\(\w+\)s|<[^>]+>")

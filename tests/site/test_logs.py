@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from pythonjsonlogger.json import JsonFormatter
 
-from delegation_site.logs import RequestIdFilter, log_stream, without_secrets
+from infrastructure.logs import RequestIdFilter, log_stream, without_secrets
 from tests.cast import Bot, Browser, code_on
 from tests.fake_authorization_server import FakeAuthorizationServer
 

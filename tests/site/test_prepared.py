@@ -21,7 +21,7 @@ def said(installation: Installation, program: str) -> str:
 def test_what_serves_prepares_and_what_runs_once_does_not(tmp_path: Path) -> None:
     """Behind a pooler that nobody has named, a command has no second time."""
     installation = installation_at_a_free_port(tmp_path)
-    ask = "from delegation_site import prepared; print(prepared._process.prepares)"
+    ask = "from infrastructure import prepared; print(prepared._process.prepares)"
     assert said(installation, f"import delegation_site.wsgi; {ask}") == "True"
     assert said(installation, f"import django; django.setup(); {ask}") == "False"
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from django.db import DatabaseError, OperationalError, ProgrammingError, connection, transaction
 
-from delegation_site.prepared import PreparedStatement
+from infrastructure.prepared import PreparedStatement
 from tests.connections import kill_the_kept_connection
 
 pytestmark = pytest.mark.django_db(transaction=True)

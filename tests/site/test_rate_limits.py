@@ -14,13 +14,13 @@ from django.test import RequestFactory
 from django.utils import timezone
 from redis import Redis
 
-from delegation_site import rate_limits
-from delegation_site.client_address import client_address
-from delegation_site.models import RateCounter
-from delegation_site.rate_limits import Limit, RateLimited
+from infrastructure import rate_limits
+from infrastructure.models import RateCounter
+from infrastructure.rate_limits import Limit, RateLimited
 from tests import redis_server
 from tests.concurrency import at_once
 from tests.site.test_cache import use_redis
+from web.limits import client_address
 
 FIVE = Limit("test", 5, 600)
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)

@@ -14,9 +14,10 @@ from django.core import mail
 from django.core.management import call_command
 from django.test import Client
 
+from accounts.second_factors import stored_second_factors
 from brands.models import AuthorizationServer, BotKey, Brand
-from delegation_site import rate_limits
-from delegation_site.second_factors import reencrypt_second_factors
+from infrastructure import rate_limits
+from infrastructure.columns import reencrypt
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import HOST, heading_of
 from tests.stored import everything_stored
@@ -187,7 +188,7 @@ def test_second_factors_move_to_the_newest_key(acme_admin: Any, settings: Any) -
     settings.ENCRYPTION_KEYS = new
     assert Authenticator.objects.get().wrap().validate_code(code_for(secret))
     Authenticator.objects.update(data={"secret": "not a ciphertext"})
-    assert reencrypt_second_factors() == (0, 1)
+    assert reencrypt(stored_second_factors()) == (0, 1)
 
 
 @pytest.mark.parametrize(

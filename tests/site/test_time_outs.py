@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection, transaction
 
-from delegation_site import prepared, time_outs
-from delegation_site.database_errors import is_unavailable, sqlstate
+from infrastructure import prepared
+from infrastructure.database_errors import is_unavailable, sqlstate
+from infrastructure.postgresql import base
 from tests.cast import Bot, Browser
 from tests.connections import locked_elsewhere
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -26,7 +27,7 @@ PATIENT = {"lock_timeout": "20s", "statement_timeout": "20s", "idle_in_transacti
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Be a process that serves, with connections made anew."""
-    monkeypatch.setattr(time_outs, "_process", time_outs._Process(is_limited=True))
+    monkeypatch.setattr(base, "_process", base._Process(is_limited=True))
     connection.close()
     yield
     connection.close()
@@ -58,7 +59,7 @@ def test_what_the_operator_sets_in_the_address_counts(serving: None, monkeypatch
 
 
 def test_patience_is_for_the_transactions_that_begin_in_it(serving: None) -> None:
-    with time_outs.patience():
+    with base.patience():
         assert in_force() == PATIENT
         with transaction.atomic():
             assert [in_force(), in_force()] == [PATIENT, PATIENT]
@@ -69,13 +70,13 @@ def test_patience_is_for_the_transactions_that_begin_in_it(serving: None) -> Non
 
 def test_a_prepared_statement_is_patient_too(serving: None) -> None:
     asked = prepared.PreparedStatement("SELECT current_setting('lock_timeout'), %s::int")
-    with time_outs.patience():
+    with base.patience():
         assert [asked.rows([number]) for number in (1, 2)] == [[("20s", 1)], [("20s", 2)]]
     assert asked.rows([3]) == [("4s", 3)]
 
 
 def test_a_lock_and_a_long_statement_end_as_unavailable(serving: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_outs, "START_UP_OPTIONS", "-c lock_timeout=100 -c statement_timeout=300")
+    monkeypatch.setattr(base, "START_UP_OPTIONS", "-c lock_timeout=100 -c statement_timeout=300")
     with locked_elsewhere("brands_brand"), connection.cursor() as cursor, pytest.raises(OperationalError) as locked:
         cursor.execute("SELECT * FROM brands_brand")
     with connection.cursor() as cursor, pytest.raises(OperationalError) as long:
@@ -95,7 +96,7 @@ def test_a_token_that_was_issued_is_not_lost_to_a_lock(
     acme_login: FakeAuthorizationServer,
 ) -> None:
     """The lock is held longer than a web process waits otherwise, and taken while the brand is asked."""
-    monkeypatch.setattr(time_outs, "START_UP_OPTIONS", "-c lock_timeout=200")
+    monkeypatch.setattr(base, "START_UP_OPTIONS", "-c lock_timeout=200")
     connection.close()  # the cast's own
     url = acme_bot.challenge()["url"]
     returned = ada.begin(url)
@@ -148,7 +149,7 @@ def test_a_pooler_is_recognised_and_each_transaction_has_its_time_outs(
     pooled.set_autocommit(False)
     assert [in_force(pooled), in_force(pooled)] == [LIMITED, LIMITED]
     pooled.commit()
-    with time_outs.patience():
+    with base.patience():
         assert [in_force(pooled), in_force(pooled)] == [PATIENT, PATIENT]
         pooled.rollback()
     assert len(warnings_of(caplog)) == 1
@@ -163,7 +164,7 @@ def test_behind_a_pooler_no_time_out_stays_for_somebody_elses_migration(
 ) -> None:
     """Its two connections to PostgreSQL are everybody's: what one session sets for good, another one finds."""
     assert in_force(pooled) == LIMITED
-    monkeypatch.setattr(time_outs, "_process", time_outs._Process())
+    monkeypatch.setattr(base, "_process", base._Process())
     command = pooled.copy()
     found = [in_force(command) for _ in range(4)]
     command.close()
@@ -179,7 +180,7 @@ def test_a_pooler_that_was_named_is_sent_no_options_and_warned_of_nothing(
 
 
 def test_a_lock_behind_a_pooler_ends_as_unavailable(pooled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_outs, "_IN_TRANSACTION", "SET LOCAL lock_timeout = 100; ")
+    monkeypatch.setattr(base, "_IN_TRANSACTION", "SET LOCAL lock_timeout = 100; ")
     with locked_elsewhere("brands_brand"), pooled.cursor() as cursor, pytest.raises(OperationalError) as locked:
         cursor.execute("SELECT * FROM brands_brand")
     assert is_unavailable(locked.value)

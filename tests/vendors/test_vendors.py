@@ -10,8 +10,8 @@ from django.core.management import call_command
 
 from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
-from brands.oauth import MEANINGS, ConsumerPage
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
+from oauth_client import MEANINGS, ConsumerPage
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.conversations.test_failed_attempts import HEADINGS

@@ -9,8 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import requests
 
-from brands import transport
-from brands.oauth import keys
+from oauth_client import keys, transport
 from tests.fake_authorization_server import Answer, _json
 from tests.modern_authorization_server import ModernAuthorizationServer
 

@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import Error
 
 from conversations.flow.retention import SweepIncomplete, prune, sweep
-from conversations.management.failures import in_one_line
-from delegation_site.database_clock import ClockDiffers, checked_now
+from infrastructure.database_clock import ClockDiffers, checked_now
+from infrastructure.database_errors import in_one_line
 
 
 class Command(BaseCommand):

@@ -4,9 +4,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from conversations.flow.reencryption import COLUMNS, counts_by_key, reencrypt
-from delegation_site import database_clock
-from delegation_site.second_factors import reencrypt_second_factors, second_factors_by_key
+from accounts.second_factors import second_factors_by_key, stored_second_factors
+from conversations.flow.reencryption import counts_by_key
+from infrastructure import database_clock
+from infrastructure.columns import EncryptedField, encrypted_columns, reencrypt, stored_in
 
 
 class Command(BaseCommand):
@@ -17,13 +18,11 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Re-encrypt, then count; exit 1 where a value could not be read."""
         unreadable = 0
-        for column in COLUMNS:
-            moved, failed = reencrypt(column)
+        values = {_name(column): stored_in(column) for column in encrypted_columns()}
+        for name, stored in (values | {"authenticator.data": stored_second_factors()}).items():
+            moved, failed = reencrypt(stored)
             unreadable += failed
-            self.stdout.write(f"{column.model._meta.model_name}.{column.name}: moved {moved}, unreadable {failed}")
-        moved, failed = reencrypt_second_factors()
-        unreadable += failed
-        self.stdout.write(f"authenticator.data: moved {moved}, unreadable {failed}")
+            self.stdout.write(f"{name}: moved {moved}, unreadable {failed}")
         # By the database's clock: ours may be ahead, and a key that is still needed would count as free to go.
         database_clock.measure()
         counts = counts_by_key(database_clock.now()) | {"authenticator.data": second_factors_by_key()}
@@ -32,3 +31,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{name} is held by: {held}")
         if unreadable:
             raise CommandError(f"{unreadable} values could not be read with any key of the ring.")
+
+
+def _name(column: EncryptedField) -> str:
+    return f"{column.model._meta.model_name}.{column.name}"

@@ -11,8 +11,8 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
-from conversations.management.failures import in_one_line
 from conversations.outbox.worker import OnceIncomplete, run, run_once
+from infrastructure.database_errors import in_one_line
 
 # What is under way ends by itself within the 10 s of a call and the writing of its result. What hangs in a database
 # that is connected and does not answer never does.

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from brands.models import AuthorizationServer, Brand
-from delegation_site.crypto import Secret
+from infrastructure.crypto import Secret
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.peers.others.servers import JupyterHub, Server
 from tests.stored import everything_stored

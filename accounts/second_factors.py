@@ -1,0 +1,69 @@
+"""Admins' second factors at rest: ciphertexts inside allauth's JSON column, and their move to the newest key (K4)."""
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from allauth.mfa.models import Authenticator
+
+from infrastructure.columns import Stored, key_id_in
+from infrastructure.crypto import AssociatedData, DecryptionError, Secret, key_ring
+
+# allauth hands over the text alone, not whose row it is: a second factor that SQL moves to another row is read there.
+_ASSOCIATED_DATA: Final = AssociatedData("mfa_authenticator", "data", UUID(int=0), UUID(int=0))
+_MEMBER: Final = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
+
+
+def encrypt_text(text: str) -> str:
+    """Return the ciphertext as text, for a JSON column."""
+    return base64.b64encode(key_ring().encrypt(Secret(text), _ASSOCIATED_DATA)).decode()
+
+
+def decrypt_text(encrypted_text: str) -> str:
+    """Return what `encrypt_text` was given. Raises `DecryptionError`."""
+    return key_ring().decrypt(_raw(encrypted_text), _ASSOCIATED_DATA).reveal()
+
+
+def stored_second_factors() -> Iterator[Stored]:
+    """Return every value, to be re-encrypted; an authenticator's data is replaced as a whole, where it is unchanged."""
+    for row, member in _values():
+        yield Stored(_bytes(row.data[member]), _ASSOCIATED_DATA, partial(_replace, row, member))
+
+
+def second_factors_by_key() -> Counter[str]:
+    """Return how many values each key id still holds."""
+    return Counter(key_id_in(_bytes(row.data[member])) for row, member in _values())
+
+
+def _replace(row: Authenticator, member: str, ciphertext: bytes) -> int:
+    data = row.data | {member: base64.b64encode(ciphertext).decode()}
+    changed: int = Authenticator.objects.filter(pk=row.pk, data=row.data).update(data=data)
+    return changed
+
+
+def _bytes(encrypted_text: object) -> bytes:
+    """Return what the text stands for; nothing, which no key can read, where it is not ours."""
+    try:
+        return _raw(encrypted_text)
+    except DecryptionError:
+        return b""
+
+
+def _values() -> Iterator[tuple[Authenticator, str]]:
+    for kind, member in _MEMBER.items():
+        for row in Authenticator.objects.filter(type=kind).order_by("pk"):
+            if isinstance(row.data, dict) and member in row.data:
+                yield row, member
+
+
+def _raw(encrypted_text: object) -> bytes:
+    if not isinstance(encrypted_text, str):
+        raise DecryptionError
+    try:
+        return base64.b64decode(encrypted_text, validate=True)
+    except (binascii.Error, ValueError):
+        raise DecryptionError from None

@@ -1,0 +1,181 @@
+"""Where a conversation stands at an authorization server: the one answer that a bot branches on."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from django.db import models
+from django.db.models import F
+
+from brands.models import AuthorizationServer
+from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
+from infrastructure.compiled import CompiledQuery, Parameter
+
+_OPEN_CHALLENGE: Final = CompiledQuery(
+    lambda: (
+        Challenge.objects.open(Parameter("now", models.DateTimeField()))
+        .filter(
+            conversation_id=Parameter("conversation", models.BigIntegerField()),
+            authorization_server_id=Parameter("server", models.BigIntegerField()),
+        )
+        .select_related("authorization_server", "conversation__brand")
+    )
+)
+_NEWEST_CHALLENGE: Final = CompiledQuery(
+    lambda: (
+        Challenge.objects.filter(
+            conversation_id=Parameter("conversation", models.BigIntegerField()),
+            authorization_server_id=Parameter("server", models.BigIntegerField()),
+        )
+        .order_by("-id")
+        .select_related("authorization_server", "conversation__brand")[:1]
+    )
+)
+
+
+class AuthorizationStatus(StrEnum):
+    """In order of precedence."""
+
+    CLOSED = "closed"
+    AUTHORIZED = "authorized"
+    CONFIRMATION_NEEDED = "confirmation_needed"
+    CHALLENGED = "challenged"
+    RECHALLENGE_REQUIRED = "rechallenge_required"
+    UNCHALLENGED = "unchallenged"
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """The status with what it rests on: the readable token, the open challenge, or why the last token ended.
+
+    `last_challenge` is the newest one once it is over: without it a bot that kept no id could not tell a consumer who
+    said no from one who was never asked.
+    """
+
+    status: AuthorizationStatus
+    reason: str = ""
+    challenge: Challenge | None = None
+    access_token: AccessToken | None = None
+    last_challenge: Challenge | None = None
+
+
+def authorization_of(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Authorization:
+    """Tell where the conversation stands at `now`, from rows and clock alone: nothing is written."""
+    if conversation.closed_at is not None:
+        return Authorization(AuthorizationStatus.CLOSED)
+    challenge, ended = _open_or_ended(conversation, server, now)
+    confirmed = conversation.access_tokens.filter(authorization_server=server, confirmed_at__isnull=False)
+    # The one that has not ended comes first, whatever the clocks of two machines said when each was confirmed.
+    latest = (F("ended_at").desc(nulls_first=True), "-confirmed_at", "-id")
+    last = confirmed.select_related("challenge").order_by(*latest).first()
+    reason = last.end_reason_at(now) if last else ""
+    if reason == AccessToken.EndReason.CLOSED:
+        # Closed between the two queries.
+        return Authorization(AuthorizationStatus.CLOSED)
+    if last and not reason:
+        return Authorization(
+            AuthorizationStatus.AUTHORIZED, challenge=challenge, access_token=last, last_challenge=ended
+        )
+    if challenge and challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
+        return Authorization(AuthorizationStatus.CONFIRMATION_NEEDED, challenge=challenge)
+    if challenge:
+        return Authorization(AuthorizationStatus.CHALLENGED, challenge=challenge)
+    if last:
+        return Authorization(AuthorizationStatus.RECHALLENGE_REQUIRED, reason, last_challenge=ended)
+    return Authorization(AuthorizationStatus.UNCHALLENGED, last_challenge=ended)
+
+
+def _open_or_ended(
+    conversation: Conversation, server: AuthorizationServer, now: datetime
+) -> tuple[Challenge | None, Challenge | None]:
+    """Return the newest challenge as the first of two where it is open, else as the second.
+
+    An open one is always the newest: no other is inserted before it has ended, which a database constraint holds.
+    """
+    newest = _NEWEST_CHALLENGE.first(conversation=conversation.pk, server=server.pk)
+    is_open = newest is not None and newest.status_at(now) in OPEN_STATUSES
+    return (newest, None) if is_open else (None, newest)
+
+
+def open_challenge(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Challenge | None:
+    """Return the challenge that still leads somewhere; a database constraint says there is at most one."""
+    return _OPEN_CHALLENGE.first(conversation=conversation.pk, server=server.pk, now=now)
+
+
+def challenge_representation(challenge: Challenge, now: datetime) -> dict[str, Any]:
+    """Return a challenge as bots read it: never the link, a state or a code (G5)."""
+    context = challenge.reveal_context()
+    status = challenge.status_at(now)
+    return {
+        "challenge_id": str(challenge.uuid),
+        "conversation_id": challenge.conversation.external_id,
+        "authorization_server": challenge.authorization_server.key,
+        "status": status.value,
+        "error": challenge.error or None,
+        "last_error": challenge.last_error or None,
+        "same_person_check": challenge.same_person_check,
+        "scope": challenge.scope,
+        "purpose": challenge.purpose or None,
+        "locale": challenge.locale or None,
+        "context": context.reveal() if context else None,
+        "issued_at": challenge.issued_at,
+        "started_at": challenge.started_at,
+        "confirmation_needed_at": challenge.confirmation_needed_at,
+        "completed_at": challenge.completed_at,
+        "ended_at": _ended_at(challenge, status),
+        "expires_at": challenge.expires_at,
+        "expires_in": seconds_left(challenge.expires_at, now),
+    }
+
+
+def ended_challenge_representation(challenge: Challenge, now: datetime) -> dict[str, Any]:
+    """Return how a challenge ended, in the words in which `challenge_facts` tells it."""
+    status = challenge.status_at(now)
+    return {
+        "challenge_id": str(challenge.uuid),
+        "status": status.value,
+        "error": challenge.error or None,
+        "last_error": challenge.last_error or None,
+        "ended_at": _ended_at(challenge, status),
+    }
+
+
+def token_representation(access_token: AccessToken, now: datetime) -> dict[str, Any]:
+    """Return what may be told of a token without the token."""
+    asked, granted = access_token.challenge.scope.split(), access_token.scope.split()
+    return {
+        "token_type": access_token.token_type,
+        "requested_scope": access_token.challenge.scope,
+        "scope": access_token.scope,
+        "missing_scope": " ".join(scope for scope in asked if scope not in granted),
+        "assurance": access_token.assurance,
+        "issued_at": access_token.issued_at,
+        "expires_at": access_token.expires_at,
+        "expires_in": seconds_left(access_token.expires_at, now),
+        "lifetime_assumed": access_token.lifetime_assumed,
+    }
+
+
+def conversation_representation(server_key: str, authorization: Authorization, now: datetime) -> dict[str, Any]:
+    """Return where a conversation stands at one authorization server."""
+    return {
+        "authorization_server": server_key,
+        "status": authorization.status.value,
+        "reason": authorization.reason or None,
+        "challenge": challenge_representation(authorization.challenge, now) if authorization.challenge else None,
+        "access_token": token_representation(authorization.access_token, now) if authorization.access_token else None,
+        "last_challenge": ended_challenge_representation(authorization.last_challenge, now)
+        if authorization.last_challenge
+        else None,
+    }
+
+
+def _ended_at(challenge: Challenge, status: ChallengeStatus) -> datetime | None:
+    # Not when the sweep came by: the clock ended it, and says so before and after alike.
+    return challenge.expires_at if status == ChallengeStatus.EXPIRED else challenge.ended_at
+
+
+def seconds_left(expires_at: datetime, now: datetime) -> int:
+    """Return whole seconds, rounded down and never negative: a bot may rely on every one of them."""
+    return max(0, int((expires_at - now).total_seconds()))

@@ -1,0 +1,123 @@
+"""How access ends: rejected or signed out by the bot, undone by the consumer, revoked by an admin, closed, expired."""
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from brands.models import AuthorizationServer
+from conversations.flow.authorization_status import AuthorizationStatus, authorization_of
+from conversations.flow.errors import NotInThisStatus
+from conversations.flow.events import ConversationEvent, forget_challenges, publish_closing, record
+from conversations.flow.transitions import (
+    close_clock_expired,
+    end_access_token,
+    end_challenge,
+    locked_conversation,
+    move_challenge,
+)
+from conversations.models import (
+    OPEN_STATUSES,
+    AccessToken,
+    Challenge,
+    ChallengeStatus,
+    Conversation,
+    IdempotencyKey,
+)
+from infrastructure.audit import CONSUMER
+
+
+@dataclass(frozen=True)
+class ClosingReceipt:
+    """What closing a conversation did; the same for the second call."""
+
+    closed_at: datetime
+    access_tokens_erased: int
+    challenges_withdrawn: int
+
+
+def end_live_token(
+    conversation: Conversation,
+    server: AuthorizationServer,
+    reason: AccessToken.EndReason,
+    *,
+    actor: str,
+    now: datetime,
+) -> AccessToken:
+    """End the readable token and return its row. Raises `NotInThisStatus` where there is none."""
+    with locked_conversation(conversation.pk) as locked:
+        close_clock_expired(locked, now)
+        found = authorization_of(locked, server, now)
+        if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
+            raise NotInThisStatus(found)
+        end_access_token(found.access_token, reason, now=now, actor=actor)
+        return found.access_token
+
+
+def revoke_token(access_token: AccessToken, *, actor: str, now: datetime) -> bool:
+    """End one token, pending or live, on an admin's behalf; return False where it had ended before."""
+    with locked_conversation(access_token.conversation_id) as conversation:
+        close_clock_expired(conversation, now)
+        rows = conversation.access_tokens.select_related("challenge__conversation__brand")
+        current = rows.get(pk=access_token.pk)
+        pending = current.confirmed_at is None
+        ended = end_access_token(current, AccessToken.EndReason.REVOKED, now=now, actor=actor)
+        if ended and pending:
+            end_challenge(current.challenge, ChallengeStatus.WITHDRAWN, now=now, actor=actor)
+        return ended
+
+
+def undo(challenge: Challenge, *, now: datetime) -> bool:
+    """Take back what the consumer allowed through this challenge (A9); return False where there was nothing left.
+
+    The caller has checked that this browser holds the cookie of one of the challenge's attempts (B22), or that the
+    consumer holds the receipt.
+    """
+    with locked_conversation(challenge.conversation_id) as conversation:
+        close_clock_expired(conversation, now)
+        tokens = AccessToken.objects.filter(challenge=challenge, ended_at=None)
+        ended = [
+            end_access_token(access_token, AccessToken.EndReason.UNDONE, now=now, actor=CONSUMER)
+            for access_token in tokens.select_related("conversation__brand", "challenge__authorization_server")
+        ]
+        # A completed challenge whose token is over already has nothing to take back, and must not say that it did.
+        undoable = (*OPEN_STATUSES, ChallengeStatus.COMPLETED) if ended else OPEN_STATUSES
+        return move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, from_statuses=undoable)
+
+
+def close_conversation(conversation: Conversation, *, actor: str, now: datetime) -> ClosingReceipt:
+    """Close a conversation for good and erase everything that could be used; return the receipt, also later."""
+    with locked_conversation(conversation.pk) as locked:
+        if locked.closed_at is not None:
+            return _receipt(locked, locked.closed_at)
+        close_clock_expired(locked, now)
+        _end_everything(locked, actor=actor, now=now)
+        Conversation.objects.filter(pk=locked.pk, closed_at=None).update(closed_at=now)
+        record(ConversationEvent.CONVERSATION_CLOSED, locked, now=now, actor=actor)
+        receipt = _receipt(locked, now)
+        publish_closing(locked, {"status": "closed", **asdict(receipt)}, now)
+        return receipt
+
+
+def _end_everything(conversation: Conversation, *, actor: str, now: datetime) -> None:
+    open_challenges = conversation.challenges.filter(status__in=OPEN_STATUSES)
+    for access_token in conversation.access_tokens.filter(ended_at=None).select_related("challenge"):
+        end_access_token(access_token, AccessToken.EndReason.CLOSED, now=now, actor=actor)
+    for challenge in open_challenges.select_related("conversation__brand"):
+        end_challenge(challenge, ChallengeStatus.WITHDRAWN, now=now, actor=actor)
+    conversation.challenges.update(
+        link_token_ciphertext=None,
+        context_ciphertext=None,
+        completion_code_digest=None,
+        completion_handle_digest=None,
+        expected_subject_digest=None,
+        purpose="",
+        last_error_detail="",
+    )
+    conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
+    forget_challenges(now, conversation)
+    IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
+
+
+def _receipt(conversation: Conversation, closed_at: datetime) -> ClosingReceipt:
+    erased = conversation.access_tokens.filter(end_reason=AccessToken.EndReason.CLOSED)
+    withdrawn = conversation.challenges.filter(status=ChallengeStatus.WITHDRAWN, ended_at=closed_at)
+    return ClosingReceipt(closed_at, erased.count(), withdrawn.count())

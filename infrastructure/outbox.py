@@ -1,0 +1,227 @@
+"""What every outbox needs: due rows leased by one worker at a time, and one log line for a long failure."""
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from threading import Lock
+from time import monotonic
+from typing import Any, Final
+
+from django.db import connection, transaction
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+
+from infrastructure import database_clock
+
+# Longer than the slowest attempt: the transport ends every call after 10 s.
+LEASE: Final = timedelta(seconds=60)
+MAX_AT_ONCE_PER_DESTINATION: Final = 2
+# A brand may have as many destinations as it likes, and may have made all of them slow.
+MAX_AT_ONCE_PER_BRAND: Final = 3
+_RESTING: Final = timedelta(seconds=5)
+_LONGEST_AFTER_FAULT: Final = timedelta(minutes=15)
+# Any number, the same for all of our workers.
+_TURN: Final = 7009
+
+
+@dataclass(frozen=True)
+class Destinations:
+    """Where rows of an outbox table go: the name of the row's field, the rows of the remote servers, and their share.
+
+    The share counts over all workers: so many rows of a brand are under way to these at once.
+    """
+
+    name: str
+    rows: QuerySet[Any]
+    per_brand: int = MAX_AT_ONCE_PER_BRAND
+
+
+def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) -> list[Any]:
+    """Lease up to `limit` due rows, at most two of each destination and a few of each brand at once, and return them.
+
+    The brand with the fewest under way comes first: one that is slow, or has a thousand rows waiting, delays nobody
+    else's. A row whose lease ran out was dropped by a worker that died, and is taken again.
+    """
+    free = Q(lease_until=None) | Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE)
+    due = rows.filter(free, next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
+    with transaction.atomic():
+        _one_worker_at_a_time()
+        chosen = list(_choose(due, to, _under_way(rows, to, now), limit))
+        taken = rows.filter(pk__in=[row.pk for row in chosen])
+        taken.update(lease_until=now + LEASE, attempts=F("attempts") + 1)
+    for row in chosen:
+        row.lease_until, row.attempts = now + LEASE, row.attempts + 1
+    return chosen
+
+
+def give_back(row: Any) -> None:
+    """Give a row back with which nothing was done: this was no attempt, and its place is free for others."""
+    at = database_clock.now() + pause_after(1, _RESTING, _RESTING)
+    _of_this_lease(row).update(lease_until=None, next_attempt_at=at, attempts=F("attempts") - 1)
+
+
+def put_off(row: Any, next_attempt_at: datetime) -> None:
+    """Try a row again later."""
+    _of_this_lease(row).update(lease_until=None, next_attempt_at=next_attempt_at)
+
+
+def put_off_after_fault(row: Any) -> None:
+    """Put a row off that a fault of ours met. It rests as long as a lease; its place is free for others."""
+    put_off(row, database_clock.now() + pause_after(row.attempts, LEASE, _LONGEST_AFTER_FAULT))
+
+
+def leased(now: datetime) -> Q:
+    """Return the condition of rows that a worker has now.
+
+    A lease that ends later than any can was taken by a worker whose clock was ahead; it binds nobody.
+    """
+    return Q(lease_until__gt=now, lease_until__lte=now + 2 * LEASE)
+
+
+def pause_after(attempts: int, first: timedelta, longest: timedelta) -> timedelta:
+    """Return how long to wait after so many attempts: doubling, with a random part so that retries do not march."""
+    doubled = first * float(2 ** min(attempts - 1, 30))
+    return min(doubled, longest) * (0.75 + secrets.randbelow(500) / 1000)
+
+
+def _of_this_lease(row: Any) -> QuerySet[Any]:
+    """Return the row only while the lease is still ours: another worker may have taken it over."""
+    rows: QuerySet[Any] = type(row)._default_manager.filter(pk=row.pk, lease_until=row.lease_until)
+    return rows
+
+
+@dataclass
+class _UnderWay:
+    """How many rows are leased, by destination and by brand."""
+
+    to: Counter[int] = field(default_factory=Counter)
+    of: Counter[int] = field(default_factory=Counter)
+
+    def add(self, destination: int, brand: int) -> None:
+        """Count one more."""
+        self.to[destination] += 1
+        self.of[brand] += 1
+
+
+def _under_way(rows: QuerySet[Any], to: Destinations, now: datetime) -> _UnderWay:
+    busy = rows.filter(leased(now), **{f"{to.name}__in": to.rows})
+    found = _UnderWay()
+    for destination, brand in busy.order_by().values_list(f"{to.name}_id", f"{to.name}__brand_id"):
+        found.add(destination, brand)
+    return found
+
+
+def _choose(due: QuerySet[Any], to: Destinations, busy: _UnderWay, limit: int) -> Iterator[Any]:
+    """Go by destinations and not by rows: of a hundred thousand that wait for one, the oldest is looked at."""
+    waiting = _oldest_due(due, to)
+    taken: list[int] = []
+    while len(taken) < limit:
+        waiting = {
+            place: oldest
+            for place, oldest in waiting.items()
+            if busy.to[place[0]] < MAX_AT_ONCE_PER_DESTINATION and busy.of[place[1]] < to.per_brand
+        }
+        if not waiting:
+            return
+        place = min(waiting, key=lambda place: (busy.of[place[1]], busy.to[place[0]], waiting[place]))
+        if (row := _first(due.filter(**{f"{to.name}_id": place[0]}).exclude(pk__in=taken))) is None:
+            del waiting[place]
+            continue
+        busy.add(*place)
+        taken.append(row.pk)
+        yield row
+
+
+def _oldest_due(due: QuerySet[Any], to: Destinations) -> dict[tuple[int, int], datetime]:
+    """Return since when the oldest row has been due, by destination and its brand."""
+    oldest = due.filter(**{f"{to.name}_id": OuterRef("pk")}).values("next_attempt_at")[:1]
+    found = to.rows.order_by().values_list("pk", "brand_id", Subquery(oldest))
+    return {(destination, brand): at for destination, brand, at in found if at is not None}
+
+
+def _first(rows: QuerySet[Any]) -> Any:
+    if connection.features.has_select_for_update_skip_locked:
+        rows = rows.select_for_update(skip_locked=True, of=("self",))
+    return rows.first()
+
+
+def _one_worker_at_a_time() -> None:
+    """Take turns for the few milliseconds of choosing: two that look at once would each see room for the same brand.
+
+    On SQLite the transaction itself is the turn.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
+
+
+FIRST_PAUSE: Final = timedelta(milliseconds=500)
+LONGEST_PAUSE: Final = timedelta(seconds=10)
+_MOST_CHARACTERS: Final = 300
+
+logger = logging.getLogger("consumer_delegation.worker")
+
+
+class Trouble:
+    """The failures in a row of one thing, which threads may share: what is logged when it begins and when it is over.
+
+    The first `silent` of them are not said: a kept connection that has died works again at once. It is over where
+    nothing has failed for `quiet_seconds`: of several threads, one may get through while the others do not.
+    """
+
+    def __init__(self, begins: str, ends: str, *, silent: int = 0, quiet_seconds: float = 0.0) -> None:
+        self._begins, self._ends, self._silent, self._quiet_seconds = begins, ends, silent, quiet_seconds
+        self._lock = Lock()
+        self._failures = 0
+        self._began_at = self._last_at = self._not_before = 0.0
+        self._said = ""
+
+    def met(self, error: BaseException, *, traceback: bool = False) -> None:
+        """Note a failure; say so once, and with `traceback` again where it is another one."""
+        with self._lock:
+            self._note(monotonic())
+            what = _in_one_line(error)
+            if self._failures <= self._silent or (self._said and not (traceback and what != self._said)):
+                return
+            self._said = what
+        extra = {"error": what, "error_class": type(error).__name__}
+        logger.error(self._begins, extra=extra, exc_info=error if traceback else None)
+
+    def worked(self) -> None:
+        """Note that it works; say so where it was said that it does not."""
+        with self._lock:
+            now = monotonic()
+            if not self._failures or now - self._last_at < self._quiet_seconds:
+                return
+            was_said, seconds = bool(self._said), round(now - self._began_at)
+            self._failures, self._said, self._not_before = 0, "", 0.0
+        if was_said:
+            logger.info(self._ends, extra={"seconds": seconds})
+
+    @property
+    def is_met(self) -> bool:
+        """Tell whether something has failed and is not over."""
+        return self._failures > 0
+
+    @property
+    def pause(self) -> float:
+        """Return how many seconds are left until the next try."""
+        return max(0.0, self._not_before - monotonic())
+
+    def _note(self, now: float) -> None:
+        """Count a failure. Those of many threads at one moment are one: the pause after them is to be short."""
+        self._last_at = now
+        if self._failures and now < self._not_before:
+            return
+        self._began_at = self._began_at if self._failures else now
+        self._failures += 1
+        spoken = self._failures - self._silent
+        pause = pause_after(spoken, FIRST_PAUSE, LONGEST_PAUSE).total_seconds() if spoken > 0 else 0.0
+        self._not_before = now + pause
+
+
+def _in_one_line(error: BaseException) -> str:
+    """Return the first line of what an error says: below it, PostgreSQL quotes rows."""
+    return next(iter(str(error).splitlines()), "")[:_MOST_CHARACTERS]

@@ -1,0 +1,211 @@
+"""How often one subject may do one thing (G8): fixed windows, counted exactly, in a store that all processes share.
+
+The store is Redis where `REDIS_URL` is set, otherwise one row for each subject and window in the database, written by
+one statement. Subjects are keyed digests there, so that the store holds no address and no link token. A window begins
+at a moment of the subject's own, so that not everybody's ends at once; around that moment a subject may come twice.
+
+Fail open, fail closed? Neither. When Redis cannot be used, each process goes on counting in its own memory
+(`cache.py`): limits become as many times wider as there are processes, and consumers still get in. Closed, an outage of
+a helper would end every sign-in; open, taking Redis down would be the way around every limit. Without the database
+nothing works in any case.
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from threading import Lock
+from typing import Final
+from zlib import crc32
+
+from django.conf import settings
+from django.core.cache import cache
+from django.db import connection, transaction
+
+from infrastructure.cache import forget_in_process as forget_cache_in_process
+from infrastructure.crypto import key_ring
+from infrastructure.models import RateCounter
+from infrastructure.prepared import PreparedStatement
+
+_MOST_KEPT_IN_PROCESS: Final = 20_000
+_DIGEST_BYTES: Final = 32
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most `times` in `seconds` for each subject."""
+
+    name: str
+    times: int
+    seconds: int
+
+
+# Generous: they stop a bot that has gone wild, and no bot that works. Token reads are counted in each process.
+CALLS_PER_KEY: Final = Limit("calls-per-key", 6_000, 60)
+TOKEN_READS_PER_KEY: Final = Limit("token-reads-per-key", 30_000, 60)
+FAILED_KEYS_PER_ADDRESS: Final = Limit("failed-keys-per-address", 30, 60)
+PAGES_PER_LINK: Final = Limit("pages-per-link", 60, 60)
+# Wide, since a mobile network puts thousands of phones behind one address.
+PAGES_PER_ADDRESS: Final = Limit("pages-per-address", 600, 60)
+SIGN_INS_PER_ADDRESS: Final = Limit("sign-ins-per-address", 20, 600)
+CONNECTION_TESTS_PER_ADMIN: Final = Limit("connection-tests-per-admin", 10, 600)
+METADATA_LOOKUPS_PER_ADMIN: Final = Limit("metadata-lookups-per-admin", 10, 600)
+PASSWORD_CHANGES_PER_ADMIN: Final = Limit("password-changes-per-admin", 5, 600)
+
+
+class RateLimited(Exception):
+    """A limit is used up; `retry_after` is the whole number of seconds until it is not."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"retry after {retry_after} s")
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True)
+class _Window:
+    """One subject's present window: its key in the store and the whole seconds, at least one, that it still lasts."""
+
+    key: str
+    seconds_left: int
+
+    @classmethod
+    def of(cls, limit: Limit, subject: str) -> "_Window":
+        digest = key_ring().digest("rate-limit", limit.name, subject)[-_DIGEST_BYTES:]
+        return cls._present(limit, digest.hex(), int.from_bytes(digest[:4], "big"))
+
+    @classmethod
+    def of_process(cls, limit: Limit, subject: str) -> "_Window":
+        """As `of`, without the cost of a keyed digest."""
+        return cls._present(limit, f"{limit.name}:{subject}", crc32(subject.encode()))
+
+    @classmethod
+    def _present(cls, limit: Limit, name: str, offset: int) -> "_Window":
+        number, elapsed = divmod(int(time.time()) + offset, limit.seconds)
+        return cls(f"{name}:{number}", limit.seconds - elapsed)
+
+
+class _ProcessMemory:
+    """Counters of this process alone. Full, it forgets them all: a flood of subjects is to be no flood of memory."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counters: dict[str, tuple[int, float]] = {}
+
+    def add_one(self, window: _Window) -> int:
+        now = time.time()
+        with self._lock:
+            if len(self._counters) >= _MOST_KEPT_IN_PROCESS:
+                self._make_room(now)
+            times = self._counters.get(window.key, (0, 0.0))[0] + 1
+            self._counters[window.key] = (times, now + window.seconds_left)
+        return times
+
+    def holds(self, window: _Window) -> bool:
+        return window.key in self._counters
+
+    def forget(self) -> None:
+        with self._lock:
+            self._counters.clear()
+
+    def _make_room(self, now: float) -> None:
+        self._counters = {key: counter for key, counter in self._counters.items() if counter[1] > now}
+        if len(self._counters) >= _MOST_KEPT_IN_PROCESS:
+            self._counters.clear()
+
+
+_memory = _ProcessMemory()
+_refused = _ProcessMemory()
+
+
+def count(limit: Limit, subject: str) -> None:
+    """Count one more in the shared store. Raises `RateLimited` where that was one too many."""
+    count_each((limit, subject))
+
+
+def count_each(*counted: tuple[Limit, str]) -> None:
+    """Count one more of each, in one statement. Raises `RateLimited` for the first that is over its limit.
+
+    A process remembers whom it has refused: a flood costs the store one write for each process, window and subject.
+    """
+    windows = [_Window.of(limit, subject) for limit, subject in counted]
+    for window in windows:
+        if _refused.holds(window):
+            raise RateLimited(window.seconds_left)
+    times = map(_add_one_in_cache, windows) if settings.REDIS_URL else iter(_add_one_in_database(windows))
+    for (limit, _), window, reached in zip(counted, windows, times, strict=True):
+        if reached > limit.times:
+            _refused.add_one(window)
+            raise RateLimited(window.seconds_left)
+
+
+def count_in_process(limit: Limit, subject: str) -> None:
+    """Count one more in this process alone, for paths that must not write anywhere. Raises `RateLimited`.
+
+    The subject is kept as it is, and so must be no secret.
+    """
+    window = _Window.of_process(limit, subject)
+    if _memory.add_one(window) > limit.times:
+        raise RateLimited(window.seconds_left)
+
+
+def forget_in_process() -> None:
+    """Forget what this process remembers; tests begin with nothing counted."""
+    for memory in (_memory, _refused):
+        memory.forget()
+    forget_cache_in_process()
+
+
+def sweep(now: datetime, chunk: int = 1_000) -> int:
+    """Delete the counters of windows that are over; return how many."""
+    deleted = 0
+    while True:
+        keys = list(RateCounter.objects.filter(expires_at__lt=now).values_list("key", flat=True)[:chunk])
+        with transaction.atomic():
+            deleted += RateCounter.objects.filter(key__in=keys).delete()[0]
+        if len(keys) < chunk:
+            return deleted
+
+
+def _add_one_in_cache(window: _Window) -> int:
+    cache.add(window.key, 0, timeout=window.seconds_left + 1)
+    try:
+        return int(cache.incr(window.key))
+    except ValueError:  # the window, or Redis, ended between the two commands
+        return 1
+
+
+_UPSERT: Final = """
+    INSERT INTO infrastructure_ratecounter (key, times, expires_at) VALUES {}
+    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
+"""
+# The commit does not wait for the disk: a counter that a power cut takes back is no loss, and those who call with the
+# same key would queue behind each other's commits.
+_UPSERT_UNSYNCHRONISED: Final = """
+    WITH unsynchronised AS (SELECT set_config('synchronous_commit', 'off', true))
+    INSERT INTO infrastructure_ratecounter (key, times, expires_at)
+    SELECT counted.key, counted.times, counted.expires_at
+    FROM unsynchronised, (VALUES {}) AS counted (key, times, expires_at)
+    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
+"""
+
+
+def _add_one_in_database(windows: list[_Window]) -> list[int]:
+    """Add one to each, in their order: two requests about the same subjects wait for each other and not crosswise."""
+    now = int(time.time())
+    adapt = connection.ops.adapt_datetimefield_value
+    values = [
+        value
+        for window in windows
+        for value in (window.key, adapt(datetime.fromtimestamp(now + window.seconds_left + 1, UTC)))
+    ]
+    alone = connection.vendor == "postgresql" and not connection.in_atomic_block
+    statement = _upsert(len(windows), unsynchronised=alone)
+    times = dict(statement.rows(values))
+    return [times[window.key] for window in windows]
+
+
+@lru_cache(maxsize=8)
+def _upsert(windows: int, *, unsynchronised: bool) -> PreparedStatement:
+    if unsynchronised:
+        return PreparedStatement(_UPSERT_UNSYNCHRONISED.format(", ".join(["(%s, 1, %s::timestamptz)"] * windows)))
+    return PreparedStatement(_UPSERT.format(", ".join(["(%s, 1, %s)"] * windows)))

@@ -1,0 +1,48 @@
+"""OAuth 2.0 and OpenID Connect, as a client: the only package of the product that speaks the protocol.
+
+It knows a brand as a `ServerConfiguration`, and neither models nor HTTP requests to us.
+"""
+
+from oauth_client.authorization import (
+    FORM_POST,
+    AuthorizationResponse,
+    MalformedAuthorizationResponse,
+    authorization_url,
+    check_issuer,
+    issuer_matches,
+    parse_authorization_response,
+    pushed_authorization_url,
+)
+from oauth_client.configuration import ClientAuthenticationMethod, ClientCredentials, ServerConfiguration
+from oauth_client.discovery import DiscoveryFailed, ServerMetadata, discover
+from oauth_client.error_codes import MEANINGS, ConsumerPage, Meaning
+from oauth_client.errors import AuthorizationServerError, ErrorCode
+from oauth_client.id_token import IDTokenClaims, verify_id_token
+from oauth_client.token import TokenResponse, exchange_code, revoke_token
+
+__all__ = [
+    "FORM_POST",
+    "MEANINGS",
+    "AuthorizationResponse",
+    "AuthorizationServerError",
+    "ClientAuthenticationMethod",
+    "ClientCredentials",
+    "ConsumerPage",
+    "DiscoveryFailed",
+    "ErrorCode",
+    "IDTokenClaims",
+    "MalformedAuthorizationResponse",
+    "Meaning",
+    "ServerConfiguration",
+    "ServerMetadata",
+    "TokenResponse",
+    "authorization_url",
+    "check_issuer",
+    "discover",
+    "exchange_code",
+    "issuer_matches",
+    "parse_authorization_response",
+    "pushed_authorization_url",
+    "revoke_token",
+    "verify_id_token",
+]

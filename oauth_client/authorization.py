@@ -1,0 +1,270 @@
+"""The authorization endpoint: the authorization request, and the response at our callback.
+
+RFC 6749 sections 4.1.1 and 4.1.2, RFC 9126 (PAR), RFC 9207 (`iss`).
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final, Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+from oauthlib.common import add_params_to_uri
+from oauthlib.oauth2 import WebApplicationClient
+
+from infrastructure.crypto import Secret
+from oauth_client.answers import read_parameters, refusal_in
+from oauth_client.configuration import ClientCredentials, ServerConfiguration
+from oauth_client.endpoints import PAR_ENDPOINT, post
+from oauth_client.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS
+from oauth_client.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, other_issuer, sanitised
+from oauth_client.validators import is_reserved_parameter
+
+# An absolute URI (RFC 3986), as long as RFC 9101 section 5.2 lets a client send it.
+_REQUEST_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=.)[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*")
+_MAX_REQUEST_URI_LENGTH: Final = 512
+# Servers and what stands before them read a request line of some 8 KB, as nginx and Apache do unless told otherwise.
+MAX_URL_LENGTH: Final = 8000
+# The library writes an address; only the query of this one is used.
+_NOWHERE: Final = "https://authorization-endpoint.invalid/"
+
+
+def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: str, code_challenge: str) -> str:
+    """Return the authorization endpoint with our request in its query; a query of its own is kept (section 3.1).
+
+    `code_challenge` is of method S256 (RFC 7636), with or without a client secret. `nonce` goes along where an ID token
+    is asked for (OpenID Connect Core section 3.1.2.1). Raises `AuthorizationServerError` for an address of more than
+    `MAX_URL_LENGTH` characters: it would end at some server in between, on a page that nobody can explain.
+    """
+    parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
+    url = str(add_params_to_uri(configuration.authorization_endpoint, parameters))
+    if len(url) > MAX_URL_LENGTH:
+        raise AuthorizationServerError(
+            ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
+            f"not sent: its address has {len(url)} characters, and {MAX_URL_LENGTH} are the most that servers take",
+        )
+    return url
+
+
+def resource_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:
+    """Return the same `resource` parameters for each request: several audiences are one parameter each (RFC 8707)."""
+    return [("resource", resource) for resource in configuration.resource]
+
+
+def pushed_authorization_url(
+    configuration: ServerConfiguration, credentials: ClientCredentials, *, state: str, nonce: str, code_challenge: str
+) -> str:
+    """Push the same request and return an address that names no more of it than `client_id` and `request_uri`.
+
+    Blocks for up to 10 seconds: no transaction around it. Raises `AuthorizationServerError`.
+    """
+    parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
+    response = post(PAR_ENDPOINT, configuration, parameters, credentials)
+    if response.status_code != HTTPStatus.CREATED:
+        raise refusal_in(PAR_ENDPOINT, response)
+    answer = read_parameters(PAR_ENDPOINT, response)
+    reference = [
+        ("client_id", configuration.client_id),
+        ("request_uri", _request_uri(answer.get("request_uri"))),
+    ]
+    _check_lifetime(answer.get("expires_in"))
+    return str(add_params_to_uri(configuration.authorization_endpoint, reference))
+
+
+def _parameters(
+    configuration: ServerConfiguration, *, state: str, nonce: str, code_challenge: str
+) -> list[tuple[str, str]]:
+    parameters = {"code_challenge": code_challenge, "code_challenge_method": "S256"}
+    if configuration.uses_openid:
+        parameters["nonce"] = nonce
+    if configuration.prompt:
+        parameters["prompt"] = configuration.prompt
+    if configuration.max_age is not None:
+        parameters["max_age"] = str(configuration.max_age)  # as text: the library drops a 0
+    written = WebApplicationClient(configuration.client_id).prepare_request_uri(
+        _NOWHERE,
+        redirect_uri=configuration.redirect_uri,
+        scope=configuration.scope_on_the_wire or None,
+        state=state,
+        **parameters,
+    )
+    ours = parse_qsl(urlsplit(written).query)
+    return ours + resource_parameters(configuration) + _extra_parameters(configuration)
+
+
+def _extra_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:
+    """Leave out what the validator refuses: a row written by SQL must not set our parameters either (B20)."""
+    extra = configuration.extra_authorization_parameters
+    return [(name, value) for name, value in extra.items() if not is_reserved_parameter(name)]
+
+
+def _request_uri(value: object) -> str:
+    """Take what can stand in an address and nothing else: it is sent on to the consumer's browser."""
+    if not isinstance(value, str) or len(value) > _MAX_REQUEST_URI_LENGTH or not _REQUEST_URI.fullmatch(value):
+        raise PAR_ENDPOINT.invalid("request_uri is not an address of at most 512 characters")
+    return value
+
+
+def _check_lifetime(value: object) -> None:
+    """Require what RFC 9126 section 2.2 does; the browser is sent on at once, so its length does not matter."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise PAR_ENDPOINT.invalid("expires_in is not a positive whole number of seconds")
+
+
+MAX_PARAMETER_LENGTH: Final = 4096
+
+# RFC 6749 sections 4.1.2 and 4.1.2.1, RFC 9207. Any other parameter is ignored, however often it comes.
+_PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri")
+_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+# What stands for the answer of a POST, of which nothing is read (B4).
+FORM_POST: Final = "form_post"
+# JWT Secured Authorization Response Mode (JARM) section 2.3.
+_SIGNED: Final = "response"
+# An address that was written into HTML, and never read back: `&amp;state=`.
+_ESCAPED: Final = "amp;"
+
+
+class Query(Protocol):
+    """Django's `QueryDict` is one; the protocol code does not need to know it."""
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def getlist(self, key: str, /) -> list[str]: ...
+
+
+class MalformedAuthorizationResponse(Exception):
+    """Not a response of RFC 6749 section 4.1.2. Nothing of it may be used; the attempt is untouched.
+
+    The message is the reason in our words, for a log: it quotes nothing but names of parameters and known codes.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorizationResponse:
+    """Either `code` or `error` is set. `iss` and `scope` are None where they were not sent.
+
+    `scope` is no parameter of RFC 6749's; some servers say there, and nowhere else, what was granted. It is as the
+    browser brought it: `TokenResponse.narrowed` says what it is good for.
+    """
+
+    state: str = field(repr=False)
+    code: Secret | None
+    iss: str | None
+    error: ErrorCode | None
+    error_description: str
+    scope: str | None = None
+
+
+def parse_authorization_response(query: Query, denial_codes: Collection[str] = ()) -> AuthorizationResponse:
+    """Read a callback's query. Unknown parameters are ignored (RFC 6749 section 4.1.2).
+
+    `error` is `access_denied` also for a code of `denial_codes`, this server's own, and for one that is known to tell
+    of a cancel; a code that nobody knows becomes `authorization_request_refused` (B14). Raises
+    `MalformedAuthorizationResponse` for a parameter of the protocol given twice (section 3.1), a missing state, neither
+    code nor error, and a state, code or iss over 4,096 characters or with other characters than section A allows (B13).
+    """
+    values = {name: _only_value(query, name) for name in query if name in _PROTOCOL_PARAMETERS}
+    state, code, iss = (_protocol_value(values, name) for name in ("state", "code", "iss"))
+    error, description = values.get("error", ""), values.get("error_description", "")
+    if not state or not (code or error):
+        raise MalformedAuthorizationResponse(_what_is_missing(query, state=state, code=code, error=error))
+    return AuthorizationResponse(
+        state=state,
+        # With an error, a code is none of the protocol's; whoever added it wants it exchanged.
+        code=Secret(code) if code and not error else None,
+        iss=iss or None,
+        error=_error_code(error, description, denial_codes) if error else None,
+        error_description=sanitised(" ".join(filter(None, [_unless_registered(error), description]))),
+        scope=_if_single(query, "scope"),
+    )
+
+
+def issuer_matches(configuration: ServerConfiguration, response: AuthorizationResponse) -> bool:
+    """Tell whether `iss` is what it has to be: the exact string of the configured issuer (RFC 9207 section 2.4).
+
+    Without a configured issuer there is nothing to compare; the redirect URI of its own tells servers apart (C1).
+    """
+    if not configuration.issuer:
+        return True
+    if response.iss is None:
+        return not configuration.authorization_response_iss_parameter_supported
+    return response.iss == configuration.issuer
+
+
+def check_issuer(configuration: ServerConfiguration, response: AuthorizationResponse) -> None:
+    """Refuse a code that another server may have issued, the mix-up attack, and another server's error (C2).
+
+    Raises `AuthorizationServerError` with `issuer_mismatch`. An error response without any `iss` passes: servers that
+    promise it leave it out of errors (C3), and there is no code to lose.
+    """
+    missing = response.iss is None
+    if response.error is not None and missing:
+        return
+    if not issuer_matches(configuration, response):
+        found = (
+            f"iss is missing, configured {configuration.issuer}"
+            if missing
+            else f"iss {other_issuer(configuration.issuer, response.iss)}"
+        )
+        raise AuthorizationServerError(ErrorCode.ISSUER_MISMATCH, found)
+
+
+def _if_single(query: Query, name: str) -> str | None:
+    """Return a parameter that is none of the code flow's own: given twice it says nothing, and refuses nothing."""
+    values = query.getlist(name) if name in query else []
+    return values[0] if len(values) == 1 else None
+
+
+def _only_value(query: Query, name: str) -> str:
+    values = query.getlist(name)
+    if len(values) != 1:
+        raise MalformedAuthorizationResponse(f"{name} is given twice")
+    return values[0]
+
+
+def _protocol_value(values: dict[str, str], name: str) -> str:
+    value = values.get(name, "")
+    if len(value) > MAX_PARAMETER_LENGTH:
+        raise MalformedAuthorizationResponse(f"{name} is longer than {MAX_PARAMETER_LENGTH} characters")
+    if not _VALUE.fullmatch(value):
+        raise MalformedAuthorizationResponse(f"{name} holds characters that it must not hold")
+    return value
+
+
+def _what_is_missing(query: Query, *, state: str, code: str, error: str) -> str:
+    """Say what is missing, and the likely cause: an admin has nothing else to go by."""
+    names = set(query)
+    if not names:
+        return "there are no parameters: does the server answer in the fragment (response_mode, response_type)?"
+    if any(f"{_ESCAPED}{name}" in names for name in _PROTOCOL_PARAMETERS):
+        return "& is written as &amp;: the server escaped the address for HTML"
+    if names == {FORM_POST}:
+        return "it was a POST, which comes without its cookie: does the server use the response_mode form_post?"
+    if _SIGNED in names:
+        return "it is a signed response (JARM), which is not supported: does the server use a response_mode of JWTs?"
+    missing = [] if state else ["state is missing"]
+    missing += [] if code or error else ["code and error are missing"]
+    folded = error.lower()
+    is_known = folded in AUTHORIZATION_ERRORS | AUTHORIZATION_CODES.keys() or _in_british(folded) in CANCEL_CODES
+    known = folded if is_known else ""
+    return ", ".join([*missing, *([f"error is {known}"] if known else [])])
+
+
+def _error_code(error: str, description: str, denial_codes: Collection[str]) -> ErrorCode:
+    """Return the code of ours. Codes are heard in any case of letters, and a cancel in both spellings."""
+    folded = error.lower()
+    if _in_british(folded) in CANCEL_CODES or folded in {code.lower() for code in denial_codes}:
+        return ErrorCode.ACCESS_DENIED
+    if folded not in AUTHORIZATION_ERRORS:
+        return AUTHORIZATION_CODES.get(folded, ErrorCode.AUTHORIZATION_REQUEST_REFUSED)
+    said = description.lower()
+    return next((code for of, part, code in DESCRIPTIONS if of == folded and part in said), ErrorCode(folded))
+
+
+def _in_british(error: str) -> str:
+    return error.replace("canceled", "cancelled")
+
+
+def _unless_registered(error: str) -> str:
+    return "" if error in AUTHORIZATION_ERRORS else error

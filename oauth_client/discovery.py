@@ -1,0 +1,146 @@
+"""A server's metadata: OpenID Connect Discovery 1.0 section 4 and RFC 8414 (C6).
+
+Asked for when an admin writes a server down, never while a consumer signs in: what was read is stored and shown.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+
+from oauth_client import transport
+from oauth_client.answers import NotStrictJSON, read_json_object
+from oauth_client.errors import other_issuer
+from oauth_client.validators import validate_authorization_endpoint, validate_endpoint, validate_issuer
+
+_MAX_NAMES: Final = 200
+
+_ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
+    "authorization_endpoint": validate_authorization_endpoint,
+    "token_endpoint": validate_endpoint,
+    "jwks_uri": validate_endpoint,
+    "revocation_endpoint": validate_endpoint,
+    "pushed_authorization_request_endpoint": validate_endpoint,
+}
+
+
+class DiscoveryFailed(Exception):
+    """There is no metadata that we would believe. `field` names the member at fault; the message is in our words."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+        self.message = message
+
+
+class NoMetadata(DiscoveryFailed):
+    """There is none of the issuer at one address; there may be at the other. Of two, the heavier one is told."""
+
+    def __init__(self, message: str, weight: int) -> None:
+        super().__init__("issuer", message)
+        self.weight = weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerMetadata:
+    """What a server says of itself, under the names of RFC 8414; an endpoint that it does not have is empty."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    revocation_endpoint: str
+    pushed_authorization_request_endpoint: str
+    authorization_response_iss_parameter_supported: bool
+    id_token_signing_alg_values_supported: tuple[str, ...]
+    token_endpoint_auth_methods_supported: tuple[str, ...]
+    code_challenge_methods_supported: tuple[str, ...]
+
+
+def discover(issuer: str) -> ServerMetadata:
+    """Fetch and judge the metadata of an issuer. Blocks for up to 20 seconds: no transaction around it.
+
+    OpenID Connect's address first, then that of RFC 8414, whatever was found at the first: a page of HTML with status
+    200, an error, nothing. A document of this issuer that is wrong in itself is not passed over. Raises
+    `DiscoveryFailed`. All failures of a call are one, so that nobody learns from us what answers at an address (N9).
+    """
+    try:
+        validate_issuer(issuer)
+    except ValidationError as error:
+        raise DiscoveryFailed("issuer", error.messages[0]) from None
+    failures = []
+    for address in _well_known_addresses(issuer):
+        try:
+            return read_metadata(issuer, _document(address))
+        except NoMetadata as failure:
+            failures.append(failure)
+    raise max(failures, key=lambda failure: failure.weight) from None
+
+
+def _document(address: str) -> bytes:
+    try:
+        response = transport.get(address)
+    except transport.OutboundError:
+        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1) from None
+    if response.status_code != HTTPStatus.OK:
+        raise NoMetadata("This issuer publishes no metadata: type the endpoints.", weight=0)
+    return response.content
+
+
+def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
+    """Judge a metadata document of this issuer. Raises `DiscoveryFailed`; `NoMetadata` for no document of its own."""
+    try:
+        members = {name: value for name, value in read_json_object(document).items() if value is not None}
+    except NotStrictJSON as error:
+        raise NoMetadata(f"The metadata of this issuer cannot be read: {error}.", weight=2) from None
+    if "issuer" not in members:
+        raise NoMetadata("The metadata of this issuer cannot be read: it names no issuer.", weight=2)
+    # Exactly, slash and case included: otherwise one server's document could speak for another (RFC 8414 section 3.3).
+    if members.get("issuer") != issuer:
+        raise NoMetadata(f"The issuer in the metadata {other_issuer(issuer, members['issuer'])}.", weight=3)
+    return ServerMetadata(
+        issuer=issuer,
+        **{name: _endpoint(members, name) for name in _ENDPOINTS},
+        authorization_response_iss_parameter_supported=_flag(members, "authorization_response_iss_parameter_supported"),
+        id_token_signing_alg_values_supported=_names(members, "id_token_signing_alg_values_supported"),
+        token_endpoint_auth_methods_supported=_names(members, "token_endpoint_auth_methods_supported"),
+        code_challenge_methods_supported=_names(members, "code_challenge_methods_supported"),
+    )
+
+
+def _well_known_addresses(issuer: str) -> Iterator[str]:
+    """Append to the path for OpenID Connect (section 4.1), insert before it for OAuth 2.0 (RFC 8414 section 3.1)."""
+    parts = urlsplit(issuer)
+    yield f"{issuer.removesuffix('/')}/.well-known/openid-configuration"
+    yield parts._replace(path=f"/.well-known/oauth-authorization-server{parts.path.removesuffix('/')}").geturl()
+
+
+def _endpoint(members: dict[str, Any], name: str) -> str:
+    value = members.get(name, "")
+    try:
+        if not isinstance(value, str):
+            raise ValidationError("It is not a text.")
+        if value:
+            _ENDPOINTS[name](value)
+    except ValidationError as error:
+        raise DiscoveryFailed(
+            name, f"The issuer's metadata names an address that is not allowed. {error.messages[0]}"
+        ) from None
+    return value
+
+
+def _flag(members: dict[str, Any], name: str) -> bool:
+    value = members.get(name, False)
+    if not isinstance(value, bool):
+        raise DiscoveryFailed(name, "The issuer's metadata must say true or false.")
+    return value
+
+
+def _names(members: dict[str, Any], name: str) -> tuple[str, ...]:
+    value = members.get(name, [])
+    if not isinstance(value, list) or len(value) > _MAX_NAMES or not all(isinstance(item, str) for item in value):
+        raise DiscoveryFailed(name, "The issuer's metadata must have a list of names.")
+    return tuple(value)

@@ -1,0 +1,183 @@
+"""The endpoints that we post to, and how we authenticate there: one call serves token, revocation and PAR endpoint.
+
+RFC 6749 section 2.3, RFC 7523 section 2.2.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from time import time
+from typing import Final
+from urllib.parse import quote
+
+import jwt
+import requests
+from requests.auth import HTTPBasicAuth
+
+from infrastructure.crypto import Secret, random_token
+from oauth_client.configuration import ClientCredentials, ServerConfiguration
+from oauth_client.errors import AUTHORIZATION_ERRORS, TOKEN_ERRORS, AuthorizationServerError, ErrorCode
+from oauth_client.transport import (
+    EndpointBlocked,
+    EndpointTimeout,
+    EndpointUnreachable,
+    GuardedSession,
+    OutboundError,
+    ResponseTooLarge,
+)
+
+ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+# Seconds: for one call, made now.
+ASSERTION_LIFETIME: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAuthentication:
+    """What a request carries to say who we are: parameters of its body, or a header."""
+
+    parameters: dict[str, str] = field(default_factory=dict, repr=False)
+    basic: HTTPBasicAuth | None = field(default=None, repr=False)
+
+
+def client_authentication(configuration: ServerConfiguration, credentials: ClientCredentials) -> ClientAuthentication:
+    """Return the configured method's own, and that alone, except where `send_client_id_with_basic` adds to it.
+
+    Some servers look for `client_id` in the body before they read the header (MCP's Python SDK); others refuse it there
+    as a second method (Cloudflare's provider, by RFC 6749 section 2.3).
+
+    Raises `AuthorizationServerError` with `invalid_client` where the method needs a secret, a key or an issuer that is
+    not there.
+    """
+    client_id = {"client_id": configuration.client_id}
+    match configuration.token_endpoint_auth_method:
+        case "none":
+            return ClientAuthentication(client_id)
+        case "private_key_jwt":
+            return ClientAuthentication(client_id | _client_assertion(configuration, credentials.signing_key))
+    client_secret = credentials.client_secret
+    if client_secret is None:
+        raise AuthorizationServerError(ErrorCode.INVALID_CLIENT, "no client secret is configured")
+    if configuration.token_endpoint_auth_method == "client_secret_post":
+        return ClientAuthentication(client_id | {"client_secret": client_secret.reveal()})
+    beside = client_id if configuration.send_client_id_with_basic else {}
+    return ClientAuthentication(beside, _basic(configuration, client_secret))
+
+
+def _basic(configuration: ServerConfiguration, client_secret: Secret) -> HTTPBasicAuth:
+    """Write id and secret form-encoded first, as the RFC has it, or raw: in the field both are needed.
+
+    A space is `%20` and never `+`: whoever decodes forms reads both, and servers that only percent-decode (Authlib,
+    pyop) read a `+` as itself.
+
+    As bytes: the library would encode text as Latin-1 and fail on everything beyond.
+    """
+    values = [configuration.client_id, client_secret.reveal()]
+    if configuration.basic_encoding == "form":
+        values = [quote(value, safe="") for value in values]
+    return HTTPBasicAuth(*[value.encode() for value in values])
+
+
+def _client_assertion(configuration: ServerConfiguration, signing_key: Secret | None) -> dict[str, str]:
+    """Sign that we are this client, for this server alone (C7).
+
+    The audience is the issuer as one string, never an endpoint's address: an assertion that names an address which a
+    hostile server's metadata gave us is good at the honest server that it belongs to.
+    """
+    if signing_key is None:
+        raise AuthorizationServerError(ErrorCode.INVALID_CLIENT, "no signing key was made yet")
+    if not configuration.issuer:
+        raise AuthorizationServerError(ErrorCode.INVALID_CLIENT, "private_key_jwt needs an issuer")
+    jwk, now = json.loads(signing_key.reveal()), int(time())
+    claims = {
+        "iss": configuration.client_id,
+        "sub": configuration.client_id,
+        "aud": configuration.issuer,
+        "jti": random_token(),
+        "iat": now,
+        "exp": now + ASSERTION_LIFETIME,
+    }
+    assertion = jwt.encode(claims, jwt.PyJWK(jwk).key, algorithm=jwk["alg"], headers={"kid": jwk["kid"]})
+    return {"client_assertion_type": ASSERTION_TYPE, "client_assertion": assertion}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """An endpoint by its name in RFC 8414. `registered` are the error codes that its answers may carry."""
+
+    name: str
+    blocked: ErrorCode
+    timeout: ErrorCode
+    unreachable: ErrorCode
+    refused: ErrorCode
+    invalid_response: ErrorCode
+    registered: frozenset[ErrorCode]
+
+    def failure(self, error: OutboundError) -> AuthorizationServerError:
+        """Return what a call that failed means here."""
+        codes = {
+            EndpointBlocked: self.blocked,
+            EndpointTimeout: self.timeout,
+            EndpointUnreachable: self.unreachable,
+            ResponseTooLarge: self.invalid_response,
+        }
+        return AuthorizationServerError(codes[type(error)], str(error))
+
+    def invalid(self, detail: str) -> AuthorizationServerError:
+        """Return the error of an answer that is none."""
+        return AuthorizationServerError(self.invalid_response, detail)
+
+
+TOKEN_ENDPOINT: Final = Endpoint(
+    name="token_endpoint",
+    blocked=ErrorCode.TOKEN_ENDPOINT_BLOCKED,
+    timeout=ErrorCode.TOKEN_ENDPOINT_TIMEOUT,
+    unreachable=ErrorCode.TOKEN_ENDPOINT_UNREACHABLE,
+    refused=ErrorCode.TOKEN_REQUEST_REFUSED,
+    invalid_response=ErrorCode.INVALID_TOKEN_RESPONSE,
+    registered=TOKEN_ERRORS,
+)
+REVOCATION_ENDPOINT: Final = Endpoint(
+    name="revocation_endpoint",
+    blocked=ErrorCode.REVOCATION_ENDPOINT_BLOCKED,
+    timeout=ErrorCode.REVOCATION_ENDPOINT_TIMEOUT,
+    unreachable=ErrorCode.REVOCATION_ENDPOINT_UNREACHABLE,
+    refused=ErrorCode.REVOCATION_REFUSED,
+    invalid_response=ErrorCode.INVALID_REVOCATION_RESPONSE,
+    registered=TOKEN_ERRORS | {ErrorCode.UNSUPPORTED_TOKEN_TYPE},
+)
+# Nobody was asked yet who could deny access: from here `access_denied` is one more way to refuse the request.
+PAR_ENDPOINT: Final = Endpoint(
+    name="pushed_authorization_request_endpoint",
+    blocked=ErrorCode.PAR_ENDPOINT_BLOCKED,
+    timeout=ErrorCode.PAR_ENDPOINT_TIMEOUT,
+    unreachable=ErrorCode.PAR_ENDPOINT_UNREACHABLE,
+    refused=ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
+    invalid_response=ErrorCode.INVALID_PAR_RESPONSE,
+    registered=(TOKEN_ERRORS | AUTHORIZATION_ERRORS) - {ErrorCode.ACCESS_DENIED},
+)
+
+
+def post(
+    endpoint: Endpoint,
+    configuration: ServerConfiguration,
+    parameters: Iterable[tuple[str, str]],
+    credentials: ClientCredentials,
+) -> requests.Response:
+    """Post a form once, authenticated as the configuration says. Blocks for up to 10 seconds: no transaction around it.
+
+    `parameters` may name one several times, as `resource` (RFC 8707); what authenticates us replaces its namesakes.
+
+    Raises `AuthorizationServerError` where nothing could be sent or no answer came. An answer is the caller's to judge.
+    """
+    authentication = client_authentication(configuration, credentials)
+    form = [(name, value) for name, value in parameters if name not in authentication.parameters]
+    try:
+        with GuardedSession() as session:
+            return session.post(
+                getattr(configuration, endpoint.name),
+                data=[*form, *authentication.parameters.items()],
+                headers={"Accept": "application/json"},
+                auth=authentication.basic,
+            )
+    except OutboundError as error:
+        raise endpoint.failure(error) from None

@@ -1,0 +1,91 @@
+"""What can go wrong with an authorization server, as one exception with a code of the table in `error_codes`."""
+
+import re
+import unicodedata
+from typing import Final
+
+from oauth_client.error_codes import MEANINGS, ErrorCode, Meaning
+
+__all__ = ["AUTHORIZATION_ERRORS", "TOKEN_ERRORS", "AuthorizationServerError", "ErrorCode", "other_issuer", "sanitised"]
+
+MAX_DETAIL_LENGTH: Final = 200
+# Braces, too: one large server's metadata names a template.
+_SHOWN_ISSUER: Final = re.compile(r"https?://[A-Za-z0-9._~:/{}-]{1,2048}")
+_MAX_SHOWN_ISSUER: Final = 60
+
+AUTHORIZATION_ERRORS: Final = frozenset(
+    {
+        ErrorCode.ACCESS_DENIED,
+        ErrorCode.ACCOUNT_SELECTION_REQUIRED,
+        ErrorCode.CONSENT_REQUIRED,
+        ErrorCode.INTERACTION_REQUIRED,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.INVALID_SCOPE,
+        ErrorCode.INVALID_TARGET,
+        ErrorCode.LOGIN_REQUIRED,
+        ErrorCode.SERVER_ERROR,
+        ErrorCode.TEMPORARILY_UNAVAILABLE,
+        ErrorCode.UNAUTHORIZED_CLIENT,
+        ErrorCode.UNSUPPORTED_RESPONSE_TYPE,
+    }
+)
+TOKEN_ERRORS: Final = frozenset(
+    {
+        ErrorCode.INVALID_CLIENT,
+        ErrorCode.INVALID_GRANT,
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.INVALID_SCOPE,
+        ErrorCode.INVALID_TARGET,
+        ErrorCode.SERVER_ERROR,
+        ErrorCode.TEMPORARILY_UNAVAILABLE,
+        ErrorCode.UNAUTHORIZED_CLIENT,
+        ErrorCode.UNSUPPORTED_GRANT_TYPE,
+    }
+)
+
+
+class AuthorizationServerError(Exception):
+    """An attempt failed at the authorization server, or its answer was refused.
+
+    `error` is the code, `detail` a short English text for admins: never a secret. Of the server's own words it holds no
+    more than an issuer, or what the browser brought as error and error_description, cut and cleaned (H8).
+    """
+
+    def __init__(self, error: ErrorCode, detail: str = "") -> None:
+        self.error = error
+        self.detail = sanitised(detail)
+        super().__init__(f"{error}: {self.detail}" if self.detail else str(error))
+
+    @property
+    def meaning(self) -> Meaning:
+        """Return the code's row in the table."""
+        return MEANINGS[self.error]
+
+    @property
+    def is_retryable(self) -> bool:
+        """Tell whether the same request may succeed later. Never for a code, which is sent once (E20)."""
+        return self.meaning.is_repeatable
+
+
+def sanitised(text: str) -> str:
+    """Return `text` on one line, without control and direction characters, cut to 200 characters (H8)."""
+    kept = (" " if unicodedata.category(character)[0] in "CZ" else character for character in text[:1000])
+    return " ".join("".join(kept).split())[:MAX_DETAIL_LENGTH]
+
+
+def other_issuer(expected: str, found: object) -> str:
+    """Say how the issuer that a server named differs from the configured one, and show both, each cut in the middle.
+
+    They are compared as exact strings (RFC 8414 section 3.3, RFC 9207 section 2.4): with or without the last slash is
+    another issuer. `found` is the server's text: what could not stand in an issuer is not shown (H8).
+    """
+    known = found if isinstance(found, str) and _SHOWN_ISSUER.fullmatch(found) else None
+    by_slash = known is not None and known != expected and known.rstrip("/") == expected.rstrip("/")
+    said = "differs by the last slash" if by_slash else "is another"
+    return f"{said}: found {_cut(known) if known else 'something else'}, expected {_cut(expected)}"
+
+
+def _cut(issuer: str) -> str:
+    """The host and the last slash are what issuers differ by."""
+    half = _MAX_SHOWN_ISSUER // 2
+    return issuer if len(issuer) <= _MAX_SHOWN_ISSUER else f"{issuer[:half]}...{issuer[-half:]}"
