@@ -39,7 +39,7 @@ access_log_format = (
 
 
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's logger, which bypasses Django's handlers. It removes paths and the text of broken requests (H1, H3)."""
+    """gunicorn's logger, which bypasses Django's handlers. It removes paths and text of broken requests (H1, H3)."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)

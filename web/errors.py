@@ -127,7 +127,7 @@ def _unavailable(request: HttpRequest, error: BaseException) -> HttpResponse:
 def refuse_nul_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Answer 400 to a NUL character in the query or a cookie: PostgreSQL fails on it, and no honest client sends one."""
+    """Answer 400 to a NUL character in the query or a cookie: PostgreSQL fails on it, and no honest client sends it."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         query_and_cookies = request.META.get("QUERY_STRING", "") + request.META.get("HTTP_COOKIE", "")
