@@ -8,7 +8,6 @@ from django.utils import timezone
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
-
     def administered_by(self, user: Any) -> "AuditEventQuerySet":
         """Filter the events to the brands that this admin may see. Superusers see all."""
         return self if user.is_superuser else self.filter(brand_uuid__in=user.brands.values("uuid"))

@@ -1,6 +1,6 @@
-"""OAuth 2.0 and OpenID Connect, as a client: the only package of the product that speaks the protocol.
+"""OAuth 2.0 and OpenID Connect client. No other package of the product speaks the protocol.
 
-It knows a brand as a `ServerConfiguration`, and neither models nor HTTP requests to us.
+Its input is a `ServerConfiguration`. It knows no Django models and no incoming HTTP requests.
 """
 
 from oauth_client.authorization import (

@@ -1,6 +1,6 @@
-"""Every code of a failed sign-in or revocation, in one table: what the consumer reads, what helps, what mends it.
+"""The table of error codes of a failed sign-in or revocation: the consumer's page, the cause and the remedy.
 
-Pages, the bot API's `next`, the worker's retries, the admin and docs/brand-admin.md all read this table.
+Pages, the bot API's `next`, the worker's retries, the admin and docs/brand-admin.md use this table.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class ErrorCode(StrEnum):
     ISSUER_MISMATCH = "issuer_mismatch"
     SIGN_IN_INTERRUPTED = "sign_in_interrupted"
     SIGN_IN_REFUSED = "sign_in_refused"
-    # Ours, about ourselves.
+    # Ours, about this product.
     CONFIGURATION_CHANGED = "configuration_changed"
     INTERNAL_ERROR = "internal_error"
     STORED_SECRET_UNREADABLE = "stored_secret_unreadable"
@@ -64,7 +64,7 @@ class ErrorCode(StrEnum):
 
 
 class ConsumerPage(StrEnum):
-    """What the consumer reads, by the name of its template; empty where no consumer is there to read."""
+    """The page that the consumer sees, by its template's name; empty if no consumer is present."""
 
     NONE = ""
     CANNOT_SIGN_IN = "cannot_sign_in"
@@ -77,7 +77,7 @@ class ConsumerPage(StrEnum):
     TOO_MANY_CODES = "too_many_codes"
 
 
-# Each of these has a button that begins another attempt; no other page of the table has one.
+# These pages have a button that starts another attempt. The others have none.
 _OFFER_ANOTHER_ATTEMPT: Final = frozenset(
     {ConsumerPage.MISSING_PERMISSION, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED}
 )
@@ -85,9 +85,9 @@ _OFFER_ANOTHER_ATTEMPT: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """One row. `is_repeatable`: the same request may be sent again, as the worker does with a revocation.
+    """One row of the table. `is_repeatable`: the same request may be sent again, as the worker does to revoke.
 
-    That is never so of a code (E20): after its failure only another attempt, with another code, can help.
+    This is never true of a code exchange (E20): only another attempt, with another code, can help.
     """
 
     page: ConsumerPage
@@ -97,7 +97,7 @@ class Meaning:
 
     @property
     def another_attempt_helps(self) -> bool:
-        """Tell whether the consumer may get in by trying again; otherwise somebody has to change something first."""
+        """Whether the consumer may succeed by trying again. Otherwise somebody has to change something first."""
         return self.page in _OFFER_ANOTHER_ATTEMPT
 
 
@@ -113,7 +113,7 @@ _LET_IT_ASK: Final = (
 _ANNOUNCED: Final = "The server takes no authorization codes from our client."
 _ALLOW_CODES: Final = "Allow our client the authorization code flow at the server."
 
-# Codes of `last_error`, and the three of `error`, with which a challenge ends as failed.
+# Values of `last_error`, and the three values of `error` with which a challenge ends as failed.
 MEANINGS: Final[Mapping[str, Meaning]] = {
     ErrorCode.ACCESS_DENIED: Meaning(
         ConsumerPage.DENIED,
@@ -274,9 +274,10 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
 }
 
-# Codes that no standard registers, with the one that says the same; in lower case. Of authorization responses: Google,
-# "Using OAuth 2.0 for Web Server Applications"; GitHub, "Troubleshooting authorization request errors"; Auth0, rules
-# (`unauthorized`). OpenID Connect Core's of request objects, which we never send, say that our request is not taken.
+# Unregistered codes in lower case, and the registered code with the same meaning. These occur in authorization
+# responses. Sources: Google, "Using OAuth 2.0 for Web Server Applications"; GitHub, "Troubleshooting authorization
+# request errors"; Auth0, rules (`unauthorized`). We never send request objects, so OpenID Connect Core's codes about
+# them mean that the server refuses our request.
 AUTHORIZATION_CODES: Final[Mapping[str, ErrorCode]] = {
     "admin_policy_enforced": ErrorCode.SIGN_IN_REFUSED,
     "application_suspended": ErrorCode.UNAUTHORIZED_CLIENT,
@@ -289,9 +290,9 @@ AUTHORIZATION_CODES: Final[Mapping[str, ErrorCode]] = {
     "request_uri_not_supported": ErrorCode.INVALID_REQUEST,
     "unauthorized": ErrorCode.SIGN_IN_REFUSED,
 }
-# Of the endpoints that we call: GitHub, "Troubleshooting OAuth app access token request errors"; Slack,
-# oauth.v2.access; Google; Apigee, "OAuthV2 policy", error reference; LinkedIn. `unauthorized` is the name of the status
-# 401, which frameworks write into their JSON. Those with a full stop are Strava's, resource and field of its `errors`.
+# The same for the endpoints that we call. Sources: GitHub, "Troubleshooting OAuth app access token request errors";
+# Slack, oauth.v2.access; Google; Apigee, "OAuthV2 policy", error reference; LinkedIn. Frameworks write `unauthorized`,
+# the name of the status 401, into their JSON. Codes with a full stop are Strava's: resource and field of its `errors`.
 ENDPOINT_CODES: Final[Mapping[str, ErrorCode]] = {
     "application.": ErrorCode.INVALID_CLIENT,
     "application.client_id": ErrorCode.INVALID_CLIENT,
@@ -316,18 +317,19 @@ ENDPOINT_CODES: Final[Mapping[str, ErrorCode]] = {
     "unverified_user_email": ErrorCode.SIGN_IN_REFUSED,
 }
 
-# With these the consumer said no. Sources: LinkedIn, "Authorization Code Flow" (the first two; Apple sends the second);
-# Smartcar, "OEM login cancelled"; `user_denied` is Facebook's error_reason, which older servers send as the error;
-# `user_cancelled` is what several self-made sign-in pages send. In lower case, with the British `ll`.
+# Codes by which the consumer said no, in lower case and British spelling (`ll`). Sources: LinkedIn, "Authorization Code
+# Flow" (`user_cancelled_login`, and `user_cancelled_authorize`, which Apple also sends); Smartcar, "OEM login
+# cancelled". `user_denied` is Facebook's error_reason, which older servers send as the error. Several custom sign-in
+# pages send `user_cancelled`.
 CANCEL_CODES: Final = frozenset(
     {"oem_cancelled_login", "user_cancelled", "user_cancelled_authorize", "user_cancelled_login", "user_denied"}
 )
 
-# Parts of an error_description that say more than the code beside them; the first that fits counts, in any case of
-# letters. Sources: Azure AD B2C (AADB2C90118: forgotten password; AADB2C90091, a cancel, needs no row); Microsoft Entra
-# (AADSTS65004: consent declined; 50105: not assigned to the application; 90094: an administrator has to consent; 53000
-# to 53009: conditional access); Okta ("User is not assigned to the client application.", "Policy evaluation failed");
-# Google's code, passed on by a broker; Amazon Cognito (a brand's own Lambda trigger that refuses).
+# Texts in an error_description that are more exact than the code. The first match wins; case is ignored. Sources:
+# Azure AD B2C (AADB2C90118: forgotten password; AADB2C90091, a cancel, needs no row); Microsoft Entra (AADSTS65004:
+# consent declined; 50105: not assigned to the application; 90094: an administrator has to consent; 53000 to 53009:
+# conditional access); Okta ("User is not assigned to the client application.", "Policy evaluation failed"); Google's
+# code, passed on by a broker; Amazon Cognito (a brand's own Lambda trigger refuses).
 DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.ACCESS_DENIED, "aadb2c90118", ErrorCode.SIGN_IN_INTERRUPTED),
     (ErrorCode.ACCESS_DENIED, "aadsts50105", ErrorCode.SIGN_IN_REFUSED),
@@ -341,9 +343,9 @@ DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.INVALID_REQUEST, "preauthentication failed with error", ErrorCode.SIGN_IN_REFUSED),
 )
 
-# The same of the endpoints that we call: there `invalid_request` is also said of a code that is spent, so that another
-# attempt would help, and of the client. Sources: Shopify; LinkedIn (the second one, beside either code); Apigee, "OAuth
-# HTTP error response reference".
+# The same for the endpoints that we call. There `invalid_request` may mean a spent code, for which another attempt
+# helps, or a wrong client. Sources: Shopify; LinkedIn (the second text, with either code); Apigee, "OAuth HTTP error
+# response reference".
 ENDPOINT_DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.INVALID_REQUEST, "authorization code was not found or was already used", ErrorCode.INVALID_GRANT),
     (ErrorCode.INVALID_REQUEST, "does not match authorization code", ErrorCode.INVALID_GRANT),
