@@ -77,10 +77,7 @@ def reauthentication_address() -> str:
 
 
 def confirmation_needed() -> ValidationError:
-    """Build the form error that asks the admin to reauthenticate in another tab. The form keeps what was typed.
-
-    allauth's own way would store the whole form, client secret included, in the session until then.
-    """
+    """Build the form error that asks to reauthenticate. allauth's way would keep the form's secrets in the session."""
     said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then save again.'
     return ValidationError(format_html(said, reauthentication_address()), "confirmation_needed")
 

@@ -85,7 +85,7 @@ class Environment:
             if _names_a_database(found, value):
                 return found
         hint = "Special characters of the password are percent-encoded. Leave it out for SQLite in db.sqlite3."
-        said = f"{name} is no address of a database, such as postgres://user:password@host:5432/name."
+        said = f"{name} is not a database URL, such as postgres://user:password@host:5432/name."
         self._mistake("E021", said, hint)
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 
@@ -95,7 +95,7 @@ class Environment:
         found = self._read(self._env.email_url_config, value)
         if found and (found["EMAIL_HOST"] or not value.startswith("smtp")) and _is_port(found["EMAIL_PORT"]):
             return found
-        said = f"{name} is no address of a mail server, such as smtp+tls://user:password@mail.example:587."
+        said = f"{name} is not a mail server's URL, such as smtp+tls://user:password@mail.example:587."
         self._mistake("E022", said, "Special characters of the password are percent-encoded.")
         return {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}
 
@@ -104,7 +104,7 @@ class Environment:
         found = self.text(name, default).split(",")
         if all(_LISTENING.fullmatch(one) and _is_port(one.rpartition(":")[2]) for one in found):
             return found
-        self._mistake("E023", f"{name} is no address to listen at, such as 127.0.0.1:8000 or unix:/run/web.sock.")
+        self._mistake("E023", f"{name} is not an address to listen at, such as 127.0.0.1:8000 or unix:/run/web.sock.")
         return [default]
 
     def refuse(self) -> None:

@@ -50,10 +50,10 @@ class Finding:
 
 _READ_ONLY: Final = Finding(
     "database_read_only",
-    "The database takes no writes.",
-    "It is a standby, or default_transaction_read_only is on: have DATABASE_URL lead to the primary.",
+    "The database is read-only.",
+    "It is a standby, or default_transaction_read_only is on: point DATABASE_URL at the primary.",
 )
-_UNAVAILABLE: Final = Finding("database_unavailable", "The database does not answer.", "See its own log.")
+_UNAVAILABLE: Final = Finding("database_unavailable", "The database does not answer.", "See the database's log.")
 
 
 @require_safe
@@ -78,17 +78,14 @@ def findings() -> list[Finding]:
         try:
             found = _trouble_with_the_content()
         except Error:
-            logger.exception("the database could not be asked")
+            logger.exception("the database could not be checked")
             found = _UNAVAILABLE
     return [found] if found else []
 
 
 @register(Tags.database)
 def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W001 to W004: the database accepts writes, is migrated, and is readable with the key ring.
-
-    Warnings, because some need the admin to be fixed. Run by `check --database default` and by `gunicorn.py`.
-    """
+    """W001 to W004: only warnings, as some are fixed in the admin. Run by `check --database default` and gunicorn."""
     if not databases or sys.argv[1:2] == ["migrate"]:  # migrate is the remedy, and it runs all checks first
         return []
     return [CheckWarning(found.words, hint=found.remedy, id=_DATABASE_IDS[found.code]) for found in findings()]
@@ -112,7 +109,7 @@ class _Remembered:
             except Error as error:
                 # If a table is locked, keep the last finding: a ready process must stay in service.
                 if not is_unavailable(error):
-                    logger.exception("the database could not be asked")
+                    logger.exception("the database could not be checked")
                     self._found = _UNAVAILABLE
             self._until = monotonic() + (_BELIEVED_WHERE_WRONG if self._found else _BELIEVED)
         return self._found
@@ -155,7 +152,7 @@ def _unreadable_keys() -> Finding | None:
     sentences = unreadable_keys()
     if not sentences:
         return None
-    remedy = "Put the key that wrote them back into ENCRYPTION_KEYS, behind the newest, and restart."
+    remedy = "Add the key that encrypted them to ENCRYPTION_KEYS, after the newest, and restart."
     return Finding("encryption_keys_do_not_fit", " ".join(sentences), remedy)
 
 

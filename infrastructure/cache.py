@@ -50,22 +50,22 @@ _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (exceptions.MasterDownError, "it is a replica that has lost its primary (MASTERDOWN)"),
     (exceptions.ClusterDownError, "its cluster is down (CLUSTERDOWN)"),
     (exceptions.AskError, "it is a node of a cluster (MOVED); REDIS_URL must name a single server"),
-    (exceptions.InvalidResponse, "what answers there does not speak Redis' protocol"),
+    (exceptions.InvalidResponse, "the server does not speak the Redis protocol"),
     (exceptions.TimeoutError, "it does not answer in time"),
     (exceptions.ResponseError, "it refuses our commands"),
     (exceptions.ConnectionError, "it cannot be reached"),
     (OSError, "it cannot be reached"),
-    (ValueError, "what answers there does not speak Redis' protocol"),
-    (IndexError, "what answers there does not speak Redis' protocol"),
+    (ValueError, "the server does not speak the Redis protocol"),
+    (IndexError, "the server does not speak the Redis protocol"),
     (Exception, "its client failed"),
 )
 _BY_FIRST_WORD: Final = {
     "MISCONF": "it cannot save to its disk and refuses writes (MISCONF)",
     "NOREPLICAS": "it has too few replicas and refuses writes (NOREPLICAS)",
     "MASTERDOWN": "it is a replica that has lost its primary (MASTERDOWN)",
-    "DB index": "it has no database of the number in REDIS_URL",
-    "invalid DB": "it has no database of the number in REDIS_URL",
-    "max number": "it has as many clients as it allows (maxclients)",
+    "DB index": "it has no database with the number in REDIS_URL",
+    "invalid DB": "it has no database with the number in REDIS_URL",
+    "max number": "it has reached its limit of clients (maxclients)",
 }
 
 
@@ -150,19 +150,19 @@ def address_mistake(address: str) -> str:
         parts = urlsplit(address)
         port, host = parts.port, parts.hostname or ""
     except ValueError:
-        return "its port is no number, or its brackets do not match"
+        return "its port is not a number, or its brackets do not match"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     number = options.get("db", "0" if parts.scheme == "unix" else parts.path.removeprefix("/") or "0")
     found = {
         "it must begin with redis://, rediss:// or unix://": not address.startswith(_SCHEMES),
-        "it holds a space or another character that has to be percent-encoded": not _WRITTEN.fullmatch(address),
-        "# and what follows has no meaning there": "#" in address,
+        "it contains a space or another character that must be percent-encoded": not _WRITTEN.fullmatch(address),
+        "it must not contain a #": "#" in address,
         "it names no host": parts.scheme != "unix" and not _HOST.fullmatch(host),
         "it names a host; a socket's path begins with unix:///": parts.scheme == "unix" and bool(host),
         "it names no socket": parts.scheme == "unix" and parts.path in {"", "/"},
         "its port is not between 1 and 65535": port == 0,
-        "the number of its database is no number": not _NUMBER.fullmatch(number),
-        "its options may be db and those that begin with ssl_": any(not _OPTION.fullmatch(name) for name in options),
+        "its database is not a number": not _NUMBER.fullmatch(number),
+        "only the options db and ssl_... are allowed": any(not _OPTION.fullmatch(name) for name in options),
     }
     return next((words for words, holds in found.items() if holds), "") or _unusable(address)
 
@@ -171,7 +171,7 @@ def _unusable(address: str) -> str:
     try:
         ConnectionPool.from_url(address).make_connection()  # opens no connection
     except (exceptions.RedisError, OSError, ValueError, TypeError):
-        return "an option of it cannot be used"
+        return "one of its options is invalid"
     return ""
 
 

@@ -81,10 +81,7 @@ def stored_in(column: EncryptedField) -> Iterator[Stored]:
 
 
 def reencrypt(values: Iterable[Stored]) -> tuple[int, int]:
-    """Re-encrypt values with the newest key. Return how many were changed and how many were unreadable.
-
-    Each write is a conditional UPDATE on the old value, so a row that changed meanwhile is left alone.
-    """
+    """Re-encrypt with the newest key, by conditional UPDATEs. Return how many were changed and how many unreadable."""
     moved = unreadable = 0
     for value in values:
         if key_id_in(value.ciphertext) == key_ring().newest_id:

@@ -281,4 +281,4 @@ def _refuse_weak_ring(keys: Sequence[tuple[str, bytes]]) -> None:
             raise InvalidKeyRing(f"the key {key_id} is not random")
     for what, values in (("id", [key_id for key_id, _ in keys]), ("key", [key for _, key in keys])):
         if len(set(values)) != len(values):
-            raise InvalidKeyRing(f"the same {what} stands twice")
+            raise InvalidKeyRing(f"the same {what} occurs twice")

@@ -67,10 +67,7 @@ def now() -> datetime:
 
 
 def checked_now() -> datetime:
-    """Measure, then return the database's time for code that ends or erases rows.
-
-    Raises `ClockDiffers` if our clock may be more than five seconds off.
-    """
+    """Measure and return the database's time. Raises `ClockDiffers` if our clock may be more than five seconds off."""
     offset = measure()
     if not offset.is_tolerable:
         raise ClockDiffers(str(offset))
@@ -85,7 +82,7 @@ def report_wrong_clock() -> None:
     """
     offset = measure()
     if not offset.is_tolerable:
-        logger.error("the clock is wrong: what expires is judged by it", extra={"offset": str(offset)})
+        logger.error("the clock is wrong: expiry times depend on it", extra={"offset": str(offset)})
 
 
 def _best_of(measured: list[Offset]) -> Offset:

@@ -50,10 +50,7 @@ _WITHOUT_CODE: Final = {"OperationalError", "InterfaceError", "DatabaseError"}
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether the database is down, read-only, locked, full or busy, so that a retry may succeed.
-
-    Accepts Django's errors and the drivers' own. False for anything else.
-    """
+    """Whether this Django or driver error is temporary: the database is down, read-only, locked, full or busy."""
     driver = _of_driver(error)
     if driver is None:
         return type(error) in {OperationalError, InterfaceError}
@@ -77,10 +74,7 @@ def sqlite_code(error: BaseException) -> int | None:
 
 
 def _of_driver(error: BaseException) -> BaseException | None:
-    """Return the driver's error behind Django's, or None.
-
-    If code goes on in a failed transaction, the chain of causes leads to the first failure.
-    """
+    """Return the driver's error behind Django's, or None. In a failed transaction that is the first failure."""
     while isinstance(error, Error) and error.__cause__ is not None:
         error = error.__cause__
     is_drivers = isinstance(error, sqlite3.Error) or hasattr(error, "pgcode")

@@ -25,10 +25,7 @@ LOUD_LOGGERS: Final = {
 
 
 def log_stream(arguments: list[str]) -> str:
-    """Return the stream for log lines: standard output, or standard error for commands that print their result.
-
-    `create_bot_key`, for example, prints only a key.
-    """
+    """Return the stream for log lines: standard error for commands that print their result, else standard output."""
     program, command = Path(arguments[0]).name, "".join(arguments[1:2])
     prints_a_result = program == "manage.py" and command not in {"worker", "runserver"}
     return "ext://sys.stderr" if prints_a_result else "ext://sys.stdout"

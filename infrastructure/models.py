@@ -14,10 +14,7 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 
 
 class AuditEvent(models.Model):
-    """One audit event. It holds UUIDs instead of foreign keys, and no subject, token or text that a person typed.
-
-    Rows are append-only: database triggers refuse UPDATE, DELETE and TRUNCATE.
-    """
+    """One audit event: UUIDs without foreign keys; no subject, token or typed text. Triggers make it append-only."""
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     at = models.DateTimeField(default=timezone.now, db_index=True)
@@ -43,10 +40,7 @@ class AuditEvent(models.Model):
 
 
 class RateCounter(models.Model):
-    """How often one subject did one thing in one time window. The subject is a keyed digest (G8).
-
-    Only `infrastructure.rate_limits` writes it, and only if `REDIS_URL` is not set.
-    """
+    """How often a subject (a keyed digest) did one thing in one time window. Used if `REDIS_URL` is not set (G8)."""
 
     key = models.CharField(max_length=96, primary_key=True)
     times = models.PositiveIntegerField()

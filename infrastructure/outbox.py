@@ -72,10 +72,7 @@ def put_off_after_fault(row: Any) -> None:
 
 
 def leased(now: datetime) -> Q:
-    """Condition for rows that a worker holds now.
-
-    A lease that ends too far in the future was taken by a worker with a wrong clock. It is ignored.
-    """
+    """Condition for rows leased now. A lease that ends too late is ignored: its worker had a wrong clock."""
     return Q(lease_until__gt=now, lease_until__lte=now + 2 * LEASE)
 
 
@@ -146,10 +143,7 @@ def _first(rows: QuerySet[Any]) -> Any:
 
 
 def _one_worker_at_a_time() -> None:
-    """Serialise the selection with an advisory lock: two workers would otherwise both see room for the same brand.
-
-    On SQLite the write transaction already serialises.
-    """
+    """Serialise with an advisory lock: two workers would otherwise both see room for a brand. SQLite does it itself."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])

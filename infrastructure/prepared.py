@@ -47,7 +47,7 @@ class _Process:
         """
         if sqlstate in _POOLED and self.prepares:
             self.prepares = False
-            logger.warning("a pooler: nothing is prepared from now on; see DISABLE_SERVER_SIDE_CURSORS")
+            logger.warning("a pooler was detected: statements are no longer prepared; see DISABLE_SERVER_SIDE_CURSORS")
         elif sqlstate in _STALE and was_prepared and generation == self.generation:
             self.generation += 1
 

@@ -138,10 +138,7 @@ def count_each(*counted: tuple[Limit, str]) -> None:
 
 
 def count_in_process(limit: Limit, subject: str) -> None:
-    """Count one event in this process alone, for code that must not write to a store. Raises `RateLimited`.
-
-    The subject is stored unhashed, so it must not be a secret.
-    """
+    """Count one event in this process alone. The subject is stored unhashed: no secrets. Raises `RateLimited`."""
     window = _Window.of_process(limit, subject)
     if _memory.add_one(window) > limit.times:
         raise RateLimited(window.seconds_left)

@@ -1,7 +1,4 @@
-"""Know whether this process is shutting down, and run cleanup callbacks before it exits.
-
-Long waits check `is_stopping` regularly, so that they do not delay a restart.
-"""
+"""Know whether this process is shutting down, so that long waits end early, and run its cleanup callbacks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

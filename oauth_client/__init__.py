@@ -1,7 +1,4 @@
-"""OAuth 2.0 and OpenID Connect client. No other package of the product speaks the protocol.
-
-Its input is a `ServerConfiguration`. It knows no Django models and no incoming HTTP requests.
-"""
+"""OAuth 2.0 and OpenID Connect client, without Django models. No other package speaks the protocol."""
 
 from oauth_client.authorization import (
     FORM_POST,

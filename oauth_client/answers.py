@@ -18,10 +18,7 @@ class NotStrictJSON(ValueError):
 
 
 def read_json_object(body: bytes) -> dict[str, Any]:
-    """Parse one JSON object: UTF-8 (RFC 8259 section 8.1), no byte order mark, no duplicate members.
-
-    Raises `NotStrictJSON`.
-    """
+    """Parse one JSON object: UTF-8 (RFC 8259), no byte order mark, no duplicate members. Raises `NotStrictJSON`."""
     text = _decode(body)
     try:
         value = json.loads(text, object_pairs_hook=_each_member_once, parse_constant=_refuse_constant)
@@ -70,10 +67,7 @@ _STATUS_ERRORS: Final = {
 
 
 def read_parameters(endpoint: Endpoint, response: requests.Response, *, accept_form: bool = False) -> dict[str, Any]:
-    """Parse a success strictly: a JSON object in UTF-8 or, if `accept_form`, form parameters.
-
-    A form with an `error` parameter is always accepted. Raises `AuthorizationServerError`.
-    """
+    """Parse a success: JSON, or a form if `accept_form` is set or it has `error`. Raises `AuthorizationServerError`."""
     media_type, charset = _content_type(response)
     if media_type == "application/x-www-form-urlencoded":
         parameters = _read_form(endpoint, response.content)
@@ -116,10 +110,7 @@ def error_in(members: dict[str, Any]) -> tuple[object, object]:
 
 
 def known_refusal_in(endpoint: Endpoint, response: requests.Response) -> AuthorizationServerError | None:
-    """Read the error from a response with a success status (E2), as `refusal_in` does.
-
-    Returns None unless its code is in our table. The strict parser judges everything else.
-    """
+    """Read a known error from a response with a success status (E2); None for any other response."""
     members = _members_of_refusal(response.content)
     if _known(endpoint, members.get("error")) is None:
         return None

@@ -1,7 +1,4 @@
-"""Build the authorization request, and parse the authorization response at our callback.
-
-RFC 6749 sections 4.1.1 and 4.1.2, RFC 9126 (PAR), RFC 9207 (`iss`).
-"""
+"""The authorization request and response (RFC 6749 sections 4.1.1 and 4.1.2), PAR (RFC 9126) and `iss` (RFC 9207)."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -42,7 +39,7 @@ def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: 
     if len(url) > MAX_URL_LENGTH:
         raise AuthorizationServerError(
             ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
-            f"not sent: its address has {len(url)} characters, and {MAX_URL_LENGTH} are the most that servers take",
+            f"not sent: its URL has {len(url)} characters; servers accept at most {MAX_URL_LENGTH}",
         )
     return url
 
@@ -228,7 +225,7 @@ def _protocol_value(values: dict[str, str], name: str) -> str:
     if len(value) > MAX_PARAMETER_LENGTH:
         raise MalformedAuthorizationResponse(f"{name} is longer than {MAX_PARAMETER_LENGTH} characters")
     if not _VALUE.fullmatch(value):
-        raise MalformedAuthorizationResponse(f"{name} holds characters that it must not hold")
+        raise MalformedAuthorizationResponse(f"{name} contains characters that are not allowed")
     return value
 
 

@@ -1,7 +1,4 @@
-"""Post to the token, revocation and PAR endpoints with client authentication.
-
-RFC 6749 section 2.3, RFC 7523 section 2.2.
-"""
+"""Post to an endpoint of the server with client authentication (RFC 6749 section 2.3, RFC 7523 section 2.2)."""
 
 import json
 from collections.abc import Iterable
@@ -100,10 +97,7 @@ def _client_assertion(configuration: ServerConfiguration, signing_key: Secret | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """An endpoint, by its name in RFC 8414, with the error codes for its failures.
-
-    `registered` are the codes that its responses may contain.
-    """
+    """An endpoint by its name in RFC 8414, and its error codes; its responses may contain those of `registered`."""
 
     name: str
     blocked: ErrorCode

@@ -1,7 +1,4 @@
-"""The table of error codes of a failed sign-in or revocation: the consumer's page, the cause and the remedy.
-
-Pages, the bot API's `next`, the worker's retries, the admin and docs/brand-admin.md use this table.
-"""
+"""The error codes of failed sign-ins and revocations, with page, cause and remedy; docs/brand-admin.md lists them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,10 +82,7 @@ _OFFER_ANOTHER_ATTEMPT: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """One row of the table. `is_repeatable`: the same request may be sent again, as the worker does to revoke.
-
-    This is never true of a code exchange (E20): only another attempt, with another code, can help.
-    """
+    """One row. `is_repeatable`: the same request may be sent again, as for a revocation. Never for a code (E20)."""
 
     page: ConsumerPage
     cause: str
@@ -102,15 +96,13 @@ class Meaning:
 
 
 _CANNOT, _LATER, _AGAIN = ConsumerPage.CANNOT_SIGN_IN, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED
-_NETWORK: Final = "Look at the server's status and at the network between it and us."
+_NETWORK: Final = "Check the server's status and the network between it and us."
 _ADDRESS: Final = "Type an https address of a public host. For a private one, ask the operator."
-_DIALECT: Final = (
-    "Read the detail. `check_brand` tries the endpoint out; the settings under *What comes back* may help."
-)
+_DIALECT: Final = "Read the detail. `check_brand` tests the endpoint; the settings under *What comes back* may help."
 _LET_IT_ASK: Final = (
     "Nothing, if it works at the next try. Otherwise let the server show its sign-in page to our client."
 )
-_ANNOUNCED: Final = "The server takes no authorization codes from our client."
+_ANNOUNCED: Final = "The server does not allow our client the authorization code flow."
 _ALLOW_CODES: Final = "Allow our client the authorization code flow at the server."
 
 # Values of `last_error`, and the three values of `error` with which a challenge ends as failed.
@@ -118,12 +110,14 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ErrorCode.ACCESS_DENIED: Meaning(
         ConsumerPage.DENIED,
         "The consumer, or the server itself, said no: the challenge ends as denied.",
-        "Nothing, if it was the consumer. Where the detail tells of a rule of the server's, change that rule.",
+        "Nothing, if it was the consumer. If the detail names a rule of the server, change that rule.",
     ),
-    ErrorCode.ACCOUNT_SELECTION_REQUIRED: Meaning(_AGAIN, "The server wants an account to be chosen.", _LET_IT_ASK),
+    ErrorCode.ACCOUNT_SELECTION_REQUIRED: Meaning(
+        _AGAIN, "The server needs the consumer to choose an account.", _LET_IT_ASK
+    ),
     ErrorCode.AUTHORIZATION_REQUEST_REFUSED: Meaning(
         _AGAIN,
-        "The server answered with a code that we do not know; it stands in the detail.",
+        "The server answered with an unknown code, which the detail shows.",
         "Look the code up at the server's vendor. If it means that the consumer said no, put it into *Denial codes*.",
     ),
     ErrorCode.CLAIM_UNUSABLE: Meaning(
@@ -143,9 +137,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "The consumer, or the server, granted less than *Required scope*.",
         "Nothing, if the consumer unticked it. Otherwise allow our client these scopes.",
     ),
-    ErrorCode.INTERACTION_REQUIRED: Meaning(_AGAIN, "The server has a question to the consumer.", _LET_IT_ASK),
+    ErrorCode.INTERACTION_REQUIRED: Meaning(_AGAIN, "The server needs to ask the consumer something.", _LET_IT_ASK),
     ErrorCode.INTERNAL_ERROR: Meaning(
-        _AGAIN, "A fault of ours.", "Tell the operator: the log has a line with the challenge's id."
+        _AGAIN, "An internal error of this product.", "Tell the operator: the log has a line with the challenge's id."
     ),
     ErrorCode.INVALID_CLIENT: Meaning(
         _CANNOT,
@@ -154,26 +148,26 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     ErrorCode.INVALID_GRANT: Meaning(
         _AGAIN,
-        "The server no longer took the code: it was too old, used before, or not of this client, redirect URI or PKCE.",
+        "The server refused the code: too old, used before, or of another client, redirect URI or PKCE challenge.",
         "Nothing, if it happens now and then. If always: compare the redirect URI; see whether the detail names PKCE.",
     ),
     ErrorCode.INVALID_ID_TOKEN: Meaning(
         _CANNOT,
-        "The ID token is not what it has to be; the detail says what is wrong with it.",
+        "The ID token is invalid; the detail says why.",
         "Compare issuer, client id and *ID token algorithms* with the server's, and its clock with ours.",
     ),
     ErrorCode.INVALID_PAR_RESPONSE: Meaning(
         _CANNOT,
         "The answer to the pushed authorization request cannot be used.",
-        "Read the detail. Without the endpoint, requests go by the browser.",
+        "Read the detail. If you remove the endpoint, requests go through the browser.",
     ),
     ErrorCode.INVALID_REQUEST: Meaning(
         _CANNOT,
-        "The server finds our request wrong.",
+        "The server says that our request is wrong.",
         "Compare the redirect URI, the scope and the extra parameters with what the server wants.",
     ),
     ErrorCode.INVALID_REVOCATION_RESPONSE: Meaning(
-        ConsumerPage.NONE, "The answer of the revocation endpoint is none.", "Look at the address of the endpoint."
+        ConsumerPage.NONE, "The revocation endpoint's answer cannot be used.", "Check the endpoint's address."
     ),
     ErrorCode.INVALID_SCOPE: Meaning(
         _CANNOT,
@@ -189,11 +183,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ErrorCode.ISSUER_MISMATCH: Meaning(
         _AGAIN,
         "The answer names another issuer than the configured one, or none; the detail shows both.",
-        "Copy the server's issuer exactly, its last slash included. If it was right, somebody tried to mix servers up.",
+        "Copy the server's issuer exactly, its last slash included. If it was right, this may be a mix-up attack.",
     ),
     ErrorCode.JWKS_UNAVAILABLE: Meaning(
         _LATER,
-        "The server's signing keys could not be had, or are newer than those that we fetched less than a minute ago.",
+        "The server's signing keys could not be fetched, or are newer than our copy of less than a minute ago.",
         "Nothing, if it passes. Otherwise look at *JWKS URI*. Publish a new key some minutes before signing with it.",
         is_repeatable=True,
     ),
@@ -221,18 +215,18 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     ErrorCode.REVOCATION_REFUSED: Meaning(
         ConsumerPage.NONE,
-        "The server refused to revoke a token, with a code that we do not know.",
+        "The server refused to revoke a token, with an unknown error code.",
         "Allow our client to revoke its tokens.",
     ),
-    ErrorCode.SERVER_ERROR: Meaning(_LATER, "A fault at the server.", _NETWORK, is_repeatable=True),
+    ErrorCode.SERVER_ERROR: Meaning(_LATER, "An error at the server.", _NETWORK, is_repeatable=True),
     ErrorCode.SIGN_IN_INTERRUPTED: Meaning(
         _AGAIN,
         "The consumer left the server's sign-in page for something else, such as a new password.",
-        "Nothing. Where the server can do that on its own page, switch it on there.",
+        "Nothing. If the server can do that on its own page, enable it there.",
     ),
     ErrorCode.SIGN_IN_REFUSED: Meaning(
         _CANNOT,
-        "A rule of the server's keeps this account out: the consumer did not say no.",
+        "A rule of the server refuses this account. The consumer did not say no.",
         "Read the detail. Assign the account to our client at the server, approve the client, or change the rule.",
     ),
     ErrorCode.STORED_SECRET_UNREADABLE: Meaning(
@@ -241,13 +235,16 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "Tell the operator: a key is missing in the ring. Or type the client secret again.",
     ),
     ErrorCode.TEMPORARILY_UNAVAILABLE: Meaning(
-        _LATER, "The server is busy or down, or as many calls to it run as are allowed.", _NETWORK, is_repeatable=True
+        _LATER,
+        "The server is busy or down, or our limit of simultaneous calls to it is reached.",
+        _NETWORK,
+        is_repeatable=True,
     ),
     ErrorCode.TOKEN_ENDPOINT_BLOCKED: Meaning(_CANNOT, "We do not call the address of the token endpoint.", _ADDRESS),
     ErrorCode.TOKEN_ENDPOINT_TIMEOUT: Meaning(_LATER, "The token endpoint was too slow.", _NETWORK),
     ErrorCode.TOKEN_ENDPOINT_UNREACHABLE: Meaning(_LATER, "The token endpoint could not be reached.", _NETWORK),
     ErrorCode.TOKEN_REQUEST_REFUSED: Meaning(
-        _AGAIN, "The server refused the code, with a code of its own that we do not know, or without one.", _DIALECT
+        _AGAIN, "The server refused the code with an unknown error code, or with none.", _DIALECT
     ),
     ErrorCode.UNAUTHORIZED_CLIENT: Meaning(
         _CANNOT,
@@ -261,11 +258,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     "subject_mismatch": Meaning(
         ConsumerPage.OTHER_PERSON,
-        "Another account signed in than in this chat before, or than the bot named.",
+        "A different account signed in than before in this chat, or than the bot named.",
         "Nothing: that is what the check is for.",
     ),
     "too_many_codes": Meaning(
-        ConsumerPage.TOO_MANY_CODES, "Five wrong completion codes were typed.", "Nothing: the bot asks anew."
+        ConsumerPage.TOO_MANY_CODES, "Five wrong completion codes were typed.", "Nothing: the bot asks again."
     ),
     "other_conversation": Meaning(
         ConsumerPage.OTHER_CONVERSATION,

@@ -141,7 +141,7 @@ def _check_nonce(nonce: object, nonce_matches: Callable[[str], bool]) -> None:
 
 def _other_algorithm(algorithm: object) -> str:
     named = algorithm in ID_TOKEN_ALGORITHMS
-    return f"it is signed with {algorithm}, which is not configured" if named else "its algorithm is none that we know"
+    return f"it is signed with {algorithm}, which is not configured" if named else "its algorithm is unknown"
 
 
 def _check_audiences(configuration: ServerConfiguration, claims: dict[str, Any]) -> None:
@@ -156,7 +156,7 @@ def _check_audiences(configuration: ServerConfiguration, claims: dict[str, Any])
         return
     audiences = claims["aud"] if isinstance(claims["aud"], list) else []
     others = set(audiences) - {configuration.client_id, *configuration.trusted_audiences}
-    _refuse_unless(not others, "aud names others beside our client_id, no azp says that it is ours, none is trusted")
+    _refuse_unless(not others, "aud has untrusted audiences beside our client_id, and there is no azp")
 
 
 def _left_half_hash(algorithm: str, access_token: Secret) -> str:

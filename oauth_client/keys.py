@@ -28,7 +28,7 @@ FAILURE_KEPT_SECONDS: Final = 10
 _PATIENCE_SECONDS: Final = transport.TOTAL_TIMEOUT + 1
 
 _ASKED_A_MOMENT_AGO: Final = (
-    "no key of the server's fits the ID token's header; we fetched the keys less than a minute ago and ask at most "
+    "no key of the server matches the ID token's header; we fetched the keys less than a minute ago and ask at most "
     "once a minute: a new key is seen after that"
 )
 
@@ -103,7 +103,7 @@ class _KeySet:
     @contextmanager
     def _held(self) -> Iterator[None]:
         if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
-            raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "the key set is being waited for")
+            raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "another request is still fetching the key set")
         try:
             yield
         finally:

@@ -70,10 +70,7 @@ def _written(members: dict[str, Any]) -> str:
 
 
 def _secrets_in(answer: dict[str, Any]) -> set[str]:
-    """Collect the texts at any depth below a name of a secret. `token_type` is not one.
-
-    Iterative, because a response may be nested as deeply as the JSON parser allows.
-    """
+    """Collect the texts below a name of a secret, except `token_type`. Iterative: a response may be nested deeply."""
     secrets: set[str] = set()
     left: list[tuple[Any, bool]] = [(answer, False)]
     while left:

@@ -76,7 +76,7 @@ _IPV6_NOT_PUBLIC: Final = (
     ip_network("3fff::/20"),
 )
 
-_NOT_CALLED: Final = "the address is not one that is called"
+_NOT_CALLED: Final = "the address is not allowed"
 
 # The response type, for modules that may not import requests.
 Response = requests.Response
@@ -217,10 +217,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Resolve the name once, check every address, and connect to one of them with TLS for the name (N2).
-
-        The pool key uses the first address. `_CheckedConnection` tracks which address accepted the connection.
-        """
+        """Resolve the name once, check every address, connect to one of them (N2). The first one is the pool key."""
         target = urlsplit(str(request.url))
         pinned = request.copy()
         pinned.url = urlunsplit(target._replace(netloc=self._checked_authority(target.hostname or "", target.port)))
@@ -350,10 +347,7 @@ def _adapter(secure: bool, allow_loopback: bool, ca_file: str) -> GuardedAdapter
 
 @lru_cache(maxsize=4)
 def _tls_context(ca_file: str) -> ssl.SSLContext:
-    """Return the shared TLS context: building one costs 22 ms.
-
-    `create_default_context` would write session keys to the file in `SSLKEYLOGFILE` (N5), so it is not used.
-    """
+    """Share one TLS context, as it takes 22 ms. `create_default_context` would write keys to `SSLKEYLOGFILE` (N5)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _DeadlineSocket

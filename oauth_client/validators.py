@@ -100,19 +100,14 @@ _PARAMETER_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000
 
 
 def validate_endpoint(value: str) -> None:
-    """Require `https://` with a DNS name and port 443, without userinfo or fragment (N1).
-
-    `ALLOW_LOCAL_ENDPOINTS` also allows loopback hosts with any port and with plain http.
-    """
+    """Require https, a DNS name and port 443 (N1). `ALLOW_LOCAL_ENDPOINTS` also allows loopback, any port and http."""
     address = _read(value)
     if settings.ALLOW_LOCAL_ENDPOINTS and address.is_loopback:
         _refuse_unless(address.scheme in {"https", "http"}, "The address must begin with https://.", "endpoint_scheme")
         return
     _refuse_unless(address.scheme == "https", "The address must begin with https://.", "endpoint_scheme")
     _refuse_unless(not address.is_ip_address, "Write the host as a name, not as an IP address.", "endpoint_ip_address")
-    _refuse_unless(
-        not address.is_loopback, "This host is the machine that we run on; brands are elsewhere.", "endpoint_local"
-    )
+    _refuse_unless(not address.is_loopback, "This host is our own machine.", "endpoint_local")
     _refuse_unless(
         len(address.host) <= MAX_HOST_LENGTH and _DNS_NAME.fullmatch(address.host) is not None,
         "The host is not a complete DNS name, such as login.example.com.",
@@ -199,7 +194,7 @@ def validate_token_type(value: str) -> None:
     )
     _refuse_unless(
         value.lower() not in NOT_BEARER,
-        "A token of this type cannot be used by whoever merely holds it: bots could not use it.",
+        "Tokens of this type are not bearer tokens: bots could not use them.",
         "invalid_token_type",
     )
 
@@ -223,7 +218,7 @@ def validate_id_token_algorithms(value: object) -> None:
         raise ValidationError("none means no signature: anybody could write such a token.", code="algorithm_none")
     _refuse_unless(
         set(value) <= set(ID_TOKEN_ALGORITHMS),
-        f"Use algorithms out of: {', '.join(ID_TOKEN_ALGORITHMS)}.",
+        f"Use only these algorithms: {', '.join(ID_TOKEN_ALGORITHMS)}.",
         "unknown_algorithm",
     )
     _refuse_unless(len(set(value)) == len(value), "Name each algorithm once.", "invalid_algorithms")
@@ -231,7 +226,7 @@ def validate_id_token_algorithms(value: object) -> None:
 
 def validate_ignored_metadata(value: object) -> None:
     known = isinstance(value, list) and all(name in IGNORABLE_METADATA for name in value)
-    _refuse_unless(known, f"Use names out of: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
+    _refuse_unless(known, f"Use only these names: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
 
 
 def validate_token_response_members(value: object) -> None:
@@ -244,10 +239,10 @@ def validate_token_response_members(value: object) -> None:
         "invalid_response_members",
     )
     for name in names:
-        _refuse_unless(name not in PROTOCOL_MEMBERS, f"{name} is ours to read.", "reserved_response_member")
+        _refuse_unless(name not in PROTOCOL_MEMBERS, f"{name} is reserved.", "reserved_response_member")
         _refuse_unless(
             not is_secret_name(str(name)),
-            f"{name} could be a secret's name, so it is never passed on.",
+            f"{name} could hold a secret, so it is never passed on.",
             "secret_response_member",
         )
 
@@ -300,7 +295,7 @@ def _read(value: str) -> _Address:
         )
     port = int(match["port"]) if match["port"] else None
     second = _Address(match["scheme"].lower(), match["host"].lower().strip("[]"), port)
-    _refuse_unless(first == second, "This address can be read in two ways.", "endpoint_malformed")
+    _refuse_unless(first == second, "This address is ambiguous.", "endpoint_malformed")
     _refuse_unless("[" not in match["host"] or _is_ipv6(second.host), "This is not an address.", "endpoint_malformed")
     return second
 
@@ -338,7 +333,7 @@ def _validate_parameter(name: object, text: object) -> None:
 
 
 def _whose(name: str) -> str:
-    return "has a field of its own: use that" if name.lower() in _FIELDS_OF_THEIR_OWN else "is ours to set"
+    return "has a field of its own: use that" if name.lower() in _FIELDS_OF_THEIR_OWN else "is set automatically"
 
 
 def _is_absolute_uri(value: object) -> bool:

@@ -74,10 +74,7 @@ logger = logging.getLogger("consumer_delegation.errors")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 400; 503 if the real cause is an unavailable database.
-
-    Django reports a session that could not be stored as deleted by another request, whatever the database error was.
-    """
+    """Answer 400; 503 for a session not stored because the database is down, which Django reports as a deleted one."""
     cause: BaseException | None = exception
     while isinstance(exception, SessionInterrupted) and (cause := cause and cause.__context__):
         if is_unavailable(cause):

@@ -131,7 +131,9 @@ def meet_pooler() -> None:
     """Stop sending start-up options: the pooler does not pass them on."""
     if not _process.is_pooled:
         _process.is_pooled = True
-        logger.warning("a pooler: each transaction sets its own time-outs from now on; see DISABLE_SERVER_SIDE_CURSORS")
+        logger.warning(
+            "a pooler was detected: each transaction now sets its own timeouts; see DISABLE_SERVER_SIDE_CURSORS"
+        )
 
 
 def start_up_options(*, is_pooler_named: bool) -> str:

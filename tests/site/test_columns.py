@@ -23,7 +23,9 @@ def test_every_column_that_is_called_a_ciphertext_is_an_encrypted_column() -> No
 
 def test_every_encrypted_column_names_the_place_of_its_row() -> None:
     """K1: without a place of its own a value could be moved to another row."""
-    without = [str(column) for column in encrypted_columns() if not callable(getattr(column.model, "associated_data", None))]
+    without = [
+        str(column) for column in encrypted_columns() if not callable(getattr(column.model, "associated_data", None))
+    ]
     assert without == []
 
 
