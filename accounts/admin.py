@@ -26,8 +26,6 @@ NO_BRAND: Final = UUID(int=0)
 
 
 class AccountEvent(models.TextChoices):
-    """Audit kinds of accounts."""
-
     ADMIN_CREATED = "admin.created"
     ADMIN_CHANGED = "admin.changed"
     ADMIN_DELETED = "admin.deleted"

@@ -43,11 +43,9 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth h
     """Encrypts the secrets of authenticator apps and the seeds of recovery codes at rest."""
 
     def encrypt(self, text: str) -> str:
-        """Encrypt for allauth's JSON column; the ciphertext is base64."""
         return encrypt_text(text)
 
     def decrypt(self, encrypted_text: str) -> str:
-        """Undo `encrypt`. Raises `DecryptionError`."""
         return decrypt_text(encrypted_text)
 
 
@@ -103,7 +101,7 @@ class ConfirmedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     """A model admin whose form may be a `ConfirmedForm`."""
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Set `confirmed` on the form class, which Django makes anew for each request."""
+        """Set `confirmed` on the form class, which Django creates for each request."""
         form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.confirmed = signed_in_recently(request)
         return form

@@ -9,8 +9,6 @@ from delegation_site import checks
 
 
 class DelegationSiteConfig(AppConfig):
-    """Registers the checks of the settings and of the database."""
-
     name = "delegation_site"
 
     def ready(self) -> None:

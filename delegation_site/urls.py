@@ -23,7 +23,7 @@ _account = [
 
 urlpatterns = [
     path("api/v1/", include("conversations.api.urls")),
-    # Below the redirect URI: whoever may register that URI may read this one. The alphabet is the same.
+    # Below the redirect URI, so that a brand that may register that URI may read this one. The alphabet is the same.
     re_path(
         r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})/jwks\.json\Z", limited(brands.client_keys), name="client_keys"
     ),

@@ -203,7 +203,6 @@ class _Client(RedisCacheClient):
         self.memory = _memory()
 
     def probe(self) -> None:
-        """Write to Redis. Raises redis-py's errors."""
         self.get_client(write=True).set(_PROBE, 1, ex=_SECONDS_WITHOUT_REDIS)
 
     def incr(self, key: Any, delta: int) -> int:

@@ -55,7 +55,6 @@ def reveal_if_there(row: Any, column: str) -> Secret | None:
 
 
 def encrypted_columns() -> list[EncryptedField]:
-    """List every encrypted column of every model."""
     fields = (field for model in apps.get_models() for field in model._meta.concrete_fields)
     return [field for field in fields if isinstance(field, EncryptedField)]
 

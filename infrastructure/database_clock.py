@@ -46,8 +46,6 @@ class Offset:
 
 @dataclass
 class _Process:
-    """The last offset that this process measured."""
-
     ahead: timedelta = timedelta(0)
 
 

@@ -57,7 +57,7 @@ def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) 
 
 
 def give_back(row: Any) -> None:
-    """Return a row that was not attempted: free the lease and do not count the attempt."""
+    """Release a row that was not attempted: free the lease and do not count the attempt."""
     at = database_clock.now() + pause_after(1, _RESTING, _RESTING)
     _of_this_lease(row).update(lease_until=None, next_attempt_at=at, attempts=F("attempts") - 1)
 
@@ -90,8 +90,6 @@ def _of_this_lease(row: Any) -> QuerySet[Any]:
 
 @dataclass
 class _UnderWay:
-    """The number of leased rows, by destination and by brand."""
-
     to: Counter[int] = field(default_factory=Counter)
     of: Counter[int] = field(default_factory=Counter)
 
@@ -194,12 +192,10 @@ class Trouble:
 
     @property
     def is_met(self) -> bool:
-        """Whether the failure has begun and is not over."""
         return self._failures > 0
 
     @property
     def pause(self) -> float:
-        """Seconds left until the next attempt."""
         return max(0.0, self._not_before - monotonic())
 
     def _note(self, now: float) -> None:

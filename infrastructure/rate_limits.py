@@ -152,7 +152,6 @@ def forget_in_process() -> None:
 
 
 def sweep(now: datetime, chunk: int = 1_000) -> int:
-    """Delete expired counters and return how many."""
     deleted = 0
     while True:
         keys = list(RateCounter.objects.filter(expires_at__lt=now).values_list("key", flat=True)[:chunk])

@@ -118,7 +118,6 @@ class Endpoint:
         return AuthorizationServerError(codes[type(error)], str(error))
 
     def invalid(self, detail: str) -> AuthorizationServerError:
-        """Build the error for an unusable response."""
         return AuthorizationServerError(self.invalid_response, detail)
 
 

@@ -71,7 +71,6 @@ def signing_key_count(jwks_uri: str, algorithm: str) -> int:
 
 
 def forget_all() -> None:
-    """Drop every key set. For tests only."""
     _key_sets.clear()
 
 

@@ -58,8 +58,8 @@ class TokenResponse:
     def narrowed(self, configuration: ServerConfiguration, redirected_scope: str | None) -> "TokenResponse":
         """Apply the scope of the authorization response, if the token response has none.
 
-        Only if the server is configured for it, and only to remove scopes (E14): whoever controls the browser can
-        change that parameter. Adding scopes has no effect, and removing them harms only that consumer.
+        Only if the server is configured for it, and only to remove scopes (E14): the consumer can change that
+        parameter in the browser. Adding scopes has no effect, and removing them harms only that consumer.
         """
         if (
             not (configuration.accept_scope_in_authorization_response and self.scope_assumed)

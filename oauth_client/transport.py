@@ -255,7 +255,6 @@ class _DeadlineSocket(ssl.SSLSocket):
     """
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        """Read, at most until the deadline."""
         self._limit(READ_TIMEOUT)
         return super().recv_into(*arguments, **options)
 

@@ -84,7 +84,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def _has_time_outs(connection: Any) -> bool:
-    """Whether the start-up options took effect. 0 means no timeout."""
     connection.autocommit = True
     with connection.cursor(cursor_factory=extensions.cursor) as cursor:  # our cursor class would set them itself
         cursor.execute("SELECT current_setting('lock_timeout') <> '0'")

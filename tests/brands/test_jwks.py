@@ -55,7 +55,7 @@ def test_unknown_keys_are_asked_for_once_a_minute(key_server: KeyServer, clock: 
     verify(signed(claims()))
     for _ in range(5):
         error, detail = refused(signed(claims(), kid="invented"))
-        assert (error, detail[:61]) == (
+        assert (error, detail[:62]) == (
             "jwks_unavailable",
             "no key of the server matches the ID token's header; we fetched",
         )
