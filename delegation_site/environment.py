@@ -1,7 +1,7 @@
 """Read settings from the environment and report all missing or invalid ones together, with the ids of `checks`.
 
 Every start reads the settings before Django can run checks: gunicorn, `manage.py`, any other WSGI server. So a mistake
-ends the process here, with a message and no traceback. Messages repeat no value, because many contain a password.
+ends the process here, with a message and no traceback. Messages contain no values, because many hold a password.
 """
 
 import re

@@ -95,7 +95,7 @@ _ORDINARY: Final = range(400, 500)
 def without_secrets(text: str) -> str:
     """Remove queries, and the tokens in the paths of links, receipts and callbacks (H1).
 
-    Hidden variants include `//c/TOKEN`, `/C/TOKEN`, `/en/c/TOKEN` and `/%63/TOKEN`, since a browser may request them.
+    Variants that a browser may request are covered: `//c/TOKEN`, `/C/TOKEN`, `/en/c/TOKEN`, `/%63/TOKEN`.
     """
     if not _LEADS_SOMEWHERE.search(text):
         return text

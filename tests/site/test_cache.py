@@ -106,8 +106,8 @@ STATES: dict[str, tuple[Any, str]] = {
         lambda servers: with_password(servers.saying(b"-ERR unknown command 'AUTH' 'PLANTED-password'\r\n"), PLANTED),
         "it refuses our commands",
     ),
-    "a web server": (lambda servers: servers.saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak Redis'"),
-    "something else": (lambda servers: servers.saying(b":PLANTED-password\r\n"), "does not speak Redis'"),
+    "a web server": (lambda servers: servers.saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "speak the Redis protocol"),
+    "something else": (lambda servers: servers.saying(b":PLANTED-password\r\n"), "speak the Redis protocol"),
     "TLS that is none": (
         lambda servers: servers.saying(b"+OK\r\n").replace("redis://", "rediss://"), "no TLS connection",
     ),
