@@ -1,4 +1,4 @@
-# The commands of this project. Each does its own set-up; `make help` lists them.
+# Commands of the project. Each installs what it needs; `make help` lists them.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -22,81 +22,81 @@ BENCH_PEERS := bench/peers/node_modules/.package-lock.json
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | column -t -s '|'
 
-demo: $(DEMO) ## play one whole journey, then stay up: sample chat, admin, sample brand
+demo: $(DEMO) ## run one sign-in from start to end, then keep serving: sample chat, admin, sample brand
 	@$(BIN)/python -m demo $(ARGS)
 
-journey: $(DEMO) ## play one whole journey; exit status 0 only if every step held
+journey: $(DEMO) ## run one sign-in from start to end; exit status 0 only if every step succeeded
 	@$(BIN)/python -m demo.journey $(ARGS)
 
-test: $(INSTALLED) ## what starts no server, on SQLite and PostgreSQL at once; ARGS="-k crypto" for a part
+test: $(INSTALLED) ## tests without servers, on SQLite and PostgreSQL at once; ARGS="-k crypto" for a part
 	@$(BIN)/python -m tests.run test $(ARGS)
 
-test-served: $(INSTALLED) peers bench-parts ## the tests that drive servers, browsers and other people's programs
+test-served: $(INSTALLED) peers bench-parts ## tests with servers, browsers and third-party programs
 	@$(BIN)/python -m tests.run served $(ARGS)
 
-test-full: $(INSTALLED) peers bench-parts peers-full ## the tests that only a release waits for: Firefox, more peers
+test-full: $(INSTALLED) peers bench-parts peers-full ## tests before a release only: Firefox, more third-party servers
 	@$(BIN)/python -m tests.run full $(ARGS)
 
-fuzz: $(INSTALLED) ## more than 150,000 made-up inputs; takes about 8 minutes
+fuzz: $(INSTALLED) ## test more than 150,000 generated inputs; about 8 minutes
 	@HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/fuzz --dist=load --maxschedchunk=1 $(ARGS)
 
-contract: $(INSTALLED) ## calls made up from the contract, at least 5,000, against a server on PostgreSQL; about 10 minutes
+contract: $(INSTALLED) ## at least 5,000 calls generated from openapi.yaml, on PostgreSQL; about 10 minutes
 	@$(BIN)/python -m tests.contract_run $(ARGS)
 
-coverage: $(INSTALLED) peers bench-parts ## what the whole suite does not reach on either database
+coverage: $(INSTALLED) peers bench-parts ## lines that no test reaches on either database
 	@mkdir -p test-output
 	@$(BIN)/coverage erase
 	@$(BIN)/coverage run -m tests.run all $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-mutants: $(MUTATING) ## change the security modules one place at a time: does a test notice? hours; MUTANTS="*.crypto.*"
+mutants: $(MUTATING) ## mutation tests of the security modules; hours; MUTANTS="*.crypto.*"
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
-gallery: $(INSTALLED) peers ## docs/consumer-pages.md and its pictures, from what the browser tests see
+gallery: $(INSTALLED) peers ## write docs/consumer-pages.md and its pictures from the browser tests
 	@KEEP_PICTURES=1 $(BIN)/python -m pytest -n0 -q tests/browser/test_looks.py
 	@$(BIN)/python -m tests.browser.gallery
 
-bench: $(INSTALLED) bench-parts ## measure, beside bare Django and two other servers; ARGS="--only token_read"
+bench: $(INSTALLED) bench-parts ## benchmark against bare Django and two other servers; ARGS="--only token_read"
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-growth: $(INSTALLED) bench-parts ## measure databases of up to ten million conversations; hours and 40 GB
+bench-growth: $(INSTALLED) bench-parts ## benchmark up to ten million conversations; hours and 40 GB
 	@$(BIN)/python -m bench growth --rows 10000000 $(ARGS)
 	@$(BIN)/python -m bench growth --rows 1000000 --database sqlite $(ARGS)
 
-lint: $(INSTALLED) ## ruff, mypy, the layers
+lint: $(INSTALLED) ## run ruff, mypy and import-linter
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-format: $(INSTALLED) ## let ruff mend what it can
+format: $(INSTALLED) ## fix and format with ruff
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-serve: $(INSTALLED) ## a production-shaped local server; settings from the environment or .env
+serve: $(INSTALLED) ## local server, configured as in production; settings from the environment or .env
 	@$(BIN)/python manage.py migrate --no-input
 	@$(BIN)/gunicorn --config delegation_site/gunicorn.py delegation_site.wsgi
 
-venv: $(INSTALLED) ## the virtual environment with everything in it
+venv: $(INSTALLED) ## create the virtual environment with all dependencies
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; choose one with: make PYTHON=python3.11"; exit 1; }
-	@echo "Making a virtual environment in $(VENV) ..."
+	@echo "Creating a virtual environment in $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 
 $(DEMO): requirements.txt requirements-demo.txt constraints.txt | $(VENV)/bin/python
-	@echo "Installing what the product and its demo need into $(VENV); the first time takes about 20 seconds ..."
+	@echo "Installing the product and its demo into $(VENV); the first time takes about 20 seconds ..."
 	@$(PIP) -r requirements-demo.txt
 	@touch $@
 
 $(INSTALLED): requirements.txt requirements-demo.txt requirements-dev.txt constraints.txt | $(VENV)/bin/python
-	@echo "Installing what tests and checks need into $(VENV); the first time takes about two minutes ..."
+	@echo "Installing tests and checks into $(VENV); the first time takes about two minutes ..."
 	@$(PIP) -r requirements-dev.txt
 	@touch $@ $(DEMO)
 
-# The servers that others wrote need Node 20 or newer. Without it their tests are skipped by name; with CI=true they fail.
+# Third-party servers need Node 20 or newer. Without it their tests are skipped; with CI=true they fail.
 .PHONY: peers
 peers:
 	@if command -v npm >/dev/null; then \
@@ -109,7 +109,7 @@ $(PEERS): tests/peers/package.json tests/peers/package-lock.json
 	@npm ci --prefix tests/peers --loglevel=error
 	@touch $@
 
-# More servers that others wrote, each in its own environment; only `make test-full` has them.
+# More third-party servers, each in its own environment, only for `make test-full`.
 .PHONY: peers-full
 peers-full: $(OTHERS_INSTALLED)
 	@if command -v npm >/dev/null; then \
@@ -127,16 +127,16 @@ $(OTHER_PEERS): tests/peers/others/package.json tests/peers/others/package-lock.
 	@npm ci --prefix tests/peers/others --loglevel=error
 	@touch $@
 
-catalogs: $(INSTALLED) ## bring the translations' files up to the sentences of the pages, and compile them
+catalogs: $(INSTALLED) ## extract the pages' sentences into the translation files, and compile them
 	@$(BIN)/python -m tests.catalogs
 
-# What the product is measured against.
+# The servers that the benchmark compares with.
 .PHONY: bench-parts
 bench-parts: $(BENCHED)
 	@if command -v npm >/dev/null; then \
 		$(MAKE) --no-print-directory $(BENCH_PEERS); \
 	else \
-		echo "Node is not installed: nothing will be measured against oidc-provider."; \
+		echo "Node is not installed: the benchmark skips oidc-provider."; \
 	fi
 
 $(BENCHED): $(INSTALLED) bench/requirements.txt
@@ -151,8 +151,8 @@ $(BENCH_PEERS): bench/peers/package.json bench/peers/package-lock.json
 	@npm ci --prefix bench/peers --loglevel=error
 	@touch $@
 
-# After a change of requirements: every version that a fresh installation brings in, ours and theirs.
-constraints: ## write constraints.txt anew
+# Run after a change of requirements: pins every direct and transitive dependency.
+constraints: ## rewrite constraints.txt
 	@rm -rf .venv-constraints && $(PYTHON) -m venv .venv-constraints
 	@.venv-constraints/bin/python -m pip install -qq --disable-pip-version-check \
 		-r requirements-dev.txt -r bench/requirements.txt -r requirements-mutation.txt
@@ -160,7 +160,7 @@ constraints: ## write constraints.txt anew
 		.venv-constraints/bin/python -m pip freeze; } > constraints.txt
 	@rm -rf .venv-constraints
 
-clean: ## remove what the commands made; databases and .env stay
+clean: ## delete all generated files; databases and .env stay
 	@rm -rf $(VENV) $(PEERS_VENV) tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

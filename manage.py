@@ -11,6 +11,6 @@ from delegation_site.checks import refuse_dangerous_settings
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
     if sys.argv[1:2] == ["runserver"]:
-        # It runs the checks in a thread of its own, shows a failed one as a traceback and goes on.
+        # runserver runs checks in a thread, prints a failure as a traceback and continues.
         refuse_dangerous_settings()
     execute_from_command_line(sys.argv)

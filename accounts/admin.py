@@ -1,6 +1,6 @@
-"""Accounts and second factors as the operator sees them: nothing of theirs changes without a recent sign-in (G10).
+"""Admin pages for accounts and second factors. Every change needs a recent sign-in (G10).
 
-A stolen session of the operator's would otherwise make itself an account that stays, or a password for somebody else's.
+A thief of the operator's session could otherwise create a permanent account or set another admin's password.
 """
 
 from collections.abc import Iterable
@@ -21,37 +21,35 @@ from django.shortcuts import redirect
 from accounts.sign_in import ConfirmedAdmin, ConfirmedForm, confirmation_needed, signed_in_recently
 from infrastructure.audit import actor_of_admin, record_event
 
-# Of accounts that administer no brand; the operator alone sees such events.
+# Used for accounts without a brand. Only the operator sees these events.
 NO_BRAND: Final = UUID(int=0)
 
 
 class AccountEvent(models.TextChoices):
-    """What is recorded of accounts."""
-
     ADMIN_CREATED = "admin.created"
     ADMIN_CHANGED = "admin.changed"
     ADMIN_DELETED = "admin.deleted"
 
 
 admin.site.unregister(User)
-# Membership of a brand is all that a brand's admin needs: nothing here asks for a group.
+# Permissions come from brand membership; groups are not used.
 admin.site.unregister(Group)
-# allauth's own pages: the one would show and change what a second factor is made of, the other is of no use here.
+# Of allauth's own admin pages, one would show and change the secrets of second factors, and the other is not needed.
 admin.site.unregister(Authenticator)
 admin.site.unregister(EmailAddress)
 
 
 class NewAccountForm(ConfirmedForm, AdminUserCreationForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
-    """Django's own, confirmed."""
+    """Django's form, requiring a recent sign-in."""
 
 
 class AccountForm(ConfirmedForm, UserChangeForm):  # type: ignore[type-arg]  # as above
-    """Django's own, confirmed."""
+    """Django's form, requiring a recent sign-in."""
 
 
 @admin.register(User)
 class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as above
-    """Django's own, confirmed and audited; without groups and permissions, which nothing here asks for."""
+    """Django's user admin with audit rows and a recent sign-in, without groups and permissions."""
 
     form = AccountForm
     add_form = NewAccountForm
@@ -67,7 +65,6 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
     )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Save it with its audit rows."""
         super().save_model(request, obj, form, change)
         if change:
             _record(AccountEvent.ADMIN_CHANGED, request, obj, form.changed_data)
@@ -75,7 +72,7 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
             _record(AccountEvent.ADMIN_CREATED, request, obj)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  # Django's own name
-        """Set somebody's password, with its audit rows."""
+        """Set another user's password, with an audit row."""
         if refused := _unconfirmed(request):
             return refused
         with transaction.atomic():
@@ -87,43 +84,38 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
         return answer
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
-        """Ask for a recent sign-in."""
         return _unconfirmed(request) or super().delete_view(request, object_id, extra_context)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Delete it with its audit rows."""
         _record(AccountEvent.ADMIN_DELETED, request, obj)
         super().delete_model(request, obj)
 
 
 @admin.register(Authenticator)
 class AuthenticatorAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
-    """Only for the operator: somebody who lost a phone sets up another one."""
+    """Lets the operator delete the second factor of an admin who lost a phone."""
 
     list_display = fields = ("user", "type", "created_at", "last_used_at")
     list_select_related = ("user",)
     actions = None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Each admin sets up their own."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Authenticator | None = None) -> bool:
-        """There is nothing to change."""
         return False
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
-        """Ask for a recent sign-in: without their second factor somebody's password is enough."""
+        """Require a recent sign-in: without the second factor, that admin's password alone is enough."""
         return _unconfirmed(request) or super().delete_view(request, object_id, extra_context)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Delete it with its audit rows."""
         _record(AccountEvent.ADMIN_CHANGED, request, obj.user, ["second_factor"])
         super().delete_model(request, obj)
 
 
 def _unconfirmed(request: HttpRequest) -> HttpResponse | None:
-    """Send whoever posts without a recent sign-in back to the page, which then says how to confirm it."""
+    """Redirect a POST without a recent sign-in back to its page, with the message that asks for one."""
     if request.method != "POST" or signed_in_recently(request):
         return None
     messages.error(request, confirmation_needed().message)
@@ -131,7 +123,7 @@ def _unconfirmed(request: HttpRequest) -> HttpResponse | None:
 
 
 def _record(kind: AccountEvent, request: HttpRequest, user: Any, changed: Iterable[str] = ()) -> None:
-    """Write one event for each brand of an account, so that those who share it see it; `outcome` names the account."""
+    """Write one event for each brand of an account, so that its co-admins see it. `outcome` names the account."""
     actor, whose = actor_of_admin(request.user.pk), actor_of_admin(user.pk)
     for brand_uuid in list(user.brands.order_by("pk").values_list("uuid", flat=True)) or [NO_BRAND]:
         record_event(kind, brand_uuid=brand_uuid, actor=actor, outcome=whose, changed_fields=changed)

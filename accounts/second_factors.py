@@ -1,4 +1,4 @@
-"""Admins' second factors at rest: ciphertexts inside allauth's JSON column, and their move to the newest key (K4)."""
+"""Encrypt admins' second factors in allauth's JSON column, and re-encrypt them with the newest key (K4)."""
 
 import base64
 import binascii
@@ -13,29 +13,29 @@ from allauth.mfa.models import Authenticator
 from infrastructure.columns import Stored, key_id_in
 from infrastructure.crypto import AssociatedData, DecryptionError, Secret, key_ring
 
-# allauth hands over the text alone, not whose row it is: a second factor that SQL moves to another row is read there.
+# allauth passes only the text, not its row. So a second factor copied to another row by SQL is readable there.
 _ASSOCIATED_DATA: Final = AssociatedData("mfa_authenticator", "data", UUID(int=0), UUID(int=0))
 _MEMBER: Final = {Authenticator.Type.TOTP: "secret", Authenticator.Type.RECOVERY_CODES: "seed"}
 
 
 def encrypt_text(text: str) -> str:
-    """Return the ciphertext as text, for a JSON column."""
+    """Encrypt for a JSON column; the ciphertext is base64."""
     return base64.b64encode(key_ring().encrypt(Secret(text), _ASSOCIATED_DATA)).decode()
 
 
 def decrypt_text(encrypted_text: str) -> str:
-    """Return what `encrypt_text` was given. Raises `DecryptionError`."""
+    """Undo `encrypt_text`. Raises `DecryptionError`."""
     return key_ring().decrypt(_raw(encrypted_text), _ASSOCIATED_DATA).reveal()
 
 
 def stored_second_factors() -> Iterator[Stored]:
-    """Return every value, to be re-encrypted; an authenticator's data is replaced as a whole, where it is unchanged."""
+    """Yield every value for re-encryption. A write replaces the whole `data`, and only if it is unchanged."""
     for row, member in _values():
         yield Stored(_bytes(row.data[member]), _ASSOCIATED_DATA, partial(_replace, row, member))
 
 
 def second_factors_by_key() -> Counter[str]:
-    """Return how many values each key id still holds."""
+    """Count the values by key id."""
     return Counter(key_id_in(_bytes(row.data[member])) for row, member in _values())
 
 
@@ -46,7 +46,7 @@ def _replace(row: Authenticator, member: str, ciphertext: bytes) -> int:
 
 
 def _bytes(encrypted_text: object) -> bytes:
-    """Return what the text stands for; nothing, which no key can read, where it is not ours."""
+    """Decode the base64. Anything else gives b"", which no key can decrypt."""
     try:
         return _raw(encrypted_text)
     except DecryptionError:

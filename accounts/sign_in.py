@@ -1,4 +1,4 @@
-"""The admin's sign-in: allauth's, with a second factor, limits of our own, and nobody signing themselves up (G10)."""
+"""Admin sign-in: allauth with a second factor, our own rate limits and no self-registration (G10)."""
 
 import time
 from collections.abc import Callable
@@ -29,31 +29,28 @@ _CLOCKS_APART: Final = CLOCK_TOLERANCE.total_seconds()
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
-    """Accounts are made by the operator; allauth's own limits count our idea of an address."""
+    """Disables sign-up and lets allauth's limits use our client address."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:  # noqa: ARG002  # allauth's signature
-        """Let nobody sign themselves up."""
         return False
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        """Return the address that our own proxies saw."""
+        """Return the client address as our trusted proxies saw it."""
         return client_address(request) or "unknown"
 
 
 class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth has no types
-    """Secrets of authenticator apps and seeds of recovery codes are kept encrypted, as all that is presented again."""
+    """Encrypts the secrets of authenticator apps and the seeds of recovery codes at rest."""
 
     def encrypt(self, text: str) -> str:
-        """Return the ciphertext as text, for allauth's JSON column."""
         return encrypt_text(text)
 
     def decrypt(self, encrypted_text: str) -> str:
-        """Return what `encrypt` was given. Raises `DecryptionError`."""
         return decrypt_text(encrypted_text)
 
 
 def signed_in_recently(request: HttpRequest) -> bool:
-    """Tell whether the admin has typed a password or shown a second factor within the last ten minutes (G10)."""
+    """Whether the admin gave a password or a second factor within the last ten minutes (G10)."""
     _forget_what_lies_ahead(request)
     records = get_authentication_records(request, request.user)
     latest = max((record["at"] for record in records), default=0)
@@ -61,9 +58,10 @@ def signed_in_recently(request: HttpRequest) -> bool:
 
 
 def _forget_what_lies_ahead(request: HttpRequest) -> None:
-    """Take moments of the future off the session: a wrong clock wrote them, and they would count until they are past.
+    """Drop authentication records of the future from the session.
 
-    allauth's own pages, which change second factors, judge by the same records.
+    A wrong clock wrote them, and they would count as recent for too long. allauth's pages, which change second factors,
+    read the same records.
     """
     records = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY, [])
     past = [record for record in records if record["at"] <= time.time() + _CLOCKS_APART]
@@ -72,31 +70,27 @@ def _forget_what_lies_ahead(request: HttpRequest) -> None:
 
 
 def reauthentication_address() -> str:
-    """Return where an admin confirms who it is, and comes back to the admin's first page."""
+    """Return the URL of the reauthentication page; it leads back to the admin index."""
     return f"{reverse('account_reauthenticate')}?{urlencode({'next': reverse('admin:index')})}"
 
 
 def confirmation_needed() -> ValidationError:
-    """Ask the admin to confirm who it is, and keep what was typed: the form stays open, the secret is in no session.
-
-    allauth's own way would keep the whole form, client secret included, in the session until the password was typed.
-    """
+    """Build the form error that asks to reauthenticate. allauth's way would keep the form's secrets in the session."""
     said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then save again.'
     return ValidationError(format_html(said, reauthentication_address()), "confirmation_needed")
 
 
 class ConfirmedForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
-    """A form of the admin that saves nothing sensitive of whoever has not signed in lately (G10)."""
+    """An admin form that saves sensitive changes only after a recent sign-in (G10)."""
 
-    # Whether whoever sends it has; a `ConfirmedAdmin` says so.
+    # Whether the admin signed in recently; set by `ConfirmedAdmin`.
     confirmed = False
 
     def needs_confirmation(self) -> bool:
-        """Tell whether what was changed is sensitive; called when every field was read."""
+        """Whether the changes are sensitive. Called after all fields are cleaned."""
         return True
 
     def clean(self) -> dict[str, Any]:
-        """Ask for a recent sign-in."""
         cleaned = super().clean() or {}
         if not self.confirmed and self.needs_confirmation():
             self.add_error(None, confirmation_needed())
@@ -107,14 +101,14 @@ class ConfirmedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     """A model admin whose form may be a `ConfirmedForm`."""
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Tell the form, whose class is made for this request, whether whoever sends it has signed in recently."""
+        """Set `confirmed` on the form class, which Django creates for each request."""
         form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.confirmed = signed_in_recently(request)
         return form
 
 
 def change_own_password(request: HttpRequest) -> HttpResponse:
-    """`/admin/password_change/`: Django's page, limited for each admin: a stolen session is to guess no password."""
+    """Serve `/admin/password_change/`, limited per admin: a thief of a session could otherwise guess the password."""
     if request.method == "POST" and request.user.is_authenticated:
         try:
             rate_limits.count(rate_limits.PASSWORD_CHANGES_PER_ADMIN, actor_of_admin(request.user.pk))
@@ -124,7 +118,7 @@ def change_own_password(request: HttpRequest) -> HttpResponse:
 
 
 def admin_login(request: HttpRequest) -> HttpResponse:
-    """`/admin/login/`: on to allauth's page. Who is signed in and may not use the admin is told so, not sent around."""
+    """Redirect `/admin/login/` to allauth's page. A signed-in user without access gets a 403, not a redirect loop."""
     wanted = request.GET.get("next", "")
     safe = url_has_allowed_host_and_scheme(wanted, {request.get_host()}, require_https=request.is_secure())
     target = wanted if safe else reverse("admin:index")
@@ -138,9 +132,9 @@ def admin_login(request: HttpRequest) -> HttpResponse:
 def sign_in_limit_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Count what an address sends to the sign-in pages, in the store that all processes share (G8, G10); judge moments.
+    """Limit POSTs to the sign-in pages by address, in the shared store (G8, G10). Drop records of the future.
 
-    allauth counts failures of each account too, but in Django's cache, which without Redis is each process's own.
+    allauth limits failures of each account too, but its store is Django's cache, which is per process without Redis.
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:

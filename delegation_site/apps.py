@@ -1,4 +1,4 @@
-"""The site itself: registers the system checks that keep a dangerous installation from starting."""
+"""Django app of the site. It registers the system checks."""
 
 from importlib import import_module
 
@@ -9,12 +9,10 @@ from delegation_site import checks
 
 
 class DelegationSiteConfig(AppConfig):
-    """Registers the checks of the settings, and those of the database, which need models."""
-
     name = "delegation_site"
 
     def ready(self) -> None:
-        """Register the checks; `gunicorn.py` runs them before it serves."""
+        """Register the checks. `gunicorn.py` runs them before it serves."""
         for check in checks.OF_SETTINGS:
             register(check, Tags.security)
-        import_module(f"{self.name}.health")  # not at the top: models cannot be imported before this moment
+        import_module(f"{self.name}.health")  # not at the top: it imports models, which are loaded only now

@@ -1,7 +1,7 @@
-"""A dangerous installation is an error with an id, in words an operator can act on (N10, K3).
+"""System checks that refuse dangerous settings, each with a stable id (N10, K3).
 
-A failing check alone does not stop a WSGI server: `gunicorn.py` runs them before it serves, and `wsgi.py` those of the
-settings under any other server. What Django needs before it can run a check is in `environment.py`.
+A failing check does not stop a WSGI server. So `gunicorn.py` runs all checks before it serves, and `wsgi.py` runs those
+of the settings for any other server. Settings that Django needs before checks can run are checked in `environment.py`.
 """
 
 import os
@@ -21,7 +21,7 @@ MIN_SECRET_KEY_CHARACTERS = 10
 
 
 def check_encryption_keys(**_: Any) -> list[CheckMessage]:
-    """E001, E002: the key ring can be used and is not the secret key."""
+    """E001, E002: the key ring is valid and differs from the secret key."""
     try:
         key_ring()
     except InvalidKeyRing as error:
@@ -33,7 +33,7 @@ def check_encryption_keys(**_: Any) -> list[CheckMessage]:
 
 
 def check_secret_key(**_: Any) -> list[CheckMessage]:
-    """E009: the secret key signs sessions and messages, a new bot key among them; Django only warns of a weak one."""
+    """E009: SECRET_KEY signs sessions and messages, which may show a new bot key. Django only warns of a weak one."""
     key = settings.SECRET_KEY
     if len(key) >= MIN_SECRET_KEY_LENGTH and len(set(key)) >= MIN_SECRET_KEY_CHARACTERS:
         return []
@@ -42,9 +42,9 @@ def check_secret_key(**_: Any) -> list[CheckMessage]:
 
 
 def check_public_base_url(**_: Any) -> list[CheckMessage]:
-    """E003: consumers reach us over TLS, at an origin and not at a path."""
+    """E003: the public base URL is an https origin without a path."""
     host = origin_host(settings.PUBLIC_BASE_URL)
-    # Over http browsers keep our Secure and `__Host-` cookies on loopback alone, so elsewhere no form would work.
+    # Over http, browsers keep Secure and `__Host-` cookies only on loopback. Elsewhere no form would work.
     if host and (settings.PUBLIC_BASE_URL.startswith("https:") or is_loopback(host)):
         return []
     message = "PUBLIC_BASE_URL must be an https origin such as https://delegation.example (http only on loopback)."
@@ -56,7 +56,7 @@ def check_public_base_url(**_: Any) -> list[CheckMessage]:
 
 
 def check_local_endpoints(**_: Any) -> list[CheckMessage]:
-    """E004: loopback endpoints are for tests and demos only, whatever DEBUG says."""
+    """E004: loopback endpoints are only for tests and demos, even with DEBUG."""
     if settings.ALLOW_LOCAL_ENDPOINTS and not _is_local_host(settings.PUBLIC_BASE_URL):
         message = "ALLOW_LOCAL_ENDPOINTS is refused unless PUBLIC_BASE_URL's host is loopback or ends in .test."
         return [Error(message, id="delegation.E004")]
@@ -64,13 +64,13 @@ def check_local_endpoints(**_: Any) -> list[CheckMessage]:
 
 
 def check_oauthlib_switches(**_: Any) -> list[CheckMessage]:
-    """E005: oauthlib's switches would let codes travel in plain text and scopes change unnoticed."""
+    """E005: these oauthlib switches allow codes over plain http and unnoticed changes of scope."""
     names = [name for name in ("OAUTHLIB_INSECURE_TRANSPORT", "OAUTHLIB_RELAX_TOKEN_SCOPE") if name in os.environ]
     return [Error(f"Remove {name} from the environment.", id="delegation.E005") for name in names]
 
 
 def check_database_driver(**_: Any) -> list[CheckMessage]:
-    """E006: Django silently prefers psycopg 3 where both drivers are installed; what was tested is psycopg2."""
+    """E006: if both drivers are installed, Django silently uses psycopg 3. Only psycopg2 is tested."""
     if find_spec("psycopg") is not None:
         return [
             Error("Uninstall psycopg: with both drivers Django uses the one that was not tested.", id="delegation.E006")
@@ -79,14 +79,14 @@ def check_database_driver(**_: Any) -> list[CheckMessage]:
 
 
 def check_outbound_ca_file(**_: Any) -> list[CheckMessage]:
-    """E007: an extra CA bundle that is named must be readable."""
+    """E007: the configured extra CA bundle is readable."""
     if settings.OUTBOUND_CA_FILE and not os.access(settings.OUTBOUND_CA_FILE, os.R_OK):
         return [Error("OUTBOUND_CA_FILE cannot be read.", id="delegation.E007")]
     return []
 
 
 def check_debug(**_: Any) -> list[CheckMessage]:
-    """E008: DEBUG pages show codes, states and local variables; they stay on loopback."""
+    """E008: DEBUG is only for loopback, because its pages show codes, states and local variables."""
     if settings.DEBUG and not _is_local_host(settings.PUBLIC_BASE_URL):
         return [
             Error("DEBUG is refused unless PUBLIC_BASE_URL's host is loopback or ends in .test.", id="delegation.E008")
@@ -95,7 +95,7 @@ def check_debug(**_: Any) -> list[CheckMessage]:
 
 
 def check_redis_url(**_: Any) -> list[CheckMessage]:
-    """E024: a Redis that is named can be one; otherwise each page that counts would fail (G8)."""
+    """E024: REDIS_URL is usable. Otherwise every rate-limited page would fail (G8)."""
     mistake = address_mistake(settings.REDIS_URL) if settings.REDIS_URL else ""
     if not mistake:
         return []
@@ -106,7 +106,7 @@ def check_redis_url(**_: Any) -> list[CheckMessage]:
 
 
 def check_allowed_hosts(**_: Any) -> list[CheckMessage]:
-    """E025: an entry that no `Host` can match would have everything read 400, probes among it."""
+    """E025: every entry can match a `Host` header. Otherwise all requests get 400, health probes included."""
     if all(_ALLOWED_HOST.fullmatch(entry) for entry in settings.ALLOWED_HOSTS):
         return []
     message = "ALLOWED_HOSTS must be host names, separated by commas: no scheme, port, path or space."
@@ -114,11 +114,11 @@ def check_allowed_hosts(**_: Any) -> list[CheckMessage]:
     return [Error(message, hint=hint, id="delegation.E025")]
 
 
-# An empty one stands for a PUBLIC_BASE_URL that is refused itself.
+# "" is the value for a PUBLIC_BASE_URL that is refused itself.
 _ALLOWED_HOST = re.compile(r"|\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
 
 
-# These read settings and nothing else, no database among it.
+# These read only settings, never the database.
 OF_SETTINGS = (
     check_encryption_keys,
     check_secret_key,
@@ -134,7 +134,7 @@ OF_SETTINGS = (
 
 
 def refuse_dangerous_settings() -> None:
-    """End the process in words where a check of the settings fails: for ways of starting that run no checks (N10)."""
+    """Exit with messages if a check of the settings fails: for start-ups that run no system checks (N10)."""
     found = [str(message).removeprefix("?: ") for check in OF_SETTINGS for message in check()]
     if found:
         exit_with(found)

@@ -1,8 +1,7 @@
-"""The environment as settings read it: what is missing or cannot be used is named together, with the ids of `checks`.
+"""Read settings from the environment and report all missing or invalid ones together, with the ids of `checks`.
 
-Django reads settings before it can run a check, and every way of starting reads them: gunicorn, `manage.py`, another
-WSGI server. So a mistake ends the process here, in words and without a traceback. No message repeats a value: half of
-them hold a password.
+Every start reads the settings before Django can run checks: gunicorn, `manage.py`, any other WSGI server. So a mistake
+ends the process here, with a message and no traceback. Messages contain no values, because many hold a password.
 """
 
 import re
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-# What it prints is a value of ENCRYPTION_KEYS as it stands.
+# Prints a ready value for ENCRYPTION_KEYS.
 MAKE_A_KEY: Final = "python -c 'import base64, os; print(\"k1:\" + base64.b64encode(os.urandom(32)).decode())'"
 _MAKE_A_SECRET_KEY: Final = "python -c 'import secrets; print(secrets.token_urlsafe(50))'"
 _ADVICE: Final = {
@@ -23,8 +22,8 @@ _ADVICE: Final = {
     "ENCRYPTION_KEYS": ("E001", f"Make a key, with its id k1, with: {MAKE_A_KEY}"),
     "PUBLIC_BASE_URL": ("E003", "Name the https origin at which consumers reach us: https://delegation.example"),
 }
-# gunicorn stops where a worker ends so; any other status but 3 would have it start another for ever, and 3 means
-# "load me again" to runserver.
+# gunicorn stops if a worker exits with 3 or 4; for another status it would start workers for ever. 3 tells runserver to
+# reload.
 _EXIT_STATUS: Final = 4
 _ORIGIN: Final = re.compile(r"https?://(?P<host>\[(?P<ipv6>[0-9a-f:.]+)\]|[^\[\]:/]+)(:(?P<port>[1-9][0-9]{0,8}))?")
 _LISTENING: Final = re.compile(r"(?=.)(unix:/.+|fd://[0-9]+|([A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,9})?)")
@@ -34,18 +33,18 @@ _MOST_PORTS: Final = 65_535
 
 
 class Environment:
-    """Reads settings. What cannot be used is remembered, and a value that is none takes its place until `refuse`."""
+    """Reads settings. Mistakes are collected until `refuse`; meanwhile a placeholder stands for an invalid value."""
 
     def __init__(self) -> None:
         self._env = environ.Env()
         self.mistakes: list[str] = []
 
     def read_file(self, path: str) -> None:
-        """Take the names that are not set from a file such as `.env`."""
+        """Read a file such as `.env`. Variables that are already set win."""
         self._env.read_env(path)
 
     def required(self, name: str) -> str:
-        """Return a text that must be there."""
+        """Read a text that must not be empty."""
         value: str = self._env.str(name, default="")
         if not value.strip():
             number, hint = _ADVICE[name]
@@ -53,22 +52,22 @@ class Environment:
         return value
 
     def text(self, name: str, default: str) -> str:
-        """Return a text; an empty one is as good as none."""
+        """Read a text. An empty one counts as unset."""
         value: str = self._env.str(name, default=default)
         return value or default
 
     def names(self, name: str, default: list[str]) -> list[str]:
-        """Return a list of texts that commas separate."""
+        """Read a comma-separated list."""
         value: list[str] = self._env.list(name, default=default)
         return value or default
 
     def flag(self, name: str) -> bool:
-        """Return whether it is switched on; off unless set."""
+        """Read a boolean, by default False."""
         value: bool = self._env.bool(name, default=False)
         return value
 
     def number(self, name: str, default: int, *, least: int, most: int) -> int:
-        """Return a whole number within bounds."""
+        """Read a whole number from `least` to `most`."""
         text = self._env.str(name, default="").strip()
         if not text:
             return default
@@ -78,43 +77,43 @@ class Environment:
         return default
 
     def database(self, name: str, default: str) -> dict[str, Any]:
-        """Return Django's settings of the database at an address. An empty one is a mistake, not SQLite."""
+        """Parse a database URL into Django's settings. An empty one is a mistake, not SQLite."""
         value = self._env.str(name, default=default)
-        # django-environ prints an address whose scheme it does not know, with its password.
+        # django-environ prints a URL with an unknown scheme, password included.
         if value == value.strip() and value.partition("://")[0] in _DATABASES:
             found = self._read(self._env.db_url_config, value)
             if _names_a_database(found, value):
                 return found
         hint = "Special characters of the password are percent-encoded. Leave it out for SQLite in db.sqlite3."
-        said = f"{name} is no address of a database, such as postgres://user:password@host:5432/name."
+        said = f"{name} is not a database URL, such as postgres://user:password@host:5432/name."
         self._mistake("E021", said, hint)
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 
     def email(self, name: str, default: str) -> dict[str, Any]:
-        """Return Django's settings of the mail server at an address."""
+        """Parse a mail server's URL into Django's settings."""
         value = self.text(name, default)
         found = self._read(self._env.email_url_config, value)
         if found and (found["EMAIL_HOST"] or not value.startswith("smtp")) and _is_port(found["EMAIL_PORT"]):
             return found
-        said = f"{name} is no address of a mail server, such as smtp+tls://user:password@mail.example:587."
+        said = f"{name} is not a mail server's URL, such as smtp+tls://user:password@mail.example:587."
         self._mistake("E022", said, "Special characters of the password are percent-encoded.")
         return {"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}
 
     def addresses(self, name: str, default: str) -> list[str]:
-        """Return where a server listens: what separates addresses is a comma."""
+        """Read a comma-separated list of addresses to listen at."""
         found = self.text(name, default).split(",")
         if all(_LISTENING.fullmatch(one) and _is_port(one.rpartition(":")[2]) for one in found):
             return found
-        self._mistake("E023", f"{name} is no address to listen at, such as 127.0.0.1:8000 or unix:/run/web.sock.")
+        self._mistake("E023", f"{name} is not an address to listen at, such as 127.0.0.1:8000 or unix:/run/web.sock.")
         return [default]
 
     def refuse(self) -> None:
-        """End the process where anything was missing or could not be used."""
+        """Exit if there were mistakes."""
         if self.mistakes:
             exit_with(self.mistakes)
 
     def _read(self, parse: Callable[[str], dict[str, Any]], value: str) -> dict[str, Any]:
-        """Return what django-environ makes of an address, nothing where it fails: its words repeat a part of it."""
+        """Parse a URL with django-environ; {} if it fails, because its error message repeats a part of the URL."""
         try:
             return parse(value)
         except (ValueError, LookupError, ImproperlyConfigured):
@@ -125,15 +124,15 @@ class Environment:
 
 
 def exit_with(mistakes: list[str]) -> NoReturn:
-    """Name what keeps us from starting on standard error, and end the process."""
+    """Print the mistakes to standard error and exit."""
     sys.stderr.write("\n".join(["The settings cannot be used:", "", *mistakes, ""]))
     raise SystemExit(_EXIT_STATUS)
 
 
 def canonical_origin(address: str) -> str:
-    """Return an origin as browsers write it (RFC 6454): lower case, no default port, no slash at the end.
+    """Return an origin as browsers write it (RFC 6454): lower case, no default port, no trailing slash.
 
-    What is written otherwise, or is no origin, is returned as it is, for `origin_host` to refuse.
+    Anything else is returned unchanged, and `origin_host` refuses it.
     """
     try:
         parts = urlsplit(address)
@@ -147,7 +146,7 @@ def canonical_origin(address: str) -> str:
 
 
 def origin_host(address: str) -> str | None:
-    """Return the host of a canonical http or https origin, as it stands in `Host`; None for everything else."""
+    """Return the host of a canonical http or https origin, as in the `Host` header; None for anything else."""
     found = _ORIGIN.fullmatch(address)
     if not found or not _is_port(found["port"]):
         return None
@@ -159,9 +158,10 @@ def origin_host(address: str) -> str | None:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Tell whether browsers take http://host for trustworthy, and keep its Secure and `__Host-` cookies.
+    """Whether browsers treat http://host as trustworthy and keep its Secure and `__Host-` cookies.
 
-    Chromium (`net::IsLocalhost`) and Firefox (`IsPotentiallyTrustworthyLoopbackHost`) agree on these, WebKit on none.
+    These are the hosts on which Chromium (`net::IsLocalhost`) and Firefox (`IsPotentiallyTrustworthyLoopbackHost`)
+    agree. WebKit accepts none.
     """
     if host is None:
         return False
@@ -172,7 +172,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def _as_written(host: str) -> bool:
-    """Tell whether it is an IP address in its one usual spelling; no other one would ever be in `Host`."""
+    """Whether it is an IP address in its canonical form, the only one that occurs in a `Host` header."""
     try:
         return str(ip_address(host)) == host
     except ValueError:
@@ -180,12 +180,12 @@ def _as_written(host: str) -> bool:
 
 
 def _names_a_database(found: dict[str, Any], address: str) -> bool:
-    # Each process would have a database of its own in memory.
+    # With an in-memory database each process would have its own.
     if found.get("NAME") in {None, "", ":memory:"} or set(found["HOST"]) & set("[]@#?% "):
         return False
     return _is_port(found["PORT"]) and not re.search(r":0+/", address)
 
 
 def _is_port(port: Any) -> bool:
-    """Tell whether it is a port, or none is named."""
+    """Whether the port is valid or absent."""
     return not str(port or "").isdigit() or 1 <= int(port) <= _MOST_PORTS

@@ -25,12 +25,12 @@ threads = settings.THREADS
 keepalive = 30
 limit_request_line = 8190  # an authorization code may have 4 KB, and so may a state
 timeout = 30
-# A callback that holds a fresh token is to store or revoke it; systemd waits 40 seconds (deploy/).
+# A callback that holds a fresh token must have time to store or revoke it. systemd waits 40 seconds (deploy/).
 graceful_timeout = 35
-# gunicorn 27 opens a control socket in the home folder by default (H9).
+# By default gunicorn 27 opens a control socket in the home folder (H9).
 control_socket_disable = True
-# Its default access log writes the whole request line and the referrer, so every code and state (H3); and a path holds
-# the link's or the receipt's token.
+# gunicorn's default access log contains the request line and the referrer, hence codes, states and the tokens of links
+# and receipts (H3).
 accesslog = "-" if settings.ACCESS_LOG else None
 access_log_format = (
     '{"time":"%(t)s","method":"%(m)s","request_id":"%({x-request-id}o)s",'
@@ -39,16 +39,15 @@ access_log_format = (
 
 
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's own lines, which go past Django's handlers: without what a path or a broken request holds (H1, H3)."""
+    """gunicorn's logger, which bypasses Django's handlers. It removes paths and text of broken requests (H1, H3)."""
 
     def setup(self, cfg: Any) -> None:
-        """Add our filter to each handler."""
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.addFilter(RequestIdFilter())
 
     def warning(self, msg: Any, *args: Any, **kwargs: Any) -> None:
-        """Say what is wrong with a request that cannot be read, and leave out the line itself: it can hold anything."""
+        """Log why a request is malformed, without the request itself, which may hold a secret."""
         super().warning(_UNREADABLE.sub(r"\1", msg) if isinstance(msg, str) else msg, *args, **kwargs)
 
 
@@ -57,7 +56,7 @@ logger_class = QuietLogger
 
 
 def on_starting(server: Any) -> None:
-    """Refuse to serve a dangerous installation: a failing system check alone does not stop a WSGI server (N10)."""
+    """Exit if a system check fails: by itself a failing check does not stop a WSGI server (N10)."""
     django.setup()
     try:
         call_command("check", deploy=True, fail_level="ERROR")
@@ -69,11 +68,11 @@ def on_starting(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Let long polls see that their process is stopping: a restart is not to wait for them."""
+    """Let long polls end early when their worker is stopping, so that a restart does not wait for them."""
     stopping.ask_with(lambda: not worker.alive)
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  # gunicorn's signature
-    """Add up what the process has counted: nothing is lost when workers are restarted."""
+    """Run the cleanup callbacks, which write the counters of this worker to the database."""
     if worker.booted:
         stopping.end()

@@ -1,8 +1,7 @@
-"""Is the process alive, and can it do its work?
+"""Health endpoints and database checks: is the process alive, and can it do its work?
 
-It cannot where the database is away or takes no writes, where tables of this version's are missing, and where this
-process's `ENCRYPTION_KEYS` cannot read what is stored. More tables than this version knows, and rows under several keys
-of the ring, are a rolling upgrade and a rotation: nothing is wrong with those.
+A process is not ready if the database is down or read-only, lacks migrations of this version, or holds values that
+`ENCRYPTION_KEYS` cannot decrypt. Additional tables (a rolling upgrade) and several keys in use (a rotation) are normal.
 """
 
 import logging
@@ -25,11 +24,11 @@ from infrastructure.database_clock import report_wrong_clock
 from infrastructure.database_errors import is_unavailable, sqlite_code
 from web.errors import Problem, json_response
 
-# Seconds: what was found once is believed this long. Probes come every few seconds, from several machines.
+# Seconds for which a result is cached. Probes come every few seconds, from several machines.
 _BELIEVED: Final = 60.0
 _BELIEVED_WHERE_WRONG: Final = 5.0
 
-# By the problem's code: what /health/ready says to a probe, a check says at the start.
+# Check ids, by the problem code of /health/ready.
 _DATABASE_IDS = {
     "database_unavailable": "delegation.W001",
     "database_read_only": "delegation.W002",
@@ -42,7 +41,7 @@ logger = logging.getLogger("consumer_delegation.health")
 
 @dataclass(frozen=True)
 class Finding:
-    """Why this process cannot do its work: the problem's stable code, and what an operator does about it."""
+    """Why this process cannot work: a stable problem code, a sentence, and what the operator should do."""
 
     code: str
     words: str
@@ -51,21 +50,21 @@ class Finding:
 
 _READ_ONLY: Final = Finding(
     "database_read_only",
-    "The database takes no writes.",
-    "It is a standby, or default_transaction_read_only is on: have DATABASE_URL lead to the primary.",
+    "The database is read-only.",
+    "It is a standby, or default_transaction_read_only is on: point DATABASE_URL at the primary.",
 )
-_UNAVAILABLE: Final = Finding("database_unavailable", "The database does not answer.", "See its own log.")
+_UNAVAILABLE: Final = Finding("database_unavailable", "The database does not answer.", "See the database's log.")
 
 
 @require_safe
 def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Tell that the process answers; no database is asked."""
+    """Liveness: the process answers. It does not query the database."""
     return json_response({"status": "ok"})
 
 
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Tell whether the database takes writes, has the tables of this version, and can be read with this key ring."""
+    """Readiness: the database accepts writes, is migrated, and is readable with this key ring."""
     found = _trouble_with_the_server() or _remembered.ask()
     if found is None:
         return json_response({"status": "ok"})
@@ -73,30 +72,27 @@ def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # Django's sig
 
 
 def findings() -> list[Finding]:
-    """Ask everything now; return what is wrong. Raises nothing of the database's."""
+    """Check everything now, without the cache. Database errors become findings."""
     found = _trouble_with_the_server()
     if found is None:
         try:
             found = _trouble_with_the_content()
         except Error:
-            logger.exception("the database could not be asked")
+            logger.exception("the database could not be checked")
             found = _UNAVAILABLE
     return [found] if found else []
 
 
 @register(Tags.database)
 def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W001 to W004: the database takes writes, has this version's tables, and can be read with the key ring.
-
-    Warnings, since the way out of some of them is the admin. Asked by `check --database default` and by gunicorn.py.
-    """
-    if not databases or sys.argv[1:2] == ["migrate"]:  # which is the remedy, and runs all checks first
+    """W001 to W004: only warnings, as some are fixed in the admin. Run by `check --database default` and gunicorn."""
+    if not databases or sys.argv[1:2] == ["migrate"]:  # migrate is the remedy, and it runs all checks first
         return []
     return [CheckWarning(found.words, hint=found.remedy, id=_DATABASE_IDS[found.code]) for found in findings()]
 
 
 class _Remembered:
-    """The last answer about the database's content: asking takes several queries."""
+    """Caches the last finding about the database's content, which takes several queries."""
 
     def __init__(self, ask: Callable[[], Finding | None]) -> None:
         self._ask = ask
@@ -111,9 +107,9 @@ class _Remembered:
             try:
                 self._found = self._ask()
             except Error as error:
-                # A lock on one table takes no process out of service that was in it: the last answer stays.
+                # If a table is locked, keep the last finding: a ready process must stay in service.
                 if not is_unavailable(error):
-                    logger.exception("the database could not be asked")
+                    logger.exception("the database could not be checked")
                     self._found = _UNAVAILABLE
             self._until = monotonic() + (_BELIEVED_WHERE_WRONG if self._found else _BELIEVED)
         return self._found
@@ -131,7 +127,7 @@ def _takes_writes() -> bool:
         with connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('transaction_read_only')")
             return bool(cursor.fetchone() == ("off",))
-    # SQLite tells only at a write: one to a number in its header that nobody reads, which is taken back.
+    # SQLite reports read-only only on a write: set an unused number in its header and roll back.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("PRAGMA user_version = 1")
         transaction.set_rollback(True)
@@ -156,7 +152,7 @@ def _unreadable_keys() -> Finding | None:
     sentences = unreadable_keys()
     if not sentences:
         return None
-    remedy = "Put the key that wrote them back into ENCRYPTION_KEYS, behind the newest, and restart."
+    remedy = "Add the key that encrypted them to ENCRYPTION_KEYS, after the newest, and restart."
     return Finding("encryption_keys_do_not_fit", " ".join(sentences), remedy)
 
 
@@ -164,5 +160,5 @@ _remembered = _Remembered(_trouble_with_the_content)
 
 
 def forget_in_process() -> None:
-    """Forget what was found; tests begin with nothing."""
+    """Clear the cache. Tests call it before each test."""
     _remembered.forget()

@@ -1,6 +1,6 @@
-"""Django settings. Everything that differs between installations comes from the environment; no secret has a default.
+"""Django settings. Whatever differs between installations comes from the environment; secrets have no default.
 
-The names are described in docs/operator.md, "Settings". What is refused at start, and why: `delegation_site/checks.py`.
+docs/operator.md, "Settings", describes the names. `delegation_site/checks.py` refuses dangerous values at start.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ ALLOW_LOCAL_ENDPOINTS: bool = env.flag("ALLOW_LOCAL_ENDPOINTS")
 OUTBOUND_CA_FILE: str = env.text("OUTBOUND_CA_FILE", default="")
 TRUSTED_PROXY_COUNT: int = env.number("TRUSTED_PROXY_COUNT", default=0, least=0, most=100)
 REDIS_URL: str = env.text("REDIS_URL", default="")
-# Of gunicorn; read here, so that `manage.py check` finds what it would stumble over.
+# For gunicorn. They are read here so that `manage.py check` reports mistakes.
 THREADS: int = env.number("THREADS", default=16, least=1, most=1_000)
 WORKERS: int = env.number("WORKERS", default=2, least=1, most=1_000)
 BIND: list[str] = env.addresses("BIND", default="127.0.0.1:8000")
@@ -94,10 +94,10 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.database("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
-# Not for ever: what PostgreSQL planned for a small table, or for a column's old type, goes with the connection.
+# Limited: PostgreSQL's cached plans for a once small table, or for a column's old type, end with the connection.
 DATABASES["default"].setdefault("CONN_MAX_AGE", 600)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
-    # IMMEDIATE takes the write lock when a transaction begins; a deferred one fails halfway, where it cannot wait.
+    # IMMEDIATE takes the write lock at BEGIN. A deferred transaction fails at its first write instead of waiting.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
@@ -107,18 +107,18 @@ else:
     if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         DATABASES["default"]["ENGINE"] = "infrastructure.postgresql"
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # A word of the address, where "false" would be a text, and true (infrastructure/prepared.py).
+    # A string from the URL: "false" would be true (infrastructure/prepared.py).
     _NAMED = str(DATABASES["default"].get("DISABLE_SERVER_SIDE_CURSORS", "")).lower()
     DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = _NAMED in Env.BOOLEAN_TRUE_STRINGS
 CACHES: dict[str, dict[str, Any]] = {
     "default": {
-        # A list: as a text it would be split at a comma or semicolon, which a password may hold.
+        # A list: Django splits a string at commas and semicolons, which a password may contain.
         "BACKEND": "infrastructure.cache.RedisOrMemoryCache",
         "LOCATION": [REDIS_URL],
         "KEY_PREFIX": "consumer-delegation",
     }
     if REDIS_URL
-    # Where allauth counts: with Django's 300 entries, names that nobody has would push the counted ones out.
+    # allauth counts here. With Django's default of 300 entries, invented user names would evict the real counters.
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 20_000}},
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -133,7 +133,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# The admin's sign-in: accounts/sign_in.py. Accounts are the operator's, so their addresses count as verified.
+# Admin sign-in: accounts/sign_in.py. The operator creates accounts, so their addresses count as verified.
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -152,7 +152,7 @@ MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = "Consumer Delegation"
 
 LANGUAGE_CODE = "en"
-# Of the consumer's pages and of the sentence for the chat: web/pages.py. The admin is in English.
+# For the consumer's pages and the chat message: web/pages.py. The admin is in English.
 LANGUAGES = [
     ("en", "English"),
     ("de", "Deutsch"),
@@ -168,11 +168,11 @@ USE_TZ = True
 
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-WHITENOISE_ALLOW_ALL_ORIGINS = False  # nothing of ours is for another site to read
-WHITENOISE_USE_FINDERS = True  # a handful of files, found at start: there is no collectstatic step to forget
+WHITENOISE_ALLOW_ALL_ORIGINS = False  # no other site needs to read our files
+WHITENOISE_USE_FINDERS = True  # few files, found at start: no collectstatic step to forget
 
-# Chromium and Firefox take Secure and __Host- cookies on loopback over http, too. WebKit (Safari, all of iOS) does not,
-# so the demo serves https where it is asked to (`--tls`): no cookie is weakened for it.
+# Chromium and Firefox also accept Secure and __Host- cookies over http on loopback. WebKit (Safari, all of iOS) does
+# not. The demo offers https for it (`--tls`), so that no cookie has to be weakened.
 SESSION_COOKIE_NAME = "__Host-session"
 SESSION_COOKIE_SECURE = True
 SESSION_COOKIE_AGE = 8 * 60 * 60
@@ -197,8 +197,8 @@ if TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 X_FRAME_OPTIONS = "DENY"
 
-# The consumer's pages and the API. No form-action: Chromium and Safari apply it to every redirect of a submission, so
-# the button that leads to the brand's sign-in page would do nothing (B18). The admin's own: `web/middleware.py`.
+# For the consumer's pages and the API. No form-action: Chromium and Safari apply it to redirects after a submit, which
+# would block the redirect to the brand's sign-in page (B18). The admin's policy is in `web/middleware.py`.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -213,7 +213,7 @@ CONTENT_SECURITY_POLICY = {
 DEFAULT_EXCEPTION_REPORTER = "web.errors.QuietExceptionReporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "web.errors.QuietReporterFilter"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
-# A new bot key is shown in a message. The usual fallback would put it, in plain, into the database's session table.
+# A message shows a new bot key. Django's default fallback would store it as plain text in the session table.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 LOGGING = LOGGING_TO_STANDARD_OUTPUT
 

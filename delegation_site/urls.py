@@ -1,4 +1,4 @@
-"""Every address of the site; those of pages and of the bot API are below `conversations`."""
+"""Root URL configuration."""
 
 from allauth.account import views as account
 from django.contrib import admin
@@ -10,9 +10,8 @@ from delegation_site import health
 from web import errors
 from web.limits import limited
 
-# The admin's sign-in: those of allauth's addresses that we use. There is no password reset by e-mail: nothing to
-# enumerate, and no mailbox to take over. `manage.py changepassword` does it. Signing up is closed; allauth's own pages
-# ask for the address, so it is there and says so.
+# The allauth URLs that we use. There is no password reset by e-mail: it would allow enumeration, and takeover through a
+# mailbox. `manage.py changepassword` replaces it. Sign-up is closed, but allauth's pages need its URL to exist.
 _account = [
     path("login/", account.login, name="account_login"),
     path("logout/", account.logout, name="account_logout"),
@@ -24,7 +23,7 @@ _account = [
 
 urlpatterns = [
     path("api/v1/", include("conversations.api.urls")),
-    # Below the redirect URI: whoever may register the one may read the other. Its own alphabet alone, as there.
+    # Below the redirect URI, so that a brand that may register that URI may read this one. The alphabet is the same.
     re_path(
         r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})/jwks\.json\Z", limited(brands.client_keys), name="client_keys"
     ),

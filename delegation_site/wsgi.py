@@ -1,4 +1,4 @@
-"""The WSGI callable."""
+"""WSGI entry point. It refuses dangerous settings under any server."""
 
 import os
 

@@ -1,10 +1,10 @@
-"""What every other app stands on, and the two tables that belong to no app above: the audit log and rate counters."""
+"""Django app for the shared services below every other app. It owns the audit log and the rate counters."""
 
 from django.apps import AppConfig
 
 
 class InfrastructureConfig(AppConfig):
-    """`Audit` is what the admin's first page calls the one table that it shows."""
+    """The admin index shows this app as "Audit", because the audit log is its only table there."""
 
     name = "infrastructure"
     verbose_name = "Audit"

@@ -1,13 +1,12 @@
-"""The audit log: the one place that writes its rows, and the triggers that refuse to change or delete one.
+"""Write the audit log, and install the database triggers that make it append-only.
 
-A row is written in the transaction of the change that it tells of. Its copy as a log line is what is left where
-somebody owns the database: standard output is collected elsewhere (ASVS 16.4.3). The line is written once the row is
-there for good: what was rolled back has not happened. Where the answer to a commit is lost, a row may stand without its
-line.
+A row is written in the transaction of the change it records. A copy goes to the log after the commit, never after a
+rollback. Standard output is collected on another machine, so the copy survives an attacker who owns the database
+(ASVS 16.4.3). If the connection breaks during a commit, a row may exist without its log line.
 
-The triggers stop honest mistakes, SQL injection and stolen application credentials. They do not stop the table's owner:
-in production let migrations run under another role than the application, and collect the log lines elsewhere. A later
-migration that changes the table's columns has to `remove` first and `install` last: SQLite builds the table anew.
+The triggers stop mistakes, SQL injection and stolen application credentials. They do not stop the table's owner: in
+production, run migrations under a different database role than the application. SQLite rebuilds a table to change its
+columns, so a migration of this table must call `remove` first and `install` last.
 """
 
 import logging
@@ -25,7 +24,7 @@ from infrastructure.compiled import CompiledInsert
 from infrastructure.logs import current_request_id
 from infrastructure.models import AuditEvent
 
-# Who did it: one of these, `bot:<public key id>` or `admin:<id>`.
+# Actors. The others are `bot:<public key id>` and `admin:<id>`.
 SYSTEM: Final = "system"
 CONSUMER: Final = "consumer"
 OPERATOR: Final = "operator"
@@ -60,7 +59,7 @@ def record_event(
     object_uuid: UUID | None = None,
     changed_fields: Iterable[str] = (),
 ) -> None:
-    """Write one event. Every argument is one of ours: nothing that a person or a server has typed goes in."""
+    """Write one event. Pass only values that we generate, never text from a person or a remote server."""
     event = AuditEvent(
         at=now or timezone.now(),
         kind=kind,
@@ -75,17 +74,16 @@ def record_event(
         request_id=current_request_id(),
     )
     _EVENTS.insert(event)
-    # Robust: what else waits for the commit, letters to admins among it, takes no line along when it fails.
+    # robust=True: an error here must not stop the other on_commit callbacks.
     transaction.on_commit(lambda: logger.info(kind.value, extra=log_fields(event)), robust=True)
 
 
 def actor_of_admin(user_pk: object) -> str:
-    """Return an admin's name for audit rows; never the e-mail address."""
+    """Return `admin:<id>`. The e-mail address must not enter the log."""
     return f"admin:{user_pk}"
 
 
 def log_fields(event: AuditEvent) -> dict[str, str]:
-    """Return the event as the fields of its log line."""
     return {name: str(value) for name in _LOGGED if (value := getattr(event, name))}
 
 
@@ -109,7 +107,7 @@ _SQLITE: Final = (
         BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
     f"""CREATE TRIGGER audit_rows_are_not_deleted BEFORE DELETE ON infrastructure_auditevent
         BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
-    # INSERT OR REPLACE deletes the old row without asking the trigger above, unless `recursive_triggers` is on.
+    # INSERT OR REPLACE deletes the old row without firing the DELETE trigger, unless `recursive_triggers` is on.
     """CREATE TRIGGER audit_rows_are_not_replaced BEFORE INSERT ON infrastructure_auditevent
         WHEN EXISTS (SELECT 1 FROM infrastructure_auditevent WHERE id = NEW.id)
         BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
@@ -122,12 +120,11 @@ _SQLITE_REMOVED: Final = (
 
 
 def install(connection: BaseDatabaseWrapper) -> None:
-    """Make the audit log append-only."""
     _execute(connection, _POSTGRESQL if connection.vendor == "postgresql" else _SQLITE)
 
 
 def remove(connection: BaseDatabaseWrapper) -> None:
-    """Undo `install`: for the way back of the migration, and for tests that empty the whole database."""
+    """Drop the triggers: for the reverse migration, and for tests that empty the database."""
     _execute(connection, _POSTGRESQL_REMOVED if connection.vendor == "postgresql" else _SQLITE_REMOVED)
 
 

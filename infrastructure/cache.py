@@ -1,12 +1,11 @@
-"""Django's cache in Redis, and in the memory of each process while Redis cannot be used.
+"""Cache backend: Redis, with a fallback to process memory while Redis is unavailable.
 
-Rate limits of ours (`rate_limits.py`) and of allauth count here. Circuit breaker, one for all threads: after an error
-Redis is left alone for five seconds, since trying it again would cost every request a time-out. Then one thread tries a
-*write*, and only its success brings Redis back: a read-only replica and a full Redis go on answering reads, and what is
-read there knows nothing of what was counted in memory meanwhile.
+Our rate limits (`rate_limits.py`) and those of allauth are counted here. One circuit breaker serves all threads. After
+an error it skips Redis for five seconds, because every request would otherwise wait for a timeout. Then one thread
+probes with a *write*. Only a successful write closes the breaker: a read-only replica or a full Redis still answers
+reads, but with counters that miss what was counted in memory.
 
-The log names the cause in words of ours and never in the server's: Redis repeats what it does not understand, and the
-password can be part of that.
+Log lines describe the cause in our own words. A Redis error can repeat its input, which may contain the password.
 """
 
 import logging
@@ -34,12 +33,12 @@ _WRITTEN: Final = re.compile(r"[!-~]+")
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9_.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 _NUMBER: Final = re.compile("[0-9]{1,9}")
 _OPTION: Final = re.compile("db|ssl_[a-z_]+")
-# ValueError and IndexError: what redis-py raises where something that is not Redis answers.
+# redis-py raises ValueError and IndexError if the peer does not speak the Redis protocol.
 _FAILURES: Final = (exceptions.RedisError, OSError, ValueError, IndexError)
 
 logger = logging.getLogger("consumer_delegation.redis")
 
-# The first that fits; by class, else by the word with which the answer begins.
+# The first matching class wins. `_BY_FIRST_WORD` is tried before this table.
 _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (exceptions.NoPermissionError, "the user in REDIS_URL may not use its commands or keys (NOPERM)"),
     (exceptions.AuthorizationError, "the user in REDIS_URL may not use its commands or keys (NOPERM)"),
@@ -51,27 +50,27 @@ _CAUSES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (exceptions.MasterDownError, "it is a replica that has lost its primary (MASTERDOWN)"),
     (exceptions.ClusterDownError, "its cluster is down (CLUSTERDOWN)"),
     (exceptions.AskError, "it is a node of a cluster (MOVED); REDIS_URL must name a single server"),
-    (exceptions.InvalidResponse, "what answers there does not speak Redis' protocol"),
+    (exceptions.InvalidResponse, "the server does not speak the Redis protocol"),
     (exceptions.TimeoutError, "it does not answer in time"),
     (exceptions.ResponseError, "it refuses our commands"),
     (exceptions.ConnectionError, "it cannot be reached"),
     (OSError, "it cannot be reached"),
-    (ValueError, "what answers there does not speak Redis' protocol"),
-    (IndexError, "what answers there does not speak Redis' protocol"),
+    (ValueError, "the server does not speak the Redis protocol"),
+    (IndexError, "the server does not speak the Redis protocol"),
     (Exception, "its client failed"),
 )
 _BY_FIRST_WORD: Final = {
     "MISCONF": "it cannot save to its disk and refuses writes (MISCONF)",
     "NOREPLICAS": "it has too few replicas and refuses writes (NOREPLICAS)",
     "MASTERDOWN": "it is a replica that has lost its primary (MASTERDOWN)",
-    "DB index": "it has no database of the number in REDIS_URL",
-    "invalid DB": "it has no database of the number in REDIS_URL",
-    "max number": "it has as many clients as it allows (maxclients)",
+    "DB index": "it has no database with the number in REDIS_URL",
+    "invalid DB": "it has no database with the number in REDIS_URL",
+    "max number": "it has reached its limit of clients (maxclients)",
 }
 
 
 class CircuitBreaker:
-    """Decides whether Redis is asked, and says once what is wrong with it, and once that it is back."""
+    """Decides whether Redis is called. Logs an outage once for each cause, and the recovery once."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -79,7 +78,7 @@ class CircuitBreaker:
         self._said = ""
 
     def call(self, in_redis: Callable[[], Any], in_memory: Callable[[], Any], probe: Callable[[], object]) -> Any:
-        """Return the answer of Redis, or of this process's memory where Redis cannot be used."""
+        """Return the result of `in_redis`, or of `in_memory` if the breaker is open or Redis fails."""
         if not self._lets_through(probe):
             return in_memory()
         try:
@@ -89,7 +88,7 @@ class CircuitBreaker:
             return in_memory()
 
     def forget(self) -> None:
-        """Begin as a new process does."""
+        """Close the breaker."""
         with self._lock:
             self._not_before, self._said = None, ""
 
@@ -99,7 +98,7 @@ class CircuitBreaker:
                 return True
             if time.monotonic() < self._not_before:
                 return False
-            # This thread tries; the others go on without Redis meanwhile.
+            # This thread probes. The other threads keep using memory until it is done.
             self._not_before = time.monotonic() + _SECONDS_WITHOUT_REDIS
         try:
             probe()
@@ -123,7 +122,7 @@ class CircuitBreaker:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return why Redis cannot be used, without a word of what the server or the address said."""
+    """Return why Redis is unavailable, without any text from the server or the address."""
     for inner in _with_its_causes(error):
         if isinstance(inner, gaierror):
             return "the host name in REDIS_URL is not known"
@@ -142,37 +141,37 @@ def _with_its_causes(error: BaseException | None) -> list[BaseException]:
 
 
 def address_mistake(address: str) -> str:
-    """Return what keeps `REDIS_URL` from naming a Redis, empty where nothing does. No word repeats a part of it.
+    """Return what is wrong with `REDIS_URL`, or "" if it is valid. The text repeats no part of the URL.
 
-    redis-py itself reads a missing host as localhost and what is no number of a database as 0, and finds an option
-    that it does not know when the first request needs it.
+    redis-py reads a missing host as localhost and an invalid database number as 0. It reports an unknown option only
+    at the first request.
     """
     try:
         parts = urlsplit(address)
         port, host = parts.port, parts.hostname or ""
     except ValueError:
-        return "its port is no number, or its brackets do not match"
+        return "its port is not a number, or its brackets do not match"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     number = options.get("db", "0" if parts.scheme == "unix" else parts.path.removeprefix("/") or "0")
     found = {
         "it must begin with redis://, rediss:// or unix://": not address.startswith(_SCHEMES),
-        "it holds a space or another character that has to be percent-encoded": not _WRITTEN.fullmatch(address),
-        "# and what follows has no meaning there": "#" in address,
+        "it contains a space or another character that must be percent-encoded": not _WRITTEN.fullmatch(address),
+        "it must not contain a #": "#" in address,
         "it names no host": parts.scheme != "unix" and not _HOST.fullmatch(host),
         "it names a host; a socket's path begins with unix:///": parts.scheme == "unix" and bool(host),
         "it names no socket": parts.scheme == "unix" and parts.path in {"", "/"},
         "its port is not between 1 and 65535": port == 0,
-        "the number of its database is no number": not _NUMBER.fullmatch(number),
-        "its options may be db and those that begin with ssl_": any(not _OPTION.fullmatch(name) for name in options),
+        "its database is not a number": not _NUMBER.fullmatch(number),
+        "only the options db and ssl_... are allowed": any(not _OPTION.fullmatch(name) for name in options),
     }
     return next((words for words, holds in found.items() if holds), "") or _unusable(address)
 
 
 def _unusable(address: str) -> str:
     try:
-        ConnectionPool.from_url(address).make_connection()  # connects to nothing
+        ConnectionPool.from_url(address).make_connection()  # opens no connection
     except (exceptions.RedisError, OSError, ValueError, TypeError):
-        return "an option of it cannot be used"
+        return "one of its options is invalid"
     return ""
 
 
@@ -191,7 +190,7 @@ def _or_in_memory(name: str) -> Any:
 
 
 class _Client(RedisCacheClient):
-    """Django's client; each operation goes through the breaker. No retries: INCR would count twice."""
+    """Django's client behind the circuit breaker. It never retries: a repeated INCR would count twice."""
 
     def __init__(self, servers: list[str], **options: Any) -> None:
         super().__init__(
@@ -204,14 +203,13 @@ class _Client(RedisCacheClient):
         self.memory = _memory()
 
     def probe(self) -> None:
-        """Write to Redis. Raises what it answers."""
         self.get_client(write=True).set(_PROBE, 1, ex=_SECONDS_WITHOUT_REDIS)
 
     def incr(self, key: Any, delta: int) -> int:
-        """Add to a counter. Raises `ValueError` where there is none, as Django's caches do."""
+        """Add to a counter. Raises `ValueError` if the key is missing, as Django's caches do."""
 
         def in_redis() -> int | None:
-            # None and no ValueError yet: the breaker reads that as an answer that is not Redis'.
+            # Do not raise ValueError here: the breaker would treat it as a Redis failure.
             client = self.get_client(key, write=True)
             return client.incr(key, delta) if client.exists(key) else None
 
@@ -233,7 +231,7 @@ class _Client(RedisCacheClient):
 
 
 class RedisOrMemoryCache(RedisCache):
-    """A cache backend for `CACHES`, to be set up as Django's own for Redis; `LOCATION` is a list of one address."""
+    """Cache backend for `CACHES`, configured like Django's Redis backend. `LOCATION` is a list with one URL."""
 
     def __init__(self, server: list[str], params: dict[str, Any]) -> None:
         super().__init__(server, params)
@@ -241,7 +239,7 @@ class RedisOrMemoryCache(RedisCache):
 
 
 def forget_in_process() -> None:
-    """Forget what this process counted without Redis, and that Redis was away; tests begin with neither."""
+    """Clear the memory fallback and close the breaker. Tests call it before each test."""
     breaker.forget()
     _memory().clear()
 

@@ -1,9 +1,8 @@
-"""Statements that the ORM writes once, and that are run with other values each time.
+"""Compile a queryset once, run it again with new parameters.
 
-Building and compiling a query takes Django five to ten times as long as the database needs for it, and its text is the
-same each time. So the text is kept, with a `Parameter` wherever a call puts its own value; what comes back is converted
-by the fields themselves, and made into the instances that the queryset would have given. Nothing else is kept between
-two calls: a key that was revoked is gone at the next one.
+Django needs five to ten times as long to build and compile a query as the database needs to run it. The SQL text is
+kept, with a `Parameter` for each value that changes. Fields convert the results, and the same model instances come back
+as from the queryset. Only the text is kept between calls, so a revoked key is refused at once.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,19 +22,19 @@ Row = TypeVar("Row", bound=Model)
 
 
 class Parameter(Expression):
-    """Stands in a queryset where each call puts its own value; the field says how the database writes it."""
+    """Placeholder in a queryset for a value that each call supplies. `field` converts the value for the database."""
 
     def __init__(self, name: str, field: "Field[Any, Any]") -> None:
         super().__init__(output_field=field)
         self.name = name
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:  # noqa: ARG002  # Django's signature
-        """Return a placeholder, with itself among the parameters to be found again."""
+        """Compile to `%s`, with this object as the parameter."""
         return "%s", [self]
 
 
 class _Statement(PreparedStatement):
-    """A text and its parameters, some of which are filled in by each call."""
+    """SQL text with its parameters. Constants are fixed; each `Parameter` is filled in by the call."""
 
     def __init__(self, sql: str, parameters: Iterable[Any]) -> None:
         places = dict(enumerate(parameters))
@@ -44,7 +43,7 @@ class _Statement(PreparedStatement):
         super().__init__(sql, constants)
 
     def filled(self, values: dict[str, Any]) -> list[Any]:
-        """Return what this call fills in."""
+        """Convert the values of one call, in the order of the parameters."""
         database = connections[DEFAULT_DB_ALIAS]
         return [
             parameter.output_field.get_db_prep_value(values[parameter.name], database) for parameter in self._parameters
@@ -52,42 +51,40 @@ class _Statement(PreparedStatement):
 
 
 class CompiledRows:
-    """A query of values, such as `values_list` makes."""
+    """A compiled `values_list` query."""
 
     def __init__(self, queryset: Callable[[], QuerySet[Any]]) -> None:
         self._queryset = queryset
 
     def rows(self, **values: Any) -> list[Any]:
-        """Run the query; return its rows as tuples of Python's values."""
+        """Run the query and return its rows as tuples of Python values."""
         compiler, statement, converters = self._compiled
         rows = statement.rows(statement.filled(values))
         return list(compiler.apply_converters(rows, converters)) if converters else rows
 
     @cached_property
     def _compiled(self) -> tuple[Any, _Statement, Any]:
-        # All at once: of two threads that come first, each has a compiler that has compiled.
+        # One property for all three: two threads that race here each get a complete set.
         compiler: Any = self._queryset().query.get_compiler(DEFAULT_DB_ALIAS)
         statement = _Statement(*compiler.as_sql())
-        # SQLite's driver returns text for moments and UUIDs, PostgreSQL's returns text for JSON.
+        # Drivers return raw types: SQLite text for datetimes and UUIDs, PostgreSQL text for JSON.
         return compiler, statement, compiler.get_converters([expression for expression, _, _ in compiler.select])
 
 
 class CompiledQuery(CompiledRows, Generic[Row]):
-    """A query of instances, those of `select_related` with them."""
+    """A compiled query that returns model instances, including those of `select_related`."""
 
     def __init__(self, queryset: Callable[[], QuerySet[Row]]) -> None:
         super().__init__(queryset)
 
     def all(self, **values: Any) -> list[Row]:
-        """Run the query; return its instances."""
         return [self._instance(row) for row in self.rows(**values)]
 
     def first(self, **values: Any) -> Row | None:
-        """Run the query; return the first instance."""
         return next(iter(self.all(**values)), None)
 
     def get(self, **values: Any) -> Row:
-        """Run the query; return its instance. Raises the model's `DoesNotExist`."""
+        """Return the first instance. Raises the model's `DoesNotExist`."""
         found = self.first(**values)
         if found is None:
             raise self._queryset().model.DoesNotExist
@@ -102,7 +99,7 @@ class CompiledQuery(CompiledRows, Generic[Row]):
 
     @cached_property
     def _shape(self) -> tuple[Any, list[str], slice, list[Any]]:
-        # As `ModelIterable` does for each query.
+        # The same steps as Django's `ModelIterable`.
         compiler, _, _ = self._compiled
         select, shape = compiler.select, compiler.klass_info
         columns = slice(shape["select_fields"][0], shape["select_fields"][-1] + 1)
@@ -112,13 +109,13 @@ class CompiledQuery(CompiledRows, Generic[Row]):
 
 
 class CompiledUpdate:
-    """A conditional UPDATE; the values to set may be parameters as those of the condition."""
+    """A compiled conditional UPDATE. The new values may be parameters, as those of the condition."""
 
     def __init__(self, queryset: Callable[[], QuerySet[Any]], **changes: Any) -> None:
         self._queryset, self._changes = queryset, changes
 
     def run(self, **values: Any) -> int:
-        """Run it; return how many rows it changed."""
+        """Run the statement and return how many rows it changed."""
         return self._statement.run(self._statement.filled(values), lambda cursor: int(cursor.rowcount))
 
     @cached_property
@@ -129,14 +126,14 @@ class CompiledUpdate:
 
 
 class CompiledInsert:
-    """The INSERT of a model. With `or_nothing` a row that a constraint refuses is left out."""
+    """The compiled INSERT of a model. `or_nothing` adds ON CONFLICT DO NOTHING."""
 
     def __init__(self, model: type[Model], *, or_nothing: bool = False) -> None:
         self._model, self._or_nothing = model, or_nothing
         self._fields = [field for field in model._meta.concrete_fields if not field.primary_key]
 
     def insert(self, instance: Model) -> bool:
-        """Insert a new instance, as `save(force_insert=True)` does; return whether it is in."""
+        """Insert like `save(force_insert=True)`. Return whether the row was inserted."""
         database: Any = connections[DEFAULT_DB_ALIAS]
         values = [
             field.get_db_prep_save(field.pre_save(instance, add=True), connection=database) for field in self._fields
@@ -145,14 +142,14 @@ class CompiledInsert:
         if row is None:
             return False
         instance.pk = row[0]
-        # What a saved instance says of itself (documented as `Model._state`).
+        # As `save` does (documented as `Model._state`).
         instance._state.adding, instance._state.db = False, DEFAULT_DB_ALIAS  # noqa: SLF001
         return True
 
     @cached_property
     def _statement(self) -> PreparedStatement:
         query = InsertQuery(self._model, on_conflict=OnConflict.IGNORE if self._or_nothing else None)
-        # Which instance does not matter: only its columns are in the text.
+        # Any instance will do: the text contains only its columns.
         query.insert_values(self._fields, [self._model()])
         compiler: Any = query.get_compiler(DEFAULT_DB_ALIAS)
         compiler.returning_fields = [self._model._meta.pk]
@@ -160,7 +157,7 @@ class CompiledInsert:
 
 
 def _populate(populator: Any, row: Any, instance: Model) -> None:
-    """Do what `RelatedPopulator.populate` does, with `loaded`."""
+    """Set a related instance, like `RelatedPopulator.populate`, but through `loaded`."""
     values = row[populator.cols_start : populator.cols_end]
     if values[populator.pk_idx] is None:
         populator.local_setter(instance, None)
@@ -173,10 +170,7 @@ def _populate(populator: Any, row: Any, instance: Model) -> None:
 
 
 def loaded(model: type[Row], names: Iterable[str], values: Iterable[Any]) -> Row:
-    """Return an instance with these columns, as `Model.from_db` does in three times the time.
-
-    A column that is not named is fetched when it is asked for. No signal of a new instance is sent: we listen to none.
-    """
+    """Build an instance three times as fast as `Model.from_db`. Other columns are deferred; no signals are sent."""
     instance = model.__new__(model)
     state = ModelState()
     state.adding, state.db = False, DEFAULT_DB_ALIAS
@@ -185,10 +179,10 @@ def loaded(model: type[Row], names: Iterable[str], values: Iterable[Any]) -> Row
 
 
 def placeholders(name: str, field: "Field[Any, Any]", count: int) -> list[Parameter]:
-    """Return parameters for an `IN` of so many values: `name0`, `name1` and on."""
+    """Make `count` parameters for an `IN` list, named `name0`, `name1` and so on."""
     return [Parameter(f"{name}{number}", field) for number in range(count)]
 
 
 def numbered(name: str, values: Iterable[Any]) -> dict[str, Any]:
-    """Return the values of a call for the `placeholders` of that name."""
+    """Name the values for the parameters that `placeholders` made."""
     return {f"{name}{number}": value for number, value in enumerate(values)}

@@ -1,11 +1,10 @@
-"""All cryptography of the product: row-bound encryption, keyed digests, random values, completion codes.
+"""All cryptography of the product: row-bound encryption, keyed digests, random values and completion codes.
 
-A leaf: it imports nothing of ours. A value is kept in one of two ways here. *To be presented again*: AES-256-GCM
-ciphertext whose associated data names the row it belongs to, so that a ciphertext moved by SQL to another row, column,
-brand or conversation cannot be read there (K1). *Handed out, only to be recognised*: a keyed digest, so that whoever
-can write to the database still cannot make a value that we would recognise.
+Values that we must present again are stored as AES-256-GCM ciphertext. The associated data names the row, so that a
+ciphertext copied by SQL to another row, column, brand or conversation cannot be decrypted there (K1). Values that we
+only recognise are stored as keyed digests, so that a writer to the database cannot forge one.
 
-Keys come from `ENCRYPTION_KEYS`, newest first. From each, HKDF-SHA256 (RFC 5869) derives one key per purpose.
+Keys come from `ENCRYPTION_KEYS`, newest first. HKDF-SHA256 (RFC 5869) derives one key for each purpose.
 """
 
 import base64
@@ -37,18 +36,18 @@ _KEY_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
 class InvalidKeyRing(ValueError):
-    """`ENCRYPTION_KEYS` cannot be used. The message names the key's id, never its bytes."""
+    """`ENCRYPTION_KEYS` is invalid. The message names the key's id, never its bytes."""
 
 
 class DecryptionError(Exception):
-    """A ciphertext could not be read. It says nothing else: not why, not which row, not what was stored (K2)."""
+    """A ciphertext cannot be decrypted. The message contains no reason, row or stored value (K2)."""
 
     def __init__(self) -> None:
         super().__init__("a stored value could not be read")
 
 
 class Secret:
-    """A value that must not be shown: its `repr` and `str` are redacted and it refuses to be pickled (K5)."""
+    """A value that must not be shown. `repr` and `str` are redacted, and pickling is refused (K5)."""
 
     __slots__ = ("_value",)
 
@@ -56,7 +55,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value itself. Every call is a place to review."""
+        """Return the value itself. Review every call."""
         return self._value
 
     def __repr__(self) -> str:
@@ -67,7 +66,7 @@ class Secret:
             return NotImplemented
         return hmac.compare_digest(self._value.encode(), other._value.encode())
 
-    __hash__ = None  # type: ignore[assignment]  # a set or dictionary of secrets would outlive its use
+    __hash__ = None  # type: ignore[assignment]  # a set or dictionary would keep the secret alive
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret is not serialized")
@@ -75,10 +74,9 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class AssociatedData:
-    """Where a ciphertext lives; it becomes the associated data.
+    """The location of a ciphertext, authenticated with it (AES-GCM's associated data).
 
-    `row` is the row's UUID, made before the insert. `conversation` is given for everything that belongs to one
-    conversation.
+    `row` is the row's UUID, generated before the insert. `conversation` is set if the row belongs to one.
     """
 
     table: str
@@ -88,7 +86,7 @@ class AssociatedData:
     conversation: UUID | None = None
 
     def to_bytes(self) -> bytes:
-        """Length-prefix each part, so that no two places read the same."""
+        """Encode the parts, each with its length, so that no two locations give the same bytes."""
         conversation = self.conversation.bytes if self.conversation else b""
         return _length_prefixed(
             b"consumer-delegation",
@@ -101,7 +99,7 @@ class AssociatedData:
 
 
 class KeyRing:
-    """The keys of `ENCRYPTION_KEYS`: the first one writes, all of them read."""
+    """The keys of `ENCRYPTION_KEYS`. The first one encrypts; all of them decrypt."""
 
     def __init__(self, keys: Sequence[tuple[str, bytes]]) -> None:
         _refuse_weak_ring(keys)
@@ -111,14 +109,14 @@ class KeyRing:
 
     @classmethod
     def from_setting(cls, setting: str) -> "KeyRing":
-        """Read `id:base64,id:base64`, newest first. Raises `InvalidKeyRing`."""
+        """Parse `id:base64,id:base64`, newest first. Raises `InvalidKeyRing`."""
         return cls([_parse_key(part.strip()) for part in setting.split(",") if part.strip()])
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self._keys)})"
 
     def encrypt(self, secret: Secret, bound_to: AssociatedData) -> bytes:
-        """Return version, key id, nonce, ciphertext with tag, as one byte string bound to `place`."""
+        """Return version, key id, nonce and ciphertext with its tag in one byte string."""
         header = _VERSION + _length_prefixed(self.newest_id.encode())
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = self._keys[self.newest_id].cipher.encrypt(
@@ -127,7 +125,7 @@ class KeyRing:
         return header + nonce + sealed
 
     def decrypt(self, ciphertext: bytes | memoryview, bound_to: AssociatedData) -> Secret:
-        """Return what `encrypt` was given for the same place. Raises `DecryptionError` for everything else."""
+        """Return what was encrypted for the same location. Raises `DecryptionError` for everything else."""
         try:
             return self._decrypt(bytes(ciphertext), bound_to)
         except (InvalidTag, KeyError, IndexError, ValueError, TypeError):
@@ -140,47 +138,47 @@ class KeyRing:
         return Secret(self._keys[key_id].cipher.decrypt(nonce, sealed, header + bound_to.to_bytes()).decode())
 
     def digest(self, purpose: str, *parts: str | bytes) -> bytes:
-        """Return the keyed digest of `parts` under the newest key: key id and HMAC-SHA256."""
+        """Return the newest key's id and the HMAC-SHA256 of `parts` with that key."""
         return self._digest(self.newest_id, purpose, parts)
 
     def digests(self, purpose: str, *parts: str | bytes) -> list[bytes]:
-        """Return the digest under every key of the ring, newest first: what to look for in an indexed column."""
+        """Return the digest with every key, newest first: the values to look for in an indexed column."""
         return [self._digest(key_id, purpose, parts) for key_id in self._keys]
 
     def recognises(self, digest: bytes | memoryview | None, purpose: str, *parts: str | bytes) -> bool:
-        """Tell, in constant time for each key, whether `digest` was made of `parts` with any key of the ring."""
+        """Compare `digest` with that of `parts` for every key, in constant time for each key."""
         if digest is None:
             return False
         found = [hmac.compare_digest(bytes(digest), candidate) for candidate in self.digests(purpose, *parts)]
         return any(found)
 
     def completion_codes(self, challenge: UUID, cookie: str) -> list[str]:
-        """Return the completion code of a challenge and an attempt's cookie under every key, newest first (A2).
+        """Return the completion code of a challenge and an attempt's cookie for every key, newest first (A2).
 
-        The code is derived, never stored, so that the result page can show it again to the cookie's holder and
-        nobody else can compute it.
+        The code is derived and never stored. The result page can show it again to the cookie's holder, and nobody
+        else can compute it.
         """
         return [_truncate(self._digest(key_id, "completion-code", (challenge.bytes, cookie))) for key_id in self._keys]
 
     def derived_tokens(self, purpose: str, row: UUID, cookie: str) -> list[str]:
-        """Return the token of a row and an attempt's cookie under every key, newest first: derived as the code is."""
+        """Derive a token from a row and an attempt's cookie, for every key, newest first. It is never stored."""
         parts = (row.bytes, cookie)
         return [_base64url(self._digest(key_id, purpose, parts)[-32:]) for key_id in self._keys]
 
     def _digest(self, key_id: str, purpose: str, parts: Sequence[str | bytes]) -> bytes:
-        # JSON can hold half of a surrogate pair, which no encoding takes; a hostile claim must be no fault of ours.
+        # JSON may contain lone surrogates, which UTF-8 refuses. A hostile claim must not raise an exception.
         encoded = [part.encode(errors="surrogatepass") if isinstance(part, str) else part for part in parts]
         mac = hmac.digest(self._keys[key_id].for_purpose(purpose), _length_prefixed(*encoded), "sha256")
         return _length_prefixed(key_id.encode()) + mac
 
 
 def key_ring() -> KeyRing:
-    """Return the ring of the `ENCRYPTION_KEYS` setting. Raises `InvalidKeyRing`."""
+    """Parse the `ENCRYPTION_KEYS` setting. Raises `InvalidKeyRing`."""
     return _parsed_ring(settings.ENCRYPTION_KEYS)
 
 
 def key_id_of(value: bytes) -> str:
-    """Return the id of the key under which a ciphertext or digest was made. Raises `DecryptionError`."""
+    """Return the id of the key that made a ciphertext or digest. Raises `DecryptionError`."""
     try:
         return _read_header(value)[0] if value[:1] == _VERSION else _read_length_prefixed(value, 0)[0].decode()
     except (IndexError, ValueError):
@@ -188,22 +186,21 @@ def key_id_of(value: bytes) -> str:
 
 
 def random_token(size: int = 32) -> str:
-    """Return `size` random bytes as base64url without padding: 32 bytes are 43 characters, a PKCE verifier's least."""
+    """Return `size` random bytes as base64url. 32 bytes give 43 characters, the minimum of a PKCE verifier."""
     return secrets.token_urlsafe(size)
 
 
 def random_hex(size: int) -> str:
-    """Return `size` random bytes as lower-case hexadecimal digits."""
     return secrets.token_hex(size)
 
 
 def s256_code_challenge(code_verifier: str) -> str:
-    """Return the S256 code challenge of a verifier (RFC 7636 section 4.2)."""
+    """Compute the S256 code challenge (RFC 7636 section 4.2)."""
     return _base64url(hashlib.sha256(code_verifier.encode()).digest())
 
 
 def new_signing_key() -> tuple[Secret, dict[str, str]]:
-    """Return a new P-256 key as private JWK and as public one (RFC 7517); `kid` is its thumbprint (RFC 7638)."""
+    """Generate a P-256 key pair. Return private and public JWK (RFC 7517); `kid` is the thumbprint (RFC 7638)."""
     key = ec.generate_private_key(ec.SECP256R1()).private_numbers()
     numbers = (key.public_numbers.x, key.public_numbers.y, key.private_value)
     x, y, d = (_base64url(number.to_bytes(32, "big")) for number in numbers)
@@ -214,7 +211,7 @@ def new_signing_key() -> tuple[Secret, dict[str, str]]:
 
 
 def checksum(text: str) -> str:
-    """Return eight characters that tell a mistyped or cut value from a wrong one. Not a protection."""
+    """Return eight characters that reveal a mistyped or truncated value. This is no protection against forgery."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -224,7 +221,7 @@ def _parsed_ring(setting: str) -> KeyRing:
 
 
 class _PurposeKeys:
-    """What is derived from one master key. The cipher object is kept: building it costs more than using it."""
+    """The keys derived from one master key. The cipher is cached: creating it costs more than using it."""
 
     def __init__(self, master: bytes) -> None:
         self.cipher = AESGCM(_derive(master, "encryption"))
@@ -279,9 +276,9 @@ def _refuse_weak_ring(keys: Sequence[tuple[str, bytes]]) -> None:
     for key_id, key in keys:
         if len(key) != KEY_BYTES:
             raise InvalidKeyRing(f"the key {key_id} has {len(key)} bytes; it must have {KEY_BYTES} random bytes")
-        # 32 random bytes practically never hold fewer than 16 different ones; typed and default keys do.
+        # 32 random bytes almost never contain fewer than 16 distinct ones; typed and default keys do.
         if len(set(key)) < KEY_BYTES // 2:
             raise InvalidKeyRing(f"the key {key_id} is not random")
     for what, values in (("id", [key_id for key_id, _ in keys]), ("key", [key for _, key in keys])):
         if len(set(values)) != len(values):
-            raise InvalidKeyRing(f"the same {what} stands twice")
+            raise InvalidKeyRing(f"the same {what} occurs twice")

@@ -1,10 +1,8 @@
-"""How far this machine's clock is from the database's, and what time it is there.
+"""Measure the offset between this machine's clock and the database's.
 
-What one process writes, another one judges by its own clock, so they need one clock in common; the database's is the
-one that all of them reach. A worker whose clock was an hour ahead ended every live token: what ends or erases rows by
-the clock asks here first (K6), and does nothing where the two clocks are too far apart.
-
-On SQLite there is nothing to compare: database and process are on one machine.
+Processes compare timestamps that other processes wrote, so they need a common clock, and they all reach the database.
+Code that ends or erases rows by time must call `checked_now` (K6): a worker whose clock was an hour ahead once ended
+every live token. On SQLite the offset is zero, because database and process share one machine.
 """
 
 import logging
@@ -17,7 +15,7 @@ from django.db import connection
 from django.utils import timezone
 
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
-# A busy database may take its time once; a short round trip says more.
+# Measure again if a busy database was slow: a short round trip gives a more exact offset.
 _MOST_TRIES: Final = 3
 _SHORT_ENOUGH: Final = timedelta(seconds=1)
 
@@ -25,19 +23,19 @@ logger = logging.getLogger("consumer_delegation.clock")
 
 
 class ClockDiffers(Exception):
-    """This machine's clock and the database's are further apart than may be; the message says how far, in seconds."""
+    """The clocks differ by more than `CLOCK_TOLERANCE`. The message gives the difference in seconds."""
 
 
 @dataclass(frozen=True)
 class Offset:
-    """How far our clock is ahead of the database's (negative: behind), give or take `uncertainty`."""
+    """How far our clock is ahead of the database's (negative: behind), plus or minus `uncertainty`."""
 
     ahead: timedelta
     uncertainty: timedelta
 
     @property
     def is_tolerable(self) -> bool:
-        """Tell whether the clocks are close to each other for certain."""
+        """Whether the difference is within the tolerance even in the worst case."""
         return abs(self.ahead) + self.uncertainty <= CLOCK_TOLERANCE
 
     def __str__(self) -> str:
@@ -48,8 +46,6 @@ class Offset:
 
 @dataclass
 class _Process:
-    """What this process has measured last."""
-
     ahead: timedelta = timedelta(0)
 
 
@@ -57,22 +53,19 @@ _process = _Process()
 
 
 def measure() -> Offset:
-    """Ask the database for its time, and remember the offset for `now`. Raises Django's database errors."""
+    """Measure the offset and keep it for `now`. Raises Django's database errors."""
     offset = _best_of([])
     _process.ahead = offset.ahead
     return offset
 
 
 def now() -> datetime:
-    """Return the database's time, as far as it is known: by our clock and the offset that was measured last."""
+    """Return the database's time, computed from our clock and the last measured offset."""
     return timezone.now() - _process.ahead
 
 
 def checked_now() -> datetime:
-    """Return the database's time for what ends or erases rows by it.
-
-    Raises `ClockDiffers` where our clock is more than five seconds off, or cannot be said not to be.
-    """
+    """Measure and return the database's time. Raises `ClockDiffers` if our clock may be more than five seconds off."""
     offset = measure()
     if not offset.is_tolerable:
         raise ClockDiffers(str(offset))
@@ -80,18 +73,18 @@ def checked_now() -> datetime:
 
 
 def report_wrong_clock() -> None:
-    """Log an error where the clock of a web process is off; readiness asks at the start and each minute.
+    """Log an error if the clock of this web process is off. Readiness calls it at the start and each minute.
 
-    It is said and not enforced. Where the database's own clock has jumped, every web process would refuse at once,
-    though nothing but the sweep is in danger; and a status has to be computed without a round trip.
+    Web processes do not stop for it. If the database's own clock jumped, all of them would refuse at once, although
+    only the sweep is at risk. Computing a status must not need a round trip either.
     """
     offset = measure()
     if not offset.is_tolerable:
-        logger.error("the clock is wrong: what expires is judged by it", extra={"offset": str(offset)})
+        logger.error("the clock is wrong: expiry times depend on it", extra={"offset": str(offset)})
 
 
 def _best_of(measured: list[Offset]) -> Offset:
-    """Measure up to three times; return what the shortest round trip found."""
+    """Measure up to three times and return the result of the shortest round trip."""
     while len(measured) < _MOST_TRIES:
         measured.append(_measure_once())
         if measured[-1].uncertainty * 2 <= _SHORT_ENOUGH:
@@ -100,11 +93,11 @@ def _best_of(measured: list[Offset]) -> Offset:
 
 
 def _measure_once() -> Offset:
-    """The answer was written at some moment of the round trip; taken for its middle, it is off by half of it at most.
+    """Assume that the database answered in the middle of the round trip. The error is at most half of it.
 
-    The round trip is timed by the monotonic clock: ours may be put right meanwhile.
+    The monotonic clock times the round trip, because the system clock may be adjusted meanwhile.
     """
-    connection.ensure_connection()  # connecting is no part of the round trip
+    connection.ensure_connection()  # keep connecting out of the measured round trip
     ours, began = timezone.now(), monotonic()
     theirs = _database_time()
     half = timedelta(seconds=monotonic() - began) / 2
@@ -114,7 +107,7 @@ def _measure_once() -> Offset:
 
 
 def _database_time() -> datetime | None:
-    """Return the database's clock; None where it is ours."""
+    """Return the database's time; None on SQLite."""
     if connection.vendor != "postgresql":
         return None
     with connection.cursor() as cursor:

@@ -1,7 +1,7 @@
-"""Which database errors pass by themselves: the one table of SQLSTATEs and of SQLite's result codes.
+"""Tell temporary database errors from permanent ones, by SQLSTATE or SQLite result code.
 
-An error of the table is answered with 503 and `Retry-After`, and is a reason to wait and ask again. Every other one (a
-missing table, a wrong statement, a refused value, damaged data) is a fault that another try cannot mend, so a 500.
+Temporary errors give a 503 with `Retry-After`, and workers retry. All others (a missing table, a wrong statement, a
+refused value, damaged data) give a 500, because a retry cannot help.
 """
 
 import sqlite3
@@ -11,10 +11,10 @@ from django.db import Error, InterfaceError, OperationalError
 
 READ_ONLY: Final = "25006"
 
-# Whole classes of SQLSTATE (PostgreSQL's manual, appendix A), by their first two characters.
+# SQLSTATE classes (PostgreSQL's manual, appendix A), by their first two characters.
 _CLASSES: Final = {
-    "08",  # connection exception; a pooler says most of what it has to say with one of these, too
-    "28",  # invalid authorization: a pooler reports it in place of an answer when it logs in anew
+    "08",  # connection exception; poolers use it for most of their errors
+    "28",  # invalid authorization; a pooler may report it instead of a result when it reconnects
     "53",  # insufficient resources: disk full, out of memory, too many connections
     "57",  # operator intervention: cancelled, shutting down, crashed, starting up, dropped
     "58",  # system error outside of PostgreSQL: input, output
@@ -23,12 +23,12 @@ _STATES: Final = {
     READ_ONLY,  # a standby, or `default_transaction_read_only`
     "25P03",  # idle-in-transaction time-out
     "25P04",  # transaction time-out
-    "26000",  # a prepared statement is not there, so a pooler is: infrastructure/prepared.py prepares no more
-    "3D000",  # the database is not there: renamed or being restored; a pooler reports it in place of an answer
+    "26000",  # unknown prepared statement, so there is a pooler: infrastructure/prepared.py stops preparing
+    "3D000",  # unknown database: renamed or being restored; a pooler may report it instead of a result
     "40001",  # serialization failure, on a standby also a conflict with recovery
     "40003",  # statement completion unknown
     "40P01",  # deadlock
-    "42P05",  # a prepared statement is there already: as 26000
+    "42P05",  # duplicate prepared statement: as 26000
     "55006",  # object in use
     "55P03",  # lock not available: lock time-out
 }
@@ -45,15 +45,12 @@ _SQLITE_CODES: Final = {
     sqlite3.SQLITE_PROTOCOL,
 }
 _PRIMARY: Final = 0xFF
-# How the drivers call errors without a code: the connection could not be made, broke, or is closed.
+# Exceptions without a code: the connection could not be made, was lost, or is closed.
 _WITHOUT_CODE: Final = {"OperationalError", "InterfaceError", "DatabaseError"}
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Tell whether the database is away, read-only, locked, full or busy: the same call works once it is not.
-
-    Takes Django's errors and the drivers' own. Anything else is False.
-    """
+    """Whether this Django or driver error is temporary: the database is down, read-only, locked, full or busy."""
     driver = _of_driver(error)
     if driver is None:
         return type(error) in {OperationalError, InterfaceError}
@@ -66,21 +63,18 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Return PostgreSQL's code of the driver's error, whether or not Django's stands before it."""
+    """Return PostgreSQL's error code of a driver's or a Django error."""
     return getattr(_of_driver(error), "pgcode", None)
 
 
 def sqlite_code(error: BaseException) -> int | None:
-    """Return SQLite's primary result code of the driver's error, whether or not Django's stands before it."""
+    """Return SQLite's primary result code of a driver's or a Django error."""
     code: int | None = getattr(_of_driver(error), "sqlite_errorcode", None)
     return None if code is None else code & _PRIMARY
 
 
 def _of_driver(error: BaseException) -> BaseException | None:
-    """Return the driver's error: itself, or what Django's stands before.
-
-    A transaction that somebody used after its error tells of that one: of what failed first.
-    """
+    """Return the driver's error behind Django's, or None. In a failed transaction that is the first failure."""
     while isinstance(error, Error) and error.__cause__ is not None:
         error = error.__cause__
     is_drivers = isinstance(error, sqlite3.Error) or hasattr(error, "pgcode")
@@ -88,7 +82,7 @@ def _of_driver(error: BaseException) -> BaseException | None:
 
 
 def in_one_line(error: Exception) -> str:
-    """Return the line; without the rows that PostgreSQL quotes below its own."""
+    """Describe a database error. PostgreSQL quotes row values below the first line, so only that line is used."""
     said = next(iter(str(error).splitlines()), "")
     if is_unavailable(error):
         return f"The database cannot be used: {said} Nothing is lost; run it again when it can."

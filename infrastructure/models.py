@@ -1,4 +1,4 @@
-"""Rows of the whole site, below brands and conversations: what happened, and how often somebody has called."""
+"""Models of the audit log and of the rate counters."""
 
 from typing import Any
 from uuid import uuid4
@@ -8,23 +8,18 @@ from django.utils import timezone
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
-    """Events as their brand's admins may see them."""
-
     def administered_by(self, user: Any) -> "AuditEventQuerySet":
-        """Return the events of this admin's brands, which the rows name by UUID."""
+        """Filter the events to the brands that this admin may see. Superusers see all."""
         return self if user.is_superuser else self.filter(brand_uuid__in=user.brands.values("uuid"))
 
 
 class AuditEvent(models.Model):
-    """One thing that happened: UUIDs without foreign keys, and no subject, token or text that a person typed.
-
-    Rows are added and never changed: triggers of the database refuse UPDATE, DELETE and TRUNCATE.
-    """
+    """One audit event: UUIDs without foreign keys; no subject, token or typed text. Triggers make it append-only."""
 
     # Not unique: PostgreSQL could not partition the table by `at`, which every unique constraint would have to hold.
     uuid = models.UUIDField(default=uuid4, editable=False)
     at = models.DateTimeField(default=timezone.now, db_index=True)
-    # The values of enumerations in `accounts`, `brands` and `conversations`: each kind stands where it is recorded.
+    # The enumerations of kinds are in `accounts`, `brands` and `conversations`, next to the code that records them.
     kind = models.CharField(max_length=40)
     outcome = models.CharField(max_length=64, blank=True)
     actor = models.CharField(max_length=64)
@@ -46,10 +41,7 @@ class AuditEvent(models.Model):
 
 
 class RateCounter(models.Model):
-    """How often one subject has done one thing in one window of time; the subject is a keyed digest (G8).
-
-    Written by `infrastructure.rate_limits` alone, where no `REDIS_URL` is set.
-    """
+    """How often a subject (a keyed digest) did one thing in one time window. Used if `REDIS_URL` is not set (G8)."""
 
     key = models.CharField(max_length=96, primary_key=True)
     times = models.PositiveIntegerField()

@@ -1,4 +1,4 @@
-"""What every outbox needs: due rows leased by one worker at a time, and one log line for a long failure."""
+"""Shared code of the outbox tables: lease due rows to one worker at a time, and log a long failure only once."""
 
 import logging
 import secrets
@@ -18,19 +18,19 @@ from infrastructure import database_clock
 # Longer than the slowest attempt: the transport ends every call after 10 s.
 LEASE: Final = timedelta(seconds=60)
 MAX_AT_ONCE_PER_DESTINATION: Final = 2
-# A brand may have as many destinations as it likes, and may have made all of them slow.
+# A cap for each brand as well: a brand may have many destinations, all of them slow.
 MAX_AT_ONCE_PER_BRAND: Final = 3
 _RESTING: Final = timedelta(seconds=5)
 _LONGEST_AFTER_FAULT: Final = timedelta(minutes=15)
-# Any number, the same for all of our workers.
+# Key of the advisory lock. Any number will do, if all workers use the same one.
 _TURN: Final = 7009
 
 
 @dataclass(frozen=True)
 class Destinations:
-    """Where rows of an outbox table go: the name of the row's field, the rows of the remote servers, and their share.
+    """The remote servers of one outbox table: `name` is the foreign key's name, `rows` are the servers' rows.
 
-    The share counts over all workers: so many rows of a brand are under way to these at once.
+    `per_brand` limits the rows of one brand that all workers together may have leased.
     """
 
     name: str
@@ -39,10 +39,10 @@ class Destinations:
 
 
 def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) -> list[Any]:
-    """Lease up to `limit` due rows, at most two of each destination and a few of each brand at once, and return them.
+    """Lease up to `limit` due rows and return them: at most two per destination and `to.per_brand` per brand at once.
 
-    The brand with the fewest under way comes first: one that is slow, or has a thousand rows waiting, delays nobody
-    else's. A row whose lease ran out was dropped by a worker that died, and is taken again.
+    The brand with the fewest leased rows comes first, so that a slow or busy brand delays no other. An expired lease
+    belongs to a worker that died, and its row is leased again.
     """
     free = Q(lease_until=None) | Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE)
     due = rows.filter(free, next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
@@ -57,50 +57,43 @@ def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) 
 
 
 def give_back(row: Any) -> None:
-    """Give a row back with which nothing was done: this was no attempt, and its place is free for others."""
+    """Release a row that was not attempted: free the lease and do not count the attempt."""
     at = database_clock.now() + pause_after(1, _RESTING, _RESTING)
     _of_this_lease(row).update(lease_until=None, next_attempt_at=at, attempts=F("attempts") - 1)
 
 
 def put_off(row: Any, next_attempt_at: datetime) -> None:
-    """Try a row again later."""
     _of_this_lease(row).update(lease_until=None, next_attempt_at=next_attempt_at)
 
 
 def put_off_after_fault(row: Any) -> None:
-    """Put a row off that a fault of ours met. It rests as long as a lease; its place is free for others."""
+    """Delay a row after an internal error, for about the time of a lease or longer. The lease is freed."""
     put_off(row, database_clock.now() + pause_after(row.attempts, LEASE, _LONGEST_AFTER_FAULT))
 
 
 def leased(now: datetime) -> Q:
-    """Return the condition of rows that a worker has now.
-
-    A lease that ends later than any can was taken by a worker whose clock was ahead; it binds nobody.
-    """
+    """Condition for rows leased now. A lease that ends too late is ignored: its worker had a wrong clock."""
     return Q(lease_until__gt=now, lease_until__lte=now + 2 * LEASE)
 
 
 def pause_after(attempts: int, first: timedelta, longest: timedelta) -> timedelta:
-    """Return how long to wait after so many attempts: doubling, with a random part so that retries do not march."""
+    """Exponential back-off with jitter, so that retries do not come all at once."""
     doubled = first * float(2 ** min(attempts - 1, 30))
     return min(doubled, longest) * (0.75 + secrets.randbelow(500) / 1000)
 
 
 def _of_this_lease(row: Any) -> QuerySet[Any]:
-    """Return the row only while the lease is still ours: another worker may have taken it over."""
+    """Select the row only if we still hold its lease: another worker may have taken it over."""
     rows: QuerySet[Any] = type(row)._default_manager.filter(pk=row.pk, lease_until=row.lease_until)
     return rows
 
 
 @dataclass
 class _UnderWay:
-    """How many rows are leased, by destination and by brand."""
-
     to: Counter[int] = field(default_factory=Counter)
     of: Counter[int] = field(default_factory=Counter)
 
     def add(self, destination: int, brand: int) -> None:
-        """Count one more."""
         self.to[destination] += 1
         self.of[brand] += 1
 
@@ -114,7 +107,7 @@ def _under_way(rows: QuerySet[Any], to: Destinations, now: datetime) -> _UnderWa
 
 
 def _choose(due: QuerySet[Any], to: Destinations, busy: _UnderWay, limit: int) -> Iterator[Any]:
-    """Go by destinations and not by rows: of a hundred thousand that wait for one, the oldest is looked at."""
+    """Iterate over destinations, not rows: if 100,000 rows wait for one destination, only the oldest is read."""
     waiting = _oldest_due(due, to)
     taken: list[int] = []
     while len(taken) < limit:
@@ -135,7 +128,7 @@ def _choose(due: QuerySet[Any], to: Destinations, busy: _UnderWay, limit: int) -
 
 
 def _oldest_due(due: QuerySet[Any], to: Destinations) -> dict[tuple[int, int], datetime]:
-    """Return since when the oldest row has been due, by destination and its brand."""
+    """Return the due time of the oldest row, by destination and its brand."""
     oldest = due.filter(**{f"{to.name}_id": OuterRef("pk")}).values("next_attempt_at")[:1]
     found = to.rows.order_by().values_list("pk", "brand_id", Subquery(oldest))
     return {(destination, brand): at for destination, brand, at in found if at is not None}
@@ -148,10 +141,7 @@ def _first(rows: QuerySet[Any]) -> Any:
 
 
 def _one_worker_at_a_time() -> None:
-    """Take turns for the few milliseconds of choosing: two that look at once would each see room for the same brand.
-
-    On SQLite the transaction itself is the turn.
-    """
+    """Serialise with an advisory lock: two workers would otherwise both see room for a brand. SQLite does it itself."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
@@ -165,10 +155,10 @@ logger = logging.getLogger("consumer_delegation.worker")
 
 
 class Trouble:
-    """The failures in a row of one thing, which threads may share: what is logged when it begins and when it is over.
+    """Logs one failure that lasts: once when it begins and once when it is over. Threads may share it.
 
-    The first `silent` of them are not said: a kept connection that has died works again at once. It is over where
-    nothing has failed for `quiet_seconds`: of several threads, one may get through while the others do not.
+    The first `silent` failures are not logged: a dropped keep-alive connection works again at once. The failure is over
+    after `quiet_seconds` without an error, because one thread may succeed while the others still fail.
     """
 
     def __init__(self, begins: str, ends: str, *, silent: int = 0, quiet_seconds: float = 0.0) -> None:
@@ -179,7 +169,7 @@ class Trouble:
         self._said = ""
 
     def met(self, error: BaseException, *, traceback: bool = False) -> None:
-        """Note a failure; say so once, and with `traceback` again where it is another one."""
+        """Record an error and log the first one. With `traceback`, log again if the error's text changes."""
         with self._lock:
             self._note(monotonic())
             what = _in_one_line(error)
@@ -190,7 +180,7 @@ class Trouble:
         logger.error(self._begins, extra=extra, exc_info=error if traceback else None)
 
     def worked(self) -> None:
-        """Note that it works; say so where it was said that it does not."""
+        """Record a success. Log the recovery if the failure was logged."""
         with self._lock:
             now = monotonic()
             if not self._failures or now - self._last_at < self._quiet_seconds:
@@ -202,16 +192,14 @@ class Trouble:
 
     @property
     def is_met(self) -> bool:
-        """Tell whether something has failed and is not over."""
         return self._failures > 0
 
     @property
     def pause(self) -> float:
-        """Return how many seconds are left until the next try."""
         return max(0.0, self._not_before - monotonic())
 
     def _note(self, now: float) -> None:
-        """Count a failure. Those of many threads at one moment are one: the pause after them is to be short."""
+        """Count an error. Simultaneous errors of many threads count once, which keeps the pause short."""
         self._last_at = now
         if self._failures and now < self._not_before:
             return
@@ -223,5 +211,5 @@ class Trouble:
 
 
 def _in_one_line(error: BaseException) -> str:
-    """Return the first line of what an error says: below it, PostgreSQL quotes rows."""
+    """Return the first line of the message. PostgreSQL quotes row values below it."""
     return next(iter(str(error).splitlines()), "")[:_MOST_CHARACTERS]

@@ -1,10 +1,10 @@
-"""Statements that PostgreSQL parses once for each connection (PREPARE), and soon plans no more.
+"""Run statements as PostgreSQL prepared statements, once per connection.
 
-Planning a join takes PostgreSQL several times as long as running it. From the sixth time on it keeps one plan for any
-values where that is no worse. A process that serves prepares; what runs once has nothing to gain, and no second time.
+Planning a join takes PostgreSQL several times as long as running it. After five executions PostgreSQL caches a generic
+plan if it is no worse. Only server processes prepare: a command that runs once gains nothing.
 
-A pooler that hands connections around between transactions has no use for all that. It is named by
-`DISABLE_SERVER_SIDE_CURSORS=true` in `DATABASE_URL`, Django's own word for it, or recognised by its errors.
+Prepared statements do not work behind a transaction pooler. It is detected by its errors, or declared with
+`DISABLE_SERVER_SIDE_CURSORS=true` in `DATABASE_URL`, which is Django's own option.
 """
 
 import logging
@@ -21,9 +21,9 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, Error, connections
 
 from infrastructure.database_errors import is_unavailable, sqlstate
 
-# SQLSTATE of a prepared statement that is not there, and of one that is there already: the connection is not ours.
+# SQLSTATEs of a missing and of a duplicate prepared statement. They mean that a pooler shares our connection.
 _POOLED: Final = {"26000", "42P05"}
-# ... and of one whose columns have another type than when it was prepared: a migration came by.
+# SQLSTATEs of a prepared statement whose columns changed their type in a migration.
 _STALE: Final = {"0A000", "42804", "42883"}
 _PLACES: Final = re.compile("%%|%s")
 
@@ -34,36 +34,37 @@ logger = logging.getLogger("consumer_delegation.prepared")
 
 @dataclass
 class _Process:
-    """What holds for all statements of this process; `generation` counts the migrations that came by."""
+    """State for all statements of this process. `generation` counts the schema changes that were noticed."""
 
     prepares: bool = False
     generation: int = 0
 
     def learn_from(self, sqlstate: str | None, generation: int, *, was_prepared: bool) -> None:
-        """Stop preparing, or prepare everything anew: what one statement found out spares the others its error.
+        """Stop preparing, or prepare everything again, so that other statements do not hit the same error.
 
-        What was prepared only now is not out of date but wrong, and would have everything prepared anew each time.
+        An error of a statement that was prepared just now means a wrong statement, not a stale one. It must not
+        make all statements be prepared again.
         """
         if sqlstate in _POOLED and self.prepares:
             self.prepares = False
-            logger.warning("a pooler: nothing is prepared from now on; see DISABLE_SERVER_SIDE_CURSORS")
+            logger.warning("a pooler was detected: statements are no longer prepared; see DISABLE_SERVER_SIDE_CURSORS")
         elif sqlstate in _STALE and was_prepared and generation == self.generation:
             self.generation += 1
 
 
 _process = _Process()
-# What each connection knows: of two statements with one text, the second is prepared already.
+# The statements that each connection has prepared. Two objects with the same text share one.
 _names_on: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
 
 
 def prepare_from_now_on() -> None:
-    """Say that this process serves."""
+    """Use prepared statements in this process. A server process calls it at the start."""
     _process.prepares = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """A statement as it is prepared, and as it is executed then."""
+    """The SQL of one prepared statement: its name, the PREPARE and the EXECUTE."""
 
     name: str
     prepare: str
@@ -72,12 +73,12 @@ class _Written:
 
 
 class PreparedStatement:
-    """A statement with `%s` for what each call fills in. Away from PostgreSQL it is sent as it is.
+    """A statement with `%s` for each value. On other databases than PostgreSQL it runs unprepared.
 
-    `constants` are the values that are the same each time, by the number of their `%s`. They are written into what is
-    prepared: a plan for any value whatever could not use an index of some rows alone (`WHERE ended_at IS NULL`).
+    `constants` holds values that never change, by the number of their `%s`. They become part of the prepared text,
+    because a generic plan could not use a partial index (`WHERE ended_at IS NULL`) otherwise.
 
-    Raises Django's database errors. One about its preparation is met by a transaction alone, which ends with it.
+    Raises Django's database errors. Errors about preparing are retried, except in a transaction, which has failed then.
     """
 
     def __init__(self, sql: str, constants: Mapping[int, Any] | None = None) -> None:
@@ -87,10 +88,10 @@ class PreparedStatement:
         self._written: _Written | None = None
 
     def rows(self, values: Iterable[Any]) -> list[Any]:
-        """Run it, and return its rows; once more on a new connection where the kept one turns out dead, or read-only.
+        """Run the statement and return its rows. Retry once on a new connection if the kept one is dead or read-only.
 
-        So the statement itself is the check of a kept connection: asking first is a round trip for nothing. In a
-        transaction there is no second time.
+        The statement itself checks the kept connection, which saves the round trip of Django's health check. In a
+        transaction nothing is retried.
         """
         database: Any = connections[DEFAULT_DB_ALIAS]
         given = list(values)
@@ -105,14 +106,14 @@ class PreparedStatement:
         return self._run(database, given, _all_rows)
 
     def run(self, values: Iterable[Any], read: Callable[[Any], Result]) -> Result:
-        """Run it, and return what `read` makes of the cursor; Django has asked whether the connection is alive."""
+        """Run the statement and return `read(cursor)`. Django checks the connection first."""
         return self._run(connections[DEFAULT_DB_ALIAS], list(values), read)
 
     def _run(self, database: Any, values: list[Any], read: Callable[[Any], Result]) -> Result:
         try:
             return self._run_once(database, values, read)
         except DatabaseError as error:
-            # Without its preparation nothing of it was run.
+            # Preparing failed, so the statement did not run and may be repeated.
             if database.in_atomic_block or sqlstate(error) not in _POOLED | _STALE:
                 raise
         return self._run_once(database, values, read)
@@ -157,7 +158,7 @@ def _prepares_on(database: Any) -> bool:
 
 
 def _written(text: str, values: int, generation: int) -> _Written:
-    # Named by its text: behind a pooler another version of ours may have prepared another one.
+    # Named by a hash of the text: behind a pooler, another version of our code may have prepared other statements.
     name = f"compiled_{sha256(text.encode()).hexdigest()[:24]}_{generation}"
     given = f" ({', '.join(['%s'] * values)})" if values else ""
     return _Written(name, f"PREPARE {name} AS {text}", f"EXECUTE {name}{given}", generation)
@@ -165,7 +166,7 @@ def _written(text: str, values: int, generation: int) -> _Written:
 
 @contextmanager
 def _open_cursor(database: Any) -> Iterator[Any]:
-    """Open the driver's own cursor as Django does; one of Django's, which costs more, where somebody looks on."""
+    """Open the driver's cursor. Use Django's slower one only while query logging or an execute wrapper is active."""
     if database.queries_logged or database.execute_wrappers:
         with database.cursor() as cursor:
             yield cursor

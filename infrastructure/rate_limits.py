@@ -1,13 +1,12 @@
-"""How often one subject may do one thing (G8): fixed windows, counted exactly, in a store that all processes share.
+"""Rate limits: fixed windows, counted exactly in a store that all processes share (G8).
 
-The store is Redis where `REDIS_URL` is set, otherwise one row for each subject and window in the database, written by
-one statement. Subjects are keyed digests there, so that the store holds no address and no link token. A window begins
-at a moment of the subject's own, so that not everybody's ends at once; around that moment a subject may come twice.
+The store is Redis if `REDIS_URL` is set, otherwise one database row for each subject and window, written in one
+statement. Subjects are stored as keyed digests, so the store holds no address and no link token. Each subject's window
+starts at a different moment, so that not all end together. Across a boundary a subject may use its limit twice.
 
-Fail open, fail closed? Neither. When Redis cannot be used, each process goes on counting in its own memory
-(`cache.py`): limits become as many times wider as there are processes, and consumers still get in. Closed, an outage of
-a helper would end every sign-in; open, taking Redis down would be the way around every limit. Without the database
-nothing works in any case.
+If Redis fails, each process counts in its own memory (`cache.py`). Limits then grow with the number of processes, and
+consumers still get in. Failing closed would end every sign-in during a Redis outage; failing open would let an attacker
+remove every limit by taking Redis down.
 """
 
 import time
@@ -40,12 +39,12 @@ class Limit:
     seconds: int
 
 
-# Generous: they stop a bot that has gone wild, and no bot that works. Token reads are counted in each process.
+# Set to stop a runaway bot, not a working one. Token reads are counted in each process.
 CALLS_PER_KEY: Final = Limit("calls-per-key", 6_000, 60)
 TOKEN_READS_PER_KEY: Final = Limit("token-reads-per-key", 30_000, 60)
 FAILED_KEYS_PER_ADDRESS: Final = Limit("failed-keys-per-address", 30, 60)
 PAGES_PER_LINK: Final = Limit("pages-per-link", 60, 60)
-# Wide, since a mobile network puts thousands of phones behind one address.
+# High, because a mobile network puts thousands of phones behind one address.
 PAGES_PER_ADDRESS: Final = Limit("pages-per-address", 600, 60)
 SIGN_INS_PER_ADDRESS: Final = Limit("sign-ins-per-address", 20, 600)
 CONNECTION_TESTS_PER_ADMIN: Final = Limit("connection-tests-per-admin", 10, 600)
@@ -54,7 +53,7 @@ PASSWORD_CHANGES_PER_ADMIN: Final = Limit("password-changes-per-admin", 5, 600)
 
 
 class RateLimited(Exception):
-    """A limit is used up; `retry_after` is the whole number of seconds until it is not."""
+    """A limit is exceeded. `retry_after` is the whole number of seconds until the window ends."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"retry after {retry_after} s")
@@ -63,7 +62,7 @@ class RateLimited(Exception):
 
 @dataclass(frozen=True)
 class _Window:
-    """One subject's present window: its key in the store and the whole seconds, at least one, that it still lasts."""
+    """A subject's current window: its key in the store, and the seconds left (at least one)."""
 
     key: str
     seconds_left: int
@@ -75,7 +74,7 @@ class _Window:
 
     @classmethod
     def of_process(cls, limit: Limit, subject: str) -> "_Window":
-        """As `of`, without the cost of a keyed digest."""
+        """Make the window without computing a keyed digest."""
         return cls._present(limit, f"{limit.name}:{subject}", crc32(subject.encode()))
 
     @classmethod
@@ -85,7 +84,7 @@ class _Window:
 
 
 class _ProcessMemory:
-    """Counters of this process alone. Full, it forgets them all: a flood of subjects is to be no flood of memory."""
+    """Counters of this process alone. When full, they are all dropped: many subjects must not fill the memory."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -118,14 +117,14 @@ _refused = _ProcessMemory()
 
 
 def count(limit: Limit, subject: str) -> None:
-    """Count one more in the shared store. Raises `RateLimited` where that was one too many."""
+    """Count one event in the shared store. Raises `RateLimited` if it exceeds the limit."""
     count_each((limit, subject))
 
 
 def count_each(*counted: tuple[Limit, str]) -> None:
-    """Count one more of each, in one statement. Raises `RateLimited` for the first that is over its limit.
+    """Count one event for each pair, in one statement. Raises `RateLimited` for the first exceeded limit.
 
-    A process remembers whom it has refused: a flood costs the store one write for each process, window and subject.
+    A process remembers refused windows, so a flood costs one write for each process, window and subject.
     """
     windows = [_Window.of(limit, subject) for limit, subject in counted]
     for window in windows:
@@ -139,24 +138,20 @@ def count_each(*counted: tuple[Limit, str]) -> None:
 
 
 def count_in_process(limit: Limit, subject: str) -> None:
-    """Count one more in this process alone, for paths that must not write anywhere. Raises `RateLimited`.
-
-    The subject is kept as it is, and so must be no secret.
-    """
+    """Count one event in this process alone. The subject is stored unhashed: no secrets. Raises `RateLimited`."""
     window = _Window.of_process(limit, subject)
     if _memory.add_one(window) > limit.times:
         raise RateLimited(window.seconds_left)
 
 
 def forget_in_process() -> None:
-    """Forget what this process remembers; tests begin with nothing counted."""
+    """Clear the counters of this process. Tests call it before each test."""
     for memory in (_memory, _refused):
         memory.forget()
     forget_cache_in_process()
 
 
 def sweep(now: datetime, chunk: int = 1_000) -> int:
-    """Delete the counters of windows that are over; return how many."""
     deleted = 0
     while True:
         keys = list(RateCounter.objects.filter(expires_at__lt=now).values_list("key", flat=True)[:chunk])
@@ -170,7 +165,7 @@ def _add_one_in_cache(window: _Window) -> int:
     cache.add(window.key, 0, timeout=window.seconds_left + 1)
     try:
         return int(cache.incr(window.key))
-    except ValueError:  # the window, or Redis, ended between the two commands
+    except ValueError:  # the window ended, or Redis failed, between the two commands
         return 1
 
 
@@ -178,8 +173,8 @@ _UPSERT: Final = """
     INSERT INTO infrastructure_ratecounter (key, times, expires_at) VALUES {}
     ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
 """
-# The commit does not wait for the disk: a counter that a power cut takes back is no loss, and those who call with the
-# same key would queue behind each other's commits.
+# The commit does not wait for the disk: losing a counter in a power cut is acceptable, and callers with the same key
+# would otherwise wait for each other's commits.
 _UPSERT_UNSYNCHRONISED: Final = """
     WITH unsynchronised AS (SELECT set_config('synchronous_commit', 'off', true))
     INSERT INTO infrastructure_ratecounter (key, times, expires_at)
@@ -190,7 +185,7 @@ _UPSERT_UNSYNCHRONISED: Final = """
 
 
 def _add_one_in_database(windows: list[_Window]) -> list[int]:
-    """Add one to each, in their order: two requests about the same subjects wait for each other and not crosswise."""
+    """Add one to each, in the given order: concurrent requests for the same subjects then cannot deadlock."""
     now = int(time.time())
     adapt = connection.ops.adapt_datetimefield_value
     values = [

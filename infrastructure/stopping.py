@@ -1,7 +1,4 @@
-"""Whether this process was told to stop, and what it has to do before it ends.
-
-What waits for something asks now and then, so as not to delay a restart.
-"""
+"""Know whether this process is shutting down, so that long waits end early, and run its cleanup callbacks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,21 +14,21 @@ _process = _Process(lambda: False)
 
 
 def ask_with(is_stopping: Callable[[], bool]) -> None:
-    """Name what knows it: the server does, and nothing of ours."""
+    """Register the function that knows whether the process is shutting down. The server provides it."""
     _process.is_stopping = is_stopping
 
 
 def is_stopping() -> bool:
-    """Tell whether this process answers what it has begun and nothing new."""
+    """Whether this process finishes its open requests and accepts no new ones."""
     return _process.is_stopping()
 
 
 def before_the_end(act: Callable[[], object]) -> None:
-    """Have something done when this process ends; nothing is promised of a process that is killed."""
+    """Register a cleanup callback. It does not run if the process is killed."""
     _process.last_acts.append(act)
 
 
 def end() -> None:
-    """Do what was put down for the end; the server calls it."""
+    """Run the cleanup callbacks. The server calls it."""
     for act in _process.last_acts:
         act()

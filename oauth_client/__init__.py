@@ -1,7 +1,4 @@
-"""OAuth 2.0 and OpenID Connect, as a client: the only package of the product that speaks the protocol.
-
-It knows a brand as a `ServerConfiguration`, and neither models nor HTTP requests to us.
-"""
+"""OAuth 2.0 and OpenID Connect client, without Django models. No other package speaks the protocol."""
 
 from oauth_client.authorization import (
     FORM_POST,

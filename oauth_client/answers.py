@@ -1,4 +1,4 @@
-"""What the answer of an endpoint says, as far as it is the same for all of them: its members, or its refusal."""
+"""Parse endpoint responses: strict JSON or form parameters, and error responses."""
 
 import json
 import re
@@ -14,14 +14,11 @@ from oauth_client.errors import AuthorizationServerError, ErrorCode
 
 
 class NotStrictJSON(ValueError):
-    """The bytes are not one JSON object. The message is ours and quotes nothing of them."""
+    """The bytes are not one JSON object. The message is our own and quotes none of them."""
 
 
 def read_json_object(body: bytes) -> dict[str, Any]:
-    """Return the object that `body` holds: UTF-8 (RFC 8259 section 8.1), no byte order mark, no member twice.
-
-    Raises `NotStrictJSON`.
-    """
+    """Parse one JSON object: UTF-8 (RFC 8259), no byte order mark, no duplicate members. Raises `NotStrictJSON`."""
     text = _decode(body)
     try:
         value = json.loads(text, object_pairs_hook=_each_member_once, parse_constant=_refuse_constant)
@@ -57,9 +54,9 @@ def _refuse_constant(_name: str) -> NoReturn:
     raise NotStrictJSON("it is not JSON")
 
 
-# No digits, no capitals: the shape of every registered code, and of no secret that a server might echo.
+# No digits, no capitals: all registered codes have this form, and hardly any secret that a server might echo.
 _ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
-# A server that finds fault with PKCE says so in its description alone (RFC 7636 section 4.6 has no code for it).
+# RFC 7636 section 4.6 defines no error code of its own for PKCE. Servers name it only in the description.
 _PKCE_WORDS: Final = re.compile(r"pkce|code[ _]?(?:verifier|challenge)", re.IGNORECASE)
 _MAX_DESCRIPTION: Final = 1000
 _STATUS_ERRORS: Final = {
@@ -70,10 +67,7 @@ _STATUS_ERRORS: Final = {
 
 
 def read_parameters(endpoint: Endpoint, response: requests.Response, *, accept_form: bool = False) -> dict[str, Any]:
-    """Return the members of a JSON object in UTF-8, or the parameters of a form where one is accepted.
-
-    A form that names an error is always read. Raises `AuthorizationServerError`.
-    """
+    """Parse a success: JSON, or a form if `accept_form` is set or it has `error`. Raises `AuthorizationServerError`."""
     media_type, charset = _content_type(response)
     if media_type == "application/x-www-form-urlencoded":
         parameters = _read_form(endpoint, response.content)
@@ -93,21 +87,20 @@ def read_parameters(endpoint: Endpoint, response: requests.Response, *, accept_f
 
 
 def refusal_in(endpoint: Endpoint, response: requests.Response) -> AuthorizationServerError:
-    """Return the error of an answer whose status says no (E1).
+    """Read the error from a response with an error status (E1).
 
-    Its code is read from JSON or a form whatever the content type, charset and byte order mark say: some servers send
-    text/html or application/problem+json. There is no token to be taken by mistake, and a code counts only if the table
-    of codes has it. A success is read strictly (E4).
+    Content type, charset and byte order mark are ignored, because servers also send text/html or
+    application/problem+json. That is safe: no token is read here, and only codes of our table count. A success is
+    parsed strictly (E4).
     """
     return refusal(endpoint, response.status_code, *error_in(_members_of_refusal(response.content)))
 
 
 def error_in(members: dict[str, Any]) -> tuple[object, object]:
-    """Return error and description of an answer; None where it names no error.
+    """Return `error` and its description; None for what is missing.
 
-    Where there is neither `error` nor a token, they are looked for where vendors write them: `ErrorCode` and `Error`,
-    or the errorcode of a `fault` (Apigee); the first of `errors` (Strava, Fitbit). Such a code counts as any other
-    does, only if the table has it.
+    If there is neither `error` nor a token, vendors' own fields are read: `ErrorCode` and `Error`, Apigee's `fault`,
+    and the first of `errors` (Strava, Fitbit). These codes also count only if our table has them.
     """
     if members.get("error") or "access_token" in members:
         return members.get("error"), members.get("error_description")
@@ -117,10 +110,7 @@ def error_in(members: dict[str, Any]) -> tuple[object, object]:
 
 
 def known_refusal_in(endpoint: Endpoint, response: requests.Response) -> AuthorizationServerError | None:
-    """Return the error of an answer that says no with a status of success, read as `refusal_in` does (E2).
-
-    Only a code of the table makes one: what else such an answer may be is for the strict reader to say.
-    """
+    """Read a known error from a response with a success status (E2); None for any other response."""
     members = _members_of_refusal(response.content)
     if _known(endpoint, members.get("error")) is None:
         return None
@@ -128,11 +118,11 @@ def known_refusal_in(endpoint: Endpoint, response: requests.Response) -> Authori
 
 
 def refusal(endpoint: Endpoint, status: int, error: object, description: object = None) -> AuthorizationServerError:
-    """Keep the short code of an error answer and what is known of its description, no more of its text (E1, E2).
+    """Build the error from a response's code and description; other server text is dropped (E1, E2).
 
-    A code of the table counts in any case of letters. A 401 without any code is `invalid_client` (RFC 6749 section
-    5.2); with a code that we do not know it is as any other refusal. "Bad Request" and its like, which frameworks write
-    as the error, have not the shape of a code.
+    Known codes match in any case of letters. A 401 without a code means `invalid_client` (RFC 6749 section 5.2); a 401
+    with an unknown code is a plain refusal. Frameworks write texts such as "Bad Request" as the error. They do not have
+    the form of a code and are ignored.
     """
     code = error if isinstance(error, str) and _ERROR_CODE.fullmatch(error) else ""
     known = _known(endpoint, error)
@@ -159,7 +149,7 @@ def _known(endpoint: Endpoint, error: object) -> ErrorCode | None:
 
 
 def _code_of_fault(fault: object) -> str:
-    """Return the end of Apigee's `steps.oauth.v2.invalid_client-invalid_client_id`: what is known of it."""
+    """Read `invalid_client` from Apigee's `steps.oauth.v2.invalid_client-invalid_client_id`; whole if it is known."""
     detail = fault.get("detail") if isinstance(fault, dict) else None
     errorcode = detail.get("errorcode") if isinstance(detail, dict) else None
     end = errorcode.rpartition(".")[2] if isinstance(errorcode, str) else ""
@@ -176,7 +166,7 @@ def _code_of_errors(errors: object) -> str:
 
 def _members_of_refusal(body: bytes) -> dict[str, Any]:
     try:
-        # In whatever Unicode encoding it is, a byte order mark included; the strict reader wants UTF-8 without one.
+        # Accept any Unicode encoding here, with or without a byte order mark. The strict parser wants plain UTF-8.
         return read_json_object(body.decode(json.detect_encoding(body), "replace").encode(errors="replace"))
     except NotStrictJSON:
         return _form_of_refusal(body)
@@ -213,5 +203,5 @@ def _read_form(endpoint: Endpoint, body: bytes) -> dict[str, Any]:
         raise endpoint.invalid("it is not form-encoded") from None
     if len(dict(pairs)) != len(pairs):
         raise endpoint.invalid("it has a parameter twice")
-    # An empty value is none (RFC 6749 section 3.1); but an empty scope says that nothing was granted, as GitHub does.
+    # Empty means omitted (RFC 6749 section 3.1), except for scope: GitHub sends an empty one if nothing was granted.
     return {name: value for name, value in pairs if value or name == "scope"}

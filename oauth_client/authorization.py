@@ -1,7 +1,4 @@
-"""The authorization endpoint: the authorization request, and the response at our callback.
-
-RFC 6749 sections 4.1.1 and 4.1.2, RFC 9126 (PAR), RFC 9207 (`iss`).
-"""
+"""The authorization request and response (RFC 6749 sections 4.1.1 and 4.1.2), PAR (RFC 9126) and `iss` (RFC 9207)."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -21,43 +18,43 @@ from oauth_client.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPT
 from oauth_client.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, other_issuer, sanitised
 from oauth_client.validators import is_reserved_parameter
 
-# An absolute URI (RFC 3986), as long as RFC 9101 section 5.2 lets a client send it.
+# An absolute URI (RFC 3986) of at most the length that RFC 9101 section 5.2 allows.
 _REQUEST_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?=.)[A-Za-z0-9._~:/?@!$&'()*+,;=%-]*")
 _MAX_REQUEST_URI_LENGTH: Final = 512
-# Servers and what stands before them read a request line of some 8 KB, as nginx and Apache do unless told otherwise.
+# Servers and proxies accept a request line of about 8 KB (the default of nginx and Apache).
 MAX_URL_LENGTH: Final = 8000
-# The library writes an address; only the query of this one is used.
+# oauthlib builds a whole URL; we use only its query.
 _NOWHERE: Final = "https://authorization-endpoint.invalid/"
 
 
 def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: str, code_challenge: str) -> str:
-    """Return the authorization endpoint with our request in its query; a query of its own is kept (section 3.1).
+    """Return the authorization endpoint's URL with our request. The endpoint's own query is kept (section 3.1).
 
-    `code_challenge` is of method S256 (RFC 7636), with or without a client secret. `nonce` goes along where an ID token
-    is asked for (OpenID Connect Core section 3.1.2.1). Raises `AuthorizationServerError` for an address of more than
-    `MAX_URL_LENGTH` characters: it would end at some server in between, on a page that nobody can explain.
+    `code_challenge` uses S256 (RFC 7636), with or without a client secret. `nonce` is sent if an ID token is requested
+    (OpenID Connect Core section 3.1.2.1). Raises `AuthorizationServerError` if the URL is longer than `MAX_URL_LENGTH`:
+    some server on the way would refuse it with an error page that does not say why.
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
     url = str(add_params_to_uri(configuration.authorization_endpoint, parameters))
     if len(url) > MAX_URL_LENGTH:
         raise AuthorizationServerError(
             ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
-            f"not sent: its address has {len(url)} characters, and {MAX_URL_LENGTH} are the most that servers take",
+            f"not sent: its URL has {len(url)} characters; servers accept at most {MAX_URL_LENGTH}",
         )
     return url
 
 
 def resource_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:
-    """Return the same `resource` parameters for each request: several audiences are one parameter each (RFC 8707)."""
+    """Build the `resource` parameters, one for each audience; they are the same in every request (RFC 8707)."""
     return [("resource", resource) for resource in configuration.resource]
 
 
 def pushed_authorization_url(
     configuration: ServerConfiguration, credentials: ClientCredentials, *, state: str, nonce: str, code_challenge: str
 ) -> str:
-    """Push the same request and return an address that names no more of it than `client_id` and `request_uri`.
+    """Push the request (RFC 9126) and return a URL with only `client_id` and `request_uri`.
 
-    Blocks for up to 10 seconds: no transaction around it. Raises `AuthorizationServerError`.
+    Blocks for up to 10 seconds: call it outside a transaction. Raises `AuthorizationServerError`.
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
     response = post(PAR_ENDPOINT, configuration, parameters, credentials)
@@ -94,20 +91,20 @@ def _parameters(
 
 
 def _extra_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:
-    """Leave out what the validator refuses: a row written by SQL must not set our parameters either (B20)."""
+    """Drop reserved names again: the validator refuses them, but SQL could have written the row (B20)."""
     extra = configuration.extra_authorization_parameters
     return [(name, value) for name, value in extra.items() if not is_reserved_parameter(name)]
 
 
 def _request_uri(value: object) -> str:
-    """Take what can stand in an address and nothing else: it is sent on to the consumer's browser."""
+    """Accept only the characters of a URI: the value is sent to the consumer's browser."""
     if not isinstance(value, str) or len(value) > _MAX_REQUEST_URI_LENGTH or not _REQUEST_URI.fullmatch(value):
         raise PAR_ENDPOINT.invalid("request_uri is not an address of at most 512 characters")
     return value
 
 
 def _check_lifetime(value: object) -> None:
-    """Require what RFC 9126 section 2.2 does; the browser is sent on at once, so its length does not matter."""
+    """Require a positive lifetime (RFC 9126 section 2.2). Its length is irrelevant: the browser follows at once."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise PAR_ENDPOINT.invalid("expires_in is not a positive whole number of seconds")
 
@@ -117,16 +114,16 @@ MAX_PARAMETER_LENGTH: Final = 4096
 # RFC 6749 sections 4.1.2 and 4.1.2.1, RFC 9207. Any other parameter is ignored, however often it comes.
 _PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
-# What stands for the answer of a POST, of which nothing is read (B4).
+# Stands for a POST response, whose parameters are never read (B4).
 FORM_POST: Final = "form_post"
 # JWT Secured Authorization Response Mode (JARM) section 2.3.
 _SIGNED: Final = "response"
-# An address that was written into HTML, and never read back: `&amp;state=`.
+# Left over from a URL that the server escaped for HTML: `&amp;state=`.
 _ESCAPED: Final = "amp;"
 
 
 class Query(Protocol):
-    """Django's `QueryDict` is one; the protocol code does not need to know it."""
+    """The part of Django's `QueryDict` that is used here."""
 
     def __iter__(self) -> Iterator[str]: ...
 
@@ -134,18 +131,18 @@ class Query(Protocol):
 
 
 class MalformedAuthorizationResponse(Exception):
-    """Not a response of RFC 6749 section 4.1.2. Nothing of it may be used; the attempt is untouched.
+    """The query is not a response of RFC 6749 section 4.1.2. It must not be used, and the attempt stays as it is.
 
-    The message is the reason in our words, for a log: it quotes nothing but names of parameters and known codes.
+    The message is a reason for the log. It contains only parameter names and known codes.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorizationResponse:
-    """Either `code` or `error` is set. `iss` and `scope` are None where they were not sent.
+    """A parsed authorization response with either `code` or `error`. `iss` and `scope` are None if missing.
 
-    `scope` is no parameter of RFC 6749's; some servers say there, and nowhere else, what was granted. It is as the
-    browser brought it: `TokenResponse.narrowed` says what it is good for.
+    `scope` is no parameter of RFC 6749, but some servers report the granted scope only here. The browser could have
+    changed it: see `TokenResponse.narrowed`.
     """
 
     state: str = field(repr=False)
@@ -157,12 +154,12 @@ class AuthorizationResponse:
 
 
 def parse_authorization_response(query: Query, denial_codes: Collection[str] = ()) -> AuthorizationResponse:
-    """Read a callback's query. Unknown parameters are ignored (RFC 6749 section 4.1.2).
+    """Parse the callback's query. Unknown parameters are ignored (RFC 6749 section 4.1.2).
 
-    `error` is `access_denied` also for a code of `denial_codes`, this server's own, and for one that is known to tell
-    of a cancel; a code that nobody knows becomes `authorization_request_refused` (B14). Raises
-    `MalformedAuthorizationResponse` for a parameter of the protocol given twice (section 3.1), a missing state, neither
-    code nor error, and a state, code or iss over 4,096 characters or with other characters than section A allows (B13).
+    `error` becomes `access_denied` for the server's `denial_codes` and for known codes of a cancelled sign-in. Unknown
+    codes become `authorization_request_refused` (B14). Raises `MalformedAuthorizationResponse` for a repeated protocol
+    parameter (section 3.1), a missing state, neither code nor error, and for a state, code or iss that is longer than
+    4,096 characters or has characters outside of RFC 6749 appendix A (B13).
     """
     values = {name: _only_value(query, name) for name in query if name in _PROTOCOL_PARAMETERS}
     state, code, iss = (_protocol_value(values, name) for name in ("state", "code", "iss"))
@@ -171,7 +168,7 @@ def parse_authorization_response(query: Query, denial_codes: Collection[str] = (
         raise MalformedAuthorizationResponse(_what_is_missing(query, state=state, code=code, error=error))
     return AuthorizationResponse(
         state=state,
-        # With an error, a code is none of the protocol's; whoever added it wants it exchanged.
+        # A code beside an error is not part of the protocol. Whoever added it wants it exchanged.
         code=Secret(code) if code and not error else None,
         iss=iss or None,
         error=_error_code(error, description, denial_codes) if error else None,
@@ -181,9 +178,9 @@ def parse_authorization_response(query: Query, denial_codes: Collection[str] = (
 
 
 def issuer_matches(configuration: ServerConfiguration, response: AuthorizationResponse) -> bool:
-    """Tell whether `iss` is what it has to be: the exact string of the configured issuer (RFC 9207 section 2.4).
+    """Compare `iss` with the configured issuer as exact strings (RFC 9207 section 2.4).
 
-    Without a configured issuer there is nothing to compare; the redirect URI of its own tells servers apart (C1).
+    True without a configured issuer: each server has its own redirect URI, which tells servers apart (C1).
     """
     if not configuration.issuer:
         return True
@@ -193,10 +190,10 @@ def issuer_matches(configuration: ServerConfiguration, response: AuthorizationRe
 
 
 def check_issuer(configuration: ServerConfiguration, response: AuthorizationResponse) -> None:
-    """Refuse a code that another server may have issued, the mix-up attack, and another server's error (C2).
+    """Refuse a code or error of another server, the mix-up attack (C2).
 
-    Raises `AuthorizationServerError` with `issuer_mismatch`. An error response without any `iss` passes: servers that
-    promise it leave it out of errors (C3), and there is no code to lose.
+    Raises `AuthorizationServerError` with `issuer_mismatch`. An error response without `iss` is accepted: servers that
+    promise `iss` omit it from errors (C3), and there is no code to lose.
     """
     missing = response.iss is None
     if response.error is not None and missing:
@@ -211,7 +208,7 @@ def check_issuer(configuration: ServerConfiguration, response: AuthorizationResp
 
 
 def _if_single(query: Query, name: str) -> str | None:
-    """Return a parameter that is none of the code flow's own: given twice it says nothing, and refuses nothing."""
+    """Return an optional parameter outside of the protocol. A repeated one is ignored, not an error."""
     values = query.getlist(name) if name in query else []
     return values[0] if len(values) == 1 else None
 
@@ -228,12 +225,12 @@ def _protocol_value(values: dict[str, str], name: str) -> str:
     if len(value) > MAX_PARAMETER_LENGTH:
         raise MalformedAuthorizationResponse(f"{name} is longer than {MAX_PARAMETER_LENGTH} characters")
     if not _VALUE.fullmatch(value):
-        raise MalformedAuthorizationResponse(f"{name} holds characters that it must not hold")
+        raise MalformedAuthorizationResponse(f"{name} contains characters that are not allowed")
     return value
 
 
 def _what_is_missing(query: Query, *, state: str, code: str, error: str) -> str:
-    """Say what is missing, and the likely cause: an admin has nothing else to go by."""
+    """Name what is missing and the likely cause, because the admin has no other information."""
     names = set(query)
     if not names:
         return "there are no parameters: does the server answer in the fragment (response_mode, response_type)?"
@@ -252,7 +249,7 @@ def _what_is_missing(query: Query, *, state: str, code: str, error: str) -> str:
 
 
 def _error_code(error: str, description: str, denial_codes: Collection[str]) -> ErrorCode:
-    """Return the code of ours. Codes are heard in any case of letters, and a cancel in both spellings."""
+    """Map a code to ours. Case is ignored, and both spellings of "cancelled" are accepted."""
     folded = error.lower()
     if _in_british(folded) in CANCEL_CODES or folded in {code.lower() for code in denial_codes}:
         return ErrorCode.ACCESS_DENIED

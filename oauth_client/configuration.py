@@ -1,4 +1,4 @@
-"""What one authorization server needs to be talked to: the only thing of a brand that the protocol code knows."""
+"""The configuration and the credentials for one authorization server."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,12 +12,12 @@ ScopeSeparator = Literal["space", "comma", "comma_in_response"]
 
 
 class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
-    """A frozen copy of an authorization server's configuration.
+    """A frozen copy of an authorization server's configuration, without the client secret.
 
-    Each attempt keeps the copy that its authorization request was made from. At the callback it must equal today's:
-    a code is not sent to an endpoint that was swapped meanwhile (C4). The client secret is no part of it.
-    `scope` is what this challenge asks for; lifetimes are seconds. Scopes are separated by one space in all that we
-    keep, whatever `scope_separator` says of the wire (E14).
+    Each attempt stores the copy that its authorization request used. At the callback it must equal the current one, so
+    that no code is sent to an endpoint that was replaced meanwhile (C4). `scope` is what this challenge asks for.
+    Lifetimes are in seconds. Stored scopes are always separated by one space; `scope_separator` describes the server's
+    format (E14).
     """
 
     authorization_endpoint: str
@@ -52,29 +52,29 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def uses_openid(self) -> bool:
-        """Tell whether an ID token is asked for (OpenID Connect Core section 3.1.2.1)."""
+        """Whether an ID token is requested (OpenID Connect Core section 3.1.2.1)."""
         return "openid" in self.scope.split()
 
     @property
     def scope_on_the_wire(self) -> str:
-        """Return the scope as this server reads it in a request."""
+        """The scope in the format that this server expects in a request."""
         return self.scope.replace(" ", ",") if self.scope_separator == "comma" else self.scope
 
     def to_json(self) -> dict[str, Any]:
-        """Return the copy as an attempt stores it."""
+        """Convert to JSON types, as an attempt stores them."""
         return dict(msgspec.to_builtins(self))
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "ServerConfiguration":
-        """Read what `to_json` returned. Raises `msgspec.ValidationError`."""
+        """Undo `to_json`. Raises `msgspec.ValidationError`."""
         return msgspec.convert(stored, cls)
 
 
 @dataclass(frozen=True, slots=True)
 class ClientCredentials:
-    """A client secret, a signing key (a private JWK as JSON text), or, for a public client, neither.
+    """A client secret or a signing key (a private JWK as JSON text); a public client has neither.
 
-    Made by `AuthorizationServer.reveal_credentials`, used for one call, and never part of a configuration.
+    `AuthorizationServer.reveal_credentials` makes it for one call. It is never part of a configuration.
     """
 
     client_secret: Secret | None = None

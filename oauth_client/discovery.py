@@ -1,6 +1,6 @@
-"""A server's metadata: OpenID Connect Discovery 1.0 section 4 and RFC 8414 (C6).
+"""Fetch and validate a server's metadata (OpenID Connect Discovery 1.0 section 4, RFC 8414) (C6).
 
-Asked for when an admin writes a server down, never while a consumer signs in: what was read is stored and shown.
+It is fetched when an admin configures a server, never during a sign-in. The result is stored and shown.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
 
 
 class DiscoveryFailed(Exception):
-    """There is no metadata that we would believe. `field` names the member at fault; the message is in our words."""
+    """No usable metadata was found. `field` names the member at fault; the message is our own."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class DiscoveryFailed(Exception):
 
 
 class NoMetadata(DiscoveryFailed):
-    """There is none of the issuer at one address; there may be at the other. Of two, the heavier one is told."""
+    """One address has no metadata of this issuer; the other may. Of two failures, the one with more weight is shown."""
 
     def __init__(self, message: str, weight: int) -> None:
         super().__init__("issuer", message)
@@ -46,7 +46,7 @@ class NoMetadata(DiscoveryFailed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerMetadata:
-    """What a server says of itself, under the names of RFC 8414; an endpoint that it does not have is empty."""
+    """A server's metadata, with the names of RFC 8414. A missing endpoint is ""."""
 
     issuer: str
     authorization_endpoint: str
@@ -61,11 +61,11 @@ class ServerMetadata:
 
 
 def discover(issuer: str) -> ServerMetadata:
-    """Fetch and judge the metadata of an issuer. Blocks for up to 20 seconds: no transaction around it.
+    """Fetch and validate an issuer's metadata. Blocks for up to 20 seconds: call it outside a transaction.
 
-    OpenID Connect's address first, then that of RFC 8414, whatever was found at the first: a page of HTML with status
-    200, an error, nothing. A document of this issuer that is wrong in itself is not passed over. Raises
-    `DiscoveryFailed`. All failures of a call are one, so that nobody learns from us what answers at an address (N9).
+    OpenID Connect's address is tried first, then that of RFC 8414, whatever failed at the first one. But an invalid
+    document of this very issuer ends the search. Raises `DiscoveryFailed`. All failures to connect give the same
+    message, so that an admin cannot use us to scan addresses (N9).
     """
     try:
         validate_issuer(issuer)
@@ -91,14 +91,14 @@ def _document(address: str) -> bytes:
 
 
 def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
-    """Judge a metadata document of this issuer. Raises `DiscoveryFailed`; `NoMetadata` for no document of its own."""
+    """Validate a metadata document. Raises `DiscoveryFailed`; `NoMetadata` if it is not a document of this issuer."""
     try:
         members = {name: value for name, value in read_json_object(document).items() if value is not None}
     except NotStrictJSON as error:
         raise NoMetadata(f"The metadata of this issuer cannot be read: {error}.", weight=2) from None
     if "issuer" not in members:
         raise NoMetadata("The metadata of this issuer cannot be read: it names no issuer.", weight=2)
-    # Exactly, slash and case included: otherwise one server's document could speak for another (RFC 8414 section 3.3).
+    # Exact comparison, slash and case included: otherwise one server could speak for another (RFC 8414 section 3.3).
     if members.get("issuer") != issuer:
         raise NoMetadata(f"The issuer in the metadata {other_issuer(issuer, members['issuer'])}.", weight=3)
     return ServerMetadata(
@@ -112,7 +112,7 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
 
 
 def _well_known_addresses(issuer: str) -> Iterator[str]:
-    """Append to the path for OpenID Connect (section 4.1), insert before it for OAuth 2.0 (RFC 8414 section 3.1)."""
+    """Append to the path (OpenID Connect Discovery section 4.1), then insert before it (RFC 8414 section 3.1)."""
     parts = urlsplit(issuer)
     yield f"{issuer.removesuffix('/')}/.well-known/openid-configuration"
     yield parts._replace(path=f"/.well-known/oauth-authorization-server{parts.path.removesuffix('/')}").geturl()

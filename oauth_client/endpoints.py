@@ -1,7 +1,4 @@
-"""The endpoints that we post to, and how we authenticate there: one call serves token, revocation and PAR endpoint.
-
-RFC 6749 section 2.3, RFC 7523 section 2.2.
-"""
+"""Post to an endpoint of the server with client authentication (RFC 6749 section 2.3, RFC 7523 section 2.2)."""
 
 import json
 from collections.abc import Iterable
@@ -27,26 +24,26 @@ from oauth_client.transport import (
 )
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-# Seconds: for one call, made now.
+# In seconds. An assertion is used at once, for one call.
 ASSERTION_LIFETIME: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
 class ClientAuthentication:
-    """What a request carries to say who we are: parameters of its body, or a header."""
+    """What authenticates us in a request: body parameters or a Basic header."""
 
     parameters: dict[str, str] = field(default_factory=dict, repr=False)
     basic: HTTPBasicAuth | None = field(default=None, repr=False)
 
 
 def client_authentication(configuration: ServerConfiguration, credentials: ClientCredentials) -> ClientAuthentication:
-    """Return the configured method's own, and that alone, except where `send_client_id_with_basic` adds to it.
+    """Build the authentication of the configured method only. `send_client_id_with_basic` adds the client_id.
 
-    Some servers look for `client_id` in the body before they read the header (MCP's Python SDK); others refuse it there
-    as a second method (Cloudflare's provider, by RFC 6749 section 2.3).
+    Some servers read `client_id` in the body before they read the header (MCP's Python SDK). Others refuse it as a
+    second method (Cloudflare's provider, following RFC 6749 section 2.3).
 
-    Raises `AuthorizationServerError` with `invalid_client` where the method needs a secret, a key or an issuer that is
-    not there.
+    Raises `AuthorizationServerError` with `invalid_client` if the secret, key or issuer that the method needs is
+    missing.
     """
     client_id = {"client_id": configuration.client_id}
     match configuration.token_endpoint_auth_method:
@@ -64,12 +61,10 @@ def client_authentication(configuration: ServerConfiguration, credentials: Clien
 
 
 def _basic(configuration: ServerConfiguration, client_secret: Secret) -> HTTPBasicAuth:
-    """Write id and secret form-encoded first, as the RFC has it, or raw: in the field both are needed.
+    """Encode id and secret as forms do (RFC 6749 section 2.3.1), or leave them raw: servers expect either.
 
-    A space is `%20` and never `+`: whoever decodes forms reads both, and servers that only percent-decode (Authlib,
-    pyop) read a `+` as itself.
-
-    As bytes: the library would encode text as Latin-1 and fail on everything beyond.
+    A space becomes `%20`, not `+`: servers that only percent-decode (Authlib, pyop) do not decode `+`. The values are
+    bytes, because requests would encode text as Latin-1 and fail on other characters.
     """
     values = [configuration.client_id, client_secret.reveal()]
     if configuration.basic_encoding == "form":
@@ -78,10 +73,10 @@ def _basic(configuration: ServerConfiguration, client_secret: Secret) -> HTTPBas
 
 
 def _client_assertion(configuration: ServerConfiguration, signing_key: Secret | None) -> dict[str, str]:
-    """Sign that we are this client, for this server alone (C7).
+    """Sign a client assertion for this server alone (C7).
 
-    The audience is the issuer as one string, never an endpoint's address: an assertion that names an address which a
-    hostile server's metadata gave us is good at the honest server that it belongs to.
+    The audience is the issuer, never an endpoint: a hostile server could name an honest server's endpoint in its
+    metadata and use our assertion there.
     """
     if signing_key is None:
         raise AuthorizationServerError(ErrorCode.INVALID_CLIENT, "no signing key was made yet")
@@ -102,7 +97,7 @@ def _client_assertion(configuration: ServerConfiguration, signing_key: Secret | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """An endpoint by its name in RFC 8414. `registered` are the error codes that its answers may carry."""
+    """An endpoint by its name in RFC 8414, and its error codes; its responses may contain those of `registered`."""
 
     name: str
     blocked: ErrorCode
@@ -113,7 +108,7 @@ class Endpoint:
     registered: frozenset[ErrorCode]
 
     def failure(self, error: OutboundError) -> AuthorizationServerError:
-        """Return what a call that failed means here."""
+        """Translate a transport error into this endpoint's error code."""
         codes = {
             EndpointBlocked: self.blocked,
             EndpointTimeout: self.timeout,
@@ -123,7 +118,6 @@ class Endpoint:
         return AuthorizationServerError(codes[type(error)], str(error))
 
     def invalid(self, detail: str) -> AuthorizationServerError:
-        """Return the error of an answer that is none."""
         return AuthorizationServerError(self.invalid_response, detail)
 
 
@@ -145,7 +139,7 @@ REVOCATION_ENDPOINT: Final = Endpoint(
     invalid_response=ErrorCode.INVALID_REVOCATION_RESPONSE,
     registered=TOKEN_ERRORS | {ErrorCode.UNSUPPORTED_TOKEN_TYPE},
 )
-# Nobody was asked yet who could deny access: from here `access_denied` is one more way to refuse the request.
+# At this point nobody could have denied access, so `access_denied` is just another refusal of the request.
 PAR_ENDPOINT: Final = Endpoint(
     name="pushed_authorization_request_endpoint",
     blocked=ErrorCode.PAR_ENDPOINT_BLOCKED,
@@ -163,11 +157,10 @@ def post(
     parameters: Iterable[tuple[str, str]],
     credentials: ClientCredentials,
 ) -> requests.Response:
-    """Post a form once, authenticated as the configuration says. Blocks for up to 10 seconds: no transaction around it.
+    """Post a form once, with client authentication. Blocks for up to 10 seconds: call it outside a transaction.
 
-    `parameters` may name one several times, as `resource` (RFC 8707); what authenticates us replaces its namesakes.
-
-    Raises `AuthorizationServerError` where nothing could be sent or no answer came. An answer is the caller's to judge.
+    `parameters` may repeat a name, as `resource` does (RFC 8707). Authentication parameters replace others of the same
+    name. Raises `AuthorizationServerError` if no response arrived. The caller judges the response.
     """
     authentication = client_authentication(configuration, credentials)
     form = [(name, value) for name, value in parameters if name not in authentication.parameters]

@@ -1,7 +1,4 @@
-"""Every code of a failed sign-in or revocation, in one table: what the consumer reads, what helps, what mends it.
-
-Pages, the bot API's `next`, the worker's retries, the admin and docs/brand-admin.md all read this table.
-"""
+"""The error codes of failed sign-ins and revocations, with page, cause and remedy; docs/brand-admin.md lists them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +36,7 @@ class ErrorCode(StrEnum):
     ISSUER_MISMATCH = "issuer_mismatch"
     SIGN_IN_INTERRUPTED = "sign_in_interrupted"
     SIGN_IN_REFUSED = "sign_in_refused"
-    # Ours, about ourselves.
+    # Ours, about this product.
     CONFIGURATION_CHANGED = "configuration_changed"
     INTERNAL_ERROR = "internal_error"
     STORED_SECRET_UNREADABLE = "stored_secret_unreadable"
@@ -64,7 +61,7 @@ class ErrorCode(StrEnum):
 
 
 class ConsumerPage(StrEnum):
-    """What the consumer reads, by the name of its template; empty where no consumer is there to read."""
+    """The page that the consumer sees, by its template's name; empty if no consumer is present."""
 
     NONE = ""
     CANNOT_SIGN_IN = "cannot_sign_in"
@@ -77,7 +74,7 @@ class ConsumerPage(StrEnum):
     TOO_MANY_CODES = "too_many_codes"
 
 
-# Each of these has a button that begins another attempt; no other page of the table has one.
+# These pages have a button that starts another attempt. The others have none.
 _OFFER_ANOTHER_ATTEMPT: Final = frozenset(
     {ConsumerPage.MISSING_PERMISSION, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED}
 )
@@ -85,10 +82,7 @@ _OFFER_ANOTHER_ATTEMPT: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """One row. `is_repeatable`: the same request may be sent again, as the worker does with a revocation.
-
-    That is never so of a code (E20): after its failure only another attempt, with another code, can help.
-    """
+    """One row. `is_repeatable`: the same request may be sent again, as for a revocation. Never for a code (E20)."""
 
     page: ConsumerPage
     cause: str
@@ -97,33 +91,33 @@ class Meaning:
 
     @property
     def another_attempt_helps(self) -> bool:
-        """Tell whether the consumer may get in by trying again; otherwise somebody has to change something first."""
+        """Whether the consumer may succeed by trying again. Otherwise somebody has to change something first."""
         return self.page in _OFFER_ANOTHER_ATTEMPT
 
 
 _CANNOT, _LATER, _AGAIN = ConsumerPage.CANNOT_SIGN_IN, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED
-_NETWORK: Final = "Look at the server's status and at the network between it and us."
+_NETWORK: Final = "Check the server's status and the network between it and us."
 _ADDRESS: Final = "Type an https address of a public host. For a private one, ask the operator."
-_DIALECT: Final = (
-    "Read the detail. `check_brand` tries the endpoint out; the settings under *What comes back* may help."
-)
+_DIALECT: Final = "Read the detail. `check_brand` tests the endpoint; the settings under *What comes back* may help."
 _LET_IT_ASK: Final = (
     "Nothing, if it works at the next try. Otherwise let the server show its sign-in page to our client."
 )
-_ANNOUNCED: Final = "The server takes no authorization codes from our client."
+_ANNOUNCED: Final = "The server does not allow our client the authorization code flow."
 _ALLOW_CODES: Final = "Allow our client the authorization code flow at the server."
 
-# Codes of `last_error`, and the three of `error`, with which a challenge ends as failed.
+# Values of `last_error`, and the three values of `error` with which a challenge ends as failed.
 MEANINGS: Final[Mapping[str, Meaning]] = {
     ErrorCode.ACCESS_DENIED: Meaning(
         ConsumerPage.DENIED,
         "The consumer, or the server itself, said no: the challenge ends as denied.",
-        "Nothing, if it was the consumer. Where the detail tells of a rule of the server's, change that rule.",
+        "Nothing, if it was the consumer. If the detail names a rule of the server, change that rule.",
     ),
-    ErrorCode.ACCOUNT_SELECTION_REQUIRED: Meaning(_AGAIN, "The server wants an account to be chosen.", _LET_IT_ASK),
+    ErrorCode.ACCOUNT_SELECTION_REQUIRED: Meaning(
+        _AGAIN, "The server needs the consumer to choose an account.", _LET_IT_ASK
+    ),
     ErrorCode.AUTHORIZATION_REQUEST_REFUSED: Meaning(
         _AGAIN,
-        "The server answered with a code that we do not know; it stands in the detail.",
+        "The server answered with an unknown code, which the detail shows.",
         "Look the code up at the server's vendor. If it means that the consumer said no, put it into *Denial codes*.",
     ),
     ErrorCode.CLAIM_UNUSABLE: Meaning(
@@ -143,9 +137,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "The consumer, or the server, granted less than *Required scope*.",
         "Nothing, if the consumer unticked it. Otherwise allow our client these scopes.",
     ),
-    ErrorCode.INTERACTION_REQUIRED: Meaning(_AGAIN, "The server has a question to the consumer.", _LET_IT_ASK),
+    ErrorCode.INTERACTION_REQUIRED: Meaning(_AGAIN, "The server needs to ask the consumer something.", _LET_IT_ASK),
     ErrorCode.INTERNAL_ERROR: Meaning(
-        _AGAIN, "A fault of ours.", "Tell the operator: the log has a line with the challenge's id."
+        _AGAIN, "An internal error of this product.", "Tell the operator: the log has a line with the challenge's id."
     ),
     ErrorCode.INVALID_CLIENT: Meaning(
         _CANNOT,
@@ -154,26 +148,26 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     ErrorCode.INVALID_GRANT: Meaning(
         _AGAIN,
-        "The server no longer took the code: it was too old, used before, or not of this client, redirect URI or PKCE.",
+        "The server refused the code: too old, used before, or of another client, redirect URI or PKCE challenge.",
         "Nothing, if it happens now and then. If always: compare the redirect URI; see whether the detail names PKCE.",
     ),
     ErrorCode.INVALID_ID_TOKEN: Meaning(
         _CANNOT,
-        "The ID token is not what it has to be; the detail says what is wrong with it.",
+        "The ID token is invalid; the detail says why.",
         "Compare issuer, client id and *ID token algorithms* with the server's, and its clock with ours.",
     ),
     ErrorCode.INVALID_PAR_RESPONSE: Meaning(
         _CANNOT,
         "The answer to the pushed authorization request cannot be used.",
-        "Read the detail. Without the endpoint, requests go by the browser.",
+        "Read the detail. If you remove the endpoint, requests go through the browser.",
     ),
     ErrorCode.INVALID_REQUEST: Meaning(
         _CANNOT,
-        "The server finds our request wrong.",
+        "The server says that our request is wrong.",
         "Compare the redirect URI, the scope and the extra parameters with what the server wants.",
     ),
     ErrorCode.INVALID_REVOCATION_RESPONSE: Meaning(
-        ConsumerPage.NONE, "The answer of the revocation endpoint is none.", "Look at the address of the endpoint."
+        ConsumerPage.NONE, "The revocation endpoint's answer cannot be used.", "Check the endpoint's address."
     ),
     ErrorCode.INVALID_SCOPE: Meaning(
         _CANNOT,
@@ -189,11 +183,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ErrorCode.ISSUER_MISMATCH: Meaning(
         _AGAIN,
         "The answer names another issuer than the configured one, or none; the detail shows both.",
-        "Copy the server's issuer exactly, its last slash included. If it was right, somebody tried to mix servers up.",
+        "Copy the server's issuer exactly, its last slash included. If it was right, this may be a mix-up attack.",
     ),
     ErrorCode.JWKS_UNAVAILABLE: Meaning(
         _LATER,
-        "The server's signing keys could not be had, or are newer than those that we fetched less than a minute ago.",
+        "The server's signing keys could not be fetched, or are newer than our copy of less than a minute ago.",
         "Nothing, if it passes. Otherwise look at *JWKS URI*. Publish a new key some minutes before signing with it.",
         is_repeatable=True,
     ),
@@ -221,18 +215,18 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     ErrorCode.REVOCATION_REFUSED: Meaning(
         ConsumerPage.NONE,
-        "The server refused to revoke a token, with a code that we do not know.",
+        "The server refused to revoke a token, with an unknown error code.",
         "Allow our client to revoke its tokens.",
     ),
-    ErrorCode.SERVER_ERROR: Meaning(_LATER, "A fault at the server.", _NETWORK, is_repeatable=True),
+    ErrorCode.SERVER_ERROR: Meaning(_LATER, "An error at the server.", _NETWORK, is_repeatable=True),
     ErrorCode.SIGN_IN_INTERRUPTED: Meaning(
         _AGAIN,
         "The consumer left the server's sign-in page for something else, such as a new password.",
-        "Nothing. Where the server can do that on its own page, switch it on there.",
+        "Nothing. If the server can do that on its own page, enable it there.",
     ),
     ErrorCode.SIGN_IN_REFUSED: Meaning(
         _CANNOT,
-        "A rule of the server's keeps this account out: the consumer did not say no.",
+        "A rule of the server refuses this account. The consumer did not say no.",
         "Read the detail. Assign the account to our client at the server, approve the client, or change the rule.",
     ),
     ErrorCode.STORED_SECRET_UNREADABLE: Meaning(
@@ -241,13 +235,16 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "Tell the operator: a key is missing in the ring. Or type the client secret again.",
     ),
     ErrorCode.TEMPORARILY_UNAVAILABLE: Meaning(
-        _LATER, "The server is busy or down, or as many calls to it run as are allowed.", _NETWORK, is_repeatable=True
+        _LATER,
+        "The server is busy or down, or our limit of simultaneous calls to it is reached.",
+        _NETWORK,
+        is_repeatable=True,
     ),
     ErrorCode.TOKEN_ENDPOINT_BLOCKED: Meaning(_CANNOT, "We do not call the address of the token endpoint.", _ADDRESS),
     ErrorCode.TOKEN_ENDPOINT_TIMEOUT: Meaning(_LATER, "The token endpoint was too slow.", _NETWORK),
     ErrorCode.TOKEN_ENDPOINT_UNREACHABLE: Meaning(_LATER, "The token endpoint could not be reached.", _NETWORK),
     ErrorCode.TOKEN_REQUEST_REFUSED: Meaning(
-        _AGAIN, "The server refused the code, with a code of its own that we do not know, or without one.", _DIALECT
+        _AGAIN, "The server refused the code with an unknown error code, or with none.", _DIALECT
     ),
     ErrorCode.UNAUTHORIZED_CLIENT: Meaning(
         _CANNOT,
@@ -261,11 +258,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     "subject_mismatch": Meaning(
         ConsumerPage.OTHER_PERSON,
-        "Another account signed in than in this chat before, or than the bot named.",
+        "A different account signed in than before in this chat, or than the bot named.",
         "Nothing: that is what the check is for.",
     ),
     "too_many_codes": Meaning(
-        ConsumerPage.TOO_MANY_CODES, "Five wrong completion codes were typed.", "Nothing: the bot asks anew."
+        ConsumerPage.TOO_MANY_CODES, "Five wrong completion codes were typed.", "Nothing: the bot asks again."
     ),
     "other_conversation": Meaning(
         ConsumerPage.OTHER_CONVERSATION,
@@ -274,9 +271,10 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
 }
 
-# Codes that no standard registers, with the one that says the same; in lower case. Of authorization responses: Google,
-# "Using OAuth 2.0 for Web Server Applications"; GitHub, "Troubleshooting authorization request errors"; Auth0, rules
-# (`unauthorized`). OpenID Connect Core's of request objects, which we never send, say that our request is not taken.
+# Unregistered codes in lower case, and the registered code with the same meaning. These occur in authorization
+# responses. Sources: Google, "Using OAuth 2.0 for Web Server Applications"; GitHub, "Troubleshooting authorization
+# request errors"; Auth0, rules (`unauthorized`). We never send request objects, so OpenID Connect Core's codes about
+# them mean that the server refuses our request.
 AUTHORIZATION_CODES: Final[Mapping[str, ErrorCode]] = {
     "admin_policy_enforced": ErrorCode.SIGN_IN_REFUSED,
     "application_suspended": ErrorCode.UNAUTHORIZED_CLIENT,
@@ -289,9 +287,9 @@ AUTHORIZATION_CODES: Final[Mapping[str, ErrorCode]] = {
     "request_uri_not_supported": ErrorCode.INVALID_REQUEST,
     "unauthorized": ErrorCode.SIGN_IN_REFUSED,
 }
-# Of the endpoints that we call: GitHub, "Troubleshooting OAuth app access token request errors"; Slack,
-# oauth.v2.access; Google; Apigee, "OAuthV2 policy", error reference; LinkedIn. `unauthorized` is the name of the status
-# 401, which frameworks write into their JSON. Those with a full stop are Strava's, resource and field of its `errors`.
+# The same for the endpoints that we call. Sources: GitHub, "Troubleshooting OAuth app access token request errors";
+# Slack, oauth.v2.access; Google; Apigee, "OAuthV2 policy", error reference; LinkedIn. Frameworks write `unauthorized`,
+# the name of the status 401, into their JSON. Codes with a full stop are Strava's: resource and field of its `errors`.
 ENDPOINT_CODES: Final[Mapping[str, ErrorCode]] = {
     "application.": ErrorCode.INVALID_CLIENT,
     "application.client_id": ErrorCode.INVALID_CLIENT,
@@ -316,18 +314,19 @@ ENDPOINT_CODES: Final[Mapping[str, ErrorCode]] = {
     "unverified_user_email": ErrorCode.SIGN_IN_REFUSED,
 }
 
-# With these the consumer said no. Sources: LinkedIn, "Authorization Code Flow" (the first two; Apple sends the second);
-# Smartcar, "OEM login cancelled"; `user_denied` is Facebook's error_reason, which older servers send as the error;
-# `user_cancelled` is what several self-made sign-in pages send. In lower case, with the British `ll`.
+# Codes by which the consumer said no, in lower case and British spelling (`ll`). Sources: LinkedIn, "Authorization Code
+# Flow" (`user_cancelled_login`, and `user_cancelled_authorize`, which Apple also sends); Smartcar, "OEM login
+# cancelled". `user_denied` is Facebook's error_reason, which older servers send as the error. Several custom sign-in
+# pages send `user_cancelled`.
 CANCEL_CODES: Final = frozenset(
     {"oem_cancelled_login", "user_cancelled", "user_cancelled_authorize", "user_cancelled_login", "user_denied"}
 )
 
-# Parts of an error_description that say more than the code beside them; the first that fits counts, in any case of
-# letters. Sources: Azure AD B2C (AADB2C90118: forgotten password; AADB2C90091, a cancel, needs no row); Microsoft Entra
-# (AADSTS65004: consent declined; 50105: not assigned to the application; 90094: an administrator has to consent; 53000
-# to 53009: conditional access); Okta ("User is not assigned to the client application.", "Policy evaluation failed");
-# Google's code, passed on by a broker; Amazon Cognito (a brand's own Lambda trigger that refuses).
+# Texts in an error_description that are more exact than the code. The first match wins; case is ignored. Sources:
+# Azure AD B2C (AADB2C90118: forgotten password; AADB2C90091, a cancel, needs no row); Microsoft Entra (AADSTS65004:
+# consent declined; 50105: not assigned to the application; 90094: an administrator has to consent; 53000 to 53009:
+# conditional access); Okta ("User is not assigned to the client application.", "Policy evaluation failed"); Google's
+# code, passed on by a broker; Amazon Cognito (a brand's own Lambda trigger refuses).
 DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.ACCESS_DENIED, "aadb2c90118", ErrorCode.SIGN_IN_INTERRUPTED),
     (ErrorCode.ACCESS_DENIED, "aadsts50105", ErrorCode.SIGN_IN_REFUSED),
@@ -341,9 +340,9 @@ DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.INVALID_REQUEST, "preauthentication failed with error", ErrorCode.SIGN_IN_REFUSED),
 )
 
-# The same of the endpoints that we call: there `invalid_request` is also said of a code that is spent, so that another
-# attempt would help, and of the client. Sources: Shopify; LinkedIn (the second one, beside either code); Apigee, "OAuth
-# HTTP error response reference".
+# The same for the endpoints that we call. There `invalid_request` may mean a spent code, for which another attempt
+# helps, or a wrong client. Sources: Shopify; LinkedIn (the second text, with either code); Apigee, "OAuth HTTP error
+# response reference".
 ENDPOINT_DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.INVALID_REQUEST, "authorization code was not found or was already used", ErrorCode.INVALID_GRANT),
     (ErrorCode.INVALID_REQUEST, "does not match authorization code", ErrorCode.INVALID_GRANT),

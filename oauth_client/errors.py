@@ -1,4 +1,4 @@
-"""What can go wrong with an authorization server, as one exception with a code of the table in `error_codes`."""
+"""The exception for all failures of an authorization server, with a code of `error_codes`."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ from oauth_client.error_codes import MEANINGS, ErrorCode, Meaning
 __all__ = ["AUTHORIZATION_ERRORS", "TOKEN_ERRORS", "AuthorizationServerError", "ErrorCode", "other_issuer", "sanitised"]
 
 MAX_DETAIL_LENGTH: Final = 200
-# Braces, too: one large server's metadata names a template.
+# Braces are allowed, because the metadata of one large server has a template here.
 _SHOWN_ISSUER: Final = re.compile(r"https?://[A-Za-z0-9._~:/{}-]{1,2048}")
 _MAX_SHOWN_ISSUER: Final = 60
 
@@ -45,10 +45,10 @@ TOKEN_ERRORS: Final = frozenset(
 
 
 class AuthorizationServerError(Exception):
-    """An attempt failed at the authorization server, or its answer was refused.
+    """A request to the authorization server failed, or its response was refused.
 
-    `error` is the code, `detail` a short English text for admins: never a secret. Of the server's own words it holds no
-    more than an issuer, or what the browser brought as error and error_description, cut and cleaned (H8).
+    `error` is the code, `detail` a short English text for admins. It never contains a secret. Server text in it is
+    limited to an issuer, and to error and error_description of the callback, truncated and sanitised (H8).
     """
 
     def __init__(self, error: ErrorCode, detail: str = "") -> None:
@@ -58,26 +58,25 @@ class AuthorizationServerError(Exception):
 
     @property
     def meaning(self) -> Meaning:
-        """Return the code's row in the table."""
         return MEANINGS[self.error]
 
     @property
     def is_retryable(self) -> bool:
-        """Tell whether the same request may succeed later. Never for a code, which is sent once (E20)."""
+        """Whether the same request may succeed later. Never for a code, which is sent only once (E20)."""
         return self.meaning.is_repeatable
 
 
 def sanitised(text: str) -> str:
-    """Return `text` on one line, without control and direction characters, cut to 200 characters (H8)."""
+    """Return `text` on one line, without control and direction characters, truncated to 200 characters (H8)."""
     kept = (" " if unicodedata.category(character)[0] in "CZ" else character for character in text[:1000])
     return " ".join("".join(kept).split())[:MAX_DETAIL_LENGTH]
 
 
 def other_issuer(expected: str, found: object) -> str:
-    """Say how the issuer that a server named differs from the configured one, and show both, each cut in the middle.
+    """Describe how the server's issuer differs from the configured one. Both are shown, shortened in the middle.
 
-    They are compared as exact strings (RFC 8414 section 3.3, RFC 9207 section 2.4): with or without the last slash is
-    another issuer. `found` is the server's text: what could not stand in an issuer is not shown (H8).
+    Issuers are compared as exact strings (RFC 8414 section 3.3, RFC 9207 section 2.4), so a trailing slash matters.
+    `found` is server text and is shown only if it could be an issuer (H8).
     """
     known = found if isinstance(found, str) and _SHOWN_ISSUER.fullmatch(found) else None
     by_slash = known is not None and known != expected and known.rstrip("/") == expected.rstrip("/")
@@ -86,6 +85,6 @@ def other_issuer(expected: str, found: object) -> str:
 
 
 def _cut(issuer: str) -> str:
-    """The host and the last slash are what issuers differ by."""
+    """Shorten in the middle: issuers usually differ in the host or the trailing slash."""
     half = _MAX_SHOWN_ISSUER // 2
     return issuer if len(issuer) <= _MAX_SHOWN_ISSUER else f"{issuer[:half]}...{issuer[-half:]}"

@@ -1,4 +1,4 @@
-"""The ID token: who signed in, said by the server and verified with its keys (OpenID Connect Core section 3.1.3.7)."""
+"""Verify an ID token (OpenID Connect Core section 3.1.3.7)."""
 
 import base64
 import json
@@ -20,10 +20,10 @@ from oauth_client.validators import ID_TOKEN_ALGORITHMS
 
 LEEWAY: Final = 60
 MAX_SUBJECT_LENGTH: Final = 255
-# The last second that Python's datetime knows; a server may send any number.
+# The last second that Python's datetime can represent. A server may send any number.
 LAST_MOMENT: Final = 253402300799
 
-# What an admin reads; the library's own messages quote the token.
+# Shown to admins. The messages of PyJWT quote the token, so they are not shown.
 _REASONS: Final[dict[type[jwt.PyJWTError], str]] = {
     jwt.ExpiredSignatureError: "it has expired",
     jwt.ImmatureSignatureError: "it is from the future",
@@ -36,7 +36,7 @@ _REASONS: Final[dict[type[jwt.PyJWTError], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class IDTokenClaims:
-    """What a verified ID token says. `claims` holds all of it, for `subject_claim`."""
+    """The claims of a verified ID token. `claims` contains all of them, for `subject_claim`."""
 
     issuer: str
     subject: str = field(repr=False)
@@ -52,11 +52,11 @@ def verify_id_token(
     access_token: Secret,
     client_secret: Secret | None = None,
 ) -> IDTokenClaims:
-    """Verify an ID token although it came over TLS, and return its claims (E16, E17, A6).
+    """Verify an ID token, although it came over TLS, and return its claims (E16, E17, A6).
 
-    `nonce_matches` tells whether a nonce is the one of this attempt; `client_secret` is the key for HS256 only. Raises
-    `AuthorizationServerError` with `invalid_id_token`, where there is none as well, or `jwks_unavailable` where the
-    server's keys cannot be had.
+    `nonce_matches` compares a nonce with that of this attempt. `client_secret` is used only for HS256. Raises
+    `AuthorizationServerError` with `invalid_id_token`, also if there is no token, or with `jwks_unavailable` if the
+    server's keys cannot be fetched.
     """
     if id_token is None:
         raise _invalid("there is none")
@@ -74,23 +74,23 @@ def verify_id_token(
 def _verified(
     configuration: ServerConfiguration, id_token: Secret, client_secret: Secret | None
 ) -> tuple[str, dict[str, Any]]:
-    """Return algorithm and claims once signature, iss, aud, exp, nbf and iat hold."""
+    """Verify signature, iss, aud, exp, nbf and iat. Return the algorithm and the claims."""
     _refuse_unless(bool(configuration.issuer), "no issuer is configured")
     try:
         header = jwt.get_unverified_header(id_token.reveal())
         algorithm = header.get("alg")
-        # The configured list decides, and `none` is in no list. Of the header, only alg and kid are looked at: a key in
-        # it, or the address of one (jwk, jku, x5u), would be the attacker's (RFC 8725 section 3.10).
+        # Only the configured algorithms count; `none` is never among them. Of the header only alg and kid are read: an
+        # attacker could put a key, or the URL of one, into it (jwk, jku, x5u; RFC 8725 section 3.10).
         if algorithm not in configuration.id_token_signing_alg_values or algorithm not in ID_TOKEN_ALGORITHMS:
             raise _invalid(_other_algorithm(algorithm))
         keys = _keys(configuration, algorithm, header.get("kid"), client_secret)
         claims = _decoded(configuration, id_token, algorithm, keys)
-        # JSON can escape half a character (a lone surrogate); no digest and no ciphertext could be made of it.
+        # JSON can escape a lone surrogate, which cannot be hashed or encrypted.
         json.dumps(claims, ensure_ascii=False).encode()
     except jwt.MissingRequiredClaimError as error:
         raise _invalid(f"{error.claim} is missing") from None
     except jwt.InvalidIssuerError:
-        # Read once more, since the library names neither; the signature was right, or this error had not come.
+        # PyJWT's error does not contain the issuer, so decode again. The signature was already verified.
         found = jwt.decode(id_token.reveal(), options={"verify_signature": False}).get("iss")
         raise _invalid(f"iss {other_issuer(configuration.issuer, found)}") from None
     except (jwt.PyJWTError, ValueError, TypeError) as error:
@@ -105,7 +105,7 @@ def _verified(
 def _decoded(
     configuration: ServerConfiguration, id_token: Secret, algorithm: str, keys: Sequence[jwt.PyJWK | bytes]
 ) -> dict[str, Any]:
-    """Return the claims, verified with the first key whose signature it is. Raises what the library does."""
+    """Verify with each key until a signature matches. Return the claims. Raises PyJWT's errors."""
     *others, last = keys
     for key in others:
         with suppress(jwt.InvalidSignatureError, jwt.InvalidKeyError):
@@ -124,7 +124,7 @@ def _decoded(
 def _keys(
     configuration: ServerConfiguration, algorithm: str, kid: str | None, client_secret: Secret | None
 ) -> Sequence[jwt.PyJWK | bytes]:
-    """Return the keys; which kind is decided by the algorithm, so that a public key never becomes an HMAC secret."""
+    """Return the keys. The algorithm decides their kind, so that a public key never becomes an HMAC secret."""
     if algorithm != "HS256":
         return signing_keys(configuration.jwks_uri, algorithm, kid)
     if client_secret is None:
@@ -133,7 +133,7 @@ def _keys(
 
 
 def _check_nonce(nonce: object, nonce_matches: Callable[[str], bool]) -> None:
-    """Tell a server that does not know nonces from an ID token of another sign-in, which may be an attack."""
+    """Distinguish a server without nonce support from an ID token of another sign-in, which may be an attack."""
     _refuse_unless(nonce is not None, "nonce is missing: the server did not return the one that we sent")
     is_ours = isinstance(nonce, str) and nonce_matches(nonce)
     _refuse_unless(is_ours, "nonce is not the one that we sent: the ID token is of another sign-in")
@@ -141,34 +141,34 @@ def _check_nonce(nonce: object, nonce_matches: Callable[[str], bool]) -> None:
 
 def _other_algorithm(algorithm: object) -> str:
     named = algorithm in ID_TOKEN_ALGORITHMS
-    return f"it is signed with {algorithm}, which is not configured" if named else "its algorithm is none that we know"
+    return f"it is signed with {algorithm}, which is not configured" if named else "its algorithm is unknown"
 
 
 def _check_audiences(configuration: ServerConfiguration, claims: dict[str, Any]) -> None:
-    """Refuse audiences beside us that nobody vouches for (OpenID Connect Core with errata set 2, section 3.1.3.7).
+    """Refuse additional untrusted audiences (OpenID Connect Core with errata set 2, section 3.1.3.7).
 
-    Errata set 2 takes back that `azp` has to be there with several audiences, and keeps step 3: additional audiences
-    that we do not trust are a reason to refuse. So we trust them where `azp` says that the token was issued to us, or
-    where the configuration names them. An `azp` that is there and is not us is refused in any case.
+    Errata set 2 no longer requires `azp` with several audiences, but step 3 still demands that untrusted audiences are
+    refused. We accept them if `azp` is our client_id, or if the configuration names them. An `azp` of another client is
+    always refused.
     """
     if "azp" in claims:
         _refuse_unless(claims["azp"] == configuration.client_id, "azp is not our client_id")
         return
     audiences = claims["aud"] if isinstance(claims["aud"], list) else []
     others = set(audiences) - {configuration.client_id, *configuration.trusted_audiences}
-    _refuse_unless(not others, "aud names others beside our client_id, no azp says that it is ours, none is trusted")
+    _refuse_unless(not others, "aud has untrusted audiences beside our client_id, and there is no azp")
 
 
 def _left_half_hash(algorithm: str, access_token: Secret) -> str:
-    """Return what at_hash has to be (section 3.1.3.6): it ties the ID token to the access token."""
-    # Ed25519 signs with SHA-512 inside; the library knows no hash for EdDSA.
+    """Compute at_hash (section 3.1.3.6), which binds the ID token to the access token."""
+    # Ed25519 uses SHA-512. PyJWT defines no hash for EdDSA.
     hashing = jwt.get_algorithm_by_name("RS512" if algorithm == "EdDSA" else algorithm)
     digest = hashing.compute_hash_digest(access_token.reveal().encode())
     return base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
 
 
 def _auth_time(configuration: ServerConfiguration, claims: dict[str, Any]) -> datetime | None:
-    """A6: where we asked for a fresh sign-in, a server that ignored it must not go unnoticed."""
+    """Return auth_time. If we sent max_age, require it, so that a server that ignored max_age is noticed (A6)."""
     if claims.get("auth_time") is None:
         _refuse_unless(configuration.max_age is None, "auth_time is missing, although max_age was sent")
         return None
@@ -182,7 +182,7 @@ def _auth_time(configuration: ServerConfiguration, claims: dict[str, Any]) -> da
 
 
 def _moment(value: object, name: str) -> float:
-    """Return a NumericDate (RFC 7519 section 2): the library also takes texts and booleans."""
+    """Parse a NumericDate (RFC 7519 section 2). PyJWT would also accept strings and booleans."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LAST_MOMENT:
         raise _invalid(f"{name} is not a number of seconds")
     return float(value)

@@ -1,4 +1,4 @@
-"""The public keys that a server signs its ID tokens with (RFC 7517), fetched through the guarded transport (E18)."""
+"""Fetch and cache the keys with which a server signs its ID tokens (RFC 7517), through the guarded transport (E18)."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,36 +14,36 @@ from oauth_client import transport
 from oauth_client.answers import NotStrictJSON, read_json_object
 from oauth_client.errors import AuthorizationServerError, ErrorCode
 
-# Brokers publish the keys of all their tenants: 26 were seen. The transport's 64 KB bound the work, too.
+# Brokers publish the keys of all their tenants; 26 were seen. The transport's 64 KB also limits the work.
 MAX_KEYS: Final = 100
-# Of one `kid`: each is tried, so a token that nobody signed costs so many verifications.
+# With the same `kid`. Each is tried, so this limits the verifications that a forged token costs.
 MAX_TRIED_KEYS: Final = 4
-# A key that the brand withdrew is believed for this long at most.
+# A key that the brand withdrew is accepted no longer than this.
 KEPT_SECONDS: Final = 300
-# A token with an invented `kid` makes us ask once a minute, not once a token.
+# Limits fetches for unknown `kid`s: forged tokens must not cause one request each.
 ASK_AGAIN_SECONDS: Final = 60
-# After a failure nobody asks for a moment: threads that waited for a hanging server must not each hang in turn.
+# After a failure the server is not asked again at once: waiting threads must not each hang in turn.
 FAILURE_KEPT_SECONDS: Final = 10
-# A little longer than one call may take; whoever waits longer is not served by waiting.
+# A little longer than one call may take. Waiting longer would not help.
 _PATIENCE_SECONDS: Final = transport.TOTAL_TIMEOUT + 1
 
 _ASKED_A_MOMENT_AGO: Final = (
-    "no key of the server's fits the ID token's header; we fetched the keys less than a minute ago and ask at most "
+    "no key of the server matches the ID token's header; we fetched the keys less than a minute ago and ask at most "
     "once a minute: a new key is seen after that"
 )
 
 _KEY_TYPES: Final = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
-# Without the private members: from some of those the library would factor a number of the server's choice.
+# Without the private members: from some of them the library would factor a number that the server chose.
 _PUBLIC_MEMBERS: Final = ("kty", "n", "e", "crv", "x", "y")
 
 
 def signing_keys(jwks_uri: str, algorithm: str, kid: str | None) -> list[jwt.PyJWK]:
-    """Return the keys that may have signed a token with this header, each bound to the algorithm; mostly one.
+    """Return the keys that may have signed a token with this header, usually one, each bound to the algorithm.
 
-    A key that stands twice in the set is one. Different keys of one `kid` are all returned, up to `MAX_TRIED_KEYS`: it
-    is for their signatures to tell. Without `kid` there must be a single key for the algorithm. Raises
-    `AuthorizationServerError`: `jwks_unavailable`, also while a key that we have not got may be newer than our last
-    look, less than a minute ago (E18); or, where no key or too many fit, `invalid_id_token`.
+    Identical keys count once. Different keys with the same `kid` are all returned, up to `MAX_TRIED_KEYS`, and the
+    signature decides. Without `kid` there must be exactly one key for the algorithm. Raises `AuthorizationServerError`:
+    `invalid_id_token` if no key or too many match; `jwks_unavailable` if the keys cannot be fetched, or if none matches
+    and the last fetch was less than a minute ago, because the key may be newer (E18).
     """
     if not jwks_uri:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "no jwks_uri is configured")
@@ -66,17 +66,16 @@ def signing_keys(jwks_uri: str, algorithm: str, kid: str | None) -> list[jwt.PyJ
 
 
 def signing_key_count(jwks_uri: str, algorithm: str) -> int:
-    """Return how many keys may sign with this algorithm. Raises `AuthorizationServerError`: `jwks_unavailable`."""
+    """Count the keys for this algorithm. Raises `AuthorizationServerError` with `jwks_unavailable`."""
     return len(_key_sets[jwks_uri].matching(jwks_uri, algorithm, None)[0])
 
 
 def forget_all() -> None:
-    """Drop every key set. For tests: a process that serves never has to."""
     _key_sets.clear()
 
 
 class _KeySet:
-    """What one address last answered. The lock makes threads that wait for the same answer ask once."""
+    """The cached key set of one URL. The lock lets threads that wait for the same keys share one fetch."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -86,9 +85,9 @@ class _KeySet:
         self._failure: AuthorizationServerError | None = None
 
     def matching(self, jwks_uri: str, algorithm: str, kid: str | None) -> tuple[list[dict[str, Any]], bool]:
-        """Return the keys that fit, and whether the server was asked for them just now.
+        """Return the matching keys, and whether they were fetched just now.
 
-        It is asked where our copy is old, or where none fits and a minute has passed.
+        Keys are fetched if the copy is old, or if none matches and a minute has passed.
         """
         with self._held():
             is_new = monotonic() - self._fetched_at > KEPT_SECONDS
@@ -103,7 +102,7 @@ class _KeySet:
     @contextmanager
     def _held(self) -> Iterator[None]:
         if not self._lock.acquire(timeout=_PATIENCE_SECONDS):
-            raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "the key set is being waited for")
+            raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "another request is still fetching the key set")
         try:
             yield
         finally:
@@ -112,7 +111,7 @@ class _KeySet:
     def _fetch(self, jwks_uri: str) -> None:
         if self._failure and monotonic() - self._asked_at < FAILURE_KEPT_SECONDS:
             raise AuthorizationServerError(self._failure.error, self._failure.detail)
-        # When the answer came, not when it was asked for: the server may have hung for all of that time.
+        # Timestamps are taken after the response: the server may have used the whole timeout.
         try:
             self._keys, self._failure = _fetch_keys(jwks_uri), None
         except AuthorizationServerError as error:
@@ -127,7 +126,7 @@ _key_sets: Final[defaultdict[str, _KeySet]] = defaultdict(_KeySet)
 
 
 def _fits(key: dict[str, Any], algorithm: str, kid: str | None) -> bool:
-    # Some servers write null for what they leave open.
+    # Some servers write null for an absent member.
     return (
         key.get("kty") == _KEY_TYPES[algorithm[:2]]
         and key.get("use") in (None, "sig")
@@ -137,7 +136,7 @@ def _fits(key: dict[str, Any], algorithm: str, kid: str | None) -> bool:
 
 
 def _different(keys: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the public members of each key once: what else is said of it (x5c, key_ops) makes it no other key."""
+    """Remove duplicates by public members: other members (x5c, key_ops) do not make a different key."""
     public: list[dict[str, Any]] = [{name: key[name] for name in _PUBLIC_MEMBERS if name in key} for key in keys]
     return [key for number, key in enumerate(public) if key not in public[:number]]
 

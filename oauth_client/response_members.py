@@ -1,7 +1,7 @@
-"""Members of the token response that a brand has declared by name, such as Salesforce's `instance_url`.
+"""Pass on token response members that a brand declared by name, such as Salesforce's `instance_url`.
 
-They are passed on to bots beside the token. No other member ever is, and nothing that could be a secret: a refresh
-token must not get through under another name, inside an object, or as a part of another text (E15).
+Bots get them with the token. No other member is passed on, and none that could be a secret: a refresh token must not
+get through under another name, inside an object, or as a part of another text (E15).
 """
 
 import json
@@ -18,10 +18,10 @@ from oauth_client.validators import PROTOCOL_MEMBERS, is_secret_name
 MAX_MEMBERS_BYTES: Final = 4096
 _MAX_DEPTH: Final = 5
 _MAX_NAME_LENGTH: Final = 100
-# Shorter texts are countries and currencies (`country_code`), or a part of many others, and no tokens.
+# Shorter texts are not tokens but country or currency codes (`country_code`), or occur by chance inside other texts.
 _FEWEST_CHARACTERS: Final = 4
 _FEWEST_CHARACTERS_OF_A_PART: Final = 8
-# A text that speaks of these is an address or JSON that holds one.
+# A text with one of these words is a URL or JSON that may contain a token.
 _SPEAKS_OF_A_TOKEN: Final = re.compile(
     r"(?<![a-z])(?:refresh|access|id|client)[\W_]{0,3}(?:token|secret)", re.IGNORECASE
 )
@@ -29,24 +29,24 @@ _SPEAKS_OF_A_TOKEN: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ResponseMembers:
-    """The declared members that came, as JSON text (None where none did), and the names of those that were left out."""
+    """The declared members of a response as JSON text (None if there are none), and the names of those left out."""
 
     found: Secret | None = None
     left_out: tuple[str, ...] = ()
 
 
 class _NotPassedOn(Exception):
-    """A value that JSON cannot write, that is nested too deep, or that holds a token."""
+    """The value cannot be written as JSON, is nested too deeply, or contains a token."""
 
 
 def declared_members(names: list[str], answer: dict[str, Any]) -> ResponseMembers:
-    """Return what the answer has of these names, cleaned (H8); null counts as absent.
+    """Return the members with these names, sanitised (H8). null counts as absent.
 
-    In the order of the names, a member is left out that would make the whole larger than 4 KB, is nested deeper than
-    five levels, or holds a token of the same answer. Inside an object, members whose names could be secrets' are
-    dropped. No sign-in fails for it: the bot sees what is not there.
+    A member is left out if it is nested deeper than five levels, contains a token of the same response, or would make
+    the result larger than 4 KB. Members of objects are dropped if their name could be a secret's. A sign-in never
+    fails because of it: the bot is told which members are missing.
     """
-    # The validator refuses such names; SQL could have written them.
+    # The validator refuses these names, but SQL could have written them.
     declared = [name for name in names if name not in PROTOCOL_MEMBERS and not is_secret_name(name)]
     present = [name for name in declared if answer.get(name) is not None]
     secrets = _secrets_in(answer) if present else set()
@@ -70,10 +70,7 @@ def _written(members: dict[str, Any]) -> str:
 
 
 def _secrets_in(answer: dict[str, Any]) -> set[str]:
-    """Return every text that stands, at any depth, below a name of a secret; `token_type` names none.
-
-    Without recursion: an answer may be nested as deep as its reader allows.
-    """
+    """Collect the texts below a name of a secret, except `token_type`. Iterative: a response may be nested deeply."""
     secrets: set[str] = set()
     left: list[tuple[Any, bool]] = [(answer, False)]
     while left:
@@ -111,7 +108,7 @@ def _may_be_inside(name: str) -> bool:
 
 
 def _cleaned_text(text: str, secrets: set[str]) -> str:
-    # As it stands, and as whoever opens it as an address would read it.
+    # Check the text itself and its URL-decoded forms.
     if any(_holds_a_token(written, secrets) for written in {text, unquote(text), unquote_plus(text)}):
         raise _NotPassedOn
     return "".join(" " if _steers(character) else character for character in text)
@@ -124,6 +121,6 @@ def _holds_a_token(text: str, secrets: set[str]) -> bool:
 
 
 def _steers(character: str) -> bool:
-    """Tell whether it is not there to be read: controls, directions, line ends, halves of characters."""
+    """Whether the character is invisible: controls, direction marks, line separators, surrogates."""
     category = unicodedata.category(character)
     return category[0] == "C" or category in {"Zl", "Zp"}

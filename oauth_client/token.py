@@ -1,7 +1,7 @@
-"""The token endpoint and the revocation endpoint: one code for one access token, and the end of a token.
+"""Exchange a code for an access token, and revoke a token.
 
-RFC 6749 sections 4.1.3, 4.1.4, 5.1 and 5.2, RFC 7636, RFC 7009. The answer is read by our own rules: oauthlib accepts
-`token_type: mac`, negative lifetimes and a token inside a 500.
+RFC 6749 sections 4.1.3, 4.1.4, 5.1 and 5.2, RFC 7636, RFC 7009. Responses are validated here, because oauthlib accepts
+`token_type: mac`, negative lifetimes and a token in a 500.
 """
 
 import math
@@ -25,10 +25,10 @@ from oauth_client.errors import AuthorizationServerError, ErrorCode
 from oauth_client.response_members import ResponseMembers, declared_members
 from oauth_client.validators import MAX_SCOPE_LENGTH, NOT_BEARER
 
-# The product's own ceilings, in seconds; a brand can only lower them (E8, E11).
+# Upper limits in seconds. A brand can only lower them (E8, E11).
 MAX_TOKEN_LIFETIME: Final = 7 * 24 * 60 * 60
 MAX_ASSUMED_LIFETIME: Final = 60 * 60
-# How much earlier than the server we call a token expired: it is of no use to a bot in its last moments.
+# We treat a token as expired this much earlier than the server, because a bot cannot use its last moments.
 SAFETY_MARGIN: Final = 30
 
 _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
@@ -39,10 +39,10 @@ _WHOLE_SECONDS: Final = re.compile(r"[0-9]{1,30}")
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """What we keep of an answer. `scope` is what was granted, separated by spaces; `expires_at` is by our clock.
+    """The stored part of a token response. `scope` is what was granted; `expires_at` is by our clock.
 
-    `scope_widened` tells that more was granted than asked for, `scope_assumed` that the server named no scope,
-    `lifetime_assumed` that it named no lifetime. `members` are those that the brand has declared for its bots.
+    `scope_widened`: more was granted than requested. `scope_assumed`, `lifetime_assumed`: the server named none.
+    `members` are those that the brand declared for its bots.
     """
 
     access_token: Secret
@@ -56,10 +56,10 @@ class TokenResponse:
     scope_assumed: bool = False
 
     def narrowed(self, configuration: ServerConfiguration, redirected_scope: str | None) -> "TokenResponse":
-        """Return it with what the authorization response says was granted, where the answer itself names no scope.
+        """Apply the scope of the authorization response, if the token response has none.
 
-        Only where the server is configured so, and never more than was asked for (E14): whoever holds the browser can
-        write that parameter. Adding to it gains nothing, and taking away takes away their own.
+        Only if the server is configured for it, and only to remove scopes (E14): the consumer can change that
+        parameter in the browser. Adding scopes has no effect, and removing them harms only that consumer.
         """
         if (
             not (configuration.accept_scope_in_authorization_response and self.scope_assumed)
@@ -70,9 +70,9 @@ class TokenResponse:
         return replace(self, scope=" ".join(scope for scope in self.scope.split() if scope in named))
 
     def check_required_scope(self, configuration: ServerConfiguration) -> None:
-        """Raise `AuthorizationServerError` with `insufficient_scope` where a required scope was not granted (E13).
+        """Raise `AuthorizationServerError` with `insufficient_scope` if a required scope was not granted (E13).
 
-        Not while the answer is read: the token has been issued, and whoever refuses it has to let the brand end it.
+        This is separate from parsing: the token was issued, so the caller has to revoke it.
         """
         granted = self.scope.split()
         missing = [scope for scope in configuration.required_scope.split() if scope not in granted]
@@ -84,11 +84,10 @@ class TokenResponse:
 def read_token_response(
     configuration: ServerConfiguration, response: requests.Response, requested_at: datetime
 ) -> TokenResponse:
-    """Judge an answer of the token endpoint. `requested_at` is our clock when the request was sent.
+    """Validate a token response. `requested_at` is our time when the request was sent.
 
-    Raises `AuthorizationServerError`: the server's error code where it sent a known one, `token_request_refused` for
-    another, `invalid_token_response` for what is no token response, `invalid_id_token` where an ID token was asked for
-    and is not there.
+    Raises `AuthorizationServerError`: the server's error code if it is known, `token_request_refused` if not,
+    `invalid_token_response` for a malformed response, `invalid_id_token` if a requested ID token is missing.
     """
     parameters = _read_success(configuration, response)
     _check_token_type(configuration, parameters.get("token_type"))
@@ -111,7 +110,7 @@ def read_token_response(
 def _read_success(configuration: ServerConfiguration, response: requests.Response) -> dict[str, Any]:
     if response.status_code != HTTPStatus.OK:
         raise refusal_in(TOKEN_ENDPOINT, response)
-    # Some servers say no with status 200 (E2), also in a form although JSON was asked for, or in JSON called a text.
+    # Some servers send errors with status 200 (E2), also as a form or as JSON with the type text/plain.
     try:
         parameters = read_parameters(TOKEN_ENDPOINT, response, accept_form=configuration.accept_form_encoded_tokens)
     except AuthorizationServerError as unreadable:
@@ -123,17 +122,17 @@ def _read_success(configuration: ServerConfiguration, response: requests.Respons
 
 
 def _check_token_type(configuration: ServerConfiguration, token_type: object) -> None:
-    """E7: a DPoP or MAC token cannot be used as a bearer token, and nobody may try (section 7.1)."""
+    """E7: a DPoP or MAC token cannot be used as a bearer token (RFC 6749 section 7.1)."""
     if token_type is None and configuration.accept_missing_token_type:
         return
-    # Less what the validator refuses: SQL could have written it.
+    # Remove what the validator refuses: SQL could have written it.
     bearer = {"bearer", configuration.accepted_token_type.lower()} - {"", *NOT_BEARER}
     if not isinstance(token_type, str) or token_type.lower() not in bearer:
         raise TOKEN_ENDPOINT.invalid("token_type is missing" if token_type is None else "token_type is not Bearer")
 
 
 def _access_token(value: object) -> Secret:
-    """E6: RFC 6750 section 2.1 allows less still; a CR or LF would write headers of its own into a bot's request."""
+    """E6: a CR or LF would inject headers into a bot's request. RFC 6750 section 2.1 allows even fewer characters."""
     if not isinstance(value, str) or not _ACCESS_TOKEN.fullmatch(value):
         raise TOKEN_ENDPOINT.invalid("access_token is not a text of 1 to 16384 visible ASCII characters")
     return Secret(value)
@@ -148,7 +147,7 @@ def _id_token(value: object) -> Secret:
 
 
 def _scopes(configuration: ServerConfiguration, value: object) -> list[str]:
-    """Return each scope once: servers send texts, lists, or a lone number (E14)."""
+    """Return the distinct scopes. Servers send strings, lists, or a single number (E14)."""
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         value = " ".join(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -162,10 +161,10 @@ def _scopes(configuration: ServerConfiguration, value: object) -> list[str]:
 
 
 def _split(configuration: ServerConfiguration, value: str) -> list[str]:
-    """Split at spaces, and at commas where this server writes them.
+    """Split at spaces, and at commas if this server uses them.
 
-    Nowhere else: a comma may stand in a scope's name (RFC 6749 section 3.3), and `orders.read,none` would pass for
-    the scope `orders.read`.
+    Otherwise a comma may be part of a scope's name (RFC 6749 section 3.3): the scope `orders.read,none` must not count
+    as `orders.read`.
     """
     if configuration.scope_separator != "space":
         value = value.replace(",", " ")
@@ -173,7 +172,7 @@ def _split(configuration: ServerConfiguration, value: str) -> list[str]:
 
 
 def _lifetime(configuration: ServerConfiguration, expires_in: object) -> tuple[int, bool]:
-    """Return the seconds a token is good for, and whether that is our assumption (E8 to E11)."""
+    """Return the lifetime in seconds, and whether it was assumed (E8 to E11)."""
     ceiling = min(configuration.max_token_lifetime, MAX_TOKEN_LIFETIME)
     if expires_in is None or (configuration.accept_zero_expires_in and _is_zero(expires_in)):
         return min(configuration.default_token_lifetime, MAX_ASSUMED_LIFETIME, ceiling), True
@@ -200,15 +199,15 @@ def _whole_seconds(value: object) -> int:
 def exchange_code(
     configuration: ServerConfiguration, *, code: Secret, code_verifier: Secret, credentials: ClientCredentials
 ) -> TokenResponse:
-    """Send the code, once, and return what the server granted. Blocks for up to 10 seconds: no transaction around it.
+    """Send the code once and return the token response. Blocks for up to 10 seconds: call it outside a transaction.
 
-    Raises `AuthorizationServerError` for everything that can go wrong there. After any failure the code is spent: the
-    server may have seen it, and may end good tokens when it comes twice (E20, section 4.1.2).
+    Raises `AuthorizationServerError` for every failure. After it the code must not be sent again: the server may have
+    seen it, and may revoke valid tokens if it comes twice (E20, section 4.1.2).
     """
     written = WebApplicationClient(configuration.client_id).prepare_request_body(
         code=code.reveal(),
         redirect_uri=configuration.redirect_uri,
-        include_client_id=False,  # how we say who we are is `post`'s to write
+        include_client_id=False,  # `post` adds client authentication
         code_verifier=code_verifier.reveal(),
     )
     parameters = [*parse_qsl(written, strict_parsing=True), *resource_parameters(configuration)]
@@ -217,15 +216,15 @@ def exchange_code(
     return read_token_response(configuration, response, requested_at)
 
 
-# Section 2.2 has 200; servers whose framework answers an empty body by 204 mean the same, and revoked the token.
+# Section 2.2 requires 200. Frameworks that answer an empty body with 204 mean the same.
 _DONE: Final = frozenset({HTTPStatus.OK, HTTPStatus.NO_CONTENT})
 
 
 def revoke_token(configuration: ServerConfiguration, access_token: Secret, credentials: ClientCredentials) -> None:
-    """Present the token at the revocation endpoint. Blocks for up to 10 seconds: no transaction around it.
+    """Revoke the token at the server (RFC 7009). Blocks for up to 10 seconds: call it outside a transaction.
 
-    A server also says 200 of a token that it does not know (section 2.2); only 200 and 204 are a success. Raises
-    `AuthorizationServerError`, whose `is_retryable` tells whether to come back; neither it nor a log holds the token.
+    Success is 200 or 204. A server also answers 200 for an unknown token (section 2.2). Raises
+    `AuthorizationServerError`, which never contains the token; `is_retryable` tells whether to try again.
     """
     parameters = [("token", access_token.reveal()), ("token_type_hint", "access_token")]
     response = post(REVOCATION_ENDPOINT, configuration, parameters, credentials)

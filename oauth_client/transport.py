@@ -1,14 +1,13 @@
-"""Guarded HTTP to the servers of brands. An address comes from an admin, so it may be wrong, hostile, or hostile later.
+"""HTTP client for calls to brands' servers. An admin typed the URL, so it may be wrong, hostile, or hostile later.
 
-Every call: the address is validated again; its name is resolved once, all answers have to be public, and we connect to
-what was checked (N2, N3), to the next one where an address takes no connection; no redirect, proxy, `.netrc` or
-environment (N4, N5); bounded in time (N6) and in size (N7); never repeated (E20). Sessions come and go; the adapters
-keep connections, for less than a minute, and the TLS context for the whole process.
+Every call validates the URL again, resolves the name once, requires all addresses to be public, and connects to one of
+these addresses (N2, N3); the next one is tried only if connecting fails. No redirect, proxy, `.netrc` or environment
+variable is used (N4, N5). Time (N6) and size (N7) are limited, and nothing is retried (E20). The adapters live as long
+as the process. They keep connections for less than a minute.
 
-What the deadline does not hold: name resolution takes as long as the resolver's own settings allow (`options timeout:1
-attempts:2` in resolv.conf bounds it). Plain http exists for loopback alone and has no deadline within one read.
-Measured with TOTAL_TIMEOUT 10 against servers that send one byte a second: status line, headers, body and chunk sizes
-each end after 10.0 s.
+The deadline does not cover name resolution: the resolver's settings bound it (`options timeout:1 attempts:2` in
+resolv.conf). Plain http is for loopback only and has no deadline within one read. Measured with TOTAL_TIMEOUT 10
+against servers that send one byte a second: status line, headers, body and chunk sizes each end after 10.0 s.
 """
 
 import math
@@ -42,16 +41,16 @@ from oauth_client.validators import validate_endpoint
 TOTAL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 3.0
 READ_TIMEOUT: Final = 5.0
-# Servers, and the firewalls before them, forget a connection that is idle for 60 seconds; some say nothing, and what is
-# sent on it then is lost, a code with it. Earlier than they do, since a packet takes a moment.
+# Servers and firewalls drop a connection after 60 idle seconds, some silently. A request sent on it, perhaps with a
+# code, would be lost. So we drop it earlier.
 MAX_IDLE: Final = 50.0
 MAX_BODY_BYTES: Final = 65_536
 
-# Endpoints whose connections are kept, and how many connections of each: above what one process has threads.
+# Pool sizes: endpoints, and connections of each. More than one process has threads.
 _KEPT_ENDPOINTS: Final = 64
 _KEPT_CONNECTIONS: Final = 32
 
-# An own list, since `is_global` calls several of these public (N3). Of IPv6 only 2000::/3 is handed out at all.
+# Our own list, because `is_global` counts several of these as public (N3). For IPv6 only 2000::/3 is assigned.
 _IPV4_NOT_PUBLIC: Final = (
     ip_network("0.0.0.0/8"),
     ip_network("10.0.0.0/8"),
@@ -77,80 +76,79 @@ _IPV6_NOT_PUBLIC: Final = (
     ip_network("3fff::/20"),
 )
 
-_NOT_CALLED: Final = "the address is not one that is called"
+_NOT_CALLED: Final = "the address is not allowed"
 
-# What a call returns, for those who may not import the library.
+# The response type, for modules that may not import requests.
 Response = requests.Response
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
-# What the name of the running call has resolved to, all of it checked.
+# The resolved and checked addresses of the current call.
 _addresses: ContextVar[tuple[str, ...]] = ContextVar("addresses", default=())
 _latest: ContextVar[float] = ContextVar("latest", default=math.inf)
 
 
 class OutboundError(Exception):
-    """A call to a brand's server failed. The message is one of ours: no address, no text of the server (H5)."""
+    """A call to a brand's server failed. The message is our own: no address, no server text (H5)."""
 
 
 class EndpointBlocked(OutboundError):
-    """The address is not one that we call."""
+    """The URL or its address is not allowed."""
 
 
 class EndpointTimeout(OutboundError):
-    """The server did not answer in time. It may have received the request."""
+    """The server did not respond in time. It may have received the request."""
 
 
 class EndpointUnreachable(OutboundError):
-    """No connection, no trusted certificate, or no HTTP answer. The server may have received the request."""
+    """No connection, no trusted certificate, or no HTTP response. The server may have received the request."""
 
 
 class ResponseTooLarge(OutboundError):
-    """The answer is larger than 65,536 bytes."""
+    """The response is larger than 65,536 bytes."""
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Tell whether an address belongs to the public internet, and to nothing that leads back inside (N3)."""
+    """Whether an address is on the public internet and cannot lead back to an internal network (N3)."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _IPV4_NOT_PUBLIC)
     return address in _IPV6_UNICAST and not any(address in network for network in _IPV6_NOT_PUBLIC)
 
 
 def adapter_for(url: str) -> BaseAdapter:
-    """Return the process-wide adapter that carries a request to `url`. Every guarded session asks here."""
+    """Return the process-wide adapter for `url`. All guarded sessions use it."""
     secure = url.lower().startswith("https:")
     return _adapter(secure, settings.ALLOW_LOCAL_ENDPOINTS, settings.OUTBOUND_CA_FILE)
 
 
 class GuardedSession(requests.Session):
-    """A session all of whose requests go through `adapter_for`. Raises `OutboundError`."""
+    """A requests session that always uses the guarded adapter. Raises `OutboundError`."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # REQUESTS_CA_BUNDLE would override our certificates, a proxy our address check, .netrc our credentials (N5).
+        # REQUESTS_CA_BUNDLE would replace our certificates, a proxy our address check, .netrc our credentials (N5).
         self.trust_env = False
-        # Closing a session closes the adapters mounted on it; ours outlive sessions, so none is mounted.
+        # Closing a session closes its mounted adapters. Ours outlive sessions, so none is mounted.
         self.adapters.clear()
         self.headers.update({"User-Agent": "consumer-delegation", "Accept-Encoding": "identity"})
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
-        """Prepare a request. What the library cannot write down is not called; its message would quote the address."""
+        """Prepare a request. A URL that requests cannot encode is blocked, because its error would quote the URL."""
         try:
             return super().prepare_request(request)
         except ValueError:
             raise EndpointBlocked(_NOT_CALLED) from None
 
     def get_adapter(self, url: str) -> BaseAdapter:
-        """Return the process-wide adapter."""
         return adapter_for(url)
 
     def get_redirect_target(self, resp: requests.Response) -> None:  # noqa: ARG002  the library's signature
-        """Know of no redirect: 307 and 308 would post code, verifier and secret to another place (N4)."""
+        """Follow no redirect: 307 and 308 would post code, verifier and secret to another server (N4)."""
         return
 
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Bound all calls of the block together; each of them still has its own `TOTAL_TIMEOUT`."""
+    """Limit the total time of all calls in the block. Each call still has its own `TOTAL_TIMEOUT`."""
     before = _latest.set(min(monotonic() + seconds, _latest.get()))
     try:
         yield
@@ -159,22 +157,22 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def get(url: str, accept: str = "application/json") -> requests.Response:
-    """Fetch a document. Raises `OutboundError`; the status is the caller's to judge."""
+    """Fetch a document. Raises `OutboundError`. The caller judges the status."""
     with GuardedSession() as session:
         return session.get(url, headers={"Accept": accept})
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> requests.Response:
-    """Post bytes as they are. Raises `OutboundError`; the status is the caller's to judge."""
+    """Post bytes unchanged. Raises `OutboundError`. The caller judges the status."""
     with GuardedSession() as session:
         return session.post(url, data=body, headers=headers)
 
 
 class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no types
-    """Pins a request to a checked address and bounds it, whatever the session asks for.
+    """Connects only to checked addresses and limits time and size, whatever the session asks for.
 
-    urllib3 retries nothing here: the inherited `max_retries` is 0. A kept connection that the server has closed is
-    noticed before anything is sent on it; one that closes while we send is a failure, not a reason to send again.
+    urllib3 retries nothing here: the inherited `max_retries` is 0. A closed keep-alive connection is noticed before
+    anything is sent. If it closes while we send, the call fails and is not repeated.
     """
 
     def __init__(self, *, secure: bool, allow_loopback: bool, ca_file: str) -> None:
@@ -183,12 +181,12 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         super().__init__(is_https_proto=secure, allow_loopback=allow_loopback)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
-        """Keep more than the library's ten endpoints and ten connections each."""
+        """Keep more endpoints and connections than the default of ten each."""
         super().init_poolmanager(max(connections, _KEPT_ENDPOINTS), max(maxsize, _KEPT_CONNECTIONS), block, **options)
         self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
-        """Send a request and return its complete answer. A session's own time-outs and `verify` are not followed."""
+        """Send a request and return the complete response. The session's timeouts and `verify` are ignored."""
         deadline = min(monotonic() + TOTAL_TIMEOUT, _latest.get())
         running, nowhere = _deadline.set(deadline), _addresses.set(())
         try:
@@ -209,7 +207,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         validate_endpoint(str(request.url))
         response: requests.Response = super().send(request, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
         with closing(response.raw) as raw:
-            # One byte more than allowed, counted after decompression: 50 KB of gzip can be 50 MB (N7).
+            # Read one byte too many, counted after decompression: 50 KB of gzip can be 50 MB (N7).
             body = raw.read(MAX_BODY_BYTES + 1, decode_content=True)
         if len(body) > MAX_BODY_BYTES:
             raise ResponseTooLarge("the answer is too large")
@@ -219,10 +217,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Resolve once, check every address, and connect to one of them, under the name that was asked for (N2).
-
-        Connections are kept by the first address; `_CheckedConnection` tells which one it was that took ours.
-        """
+        """Resolve the name once, check every address, connect to one of them (N2). The first one is the pool key."""
         target = urlsplit(str(request.url))
         pinned = request.copy()
         pinned.url = urlunsplit(target._replace(netloc=self._checked_authority(target.hostname or "", target.port)))
@@ -230,14 +225,14 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         request.headers["Host"] = target.netloc
         if not self._secure:
             return host, options
-        # `assert_hostname` would make urllib3 switch OpenSSL's own check of the name off, in the shared context.
+        # Not `assert_hostname`: urllib3 would then disable OpenSSL's own hostname check in the shared context.
         return host, {"ssl_context": _tls_context(self._ca_file), "server_hostname": target.hostname}
 
     def cert_verify(self, *_arguments: Any) -> None:
-        """Leave the pool alone: our context verifies; the library would load all of certifi for each connection."""
+        """Do nothing: our TLS context verifies. requests would load all of certifi for each connection."""
 
     def _checked_authority(self, host: str, port: int | None) -> str:
-        """Return address and port to connect to. Raises `EndpointBlocked` where one of the addresses is not public."""
+        """Return address and port to connect to. Raises `EndpointBlocked` if any address is not public."""
         port = port or (443 if self._secure else 80)
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if monotonic() > _deadline.get():
@@ -253,19 +248,18 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
 
 class _DeadlineSocket(ssl.SSLSocket):
-    """A TLS socket none of whose reads outlasts the deadline of the call that it serves (N6).
+    """A TLS socket whose reads end at the call's deadline (N6).
 
-    The library's read time-out starts anew with every byte that arrives, so a server that drips its headers could hold
-    a thread for hours.
+    The read timeout of requests restarts with every byte, so a server that sends its headers slowly could block a
+    thread for hours.
     """
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
-        """Read, for at most as long as the call has left."""
         self._limit(READ_TIMEOUT)
         return super().recv_into(*arguments, **options)
 
     def do_handshake(self, block: bool = False) -> None:
-        """Shake hands, for at most as long as this address and the call have left."""
+        """Do the TLS handshake, at most until the deadline or this address's timeout."""
         self._limit(self.gettimeout() or CONNECT_TIMEOUT)
         super().do_handshake(block)
 
@@ -277,17 +271,17 @@ class _DeadlineSocket(ssl.SSLSocket):
 
 
 class _CheckedConnection(HTTPConnection):
-    """A connection to whichever of the call's checked addresses takes one first, kept for as long as servers keep it.
+    """A connection to the first checked address that accepts one, reused while the server keeps it open.
 
-    Addresses are tried while we connect, TLS included. Nothing of a request is written before one of them has taken the
-    connection, so a code goes to one of them, once (E20).
+    Other addresses are tried only while connecting, TLS included. The request is written after that, so a code is sent
+    to one address, once (E20).
     """
 
     _idle_since = -math.inf
 
     def connect(self) -> None:
-        """Connect. Raises what the library does, of the address that says most."""
-        # So that half of the call's time is left for the answer: a code that was sent has to be waited for.
+        """Connect. Raises urllib3's error, preferring a TLS error of any address."""
+        # Leave half of the call's time for the response: after a code is sent, we must wait for it.
         until = min(_deadline.get(), monotonic() + TOTAL_TIMEOUT - READ_TIMEOUT)
         *others, last = _addresses.get()
         failures: list[Exception] = []
@@ -307,26 +301,26 @@ class _CheckedConnection(HTTPConnection):
         raise next((error for error in failures if isinstance(error, ssl.SSLError)), failures[-1])
 
     def _drop_socket(self) -> None:
-        """Close the socket alone: `close` would also drop a request of plain http, whose sending connects us."""
+        """Close only the socket: `close` would also discard a plain http request that is being sent."""
         if self.sock is not None:
             self.sock.close()
             self.sock = None
 
     @property
     def is_connected(self) -> bool:
-        """Tell whether a kept connection may be used again, here where nothing was sent on it yet."""
+        """Whether a kept connection may be reused. Called before anything is sent."""
         is_fresh = monotonic() - self._idle_since < MAX_IDLE
         return is_fresh and self._dns_host in _addresses.get() and super().is_connected
 
     def getresponse(self) -> Any:
-        """Read the beginning of an answer; from now on the server may forget the connection."""
+        """Read the start of the response, and note the time from which the connection is idle."""
         response = super().getresponse()
         self._idle_since = monotonic()
         return response
 
 
 class _SecureConnection(_CheckedConnection, HTTPSConnection):
-    """The same over TLS."""
+    """A `_CheckedConnection` over TLS."""
 
 
 class _Pool(HTTPConnectionPool):
@@ -338,7 +332,7 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 def _in_turn(addresses: list[IPv4Address | IPv6Address]) -> tuple[str, ...]:
-    """Return each address once, the two families by turns: where IPv6 leads nowhere, IPv4 comes second (RFC 8305)."""
+    """Remove duplicates and alternate IPv6 and IPv4, so that a broken family costs one attempt (RFC 8305)."""
     first = [address for address in addresses if address.version == addresses[0].version]
     second = [address for address in addresses if address.version != addresses[0].version]
     by_turns = [address for pair in zip_longest(first, second) for address in pair if address is not None]
@@ -352,10 +346,7 @@ def _adapter(secure: bool, allow_loopback: bool, ca_file: str) -> GuardedAdapter
 
 @lru_cache(maxsize=4)
 def _tls_context(ca_file: str) -> ssl.SSLContext:
-    """Return the process-wide context: building one costs 22 ms.
-
-    Not `create_default_context`, which writes session keys to the file that `SSLKEYLOGFILE` names (N5).
-    """
+    """Share one TLS context, as it takes 22 ms. `create_default_context` would write keys to `SSLKEYLOGFILE` (N5)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.sslsocket_class = _DeadlineSocket

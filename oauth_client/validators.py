@@ -1,7 +1,7 @@
-"""What may stand in the fields of an authorization server. Pure functions; each raises `ValidationError`.
+"""Validate the fields of an authorization server. Each validator raises `ValidationError`.
 
-The forms and `apply_config` ask before a value is stored; the transport asks `validate_endpoint` once more before every
-call, so that a row written under other settings, or by SQL, opens nothing.
+Forms and `apply_config` validate before storing. The transport calls `validate_endpoint` again before every call,
+because a row may have been written with other settings or by SQL.
 """
 
 import re
@@ -23,8 +23,8 @@ MAX_RESOURCE_LENGTH: Final = 1000
 
 MAX_HOST_LENGTH: Final = 253
 
-# Parameters of the authorization request that we set ourselves, that have a field of their own, or that are of another
-# request. response_mode: browsers send our Lax cookie with no form_post (B4).
+# Authorization request parameters that we set, that have their own field, or that belong to another request.
+# response_mode: with form_post browsers do not send our Lax cookie (B4).
 RESERVED_PARAMETERS: Final = frozenset(
     {
         "client_assertion",
@@ -44,9 +44,9 @@ RESERVED_PARAMETERS: Final = frozenset(
         "state",
     }
 )
-# Those of them that an admin sets all the same: at the field of this name.
+# Of these, admins set some in the field of the same name.
 _FIELDS_OF_THEIR_OWN: Final = frozenset({"max_age", "prompt", "resource", "scope"})
-# code_challenge and its method; request and request_uri, which carry a whole request past us (RFC 9101).
+# code_challenge and its method; request and request_uri, which would replace our whole request (RFC 9101).
 RESERVED_PREFIXES: Final = ("code_challenge", "request")
 
 ID_TOKEN_ALGORITHMS: Final = (
@@ -57,12 +57,12 @@ ID_TOKEN_ALGORITHMS: Final = (
     "HS256",
 )
 
-# Members of a token response that have a meaning of their own for us (RFC 6749 section 5, RFC 9207).
+# Token response members that we interpret ourselves (RFC 6749 section 5, RFC 9207).
 PROTOCOL_MEMBERS: Final = frozenset(
     {"error", "error_description", "error_uri", "expires_at", "expires_in", "iss", "scope", "state"}
 )
 MAX_RESPONSE_MEMBERS: Final = 20
-# A name that has one of these in it, in whatever spelling, could be a secret's.
+# A member whose name contains one of these, in any spelling, may hold a secret.
 _SECRET_FRAGMENTS: Final = (
     *("token", "secret", "password", "passwd", "passphrase", "passcode", "code", "assertion", "credential", "cookie"),
     *("session", "key", "jwt", "bearer", "refresh", "nonce", "verifier"),
@@ -70,7 +70,7 @@ _SECRET_FRAGMENTS: Final = (
 _SECRET_NAMES: Final = frozenset({"at", "auth", "authorization", "otp", "pin", "pwd", "rt"})
 _RESPONSE_MEMBER: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,64}")
 
-# What a server's metadata would switch on, and an admin may leave off.
+# Metadata members that switch a feature on, which an admin may leave off.
 IGNORABLE_METADATA: Final = (
     "jwks_uri",
     "revocation_endpoint",
@@ -86,7 +86,7 @@ _URL: Final = re.compile(
 # RFC 3986 section 4.3.
 _ABSOLUTE_URI: Final = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{_CHARACTER}|[?\[\]])+")
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-# The last label begins with a letter: 127.1, 0x7f.1 and 2130706433 are ways to write an IPv4 address.
+# The last label begins with a letter: 127.1, 0x7f.1 and 2130706433 are forms of IPv4 addresses.
 _DNS_NAME: Final = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 _DENIAL_CODES: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}(?: [A-Za-z0-9._:-]{1,64}){0,19}")
@@ -94,25 +94,20 @@ _TOKEN_TYPE: Final = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
 # RFC 9449, draft-ietf-oauth-v2-http-mac, RFC 9201, RFC 8693 section 2.2.1.
 NOT_BEARER: Final = frozenset({"dpop", "mac", "pop", "n_a"})
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,255}")
-# Shopify asks for a list by the name `grant_options[]`.
+# Shopify uses the list parameter `grant_options[]`.
 _PARAMETER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}(?:\[\])?")
 _PARAMETER_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000}")
 
 
 def validate_endpoint(value: str) -> None:
-    """Refuse every address but `https://` and a DNS name, port 443, without userinfo or fragment (N1).
-
-    `ALLOW_LOCAL_ENDPOINTS` also allows loopback hosts, there with any port and with plain http.
-    """
+    """Require https, a DNS name and port 443 (N1). `ALLOW_LOCAL_ENDPOINTS` also allows loopback, any port and http."""
     address = _read(value)
     if settings.ALLOW_LOCAL_ENDPOINTS and address.is_loopback:
         _refuse_unless(address.scheme in {"https", "http"}, "The address must begin with https://.", "endpoint_scheme")
         return
     _refuse_unless(address.scheme == "https", "The address must begin with https://.", "endpoint_scheme")
     _refuse_unless(not address.is_ip_address, "Write the host as a name, not as an IP address.", "endpoint_ip_address")
-    _refuse_unless(
-        not address.is_loopback, "This host is the machine that we run on; brands are elsewhere.", "endpoint_local"
-    )
+    _refuse_unless(not address.is_loopback, "This host is our own machine.", "endpoint_local")
     _refuse_unless(
         len(address.host) <= MAX_HOST_LENGTH and _DNS_NAME.fullmatch(address.host) is not None,
         "The host is not a complete DNS name, such as login.example.com.",
@@ -122,7 +117,7 @@ def validate_endpoint(value: str) -> None:
 
 
 def validate_authorization_endpoint(value: str) -> None:
-    """As `validate_endpoint`; and its own query (RFC 6749 section 3.1) sets no parameter that is ours to set (B20)."""
+    """`validate_endpoint`, and no reserved parameter in the endpoint's own query (RFC 6749 section 3.1) (B20)."""
     validate_endpoint(value)
     for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True):
         _refuse_unless(
@@ -133,13 +128,13 @@ def validate_authorization_endpoint(value: str) -> None:
 
 
 def validate_issuer(value: str) -> None:
-    """As `validate_endpoint`, and without a query (RFC 8414 section 2). A trailing slash is part of the name."""
+    """`validate_endpoint`, and no query (RFC 8414 section 2). A trailing slash is part of the issuer."""
     validate_endpoint(value)
     _refuse_unless("?" not in value, "An issuer has no query.", "issuer_query")
 
 
 def validate_extra_authorization_parameters(value: object) -> None:
-    """Refuse what is not a dictionary of texts, and every name that is ours to set (B20)."""
+    """Require a dictionary of texts without reserved parameter names (B20)."""
     if not isinstance(value, dict):
         raise ValidationError("Give names and values, such as audience and orders.", code="invalid_extra_parameters")
     _refuse_unless(
@@ -149,7 +144,7 @@ def validate_extra_authorization_parameters(value: object) -> None:
     )
     for name, text in value.items():
         _validate_parameter(name, text)
-    # Browsers and servers take addresses of some 8 KB; Django refuses to redirect to a longer one.
+    # Browsers and servers accept URLs of about 8 KB; Django does not redirect to a longer one.
     _refuse_unless(
         len(urlencode(value)) <= MAX_EXTRA_PARAMETERS_LENGTH,
         "The extra parameters are too long.",
@@ -158,7 +153,7 @@ def validate_extra_authorization_parameters(value: object) -> None:
 
 
 def validate_resources(value: object) -> None:
-    """Refuse what is not a list of absolute URIs without a fragment (RFC 8707 section 2)."""
+    """Require a list of absolute URIs without a fragment (RFC 8707 section 2)."""
     if not isinstance(value, list) or len(value) > MAX_RESOURCES:
         raise ValidationError(f"Give a list of at most {MAX_RESOURCES} addresses.", code="invalid_resource")
     for resource in value:
@@ -172,19 +167,19 @@ def validate_resources(value: object) -> None:
 
 
 def is_reserved_parameter(name: str) -> bool:
-    """Tell whether an admin may not set this parameter. Some servers ignore the case of names, and read `state[]`."""
+    """Whether admins may not set this parameter. Some servers ignore case, or read `state[]` as `state`."""
     lowered = name.lower().removesuffix("[]")
     return lowered in RESERVED_PARAMETERS or lowered.startswith(RESERVED_PREFIXES)
 
 
 def validate_denial_codes(value: str) -> None:
-    """Refuse what is not up to twenty codes of an authorization response, separated by single spaces (B14)."""
+    """Require one to twenty error codes of an authorization response, separated by single spaces (B14)."""
     message = "Write codes with single spaces between them, such as: user_cancelled 17. At most 20 of 64 characters."
     _refuse_unless(bool(_DENIAL_CODES.fullmatch(value)), message, "invalid_denial_codes")
 
 
 def validate_scope(value: str) -> None:
-    """Refuse what is not a list of scopes with one space between them (RFC 6749 section 3.3). Empty is none."""
+    """Require scopes separated by one space (RFC 6749 section 3.3). Empty is allowed."""
     _refuse_unless(
         not value or _SCOPE.fullmatch(value) is not None,
         'Separate scopes by one space; only visible ASCII characters other than " and \\ are allowed.',
@@ -193,19 +188,18 @@ def validate_scope(value: str) -> None:
 
 
 def validate_token_type(value: str) -> None:
-    """Refuse a name that is no text on one line, and those of tokens that are no bearer tokens (E7)."""
+    """Require visible ASCII on one line, and no token type that is not a bearer token (E7)."""
     _refuse_unless(
         _TOKEN_TYPE.fullmatch(value) is not None, "Write it as the server does, in visible ASCII.", "invalid_token_type"
     )
     _refuse_unless(
         value.lower() not in NOT_BEARER,
-        "A token of this type cannot be used by whoever merely holds it: bots could not use it.",
+        "Tokens of this type are not bearer tokens: bots could not use them.",
         "invalid_token_type",
     )
 
 
 def validate_audiences(value: object) -> None:
-    """Refuse what is not a list of names."""
     if not isinstance(value, list) or len(value) > MAX_RESOURCES or len(set(map(str, value))) != len(value):
         raise ValidationError(f"Give a list of at most {MAX_RESOURCES} names, each once.", code="invalid_audience")
     for name in value:
@@ -217,27 +211,26 @@ def validate_audiences(value: object) -> None:
 
 
 def validate_id_token_algorithms(value: object) -> None:
-    """Refuse everything but a list of known signature algorithms; `none` is not one (E16, RFC 8725 section 3.2)."""
+    """Require a list of known signature algorithms, never `none` (E16, RFC 8725 section 3.2)."""
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         raise ValidationError("Give a list of algorithms, such as RS256.", code="invalid_algorithms")
     if any(name.lower() == "none" for name in value):
         raise ValidationError("none means no signature: anybody could write such a token.", code="algorithm_none")
     _refuse_unless(
         set(value) <= set(ID_TOKEN_ALGORITHMS),
-        f"Use algorithms out of: {', '.join(ID_TOKEN_ALGORITHMS)}.",
+        f"Use only these algorithms: {', '.join(ID_TOKEN_ALGORITHMS)}.",
         "unknown_algorithm",
     )
     _refuse_unless(len(set(value)) == len(value), "Name each algorithm once.", "invalid_algorithms")
 
 
 def validate_ignored_metadata(value: object) -> None:
-    """Refuse everything but a list of members of metadata that may be left off."""
     known = isinstance(value, list) and all(name in IGNORABLE_METADATA for name in value)
-    _refuse_unless(known, f"Use names out of: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
+    _refuse_unless(known, f"Use only these names: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
 
 
 def validate_token_response_members(value: object) -> None:
-    """Refuse everything but a list of names of members that hold no secret and are not ours to read (E15)."""
+    """Require member names that cannot hold a secret and that we do not interpret ourselves (E15)."""
     names = value if isinstance(value, list) else [None]
     well_formed = all(isinstance(name, str) and _RESPONSE_MEMBER.fullmatch(name) for name in names)
     _refuse_unless(
@@ -246,17 +239,17 @@ def validate_token_response_members(value: object) -> None:
         "invalid_response_members",
     )
     for name in names:
-        _refuse_unless(name not in PROTOCOL_MEMBERS, f"{name} is ours to read.", "reserved_response_member")
+        _refuse_unless(name not in PROTOCOL_MEMBERS, f"{name} is reserved.", "reserved_response_member")
         _refuse_unless(
             not is_secret_name(str(name)),
-            f"{name} could be a secret's name, so it is never passed on.",
+            f"{name} could hold a secret, so it is never passed on.",
             "secret_response_member",
         )
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether a member of this name could hold a secret: `refresh_token`, `refreshToken`, `re-fresh.to_ken`."""
-    # Compatibility forms, such as full-width letters, are read as plain ones.
+    """Whether a member of this name may hold a secret: `refresh_token`, `refreshToken`, `re-fresh.to_ken`."""
+    # Read compatibility forms, such as full-width letters, as plain ones.
     folded = unicodedata.normalize("NFKD", name).casefold()
     letters = "".join(character for character in folded if character.isalnum())
     return letters in _SECRET_NAMES or any(fragment in letters for fragment in _SECRET_FRAGMENTS)
@@ -264,7 +257,7 @@ def is_secret_name(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """What two parsers agree on."""
+    """A parsed URL, as two parsers agree on it."""
 
     scheme: str
     host: str
@@ -281,13 +274,13 @@ class _Address:
 
     @property
     def is_ip_address(self) -> bool:
-        """Also true for the odd spellings of IPv4, all of which end in a label that begins with a digit."""
+        """Also true for unusual IPv4 spellings: their last label begins with a digit."""
         last_label = self.host.rstrip(".").rpartition(".")[2]
         return ":" in self.host or last_label[:1].isdigit()
 
 
 def _read(value: str) -> _Address:
-    """Read an address twice; what the two parsers read differently has no single meaning and is refused."""
+    """Parse the URL with two parsers and refuse it if they disagree."""
     _refuse_bad_characters(value)
     try:
         split = urlsplit(value)
@@ -302,7 +295,7 @@ def _read(value: str) -> _Address:
         )
     port = int(match["port"]) if match["port"] else None
     second = _Address(match["scheme"].lower(), match["host"].lower().strip("[]"), port)
-    _refuse_unless(first == second, "This address can be read in two ways.", "endpoint_malformed")
+    _refuse_unless(first == second, "This address is ambiguous.", "endpoint_malformed")
     _refuse_unless("[" not in match["host"] or _is_ipv6(second.host), "This is not an address.", "endpoint_malformed")
     return second
 
@@ -315,7 +308,7 @@ def _refuse_bad_characters(value: str) -> None:
         "international names are written in their xn-- form.",
         "endpoint_characters",
     )
-    # An empty fragment, too: urlsplit drops the # and would show us another address than the one that is stored.
+    # Also refuse an empty fragment: urlsplit drops its #, so we would check another URL than the stored one.
     _refuse_unless("#" not in value, "The address must not have a fragment (#).", "endpoint_fragment")
 
 
@@ -340,7 +333,7 @@ def _validate_parameter(name: object, text: object) -> None:
 
 
 def _whose(name: str) -> str:
-    return "has a field of its own: use that" if name.lower() in _FIELDS_OF_THEIR_OWN else "is ours to set"
+    return "has a field of its own: use that" if name.lower() in _FIELDS_OF_THEIR_OWN else "is set automatically"
 
 
 def _is_absolute_uri(value: object) -> bool:

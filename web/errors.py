@@ -1,8 +1,8 @@
-"""Errors: problem details (RFC 9457) for bots, a page with one sentence and one thing to do for people.
+"""Error responses: problem details (RFC 9457) for bots, HTML pages for people.
 
-Error reports hold no secrets (H4). Django's report of a failed callback holds code, state and cookies in its text form,
-and every local variable in its HTML form: token, client secret, verifier. No handler of ours sends one; whoever adds
-one gets ours.
+Error reports must hold no secrets (H4). Django's report of a failed callback contains code, state and cookies, and in
+HTML all local variables: token, client secret, verifier. No handler here sends reports; one added later would use our
+filtered reporter.
 """
 
 import logging
@@ -22,10 +22,10 @@ from web.pages import render_page
 
 
 class Problem(Exception):
-    """An error that ends an API call; `code` is stable, `detail` says what to do next, in one sentence.
+    """An error that ends an API call. `code` is stable; `detail` says in one sentence what to do next.
 
-    `next_operation` is the call of the contract that helps; empty where the request, the key or the configuration has
-    to change first.
+    `next_operation` is the operation id of the call that helps. It is empty if the request, the key or the
+    configuration must change first.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Problem(Exception):
         self.next_operation, self.headers = next_operation, headers or {}
 
     def response(self, next_call: dict[str, str] | None = None) -> HttpResponse:
-        """Return the problem as `application/problem+json`; `next` is the call to make, or null where none helps."""
+        """Encode as `application/problem+json`. `next` is the call to make, or null if no call helps."""
         document = {
             "type": f"urn:consumer-delegation:problem:{self.code}",
             "title": self.code.replace("_", " ").capitalize(),
@@ -59,14 +59,14 @@ class Problem(Exception):
 
 
 def rate_limited(retry_after: int, detail: str = "Too many calls. Wait as long as Retry-After says.") -> Problem:
-    """Return the problem of every limit (G8); `Retry-After` is in whole seconds (RFC 9110 section 10.2.3)."""
+    """Build the problem for an exceeded limit (G8). `retry_after` is in seconds (RFC 9110 section 10.2.3)."""
     return Problem(429, "rate_limited", detail, headers={"Retry-After": str(retry_after)})
 
 
 def json_response(
     body: Any, *, status: int = 200, content_type: str = "application/json", headers: dict[str, str] | None = None
 ) -> HttpResponse:
-    """Encode a body as JSON; moments become RFC 3339 in UTC."""
+    """Encode a body as JSON. Datetimes become RFC 3339 in UTC."""
     return HttpResponse(msgspec.json.encode(body), status=status, content_type=content_type, headers=headers)
 
 
@@ -74,10 +74,7 @@ logger = logging.getLogger("consumer_delegation.errors")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer what Django could not read, and what it takes for that.
-
-    Of a session that could not be stored it says that somebody else has deleted it, whatever the database said.
-    """
+    """Answer 400; 503 for a session not stored because the database is down, which Django reports as a deleted one."""
     cause: BaseException | None = exception
     while isinstance(exception, SessionInterrupted) and (cause := cause and cause.__context__):
         if is_unavailable(cause):
@@ -86,30 +83,28 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Answer what is not allowed."""
     return _answer(request, 403, "forbidden", "This is not allowed.", cause="not_allowed")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Answer a form that was not sent from our own page (B22), or by a browser that keeps no cookies."""
+    """Answer a form that did not come from our own page (B22), or whose browser stores no cookies."""
     cause = "form" if settings.CSRF_COOKIE_NAME in request.COOKIES else "cookies"
     return _answer(request, 403, "form_not_ours", "The form was not sent from our own page.", cause=cause)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Answer an address that leads nowhere."""
     return _answer(request, 404, "not_found", "There is nothing at this address.")
 
 
 def too_many_requests(request: HttpRequest, retry_after: int) -> HttpResponse:
-    """Answer a browser that is over a limit (G8); nothing was used up, so the same address works again later."""
+    """Answer a browser over a limit (G8). Nothing was consumed, so the same URL works again later."""
     response = _answer(request, 429, "rate_limited", "Too many calls. Wait as long as Retry-After says.")
     response["Retry-After"] = str(retry_after)
     return response
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer a fault of ours; the log line of the same reference says more. A database that is away comes back."""
+    """Answer 500, or 503 if the database is unavailable. The page shows the request id of the log line."""
     error = sys.exc_info()[1]
     if error is not None and is_unavailable(error):
         return _unavailable(request, error)
@@ -119,7 +114,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def _unavailable(request: HttpRequest, error: BaseException) -> HttpResponse:
     response = _answer(request, 503, "unavailable", "Not available right now. Try again.")
     response["Retry-After"] = "30"
-    # One line in place of Django's, which has a traceback of a hundred: each request of an outage writes it.
+    # Replaces Django's log record: its traceback of a hundred lines would be written for each request of an outage.
     reason = {"sqlstate": sqlstate(error), "error": type(error).__name__}
     logger.error("the database is not available", extra=reason)
     response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001  # as `log_response` reads it
@@ -129,7 +124,7 @@ def _unavailable(request: HttpRequest, error: BaseException) -> HttpResponse:
 def refuse_nul_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Answer 400 to a NUL character in a query or a cookie: no honest one has any, and PostgreSQL fails on it."""
+    """Answer 400 to a NUL character in the query or a cookie: PostgreSQL fails on it, and no honest client sends it."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         query_and_cookies = request.META.get("QUERY_STRING", "") + request.META.get("HTTP_COOKIE", "")
@@ -141,7 +136,7 @@ def refuse_nul_middleware(
 
 
 def _reference() -> str:
-    """Return the beginning of the request's id, as somebody can read it out: enough to find it in the log."""
+    """Return the start of the request id, short enough to read aloud and long enough to find in the log."""
     return f"{current_request_id()[:5]} {current_request_id()[5:10]}".strip()
 
 
@@ -152,35 +147,29 @@ def _answer(request: HttpRequest, status: int, code: str, detail: str, **context
 
 
 class QuietReporterFilter(SafeExceptionReporterFilter):
-    """Shows method and path of the request, and the lines of code; no query, cookie, header, setting or variable."""
+    """Reduces a report to method, path and lines of code: no query, cookie, header, setting or variable."""
 
     def get_safe_settings(self) -> dict[str, Any]:
-        """Show no setting."""
         return {}
 
     def get_safe_request_meta(self, request: HttpRequest) -> dict[str, Any]:
-        """Show no header, and no query string."""
         return {"REQUEST_METHOD": request.method, "PATH_INFO": request.path}
 
     def get_safe_cookies(self, request: HttpRequest) -> dict[str, Any]:  # noqa: ARG002  # Django's signature
-        """Show no cookie."""
         return {}
 
     def get_post_parameters(self, request: HttpRequest | None) -> dict[str, Any]:  # noqa: ARG002  # Django's signature
-        """Show nothing that was posted."""
         return {}
 
     def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> ItemsView[str, Any]:  # noqa: ARG002
-        """Show no local variable."""
         return {}.items()
 
 
 class QuietExceptionReporter(ExceptionReporter):
-    """Leaves out the query, which the filter is not asked about."""
+    """Removes the query, which the filter does not cover."""
 
     def _get_raw_insecure_uri(self) -> str:
         return self.request.path if self.request else ""
 
     def get_traceback_data(self) -> dict[str, Any]:
-        """Return Django's data without the query."""
         return super().get_traceback_data() | {"request_GET_items": [], "request_insecure_uri": ""}

@@ -1,4 +1,4 @@
-"""Limits of the consumer's pages and of the callback (G8), and the client address that they count."""
+"""Rate limits of the consumer's pages and the callback (G8), and the client address that they count."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,16 +11,16 @@ from django.http import HttpRequest, HttpResponse
 from infrastructure import rate_limits
 from web.errors import too_many_requests
 
-# One household or phone has a whole /64 and can take a new address of it for every request.
+# One household or phone has a whole /64 and can use a new address for each request.
 _IPV6_PREFIX: Final = 64
 
 
 def client_address(request: HttpRequest) -> str:
-    """Return the client's address in one spelling; of IPv6 the /64 network.
+    """Return the client's address in canonical form; for IPv6, its /64 network.
 
-    Each proxy in front appends the address it saw to `X-Forwarded-For`, so the entry of the outermost trusted one is
-    counted from the right. Everything left of it was sent by the client, who can write there what they like (G8). With
-    `TRUSTED_PROXY_COUNT` 0, or fewer entries than proxies, it is the address of the connection.
+    Each proxy appends the address that it saw to `X-Forwarded-For`. The entry of the outermost trusted proxy is counted
+    from the right, because the client can forge everything to its left (G8). If `TRUSTED_PROXY_COUNT` is 0, or there
+    are fewer entries than proxies, the connection's address is used.
     """
     connected: str = request.META.get("REMOTE_ADDR", "")
     trusted: int = settings.TRUSTED_PROXY_COUNT
@@ -31,7 +31,7 @@ def client_address(request: HttpRequest) -> str:
 
 
 def _one_spelling(text: str) -> str | None:
-    """Return an address, with or without a port, as one subject of a limit; None where it is not an address."""
+    """Parse an address with or without a port. Return its canonical form, or None if it is not an address."""
     host = text[1:].partition("]")[0] if text.startswith("[") else text
     if host.count(":") == 1:
         host = host.partition(":")[0]
@@ -50,16 +50,16 @@ _View = Callable[..., HttpResponse]
 
 
 def limited(view: _View) -> _View:
-    """Count a page of this address and, where there is one, of this link; over a limit, the page that says to wait.
+    """Decorate a view: count requests by address and by link token, and answer 429 over a limit.
 
-    The address comes first: whoever makes up links is stopped before each of them is counted. The limit stands before
-    the view, so a callback that is refused has used nothing up and works when the browser loads it again.
+    The address is counted first, so that invented links do not each create a counter. The limit comes before the view:
+    a refused callback consumed nothing and works when the browser reloads it.
     """
     return _counted(view, of_link=True)
 
 
 def limited_by_address(view: _View) -> _View:
-    """Count a page of this address alone: whoever else has the link must not keep its reader from ending access."""
+    """Decorate a view: count requests by address alone. Others with the link must not stop the reader ending access."""
     return _counted(view, of_link=False)
 
 

@@ -1,4 +1,4 @@
-"""Middleware: headers of every answer, the CSRF check of consumers' forms, and a shorter stack for the bot API."""
+"""Middleware: security headers, the CSRF check of consumer forms, and a short path for the bot API."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -16,7 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from web.errors import refuse_nul_middleware
 
-# Django's admin needs its own scripts, styles and forms; nothing inline and nothing foreign.
+# Django's admin needs its own scripts, styles and forms. Nothing inline or from another origin is allowed.
 ADMIN_POLICY = {
     "default-src": [NONE],
     "style-src": [SELF],
@@ -29,15 +29,14 @@ ADMIN_POLICY = {
 }
 
 
-# The contract and its page: the same for everybody, asked for without a key, and nothing secret in them.
+# The API contract and its page: public, not secret, and the same for everybody.
 CACHEABLE: Final = frozenset({"/api/v1/openapi.json", "/api/docs"})
 
 
 def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Keep pages, answers and the redirect to https out of caches and search engines (H6, B9).
+    """Keep responses out of caches and search engines (H6, B9), redirects to https included.
 
-    Our files may stay; a logo, whose address changes with it; and the contract where it was really answered: its errors
-    are no-store, as all others.
+    Exceptions: static files, logos (their URL changes with the image), and successful responses of the API contract.
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:
@@ -55,7 +54,7 @@ def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> 
 
 
 def head_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Answer HEAD with the headers of GET and no body (RFC 9110 section 9.3.2): gunicorn warns of each that has one."""
+    """Answer HEAD like GET without the body (RFC 9110 section 9.3.2). gunicorn warns of each HEAD with a body."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
@@ -70,7 +69,7 @@ def head_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Call
 def admin_policy_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Give the admin its own Content-Security-Policy, before django-csp writes the header."""
+    """Set the admin's own Content-Security-Policy before django-csp writes the header."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
@@ -82,31 +81,31 @@ def admin_policy_middleware(
 
 
 def _has_form(response: HttpResponse) -> bool:
-    """Under `no-referrer` Chromium sends a form with `Origin: null`, and Django's CSRF check answers 403 (H6).
+    """With `no-referrer`, Chromium sends a form with `Origin: null`, and Django's CSRF check answers 403 (H6).
 
-    Every other answer has the `no-referrer` of the settings: addresses of ours carry link tokens, codes and states.
+    All other responses keep `no-referrer`, because our URLs contain link tokens, codes and states.
     """
     is_page = response.get("Content-Type", "").startswith("text/html")
     return is_page and not response.streaming and b"<form" in response.content
 
 
 class _ConsumerFormMiddleware(CsrfViewMiddleware):
-    """Also takes a form whose browser does not say where it comes from, but does not say anything else either.
+    """CSRF check that also accepts forms of browsers that send neither Origin nor Referer.
 
-    Some people switch Origin and Referer off, some browsers and add-ons send `Origin: null`. The form token is compared
-    all the same, with a cookie that another site can neither send along (SameSite) nor set (`__Host-`), nor a man in
-    the middle of a plain connection, which is what Django asks for a Referer for. Where the browser says anything that
-    is not ours, it is believed: `Sec-Fetch-Site` (Fetch Metadata) cannot be written by a page.
+    Some people disable both headers, and some browsers and add-ons send `Origin: null`. The form token is still
+    compared with the cookie. Another site cannot send that cookie (SameSite) or set it (`__Host-`). Neither can a
+    network attacker on plain http, the case for which Django requires a Referer. A header that names another origin is
+    refused; a page cannot forge `Sec-Fetch-Site` (Fetch Metadata).
     """
 
     def _origin_verified(self, request: HttpRequest) -> bool:
-        """`Origin: null` is also what a sandboxed frame or a redirect by another site sends: so it takes more proof."""
+        """Accept `Origin: null` only with further proof: sandboxed frames and cross-site redirects also send it."""
         if request.META["HTTP_ORIGIN"] == "null":
             return "HTTP_REFERER" not in request.META and _sec_fetch_site(request) == "same-origin"
         return bool(super()._origin_verified(request))  # type: ignore[misc]  # the stubs leave it out
 
     def _check_referer(self, request: HttpRequest) -> None:
-        """Called without an Origin alone. Raises Django's `RejectRequest`."""
+        """Check a request without an Origin. Raises Django's `RejectRequest`."""
         if "HTTP_REFERER" in request.META or _sec_fetch_site(request) not in {None, "same-origin"}:
             super()._check_referer(request)  # type: ignore[misc]  # the stubs leave it out
 
@@ -119,7 +118,7 @@ _checked: Any = decorator_from_middleware(_ConsumerFormMiddleware)
 
 
 def consumer_form(view: Any) -> Any:
-    """Take the view's forms from our own pages alone; the middleware of the settings leaves that check to this one."""
+    """Decorate a view: accept forms only from our own pages, with this CSRF check instead of the middleware's."""
     return csrf_exempt(_checked(view))
 
 
@@ -129,7 +128,7 @@ PREFIX: Final = "/api/"
 def bot_paths_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Answer bots here, people behind."""
+    """Serve /api/ before session, authentication, CSRF and message middleware run."""
     answer: Any = convert_exception_to_response(refuse_nul_middleware(_answer))
     policy = build_policy()
 
@@ -138,7 +137,7 @@ def bot_paths_middleware(
             return get_response(request)
         response: HttpResponse = answer(request)
         response.headers.setdefault("Content-Security-Policy", policy)
-        # A 304 has said the length of the answer that it stands for (RFC 9110 section 8.6).
+        # A 304 already states the length of the full response (RFC 9110 section 8.6).
         response.headers.setdefault("Content-Length", str(len(response.content)))
         return response
 
@@ -146,8 +145,8 @@ def bot_paths_middleware(
 
 
 def _answer(request: HttpRequest) -> HttpResponse:
-    """Find the view and call it. Raises what Django makes error pages of: `Http404`, `DisallowedHost`."""
-    request.get_host()  # asked by nobody else here: a `Host` that is not ours is a 400 (B16)
+    """Resolve the URL and call the view. Raises `Http404` and `DisallowedHost`, which Django turns into responses."""
+    request.get_host()  # nothing else here validates `Host`; a foreign one gives a 400 (B16)
     match = request.resolver_match = resolve(request.path_info)
     response: HttpResponse = match.func(request, *match.args, **match.kwargs)
     return response

@@ -1,8 +1,8 @@
-"""How a consumer's page or an error page is made: in the reader's language, in one request, under its own policy.
+"""Render consumer pages and error pages in the reader's language, in one response, with their own CSP.
 
-The stylesheet stands in the page itself, so that the first paint waits for nothing else. The Content-Security-Policy
-allows it by its hash (CSP Level 3 section 2.3.1): a hash names the very text, so nothing else inline can ever run, and
-the page stays the same for everybody, which a nonce would not let it (G9).
+The stylesheet is inline, so that the first paint needs no further request. The Content-Security-Policy allows it by its
+hash (CSP Level 3 section 2.3.1), so no other inline content can run. Unlike a nonce, a hash keeps the page the same for
+everybody (G9).
 """
 
 import base64
@@ -18,12 +18,12 @@ from django.shortcuts import render
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
 
-# Java, and with it older Android, still writes Hebrew as it was before 1989.
+# Java, and so older Android, still uses the code of Hebrew from before 1989.
 _FORMER_CODES: Final = {"iw": "he"}
 
 
 def language_of_locale(locale: str) -> str | None:
-    """Return the language that we have for a locale such as `pt`, `de-AT` or `he-IL`; None where we have none."""
+    """Return our language for a locale such as `pt`, `de-AT` or `he-IL`; None if there is none."""
     code, hyphen, rest = locale.lower().partition("-")
     try:
         return translation.get_supported_language_variant(f"{_FORMER_CODES.get(code, code)}{hyphen}{rest}")
@@ -32,12 +32,12 @@ def language_of_locale(locale: str) -> str | None:
 
 
 def language_of_chat(locale: str) -> str:
-    """Return the language of what a bot sends on: its locale's, else English."""
+    """Return the language of the chat message: that of `locale`, or English."""
     return language_of_locale(locale) or settings.LANGUAGE_CODE
 
 
 def language_of_page(request: HttpRequest, locale: str = "") -> str:
-    """Return the language of a page: the chat's, else what the browser asks for (RFC 9110 section 12.5.4)."""
+    """Return the language of a page: that of the chat, else of `Accept-Language` (RFC 9110 section 12.5.4)."""
     accepted = request.headers.get("Accept-Language", "")
     wanted = sorted((_quality(part) for part in accepted.split(",")[:20]), key=lambda part: -part[0])
     found = (language_of_locale(code) for code in [locale, *(code for quality, code in wanted if quality > 0)] if code)
@@ -64,7 +64,7 @@ def render_page(
     locale: str = "",
     theme: str = "",
 ) -> HttpResponse:
-    """Render a page in the language of `locale`, else in the browser's. `look` are rules of the brand's own."""
+    """Render a page in the language of `locale`, else in the browser's. `theme` holds the brand's CSS rules."""
     style = _stylesheet() + theme
     with translation.override(language_of_page(request, locale)):
         response = render(request, template, {**context, "style": style}, status=status)
@@ -76,7 +76,7 @@ def render_page(
 
 @cache
 def _stylesheet() -> str:
-    """Return `static/consumer.css` without its comments and line breaks."""
+    """Read `static/consumer.css` without comments and line breaks."""
     return _NOT_NEEDED.sub("", (settings.BASE_DIR / "static" / "consumer.css").read_text())
 
 

@@ -1,4 +1,4 @@
-"""What the admin's first page knows about the second factor of whoever looks at it."""
+"""Template filter for the admin index: whether a user has a second factor."""
 
 from typing import Any
 
@@ -10,5 +10,4 @@ register = Library()
 
 @register.filter
 def has_second_factor(user: Any) -> bool:
-    """Tell whether an authenticator app or a passkey is set up."""
     return bool(is_mfa_enabled(user))

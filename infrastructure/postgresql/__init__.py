@@ -1,1 +1,1 @@
-"""Django's backend for PostgreSQL, with limits to waiting and no use for a server that takes no writes."""
+"""Django database backend for PostgreSQL with timeouts. It drops connections to read-only servers."""

@@ -1,4 +1,4 @@
-"""The database backend that `DATABASES` names; Django looks for its `DatabaseWrapper` in this module."""
+"""Set lock and statement timeouts on every PostgreSQL connection. Django loads `DatabaseWrapper` from here."""
 
 import logging
 import re
@@ -12,8 +12,8 @@ import psycopg2
 from django.db.backends.postgresql import base
 from psycopg2 import extensions
 
-# libpq's own words (PostgreSQL's manual, section 34.1.2), in seconds, the last one in milliseconds: of a host that has
-# gone without a word TCP by itself would tell after two hours. Without a meaning for sockets of the file system.
+# libpq's connection parameters (PostgreSQL's manual, section 34.1.2), in seconds; the last one in milliseconds. By
+# default TCP notices a dead host only after two hours. Unix sockets ignore these parameters.
 _OF_EVERY_CONNECTION: Final = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -21,21 +21,20 @@ _OF_EVERY_CONNECTION: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-# PgBouncer's and RDS Proxy's.
+# Error messages of PgBouncer and RDS Proxy.
 _REFUSED: Final = re.compile("unsupported startup parameter|command-line options", re.IGNORECASE)
 
 
 class LimitedConnection(extensions.connection):
-    """The driver's connection; `has_options` where PostgreSQL has taken our time-outs for all that it does."""
+    """The driver's connection. `has_options` is true if PostgreSQL accepted our timeouts for the whole session."""
 
     has_options = False
 
 
 class LimitedCursor(extensions.cursor):
-    """The driver's cursor; sends the time-outs of a transaction along with its first statement."""
+    """The driver's cursor. It sends the timeouts of a transaction with its first statement, in one round trip."""
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002  # the driver's own name
-        """Run a statement. Raises the driver's errors."""
         connection: Any = self.connection
         if self.name is None and connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
             before = in_transaction(has_options=connection.has_options)
@@ -44,19 +43,19 @@ class LimitedCursor(extensions.cursor):
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    """Django's, with time-outs; a connection is usable where it can write."""
+    """Django's wrapper with timeouts. A read-only connection counts as unusable."""
 
     def get_connection_params(self) -> dict[str, Any]:
-        """Return Django's parameters and ours; what `DATABASE_URL` says goes before ours."""
+        """Add our parameters to Django's. Values in `DATABASE_URL` take precedence."""
         params: dict[str, Any] = _OF_EVERY_CONNECTION | super().get_connection_params()
         params |= {"cursor_factory": LimitedCursor, "connection_factory": LimitedConnection}
         pooled = bool(self.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"))
         ours = start_up_options(is_pooler_named=pooled)
-        # The last one of two counts.
+        # If an option occurs twice, the last one wins.
         return params | {"options": f"{ours} {params.get('options', '')}".strip()} if ours else params
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
-        """Connect; once more without start-up options where a pooler refuses or forgets them."""
+        """Connect. Reconnect without start-up options if a pooler refuses or drops them."""
         ours = conn_params.get("options", "").startswith(START_UP_OPTIONS)
         try:
             connection = super().get_new_connection(conn_params)
@@ -72,12 +71,12 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return super().get_new_connection(self.get_connection_params())
 
     def is_usable(self) -> bool:
-        """Tell whether the server answers and takes writes: kept, one that does not is of no use after a switchover."""
+        """Whether the server answers and accepts writes: after a switchover, a kept connection may be read-only."""
         if self.connection is None:
             return False
         try:
             with self.connection.cursor() as cursor:
-                # Also on, whatever is set, where the server is a standby.
+                # A standby always reports "on", whatever is set.
                 cursor.execute("SELECT current_setting('transaction_read_only')")
                 return bool(cursor.fetchone() == ("off",))
         except psycopg2.Error:
@@ -85,17 +84,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
 
 def _has_time_outs(connection: Any) -> bool:
-    """Tell whether our start-up options arrived; 0 is none."""
     connection.autocommit = True
-    with connection.cursor(cursor_factory=extensions.cursor) as cursor:  # ours would set them for this statement
+    with connection.cursor(cursor_factory=extensions.cursor) as cursor:  # our cursor class would set them itself
         cursor.execute("SELECT current_setting('lock_timeout') <> '0'")
         (has,) = cursor.fetchone()
     return bool(has)
 
 
-# In milliseconds. A thread that waits longer than the first one is free again, for probes among others.
+# In milliseconds. They free a blocked thread, so that health probes are answered, too.
 LIMITS: Final = {"lock_timeout": 4_000, "statement_timeout": 8_000, "idle_in_transaction_session_timeout": 20_000}
-# What stores a token that a brand has issued waits longer: giving up would lose it. The proxy waits 35 seconds.
+# For storing a token that a brand has issued: giving up would lose it. The proxy's timeout is 35 seconds.
 PATIENT: Final = LIMITS | {"lock_timeout": 20_000, "statement_timeout": 20_000}
 
 START_UP_OPTIONS: Final = " ".join(f"-c {name}={limit}" for name, limit in LIMITS.items())
@@ -113,7 +111,7 @@ logger = logging.getLogger("consumer_delegation.time_outs")
 
 @dataclass
 class _Process:
-    """Whether this process has limits, and whether a pooler stands before its PostgreSQL."""
+    """Whether timeouts are on in this process, and whether a pooler was detected."""
 
     is_limited: bool = False
     is_pooled: bool = False
@@ -124,24 +122,26 @@ _is_patient: ContextVar[bool] = ContextVar("is_patient", default=False)
 
 
 def limit_from_now_on() -> None:
-    """Say that this process serves."""
+    """Use timeouts in this process. A server process calls it at the start."""
     _process.is_limited = True
 
 
 def meet_pooler() -> None:
-    """Send no start-up options from now on: what stands before PostgreSQL does not pass them on."""
+    """Stop sending start-up options: the pooler does not pass them on."""
     if not _process.is_pooled:
         _process.is_pooled = True
-        logger.warning("a pooler: each transaction sets its own time-outs from now on; see DISABLE_SERVER_SIDE_CURSORS")
+        logger.warning(
+            "a pooler was detected: each transaction now sets its own timeouts; see DISABLE_SERVER_SIDE_CURSORS"
+        )
 
 
 def start_up_options(*, is_pooler_named: bool) -> str:
-    """Return what a new connection of this process sets for itself; nothing where a pooler would not pass it on."""
+    """Return the start-up options of a new connection; "" if timeouts are off or there is a pooler."""
     return START_UP_OPTIONS if _process.is_limited and not (_process.is_pooled or is_pooler_named) else ""
 
 
 def in_transaction(*, has_options: bool) -> str:
-    """Return the statements that go before the first one of a transaction, or of none; `""` for none."""
+    """Return the statements to send before a transaction's first one; "" if none are needed."""
     if not _process.is_limited:
         return ""
     if _is_patient.get():
@@ -151,7 +151,7 @@ def in_transaction(*, has_options: bool) -> str:
 
 @contextmanager
 def patience() -> Iterator[None]:
-    """Wait longer for locks in the transactions that begin in this block: what they store cannot be had again."""
+    """Use longer timeouts for transactions in this block, which store what cannot be fetched again."""
     before = _is_patient.set(True)
     try:
         yield

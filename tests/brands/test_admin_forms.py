@@ -135,7 +135,7 @@ def test_the_form_says_what_each_same_person_check_allows(acme_house: House, for
         ({"denial_codes": "a" * 65}, {"denial_codes": [SINGLE_SPACES]}),
         ({"denial_codes": " ".join(["x"] * 21)}, {"denial_codes": [SINGLE_SPACES]}),
         ({"denial_codes": "<b>"}, {"denial_codes": [SINGLE_SPACES]}),
-        ({PARAMETERS: '{"state": "x"}'}, {PARAMETERS: ["state is ours to set."]}),
+        ({PARAMETERS: '{"state": "x"}'}, {PARAMETERS: ["state is set automatically."]}),
         ({PARAMETERS: "{"}, {PARAMETERS: ["Enter a valid JSON."]}),
         ({"challenge_lifetime": "10"}, {"challenge_lifetime": ["Ensure this value is greater than or equal to 300."]}),
         ({"max_token_lifetime": "604801"}, {"max_token_lifetime": None}),

@@ -183,7 +183,7 @@ def test_unknown_parameters_are_ignored_however_often_they_come() -> None:
         ("error=access_denied&amp;error_description=x&state=s&state=t", "state is given twice"),
         ("code=planted-code&code=planted-code&state=s", "code is given twice"),
         (f"code={'planted-' * 600}&state=s", "code is longer than 4096 characters"),
-        ("code=planted%00&state=s", "code holds characters that it must not hold"),
+        ("code=planted%00&state=s", "code contains characters that are not allowed"),
     ],
 )
 def test_why_a_response_is_none_is_said_without_what_it_held(query: str, words: str) -> None:

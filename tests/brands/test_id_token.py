@@ -36,7 +36,7 @@ def test_claims_do_not_show_the_consumer() -> None:
     assert "planted" not in shown
 
 
-UNTRUSTED = "aud names others beside our client_id, no azp says that it is ours, none is trusted"
+UNTRUSTED = "aud has untrusted audiences beside our client_id, and there is no azp"
 WRONG_CLAIMS: list[tuple[dict[str, Any], str]] = [
     ({"iss": ...}, "iss is missing"),
     ({"iss": f"{ISSUER}/"}, f"iss differs by the last slash: found {ISSUER}/, expected {ISSUER}"),

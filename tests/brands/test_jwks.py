@@ -55,9 +55,9 @@ def test_unknown_keys_are_asked_for_once_a_minute(key_server: KeyServer, clock: 
     verify(signed(claims()))
     for _ in range(5):
         error, detail = refused(signed(claims(), kid="invented"))
-        assert (error, detail[:61]) == (
+        assert (error, detail[:62]) == (
             "jwks_unavailable",
-            "no key of the server's fits the ID token's header; we fetched",
+            "no key of the server matches the ID token's header; we fetched",
         )
     assert len(key_server.asked) == 1
 
@@ -279,5 +279,5 @@ def test_a_thread_does_not_wait_for_ever_for_an_answer_that_another_waits_for(
     monkeypatch.setattr(keys, "_PATIENCE_SECONDS", 0.01)
     verify(signed(claims()))
     with keys._key_sets[f"{ISSUER}/jwks"]._lock:
-        assert refused(signed(claims())) == ("jwks_unavailable", "the key set is being waited for")
+        assert refused(signed(claims())) == ("jwks_unavailable", "another request is still fetching the key set")
     assert verify(signed(claims())).subject == "ada"

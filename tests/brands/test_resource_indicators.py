@@ -185,7 +185,7 @@ def test_an_address_that_no_server_would_read_is_not_sent(acme: ModernAuthorizat
         authorization_url(acme.configuration(scope=scope), **REQUEST)
 
     assert refused.value.error == "authorization_request_refused"
-    assert refused.value.detail.endswith("and 8000 are the most that servers take")
+    assert refused.value.detail.endswith("servers accept at most 8000")
 
 
 @pytest.mark.parametrize(

@@ -59,14 +59,14 @@ def test_a_name_that_could_be_a_secrets_is_refused(name: str) -> None:
     """E15: in whatever spelling."""
     with pytest.raises(ValidationError) as refused:
         validate_token_response_members(["instance_url", name])
-    assert refused.value.messages == [f"{name} could be a secret's name, so it is never passed on."]
+    assert refused.value.messages == [f"{name} could hold a secret, so it is never passed on."]
 
 
 @pytest.mark.parametrize("name", ["scope", "expires_in", "expires_at", "error", "error_description", "state", "iss"])
 def test_a_name_that_is_ours_to_read_is_refused(name: str) -> None:
     with pytest.raises(ValidationError) as refused:
         validate_token_response_members([name])
-    assert refused.value.messages == [f"{name} is ours to read."]
+    assert refused.value.messages == [f"{name} is reserved."]
 
 
 @pytest.mark.parametrize(

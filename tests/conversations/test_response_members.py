@@ -292,7 +292,7 @@ def test_an_admin_declares_them_by_name(acme_server: AuthorizationServer, acme_a
         assert admin.send_changed(change, token_response_members=typed).status_code == 302
         assert AuthorizationServer.objects.get().token_response_members == names
     refused = admin.send_changed(change, token_response_members="patient refreshToken")
-    said = ["refreshToken could be a secret's name, so it is never passed on."]
+    said = ["refreshToken could hold a secret, so it is never passed on."]
     assert dict(refused.context["adminform"].form.errors) == {"token_response_members": said}
     assert 'value="patient refreshToken"' in refused.content.decode()
 
@@ -314,4 +314,4 @@ def test_a_file_declares_them_by_name(db: None) -> None:
     with pytest.raises(ConfigurationRefused) as refused:
         apply_configuration(read_configuration(f'{text} ["refresh_token"]'))
     where = "authorization_servers.orders.token_response_members"
-    assert refused.value.problems == [f"{where}: refresh_token could be a secret's name, so it is never passed on."]
+    assert refused.value.problems == [f"{where}: refresh_token could hold a secret, so it is never passed on."]

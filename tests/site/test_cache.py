@@ -101,13 +101,13 @@ STATES: dict[str, tuple[Any, str]] = {
     "loading": (lambda servers: servers.saying(b"-LOADING Redis is loading the dataset in memory\r\n"), "LOADING"),
     "moved": (lambda servers: servers.saying(b"-MOVED 3999 127.0.0.1:6381\r\n"), "MOVED"),
     "a cluster without slots": (lambda servers: servers.redis("--cluster-enabled", "yes"), "CLUSTERDOWN"),
-    "no such database": (lambda servers: f"{servers.redis()}?db=99", "no database of the number"),
+    "no such database": (lambda servers: f"{servers.redis()}?db=99", "no database with the number"),
     "a command that it does not know": (
         lambda servers: with_password(servers.saying(b"-ERR unknown command 'AUTH' 'PLANTED-password'\r\n"), PLANTED),
         "it refuses our commands",
     ),
-    "a web server": (lambda servers: servers.saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "does not speak Redis'"),
-    "something else": (lambda servers: servers.saying(b":PLANTED-password\r\n"), "does not speak Redis'"),
+    "a web server": (lambda servers: servers.saying(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "speak the Redis protocol"),
+    "something else": (lambda servers: servers.saying(b":PLANTED-password\r\n"), "speak the Redis protocol"),
     "TLS that is none": (
         lambda servers: servers.saying(b"+OK\r\n").replace("redis://", "rediss://"), "no TLS connection",
     ),

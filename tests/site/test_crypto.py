@@ -151,8 +151,8 @@ def test_a_completion_code_has_six_digits_and_belongs_to_one_challenge_and_cooki
         (setting(("k1", OLD[:31])), "the key k1 has 31 bytes; it must have 32 random bytes"),
         (setting(("k1", b"\0" * 32)), "the key k1 is not random"),
         (setting(("k1", b"change-me-change-me-change-me-ch")), "the key k1 is not random"),
-        (setting(("k1", OLD), ("k1", NEW)), "the same id stands twice"),
-        (setting(("k1", OLD), ("k2", OLD)), "the same key stands twice"),
+        (setting(("k1", OLD), ("k1", NEW)), "the same id occurs twice"),
+        (setting(("k1", OLD), ("k2", OLD)), "the same key occurs twice"),
         (setting(("K 1", OLD)), "each key is written id:base64; an id is lower-case letters, digits and hyphens"),
     ],
 )

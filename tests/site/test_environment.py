@@ -48,7 +48,7 @@ def test_what_is_missing_is_named_in_every_way_of_starting(installation: Install
     for words in (
         "(delegation.E009) SECRET_KEY is missing or empty.",
         "(delegation.E020) THREADS must be a whole number from 1 to 1000.",
-        "(delegation.E021) DATABASE_URL is no address of a database",
+        "(delegation.E021) DATABASE_URL is not a database URL",
     ):
         assert words in printed
     assert [word for word in ("Traceback", PLANTED) if word in printed] == []
