@@ -1,6 +1,7 @@
 """Rules of the house that no linter knows: sizes, layers inside Django, what a clean clone must not hold."""
 
 import ast
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -115,6 +116,37 @@ def test_requirements_are_exact_versions() -> None:
     exact = re.compile(r"-r requirements(-demo)?\.txt|[\w.\[\]-]+==[\w.]+")
     loose = [line for line in lines if line and not exact.fullmatch(line)]
     assert loose == []
+
+
+def test_whatever_the_demo_imports_is_installed_for_it() -> None:
+    """The bug: `make demo` ended in a traceback on a clean clone; the package came with the tools for tests alone."""
+    named = {name for path in modules(*PRODUCT, "demo") for name in imported(path)}
+    ours = {path.name.removesuffix(".py") for path in ROOT.iterdir()} | set(sys.stdlib_module_names)
+    distributions = importlib.metadata.packages_distributions()
+    needed = {distributions[name][0].lower() for name in {name.partition(".")[0] for name in named} - ours}
+    assert needed - _with_requirements(ROOT / "requirements-demo.txt") == set()
+
+
+def _with_requirements(path: Path) -> set[str]:
+    """Return the names of the packages in a requirements file, and of those that they bring along."""
+    lines = [line.split("#")[0].strip() for line in path.read_text().splitlines()]
+    found: set[str] = set()
+    new = {re.split(r"[\[=]", line)[0].lower() for line in lines if line and not line.startswith("-r ")}
+    while new:
+        found |= new
+        brought = [requirement for name in new for requirement in importlib.metadata.requires(name) or ()]
+        new = {re.split(r"[^\w.-]", line)[0].lower() for line in brought if "extra ==" not in line} - found
+        new = {name for name in new if _is_installed(name)}
+    included = [line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
+    return found.union(*(_with_requirements(path.parent / name) for name in included))
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def test_settings_are_in_the_operators_page_and_in_the_example() -> None:
