@@ -1,1 +1,0 @@
-"""The order of events in the life of a challenge: the only code that changes conversations, challenges and tokens."""

@@ -1,1 +1,0 @@
-"""Django database backend for PostgreSQL with timeouts. It drops connections to read-only servers."""
