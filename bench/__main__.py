@@ -55,7 +55,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _chosen(arguments: argparse.Namespace) -> list[Options]:
-    """Return the runs that the arguments ask for."""
     growing = arguments.what == "growth"
     only = ("growth",) if growing else tuple(arguments.only or (*COMPARED, *OTHERS))
     rows = arguments.rows or (growth.SIZES[-1] if growing else 100_000)

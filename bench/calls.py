@@ -35,7 +35,6 @@ def constant(count: int) -> list[bytes]:
 
 
 def token_read(made: Made, number: int) -> bytes:
-    """Return a read of one conversation's token."""
     path = f"/api/v1/conversations/{cast.conversation_id(number)}/token"
     return proxied("GET", path, Authorization=bearer(made, cast.brand_of(number)))
 
@@ -95,7 +94,6 @@ def begin(link_token: str) -> bytes:
 
 
 def callback(attempt: dict[str, str]) -> bytes:
-    """Return a browser's way back from the brand."""
     query = urlencode({"code": f"{random.getrandbits(128):032x}", "state": attempt["state"], "iss": attempt["iss"]})
     return proxied("GET", f"{attempt['path']}?{query}", Cookie=attempt["cookie"])
 
@@ -142,7 +140,6 @@ def _introspection(path: str, authorization: str, rows: int) -> bytes:
 
 
 def bearer(made: Made, slug: str) -> str:
-    """Return the header of one of a brand's bot keys."""
     return f"Bearer {random.choice(made['keys'][slug])}"
 
 

@@ -26,7 +26,6 @@ def brand_of(number: int) -> str:
 
 
 def conversation_id(number: int) -> str:
-    """Return the messaging platform's id."""
     return f"whatsapp:49{number:011d}"
 
 

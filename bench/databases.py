@@ -53,7 +53,6 @@ class Databases:
             connection.close()
 
     def count(self, name: str, table: str) -> int:
-        """Return how many rows a table has."""
         statement = f'SELECT count(*) FROM "{table}"'  # noqa: S608  # names of the product's tables
         if self.kind == POSTGRESQL:
             return int(self.execute(name, statement)[0][0])
@@ -61,7 +60,6 @@ class Databases:
             return int(connection.execute(statement).fetchone()[0])
 
     def file(self, name: str) -> Path:
-        """Return where a SQLite database is."""
         return self.folder / f"{name}.sqlite3"
 
     def cpu_seconds(self) -> float:

@@ -21,7 +21,6 @@ class Round:
 
     @property
     def per_second(self) -> float:
-        """Return answers a second."""
         return self.answers / self.seconds if self.seconds else 0.0
 
 
@@ -33,7 +32,6 @@ class Series:
 
     @property
     def per_second(self) -> float:
-        """Return the median rate."""
         return median(one.per_second for one in self.rounds)
 
     @property
@@ -48,7 +46,6 @@ class Series:
         return seconds * 1e6 / answers if answers else 0.0
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures as JSON shows them."""
         rates = [one.per_second for one in self.rounds]
         return {
             "per_second": round(self.per_second, 1),

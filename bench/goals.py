@@ -154,5 +154,4 @@ GOALS: Final = (
 
 
 def rows(report: Report) -> list[tuple[str, str, str, str, str]]:
-    """Return every goal's row."""
     return [goal.row(report) for goal in GOALS]

@@ -46,7 +46,6 @@ def main() -> None:
 
 
 def part_of(file: str, function: str) -> str:
-    """Return which part of the program a function belongs to."""
     name = f"{file} {function}"
     return next((part for mark, part in PARTS if mark in name), _OTHER)
 

@@ -13,7 +13,6 @@ _HEADINGS: Final = (
 
 
 def as_text(report: Report) -> str:
-    """Return the whole report for a terminal."""
     size, rounds = f"{report['conversations']:,} conversations", f"{report['rounds']} rounds of {report['seconds']} s"
     parts = [
         f"{report['database']}, {size}, {rounds}, {report['began']}",

@@ -63,7 +63,6 @@ def _bare_django(server: Server, name: str, label: str, answer: bytes) -> Target
 
 
 def product_targets(server: Server, made: Made) -> list[Target]:
-    """Return the calls and pages of the product that are measured."""
     return [
         Target(
             name="token_read",

@@ -64,7 +64,6 @@ class LinesField(forms.JSONField):
     widget = forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"})
 
     def to_python(self, value: Any) -> Any:
-        """Return what stands on each line; empty lines are nothing."""
         lines = value.splitlines() if isinstance(value, str) else value or []
         return [line.strip() for line in lines if line.strip()]
 
@@ -73,7 +72,6 @@ class LinesField(forms.JSONField):
         return initial if self.disabled else data
 
     def prepare_value(self, value: Any) -> Any:
-        """Return the lines of a stored list."""
         return "\n".join(value) if isinstance(value, list) else value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
@@ -91,7 +89,6 @@ class NamesField(forms.CharField):
     """Names with spaces or commas between them, kept as a list."""
 
     def to_python(self, value: Any) -> Any:
-        """Return the names."""
         return str(super().to_python(value)).replace(",", " ").split()
 
     def prepare_value(self, value: Any) -> Any:

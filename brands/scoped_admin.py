@@ -33,7 +33,6 @@ class OwnFieldListFilter(admin.RelatedFieldListFilter):
     """
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
-        """Return the choices as value and label."""
         own = field.remote_field.model._default_manager.administered_by(request.user)
         ordering = self.field_admin_ordering(field, request, model_admin)
         only = {"pk__in": own.order_by().values("pk")}
@@ -67,7 +66,6 @@ class BrandScopedAdmin(ConfirmedAdmin):
         css = {"all": ("admin_forms.css",)}
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
-        """Return the rows of the admin's own brands."""
         rows: Any = super().get_queryset(request)
         return rows.administered_by(request.user)  # type: ignore[no-any-return]
 

@@ -123,11 +123,9 @@ class KindFilter(admin.SimpleListFilter):
     parameter_name = "kind"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:  # Django's
-        """Return the choices as value and label."""
         return [(kind.value, kind.value) for kinds in (ConversationEvent, BrandEvent, AccountEvent) for kind in kinds]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
-        """Return the events of the chosen kind."""
         return queryset.filter(kind=self.value()) if self.value() else queryset
 
 

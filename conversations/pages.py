@@ -74,7 +74,6 @@ def not_completed_page(challenge: Challenge, link_token: str) -> Page:
 
 
 def cancelled_page(challenge: Challenge, link_token: str) -> Page:
-    """Return the answer to "this wasn't me"."""
     return _page("not_me.html", challenge, link_token)
 
 
@@ -186,7 +185,6 @@ def _signed_in(
 
 
 def _page(template: str, challenge: Challenge, link_token: str = "", **context: Any) -> Page:
-    """Return a page of the challenge's brand, in its chat's language."""
     brand = challenge.conversation.brand
     known = {"brand": brand, "link_token": link_token, "chat_page": _chat_page(challenge)}
     return Page(template, known | context, locale=challenge.locale, theme=theme_of(brand.accent_colour))

@@ -150,7 +150,6 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="can be replayed", boolean=True)
     def can_be_replayed(self, delivery: WebhookDelivery) -> bool:
-        """Tell whether there is still something to send."""
         return delivery.dead_at is not None and delivery.payload_ciphertext is not None
 
     def has_replay_permission(self, request: HttpRequest) -> bool:

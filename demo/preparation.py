@@ -152,7 +152,6 @@ def make_brand_tables(demo: Demo) -> None:
 
 
 def register_at_brand(demo: Demo, redirect_uri: str) -> None:
-    """Make the brand's customers, and register the product as its client."""
     registration = ["prepare_sample_brand", "--client-id", CLIENT_ID, "--redirect-uri", redirect_uri]
     run_command([*_MANAGE_BRAND, *registration], demo.brand_environment(token_lifetime=120))
 

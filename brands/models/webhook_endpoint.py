@@ -102,7 +102,6 @@ class WebhookEndpoint(models.Model):
             raise ValidationError({field: ValidationError(message, "too_many_endpoints")})
 
     def wants(self, event: WebhookEvent) -> bool:
-        """Tell whether the endpoint is to be told of this event."""
         return not {EVERY_EVENT, group_of(event.value), event.value}.isdisjoint(self.events)
 
     def set_secret(self, secret: Secret) -> None:
@@ -130,5 +129,4 @@ class WebhookEndpoint(models.Model):
         return secrets
 
     def associated_data(self, column: str) -> AssociatedData:
-        """Return where a ciphertext of this row lives."""
         return AssociatedData("brands_webhookendpoint", column, self.uuid, self.brand.uuid)

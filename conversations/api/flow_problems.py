@@ -140,7 +140,6 @@ _PLAIN: Final[dict[type[errors.FlowError], tuple[int, str, str, str]]] = {
 
 @singledispatch
 def problem_of(error: errors.FlowError) -> Problem:
-    """Return the problem document of a flow error."""
     status, code, detail, operation = _PLAIN[type(error)]
     return Problem(status, code, detail, next_operation=operation)
 

@@ -41,7 +41,6 @@ _CHALLENGES: Final = CompiledQuery(
 
 
 def is_conversation_id(text: str) -> bool:
-    """Tell whether a text can be a messaging platform's own id."""
     return _CONVERSATION_ID.fullmatch(text) is not None
 
 

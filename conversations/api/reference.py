@@ -127,7 +127,6 @@ class Reference:
 
 
 def reference_of(document: Json) -> Reference:
-    """Return the rows of the page."""
     info = document["info"]
     named = document["components"]["examples"]
     problems = [(value["value"]["status"], name) for name, value in named.items() if "code" in value["value"]]

@@ -124,7 +124,6 @@ def retry_after() -> dict[str, str]:
 
 
 def can_change(challenge: Challenge, now: datetime) -> bool:
-    """Tell whether there is anything to wait for."""
     return challenge.status_at(now) in OPEN_STATUSES
 
 

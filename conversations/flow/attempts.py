@@ -213,7 +213,6 @@ def release(attempt: AuthorizationRequest) -> None:
 
 
 def reloaded(attempt: AuthorizationRequest) -> AuthorizationRequest:
-    """Return the attempt anew, with its challenge."""
     return _AS_IT_STANDS.get(pk=attempt.pk)
 
 

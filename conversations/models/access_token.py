@@ -20,7 +20,6 @@ class AccessTokenQuerySet(BrandRowsQuerySet["AccessToken"]):
     brand_path = "conversation__brand"
 
     def pending(self) -> "AccessTokenQuerySet":
-        """Return those that wait for the same-person check."""
         return self.filter(confirmed_at=None, ended_at=None)
 
     def live(self) -> "AccessTokenQuerySet":
@@ -128,7 +127,6 @@ class AccessToken(models.Model):
         return reveal(self, "ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:
-        """Return where a ciphertext of this row lives."""
         return self.conversation.associated_data("conversations_accesstoken", column, self.uuid)
 
 
@@ -171,7 +169,6 @@ class Revocation(models.Model):
         return reveal(self, "ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:
-        """Return where a ciphertext of this row lives."""
         return self.conversation.associated_data("conversations_revocation", column, self.uuid)
 
 

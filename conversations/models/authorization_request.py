@@ -45,7 +45,6 @@ class AuthorizationRequest(models.Model):
 
     @property
     def succeeded(self) -> bool:
-        """Tell whether this attempt brought the token."""
         return self.finished_at is not None and not self.error
 
     def in_progress(self, now: datetime) -> bool:
@@ -79,5 +78,4 @@ class AuthorizationRequest(models.Model):
         return reveal(self, "code_verifier_ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:
-        """Return where a ciphertext of this row lives."""
         return self.challenge.conversation.associated_data("conversations_authorizationrequest", column, self.uuid)

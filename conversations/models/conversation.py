@@ -37,7 +37,6 @@ class Conversation(models.Model):
         return self.external_id
 
     def associated_data(self, table: str, column: str, row: UUID) -> AssociatedData:
-        """Return where a ciphertext that belongs to this conversation lives (K1)."""
         return AssociatedData(table, column, row, brand=self.brand.uuid, conversation=self.uuid)
 
 
@@ -147,11 +146,9 @@ class Challenge(models.Model):
         return ChallengeStatus(self.status)
 
     def accepts_sign_in(self, now: datetime) -> bool:
-        """Tell whether the link still leads to the brand's sign-in page."""
         return self.status_at(now) in SIGN_IN_STATUSES
 
     def associated_data(self, column: str) -> AssociatedData:
-        """Return where a ciphertext of this row lives."""
         return self.conversation.associated_data("conversations_challenge", column, self.uuid)
 
     def reveal_link_token(self) -> Secret:

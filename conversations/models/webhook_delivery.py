@@ -27,15 +27,12 @@ class WebhookDeliveryQuerySet(BrandRowsQuerySet["WebhookDelivery"]):
     brand_path = "endpoint__brand"
 
     def waiting(self) -> "WebhookDeliveryQuerySet":
-        """Return those that are neither delivered nor given up."""
         return self.filter(_UNFINISHED)
 
     def dead(self) -> "WebhookDeliveryQuerySet":
-        """Return those that were given up."""
         return self.filter(dead_at__isnull=False)
 
     def over(self, before: datetime) -> "WebhookDeliveryQuerySet":
-        """Return those that ended before a moment."""
         return self.filter(Q(delivered_at__lt=before) | Q(dead_at__lt=before))
 
 
@@ -92,7 +89,6 @@ class WebhookDelivery(models.Model):
         return reveal(self, "payload_ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:
-        """Return where a ciphertext of this row lives."""
         table = "conversations_webhookdelivery"
         if self.conversation is None:
             return AssociatedData(table, column, self.uuid, self.endpoint.brand.uuid)
