@@ -63,7 +63,7 @@ def on_starting(server: Any) -> None:
     except SystemCheckError as error:
         sys.exit(str(error))
     for warning in run_checks(tags=[Tags.database], databases=["default"]):
-        server.log.warning("%s %s", warning, "/health/ready says 503 until then.")
+        server.log.warning("%s Until then /health/ready says 503.", warning)
     connections.close_all()  # forked processes must not share one
 
 

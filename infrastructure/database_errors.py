@@ -85,5 +85,5 @@ def in_one_line(error: Exception) -> str:
     """Describe a database error. PostgreSQL quotes row values below the first line, so only that line is used."""
     said = next(iter(str(error).splitlines()), "")
     if is_unavailable(error):
-        return f"The database cannot be used: {said} Nothing is lost; run it again when it can."
+        return f"The database cannot be used: {said.rstrip('.')}. Nothing is lost; run it again when it can."
     return f"The database refused a statement: {said}"
