@@ -15,6 +15,8 @@ PAGE: Final = ROOT / "docs" / "consumer-pages.md"
 PICTURES: Final = ROOT / "docs" / "pictures"
 ON_A_DESK: Final = ("link", "completion_code")
 IN_HEBREW: Final = ("link", "completion_code", "receipt")
+# The README shows these; `tests.demo.pictures` takes them.
+OF_THE_DEMO: Final = ("demo-chat", "demo-admin")
 MOST_BYTES: Final = 1_500_000
 COLOURS: Final = 48
 GAP: Final = 24
@@ -80,7 +82,8 @@ def main() -> int:
     headings = {name: json.loads((KEPT / f"{name}-en.json").read_text())["heading"] for name in STATES}
     PICTURES.mkdir(parents=True, exist_ok=True)
     for old in PICTURES.glob("*.png"):
-        old.unlink()
+        if old.stem not in OF_THE_DEMO:
+            old.unlink()
     phone, desk = [look for look in LOOKS if look.device == "phone"], [look for look in LOOKS if look.device != "phone"]
     for name in STATES:
         write_picture(name, [picture_of(name, "en", look) for look in phone])
