@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from django.core.management import get_commands
 
-from tests.test_house import PRODUCT, ROOT, named, project_files
+from tests.test_house import PRODUCT, ROOT, modules, named, project_files
 
 LINK: Final = re.compile(r"\]\(([^)\s]+)\)|<img src=\"([^\"]+)\"")
 CODE: Final = re.compile(r"^```.*?^```$|^  ```.*?^  ```$", re.MULTILINE | re.DOTALL)
@@ -140,3 +140,12 @@ def test_the_module_map_names_modules_that_are_there() -> None:
     labels = re.findall(r"\[\"([\w.]+)", (ROOT / "docs" / "architecture.md").read_text())
     assert set(PRODUCT) <= {label.partition(".")[0] for label in labels}
     assert [label for label in labels if not any(map(is_there, modules_of(label)))] == []
+
+
+def test_the_glossary_has_each_word_once_and_only_words_that_are_in_use() -> None:
+    page = (ROOT / "docs" / "glossary.md").read_text()
+    words = [word for cell in re.findall(r"^\| ([^|]+) \|", page, re.MULTILINE)[2:] for word in cell.split(", ")]
+    used = "\n".join(path.read_text() for path in [*documents(), *modules(*PRODUCT)] if path.name != "glossary.md")
+    plain = re.sub(r"[\W_]+", " ", used).lower()
+    assert len(words) == len(set(words)) > 60
+    assert [word for word in words if re.sub(r"[\W_]+", " ", word).strip().lower() not in plain] == []
