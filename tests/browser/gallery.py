@@ -24,12 +24,12 @@ GAP: Final = 24
 INTRODUCTION: Final = """\
 # The consumer's pages
 
-Every page that a consumer can see: on a phone, by day and by night, then a few on a desk and in Hebrew, where
-everything mirrors but the digits. Written by `make gallery` from what the browser tests have just seen; change nothing
-here by hand.
+Every page that a consumer can see: on a phone in light and dark mode, then a few on a desktop and in Hebrew, where
+everything but the digits is mirrored. `make gallery` writes this document from pictures of the browser tests; do not
+edit it by hand.
 
-The look is a brand's own in one colour, a logo and a way to reach its support. Whatever the colour, text on it and text
-in it stays readable. Each page is painted after one request, and works without script and without cookies of others.
+A brand sets one colour, a logo and a way to reach its support. Text stays readable in every colour. Each page needs one
+request to paint, and no script and no cookies of other sites.
 """
 
 
@@ -62,13 +62,13 @@ def write_picture(name: str, files: list[Path]) -> None:
 def sections(headings: dict[str, str]) -> Iterator[str]:
     """Yield the page, paragraph by paragraph."""
     yield INTRODUCTION
-    for part, folder in (("The way of a sign-in, and its ends", "consumer/"), ("Where something failed", "errors/")):
+    for part, folder in (("A sign-in, and how it ends", "consumer/"), ("Errors", "errors/")):
         yield f"## {part}\n"
         for name, state in STATES.items():
             if state.template.startswith(folder):
                 yield f"### {headings[name]}\n\n{state.about}\n\n{_shown(name, headings[name], 560)}"
-    yield "## On a desk\n"
-    yield from (_shown(f"{name}-desktop", f"{headings[name]}, on a desk", 800) for name in ON_A_DESK)
+    yield "## On a desktop\n"
+    yield from (_shown(f"{name}-desktop", f"{headings[name]}, on a desktop", 800) for name in ON_A_DESK)
     yield "## From right to left\n"
     yield from (_shown(f"{name}-he", f"{headings[name]}, in Hebrew", 560) for name in IN_HEBREW)
 
