@@ -53,9 +53,10 @@ coverage: $(INSTALLED) peers bench-parts ## lines that no test reaches on either
 mutants: $(MUTATING) ## mutation tests of the security modules; hours; MUTANTS="*.crypto.*"
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
-gallery: $(INSTALLED) peers ## write docs/consumer-pages.md and its pictures from the browser tests
+gallery: $(INSTALLED) peers ## write docs/consumer-pages.md, its pictures and the README's
 	@KEEP_PICTURES=1 $(BIN)/python -m pytest -n0 -q tests/browser/test_looks.py
 	@$(BIN)/python -m tests.browser.gallery
+	@$(BIN)/python -m tests.demo.pictures
 
 bench: $(INSTALLED) bench-parts ## benchmark against bare Django and two other servers; ARGS="--only token_read"
 	@$(BIN)/python -m bench $(ARGS)

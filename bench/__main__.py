@@ -37,7 +37,7 @@ def main() -> int:
     print(f"bench/results/{name}.json, .txt and .svg")
     if arguments.publish:
         publish(reports)
-        print("docs/performance.md, docs/performance.json and docs/performance.svg")
+        print("docs/performance.md, and docs/measured/performance.md, .json and .svg")
     errors = sum(report.errors_in(one) for one in reports)
     return int(errors > 0)
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, help="conversations; for growth the largest size")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="of each target in each round")
-    parser.add_argument("--publish", action="store_true", help="write docs/performance.md, its JSON and its chart")
+    parser.add_argument("--publish", action="store_true", help="write docs/performance.md and docs/measured")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Writes the figures of a run into docs/performance.md, between its two marks, with their date and machine."""
+"""Writes a run's goals into docs/performance.md, all its tables into docs/measured/, with their date and machine."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ from bench.report import (
     target_rows,
 )
 
-DOCUMENT: Final = ROOT / "docs" / "performance.md"
+DOCS: Final = ROOT / "docs"
 BEGIN: Final = "<!-- measured: written by `make bench ARGS=--publish` -->"
 END: Final = "<!-- end of measured -->"
 _TARGETS: Final = (
@@ -29,23 +29,35 @@ _TARGETS: Final = (
 Report = dict[str, Any]
 
 
-def publish(reports: Sequence[Report], document: Path = DOCUMENT) -> None:
-    """Write the document's measured part, its chart and its JSON."""
-    text = document.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    measured = "\n\n".join(part for report in reports for part in _parts(report))
-    document.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{after}")
-    document.with_suffix(".json").write_text(json.dumps(list(reports), indent=1) + "\n")
-    document.with_suffix(".svg").write_text(chart(reports[0]))
+def publish(reports: Sequence[Report], docs: Path = DOCS) -> None:
+    """Write the summary, the full tables, the chart and the JSON; both documents need the two marks."""
+    full = docs / "measured" / "performance.md"
+    _write_between_marks(docs / "performance.md", [part for report in reports for part in _summary(report)])
+    _write_between_marks(full, [part for report in reports for part in _tables(report)])
+    full.with_suffix(".json").write_text(json.dumps(list(reports), indent=1) + "\n")
+    full.with_suffix(".svg").write_text(chart(reports[0]))
 
 
-def _parts(report: Report) -> list[str]:
+def _write_between_marks(document: Path, parts: Sequence[str]) -> None:
+    before, _, rest = document.read_text().partition(BEGIN)
+    measured = "\n\n".join(parts)
+    document.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{rest.partition(END)[2]}")
+
+
+def _summary(report: Report) -> list[str]:
+    """Goals are set for PostgreSQL alone."""
+    if report["database"] != "postgresql":
+        return []
+    return [
+        f"Measured on {report['began'][:10]}:",
+        markdown(("operation", "goal", "floor", "measured", ""), goals.rows(report)),
+        "![Requests a second as a share of bare Django's](measured/performance.svg)",
+    ]
+
+
+def _tables(report: Report) -> list[str]:
     name = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}[report["database"]]
-    parts = [f"## Measured on {name}, {report['began'][:10]}", _machine(report)]
-    if report["database"] == "postgresql":
-        parts.append(markdown(("operation", "goal", "floor", "measured", ""), goals.rows(report)))
-        parts.append("![Requests a second as a share of bare Django's](performance.svg)")
+    parts = [f"## {name}, {report['began'][:10]}", _machine(report)]
     parts += [f"Skipped: {name} ({reason})." for name, reason in report["skipped"].items()]
     if "targets" in report:
         parts.append(markdown(_TARGETS, target_rows(report)))
@@ -53,8 +65,8 @@ def _parts(report: Report) -> list[str]:
         parts += ["### Where the time goes, without gunicorn", markdown(PROFILE_HEADINGS, profile_rows(report))]
     parts += _starvation(report) + _waiting(report)
     if "boot" in report:
-        parts.append(f"Workers after the run, MiB resident: {_list(report['boot']['resident_mib'])}; of that alone "
-                     f"theirs: {_list(report['boot']['unique_mib'])}. CPU seconds of a boot: "
+        parts.append(f"Workers after the run, MiB resident: {_list(report['boot']['resident_mib'])}; of that not "
+                     f"shared: {_list(report['boot']['unique_mib'])}. CPU seconds of a boot: "
                      f"{_list(report['boot']['cpu_seconds'])}.")  # fmt: skip
     if "growth" in report:
         parts += [

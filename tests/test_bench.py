@@ -163,21 +163,34 @@ def test_a_run_ends_in_text_chart_and_document(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("bench.run.PROFILED_REQUESTS", 9)
     options = Options(database="sqlite", conversations=ROWS, rounds=1, seconds=1, only=("token_read", "profile"))
     done = run(options, tmp_path, lambda _: None)
-    document = tmp_path / "performance.md"
-    document.write_text(f"before\n{publishing.BEGIN}\nold\n{publishing.END}\nafter\n")
-    publishing.publish([done], document)
+    document = tmp_path / "measured" / "performance.md"
+    document.parent.mkdir()
+    for file in (document, tmp_path / "performance.md"):
+        file.write_text(f"before\n{publishing.BEGIN}\nold\n{publishing.END}\nafter\n")
+    publishing.publish([done], tmp_path)
     published = document.read_text()
     assert report.errors_in(done) == 0
     assert "GET .../token" in report.as_text(done)
     assert set(done["profile"]["token_read"]) >= {"total", "the product", "database: driver and waiting"}
     assert "GET .../token" in chart(done)
     assert (published[:7], published[-6:], "old" in published) == ("before\n", "after\n", False)
-    assert json.loads((tmp_path / "performance.json").read_text()) == [done]
+    assert json.loads(document.with_suffix(".json").read_text()) == [done]
 
 
-def test_the_document_has_the_marks_that_the_command_writes_between() -> None:
-    text = publishing.DOCUMENT.read_text()
+@pytest.mark.parametrize("name", ["performance.md", "measured/performance.md"])
+def test_the_document_has_the_marks_that_the_command_writes_between(name: str) -> None:
+    text = (publishing.DOCS / name).read_text()
     assert text.index(publishing.BEGIN) < text.index(publishing.END)
+
+
+def test_the_documents_hold_what_is_made_of_the_figures(tmp_path: Path) -> None:
+    for name in ("performance.md", "measured/performance.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text((publishing.DOCS / name).read_text())
+    figures = json.loads((publishing.DOCS / "measured" / "performance.json").read_text())
+    publishing.publish(figures, tmp_path)
+    for name in ("performance.md", "measured/performance.md", "measured/performance.json"):
+        assert (tmp_path / name).read_text() == (publishing.DOCS / name).read_text()
 
 
 def test_the_command_says_what_it_can_do() -> None:

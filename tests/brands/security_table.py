@@ -1,6 +1,7 @@
-"""Every hostile token answer and what we did with it, played over TLS and written into docs/security.md.
+"""Every hostile token answer and what we did with it, played over TLS and written into docs/measured/security.md.
 
-`python -m tests.brands.security_table` writes the table anew; `test_security_table.py` fails while it is out of date.
+`python -m tests.brands.security_table` rewrites the table and the totals in docs/security.md; `test_security_table.py`
+fails while they are out of date.
 """
 
 import os
@@ -21,10 +22,32 @@ from tests.brands.token_response_rows import ROWS
 from tests.hostile_token_endpoint import ACCESS_TOKEN, HostileTokenEndpoint, running
 from tests.tls import Authority
 
-DOCUMENT: Final = Path(__file__).parent.parent.parent / "docs" / "security.md"
+SUMMARY: Final = Path(__file__).parent.parent.parent / "docs" / "security.md"
+DOCUMENT: Final = SUMMARY.parent / "measured" / "security.md"
 BEGIN: Final = "<!-- token answers: written by python -m tests.brands.security_table -->"
 END: Final = "<!-- end of token answers -->"
 NOW: Final = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+ABOUT: Final = {
+    "E1": "HTTP status other than 200",
+    "E2": "200 with an error",
+    "E3": "form encoding",
+    "E4": "content type and charset",
+    "E5": "JSON that is no object, or has a member twice",
+    "E6": "`access_token`",
+    "E7": "`token_type`",
+    "E8": "no `expires_in`",
+    "E9": "`expires_in` of zero, negative or another type",
+    "E10": "`expires_in` as text or fraction",
+    "E11": "very long lifetimes",
+    "E12": "`expires_at`",
+    "E13": "narrower `scope`",
+    "E14": "wider, missing or unusual `scope`",
+    "E15": "`refresh_token`",
+    "E16": "ID token",
+    "E20": "no HTTP",
+    "N4": "redirects",
+    "N7": "size and compression",
+}
 # What a cell of the table can hold.
 _SHOWN: Final = 100
 USUAL: Final = {
@@ -71,21 +94,36 @@ def play(row: Row, endpoint: HostileTokenEndpoint) -> Outcome:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """Return the section of the document, between its two marks."""
-    unexpected = sum(not outcome.is_expected for outcome in outcomes)
-    refused = sum(outcome.words.startswith("refused") for outcome in outcomes)
-    lines = [
-        BEGIN,
-        "",
-        "| row | the answer of the token endpoint | what we did with it |",
-        "|---|---|---|",
-        *[_line(outcome) for outcome in outcomes],
-        "",
-        f"{len(outcomes)} answers: {refused} refused, {len(outcomes) - refused} kept, {unexpected} unexpected.",
-        "",
-        END,
-    ]
-    return "\n".join(lines)
+    """Return the section of the full document, between its two marks."""
+    head = ["| row | the answer of the token endpoint | what we did with it |", "|---|---|---|"]
+    return _between_marks([*head, *[_line(outcome) for outcome in outcomes], "", _totals(outcomes)])
+
+
+def summary(outcomes: list[Outcome]) -> str:
+    """Return the section of the summary: a row for each requirement, between the same marks."""
+    head = ["| row | about | answers | refused | kept |", "|---|---|---|---|---|"]
+    lines = []
+    for name, about in ABOUT.items():
+        those = [outcome for outcome in outcomes if _requirement(outcome) == name]
+        lines.append(f"| {name} | {about} | {len(those)} | {_refused(those)} | {len(those) - _refused(those)} |")
+    return _between_marks([*head, *lines, "", _totals(outcomes)])
+
+
+def _between_marks(lines: list[str]) -> str:
+    return "\n".join([BEGIN, "", *lines, "", END])
+
+
+def _requirement(outcome: Outcome) -> str:
+    return outcome.row.id.partition(" ")[0]
+
+
+def _refused(outcomes: list[Outcome]) -> int:
+    return sum(outcome.words.startswith("refused") for outcome in outcomes)
+
+
+def _totals(outcomes: list[Outcome]) -> str:
+    refused, unexpected = _refused(outcomes), sum(not outcome.is_expected for outcome in outcomes)
+    return f"{len(outcomes)} answers: {refused} refused, {len(outcomes) - refused} kept, {unexpected} unexpected."
 
 
 def section(document: str) -> str:
@@ -94,20 +132,21 @@ def section(document: str) -> str:
 
 
 def main() -> None:
-    """Play every row and replace the section."""
+    """Play every row and replace both sections."""
     with tempfile.TemporaryDirectory() as folder:
         authority = Authority(Path(folder))
         trusted = override_settings(OUTBOUND_CA_FILE=str(authority.ca_file), ALLOW_LOCAL_ENDPOINTS=True)
         with trusted, running(authority.issue()) as endpoint:
-            written = table([play(row, endpoint) for row in ROWS])
-    document = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(document.replace(section(document), written), encoding="utf-8")
+            outcomes = [play(row, endpoint) for row in ROWS]
+    for document, written in ((DOCUMENT, table(outcomes)), (SUMMARY, summary(outcomes))):
+        text = document.read_text(encoding="utf-8")
+        document.write_text(text.replace(section(text), written), encoding="utf-8")
 
 
 def _line(outcome: Outcome) -> str:
-    number, _, answer = outcome.row.id.partition(" ")
+    answer = outcome.row.id.partition(" ")[2]
     unexpected = "" if outcome.is_expected else "**unexpected**: "
-    return f"| {number} | {answer} | {unexpected}{outcome.words} |"
+    return f"| {_requirement(outcome)} | {answer} | {unexpected}{outcome.words} |"
 
 
 def _facts(granted: TokenResponse) -> dict[str, object]:

@@ -1,6 +1,6 @@
-"""docs/security.md says what the tests saw."""
+"""docs/security.md and docs/measured/security.md say what the tests saw."""
 
-from tests.brands.security_table import DOCUMENT, END, play, section, table
+from tests.brands.security_table import ABOUT, DOCUMENT, END, SUMMARY, play, section, summary, table
 from tests.brands.token_response_rows import ROWS
 from tests.hostile_token_endpoint import HostileTokenEndpoint
 
@@ -11,6 +11,11 @@ def test_the_table_of_hostile_token_answers_is_up_to_date(endpoint: HostileToken
 
     assert [outcome.row.id for outcome in outcomes if not outcome.is_expected] == []
     assert section(DOCUMENT.read_text(encoding="utf-8")) == table(outcomes)
+    assert section(SUMMARY.read_text(encoding="utf-8")) == summary(outcomes)
+
+
+def test_the_summary_leaves_no_row_out() -> None:
+    assert {row.id.partition(" ")[0] for row in ROWS} == ABOUT.keys()
 
 
 def test_an_answer_that_is_treated_otherwise_is_called_unexpected(endpoint: HostileTokenEndpoint) -> None:

@@ -15,6 +15,8 @@ PAGE: Final = ROOT / "docs" / "consumer-pages.md"
 PICTURES: Final = ROOT / "docs" / "pictures"
 ON_A_DESK: Final = ("link", "completion_code")
 IN_HEBREW: Final = ("link", "completion_code", "receipt")
+# The README shows these; `tests.demo.pictures` takes them.
+OF_THE_DEMO: Final = ("demo-chat", "demo-admin")
 MOST_BYTES: Final = 1_500_000
 COLOURS: Final = 48
 GAP: Final = 24
@@ -22,12 +24,12 @@ GAP: Final = 24
 INTRODUCTION: Final = """\
 # The consumer's pages
 
-Every page that a consumer can see: on a phone, by day and by night, then a few on a desk and in Hebrew, where
-everything mirrors but the digits. Written by `make gallery` from what the browser tests have just seen; change nothing
-here by hand.
+Every page that a consumer can see: on a phone in light and dark mode, then a few on a desktop and in Hebrew, where
+everything but the digits is mirrored. `make gallery` writes this document from pictures of the browser tests; do not
+edit it by hand.
 
-The look is a brand's own in one colour, a logo and a way to reach its support. Whatever the colour, text on it and text
-in it stays readable. Each page is painted after one request, and works without script and without cookies of others.
+A brand sets one colour, a logo and a way to reach its support. Text stays readable in every colour. Each page needs one
+request to paint, and no script and no cookies of other sites.
 """
 
 
@@ -60,13 +62,13 @@ def write_picture(name: str, files: list[Path]) -> None:
 def sections(headings: dict[str, str]) -> Iterator[str]:
     """Yield the page, paragraph by paragraph."""
     yield INTRODUCTION
-    for part, folder in (("The way of a sign-in, and its ends", "consumer/"), ("Where something failed", "errors/")):
+    for part, folder in (("A sign-in, and how it ends", "consumer/"), ("Errors", "errors/")):
         yield f"## {part}\n"
         for name, state in STATES.items():
             if state.template.startswith(folder):
                 yield f"### {headings[name]}\n\n{state.about}\n\n{_shown(name, headings[name], 560)}"
-    yield "## On a desk\n"
-    yield from (_shown(f"{name}-desktop", f"{headings[name]}, on a desk", 800) for name in ON_A_DESK)
+    yield "## On a desktop\n"
+    yield from (_shown(f"{name}-desktop", f"{headings[name]}, on a desktop", 800) for name in ON_A_DESK)
     yield "## From right to left\n"
     yield from (_shown(f"{name}-he", f"{headings[name]}, in Hebrew", 560) for name in IN_HEBREW)
 
@@ -80,7 +82,8 @@ def main() -> int:
     headings = {name: json.loads((KEPT / f"{name}-en.json").read_text())["heading"] for name in STATES}
     PICTURES.mkdir(parents=True, exist_ok=True)
     for old in PICTURES.glob("*.png"):
-        old.unlink()
+        if old.stem not in OF_THE_DEMO:
+            old.unlink()
     phone, desk = [look for look in LOOKS if look.device == "phone"], [look for look in LOOKS if look.device != "phone"]
     for name in STATES:
         write_picture(name, [picture_of(name, "en", look) for look in phone])
