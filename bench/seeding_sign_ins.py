@@ -1,7 +1,7 @@
-"""Sign-ins in the middle: challenges whose link can be opened, and attempts whose browser is on its way back.
+"""Unfinished sign-ins: challenges with a usable link, and authorization requests that wait for the callback.
 
-Rows as `issue_challenge` and `begin_attempt` write them, in bulk. A value that these would not recognise shows: what
-came of the callbacks is counted in the database after each round.
+Rows as `issue_challenge` and `begin_authorization_request` write them, in bulk. A value that these would not recognise
+shows: what came of the callbacks is counted in the database after each round.
 """
 
 from datetime import timedelta
@@ -31,15 +31,15 @@ def seed_links(server: AuthorizationServer, count: int) -> list[str]:
 
 
 def seed_callbacks(server: AuthorizationServer, count: int) -> list[dict[str, str]]:
-    """Seed attempts that wait for their callback; return what each browser comes back with."""
+    """Seed authorization requests that wait for their callback; return what each browser comes back with."""
     conversations, challenges = Rows(Conversation), Rows(Challenge, same_person_check="completion_code")
-    attempts = Rows(AuthorizationRequest, configuration=server.configuration(cast.SCOPE).to_json())
+    authorization_requests = Rows(AuthorizationRequest, configuration=server.configuration(cast.SCOPE).to_json())
     callbacks = []
     for _ in range(count):
         chat, conversation = _add_conversation(conversations, server)
         _, challenge, _ = _add_challenge(challenges, server, chat, conversation, status=ChallengeStatus.STARTED)
-        callbacks.append(_add_attempt(attempts, server, challenge, conversation))
-    write_all((conversations, challenges, attempts))
+        callbacks.append(_add_authorization_request(authorization_requests, server, challenge, conversation))
+    write_all((conversations, challenges, authorization_requests))
     return callbacks
 
 
@@ -69,13 +69,15 @@ def _add_challenge(
     return link_token, number, row
 
 
-def _add_attempt(attempts: Rows, server: AuthorizationServer, challenge: int, conversation: UUID) -> dict[str, str]:
+def _add_authorization_request(
+    authorization_requests: Rows, server: AuthorizationServer, challenge: int, conversation: UUID
+) -> dict[str, str]:
     row, ring = uuid4(), key_ring()
     state, cookie, nonce = random_token(), random_token(), random_token()
     place = AssociatedData(
         "conversations_authorizationrequest", "code_verifier_ciphertext", row, server.brand.uuid, conversation
     )
-    attempts.add(
+    authorization_requests.add(
         uuid=row,
         challenge_id=challenge,
         state_digest=ring.digest("state", state),

@@ -55,7 +55,7 @@ class ChallengeAdmin(ReadOnlyAdmin):
 
     @admin.display(description="what it means")
     def cause(self, challenge: Challenge) -> str:
-        """Show the table's words about how the challenge, or else its last attempt, failed."""
+        """Show the table's words about how the challenge, or else its last authorization request, failed."""
         row = _meaning(challenge)
         return row.cause if row else "-"
 

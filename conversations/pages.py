@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 
 from brands.branding import described, theme_of
 from brands.models import SamePersonCheck
-from conversations.flow.attempts import DROPPED, UNEXPECTED_SUBJECT, held_attempts
+from conversations.flow.authorization_requests import DROPPED, UNEXPECTED_SUBJECT, held_authorization_requests
 from conversations.flow.completion import shown_code, shown_handle
 from conversations.flow.outcomes import shown_receipt
 from conversations.models import (
@@ -36,7 +36,8 @@ class Page:
     theme: str = ""
 
 
-# To a browser without an attempt's cookie an unknown link and every ended challenge are this one page (G9).
+# To a browser without an authorization request's cookie an unknown link and every ended challenge are this one page
+# (G9).
 LINK_NO_LONGER_WORKS = Page("link_no_longer_works.html", status=404)
 
 _ENDED_PAGES = {
@@ -82,36 +83,36 @@ def server_busy_page(challenge: Challenge) -> Page:
     return replace(_page("server_busy.html", challenge), status=503)
 
 
-def chat_page_of(attempt: AuthorizationRequest, cookies: Mapping[str, str]) -> str | None:
+def chat_page_of(authorization_request: AuthorizationRequest, cookies: Mapping[str, str]) -> str | None:
     """Return the chat's own page with the handle in its fragment, while a sign-in of the check `chat_page` waits (A11).
 
     The address is the configured one, never one of the request. A fragment is sent to no server and stands in no log.
     """
-    challenge = attempt.challenge
-    if challenge.status != ChallengeStatus.CONFIRMATION_NEEDED or not attempt.succeeded:
+    challenge = authorization_request.challenge
+    if challenge.status != ChallengeStatus.CONFIRMATION_NEEDED or not authorization_request.succeeded:
         return None
-    handle = shown_handle(challenge, cookies[attempt.cookie_name])
+    handle = shown_handle(challenge, cookies[authorization_request.cookie_name])
     return f"{challenge.authorization_server.chat_page_url}#consumer_delegation_handle={handle}" if handle else None
 
 
 def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str], now: datetime) -> Page | None:
-    """Return the precise outcome for the browser that began one of the challenge's attempts.
+    """Return the precise outcome for the browser that began one of the challenge's authorization requests.
 
     Returns None where such a browser has yet to sign in, and `LINK_NO_LONGER_WORKS` for every other browser.
     """
-    attempts = held_attempts(challenge, cookies)
-    if not attempts:
+    authorization_requests = held_authorization_requests(challenge, cookies)
+    if not authorization_requests:
         return LINK_NO_LONGER_WORKS
     status = challenge.status_at(now)
     context: dict[str, Any] = {}
     if status in SIGN_IN_STATUSES:
-        template = _unfinished(attempts, now)
+        template = _unfinished(authorization_requests, now)
     elif status == ChallengeStatus.CONFIRMATION_NEEDED:
-        template, context = _code(challenge, attempts[0], cookies, now)
+        template, context = _code(challenge, authorization_requests[0], cookies, now)
     elif status == ChallengeStatus.COMPLETED:
-        template, context = _signed_in(challenge, attempts[0], cookies, now)
+        template, context = _signed_in(challenge, authorization_requests[0], cookies, now)
     elif status == ChallengeStatus.CANCELLED:
-        template = "undone.html" if attempts[0].succeeded else "not_me.html"
+        template = "undone.html" if authorization_requests[0].succeeded else "not_me.html"
     elif status == ChallengeStatus.FAILED:
         template, context = _failed(challenge)
     else:
@@ -135,14 +136,14 @@ def receipt_page(access_token: AccessToken, receipt_token: str, now: datetime) -
     )
 
 
-def _unfinished(attempts: list[AuthorizationRequest], now: datetime) -> str | None:
-    if any(attempt.in_progress(now) for attempt in attempts):
+def _unfinished(authorization_requests: list[AuthorizationRequest], now: datetime) -> str | None:
+    if any(authorization_request.in_progress(now) for authorization_request in authorization_requests):
         return "one_moment.html"
-    if attempts[0].error == DROPPED:
+    if authorization_requests[0].error == DROPPED:
         return "start_again.html"
-    if attempts[0].claimed_at is not None:
+    if authorization_requests[0].claimed_at is not None:
         # One without a result was given up after half a minute: nobody knows more than that nothing came (B11).
-        row = MEANINGS.get(attempts[0].error)
+        row = MEANINGS.get(authorization_requests[0].error)
         return _template(row.page if row else ConsumerPage.NOT_ANSWERING)
     return None
 
@@ -158,27 +159,29 @@ def _template(page: ConsumerPage) -> str:
 
 
 def _code(
-    challenge: Challenge, attempt: AuthorizationRequest, cookies: Mapping[str, str], now: datetime
+    challenge: Challenge, authorization_request: AuthorizationRequest, cookies: Mapping[str, str], now: datetime
 ) -> tuple[str, dict[str, Any]]:
-    handed_over = chat_page_of(attempt, cookies)
+    handed_over = chat_page_of(authorization_request, cookies)
     if handed_over:
         return "back_to_chat.html", {"handed_over": handed_over}
-    code = shown_code(challenge, cookies[attempt.cookie_name]) if attempt.succeeded else None
+    code = (
+        shown_code(challenge, cookies[authorization_request.cookie_name]) if authorization_request.succeeded else None
+    )
     if code is None:
         return "elsewhere.html", {}
     return "completion_code.html", {"code": code, "left": _left(challenge.expires_at, now)}
 
 
 def _signed_in(
-    challenge: Challenge, attempt: AuthorizationRequest, cookies: Mapping[str, str], now: datetime
+    challenge: Challenge, authorization_request: AuthorizationRequest, cookies: Mapping[str, str], now: datetime
 ) -> tuple[str, dict[str, Any]]:
     token = AccessToken.objects.filter(challenge=challenge).first()
     if token is None or token.end_reason_at(now):
         return "over.html", {}
-    receipt = shown_receipt(token, cookies[attempt.cookie_name])
+    receipt = shown_receipt(token, cookies[authorization_request.cookie_name])
     context = {
         "left": _left(token.expires_at, now),
-        "mine": attempt.succeeded,
+        "mine": authorization_request.succeeded,
         "receipt_token": receipt,
     }
     return "signed_in.html", context

@@ -6,7 +6,12 @@ from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
-from conversations.flow.attempts import cookie_lifetime, cookies_to_expire, held_attempts, reloaded
+from conversations.flow.authorization_requests import (
+    cookie_lifetime,
+    cookies_to_expire,
+    held_authorization_requests,
+    reloaded,
+)
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.outcomes import access_token_of_receipt
 from conversations.flow.sign_in import Arrival, Received, begin_sign_in, receive, receive_elsewhere, server_of_callback
@@ -44,7 +49,7 @@ def link(request: HttpRequest, link_token: str) -> HttpResponse:
         return _render(request, LINK_NO_LONGER_WORKS)
     if challenge.accepts_sign_in(now):
         return _render(request, link_page(challenge, link_token, now))
-    if held_attempts(challenge, request.COOKIES):
+    if held_authorization_requests(challenge, request.COOKIES):
         return SeeOther(reverse("done", args=[link_token]))
     return _render(request, LINK_NO_LONGER_WORKS)
 
@@ -63,7 +68,7 @@ def begin(request: HttpRequest, link_token: str) -> HttpResponse:
     if begun is None:
         return SeeOther(reverse("link", args=[link_token]))
     response = SeeOther(begun.authorization_url or reverse("done", args=[link_token]))
-    _set_cookie(response, begun.attempt, begun.cookie.reveal())
+    _set_cookie(response, begun.authorization_request, begun.cookie.reveal())
     for name in cookies_to_expire(request.COOKIES, timezone.now()):
         response.delete_cookie(name, samesite="Lax")
     return response
@@ -84,11 +89,11 @@ def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @consumer_form
 def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
-    """`POST /c/{link_token}/undo`: only for a browser that holds an attempt's cookie (B22)."""
+    """`POST /c/{link_token}/undo`: only for a browser that holds an authorization request's cookie (B22)."""
     if request.method != "POST":  # "Try again" on an error page, to where the button is
         return SeeOther(reverse("done", args=[link_token]))
     challenge = challenge_of_link(link_token)
-    if challenge is None or not held_attempts(challenge, request.COOKIES):
+    if challenge is None or not held_authorization_requests(challenge, request.COOKIES):
         return _render(request, LINK_NO_LONGER_WORKS)
     undo(challenge, now=timezone.now())
     return SeeOther(reverse("done", args=[link_token]))
@@ -165,7 +170,7 @@ def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
     """`GET /callback/{callback_id}`: on to a clean address, so that code and state leave the browser (B15).
 
     But for a brand at its limit: its page reloads this very address, whose state is unspent. A POST, which `form_post`
-    makes, comes without the attempt's cookie (B4): on by GET, which brings it, and without the answer.
+    makes, comes without the authorization request's cookie (B4): on by GET, which brings it, and without the answer.
     """
     if request.method == "POST":
         return SeeOther(f"{reverse('callback', args=[callback_id])}?{FORM_POST}")
@@ -184,31 +189,35 @@ def damaged_callback(request: HttpRequest, callback_id: str) -> HttpResponse:
 
 
 def _arrived(request: HttpRequest, received: Received) -> HttpResponse:
-    if received.attempt is None:
+    if received.authorization_request is None:
         return SeeOther(reverse("no_link") + _end_of_fragment(request))
     if received.arrival == Arrival.SERVER_BUSY:
-        response = _render(request, server_busy_page(received.attempt.challenge))
+        response = _render(request, server_busy_page(received.authorization_request.challenge))
         response["Retry-After"] = "5"
         return response
-    return _result_redirect(request, received.attempt, received.arrival)
+    return _result_redirect(request, received.authorization_request, received.arrival)
 
 
-def _result_redirect(request: HttpRequest, attempt: AuthorizationRequest, arrival: Arrival) -> HttpResponse:
+def _result_redirect(
+    request: HttpRequest, authorization_request: AuthorizationRequest, arrival: Arrival
+) -> HttpResponse:
     try:
-        link_token = attempt.challenge.reveal_link_token().reveal()
+        link_token = authorization_request.challenge.reveal_link_token().reveal()
     except DecryptionError:
         return SeeOther(reverse("no_link"))
     if arrival == Arrival.OTHER_BROWSER:
         return SeeOther(reverse("other_browser", args=[link_token]))
     if arrival == Arrival.MALFORMED:
-        # What an attempt that has begun its exchange came to is on its own page.
-        is_open = attempt.claimed_at is None and attempt.challenge.accepts_sign_in(timezone.now())
+        # What an authorization request that has begun its exchange came to is on its own page.
+        is_open = authorization_request.claimed_at is None and authorization_request.challenge.accepts_sign_in(
+            timezone.now()
+        )
         page = reverse("not_completed" if is_open else "done", args=[link_token])
         return SeeOther(page + _end_of_fragment(request))
-    attempt = reloaded(attempt)
-    response = SeeOther(chat_page_of(attempt, request.COOKIES) or reverse("done", args=[link_token]))
-    if attempt.succeeded:
-        _set_cookie(response, attempt, request.COOKIES[attempt.cookie_name])
+    authorization_request = reloaded(authorization_request)
+    response = SeeOther(chat_page_of(authorization_request, request.COOKIES) or reverse("done", args=[link_token]))
+    if authorization_request.succeeded:
+        _set_cookie(response, authorization_request, request.COOKIES[authorization_request.cookie_name])
     return response
 
 
@@ -221,11 +230,11 @@ def _end_of_fragment(request: HttpRequest) -> str:
     return "" if "state" in request.GET else "#"
 
 
-def _set_cookie(response: HttpResponse, attempt: AuthorizationRequest, value: str) -> None:
+def _set_cookie(response: HttpResponse, authorization_request: AuthorizationRequest, value: str) -> None:
     response.set_cookie(
-        attempt.cookie_name,
+        authorization_request.cookie_name,
         value,
-        max_age=cookie_lifetime(attempt, timezone.now()),
+        max_age=cookie_lifetime(authorization_request, timezone.now()),
         secure=True,
         httponly=True,
         samesite="Lax",  # the return from the brand is a cross-site top-level GET, which Strict would leave out (B4)

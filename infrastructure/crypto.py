@@ -153,7 +153,7 @@ class KeyRing:
         return any(found)
 
     def completion_codes(self, challenge: UUID, cookie: str) -> list[str]:
-        """Return the completion code of a challenge and an attempt's cookie for every key, newest first (A2).
+        """Return the completion code of a challenge and a browser's cookie for every key, newest first (A2).
 
         The code is derived and never stored. The result page can show it again to the cookie's holder, and nobody
         else can compute it.
@@ -161,7 +161,10 @@ class KeyRing:
         return [_truncate(self._digest(key_id, "completion-code", (challenge.bytes, cookie))) for key_id in self._keys]
 
     def derived_tokens(self, purpose: str, row: UUID, cookie: str) -> list[str]:
-        """Derive a token from a row and an attempt's cookie, for every key, newest first. It is never stored."""
+        """Derive a token from a row and an authorization request's cookie, for every key, newest first.
+
+        It is never stored.
+        """
         parts = (row.bytes, cookie)
         return [_base64url(self._digest(key_id, purpose, parts)[-32:]) for key_id in self._keys]
 

@@ -131,7 +131,7 @@ class Query(Protocol):
 
 
 class MalformedAuthorizationResponse(Exception):
-    """The query is not a response of RFC 6749 section 4.1.2. It must not be used, and the attempt stays as it is.
+    """The query is not a response of RFC 6749 section 4.1.2. It must not be used and changes nothing.
 
     The message is a reason for the log. It contains only parameter names and known codes.
     """

@@ -14,10 +14,10 @@ ScopeSeparator = Literal["space", "comma", "comma_in_response"]
 class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """A frozen copy of an authorization server's configuration, without the client secret.
 
-    Each attempt stores the copy that its authorization request used. At the callback it must equal the current one, so
-    that no code is sent to an endpoint that was replaced meanwhile (C4). `scope` is what this challenge asks for.
-    Lifetimes are in seconds. Stored scopes are always separated by one space; `scope_separator` describes the server's
-    format (E14).
+    Each authorization request stores the copy that its authorization request used. At the callback it must equal the
+    current one, so that no code is sent to an endpoint that was replaced meanwhile (C4). `scope` is what this challenge
+    asks for. Lifetimes are in seconds. Stored scopes are always separated by one space; `scope_separator` describes the
+    server's format (E14).
     """
 
     authorization_endpoint: str
@@ -61,7 +61,7 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
         return self.scope.replace(" ", ",") if self.scope_separator == "comma" else self.scope
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to JSON types, as an attempt stores them."""
+        """Convert to JSON types, as an authorization request stores them."""
         return dict(msgspec.to_builtins(self))
 
     @classmethod

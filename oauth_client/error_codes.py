@@ -74,8 +74,8 @@ class ConsumerPage(StrEnum):
     TOO_MANY_CODES = "too_many_codes"
 
 
-# These pages have a button that starts another attempt. The others have none.
-_OFFER_ANOTHER_ATTEMPT: Final = frozenset(
+# These pages have a button that starts another authorization request. The others have none.
+_OFFER_ANOTHER_TRY: Final = frozenset(
     {ConsumerPage.MISSING_PERMISSION, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED}
 )
 
@@ -90,9 +90,9 @@ class Meaning:
     is_repeatable: bool = False
 
     @property
-    def another_attempt_helps(self) -> bool:
+    def another_try_helps(self) -> bool:
         """Whether the consumer may succeed by trying again. Otherwise somebody has to change something first."""
-        return self.page in _OFFER_ANOTHER_ATTEMPT
+        return self.page in _OFFER_ANOTHER_TRY
 
 
 _CANNOT, _LATER, _AGAIN = ConsumerPage.CANNOT_SIGN_IN, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED
@@ -340,9 +340,9 @@ DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.INVALID_REQUEST, "preauthentication failed with error", ErrorCode.SIGN_IN_REFUSED),
 )
 
-# The same for the endpoints that we call. There `invalid_request` may mean a spent code, for which another attempt
-# helps, or a wrong client. Sources: Shopify; LinkedIn (the second text, with either code); Apigee, "OAuth HTTP error
-# response reference".
+# The same for the endpoints that we call. There `invalid_request` may mean a spent code, for which another
+# authorization request helps, or a wrong client. Sources: Shopify; LinkedIn (the second text, with either code);
+# Apigee, "OAuth HTTP error response reference".
 ENDPOINT_DESCRIPTIONS: Final[tuple[tuple[ErrorCode, str, ErrorCode], ...]] = (
     (ErrorCode.INVALID_REQUEST, "authorization code was not found or was already used", ErrorCode.INVALID_GRANT),
     (ErrorCode.INVALID_REQUEST, "does not match authorization code", ErrorCode.INVALID_GRANT),

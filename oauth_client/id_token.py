@@ -54,9 +54,9 @@ def verify_id_token(
 ) -> IDTokenClaims:
     """Verify an ID token, although it came over TLS, and return its claims (E16, E17, A6).
 
-    `nonce_matches` compares a nonce with that of this attempt. `client_secret` is used only for HS256. Raises
-    `AuthorizationServerError` with `invalid_id_token`, also if there is no token, or with `jwks_unavailable` if the
-    server's keys cannot be fetched.
+    `nonce_matches` compares a nonce with that of this authorization request. `client_secret` is used only for HS256.
+    Raises `AuthorizationServerError` with `invalid_id_token`, also if there is no token, or with `jwks_unavailable` if
+    the server's keys cannot be fetched.
     """
     if id_token is None:
         raise _invalid("there is none")

@@ -35,7 +35,7 @@ def fill(servers: list[AuthorizationServer]) -> None:
     """Fill the tables; the first server has most of the chats, as a large brand does."""
     now = timezone.now()
     conversations, challenges, tokens = Rows(Conversation), Rows(Challenge), Rows(AccessToken)
-    attempts = Rows(AuthorizationRequest, configuration={}, created_at=now)
+    authorization_requests = Rows(AuthorizationRequest, configuration={}, created_at=now)
     events = Rows(AuditEvent, kind=ConversationEvent.TOKEN_ISSUED, actor="system")
     for number in range(CHATS):
         server = servers[0] if number % 5 else servers[number // 5 % len(servers)]
@@ -60,7 +60,9 @@ def fill(servers: list[AuthorizationServer]) -> None:
                 issued_at=begun,
                 expires_at=begun + timedelta(hours=1),
             )
-            attempts.add(uuid=uuid4(), challenge_id=challenge, state_digest=uuid4().bytes, cookie_digest=b"c")
+            authorization_requests.add(
+                uuid=uuid4(), challenge_id=challenge, state_digest=uuid4().bytes, cookie_digest=b"c"
+            )
             if status == ChallengeStatus.COMPLETED:
                 tokens.add(
                     uuid=uuid4(),
@@ -74,7 +76,7 @@ def fill(servers: list[AuthorizationServer]) -> None:
                     end_reason="rejected" if number % LEFT == 0 else "",
                 )
         events.add(uuid=uuid4(), at=begun, brand_uuid=server.brand.uuid, conversation_uuid=uuid4())
-    write_all((conversations, challenges, tokens, attempts, events))
+    write_all((conversations, challenges, tokens, authorization_requests, events))
     _fill_outbox(servers[0])
     _fill_what_is_kept_for_a_while(servers[-1])
     with connection.cursor() as cursor:

@@ -24,7 +24,7 @@ from datetime import timedelta
 from django.utils import timezone
 from brands.models import Brand
 from oauth_client import TokenResponse
-from conversations.flow.attempts import begin_attempt
+from conversations.flow.authorization_requests import begin_attempt
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from conversations.flow.completion import complete
 from conversations.flow.outcomes import store_result

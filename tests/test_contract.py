@@ -42,7 +42,7 @@ def test_the_vocabularies_are_the_same() -> None:
     assert schemas["SamePersonCheck"]["enum"] == SamePersonCheck.values
     assert schemas["ChallengeError"]["enum"] == [*Challenge.Error.values, None]
     of_revocation = {error for error in ErrorCode if "revocation" in error} | {ErrorCode.UNSUPPORTED_TOKEN_TYPE}
-    assert set(schemas["AttemptError"]["x-meanings"]) == set(ErrorCode) - of_revocation
+    assert set(schemas["AuthorizationRequestError"]["x-meanings"]) == set(ErrorCode) - of_revocation
     told = set(schemas["EndReason"]["enum"]) - {None}
     assert told <= set(AccessToken.EndReason.values)
 

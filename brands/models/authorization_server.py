@@ -327,7 +327,7 @@ class AuthorizationServer(models.Model):
         return str(self.same_person_checks[0])
 
     def configuration(self, scope: str) -> ServerConfiguration:
-        """Return what an attempt that asks for `scope` keeps of this server."""
+        """Return what an authorization request that asks for `scope` keeps of this server."""
         names = [name for name in ServerConfiguration.__struct_fields__ if name not in {"redirect_uri", "scope"}]
         values = {name: getattr(self, name) for name in names}
         return ServerConfiguration(redirect_uri=self.redirect_uri, scope=scope, **values)

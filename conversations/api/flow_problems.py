@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from conversations.flow import errors
-from conversations.flow.attempts import is_tried_again
+from conversations.flow.authorization_requests import is_tried_again
 from conversations.flow.authorization_status import (
     Authorization,
     AuthorizationStatus,
@@ -207,29 +207,29 @@ def _(error: errors.NotInThisStatus) -> Problem:
             members["last_error"] = authorization.challenge.last_error
     if authorization.last_challenge is not None:
         members["last_challenge"] = ended_challenge_representation(authorization.last_challenge, timezone.now())
-    detail, operation = _after_failed_attempt(authorization) or _NEXT_STEP[authorization.status.value]
+    detail, operation = _after_failed_authorization_request(authorization) or _NEXT_STEP[authorization.status.value]
     return Problem(409, authorization.status.value, detail, next_operation=operation, **members)
 
 
-def _after_failed_attempt(authorization: Authorization) -> tuple[str, str] | None:
-    """Return what to do where a waiting challenge's last attempt failed, or the last challenge ended with one that did.
+def _after_failed_authorization_request(authorization: Authorization) -> tuple[str, str] | None:
+    """Return what to do after a failed authorization request, of a waiting challenge or of the last one that ended.
 
-    Returns None otherwise. Whether another attempt helps is the table's to say.
+    Returns None otherwise. The table of codes says whether another try helps.
     """
     waiting, ended = authorization.challenge, authorization.last_challenge
     if waiting and waiting.last_error and waiting.status == ChallengeStatus.STARTED:
-        failed = f"The last attempt failed with {waiting.last_error}."
-        if _another_attempt_helps(waiting) or is_tried_again(waiting):
+        failed = f"The last sign-in failed with {waiting.last_error}."
+        if _another_try_helps(waiting) or is_tried_again(waiting):
             return f"{failed} The consumer has another: wait, or send the same link again.", "readChallenge"
         return f"{failed} {_CHANGE_FIRST} Tell the consumer, and withdraw the challenge.", "withdrawChallenge"
-    if ended and ended.last_error and not _another_attempt_helps(ended):
+    if ended and ended.last_error and not _another_try_helps(ended):
         return (
-            f"The last attempt failed with {ended.last_error}. {_CHANGE_FIRST} Then create a challenge.",
+            f"The last sign-in failed with {ended.last_error}. {_CHANGE_FIRST} Then create a challenge.",
             "createChallenge",
         )
     return None
 
 
-def _another_attempt_helps(challenge: Challenge) -> bool:
+def _another_try_helps(challenge: Challenge) -> bool:
     row = MEANINGS.get(challenge.last_error)
-    return row is None or row.another_attempt_helps
+    return row is None or row.another_try_helps

@@ -45,7 +45,7 @@ _VOCABULARIES: Final = {
     "AuthorizationStatus": "Where a conversation stands",
     "ChallengeStatus": "How a challenge stands",
     "ChallengeError": "Why a challenge failed: error",
-    "AttemptError": "What went wrong in the last attempt: last_error",
+    "AuthorizationRequestError": "What went wrong in the last sign-in: last_error",
     "EndReason": "How a token ended",
     "SamePersonCheck": "Same-person checks",
 }

@@ -76,7 +76,7 @@ def complete_with_handle(conversation: Conversation, handle: str, *, actor: str,
 
 
 def shown_code(challenge: Challenge, cookie: str) -> str | None:
-    """Return the code to show to the holder of the successful attempt's cookie; None for every other cookie (A3)."""
+    """The code, for the holder of the cookie of the successful authorization request; else None (A3)."""
     ring = key_ring()
     for code in ring.completion_codes(challenge.uuid, cookie):
         if _is_code_of(challenge, code):
@@ -95,7 +95,7 @@ def _confirm_pending(conversation: Conversation, challenge: Challenge, *, actor:
 
 
 def shown_handle(challenge: Challenge, cookie: str) -> str | None:
-    """Return the handle for the chat's page, to the browser that holds the successful attempt's cookie alone."""
+    """The handle for the chat's page, for the holder of the cookie of the successful authorization request."""
     ring = key_ring()
     for handle in ring.derived_tokens(COMPLETION_HANDLE_PURPOSE, challenge.uuid, cookie):
         if ring.recognises(challenge.completion_handle_digest, COMPLETION_HANDLE_PURPOSE, handle):

@@ -1,4 +1,4 @@
-"""What an attempt comes to: a denial, a failure that leaves the challenge open, or a stored token."""
+"""What an authorization request comes to: a denial, a failure that leaves the challenge open, or a stored token."""
 
 import json
 import logging
@@ -9,7 +9,7 @@ from uuid import uuid4
 from django.db import models
 
 from brands.models import SamePersonCheck, WebhookEvent
-from conversations.flow.attempts import UNEXPECTED_SUBJECT, finish_attempt
+from conversations.flow.authorization_requests import UNEXPECTED_SUBJECT, finish_authorization_request
 from conversations.flow.events import ConversationEvent, publish_token, record
 from conversations.flow.revocations import renew_connection, schedule_revocation_of_fresh
 from conversations.flow.transitions import (
@@ -45,7 +45,7 @@ def receipt_digest(access_token: AccessToken, cookie: str) -> bytes:
 
 
 def shown_receipt(access_token: AccessToken, cookie: str) -> str | None:
-    """Return the receipt's token to the holder of the successful attempt's cookie; None for every other cookie."""
+    """The receipt's token, for the holder of the cookie of the successful authorization request; else None."""
     ring = key_ring()
     for token in ring.derived_tokens(_TOKEN_PURPOSE, access_token.uuid, cookie):
         if ring.recognises(access_token.receipt_digest, RECEIPT_PURPOSE, token):
@@ -162,18 +162,18 @@ class CommitUnknown(Exception):
     """The database did not confirm a COMMIT. What it was to store may be there or not; the cause says what happened."""
 
 
-def record_denial(attempt: AuthorizationRequest, detail: str, now: datetime) -> None:
+def record_denial(authorization_request: AuthorizationRequest, detail: str, now: datetime) -> None:
     """The consumer said no at the brand: an outcome, which ends the challenge (B14).
 
     The server's words are kept for the admin: where they tell of a rule of the server's, it was not the consumer's no.
     """
-    with locked_conversation(attempt.challenge.conversation_id) as conversation:
+    with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
-        finish_attempt(attempt, now, ErrorCode.ACCESS_DENIED)
+        finish_authorization_request(authorization_request, now, ErrorCode.ACCESS_DENIED)
         # From these statuses only: a second tab's no does not undo what the first one has brought.
         denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
         move_challenge(
-            attempt.challenge,
+            authorization_request.challenge,
             denied,
             now=now,
             actor=CONSUMER,
@@ -184,25 +184,36 @@ def record_denial(attempt: AuthorizationRequest, detail: str, now: datetime) -> 
 
 
 def record_failure(
-    attempt: AuthorizationRequest, error: str, detail: str, now: datetime, access_token: Secret | None = None
+    authorization_request: AuthorizationRequest,
+    error: str,
+    detail: str,
+    now: datetime,
+    access_token: Secret | None = None,
 ) -> None:
-    """End this attempt alone; the challenge stays open and another try is offered (B14).
+    """End this authorization request alone; the challenge stays open and another try is offered (B14).
 
     A token that the brand has issued all the same is not left alive there.
     """
-    logger.warning("sign-in failed", extra={"error": error, "detail": detail, "challenge": str(attempt.challenge.uuid)})
-    # Under the conversation's lock as everything else: without it this would lock attempt and challenge in the other
-    # order than an ending does, and PostgreSQL would end one of the two as a deadlock.
-    with locked_conversation(attempt.challenge.conversation_id):
-        finish_attempt(attempt, now, error)
+    logger.warning(
+        "sign-in failed",
+        extra={"error": error, "detail": detail, "challenge": str(authorization_request.challenge.uuid)},
+    )
+    # Under the conversation's lock as everything else: without it this would lock authorization request and challenge
+    # in the other order than an ending does, and PostgreSQL would end one of the two as a deadlock.
+    with locked_conversation(authorization_request.challenge.conversation_id):
+        finish_authorization_request(authorization_request, now, error)
         if access_token is not None:
-            schedule_revocation_of_fresh(attempt, access_token, now)
-        rows = Challenge.objects.filter(pk=attempt.challenge_id, status__in=SIGN_IN_STATUSES)
+            schedule_revocation_of_fresh(authorization_request, access_token, now)
+        rows = Challenge.objects.filter(pk=authorization_request.challenge_id, status__in=SIGN_IN_STATUSES)
         rows.update(last_error=error, last_error_detail=detail)
 
 
 def store_result(
-    attempt: AuthorizationRequest, cookie: str, response: TokenResponse, claims: IDTokenClaims | None, now: datetime
+    authorization_request: AuthorizationRequest,
+    cookie: str,
+    response: TokenResponse,
+    claims: IDTokenClaims | None,
+    now: datetime,
 ) -> None:
     """Store the token for its conversation, or throw it away where it no longer has a place to go.
 
@@ -214,9 +225,9 @@ def store_result(
     """
     is_committing = False
     try:
-        with locked_conversation(attempt.challenge.conversation_id) as conversation:
+        with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
             close_clock_expired(conversation, now)
-            _store(attempt, conversation, response, claims, now, cookie=cookie)
+            _store(authorization_request, conversation, response, claims, now, cookie=cookie)
             is_committing = True
     except Exception as error:
         if is_committing:
@@ -224,19 +235,19 @@ def store_result(
         raise
 
 
-def has_come_to_a_result(attempt: AuthorizationRequest) -> bool:
-    """Look, on a new connection, whether the attempt's result was stored.
+def has_come_to_a_result(authorization_request: AuthorizationRequest) -> bool:
+    """Look, on a new connection, whether the authorization request's result was stored.
 
     Under the conversation's lock: the transaction that is in doubt may still be under way in the database, and would
     be seen too early without it. Raises the database's errors.
     """
     renew_connection()
-    with locked_conversation(attempt.challenge.conversation_id):
-        return AuthorizationRequest.objects.filter(pk=attempt.pk, finished_at__isnull=False).exists()
+    with locked_conversation(authorization_request.challenge.conversation_id):
+        return AuthorizationRequest.objects.filter(pk=authorization_request.pk, finished_at__isnull=False).exists()
 
 
 def _store(
-    attempt: AuthorizationRequest,
+    authorization_request: AuthorizationRequest,
     conversation: Conversation,
     response: TokenResponse,
     claims: IDTokenClaims | None,
@@ -244,16 +255,16 @@ def _store(
     *,
     cookie: str,
 ) -> None:
-    challenge = _CHALLENGE.get(pk=attempt.challenge_id)
+    challenge = _CHALLENGE.get(pk=authorization_request.challenge_id)
     if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
-        _discard(attempt, challenge, response.access_token, "challenge_ended", now)
+        _discard(authorization_request, challenge, response.access_token, "challenge_ended", now)
     elif mismatch := _mismatch(challenge, claims):
-        _discard(attempt, challenge, response.access_token, mismatch, now)
+        _discard(authorization_request, challenge, response.access_token, mismatch, now)
         error = Challenge.Error.SUBJECT_MISMATCH
         end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=error)
     else:
-        finish_attempt(attempt, now)
-        access_token = _insert_access_token(attempt, challenge, response, claims, now, cookie=cookie)
+        finish_authorization_request(authorization_request, now)
+        access_token = _insert_access_token(authorization_request, challenge, response, claims, now, cookie=cookie)
         _advance(challenge, access_token, cookie, now)
 
 
@@ -312,7 +323,7 @@ def _wait_for_confirmation(
 
 
 def _insert_access_token(
-    attempt: AuthorizationRequest,
+    authorization_request: AuthorizationRequest,
     challenge: Challenge,
     response: TokenResponse,
     claims: IDTokenClaims | None,
@@ -325,7 +336,7 @@ def _insert_access_token(
         conversation=challenge.conversation,
         authorization_server_id=challenge.authorization_server_id,
         challenge=challenge,
-        revocation_endpoint=attempt.stored_configuration().revocation_endpoint,
+        revocation_endpoint=authorization_request.stored_configuration().revocation_endpoint,
         token_type=response.token_type,
         scope=response.scope,
         scope_widened=response.scope_widened,
@@ -344,11 +355,11 @@ def _insert_access_token(
 
 
 def _discard(
-    attempt: AuthorizationRequest, challenge: Challenge, access_token: Secret, outcome: str, now: datetime
+    authorization_request: AuthorizationRequest, challenge: Challenge, access_token: Secret, outcome: str, now: datetime
 ) -> None:
     """Let a fresh token go, and ask the brand to end it too: nobody will ever use it (A8)."""
-    finish_attempt(attempt, now, outcome)
-    schedule_revocation_of_fresh(attempt, access_token, now)
+    finish_authorization_request(authorization_request, now, outcome)
+    schedule_revocation_of_fresh(authorization_request, access_token, now)
     record(
         ConversationEvent.TOKEN_DISCARDED,
         challenge.conversation,

@@ -112,7 +112,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
     # A link also leads on while its token can be undone.
     undoable = Q(access_token__ended_at=None, access_token__expires_at__gt=now)
     links = Challenge.objects.filter(Q(status__in=OPEN_STATUSES, expires_at__gt=now) | undoable)
-    attempts = AuthorizationRequest.objects.filter(challenge__in=links)
+    authorization_requests = AuthorizationRequest.objects.filter(challenge__in=links)
     keys_of_requests = IdempotencyKey.objects.filter(created_at__gt=now - IDEMPOTENCY_LIFETIME)
     receipts = AccessToken.objects.filter(ended_at=None, expires_at__gt=now)
     return [
@@ -120,8 +120,8 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (links, "link_token_digest"),
         (links, "completion_code_digest"),
         (links, "completion_handle_digest"),
-        (attempts, "state_digest"),
-        (attempts, "cookie_digest"),
+        (authorization_requests, "state_digest"),
+        (authorization_requests, "cookie_digest"),
         (links, "expected_subject_digest"),
         (keys_of_requests, "digest"),
         (keys_of_requests, "request_digest"),

@@ -153,7 +153,7 @@ def _concerns_everything(error: Exception) -> bool:
 
 
 def prune(before: datetime) -> tuple[int, int]:
-    """Delete what ended before a moment; return how many challenges (with their attempts and tokens) and conversations.
+    """Delete challenges, with what belongs to them, and conversations that ended before a moment; count both.
 
     An open conversation goes when nothing is left in it and no webhook tells of it; a closed one stays as a bare row,
     since it never reopens. The audit log is never touched. The last token of an open conversation stays, without its

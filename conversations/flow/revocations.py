@@ -31,11 +31,18 @@ MAY_LIVE: Final = "a token that could not be stored may live at the brand until 
 logger = logging.getLogger("consumer_delegation.revocation")
 
 
-def schedule_revocation_of_fresh(attempt: AuthorizationRequest, access_token: Secret, now: datetime) -> None:
+def schedule_revocation_of_fresh(
+    authorization_request: AuthorizationRequest, access_token: Secret, now: datetime
+) -> None:
     """Put a token that was never stored into the outbox. Runs in the caller's transaction."""
-    endpoint = attempt.stored_configuration().revocation_endpoint
-    conversation, server_pk = attempt.challenge.conversation, attempt.challenge.authorization_server_id
-    _schedule(conversation, server_pk, access_token, access_token_uuid=attempt.uuid, endpoint=endpoint, now=now)
+    endpoint = authorization_request.stored_configuration().revocation_endpoint
+    conversation, server_pk = (
+        authorization_request.challenge.conversation,
+        authorization_request.challenge.authorization_server_id,
+    )
+    _schedule(
+        conversation, server_pk, access_token, access_token_uuid=authorization_request.uuid, endpoint=endpoint, now=now
+    )
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,15 @@ class IssuedToken:
     seconds_left: float
 
 
-def revoke_at_once(attempt: AuthorizationRequest, issued: IssuedToken) -> None:
+def revoke_at_once(authorization_request: AuthorizationRequest, issued: IssuedToken) -> None:
     """Revoke a token that was certainly not stored, from the request that holds it; log how that went (A8).
 
     Where the database can be asked, it is asked on a new connection whether the conversation holds the very same value:
     some servers hand one out twice. Blocks for up to `issued.seconds_left`: no transaction around it.
     """
-    extra = {"challenge": str(attempt.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
-    configuration = attempt.stored_configuration()
-    if _is_held(attempt, issued.access_token):
+    extra = {"challenge": str(authorization_request.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
+    configuration = authorization_request.stored_configuration()
+    if _is_held(authorization_request, issued.access_token):
         logger.warning("a token that could not be stored is in use already: it was not revoked", extra=extra)
         return
     if not configuration.revocation_endpoint:
@@ -72,9 +79,9 @@ def revoke_at_once(attempt: AuthorizationRequest, issued: IssuedToken) -> None:
         logger.warning("a token that could not be stored was revoked", extra=extra)
 
 
-def note_unknown(attempt: AuthorizationRequest, issued: IssuedToken) -> None:
+def note_unknown(authorization_request: AuthorizationRequest, issued: IssuedToken) -> None:
     """Log that nobody knows whether a token was stored: it is not revoked, since a conversation may hold it."""
-    extra = {"challenge": str(attempt.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
+    extra = {"challenge": str(authorization_request.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
     logger.error(MAY_LIVE, extra=extra | {"error": "whether it was stored cannot be found out"})
 
 
@@ -84,12 +91,15 @@ def renew_connection() -> None:
         connection.close()
 
 
-def _is_held(attempt: AuthorizationRequest, access_token: Secret) -> bool:
+def _is_held(authorization_request: AuthorizationRequest, access_token: Secret) -> bool:
     """Tell whether the conversation holds this value; False where the database cannot be asked."""
     try:
         renew_connection()
-        conversation, server_pk = attempt.challenge.conversation, attempt.challenge.authorization_server_id
-        return is_still_in_use(conversation, server_pk, access_token, attempt.uuid)
+        conversation, server_pk = (
+            authorization_request.challenge.conversation,
+            authorization_request.challenge.authorization_server_id,
+        )
+        return is_still_in_use(conversation, server_pk, access_token, authorization_request.uuid)
     except Error:
         return False
 
@@ -140,7 +150,7 @@ def _schedule(
 
 
 def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> None:
-    """Erase the token for good and say how it went: `revoked`, or the error that the last attempt ended with."""
+    """Erase the token for good and say how it went: `revoked`, or the error of the last try."""
     with transaction.atomic():
         deleted, _ = Revocation.objects.filter(pk=revocation.pk).delete()
         if deleted:

@@ -16,13 +16,13 @@ from django.db import models
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.flow.attempts import (
-    BegunAttempt,
-    attempt_of_state,
-    begin_attempt,
+from conversations.flow.authorization_requests import (
+    BegunAuthorizationRequest,
+    authorization_request_of_state,
+    begin_authorization_request,
     claim,
     holds_cookie,
-    newest_held_attempt,
+    newest_held_authorization_request,
     nonce_matches,
     release,
 )
@@ -82,19 +82,19 @@ def exchange_slot(server_pk: int) -> Iterator[None]:
 class BegunSignIn:
     """Where to send the browser, None where the brand would not have it, and the cookie that it must bring back."""
 
-    attempt: AuthorizationRequest
+    authorization_request: AuthorizationRequest
     cookie: Secret
     authorization_url: str | None = field(repr=False)
 
 
 def begin_sign_in(challenge: Challenge, now: datetime) -> BegunSignIn | None:
-    """Begin an attempt; where the brand takes them, push its request there first (RFC 9126, B21).
+    """Begin an authorization request; where the brand takes them, push its request there first (RFC 9126, B21).
 
-    The push runs after the transaction that inserts the attempt: a brand is slow on its worst day. When it fails, the
-    attempt has ended as after a callback, and the consumer is offered another. Returns None where the challenge no
-    longer accepts a sign-in.
+    The push runs after the transaction that inserts the authorization request: a brand is slow on its worst day. When
+    it fails, the authorization request has ended as after a callback, and the consumer is offered another. Returns None
+    where the challenge no longer accepts a sign-in.
     """
-    begun = begin_attempt(challenge, now)
+    begun = begin_authorization_request(challenge, now)
     if begun is None:
         return None
     try:
@@ -105,23 +105,24 @@ def begin_sign_in(challenge: Challenge, now: datetime) -> BegunSignIn | None:
         return _failed(begun, ErrorCode.TEMPORARILY_UNAVAILABLE, "as many calls run as are allowed")
     except DecryptionError:
         return _failed(begun, ErrorCode.STORED_SECRET_UNREADABLE, "")
-    return BegunSignIn(begun.attempt, begun.cookie, url)
+    return BegunSignIn(begun.authorization_request, begun.cookie, url)
 
 
-def _authorization_url(begun: BegunAttempt) -> str:
-    configuration = begun.attempt.stored_configuration()
+def _authorization_url(begun: BegunAuthorizationRequest) -> str:
+    configuration = begun.authorization_request.stored_configuration()
     if not configuration.pushed_authorization_request_endpoint:
         return authorization_url(configuration, **begun.parameters)
-    server = begun.attempt.challenge.authorization_server
+    server = begun.authorization_request.challenge.authorization_server
     with exchange_slot(server.pk):
         return pushed_authorization_url(configuration, server.reveal_credentials(), **begun.parameters)
 
 
-def _failed(begun: BegunAttempt, error: ErrorCode, detail: str) -> BegunSignIn:
-    # Claimed first: pages tell how a claimed attempt ended. No callback can come, since no browser learned its state.
-    claim(begun.attempt, timezone.now())
-    record_failure(begun.attempt, error, detail, timezone.now())
-    return BegunSignIn(begun.attempt, begun.cookie, None)
+def _failed(begun: BegunAuthorizationRequest, error: ErrorCode, detail: str) -> BegunSignIn:
+    # Claimed first: pages tell how a claimed authorization request ended. No callback can come, since no browser
+    # learned its state.
+    claim(begun.authorization_request, timezone.now())
+    record_failure(begun.authorization_request, error, detail, timezone.now())
+    return BegunSignIn(begun.authorization_request, begun.cookie, None)
 
 
 _SERVER: Final = CompiledQuery(
@@ -155,13 +156,13 @@ class Arrival(StrEnum):
 
 @dataclass(frozen=True)
 class Received:
-    """What to answer a callback with; `attempt` is there unless the link is unknown.
+    """What to answer a callback with; `authorization request` is there unless the link is unknown.
 
     Of a malformed answer it is the newest that this browser began at the server.
     """
 
     arrival: Arrival
-    attempt: AuthorizationRequest | None = None
+    authorization_request: AuthorizationRequest | None = None
 
 
 def server_of_callback(callback_id: str) -> AuthorizationServer | None:
@@ -174,24 +175,27 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
 
     A repeated callback changes nothing and is sent to the same result (B11). Another browser's is sent to start again,
     and its code is not exchanged (B5). While the brand is at its limit nothing is spent: the same address works later.
-    What is no answer to an attempt of ours is logged, changes nothing, and is offered another try (B13).
+    What is no answer to an authorization request of ours is logged, changes nothing, and is offered another try (B13).
     """
     try:
         response = parse_authorization_response(query, server.denial_codes.split())
     except MalformedAuthorizationResponse as malformed:
         return _malformed(server, str(malformed), cookies)
-    attempt = attempt_of_state(server, response.state)
-    if attempt is None:
-        return _malformed(server, "state is of no attempt at this server", cookies)
-    if not holds_cookie(attempt, cookies):
-        return Received(Arrival.OTHER_BROWSER, attempt)
-    if not attempt.challenge.accepts_sign_in(timezone.now()) or attempt.claimed_at is not None:
-        return Received(Arrival.RESULT, attempt)
+    authorization_request = authorization_request_of_state(server, response.state)
+    if authorization_request is None:
+        return _malformed(server, "state is of no authorization request at this server", cookies)
+    if not holds_cookie(authorization_request, cookies):
+        return Received(Arrival.OTHER_BROWSER, authorization_request)
+    if (
+        not authorization_request.challenge.accepts_sign_in(timezone.now())
+        or authorization_request.claimed_at is not None
+    ):
+        return Received(Arrival.RESULT, authorization_request)
     try:
-        _take(attempt, server, response, cookies[attempt.cookie_name])
+        _take(authorization_request, server, response, cookies[authorization_request.cookie_name])
     except ServerBusy:
-        return Received(Arrival.SERVER_BUSY, attempt)
-    return Received(Arrival.RESULT, attempt)
+        return Received(Arrival.SERVER_BUSY, authorization_request)
+    return Received(Arrival.RESULT, authorization_request)
 
 
 def receive_elsewhere(server: AuthorizationServer, cookies: Mapping[str, str]) -> Received:
@@ -208,104 +212,115 @@ def _malformed(server: AuthorizationServer, reason: str, cookies: Mapping[str, s
     else:
         about = {"brand": server.brand.slug, "authorization_server": server.key, "reason": reason}
         logger.warning("a callback was no authorization response", extra=about)
-    attempt = newest_held_attempt(server, cookies)
-    return Received(Arrival.MALFORMED if attempt else Arrival.UNKNOWN_LINK, attempt)
+    authorization_request = newest_held_authorization_request(server, cookies)
+    return Received(Arrival.MALFORMED if authorization_request else Arrival.UNKNOWN_LINK, authorization_request)
 
 
 def _take(
-    attempt: AuthorizationRequest, server: AuthorizationServer, response: AuthorizationResponse, cookie: str
+    authorization_request: AuthorizationRequest,
+    server: AuthorizationServer,
+    response: AuthorizationResponse,
+    cookie: str,
 ) -> None:
-    issuer_error = _issuer_error(attempt, response)
-    if not claim(attempt, timezone.now()):
+    issuer_error = _issuer_error(authorization_request, response)
+    if not claim(authorization_request, timezone.now()):
         return
     try:
         # Asked for by the one that claimed: its repeats must not fill the slots and be told that the brand is busy.
         # With patience: what the brand has issued once is not to be lost to a lock.
         with patience(), exchange_slot(server.pk) if response.code else nullcontext():
-            _come_to_a_result(attempt, server, response, cookie, issuer_error)
+            _come_to_a_result(authorization_request, server, response, cookie, issuer_error)
     except ServerBusy:
-        release(attempt)
+        release(authorization_request)
         raise
 
 
 def _come_to_a_result(
-    attempt: AuthorizationRequest,
+    authorization_request: AuthorizationRequest,
     server: AuthorizationServer,
     response: AuthorizationResponse,
     cookie: str,
     issuer_error: AuthorizationServerError | None,
 ) -> None:
-    configuration = attempt.stored_configuration()
+    configuration = authorization_request.stored_configuration()
     issued: IssuedToken | None = None
     began = monotonic()
     try:
         if issuer_error:
             raise issuer_error
         if response.error == ErrorCode.ACCESS_DENIED:
-            record_denial(attempt, response.error_description, timezone.now())
+            record_denial(authorization_request, response.error_description, timezone.now())
             return
-        tokens, credentials = _exchange(attempt, server, configuration, response)
+        tokens, credentials = _exchange(authorization_request, server, configuration, response)
         seconds_left = EXCHANGE_AND_REVOCATION_SECONDS - (monotonic() - began)
         issued = IssuedToken(tokens.access_token, tokens.expires_at, credentials, seconds_left)
         tokens = tokens.narrowed(configuration, response.scope)
         tokens.check_required_scope(configuration)
-        claims = _verified_claims(attempt, configuration, tokens, credentials)
-        store_result(attempt, cookie, tokens, claims, timezone.now())
+        claims = _verified_claims(authorization_request, configuration, tokens, credentials)
+        store_result(authorization_request, cookie, tokens, claims, timezone.now())
     except AuthorizationServerError as error:
-        _fail(attempt, error.error, error.detail, issued)
+        _fail(authorization_request, error.error, error.detail, issued)
     except DecryptionError:
-        _fail(attempt, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
+        _fail(authorization_request, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
     except CommitUnknown:
-        logger.exception(_UNEXPECTED, extra={"challenge": str(attempt.challenge.uuid)})
-        _settle(attempt, issued)
-    except Exception as error:  # a fault of ours; code and state have to leave the address bar, the attempt has to end
-        logger.exception(_UNEXPECTED, extra={"challenge": str(attempt.challenge.uuid)})
+        logger.exception(_UNEXPECTED, extra={"challenge": str(authorization_request.challenge.uuid)})
+        _settle(authorization_request, issued)
+    except (
+        Exception
+    ) as error:  # a fault of ours; code and state have to leave the address bar, the authorization request has to end
+        logger.exception(_UNEXPECTED, extra={"challenge": str(authorization_request.challenge.uuid)})
         if issued is not None and sqlstate(error) == LOCK_NOT_AVAILABLE:
             # Whoever holds the conversation would keep the failure from being recorded for as long again.
-            revoke_at_once(attempt, issued)
+            revoke_at_once(authorization_request, issued)
             raise
-        _fail(attempt, ErrorCode.INTERNAL_ERROR, "", issued)
+        _fail(authorization_request, ErrorCode.INTERNAL_ERROR, "", issued)
 
 
-def _fail(attempt: AuthorizationRequest, error: ErrorCode, detail: str, issued: IssuedToken | None) -> None:
-    """End the attempt. Where the database does not take that, a token that was issued is revoked here and now (A8).
+def _fail(
+    authorization_request: AuthorizationRequest, error: ErrorCode, detail: str, issued: IssuedToken | None
+) -> None:
+    """End the authorization request. If the database refuses, revoke an issued token at once (A8).
 
     Nothing of it was stored for certain: the storing transaction was never asked to commit.
     """
     try:
-        record_failure(attempt, error, detail, timezone.now(), issued.access_token if issued else None)
+        record_failure(authorization_request, error, detail, timezone.now(), issued.access_token if issued else None)
     except Exception:
         if issued is not None:
-            revoke_at_once(attempt, issued)
+            revoke_at_once(authorization_request, issued)
         raise
 
 
-def _settle(attempt: AuthorizationRequest, issued: IssuedToken | None) -> None:
+def _settle(authorization_request: AuthorizationRequest, issued: IssuedToken | None) -> None:
     """Find out what became of a COMMIT that was not confirmed. What was stored is a success; it is never revoked."""
     try:
-        is_stored = has_come_to_a_result(attempt)
+        is_stored = has_come_to_a_result(authorization_request)
     except Exception:
         if issued is not None:
-            note_unknown(attempt, issued)
+            note_unknown(authorization_request, issued)
         raise
     if not is_stored:
-        _fail(attempt, ErrorCode.INTERNAL_ERROR, "", issued)
+        _fail(authorization_request, ErrorCode.INTERNAL_ERROR, "", issued)
 
 
-def _issuer_error(attempt: AuthorizationRequest, response: AuthorizationResponse) -> AuthorizationServerError | None:
+def _issuer_error(
+    authorization_request: AuthorizationRequest, response: AuthorizationResponse
+) -> AuthorizationServerError | None:
     """Return why a response is not this server's; that an error came without any `iss` is only noted (C3)."""
-    configuration = attempt.stored_configuration()
+    configuration = authorization_request.stored_configuration()
     try:
         check_issuer(configuration, response)
     except AuthorizationServerError as error:
         return error
     if not issuer_matches(configuration, response):
-        logger.warning("an error came without the server's iss", extra={"challenge": str(attempt.challenge.uuid)})
+        logger.warning(
+            "an error came without the server's iss", extra={"challenge": str(authorization_request.challenge.uuid)}
+        )
     return None
 
 
 def _exchange(
-    attempt: AuthorizationRequest,
+    authorization_request: AuthorizationRequest,
     server: AuthorizationServer,
     configuration: ServerConfiguration,
     response: AuthorizationResponse,
@@ -321,14 +336,14 @@ def _exchange(
     tokens = exchange_code(
         configuration,
         code=response.code,
-        code_verifier=attempt.reveal_code_verifier(),
+        code_verifier=authorization_request.reveal_code_verifier(),
         credentials=credentials,
     )
     return tokens, credentials
 
 
 def _verified_claims(
-    attempt: AuthorizationRequest,
+    authorization_request: AuthorizationRequest,
     configuration: ServerConfiguration,
     tokens: TokenResponse,
     credentials: ClientCredentials,
@@ -338,7 +353,7 @@ def _verified_claims(
     return verify_id_token(
         configuration,
         tokens.id_token,
-        nonce_matches=lambda nonce: nonce_matches(attempt, nonce),
+        nonce_matches=lambda nonce: nonce_matches(authorization_request, nonce),
         access_token=tokens.access_token,
         client_secret=credentials.client_secret,
     )

@@ -68,8 +68,8 @@ def revoke_token(access_token: AccessToken, *, actor: str, now: datetime) -> boo
 def undo(challenge: Challenge, *, now: datetime) -> bool:
     """Take back what the consumer allowed through this challenge (A9); return False where there was nothing left.
 
-    The caller has checked that this browser holds the cookie of one of the challenge's attempts (B22), or that the
-    consumer holds the receipt.
+    The caller has checked that this browser holds the cookie of one of the challenge's authorization requests (B22), or
+    that the consumer holds the receipt.
     """
     with locked_conversation(challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)

@@ -78,7 +78,7 @@ def move_challenge(
     for name, value in changes.items():
         setattr(challenge, name, value)
     if to not in OPEN_STATUSES:
-        _forget_attempts(challenge)
+        _forget_authorization_requests(challenge)
     record(
         ConversationEvent.CHALLENGE_CHANGED,
         challenge.conversation,
@@ -140,7 +140,10 @@ def close_clock_expired(conversation: Conversation, now: datetime) -> None:
         end_access_token(access_token, AccessToken.EndReason.EXPIRED, now=now, actor=SYSTEM)
 
 
-def _forget_attempts(challenge: Challenge) -> None:
-    """Erase what only an exchange needs (K7). An attempt of an ended challenge can no longer exchange (A10)."""
-    attempts = AuthorizationRequest.objects.filter(challenge=challenge)
-    attempts.update(nonce_digest=None, code_verifier_ciphertext=None)
+def _forget_authorization_requests(challenge: Challenge) -> None:
+    """Erase what only an exchange needs (K7).
+
+    An authorization request of an ended challenge can no longer exchange (A10).
+    """
+    authorization_requests = AuthorizationRequest.objects.filter(challenge=challenge)
+    authorization_requests.update(nonce_digest=None, code_verifier_ciphertext=None)

@@ -1,4 +1,4 @@
-"""An attempt: one browser's authorization request under a challenge."""
+"""An authorization request: one browser's authorization request under a challenge."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,13 +12,14 @@ from infrastructure.columns import EncryptedField, reveal, seal
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client.configuration import ServerConfiguration
 
-# An exchange is over after its deadline of 10 s; an attempt that has no result long after it never will (B11).
+# An exchange is over after its deadline of 10 s; an authorization request that has no result long after it never will
+# (B11).
 EXCHANGE_GIVEN_UP_AFTER: Final = timedelta(seconds=30)
 COOKIE_PREFIX: Final = "__Host-attempt-"
 
 
 class AuthorizationRequest(models.Model):
-    """One browser's attempt at a challenge: its own state, nonce, verifier and cookie (B1, B12)."""
+    """One browser's authorization request at a challenge: its own state, nonce, verifier and cookie (B1, B12)."""
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     challenge = models.ForeignKey(Challenge, on_delete=models.CASCADE, related_name="authorization_requests")
@@ -40,7 +41,10 @@ class AuthorizationRequest(models.Model):
 
     @property
     def cookie_name(self) -> str:
-        """Return the name of this attempt's own cookie. `__Host-` keeps other hosts from setting it (B3)."""
+        """Return the name of this authorization request's own cookie.
+
+        `__Host-` keeps other hosts from setting it (B3).
+        """
         return f"{COOKIE_PREFIX}{self.uuid.hex}"
 
     @property
@@ -66,7 +70,7 @@ class AuthorizationRequest(models.Model):
         return self.claimed_at is not None or self.finished_at is not None or not self.challenge.accepts_sign_in(now)
 
     def stored_configuration(self) -> ServerConfiguration:
-        """Return the copy of the server's configuration that this attempt was begun with."""
+        """Return the copy of the server's configuration that this authorization request was begun with."""
         return ServerConfiguration.from_json(self.configuration)
 
     def set_code_verifier(self, code_verifier: Secret) -> None:

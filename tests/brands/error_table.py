@@ -41,7 +41,7 @@ def section(document: str) -> str:
 def _line(code: str, row: Meaning) -> str:
     named = sorted({*AUTHORIZATION_CODES.items(), *ENDPOINT_CODES.items()})
     also = ", ".join(f"`{name}`" for name, meant in named if meant == code and name != code)
-    again = "helps" if row.another_attempt_helps else "-"
+    again = "helps" if row.another_try_helps else "-"
     return f"| `{code}`{f' ({also})' if also else ''} | {HEADINGS[row.page]} | {again} | {row.cause} | {row.remedy} |"
 
 

@@ -45,7 +45,7 @@ def test_a_strict_server_takes_the_request(acme: FakeAuthorizationServer) -> Non
 
 
 def test_openid_adds_a_nonce(acme: FakeAuthorizationServer) -> None:
-    """E17: the nonce ties the ID token to this attempt."""
+    """E17: the nonce ties the ID token to this authorization request."""
     added = set(parameters_of(acme.configuration(scope="openid orders.read"))) - set(
         parameters_of(acme.configuration())
     )

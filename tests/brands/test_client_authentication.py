@@ -163,7 +163,7 @@ def test_a_wrong_secret_is_the_servers_to_refuse(acme: FakeAuthorizationServer) 
     assert (refused.value.error, refused.value.detail) == ("invalid_client", "HTTP status 401, error invalid_client")
 
 
-def test_a_verifier_of_another_attempt_is_the_servers_to_refuse(acme: FakeAuthorizationServer) -> None:
+def test_a_verifier_of_another_authorization_request_is_the_servers_to_refuse(acme: FakeAuthorizationServer) -> None:
     """B2."""
     code = sign_in(acme)
 

@@ -37,28 +37,28 @@ def test_brand_admins_have_the_table() -> None:
 @pytest.mark.parametrize("page", [page for page in ConsumerPage if page])
 def test_a_page_has_its_button_where_another_try_can_help_and_only_there(page: ConsumerPage) -> None:
     """The bug: a wrong client secret said "try again in a moment", and each try was a whole sign-in."""
-    helps = {row.another_attempt_helps for row in MEANINGS.values() if row.page == page}
+    helps = {row.another_try_helps for row in MEANINGS.values() if row.page == page}
     offered = "try_again_form.html" in (PAGES / f"{page}.html").read_text()
     assert helps == {offered}
 
 
 def test_bots_read_of_each_code_whether_another_try_helps() -> None:
-    said = document()["components"]["schemas"]["AttemptError"]["x-meanings"]
+    said = document()["components"]["schemas"]["AuthorizationRequestError"]["x-meanings"]
     helps = {
         code: bool(re.search(r"Another try (?:in a \w+ )?(?:may )?helps?\b", words)) for code, words in said.items()
     }
-    assert helps == {code: MEANINGS[code].another_attempt_helps for code in said}
+    assert helps == {code: MEANINGS[code].another_try_helps for code in said}
 
 
-def test_what_a_new_attempt_mends_is_not_called_permanent() -> None:
+def test_what_a_new_authorization_request_mends_is_not_called_permanent() -> None:
     """The bug: `invalid_grant` and `jwks_unavailable` were."""
-    mended = {code for code, row in MEANINGS.items() if row.another_attempt_helps}
+    mended = {code for code, row in MEANINGS.items() if row.another_try_helps}
     assert {"invalid_grant", "jwks_unavailable", "configuration_changed", "token_endpoint_timeout"} <= mended
     assert not {"invalid_client", "unauthorized_client", "stored_secret_unreadable", "invalid_scope"} & mended
 
 
 def test_a_code_is_never_sent_again() -> None:
-    """E20: after a failure at the token endpoint only another attempt can help."""
+    """E20: after a failure at the token endpoint only another try can help."""
     repeatable = {code for code, row in MEANINGS.items() if row.is_repeatable}
     assert not {code for code in repeatable if code.startswith("token_")}
     assert {"revocation_endpoint_timeout", "revocation_endpoint_unreachable", "server_error"} <= repeatable

@@ -85,7 +85,9 @@ def test_without_a_resource_nothing_is_sent(acme: ModernAuthorizationServer) -> 
     assert "resource" not in acme.token_requests[0].parameters
 
 
-def test_a_resource_that_the_server_refuses_ends_the_attempt_in_words(acme: ModernAuthorizationServer) -> None:
+def test_a_resource_that_the_server_refuses_ends_the_authorization_request_in_words(
+    acme: ModernAuthorizationServer,
+) -> None:
     """RFC 8707 section 2: `invalid_target`."""
     query = acme.authorize(authorization_url(acme.configuration(resource=[ORDERS]), **REQUEST))
 

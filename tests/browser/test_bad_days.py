@@ -15,7 +15,7 @@ MANY = 25
 HIDE = "document.head.insertAdjacentHTML('beforeend', '<meta name=referrer content=no-referrer>')"
 
 
-def attempts(profile: Profile) -> set[str]:
+def authorization_requests(profile: Profile) -> set[str]:
     names: list[Any] = [cookie.get("name") for cookie in profile.context.cookies()]
     return {name for name in names if name.startswith("__Host-attempt-")}
 
@@ -33,7 +33,7 @@ def sign_in(stage: Stage, profile: Profile) -> tuple[Bot, str]:
 def test_a_regular_customer_sees_each_code_and_can_undo_the_first(stage: Stage, victor: Profile) -> None:
     """B3: the bug: the 21st came back to "this link no longer works"."""
     signed_in = [sign_in(stage, victor) for _ in range(MANY)]
-    assert len(attempts(victor)) == MANY
+    assert len(authorization_requests(victor)) == MANY
     first, url = signed_in[0]
     page = victor.open(f"{url}/done")
     page.get_by_role("button", name="Undo").click()
@@ -51,7 +51,7 @@ def test_after_tries_in_an_outage_the_sign_in_works_and_their_cookies_are_gone(s
             heading(page, "Acme is not answering right now")
             page.close()
     sign_in(stage, victor)
-    assert len(attempts(victor)) == 1
+    assert len(authorization_requests(victor)) == 1
 
 
 def test_under_no_referrer_every_button_works(stage: Stage, victor: Profile) -> None:

@@ -92,7 +92,7 @@ def test_two_tabs_end_at_one_code(stage: Stage, stranger: Profile) -> None:
 def test_a_scanner_that_runs_scripts_and_posts_forms_spends_nothing(
     stage: Stage, stranger: Profile, victor: Profile
 ) -> None:
-    """B6, B7, B8: more posts than attempts are kept; left alone, the page does nothing by itself for an hour."""
+    """B6, B7, B8: more posts than rows are kept; left alone, the page does nothing by itself for an hour."""
     bot = stage.bot("completion_code")
     challenge = bot.challenge()
     page = stranger.context.new_page()

@@ -116,7 +116,7 @@ def test_a_tab_that_is_closed_and_restored(stage: Stage, victor: Profile) -> Non
 def test_a_browser_that_is_closed_and_opened_again(
     stage: Stage, chromium: Browser, signed_in: dict[str, Any], victor: Profile
 ) -> None:
-    """B3: the attempt's cookie is no session cookie, since phones end browsers in the background as they like."""
+    """B3: the authorization request's cookie is no session cookie, since phones end browsers in the background."""
     bot = stage.bot("completion_code")
     page = victor.follow(bot.challenge()["url"])
     code = code_on(page)

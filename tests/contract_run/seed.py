@@ -18,7 +18,7 @@ django.setup()
 from django.utils import timezone  # noqa: E402  Django has to be set up first
 
 from brands.models import AuthorizationServer, Brand  # noqa: E402
-from conversations.flow.attempts import begin_attempt  # noqa: E402
+from conversations.flow.authorization_requests import begin_authorization_request  # noqa: E402
 from conversations.flow.challenges import WantedChallenge, issue_challenge, withdraw_challenge  # noqa: E402
 from conversations.flow.outcomes import confirm, store_result  # noqa: E402
 from conversations.flow.termination import close_conversation, end_live_token  # noqa: E402
@@ -50,16 +50,16 @@ def issued(server: AuthorizationServer, chat: str, now: datetime) -> Challenge:
 
 
 def started(server: AuthorizationServer, chat: str, now: datetime) -> Any:
-    return begin_attempt(issued(server, chat, now), now)
+    return begin_authorization_request(issued(server, chat, now), now)
 
 
 def pending(server: AuthorizationServer, chat: str, now: datetime, lifetime: int = 3600) -> AccessToken:
     begun = started(server, chat, now)
-    scope = begun.attempt.challenge.scope
+    scope = begun.authorization_request.challenge.scope
     expires_at = now + timedelta(seconds=lifetime)
     answer = TokenResponse(Secret(f"token of {chat}"), scope, False, expires_at, False, None)
-    store_result(begun.attempt, begun.cookie.reveal(), answer, None, now)
-    return AccessToken.objects.get(challenge=begun.attempt.challenge)
+    store_result(begun.authorization_request, begun.cookie.reveal(), answer, None, now)
+    return AccessToken.objects.get(challenge=begun.authorization_request.challenge)
 
 
 def authorized(server: AuthorizationServer, chat: str, now: datetime, lifetime: int = 3600) -> AccessToken:

@@ -25,7 +25,7 @@ def with_changes(query: str, **changes: str | None) -> str:
 def test_another_browser_never_reaches_the_token_endpoint_and_can_start_again(
     acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B3, B5, B13: the cookie and the state must be of the same attempt; the challenge stays open."""
+    """B3, B5, B13: the cookie and the state must be of the same authorization request; the challenge stays open."""
     challenge = acme_bot.challenge()
     query = acme_login.authorize(ada.begin(challenge["url"]))
     answer = rita.get(callback(acme_login, query))
@@ -39,10 +39,10 @@ def test_another_browser_never_reaches_the_token_endpoint_and_can_start_again(
     )
 
 
-def test_the_cookie_of_another_attempt_is_not_enough(
+def test_the_cookie_of_another_authorization_request_is_not_enough(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B3, B13: F3, the attacker's own state and code in the victim's browser, which has an attempt of its own."""
+    """B3, B13: F3, the attacker's own state and code in the victim's browser, which has a request of its own."""
     mallory = Browser()
     url = acme_bot.challenge()["url"]
     ada.begin(url)
@@ -51,13 +51,13 @@ def test_the_cookie_of_another_attempt_is_not_enough(
     assert acme_login.token_requests == []
 
 
-def test_the_attempts_cookie_is_as_strict_as_the_way_back_allows(
+def test_the_authorization_requests_cookie_is_as_strict_as_the_way_back_allows(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
     """B3, B4."""
     ada.begin(acme_bot.challenge()["url"])
-    attempt = AuthorizationRequest.objects.get()
-    cookie = ada.client.cookies[f"__Host-attempt-{attempt.uuid.hex}"]
+    authorization_request = AuthorizationRequest.objects.get()
+    cookie = ada.client.cookies[f"__Host-attempt-{authorization_request.uuid.hex}"]
     assert (cookie["secure"], cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, True, "Lax", "/")
     assert cookie["domain"] == ""
     assert 890 <= cookie["max-age"] <= 900
@@ -184,7 +184,7 @@ def test_denial_is_an_outcome_that_ends_the_challenge(
     assert heading_of(ada.get(challenge["url"] + "/done")) == "You are not signed in"
 
 
-def test_another_error_ends_the_attempt_only_and_shows_nothing_of_its_text(
+def test_another_error_ends_the_authorization_request_only_and_shows_nothing_of_its_text(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
     """B14, H8: stands as last_error, cut and cleaned; another try is offered and works."""

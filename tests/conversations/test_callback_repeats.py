@@ -61,7 +61,7 @@ def test_of_twenty_concurrent_callbacks_exactly_one_token_request_leaves(
 def test_while_the_exchange_runs_the_page_says_one_moment_and_then_offers_another_try(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B11: no timer (B7); an attempt without a result after 30 s counts as failed."""
+    """B11: no timer (B7); an authorization request without a result after 30 s counts as failed."""
     challenge = acme_bot.challenge()
     ada.begin(challenge["url"])
     AuthorizationRequest.objects.update(claimed_at=timezone.now())
@@ -95,7 +95,7 @@ def test_a_second_browser_that_comes_later_is_told_that_it_is_done_elsewhere(
     assert "data-completion-code" not in page.content.decode()
 
 
-def test_a_superseded_challenges_attempt_can_no_longer_exchange(
+def test_a_superseded_challenges_authorization_request_can_no_longer_exchange(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
     """A10."""
@@ -107,7 +107,7 @@ def test_a_superseded_challenges_attempt_can_no_longer_exchange(
     assert acme_login.token_requests == []
 
 
-def test_an_expired_challenges_attempt_can_no_longer_exchange(
+def test_an_expired_challenges_authorization_request_can_no_longer_exchange(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
     """B13: expiry before everything that the brand sent."""

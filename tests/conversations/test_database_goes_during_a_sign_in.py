@@ -23,12 +23,12 @@ from tests.served import installation_at_a_free_port, serving
 
 pytestmark = pytest.mark.timeout(180)
 
-# An attempt that a browser has begun: what it brings back, and where.
+# An authorization request that a browser has begun: what it brings back, and where.
 BEGIN: Final = """
 import json
 from django.utils import timezone
 from brands.models import Brand
-from conversations.flow.attempts import begin_attempt
+from conversations.flow.authorization requests import begin_authorization_request
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from tests.cast import make_server
 brand = Brand.objects.get_or_create(name="Acme", slug="acme")[0]
@@ -37,8 +37,9 @@ server = brand.authorization_servers.first() or make_server(
     brand, issuer="", authorization_response_iss_parameter_supported=False, **urls)
 wanted = WantedChallenge(server=server, same_person_check="completion_code")
 challenge, _ = issue_challenge(brand, "web:1", wanted, actor="test", now=timezone.now())
-begun = begin_attempt(challenge, timezone.now())
-print(json.dumps([server.callback_id, begun.parameters["state"], begun.attempt.cookie_name, begun.cookie.reveal()]))
+begun = begin_authorization_request(challenge, timezone.now())
+print(json.dumps([server.callback_id, begun.parameters["state"], begun.authorization request.cookie_name,
+begun.cookie.reveal()]))
 """
 TOKENS: Final = "from conversations.models import AccessToken; print(AccessToken.objects.filter(ended_at=None).count())"
 

@@ -206,10 +206,10 @@ def test_an_id_token_may_be_signed_with_the_client_secret(
     assert acme_login.jwks_requests == 0
 
 
-def test_an_id_token_of_another_attempt_is_refused(
+def test_an_id_token_of_another_authorization_request_is_refused(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
 ) -> None:
-    """E17: the nonce ties the ID token to the attempt."""
+    """E17: the nonce ties the ID token to the authorization request."""
     use_openid(acme_server, acme_login)
     acme_login.id_token_changes = {"nonce": "of-another-attempt"}
     challenge = acme_bot.challenge()
@@ -225,12 +225,15 @@ def test_what_only_the_exchange_needed_is_erased_when_it_ends(
     """K7: verifier and nonce go, the state's digest stays for a repeated callback."""
     challenge = acme_bot.challenge()
     url = ada.begin(challenge["url"])
-    attempt = AuthorizationRequest.objects.get()
-    assert (attempt.nonce_digest is None, attempt.code_verifier_ciphertext is None) == (False, False)
+    authorization_request = AuthorizationRequest.objects.get()
+    assert (authorization_request.nonce_digest is None, authorization_request.code_verifier_ciphertext is None) == (
+        False,
+        False,
+    )
     ada.come_back(url, acme_login)
-    attempt.refresh_from_db()
-    assert (attempt.nonce_digest, attempt.code_verifier_ciphertext) == (None, None)
-    assert attempt.state_digest is not None
+    authorization_request.refresh_from_db()
+    assert (authorization_request.nonce_digest, authorization_request.code_verifier_ciphertext) == (None, None)
+    assert authorization_request.state_digest is not None
 
 
 def test_whatever_the_status_the_challenge_that_is_open_stands_beside_it(

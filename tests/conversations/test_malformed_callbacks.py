@@ -21,7 +21,7 @@ MALFORMED = [
     ("error=access_denied", "state is missing, error is access_denied"),
     ("", "there are no parameters: does the server answer in the fragment (response_mode, response_type)?"),
     ("code=planted-code&amp;state=planted", "& is written as &amp;: the server escaped the address for HTML"),
-    ("code=planted-code&state=planted", "state is of no attempt at this server"),
+    ("code=planted-code&state=planted", "state is of no authorization request at this server"),
     ("code=planted-code&code=planted-code&state=x", "code is given twice"),
     (f"code={'planted-' * 600}&state=x", "code is longer than 4096 characters"),
 ]
@@ -118,7 +118,7 @@ def test_a_browser_without_this_servers_cookie_learns_nothing_from_a_malformed_c
     acme_login: FakeAuthorizationServer,
     rival_login: FakeAuthorizationServer,
 ) -> None:
-    """G9, B13: and another server's attempt is not this one's."""
+    """G9, B13: and another server's authorization request is not this one's."""
     ada.begin(acme_bot.challenge()["url"])
     assert ada.get(f"{rival_login.redirect_uri}?code=x")["Location"] == "/c/#"
     assert rita.get(f"{acme_login.redirect_uri}?code=x")["Location"] == "/c/#"

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.flow.attempts import MAX_ATTEMPTS, begin_attempt
+from conversations.flow.authorization_requests import MAX_AUTHORIZATION_REQUESTS, begin_authorization_request
 from conversations.flow.authorization_status import Authorization, AuthorizationStatus, authorization_of
 from conversations.flow.challenges import WantedChallenge, cancel_challenge, issue_challenge
 from conversations.flow.completion import complete, complete_with_handle, shown_code
@@ -39,8 +39,8 @@ def test_a_link_that_was_withdrawn_while_its_page_was_open_begins_nothing(
     issued = acme_bot.challenge()
     read_before = Challenge.objects.get()
     acme_bot.call("DELETE", f"/challenges/{issued['challenge_id']}")
-    assert begin_attempt(read_before, timezone.now()) is None
-    assert begin_attempt(Challenge.objects.get(), timezone.now()) is None
+    assert begin_authorization_request(read_before, timezone.now()) is None
+    assert begin_authorization_request(Challenge.objects.get(), timezone.now()) is None
     assert not AuthorizationRequest.objects.exists()
 
 
@@ -131,7 +131,7 @@ def come_back(bot: Bot, ada: Browser, login: FakeAuthorizationServer) -> dict[st
     return bot.challenge_facts(challenge)
 
 
-def test_a_client_secret_that_cannot_be_read_ends_the_attempt_only(
+def test_a_client_secret_that_cannot_be_read_ends_the_authorization_request_only(
     acme_bot: Bot, ada: Browser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     """K2: the challenge stays open, and nothing was sent."""
@@ -181,14 +181,16 @@ def test_a_handle_posted_while_the_chat_was_being_closed_confirms_nothing(
     assert AccessToken.objects.get().confirmed_at is None
 
 
-def test_however_often_a_link_is_begun_few_attempts_are_kept(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+def test_however_often_a_link_is_begun_few_authorization_requests_are_kept(
+    acme_bot: Bot, acme_server: AuthorizationServer
+) -> None:
     """G9: a scanner that presses the button all day fills no table."""
     acme_bot.challenge()
-    for _ in range(MAX_ATTEMPTS * 6 + 5):
-        assert begin_attempt(Challenge.objects.get(), timezone.now())
+    for _ in range(MAX_AUTHORIZATION_REQUESTS * 6 + 5):
+        assert begin_authorization_request(Challenge.objects.get(), timezone.now())
     unfinished = AuthorizationRequest.objects.filter(finished_at=None).order_by("id")
-    assert unfinished.count() == MAX_ATTEMPTS
-    assert AuthorizationRequest.objects.filter(error="dropped").count() == MAX_ATTEMPTS * 5 + 1
+    assert unfinished.count() == MAX_AUTHORIZATION_REQUESTS
+    assert AuthorizationRequest.objects.filter(error="dropped").count() == MAX_AUTHORIZATION_REQUESTS * 5 + 1
     assert unfinished[0].pk > max(AuthorizationRequest.objects.filter(error="dropped").values_list("pk", flat=True))
 
 

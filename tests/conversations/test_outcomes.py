@@ -175,7 +175,9 @@ def test_every_outcome_is_told_alike_on_every_way(
         polled = answer.result().json()
     read = scene.bot.challenge_facts(scene.challenge)
     told = {"long poll": polled, "read": read}
-    if last_error is None:  # trouble of one attempt leaves the challenge where it is: no event has its name
+    if (
+        last_error is None
+    ):  # trouble of one authorization request leaves the challenge where it is: no event has its name
         told["webhook"] = webhook_of(scene.challenge, acme_hooks)
     assert {
         way: (facts["status"], facts["error"], facts["last_error"]) for way, facts in told.items()

@@ -249,7 +249,7 @@ def test_the_browser_that_began_sees_the_precise_outcome(
 def test_the_scanner_that_posts_cannot_lock_the_consumer_out(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B8: the oldest unfinished attempts are dropped, one that is being exchanged is not."""
+    """B8: the oldest unfinished authorization requests are dropped, one that is being exchanged is not."""
     challenge = acme_bot.challenge()
     ada.begin(challenge["url"])
     AuthorizationRequest.objects.update(claimed_at=timezone.now())
@@ -260,7 +260,7 @@ def test_the_scanner_that_posts_cannot_lock_the_consumer_out(
     assert AuthorizationRequest.objects.filter(claimed_at=None, finished_at=None).count() == 10
 
 
-def test_a_consumer_whose_attempt_was_pushed_out_is_offered_another_try(
+def test_a_consumer_whose_authorization_request_was_pushed_out_is_offered_another_try(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
     """B8: ten scripted presses later she comes back, and her link is not dead."""

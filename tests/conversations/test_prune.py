@@ -49,10 +49,10 @@ def test_the_sweep_erases_what_the_clock_has_ended_and_writes_it_down(
     with later(seconds=3601):
         assert prune() == "swept 1 conversations; deleted 0 challenges, 0 conversations"
         token, challenge = AccessToken.objects.get(), Challenge.objects.get(access_token=None)
-        attempt = AuthorizationRequest.objects.get(challenge=challenge)
+        authorization_request = AuthorizationRequest.objects.get(challenge=challenge)
         assert (token.ciphertext, token.end_reason, token.ended_at) == (None, "expired", timezone.now())
         assert (challenge.status, challenge.ended_at) == ("expired", timezone.now())
-        assert (attempt.code_verifier_ciphertext, attempt.nonce_digest) == (None, None)
+        assert (authorization_request.code_verifier_ciphertext, authorization_request.nonce_digest) == (None, None)
         events = AuditEvent.objects.filter(actor="system").order_by("id")
         assert [(event.kind, event.outcome) for event in events] == [
             ("challenge.changed", "expired"),

@@ -63,7 +63,7 @@ def path_of(challenge: dict[str, Any]) -> str:
         ((400, JSON, b'{"error": "access_denied"}'), "authorization_request_refused", NOT_COMPLETED),
     ],
 )
-def test_a_refused_push_ends_the_attempt_and_another_try_works(
+def test_a_refused_push_ends_the_authorization_request_and_another_try_works(
     answer: Any, error: str, words: str, acme_bot: Bot, ada: Browser, login: ModernAuthorizationServer
 ) -> None:
     """B14, B21: the challenge stays open, whatever the brand calls its refusal."""
@@ -71,8 +71,12 @@ def test_a_refused_push_ends_the_attempt_and_another_try_works(
     challenge = failing(login, acme_bot, ada, words)
     facts = acme_bot.challenge_facts(challenge)
     assert (facts["status"], facts["last_error"]) == ("started", error)
-    attempt = AuthorizationRequest.objects.get()
-    assert (attempt.error, attempt.code_verifier_ciphertext, attempt.nonce_digest) == (error, None, None)
+    authorization_request = AuthorizationRequest.objects.get()
+    assert (
+        authorization_request.error,
+        authorization_request.code_verifier_ciphertext,
+        authorization_request.nonce_digest,
+    ) == (error, None, None)
 
     page = ada.sign_in(f"{challenge['url']}/done", login)
     assert acme_bot.complete(code_on(page))[0] == 200
@@ -136,7 +140,7 @@ def test_nobody_else_learns_that_a_push_failed(
 def test_the_push_leaves_outside_any_transaction(
     acme_bot: Bot, ada: Browser, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The attempt is stored before, so that a brand that is slow holds no lock of ours."""
+    """The authorization request is stored before, so that a brand that is slow holds no lock of ours."""
     seen: list[tuple[bool, int, str]] = []
     answer_push = ModernAuthorizationServer._answer_push
 

@@ -1,7 +1,8 @@
 """How many statements each call and each page of a consumer costs: a new one is a decision and not an accident.
 
 Every statement that Django sends counts, BEGIN, SAVEPOINT and COMMIT too (a test's own transaction makes savepoints of
-them), and so does the counting of a call. Nothing here grows with the number of conversations, tokens or attempts.
+them), and so does the counting of a call. Nothing here grows with the number of conversations, tokens or authorization
+requests.
 """
 
 import re

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db
 def test_a_failing_callback_and_a_withdrawal_never_deadlock(
     ada: Browser, acme_login: FakeAuthorizationServer, acme_server: AuthorizationServer
 ) -> None:
-    """The bug: a failure locked attempt and challenge in the other order than an ending; PostgreSQL killed one."""
+    """The bug: a failure locked both rows in the other order than an ending; PostgreSQL killed one transaction."""
     for number in range(15):
         bot = make_bot(acme_server.brand, chat=f"web:{number}")
         challenge = bot.challenge()
@@ -55,7 +55,7 @@ def test_a_second_tabs_no_does_not_undo_what_the_first_one_brought(
 
 
 @pytest.mark.parametrize("fault", [OperationalError("the database went away"), UnicodeEncodeError("x", "", 0, 1, "y")])
-def test_a_fault_while_storing_ends_the_attempt_and_leaves_no_code_in_the_address_bar(
+def test_a_fault_while_storing_ends_the_authorization_request_and_leaves_no_code_in_the_address_bar(
     acme_bot: Bot,
     ada: Browser,
     acme_login: FakeAuthorizationServer,
@@ -73,8 +73,12 @@ def test_a_fault_while_storing_ends_the_attempt_and_leaves_no_code_in_the_addres
         page = ada.sign_in(challenge["url"], acme_login)
     assert heading_of(page) == "That sign-in did not work"
     assert acme_bot.challenge_facts(challenge)["last_error"] == "internal_error"
-    attempt = AuthorizationRequest.objects.get()
-    assert (attempt.error, attempt.code_verifier_ciphertext, attempt.nonce_digest) == ("internal_error", None, None)
+    authorization_request = AuthorizationRequest.objects.get()
+    assert (
+        authorization_request.error,
+        authorization_request.code_verifier_ciphertext,
+        authorization_request.nonce_digest,
+    ) == ("internal_error", None, None)
     assert code_on(ada.sign_in(challenge["url"], acme_login))
 
 
@@ -204,7 +208,7 @@ def test_closing_erases_what_was_typed_too(
     use_openid(acme_server, acme_login)
     challenge = acme_bot.challenge(purpose="to look up a test result", context="resume")
     ada.sign_in(challenge["url"], acme_login)
-    # What other checks, and an attempt that failed before, leave behind.
+    # What other checks, and an authorization request that failed before, leave behind.
     others = {"completion_handle_digest": b"handle", "expected_subject_digest": b"customer"}
     Challenge.objects.update(**others, last_error_detail="what the server said")
     assert AccessToken.objects.get().receipt_digest is not None

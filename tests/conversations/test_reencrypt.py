@@ -35,21 +35,21 @@ client_secret = "planted-client-secret"
 url = "https://bot.acme.example/hooks"
 events = ["challenge.withdrawn"]
 """
-# A challenge with an attempt, which is open; and another chat's token, whose subject is known.
+# A challenge with an authorization request, which is open; and another chat's token, whose subject is known.
 FILL = """
 from datetime import timedelta
 from uuid import uuid4
 from django.utils import timezone
 from brands.models import AuthorizationServer, WebhookEndpoint
 from brands.webhooks import rotate_secret
-from conversations.flow.attempts import begin_attempt
+from conversations.flow.authorization_requests import begin_authorization_request
 from conversations.flow.challenges import WantedChallenge, issue_challenge, withdraw_challenge
 from conversations.models import AccessToken
 from infrastructure.crypto import Secret
 server, now = AuthorizationServer.objects.select_related("brand").get(), timezone.now()
 wanted = WantedChallenge(server=server, context=Secret("planted-context"))
 open_one, _ = issue_challenge(server.brand, "open", wanted, actor="test", now=now)
-begin_attempt(open_one, now)
+begin_authorization_request(open_one, now)
 ended, _ = issue_challenge(server.brand, "authorized", wanted, actor="test", now=now)
 withdraw_challenge(ended, actor="test", now=now)
 token = AccessToken(
@@ -68,7 +68,7 @@ from brands.models import AuthorizationServer, WebhookEndpoint
 from conversations.models import AccessToken, AuthorizationRequest, Challenge, WebhookDelivery
 def values():
     challenge = Challenge.objects.select_related("conversation__brand").get(conversation__external_id="open")
-    attempts = AuthorizationRequest.objects.select_related("challenge__conversation__brand")
+    authorization_requests = AuthorizationRequest.objects.select_related("challenge__conversation__brand")
     return [
         AuthorizationServer.objects.select_related("brand").get().reveal_credentials().client_secret.reveal(),
         AccessToken.objects.select_related("conversation__brand").get().reveal_access_token().reveal(),
@@ -76,7 +76,7 @@ def values():
         AccessToken.objects.select_related("conversation__brand").get().reveal_response_members().reveal(),
         challenge.reveal_context().reveal(),
         challenge.reveal_link_token().reveal(),
-        attempts.get().reveal_code_verifier().reveal(),
+        authorization_requests.get().reveal_code_verifier().reveal(),
         *(secret.reveal() for secret in WebhookEndpoint.objects.get().reveal_signing_secrets(timezone.now())),
         WebhookDelivery.objects.select_related("conversation__brand").get().reveal_payload().reveal(),
     ]

@@ -1,4 +1,4 @@
-"""What an attempt comes to: in its own row, in the challenge's, in the audit log and in the logs."""
+"""What an authorization request comes to: in its own row, in the challenge's, in the audit log and in the logs."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -61,7 +61,7 @@ def signed_in_before(acme_bot: Bot, ada: Browser, acme_server: Any, acme_login: 
         (succeeded, ""),
     ],
 )
-def test_an_attempt_ends_at_its_moment_with_its_reason_and_what_its_exchange_needed_is_erased(
+def test_an_authorization_request_ends_at_its_moment_with_its_reason_and_what_its_exchange_needed_is_erased(
     acme_bot: Bot,
     ada: Browser,
     acme_login: FakeAuthorizationServer,
@@ -74,9 +74,13 @@ def test_an_attempt_ends_at_its_moment_with_its_reason_and_what_its_exchange_nee
         authorization_url = ada.begin(acme_bot.challenge()["url"])
         prepare(acme_bot, acme_login)
         ada.come_back(authorization_url, acme_login)
-    attempt = AuthorizationRequest.objects.latest("id")
-    assert (attempt.claimed_at, attempt.finished_at, attempt.error) == (now, now, error)
-    assert (attempt.nonce_digest, attempt.code_verifier_ciphertext) == (None, None)
+    authorization_request = AuthorizationRequest.objects.latest("id")
+    assert (authorization_request.claimed_at, authorization_request.finished_at, authorization_request.error) == (
+        now,
+        now,
+        error,
+    )
+    assert (authorization_request.nonce_digest, authorization_request.code_verifier_ciphertext) == (None, None)
 
 
 def test_a_try_that_failed_stands_in_the_log_and_in_the_admin_with_its_detail(
@@ -120,16 +124,19 @@ def test_a_token_that_was_thrown_away_is_audited_and_waits_to_be_revoked(
     prepare: Callable[[Bot, FakeAuthorizationServer], None],
     outcome: str,
 ) -> None:
-    """A7, A8: by us, for a reason, at the moment at which its attempt ended. It has no row, and so no id."""
+    """A7, A8: by us, for a reason, at the moment at which its authorization request ended.
+
+    It has no row, and so no id.
+    """
     authorization_url = ada.begin(acme_bot.challenge()["url"])
     prepare(acme_bot, acme_login)
     ada.come_back(authorization_url, acme_login)
-    attempt = AuthorizationRequest.objects.select_related("challenge__conversation__brand").latest("id")
+    authorization_request = AuthorizationRequest.objects.select_related("challenge__conversation__brand").latest("id")
     event = AuditEvent.objects.get(kind="token.discarded")
-    assert (event.actor, event.outcome, event.at) == ("system", outcome, attempt.finished_at)
+    assert (event.actor, event.outcome, event.at) == ("system", outcome, authorization_request.finished_at)
     waiting = Revocation.objects.values_list("access_token_uuid", "created_at", "next_attempt_at")
-    assert list(waiting) == [(attempt.uuid, event.at, event.at)]
-    assert ids_of(event) == ids_of_challenge(attempt.challenge) | {"access_token_uuid": None}
+    assert list(waiting) == [(authorization_request.uuid, event.at, event.at)]
+    assert ids_of(event) == ids_of_challenge(authorization_request.challenge) | {"access_token_uuid": None}
 
 
 @pytest.mark.parametrize(("check", "actor"), [("none", "consumer"), ("completion_code", "bot")])

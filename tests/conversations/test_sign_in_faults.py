@@ -25,13 +25,18 @@ def revoking(acme_server: AuthorizationServer, acme_login: FakeAuthorizationServ
     return acme_login
 
 
-def newest_attempt() -> tuple[str, str, str, datetime | None]:
-    """Return what the newest attempt left behind: its error, its challenge's with the detail, and its end."""
-    attempt = AuthorizationRequest.objects.select_related("challenge").latest("pk")
-    return attempt.error, attempt.challenge.last_error, attempt.challenge.last_error_detail, attempt.finished_at
+def newest_authorization_request() -> tuple[str, str, str, datetime | None]:
+    """The newest authorization request's error, its challenge's error with the detail, and its end."""
+    authorization_request = AuthorizationRequest.objects.select_related("challenge").latest("pk")
+    return (
+        authorization_request.error,
+        authorization_request.challenge.last_error,
+        authorization_request.challenge.last_error_detail,
+        authorization_request.finished_at,
+    )
 
 
-def test_a_fault_of_ours_is_noted_with_its_challenge_and_ends_the_attempt_at_once(
+def test_a_fault_of_ours_is_noted_with_its_challenge_and_ends_the_authorization_request_at_once(
     acme_bot: Bot, ada: Browser, revoking: FakeAuthorizationServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_: TokenRequest) -> None:
@@ -41,14 +46,14 @@ def test_a_fault_of_ours_is_noted_with_its_challenge_and_ends_the_attempt_at_onc
     with time_machine.travel(NOON, tick=False):
         page = ada.sign_in(acme_bot.challenge()["url"], revoking)
     assert heading_of(page) == "That sign-in did not work"
-    assert newest_attempt() == ("internal_error", "internal_error", "", NOON)
+    assert newest_authorization_request() == ("internal_error", "internal_error", "", NOON)
     assert not Revocation.objects.exists()
     (noted,) = [line for line in caplog.records if line.levelno == logging.ERROR]
     assert noted.getMessage() == "a sign-in failed unexpectedly"
     assert vars(noted)["challenge"] == str(Challenge.objects.get().uuid)
 
 
-def test_an_unreadable_client_secret_ends_the_attempt_at_once_and_there_is_nothing_to_revoke(
+def test_an_unreadable_client_secret_ends_the_authorization_request_at_once_and_there_is_nothing_to_revoke(
     acme_bot: Bot, ada: Browser, revoking: FakeAuthorizationServer
 ) -> None:
     """K2."""
@@ -56,7 +61,7 @@ def test_an_unreadable_client_secret_ends_the_attempt_at_once_and_there_is_nothi
     with time_machine.travel(NOON, tick=False):
         page = ada.sign_in(acme_bot.challenge()["url"], revoking)
     assert heading_of(page) == "Acme cannot sign you in right now"
-    assert newest_attempt() == ("stored_secret_unreadable", "stored_secret_unreadable", "", NOON)
+    assert newest_authorization_request() == ("stored_secret_unreadable", "stored_secret_unreadable", "", NOON)
     assert not Revocation.objects.exists()
 
 
@@ -69,7 +74,7 @@ def test_a_token_is_not_left_alive_at_the_brand_where_its_person_cannot_be_compa
     AccessToken.objects.update(subject_ciphertext=b"tampered with")
     page = ada.sign_in(acme_bot.challenge()["url"], revoking)
     assert heading_of(page) == "Acme cannot sign you in right now"
-    assert newest_attempt()[:3] == ("stored_secret_unreadable", "stored_secret_unreadable", "")
+    assert newest_authorization_request()[:3] == ("stored_secret_unreadable", "stored_secret_unreadable", "")
     worker.run_once()
     assert len(revoking.issued_access_tokens) == 2
     assert [request.parameters["token"] for request in revoking.revocation_requests] == revoking.issued_access_tokens[
@@ -105,4 +110,4 @@ def test_what_the_server_says_of_an_error_is_kept_beside_it(
     state = dict(parse_qsl(urlsplit(ada.begin(acme_bot.challenge()["url"])).query))["state"]
     error = {"error": "server_error", "error_description": "closed for inventory", "state": state}
     ada.get(f"{acme_login.redirect_uri}?{urlencode(error)}")
-    assert newest_attempt()[:3] == ("server_error", "server_error", "closed for inventory")
+    assert newest_authorization_request()[:3] == ("server_error", "server_error", "closed for inventory")

@@ -202,7 +202,7 @@ def test_a_brand_that_does_not_take_the_revocation_either_is_an_error(
     assert MAY_LIVE in errors(caplog)
 
 
-def test_the_token_goes_to_the_endpoint_that_the_attempt_was_begun_with(
+def test_the_token_goes_to_the_endpoint_that_the_authorization_request_was_begun_with(
     acme_bot: Bot, ada: Browser, revoking: FakeAuthorizationServer, rival_login: FakeAuthorizationServer
 ) -> None:
     """A8: whoever may edit the endpoint must not be sent a live token. It is changed while the code is exchanged."""

@@ -75,7 +75,7 @@ def test_an_error_comes_back_without_the_page_that_asks(
         ("narrower-scope", "insufficient_scope", "permission"),
     ],
 )
-def test_an_attempt_fails_and_the_next_one_of_the_same_link_works(
+def test_an_authorization_request_fails_and_the_next_one_of_the_same_link_works(
     bot: BotApi, ada: Consumer, scenario: str, last_error: str, words: str
 ) -> None:
     challenge = bot.challenge(new_chat()).body

@@ -72,7 +72,7 @@ def send(method: str, path: str, body: bytes = b"", content_type: str = "", **en
 
 
 def stored_rows() -> list[Any]:
-    """Return what a refusal must not change: each row of a conversation, and the moments of its attempts."""
+    """What a refusal must not change: a conversation's rows, and the moments of its authorization requests."""
     return [
         list(Conversation.objects.values_list("pk", "closed_at")),
         list(Challenge.objects.values_list("pk", "status", "error", "last_error", "expires_at")),

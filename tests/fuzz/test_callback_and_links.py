@@ -37,7 +37,7 @@ def cookie_header(kind: str, held: str) -> str:
 
 
 def begun(bot: Bot, browser: Browser, login: FakeAuthorizationServer) -> tuple[str, dict[str, str], str]:
-    """Begin an attempt; return its link, the query that the brand sends back, and the cookie as a browser sends it."""
+    """Begin a sign-in; return its link, the query of the brand's answer, and the cookie as a browser sends it."""
     challenge = bot.challenge()
     query = dict(parse_qsl(login.authorize(browser.begin(challenge["url"]))))
     (cookie,) = [f"{name}={morsel.value}" for name, morsel in browser.client.cookies.items() if "attempt" in name]

@@ -2,8 +2,8 @@
 
 mutmut makes the mutants (`[tool.mutmut]` in pyproject.toml), in the folder `mutants/`. Its own runner sets up a
 database for each of them; ours (`tests.mutation.session`) sets one up for all. Arguments go to pytest: tests to choose
-from. `MUTANTS="conversations.flow.attempts*"` takes a part; what was tried before is not tried again until
-`mutants/` is removed.
+from. `MUTANTS="conversations.flow.authorization_requests*"` takes a part; what was tried before is not tried again
+until `mutants/` is removed.
 """
 
 import os

@@ -14,7 +14,7 @@ from conversations.models import AccessToken, AuthorizationRequest, Challenge
 from oauth_client import MEANINGS, ConsumerPage
 from tests.admin_pages import AdminBrowser, address
 from tests.cast import Bot, Browser, code_on, heading_of
-from tests.conversations.test_failed_attempts import HEADINGS
+from tests.conversations.test_failed_authorization_requests import HEADINGS
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN
 from tests.stored import everything_stored
 from tests.vendors.vendor import Vendor, played

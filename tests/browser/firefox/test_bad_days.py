@@ -27,7 +27,7 @@ def code_on(firefox: Firefox) -> str:
     return firefox.text(".digits").replace(" ", "")
 
 
-def attempts(firefox: Firefox) -> set[str]:
+def authorization_requests(firefox: Firefox) -> set[str]:
     return {name for name in firefox.cookies() if name.startswith("__Host-attempt-")}
 
 
@@ -47,7 +47,7 @@ def sign_in(stage: Stage, firefox: Firefox) -> tuple[Bot, str]:
 def test_a_regular_customer_sees_each_code_and_can_undo_the_first(stage: Stage, victor: Firefox) -> None:
     """B3: the bug: the 21st came back to "this link no longer works"."""
     signed_in = [sign_in(stage, victor) for _ in range(MANY)]
-    assert len(attempts(victor)) == MANY
+    assert len(authorization_requests(victor)) == MANY
     first, url = signed_in[0]
     victor.open(f"{url}/done")
     victor.press("Undo")
@@ -59,14 +59,14 @@ def test_a_regular_customer_sees_each_code_and_can_undo_the_first(stage: Stage, 
 def test_after_tries_in_an_outage_the_sign_in_works_and_their_cookies_are_gone(stage: Stage, victor: Firefox) -> None:
     """B3: on three links, since one may be opened 60 times a minute."""
     victor.open(f"{stage.addresses.product}/c/")
-    kept = attempts(victor)
+    kept = authorization_requests(victor)
     for _ in range(3):
         url = stage.bot(STUBBORN).challenge()["url"]
         for _ in range(8):
             follow(victor, url)
             until_heading(victor, "Acme is not answering right now")
     sign_in(stage, victor)
-    assert len(attempts(victor) - kept) == 1
+    assert len(authorization_requests(victor) - kept) == 1
 
 
 def test_a_firefox_that_says_nothing_of_its_origin_can_press_every_button(stage: Stage, victor: Firefox) -> None:

@@ -1,4 +1,4 @@
-"""A browser's attempts at a link: how long their cookies live, what beginning again changes, which one is told of."""
+"""A browser's authorization requests at a link: their cookies' lives, beginning again, and which one counts."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.flow.attempts import MAX_ATTEMPTS, begin_attempt
+from conversations.flow.authorization_requests import MAX_AUTHORIZATION_REQUESTS, begin_authorization_request
 from conversations.models import AuditEvent, AuthorizationRequest, Challenge
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -35,7 +35,7 @@ def test_the_cookie_lives_five_minutes_however_soon_challenge_and_token_end(
 def test_a_link_that_is_begun_again_was_started_once(
     acme_bot: Bot, ada: Browser, rita: Browser, acme_server: AuthorizationServer, acme_hooks: Receiver
 ) -> None:
-    """Each browser and each tab has an attempt of its own; the bot is told of the first."""
+    """Each browser and each tab has an authorization request of its own; the bot is told of the first."""
     challenge = acme_bot.challenge()
     ada.begin(challenge["url"])
     started_at = acme_bot.challenge_facts(challenge)["started_at"]
@@ -62,18 +62,20 @@ def test_of_two_tries_that_failed_the_page_tells_of_the_newer(
 def test_an_exchange_that_runs_is_not_pushed_out_by_those_who_begin_meanwhile(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B8: a scanner that posts the form drops what nobody came back to, and no attempt that was claimed."""
+    """B8: a scanner that posts the form drops unused authorization requests, and none that was claimed."""
     url = acme_bot.challenge()["url"]
     authorization_url = ada.begin(url)
     seen: list[tuple[bool, str]] = []
 
     def begin_many(_: object) -> None:
-        for _ in range(MAX_ATTEMPTS + 1):
-            begin_attempt(Challenge.objects.get(), timezone.now())
+        for _ in range(MAX_AUTHORIZATION_REQUESTS + 1):
+            begin_authorization_request(Challenge.objects.get(), timezone.now())
         rows = AuthorizationRequest.objects.order_by("id")
-        seen.extend((attempt.finished_at is None, attempt.error) for attempt in rows)
+        seen.extend(
+            (authorization_request.finished_at is None, authorization_request.error) for authorization_request in rows
+        )
 
     acme_login.on_token_request = begin_many
     answer = ada.come_back(authorization_url, acme_login)
-    assert seen == [(True, ""), (False, "dropped"), *[(True, "")] * MAX_ATTEMPTS]
+    assert seen == [(True, ""), (False, "dropped"), *[(True, "")] * MAX_AUTHORIZATION_REQUESTS]
     assert code_on(ada.get(answer["Location"]))

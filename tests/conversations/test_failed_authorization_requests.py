@@ -1,4 +1,4 @@
-"""How a failed attempt is told: to the consumer, to the bot and to the brand's admin, all from one table."""
+"""How a failed authorization request reads for the consumer, the bot and the brand's admin: all from one table."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -22,7 +22,7 @@ HEADINGS = {
     ConsumerPage.NOT_ANSWERING: "Acme is not answering right now",
     ConsumerPage.NOT_COMPLETED: "That sign-in did not work",
 }
-OF_AN_ATTEMPT = [code for code in ErrorCode if MEANINGS[code].page in HEADINGS]
+OF_AN_AUTHORIZATION_REQUEST = [code for code in ErrorCode if MEANINGS[code].page in HEADINGS]
 
 
 def answered(ada: Browser, login: FakeAuthorizationServer, url: str, **answer: str) -> Any:
@@ -35,7 +35,7 @@ def detail() -> str:
     return Challenge.objects.get().last_error_detail
 
 
-@pytest.mark.parametrize("code", OF_AN_ATTEMPT)
+@pytest.mark.parametrize("code", OF_AN_AUTHORIZATION_REQUEST)
 def test_page_and_next_call_say_the_same_of_every_code(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, code: ErrorCode
 ) -> None:
@@ -45,7 +45,7 @@ def test_page_and_next_call_say_the_same_of_every_code(
     Challenge.objects.update(last_error=code)
     page = ada.get(f"{challenge['url']}/done")
     status, problem = acme_bot.token()
-    helps = MEANINGS[code].another_attempt_helps
+    helps = MEANINGS[code].another_try_helps
     assert heading_of(page) == HEADINGS[MEANINGS[code].page]
     assert ("<form" in page.content.decode()) == helps
     assert (status, problem["code"], problem["last_error"]) == (409, "challenged", code)
@@ -65,7 +65,9 @@ def test_after_a_failure_that_no_try_mends_the_bot_withdraws_and_is_told_what_to
     assert acme_bot.call(problem["next"]["method"], problem["next"]["path"].removeprefix("/api/v1"))[0] == 200
     _, problem = acme_bot.token()
     assert (problem["code"], problem["next"]["operation"]) == ("unchallenged", "createChallenge")
-    assert problem["detail"].startswith("The last attempt failed with invalid_client. No other helps until")
+    assert problem["detail"].startswith(
+        "The last sign-in failed with invalid_client. No other helps until"
+    )
 
 
 def test_the_link_goes_on_working_once_the_secret_is_right(

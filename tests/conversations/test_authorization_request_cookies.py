@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from conversations.flow.attempts import MAX_ATTEMPTS, MAX_COOKIES
+from conversations.flow.authorization_requests import MAX_AUTHORIZATION_REQUESTS, MAX_COOKIES
 from conversations.models import AuthorizationRequest
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -22,8 +22,8 @@ MANY = 25
 class CountedBrowser(Browser):
     """Tells which of our cookies it holds."""
 
-    def attempts(self) -> set[str]:
-        """Return the names of the attempts' cookies that it holds."""
+    def authorization_requests(self) -> set[str]:
+        """Return the names of the authorization requests' cookies that it holds."""
         return {name for name in self.client.cookies if name.startswith("__Host-attempt-")}
 
 
@@ -49,7 +49,7 @@ def test_a_regular_customers_next_sign_in_shows_its_code_and_her_first_can_be_un
 ) -> None:
     """B3: the bug: of the names, which come oldest first, 20 were read: "this link no longer works"."""
     links = [signed_in(acme_bot, ada, acme_login, number) for number in range(MANY)]
-    assert len(ada.attempts()) == MANY
+    assert len(ada.authorization_requests()) == MANY
     assert heading_of(ada.get(f"{links[0]}/done")) == "You're signed in"
     assert "Keep a receipt" in ada.get(f"{links[-1]}/done").content.decode()
     ada.press(f"{links[0]}/done", "/undo")
@@ -60,17 +60,20 @@ def test_a_regular_customers_next_sign_in_shows_its_code_and_her_first_can_be_un
 def test_whoever_tries_again_and_again_during_an_outage_signs_in_after_it(
     acme_bot: Bot, ada: CountedBrowser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """B3: the same bug. A failed attempt's cookie goes when the next one begins; the newest says what happened."""
+    """B3: the same bug.
+
+    A failed authorization request's cookie goes when the next one begins; the newest says what happened.
+    """
     with time_machine.travel(timezone.now(), tick=False) as clock:
         url = acme_bot.challenge()["url"]
         for _ in range(MANY):
             clock.shift(timedelta(seconds=20))
             acme_login.next_token_answer = (503, {}, b"")
             assert heading_of(ada.sign_in(url, acme_login)) == "Acme is not answering right now"
-            assert len(ada.attempts()) == 1
+            assert len(ada.authorization_requests()) == 1
             assert heading_of(ada.get(f"{url}/done")) == "Acme is not answering right now"
         assert acme_bot.complete(code_on(ada.sign_in(url, acme_login)))[0] == 200
-    assert len(ada.attempts()) == 1
+    assert len(ada.authorization_requests()) == 1
 
 
 def test_tries_that_never_came_back_are_dropped_with_their_cookies(
@@ -81,15 +84,15 @@ def test_tries_that_never_came_back_are_dropped_with_their_cookies(
     for _ in range(MANY):
         ada.begin(url)
     unfinished = AuthorizationRequest.objects.filter(finished_at=None)
-    assert ada.attempts() == {attempt.cookie_name for attempt in unfinished}
-    assert len(ada.attempts()) == MAX_ATTEMPTS
+    assert ada.authorization_requests() == {authorization_request.cookie_name for authorization_request in unfinished}
+    assert len(ada.authorization_requests()) == MAX_AUTHORIZATION_REQUESTS
 
 
 def test_the_cookies_of_ended_tokens_and_closed_links_go_at_the_next_press_and_live_ones_stay(
     acme_bot: Bot, ada: CountedBrowser, acme_login: FakeAuthorizationServer
 ) -> None:
     live = signed_in(acme_bot, ada, acme_login, 1)
-    kept = ada.attempts()
+    kept = ada.authorization_requests()
     signed_in(acme_bot, ada, acme_login, 2)
     another_chat(acme_bot, 2).in_chat("DELETE", "/token")
     withdrawn = another_chat(acme_bot, 3).challenge()
@@ -100,7 +103,7 @@ def test_the_cookies_of_ended_tokens_and_closed_links_go_at_the_next_press_and_l
     waits = {AuthorizationRequest.objects.first().cookie_name}  # type: ignore[union-attr]  # there is one
     ada.begin(another_chat(acme_bot, 5).challenge()["url"])
     newest = {AuthorizationRequest.objects.first().cookie_name}  # type: ignore[union-attr]
-    assert ada.attempts() == kept | waits | newest
+    assert ada.authorization_requests() == kept | waits | newest
     assert heading_of(ada.get(f"{live}/done")) == "You're signed in"
     assert waiting.complete(code_on(page))[0] == 200
 
@@ -111,12 +114,12 @@ def test_an_exchange_that_runs_keeps_its_cookie(
     """A second tab is pressed while the first one's code is on its way."""
     url = acme_bot.challenge()["url"]
     authorization_url = ada.begin(url)
-    first = ada.attempts()
+    first = ada.authorization_requests()
     seen: list[bool] = []
 
     def press_meanwhile(_: object) -> None:
         ada.begin(url)
-        seen.append(first <= ada.attempts())
+        seen.append(first <= ada.authorization_requests())
 
     acme_login.on_token_request = press_meanwhile
     assert code_on(ada.get(ada.come_back(authorization_url, acme_login)["Location"]))
@@ -129,10 +132,10 @@ def test_a_browser_never_has_more_cookies_than_a_header_holds(
     """The bug: at 88 of them every page was a bare 431. What was only begun goes before what can be undone."""
     begun = another_chat(acme_bot, 0).challenge()["url"]
     ada.begin(begun)
-    only_begun = ada.attempts()
+    only_begun = ada.authorization_requests()
     links = [signed_in(acme_bot, ada, acme_login, number) for number in range(1, MAX_COOKIES + 3)]
-    assert len(ada.attempts()) == MAX_COOKIES
-    assert not only_begun & ada.attempts()
+    assert len(ada.authorization_requests()) == MAX_COOKIES
+    assert not only_begun & ada.authorization_requests()
     sent = "; ".join(f"{name}={cookie.value}" for name, cookie in ada.client.cookies.items())
     assert len(sent) < 4096
     headings = [heading_of(ada.get(f"{url}/done")) for url in links]
@@ -154,12 +157,12 @@ def test_an_answer_tells_a_browser_to_forget_no_more_than_a_proxy_reads(
     assert (expired["path"], expired["secure"], expired["samesite"], expired.value) == ("/", True, "Lax", "")
 
 
-def test_knowing_an_attempts_name_tells_nothing_of_it(
+def test_knowing_an_authorization_requests_name_tells_nothing_of_it(
     acme_bot: Bot, ada: CountedBrowser, rita: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """G9: with another value than its own, a live attempt's cookie is forgotten as one that never was."""
+    """G9: with another value than its own, a live authorization request's cookie is forgotten as one that never was."""
     url = signed_in(acme_bot, ada, acme_login, 1)
-    (name,) = ada.attempts()
+    (name,) = ada.authorization_requests()
     rita.client.cookies[name] = "made up"
     answer = rita.press(another_chat(acme_bot, 2).challenge()["url"])
     assert answer.cookies[name]["max-age"] == 0
