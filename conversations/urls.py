@@ -1,23 +1,16 @@
 """The addresses of the consumer's pages, and of the contract that the developers of bots read."""
 
-from django.contrib import admin
 from django.urls import path, re_path, register_converter
 
 from conversations import views
 from conversations.api import reference
 from conversations.links import PREFIXED, LinkToken, ReceiptToken
-from conversations.trial_page import trial_sign_in
 from web.limits import limited, limited_by_address
 
 register_converter(LinkToken, "link_token")
 register_converter(ReceiptToken, "receipt_token")
 
 urlpatterns = [
-    path(
-        "admin/brands/authorizationserver/<int:pk>/sign-in/",
-        admin.site.admin_view(trial_sign_in),
-        name="trial_sign_in",
-    ),
     path("api/v1/openapi.json", reference.openapi_json, name="openapi_json"),
     path("api/docs", reference.docs, name="api_docs"),
     path("c/", limited(views.no_link), name="no_link"),

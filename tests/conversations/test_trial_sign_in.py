@@ -213,6 +213,18 @@ def test_the_button_may_lead_to_the_server(admin: AdminBrowser, acme_server: Aut
     assert ("form-action" in policy, "default-src 'none'" in policy) == (False, True)
 
 
+def test_the_page_costs_few_queries(
+    admin: AdminBrowser,
+    acme_server: AuthorizationServer,
+    acme_login: FakeAuthorizationServer,
+    django_assert_max_num_queries: Any,
+) -> None:
+    for _ in range(3):
+        admin.try_sign_in(acme_server, acme_login)
+    with django_assert_max_num_queries(6):
+        admin.get(reverse("trial_sign_in", args=[acme_server.pk]))
+
+
 def test_trials_are_limited(admin: AdminBrowser, acme_server: AuthorizationServer) -> None:
     """N9: an admin must not make us call a server as often as they like."""
     answers = [admin.begin_trial(acme_server)["Location"] for _ in range(12)]
