@@ -221,7 +221,7 @@ def test_the_page_costs_few_queries(
 ) -> None:
     for _ in range(3):
         admin.try_sign_in(acme_server, acme_login)
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(8):
         admin.get(reverse("trial_sign_in", args=[acme_server.pk]))
 
 
