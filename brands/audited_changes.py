@@ -87,6 +87,7 @@ class BrandEvent(models.TextChoices):
     SERVER_CHANGED = "authorization_server.changed"
     SERVER_HOST_CHANGED = "authorization_server.host_changed"
     SERVER_SECRET_CHANGED = "authorization_server.secret_changed"
+    SIGN_IN_TRIED = "authorization_server.sign_in_tried"
     BOT_KEY_CREATED = "bot_key.created"
     BOT_KEY_CHANGED = "bot_key.changed"
     BOT_KEY_REVOKED = "bot_key.revoked"
@@ -150,10 +151,15 @@ def keep_logo(brand: Brand, png: bytes | None) -> None:
         Logo.objects.update_or_create(brand=brand, defaults={"png": png})
 
 
-def record_change(row: AuditedRow, kind: BrandEvent, user: Any = None, changed: Iterable[str] = ()) -> None:
+def record_change(
+    row: AuditedRow, kind: BrandEvent, user: Any = None, changed: Iterable[str] = (), outcome: str = ""
+) -> None:
     """Write one event about a row; call it in the transaction of the change."""
     brand_uuid: UUID = row.uuid if isinstance(row, Brand) else row.brand.uuid
-    record_event(kind, brand_uuid=brand_uuid, actor=actor_of(user), object_uuid=row.uuid, changed_fields=changed)
+    actor = actor_of(user)
+    record_event(
+        kind, brand_uuid=brand_uuid, actor=actor, outcome=outcome, object_uuid=row.uuid, changed_fields=changed
+    )
 
 
 def _changed_fields(before: models.Model, row: models.Model) -> list[str]:

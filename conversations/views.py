@@ -16,6 +16,7 @@ from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.outcomes import access_token_of_receipt
 from conversations.flow.sign_in import Arrival, Received, begin_sign_in, receive, receive_elsewhere, server_of_callback
 from conversations.flow.termination import undo
+from conversations.flow.trial_sign_in import receive_trial, trial_of_callback
 from conversations.links import clean_address
 from conversations.models import AuthorizationRequest
 from conversations.pages import (
@@ -30,6 +31,7 @@ from conversations.pages import (
     result_page,
     server_busy_page,
 )
+from conversations.trial_page import page_of_trial
 from infrastructure.crypto import DecryptionError
 from oauth_client import FORM_POST
 from web.middleware import consumer_form
@@ -174,6 +176,9 @@ def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
     """
     if request.method == "POST":
         return SeeOther(f"{reverse('callback', args=[callback_id])}?{FORM_POST}")
+    if trial := trial_of_callback(callback_id, request.GET, request.COOKIES):
+        receive_trial(trial, request.GET)
+        return SeeOther(page_of_trial(trial))
     server = server_of_callback(callback_id)
     received = receive(server, request.GET, request.COOKIES) if server else Received(Arrival.UNKNOWN_LINK)
     return _arrived(request, received)

@@ -6,6 +6,7 @@ from django.urls import include, path, re_path
 
 from accounts import sign_in
 from brands import views as brands
+from conversations.trial_page import trial_sign_in
 from delegation_site import health
 from web import errors
 from web.limits import limited
@@ -32,6 +33,11 @@ urlpatterns = [
     path("admin/login/", sign_in.admin_login),
     path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include(_account)),
+    path(
+        "admin/brands/authorizationserver/<int:pk>/sign-in/",
+        admin.site.admin_view(trial_sign_in),
+        name="trial_sign_in",
+    ),
     path("admin/", admin.site.urls),
     path("health/live", health.live),
     path("health/ready", health.ready),

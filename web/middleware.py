@@ -69,11 +69,11 @@ def head_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Call
 def admin_policy_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Set the admin's own Content-Security-Policy before django-csp writes the header."""
+    """Set the admin's own Content-Security-Policy before django-csp writes the header. A view may have set another."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        if request.path.startswith("/admin/"):
+        if request.path.startswith("/admin/") and not hasattr(response, "_csp_replace"):
             response._csp_replace = ADMIN_POLICY  # type: ignore[attr-defined]  # what csp_replace() sets
         return response
 

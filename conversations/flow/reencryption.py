@@ -18,10 +18,12 @@ from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
 from conversations.models import (
     IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
+    TRIAL_LIFETIME,
     AccessToken,
     AuthorizationRequest,
     Challenge,
     IdempotencyKey,
+    TrialSignIn,
 )
 from infrastructure.columns import NO_KEY, encrypted_columns, key_id_in, reveal
 from infrastructure.crypto import DecryptionError, key_ring
@@ -114,6 +116,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
     links = Challenge.objects.filter(Q(status__in=OPEN_STATUSES, expires_at__gt=now) | undoable)
     authorization_requests = AuthorizationRequest.objects.filter(challenge__in=links)
     keys_of_requests = IdempotencyKey.objects.filter(created_at__gt=now - IDEMPOTENCY_LIFETIME)
+    trials = TrialSignIn.objects.filter(created_at__gt=now - TRIAL_LIFETIME)
     receipts = AccessToken.objects.filter(ended_at=None, expires_at__gt=now)
     return [
         (keys_in_use, "digest"),
@@ -126,6 +129,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (keys_of_requests, "digest"),
         (keys_of_requests, "request_digest"),
         (receipts, "receipt_digest"),
+        *((trials, name) for name in ("session_digest", "state_digest", "cookie_digest")),
     ]
 
 

@@ -14,11 +14,13 @@ from brands.webhooks import forget_previous_secrets
 from conversations.flow.events import forget_challenges, give_up_switched_off
 from conversations.flow.revocations import finish_revocation, overdue_revocations
 from conversations.flow.transitions import close_clock_expired, locked_conversation
+from conversations.flow.trial_sign_in import old_trials
 from conversations.models import (
     DELIVERY_KEPT_FOR,
     IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
     READ_COUNTS_KEPT_FOR,
+    TRIALS_KEPT_FOR,
     AccessToken,
     Challenge,
     Conversation,
@@ -100,6 +102,7 @@ def _what_is_old(now: datetime) -> dict[str, QuerySet[Any]]:
     return {
         "deliveries": WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR),
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
+        "trials": old_trials(now, TRIALS_KEPT_FOR),
         "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNTS_KEPT_FOR),
     }
 

@@ -24,6 +24,7 @@ from conversations.models.conversation import (
     Conversation,
     IdempotencyKey,
 )
+from conversations.models.trial_sign_in import TRIAL_LIFETIME, TRIALS_KEPT_FOR, TrialSignIn
 from conversations.models.webhook_delivery import DELIVERY_KEPT_FOR, DELIVERY_LIFETIME, WebhookDelivery
 from infrastructure.models import AuditEvent
 
@@ -40,6 +41,8 @@ __all__ = [
     "READ_COUNTS_KEPT_FOR",
     "REVOCATION_LIFETIME",
     "SIGN_IN_STATUSES",
+    "TRIALS_KEPT_FOR",
+    "TRIAL_LIFETIME",
     "AccessToken",
     "AuditEvent",
     "AuthorizationRequest",
@@ -49,5 +52,6 @@ __all__ = [
     "IdempotencyKey",
     "Revocation",
     "TokenReadCount",
+    "TrialSignIn",
     "WebhookDelivery",
 ]

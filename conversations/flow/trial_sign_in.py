@@ -1,0 +1,254 @@
+"""Try a sign-in: a brand's admin goes through the flow alone, without a link, a bot or a conversation.
+
+It sends the same requests as a consumer's sign-in, to the same redirect URI. The access token is never stored: it is
+revoked at once, or dropped if the server has no revocation endpoint. The trial belongs to one session and one browser.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any, Final
+from uuid import uuid4
+
+from django.utils import timezone
+
+from brands.audited_changes import BrandEvent, record_change
+from brands.models import AuthorizationServer
+from conversations.flow.sign_in import EXCHANGE_AND_REVOCATION_SECONDS, ServerBusy, exchange_slot
+from conversations.models import EXCHANGE_GIVEN_UP_AFTER, TRIAL_LIFETIME, TrialSignIn
+from infrastructure.crypto import DecryptionError, Secret, key_ring, random_token, s256_code_challenge
+from oauth_client import (
+    AuthorizationResponse,
+    AuthorizationServerError,
+    ClientCredentials,
+    ErrorCode,
+    IDTokenClaims,
+    MalformedAuthorizationResponse,
+    ServerConfiguration,
+    TokenResponse,
+    authorization_url,
+    check_issuer,
+    exchange_code,
+    parse_authorization_response,
+    pushed_authorization_url,
+    revoke_token,
+    verify_id_token,
+)
+from oauth_client.authorization import Query
+from oauth_client.transport import within
+
+COOKIE: Final = "__Host-trial"
+# The values of `report["revocation"]` beside the codes of a failed revocation.
+REVOKED, NO_REVOCATION_ENDPOINT = "revoked", "no_endpoint"
+_SESSION, _STATE, _COOKIE, _NONCE = "trial-session", "trial-state", "trial-cookie", "trial-nonce"
+_DETAIL_LENGTH: Final = 500
+_MOST_NAMES: Final = 60
+_LONGEST_NAME: Final = 80
+
+logger = logging.getLogger("consumer_delegation.sign_in")
+
+
+@dataclass(frozen=True)
+class BegunTrial:
+    """A new trial, the cookie for its browser, and where to send that browser; None if the request was refused."""
+
+    trial: TrialSignIn
+    cookie: Secret
+    authorization_url: str | None = field(repr=False)
+
+
+def begin_trial(server: AuthorizationServer, user: Any, session_key: str, now: datetime) -> BegunTrial:
+    """Store a trial and build its authorization request; push it first if the server takes that (RFC 9126).
+
+    The trial has ended with an error if the request could not be pushed.
+    """
+    state, cookie, nonce, code_verifier = random_token(), random_token(), random_token(), random_token(48)
+    configuration, ring = server.configuration(server.scope), key_ring()
+    trial = TrialSignIn(
+        uuid=uuid4(), authorization_server=server, user=user, configuration=configuration.to_json(), created_at=now
+    )
+    trial.session_digest = _session_digest(trial, session_key)
+    trial.state_digest = ring.digest(_STATE, state)
+    trial.cookie_digest = ring.digest(_COOKIE, trial.uuid.bytes, cookie)
+    trial.nonce_digest = ring.digest(_NONCE, trial.uuid.bytes, nonce)
+    trial.set_code_verifier(Secret(code_verifier))
+    trial.report = {"scope_asked": server.scope.split()}
+    trial.save(force_insert=True)
+    parameters = {"state": state, "nonce": nonce, "code_challenge": s256_code_challenge(code_verifier)}
+    try:
+        url = _authorization_url(server, configuration, parameters)
+    except (AuthorizationServerError, ServerBusy, DecryptionError) as error:
+        _finish(trial, *_code_and_detail(error))
+        return BegunTrial(trial, Secret(cookie), None)
+    return BegunTrial(trial, Secret(cookie), url)
+
+
+def trial_of_callback(callback_id: str, query: Query, cookies: Mapping[str, str]) -> TrialSignIn | None:
+    """Find the trial that this browser began and this callback belongs to; without a trial's cookie, ask no database.
+
+    A consumer's callback, also in the browser of an admin who has tried a sign-in, is none.
+    """
+    cookie, states = cookies.get(COOKIE), query.getlist("state") if "state" in query else []
+    if not cookie or len(states) != 1:
+        return None
+    rows = TrialSignIn.objects.filter(
+        state_digest__in=key_ring().digests(_STATE, states[0]),
+        authorization_server__callback_id=callback_id,
+        created_at__gt=timezone.now() - TRIAL_LIFETIME,
+    )
+    trial = rows.select_related("authorization_server__brand").first()
+    if trial is None or not key_ring().recognises(trial.cookie_digest, _COOKIE, trial.uuid.bytes, cookie):
+        return None
+    return trial
+
+
+def receive_trial(trial: TrialSignIn, query: Query) -> None:
+    """Take the authorization response of a trial. A repeated one changes nothing (B10, B11)."""
+    now = timezone.now()
+    claimed = TrialSignIn.objects.filter(pk=trial.pk, returned_at=None, finished_at=None).update(returned_at=now)
+    if not claimed:
+        return
+    issued: _Issued | None = None
+    began = monotonic()
+    try:
+        response = parse_authorization_response(query, trial.authorization_server.denial_codes.split())
+        with exchange_slot(trial.authorization_server_id):
+            issued = _exchange(trial, response)
+            _verify(trial, issued, response.scope)
+    except MalformedAuthorizationResponse as malformed:
+        error: tuple[str, str] = (ErrorCode.INVALID_REQUEST, str(malformed))
+    except (AuthorizationServerError, ServerBusy, DecryptionError) as failure:
+        error = _code_and_detail(failure)
+    except Exception:  # a fault of ours: the page has to say so, and the token must not live on
+        logger.exception("a trial sign-in failed unexpectedly", extra={"trial": str(trial.uuid)})
+        error = (ErrorCode.INTERNAL_ERROR, "")
+    else:
+        error = ("", "")
+    if issued is not None:
+        trial.report["revocation"] = _revoke(trial, issued, EXCHANGE_AND_REVOCATION_SECONDS - (monotonic() - began))
+    _finish(trial, *error)
+
+
+def trials_of(server: AuthorizationServer, user: Any, session_key: str) -> list[TrialSignIn]:
+    """The newest trials of this admin, in this session, at this server."""
+    rows = TrialSignIn.objects.filter(authorization_server=server, user=user)[:10]
+    return [trial for trial in rows if _is_of_session(trial, session_key)]
+
+
+def is_lost(trial: TrialSignIn, now: datetime) -> bool:
+    """Whether no result can come any more: a process ended during the exchange, or nothing came back in time."""
+    if trial.finished_at is not None:
+        return False
+    began = trial.returned_at or trial.created_at
+    return now - began > (EXCHANGE_GIVEN_UP_AFTER if trial.returned_at else TRIAL_LIFETIME)
+
+
+def old_trials(now: datetime, kept_for: timedelta) -> Any:
+    return TrialSignIn.objects.filter(created_at__lte=now - kept_for)
+
+
+@dataclass(frozen=True)
+class _Issued:
+    tokens: TokenResponse
+    credentials: ClientCredentials
+
+
+def _authorization_url(
+    server: AuthorizationServer, configuration: ServerConfiguration, parameters: dict[str, str]
+) -> str:
+    if not configuration.pushed_authorization_request_endpoint:
+        return authorization_url(configuration, **parameters)
+    with exchange_slot(server.pk):
+        return pushed_authorization_url(configuration, server.reveal_credentials(), **parameters)
+
+
+def _exchange(trial: TrialSignIn, response: AuthorizationResponse) -> _Issued:
+    configuration, server = trial.stored_configuration(), trial.authorization_server
+    check_issuer(configuration, response)
+    if response.error or response.code is None:
+        refused = response.error or ErrorCode.AUTHORIZATION_REQUEST_REFUSED
+        raise AuthorizationServerError(refused, response.error_description)
+    if configuration != server.configuration(configuration.scope):
+        raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
+    credentials, asked_at, began = server.reveal_credentials(), timezone.now(), monotonic()
+    tokens = exchange_code(
+        configuration, code=response.code, code_verifier=trial.reveal_code_verifier(), credentials=credentials
+    )
+    trial.report |= {
+        "exchange_milliseconds": round((monotonic() - began) * 1000),
+        "lifetime_seconds": round((tokens.expires_at - asked_at).total_seconds()),
+        "lifetime_assumed": tokens.lifetime_assumed,
+        "scope_assumed": tokens.scope_assumed,
+        "members_left_out": _names(tokens.members.left_out),
+    }
+    return _Issued(tokens, credentials)
+
+
+def _verify(trial: TrialSignIn, issued: _Issued, redirected_scope: str | None) -> None:
+    configuration = trial.stored_configuration()
+    tokens = issued.tokens.narrowed(configuration, redirected_scope)
+    trial.report["scope_granted"] = tokens.scope.split()
+    tokens.check_required_scope(configuration)
+    if not configuration.uses_openid:
+        return
+    claims = verify_id_token(
+        configuration,
+        tokens.id_token,
+        nonce_matches=_nonce_matches(trial),
+        access_token=tokens.access_token,
+        client_secret=issued.credentials.client_secret,
+    )
+    trial.report["claims"] = _claim_names(claims)
+
+
+def _claim_names(claims: IDTokenClaims) -> list[str]:
+    """Names only: a value may identify the person who signed in (J9)."""
+    return _names(claims.claims)
+
+
+def _names(names: Any) -> list[str]:
+    return sorted(str(name)[:_LONGEST_NAME] for name in names)[:_MOST_NAMES]
+
+
+def _nonce_matches(trial: TrialSignIn) -> Callable[[str], bool]:
+    return lambda nonce: key_ring().recognises(trial.nonce_digest, _NONCE, trial.uuid.bytes, nonce)
+
+
+def _revoke(trial: TrialSignIn, issued: _Issued, seconds: float) -> str:
+    configuration = trial.stored_configuration()
+    if not configuration.revocation_endpoint:
+        return NO_REVOCATION_ENDPOINT
+    try:
+        with within(max(seconds, 0.0)):
+            revoke_token(configuration, issued.tokens.access_token, issued.credentials)
+    except AuthorizationServerError as error:
+        return str(error.error)
+    return REVOKED
+
+
+def _code_and_detail(error: Exception) -> tuple[str, str]:
+    if isinstance(error, AuthorizationServerError):
+        return error.error, error.detail
+    if isinstance(error, ServerBusy):
+        return ErrorCode.TEMPORARILY_UNAVAILABLE, "as many calls run as are allowed"
+    return ErrorCode.STORED_SECRET_UNREADABLE, ""
+
+
+def _finish(trial: TrialSignIn, error: str, detail: str) -> None:
+    """Store the report, and erase what only the exchange needed (K7)."""
+    trial.error, trial.error_detail, trial.finished_at = error, detail[:_DETAIL_LENGTH], timezone.now()
+    trial.nonce_digest = trial.code_verifier_ciphertext = None
+    trial.save(
+        update_fields=["error", "error_detail", "finished_at", "nonce_digest", "code_verifier_ciphertext", "report"]
+    )
+    record_change(trial.authorization_server, BrandEvent.SIGN_IN_TRIED, trial.user, outcome=error or "ok")
+
+
+def _session_digest(trial: TrialSignIn, session_key: str) -> bytes:
+    return key_ring().digest(_SESSION, trial.uuid.bytes, session_key)
+
+
+def _is_of_session(trial: TrialSignIn, session_key: str) -> bool:
+    return key_ring().recognises(trial.session_digest, _SESSION, trial.uuid.bytes, session_key)

@@ -1,0 +1,180 @@
+"""The admin's page that tries a sign-in at an authorization server, and shows what came of it."""
+
+from typing import Any, Final
+
+from django.contrib import admin, messages
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from brands.audited_changes import actor_of
+from brands.models import AuthorizationServer
+from conversations.flow.trial_sign_in import (
+    COOKIE,
+    NO_REVOCATION_ENDPOINT,
+    REVOKED,
+    begin_trial,
+    is_lost,
+    trials_of,
+)
+from conversations.models import TRIAL_LIFETIME, TrialSignIn
+from infrastructure import rate_limits
+from oauth_client import MEANINGS
+from web.middleware import ADMIN_POLICY
+
+# Browsers apply form-action to the redirect after the button (B18). The page has one form, which is ours.
+_POLICY: Final = {name: sources for name, sources in ADMIN_POLICY.items() if name != "form-action"}
+GOOD, NOTE, PROBLEM, WAITING = "good", "note", "problem", "waiting"
+_NOT_BACK: Final = (
+    "If the server shows an error page instead of coming back, register the redirect URI above there, letter for "
+    "letter, and check the client id."
+)
+_OTHER_BROWSER: Final = "If you signed in with another browser, try again with this one."
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def trial_sign_in(request: HttpRequest, pk: int) -> HttpResponse:
+    """`/admin/brands/authorizationserver/{pk}/sign-in/`: POST begins a trial, GET shows this session's last ones."""
+    server = _server(request, pk)
+    if request.method == "POST":
+        return _begin(request, server)
+    trials = trials_of(server, request.user, request.session.session_key or "")
+    context = {
+        **admin.site.each_context(request),
+        "title": f"Try a sign-in at {server}",
+        "server": server,
+        "opts": AuthorizationServer._meta,
+        "trials": [_representation(trial) for trial in trials[:5]],
+        "minutes": int(TRIAL_LIFETIME.total_seconds() // 60),
+    }
+    response = render(request, "admin/trial_sign_in.html", context)
+    response._csp_replace = _POLICY  # type: ignore[attr-defined]  # what csp_replace() sets
+    return response
+
+
+def page_of_trial(trial: TrialSignIn) -> str:
+    """Where a trial's browser is sent after the callback."""
+    return reverse("trial_sign_in", args=[trial.authorization_server_id]) + "#latest"
+
+
+def _server(request: HttpRequest, pk: int) -> AuthorizationServer:
+    """The server, if an admin of its brand asks; another brand's is not found (J1)."""
+    own = AuthorizationServer.objects.administered_by(request.user).select_related("brand")
+    server: AuthorizationServer = get_object_or_404(own, pk=pk)
+    if not request.session.session_key:
+        raise Http404
+    return server
+
+
+def _begin(request: HttpRequest, server: AuthorizationServer) -> HttpResponse:
+    here = reverse("trial_sign_in", args=[server.pk])
+    try:
+        rate_limits.count(rate_limits.CONNECTION_TESTS_PER_ADMIN, actor_of(request.user))
+    except rate_limits.RateLimited as limit:
+        messages.warning(request, f"Too many tests: wait {limit.retry_after} seconds.")
+        return redirect(here)
+    begun = begin_trial(server, request.user, request.session.session_key or "", timezone.now())
+    response = HttpResponseRedirect(begun.authorization_url or f"{here}#latest")
+    response.status_code = 303
+    response.set_cookie(
+        COOKIE,
+        begun.cookie.reveal(),
+        max_age=int(TRIAL_LIFETIME.total_seconds()),
+        secure=True,
+        httponly=True,
+        samesite="Lax",  # the return from the brand is a cross-site top-level GET (B4)
+    )
+    return response
+
+
+def _representation(trial: TrialSignIn) -> dict[str, Any]:
+    """What the page shows of one trial."""
+    return {
+        "began": trial.created_at,
+        "steps": _steps(trial),
+        "is_over": trial.finished_at is not None or is_lost(trial, timezone.now()),
+    }
+
+
+def _steps(trial: TrialSignIn) -> list[dict[str, Any]]:
+    """The steps as far as the trial got: a mark, a title, the moment and lines of text."""
+    steps = [_step(GOOD, "The browser left for the server", trial.created_at, _asked(trial))]
+    if trial.returned_at is None and not trial.error:
+        mark = PROBLEM if is_lost(trial, timezone.now()) else WAITING
+        return [*steps, _step(mark, "Nothing came back", None, [_NOT_BACK, _OTHER_BROWSER])]
+    if trial.returned_at is not None:
+        seconds = round((trial.returned_at - trial.created_at).total_seconds(), 1)
+        steps.append(_step(GOOD, "The browser came back", trial.returned_at, [f"After {seconds} seconds."]))
+    if trial.finished_at is None:
+        if is_lost(trial, timezone.now()):
+            return [*steps, _step(PROBLEM, "No result: our process was stopped. Try again.", None, [])]
+        return [*steps, _step(WAITING, "The code is being exchanged", None, [])]
+    if "exchange_milliseconds" in trial.report:
+        steps.append(_token_step(trial))
+        steps += [_id_token_step(trial)] if "claims" in trial.report else []
+        steps.append(_revocation_step(trial))
+    steps.append(_outcome_step(trial))
+    return steps
+
+
+def _asked(trial: TrialSignIn) -> list[str]:
+    scope = " ".join(trial.report.get("scope_asked", [])) or "none"
+    pushed = trial.stored_configuration().pushed_authorization_request_endpoint
+    return [f"Scope asked for: {scope}.", "With PKCE (S256)" + (", pushed first (PAR)." if pushed else ".")]
+
+
+def _token_step(trial: TrialSignIn) -> dict[str, Any]:
+    report, lines = trial.report, []
+    lines.append(f"The token endpoint answered in {report['exchange_milliseconds']} ms.")
+    if report["lifetime_assumed"]:
+        seconds = report["lifetime_seconds"]
+        lines.append(f"The answer names no expires_in: the default of the server's settings applies ({seconds} s).")
+    else:
+        lines.append(f"The token lasts {report['lifetime_seconds']} seconds here, a little less than the server said.")
+    asked, granted = report.get("scope_asked", []), report.get("scope_granted")
+    if granted is not None:
+        assumed = " The answer names none, so all that was asked for counts." if report["scope_assumed"] else ""
+        lines.append(f"Scope granted: {' '.join(granted) or 'none'}.{assumed}")
+        missing = [name for name in asked if name not in granted]
+        lines += [f"Asked for and not granted: {' '.join(missing)}."] if missing else []
+    left_out = report["members_left_out"]
+    lines += [f"Declared members that bots do not get: {', '.join(left_out)}."] if left_out else []
+    is_partial = granted is not None and not set(asked) <= set(granted)
+    return _step(NOTE if is_partial or report["lifetime_assumed"] else GOOD, "The server issued a token", None, lines)
+
+
+def _id_token_step(trial: TrialSignIn) -> dict[str, Any]:
+    claims, subject_claim = trial.report["claims"], trial.authorization_server.subject_claim
+    lines = [f"Its claims, by name: {', '.join(claims)}."]
+    is_there = subject_claim in claims
+    if not is_there:
+        lines.append(f"The subject claim {subject_claim} is not among them: the check expected_subject cannot work.")
+    needed = "expected_subject" in trial.authorization_server.same_person_checks
+    return _step(PROBLEM if needed and not is_there else GOOD, "The ID token is valid", None, lines)
+
+
+def _revocation_step(trial: TrialSignIn) -> dict[str, Any]:
+    how = trial.report.get("revocation")
+    if how == REVOKED:
+        return _step(GOOD, "The token was discarded and revoked", None, [])
+    if how == NO_REVOCATION_ENDPOINT:
+        words = "The server has no revocation endpoint in its settings: the token is valid there until it expires."
+        return _step(NOTE, "The token was discarded", None, [words])
+    words = f"The revocation failed with {how}: the token is valid at the server until it expires."
+    return _step(NOTE, "The token was discarded", None, [words])
+
+
+def _outcome_step(trial: TrialSignIn) -> dict[str, Any]:
+    if not trial.error:
+        return _step(GOOD, "A consumer can sign in like this", trial.finished_at, [])
+    meaning = MEANINGS.get(trial.error)
+    lines = [f"Code: {trial.error}."]
+    lines += [f"Detail: {trial.error_detail}."] if trial.error_detail else []
+    lines += [meaning.cause, "What to do: " + meaning.remedy.replace("*", "").replace("`", "")] if meaning else []
+    return _step(PROBLEM, "The sign-in failed", trial.finished_at, lines)
+
+
+def _step(mark: str, title: str, at: Any, lines: list[str]) -> dict[str, Any]:
+    return {"mark": mark, "title": title, "at": at, "lines": lines}
