@@ -15,10 +15,11 @@ from pythonjsonlogger.json import JsonFormatter
 
 from brands.models import AuthorizationServer
 from conversations.flow import sign_in
-from conversations.models import AccessToken, AuditEvent
+from conversations.models import AccessToken, AuditEvent, TrialSignIn
 from conversations.outbox import worker
 from oauth_client import transport
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, heading_of, use_openid
+from tests.conversations.test_trial_sign_in import AdminBrowser
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.limits import pause
 from tests.webhook_receiver import Receiver
@@ -184,6 +185,21 @@ def test_nothing_planted_leaves_us(
     assert planted.found_in(printed.out + printed.err) == {}
     assert planted.found_in(audit) == {}
     assert planted.found_in("\n".join(answers)) == {}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nothing_planted_leaves_us_by_a_trial_sign_in(
+    planted: Planted, acme_admin: Any, acme_server: AuthorizationServer, everything_logged: list[str]
+) -> None:
+    """H1, J9, J11: neither in the logs, the admin's page, the trial's row nor the audit rows."""
+    planted.browser, server = AdminBrowser(acme_admin), AuthorizationServer.objects.get()
+    pages = [planted.browser.try_sign_in(server, planted.login)]
+    for body in (b"<h1>" + PLANTED_REFRESH_TOKEN.encode(), b'{"error": "' + ACME_SECRET.encode() + b'"}'):
+        planted.login.next_token_answer = (400, JSON, body)
+        pages.append(planted.browser.try_sign_in(server, planted.login))
+    rows = repr([*AuditEvent.objects.values(), *TrialSignIn.objects.values()])
+    assert len(planted.values()["access token"]) == 1
+    assert planted.found_in("\n".join([*everything_logged, *pages, rows])) == {}
 
 
 def test_the_loud_libraries_are_pinned_above_debug() -> None:
