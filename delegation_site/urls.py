@@ -6,6 +6,7 @@ from django.urls import include, path, re_path
 
 from accounts import sign_in
 from brands import views as brands
+from conversations.preview import brand_preview
 from conversations.trial_page import trial_sign_in
 from delegation_site import health
 from web import errors
@@ -33,6 +34,7 @@ urlpatterns = [
     path("admin/login/", sign_in.admin_login),
     path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include(_account)),
+    path("admin/brands/brand/<int:pk>/preview/", admin.site.admin_view(brand_preview), name="brand_preview"),
     path(
         "admin/brands/authorizationserver/<int:pk>/sign-in/",
         admin.site.admin_view(trial_sign_in),

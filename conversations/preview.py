@@ -1,0 +1,66 @@
+"""What a brand's consumers see first, for the brand's admin: the link's page with typed, unsaved values."""
+
+from datetime import datetime
+from typing import Final
+
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from django.views.decorators.http import require_http_methods
+
+from brands.branding import validate_support_contact
+from brands.models import AuthorizationServer, Brand
+from conversations.models import Challenge, Conversation
+from conversations.pages import link_page
+from web.pages import language_of_locale, render_page
+
+# Of the form of a link's token, and of no challenge: the buttons lead to the page of an unknown link.
+_NO_LINK: Final = "preview-of-the-page-no-link"
+_SAMPLE_HOST: Final = "https://login.example/authorize"
+_LONGEST_NAME: Final = 80
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def brand_preview(request: HttpRequest, pk: int) -> HttpResponse:
+    """`/admin/brands/brand/{pk}/preview/`: the saved brand, or on POST its unsaved form."""
+    brand = get_object_or_404(Brand.objects.administered_by(request.user), pk=pk)
+    server = brand.authorization_servers.order_by("-is_active", "pk").first()
+    if request.method == "POST":
+        _take_typed_values(brand, request)
+    challenge = _sample_challenge(brand, server, timezone.now())
+    page = link_page(challenge, _NO_LINK, timezone.now())
+    locale = request.GET.get("language", "")
+    return render_page(
+        request,
+        f"consumer/{page.template}",
+        page.context,
+        locale=locale if language_of_locale(locale) else "",
+        theme=page.theme,
+    )
+
+
+def _take_typed_values(brand: Brand, request: HttpRequest) -> None:
+    brand.name = request.POST.get("name", "").strip()[:_LONGEST_NAME] or brand.name
+    brand.accent_colour = request.POST.get("accent_colour", brand.accent_colour)
+    typed = request.POST.get("support_contact", "").strip()
+    try:
+        validate_support_contact(typed)
+    except ValidationError:  # a link of another scheme could run a script; the form says what is wrong when saving
+        typed = ""
+    brand.support_contact = typed
+
+
+def _sample_challenge(brand: Brand, server: AuthorizationServer | None, now: datetime) -> Challenge:
+    """An unsaved challenge, as a bot would create one at the brand's first server."""
+    if server is None:
+        server = AuthorizationServer(brand=brand, authorization_endpoint=_SAMPLE_HOST)
+    conversation = Conversation(brand=brand, external_id="preview")
+    return Challenge(
+        conversation=conversation,
+        authorization_server=server,
+        scope=server.scope,
+        same_person_check=server.default_same_person_check,
+        issued_at=now,
+        expires_at=now,
+    )

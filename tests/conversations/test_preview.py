@@ -1,0 +1,72 @@
+"""The consumer's page as a brand's admin previews it: with typed values, and nothing saved."""
+
+from typing import Any
+
+import pytest
+from django.urls import reverse
+
+from brands.models import AuthorizationServer, Brand
+from conversations.models import Challenge, Conversation
+from tests.cast import Browser, heading_of
+from tests.conversations.test_trial_sign_in import AdminBrowser
+
+pytestmark = pytest.mark.django_db
+
+
+def preview(browser: Browser, brand: Brand, **typed: str) -> Any:
+    address = reverse("brand_preview", args=[brand.pk])
+    browser.get(reverse("admin:brands_brand_change", args=[brand.pk]))
+    token = {"csrfmiddlewaretoken": browser.client.cookies["__Host-csrf"].value}
+    return browser.client.post(address, token | typed, secure=True, headers={"Referer": "https://delegation.test/"})
+
+
+@pytest.fixture
+def admin(acme_admin: Any) -> AdminBrowser:
+    return AdminBrowser(acme_admin)
+
+
+def test_the_preview_shows_what_is_typed_and_saves_nothing(
+    admin: AdminBrowser, acme: Brand, acme_server: AuthorizationServer
+) -> None:
+    page = preview(admin, acme, name="Acme Boots", accent_colour="#aa2200", support_contact="mailto:help@acme.example")
+    text = page.content.decode()
+    assert heading_of(page) == "Sign in to Acme Boots to continue your chat"
+    assert ("--fill:#aa2200" in text, 'href="mailto:help@acme.example"' in text) == (True, True)
+    assert "Continue to login.acme.example" in text
+    acme.refresh_from_db()
+    assert (acme.name, acme.accent_colour, acme.support_contact) == ("Acme", "", "")
+    assert (Challenge.objects.count(), Conversation.objects.count()) == (0, 0)
+
+
+def test_a_typed_address_that_could_run_a_script_is_left_out(admin: AdminBrowser, acme: Brand) -> None:
+    """B17: the page is ours; what is typed must not become a link of any other scheme."""
+    page = preview(admin, acme, name="<b>Acme</b>", support_contact="data:text/html,hello", accent_colour="red;}")
+    text = page.content.decode()
+    assert ("data:text" in text, "<b>Acme" in text, "red;}" in text) == (False, False, False)
+    assert "style-src 'sha256-" in page["Content-Security-Policy"]
+
+
+def test_a_brand_without_a_server_has_a_preview(admin: AdminBrowser, acme: Brand) -> None:
+    page = admin.get(reverse("brand_preview", args=[acme.pk]))
+    assert "Continue to login.example" in page.content.decode()
+
+
+def test_the_preview_speaks_other_languages(admin: AdminBrowser, acme: Brand) -> None:
+    page = admin.get(reverse("brand_preview", args=[acme.pk]) + "?language=he")
+    assert 'lang="he" dir="rtl"' in page.content.decode()
+
+
+def test_its_buttons_begin_nothing(admin: AdminBrowser, acme: Brand, acme_server: AuthorizationServer) -> None:
+    admin.get(reverse("brand_preview", args=[acme.pk]))
+    answer = admin.press("https://delegation.test/c/preview-of-the-page-no-link")
+    assert (answer.status_code, Challenge.objects.count()) == (303, 0)
+
+
+def test_another_brands_page_is_not_found(rival_admin: Any, acme: Brand) -> None:
+    """J1."""
+    assert AdminBrowser(rival_admin).get(reverse("brand_preview", args=[acme.pk])).status_code == 404
+
+
+def test_the_form_has_the_button(admin: AdminBrowser, acme: Brand) -> None:
+    form = admin.get(reverse("admin:brands_brand_change", args=[acme.pk])).content.decode()
+    assert f'formaction="{reverse("brand_preview", args=[acme.pk])}"' in form
