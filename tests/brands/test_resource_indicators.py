@@ -208,4 +208,4 @@ def test_a_request_that_is_too_long_is_said_at_its_field(
     server.clean()
 
     assert list(refused.value.message_dict) == [field]
-    assert "give the PAR endpoint" in refused.value.message_dict[field][0]
+    assert "pushed requests" in refused.value.message_dict[field][0]

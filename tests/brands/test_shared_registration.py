@@ -16,7 +16,7 @@ from tests.concurrency import at_once
 
 pytestmark = pytest.mark.django_db
 
-MESSAGE = "Another brand uses this client id at this server: register a client of this brand's own."
+MESSAGE = "Another brand uses this client id at this server. Register a client for this brand alone."
 SHARED = {"client_id": "shared-client", "token_endpoint": "https://login.acme.example/token"}
 
 
