@@ -83,7 +83,7 @@ class Migration(migrations.Migration):
                 ('pushed_authorization_request_endpoint', models.CharField(blank=True, help_text='If set, authorization requests are pushed there (PAR, RFC 9126).', max_length=2048, validators=[oauth_client.validators.validate_endpoint])),
                 ('jwks_uri', models.CharField(blank=True, max_length=2048, validators=[oauth_client.validators.validate_endpoint], verbose_name='JWKS URI')),
                 ('authorization_response_iss_parameter_supported', models.BooleanField(default=False, help_text="Normally set from the server's metadata. If on, a success response without iss is refused.", verbose_name='sends iss in responses (RFC 9207)')),
-                ('ignored_metadata', models.JSONField(blank=True, default=list, validators=[oauth_client.validators.validate_ignored_metadata], verbose_name='announced by the server, but not used')),
+                ('ignored_metadata', models.JSONField(blank=True, default=list, validators=[oauth_client.validators.validate_ignored_metadata], verbose_name='not used, although the server announces it')),
                 ('client_id', models.CharField(max_length=255)),
                 ('client_secret_ciphertext', models.BinaryField(blank=True, null=True)),
                 ('token_endpoint_auth_method', models.CharField(choices=[('client_secret_basic', 'client_secret_basic: HTTP Basic'), ('client_secret_post', "client_secret_post: in the request's body"), ('private_key_jwt', 'private_key_jwt: signed with a key that only this server gets (RFC 7523)'), ('none', 'none: a public client, with PKCE only')], default='client_secret_basic', max_length=32)),

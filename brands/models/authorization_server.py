@@ -96,7 +96,7 @@ class AuthorizationServer(models.Model):
         help_text="Normally set from the server's metadata. If on, a success response without iss is refused.",
     )
     ignored_metadata = models.JSONField(
-        "announced by the server, but not used",
+        "not used, although the server announces it",
         default=list,
         blank=True,
         validators=[validators.validate_ignored_metadata],
