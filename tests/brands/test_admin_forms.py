@@ -1,4 +1,4 @@
-"""The admin's two forms: what can be typed, what is never shown again, and where a mistake is named."""
+"""The forms of servers and bot keys: accepted input, secrets that are never shown again, and errors at their fields."""
 
 from datetime import timedelta
 from typing import Any
@@ -37,7 +37,7 @@ def form_url(acme_house: House) -> str:
 
 
 def errors_of(answer: Any) -> dict[str, list[str]]:
-    """Return the messages at each field; fails where the form was accepted or complains of the form as a whole."""
+    """Return the messages at each field. Fails if the form was accepted or has an error without a field."""
     assert answer.status_code == 200, answer["Location"]
     errors = answer.context["adminform"].form.errors
     assert "__all__" not in errors, errors

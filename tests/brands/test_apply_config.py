@@ -1,4 +1,4 @@
-"""`manage.py apply_config`: a brand from a file, applied whole or not at all, without a secret in any message."""
+"""`manage.py apply_config` applies all of a file or nothing, and no message contains a secret."""
 
 import io
 import json
@@ -43,13 +43,13 @@ def _toml(value: Any) -> str:
 
 
 def configuration(**changes: Any) -> str:
-    """Return a file with one server; a change of None leaves the name out."""
+    """Return a file with one server. A value of None removes the name."""
     values = {name: value for name, value in (WITH_SECRET | changes).items() if value is not None}
     return BRAND + server_table(**values)
 
 
 def apply(text: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Apply a text from standard input; return what was printed."""
+    """Apply a text from standard input; return the command's output."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), encoding="utf-8"))
     printed = io.StringIO()
     call_command("apply_config", "-", stdout=printed)
@@ -57,7 +57,7 @@ def apply(text: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def refused(text: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Apply a text that must be refused; return its problems. Nothing may have changed, and no secret may be named."""
+    """Apply a text that must be refused; return the problems. Checks that nothing changed and no secret is quoted."""
     before = everything()
     with pytest.raises(CommandError) as raised:
         apply(text, monkeypatch)

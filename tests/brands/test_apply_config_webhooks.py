@@ -1,4 +1,4 @@
-"""`[[webhooks]]` in the file of `apply_config`: endpoints by address, their secrets printed once."""
+"""`[[webhooks]]` in the file of `apply_config`: endpoints are found by URL, and their secrets printed once."""
 
 import base64
 from typing import Any

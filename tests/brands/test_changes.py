@@ -37,7 +37,7 @@ scope = "orders.read"
 
 
 def events() -> list[tuple[str, str, str]]:
-    """Return kind, actor and changed fields of every event, the oldest first."""
+    """Return kind, actor and changed fields of every audit event, oldest first."""
     return list(AuditEvent.objects.order_by("id").values_list("kind", "actor", "changed_fields"))
 
 
@@ -47,7 +47,7 @@ def new_events(before: int) -> list[tuple[str, str, str]]:
 
 @pytest.fixture
 def colleagues(acme: Brand, rival: Brand) -> None:
-    """Give Acme two more admins with addresses, one who has left, and Rival one of its own."""
+    """Give Acme two more admins with mail addresses and an inactive one, and Rival an admin."""
     make = get_user_model().objects.create_user
     for name in ("bea", "carl"):
         acme.admins.add(make(name, email=f"{name}@acme.example", is_staff=True))

@@ -1,4 +1,4 @@
-"""When the client secret is asked for again, and a signing key replaced at once, in the form and in a file (N8)."""
+"""When form and file require the client secret again, or replace the signing key at once (N8)."""
 
 import json
 from typing import Any
@@ -97,7 +97,7 @@ def form(acme_admin: Any) -> AdminBrowser:
 
 
 def send(form: AdminBrowser, **changes: str) -> dict[str, list[str]]:
-    """Send the one server's form; return its errors, none where it was saved."""
+    """Send the server's form; return its errors, none if it was saved."""
     answer = form.send_changed(address(AuthorizationServer, "change", AuthorizationServer.objects.get()), **changes)
     return {} if answer.status_code == 302 else dict(answer.context["adminform"].form.errors)
 

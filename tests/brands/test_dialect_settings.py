@@ -1,4 +1,4 @@
-"""What one server needs and another refuses: each a field of its own, off unless somebody sets it."""
+"""Settings for servers that differ from the standard. Each is a field and off by default."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A server's metadata, and what of it we believe (OpenID Connect Discovery 1.0, RFC 8414)."""
+"""Fetching and checking a server's metadata (OpenID Connect Discovery 1.0, RFC 8414)."""
 
 import json
 from collections.abc import Iterator

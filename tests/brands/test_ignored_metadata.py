@@ -1,4 +1,4 @@
-"""What a server announces and an admin has switched off stays off: in the form, in a file, however often (C6)."""
+"""Metadata that an admin chose to ignore stays ignored, in the form and in files, also when applied again (C6)."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ ALL = list(IGNORABLE_METADATA)
 
 @pytest.fixture
 def login() -> Iterator[ModernAuthorizationServer]:
-    """Return a server whose metadata announces everything, and that takes requests which were not pushed, too."""
+    """A server whose metadata announces everything. It also accepts requests that were not pushed."""
     fake = ModernAuthorizationServer("login.acme.example", "acme-client", ACME_SECRET, pushed_only=False)
     with mounted(fake):
         yield fake

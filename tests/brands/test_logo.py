@@ -1,4 +1,4 @@
-"""A brand's logo: read strictly, drawn anew, served for good, and nothing of the uploaded file with it."""
+"""A brand's logo: parsed strictly, encoded again without the file's metadata, and cached for ever."""
 
 import struct
 import zlib
@@ -29,7 +29,7 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (600, 200), **options: An
 
 
 def png_that_says_it_is(width: int, height: int) -> bytes:
-    """Return a PNG of a few bytes whose header promises any number of pixels."""
+    """A PNG of a few bytes whose header claims this many pixels."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -39,7 +39,7 @@ def png_that_says_it_is(width: int, height: int) -> bytes:
 
 
 def one_colour(size: tuple[int, int]) -> bytes:
-    """Return a PNG of very few bytes for its pixels, and all of them are there."""
+    """A complete PNG with many pixels and very few bytes."""
     written = BytesIO()
     Image.new("1", size).save(written, "PNG", optimize=True)
     return written.getvalue()

@@ -1,4 +1,4 @@
-"""A brand's look: any colour can be read, light and dark; whom to ask; what a scope allows, in words."""
+"""Theme colours that stay readable in light and dark mode, support contacts, and descriptions of scopes."""
 
 import re
 from pathlib import Path

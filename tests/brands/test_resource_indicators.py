@@ -30,7 +30,7 @@ REQUEST = {"state": "the-state", "nonce": "the-nonce", "code_challenge": s256_co
 
 @pytest.fixture
 def acme() -> Iterator[ModernAuthorizationServer]:
-    """Return a server that binds audiences: it wants the same resources of both requests."""
+    """A server that binds audiences. It requires the same resources in both requests."""
     with mounted(ModernAuthorizationServer(pushed_only=False, resource=[ORDERS, INVOICES])) as server:
         assert isinstance(server, ModernAuthorizationServer)
         yield server

@@ -1,4 +1,4 @@
-"""One registration at an authorization server belongs to one owner (C5)."""
+"""Brands of different admins cannot share a client registration (C5)."""
 
 from time import sleep
 from typing import Any
@@ -22,7 +22,7 @@ SHARED = {"client_id": "shared-client", "token_endpoint": "https://login.acme.ex
 
 @pytest.fixture
 def acme_shared(acme: Brand, acme_admin: Any) -> AuthorizationServer:
-    """Acme, administered by acme-admin, is registered as shared-client."""
+    """Acme, administered by acme-admin, uses the client id shared-client."""
     return make_server(acme, **SHARED)
 
 

@@ -1,4 +1,4 @@
-"""A server's own signing key: made when it is needed, kept as ciphertext, published by half, renewed with its hosts."""
+"""A server's signing key: created when needed, stored encrypted, published in part, replaced for new hosts."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Signing secrets and event patterns: what is taken, and what is refused."""
+"""Signing secrets and event patterns: which are accepted and which refused."""
 
 import base64
 from datetime import timedelta
