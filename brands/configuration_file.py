@@ -100,9 +100,9 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
             value = getattr(self, name)
             model_field = AuthorizationServer._meta.get_field(name)
             values[name] = model_field.get_default() if value is msgspec.UNSET else value  # type: ignore[union-attr]
-        return values | {"ignored_metadata": self.set_empty()}
+        return values | {"ignored_metadata": self.emptied_fields()}
 
-    def set_empty(self) -> list[str]:
+    def emptied_fields(self) -> list[str]:
         """List the fields that the file sets to empty or false. Metadata does not fill them."""
         return [name for name in IGNORABLE_METADATA if not self.omits(name) and not getattr(self, name)]
 
@@ -148,7 +148,7 @@ def read_configuration(text: str) -> ConfigurationFile:
 
 
 def apply_configuration(file: ConfigurationFile, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Create or update the brand, its servers and webhooks. Return the redirect URIs to register, and new secrets.
+    """Create or update the brand, its servers and webhooks. Return URIs to register at the servers, and new secrets.
 
     Metadata is fetched before the transaction begins. Raises `ConfigurationRefused`.
     """
@@ -214,7 +214,7 @@ def _stored_values(
     kept = [name for name in DISCOVERED if table.omits(name)]
     kept += [name for name in NEEDED_ENDPOINTS if not values[name]]
     still_ignored = [name for name in stored.ignored_metadata if table.omits(name)]
-    ignored = [name for name in IGNORABLE_METADATA if name in {*table.set_empty(), *still_ignored}]
+    ignored = [name for name in IGNORABLE_METADATA if name in {*table.emptied_fields(), *still_ignored}]
     return {name: getattr(stored, name) for name in kept} | {"ignored_metadata": ignored}
 
 

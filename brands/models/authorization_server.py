@@ -249,7 +249,7 @@ class AuthorizationServer(models.Model):
         if not set(self.required_scope.split()) <= set(self.scope.split()):
             errors["required_scope"] = "Add it to the scope, too."
         if self.scope_separator != self.ScopeSeparator.SPACE:
-            message = "Separate scopes with spaces. Commas are added when a request is sent."
+            message = "Separate scopes with spaces here, whatever the scope separator is."
             errors |= {name: message for name in ("scope", "required_scope") if "," in getattr(self, name)}
         if SamePersonCheck.CHAT_PAGE in self.same_person_checks and not self.chat_page_url:
             errors["chat_page_url"] = "The check chat_page needs this URL."

@@ -280,7 +280,7 @@ def test_the_command_says_which_key_signs_from_when(login: Any, server: Authoriz
         printed = rotate_by_command()
         kid = kid_of(stored())
         assert printed == f"The key {kid} signs from 2030-05-02 10:00 UTC. Our keys: {server.client_jwks_uri}\n"
-        with pytest.raises(CommandError, match=r"10:00 UTC; .+ begin at 11:00 UTC\. --at-once"):
+        with pytest.raises(CommandError, match=r"10:00 UTC; .+ begin at 11:00 UTC\. With --at-once"):
             rotate_by_command()
         assert rotate_by_command("--at-once").startswith(f"The key {kid} signs from now on.")
 

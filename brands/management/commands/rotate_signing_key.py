@@ -37,7 +37,7 @@ class Command(BaseCommand):
                 "This server has no signing key: its client authentication is not private_key_jwt."
             ) from None
         except RotationUnderWay as rotation:
-            raise CommandError(f"A rotation is under way: {rotation}. --at-once does not wait.") from None
+            raise CommandError(f"A rotation is under way: {rotation}. With --at-once, the new key signs now.") from None
         kid = (rotated.signing_key_jwk or {})["kid"]
         until = rotated.previous_signing_key_signs_until
         since = f"from {until:%Y-%m-%d %H:%M} UTC" if until else "from now on"
