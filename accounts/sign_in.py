@@ -25,7 +25,7 @@ from web.errors import too_many_requests
 from web.limits import client_address
 
 PATH: Final = "/admin/account/"
-_CLOCKS_APART: Final = CLOCK_TOLERANCE.total_seconds()
+_CLOCK_TOLERANCE_SECONDS: Final = CLOCK_TOLERANCE.total_seconds()
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
@@ -51,20 +51,20 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth h
 
 def signed_in_recently(request: HttpRequest) -> bool:
     """Whether the admin gave a password or a second factor within the last ten minutes (G10)."""
-    _forget_what_lies_ahead(request)
+    _drop_future_records(request)
     records = get_authentication_records(request, request.user)
     latest = max((record["at"] for record in records), default=0)
     return bool(time.time() - latest < settings.ACCOUNT_REAUTHENTICATION_TIMEOUT)
 
 
-def _forget_what_lies_ahead(request: HttpRequest) -> None:
+def _drop_future_records(request: HttpRequest) -> None:
     """Drop authentication records of the future from the session.
 
     A wrong clock wrote them, and they would count as recent for too long. allauth's pages, which change second factors,
     read the same records.
     """
     records = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY, [])
-    past = [record for record in records if record["at"] <= time.time() + _CLOCKS_APART]
+    past = [record for record in records if record["at"] <= time.time() + _CLOCK_TOLERANCE_SECONDS]
     if past != records:
         request.session[AUTHENTICATION_METHODS_SESSION_KEY] = past
 
@@ -144,7 +144,7 @@ def sign_in_limit_middleware(
             except rate_limits.RateLimited as limit:
                 return too_many_requests(request, limit.retry_after)
         if request.path.startswith(PATH):
-            _forget_what_lies_ahead(request)
+            _drop_future_records(request)
         return get_response(request)
 
     return middleware

@@ -1,4 +1,4 @@
-"""Requests, written out in full before anything is measured: the same bytes for wrk and for our own client."""
+"""Build the requests as bytes before the measurement, the same for wrk and for our own client."""
 
 import json
 import random
@@ -15,7 +15,7 @@ Writer = Callable[[int], list[bytes]]
 
 
 def raw(method: str, path: str, *, host: str = HOST, body: bytes = b"", **headers: str) -> bytes:
-    """Return a request as it goes over the wire (RFC 9112)."""
+    """Build an HTTP/1.1 request (RFC 9112)."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(body)}"] if body else []
@@ -23,14 +23,14 @@ def raw(method: str, path: str, *, host: str = HOST, body: bytes = b"", **header
 
 
 def proxied(method: str, path: str, *, body: bytes = b"", **headers: str) -> bytes:
-    """Return a request to the product as its proxy passes it on: over TLS, from somebody's address."""
+    """Build a request as the product's proxy forwards it, with `X-Forwarded-For` and `X-Forwarded-Proto`."""
     address = f"10.{random.getrandbits(8)}.{random.getrandbits(8)}.{random.getrandbits(8)}"
     seen = {"X_Forwarded_Proto": "https", "X_Forwarded_For": address}
     return raw(method, path, body=body, **seen, **headers)
 
 
 def constant(count: int) -> list[bytes]:
-    """Return requests to the yardstick."""
+    """Requests to the yardstick."""
     return [raw("GET", "/")] * count
 
 
@@ -81,7 +81,7 @@ def creations(made: Made) -> Writer:
 
 
 def begin(link_token: str) -> bytes:
-    """Return the button's request, as a browser of our own page sends it."""
+    """The form post of a challenge's button, as a browser sends it."""
     body = urlencode({"csrfmiddlewaretoken": _CSRF}).encode()
     return proxied(
         "POST",
@@ -99,7 +99,7 @@ def callback(attempt: dict[str, str]) -> bytes:
 
 
 def once_each(prepared: Sequence[Any], write: Callable[[Any], bytes]) -> Writer:
-    """Use up what was prepared, each once; a round gets what the ones before have left."""
+    """Use each prepared request once. A round gets those that earlier rounds have left."""
     left = list(prepared)
 
     def write_some(count: int) -> list[bytes]:
@@ -124,7 +124,7 @@ def peer_introspections(rows: int, basic: str) -> Writer:
 
 
 def readable_numbers(made: Made, count: int) -> list[int]:
-    """Return numbers of random conversations whose token can be read."""
+    """Choose the numbers of random conversations whose token can be read."""
     numbers: list[int] = []
     while len(numbers) < count:
         number = random.randint(1, made["conversations"])
@@ -144,5 +144,5 @@ def bearer(made: Made, slug: str) -> str:
 
 
 def challenge_id(body: bytes) -> str:
-    """Return the id of a challenge that was created. Raises `KeyError` where the answer is something else."""
+    """Return the id of the created challenge. Raises `KeyError` if the response contains none."""
     return str(json.loads(body)["challenge_id"])

@@ -1,4 +1,4 @@
-"""The chart: every target's rate as a share of the yardstick's. Written by hand; readable on light and on dark."""
+"""Draw the chart: each target's rate relative to the yardstick's, readable on light and dark backgrounds."""
 
 from html import escape
 from typing import Any, Final
@@ -19,7 +19,7 @@ _THEIRS: Final = frozenset({"yardstick", "one_query", "django_oauth_toolkit", "o
 
 
 def chart(report: dict[str, Any]) -> str:
-    """Return an SVG document; with nothing to compare it says so."""
+    """Return an SVG document. Without figures to compare, it contains a sentence that says so."""
     targets: dict[str, Any] = report.get("targets", {})
     height = _TOP + len(targets) * (_BAR + _GAP) + 34
     title = f"Requests a second as a share of bare Django's, {report['database']}, {report['began'][:10]}"

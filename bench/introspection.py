@@ -1,9 +1,9 @@
-"""django-oauth-toolkit's introspection endpoint (RFC 7662), as its documentation sets it up.
+"""django-oauth-toolkit's introspection endpoint (RFC 7662), set up as in its documentation.
 
-The nearest thing in Django to what a bot asks of us: a program's question about a token, answered from a database.
+It is Django's closest equivalent of our token read: a program asks about a token, and the answer is in a database.
 
-The resource server authenticates with a bearer token of the scope `introspection`, the cheaper of the two ways: HTTP
-Basic would cost a password hash for each call. No middleware, persistent connections: nothing that it does not need.
+The resource server authenticates with a bearer token of the scope `introspection`. HTTP Basic would be slower, because
+each call would compute a password hash. There is no middleware, and connections are persistent.
 """
 
 import os

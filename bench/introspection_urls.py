@@ -1,4 +1,4 @@
-"""The one address of `bench.introspection`."""
+"""The URL of `bench.introspection`."""
 
 from django.urls import path
 from oauth2_provider.views import IntrospectTokenView

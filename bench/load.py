@@ -1,7 +1,7 @@
-"""A closed loop: a fixed number of connections, each sending its next request when it has its answer.
+"""Closed-loop load: a fixed number of connections, each of which sends a request when the last one was answered.
 
-With wrk where it is installed. Without it with our own client, which says the same of every answer but takes more of
-the core that it shares with the database: ratios of one run still compare, rates of different machines do not.
+Uses wrk if it is installed, else our own client. Our client needs more of the core that it shares with the database, so
+its rates must not be compared with those of wrk; ratios within one run can be compared.
 """
 
 import asyncio
@@ -22,12 +22,12 @@ _TIMEOUT_SECONDS: Final = 20
 
 
 def wrk() -> str | None:
-    """Return where wrk is; None where it is not installed."""
+    """Return the path of wrk; None if it is not installed."""
     return shutil.which("wrk")
 
 
 def closed_loop(port: int, requests: Sequence[bytes], *, seconds: int, connections: int, again: bool) -> Round:
-    """Load a server; every answer that is not a success or redirect, or does not come, is an error."""
+    """Load a server. A missing response, or one that is neither a success nor a redirect, is an error."""
     with on_core(OTHER_CORE):
         if wrk():
             return _with_wrk(port, requests, seconds, connections, again=again)

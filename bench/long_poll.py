@@ -1,9 +1,9 @@
-"""How long after a change its long poll is answered: `python -m bench.long_poll`, on SQLite and on PostgreSQL.
+"""Measure how long after a change its long poll is answered: `python -m bench.long_poll`, on SQLite and PostgreSQL.
 
-gunicorn with our configuration and one process; the changes are withdrawals and completions in turn, each at another
-moment of the watcher's round. Counted from the answer to the call that makes the change, which comes after its commit;
-and, harder on us, from the sending of that call, so that its own time is in it. A plain read of the same challenge
-beside each sample tells how busy the machine is.
+gunicorn runs with our configuration and one process. The changes are withdrawals and completions in turn, each at
+another time of the watcher's interval. The time is counted from the response to the call that makes the change, which
+comes after the commit, and also from the sending of that call. A plain read of the same challenge with each sample
+shows how busy the machine is.
 """
 
 import os
@@ -28,7 +28,7 @@ GOAL_MS: Final = 200
 
 
 def main() -> None:
-    """Measure on the database that `TEST_DATABASE` names; on both where it names none."""
+    """Measure on the database in `TEST_DATABASE`; on both if it is not set."""
     if "TEST_DATABASE" in os.environ:
         databases.enter()
         _report(databases.chosen(), _measure())
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass
 class Bots:
-    """One bot that waits and one that makes the change, each on a connection of its own."""
+    """One bot that waits and one that makes the change, each with its own connection."""
 
     base: str
     key: str
@@ -62,7 +62,7 @@ class Bots:
     def sample(self, chat: str, facts: dict[str, str], waiter: ThreadPoolExecutor) -> Sample:
         """Wait in one thread and make the change in this one."""
         polled = waiter.submit(self._poll, facts["challenge_id"])
-        time.sleep(0.2 + random.uniform(0, 0.1))  # another moment of the round each time
+        time.sleep(0.2 + random.uniform(0, 0.1))  # another time of the watcher's interval for each sample
         sent = time.perf_counter()
         self._change(chat, facts)
         answered = time.perf_counter()

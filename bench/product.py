@@ -1,4 +1,4 @@
-"""The product in its production shape: gunicorn with its own configuration, behind a proxy that it trusts."""
+"""The product as in production: gunicorn with our configuration, behind a trusted proxy."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ PUBLIC_BASE_URL: Final = f"https://{HOST}"
 
 @dataclass(frozen=True)
 class Installation:
-    """An installation with a database of its own. Its keys are made for this one run."""
+    """An installation with its own database and random keys."""
 
     folder: Path
     database_url: str
@@ -26,7 +26,7 @@ class Installation:
 
     @classmethod
     def new(cls, folder: Path, database_url: str, ca_file: Path | None = None) -> "Installation":
-        """Return an installation with fresh keys; `ca_file` is what the brands' servers are trusted by."""
+        """Create an installation. `ca_file` is the CA for the brands' servers."""
         environment = {
             "DJANGO_SETTINGS_MODULE": "delegation_site.settings",
             "SECRET_KEY": secrets.token_urlsafe(50),
@@ -41,16 +41,16 @@ class Installation:
         return cls(folder, database_url, environment)
 
     def seed(self, name: str, **wanted: Any) -> dict[str, Any]:
-        """Make tables and rows (`bench.seeding.Wanted`); return what requests are made of."""
+        """Create tables and rows (`bench.seeding.Wanted`). Return the data needed for requests."""
         order, made = self.folder / f"{name}.order.json", self.folder / f"{name}.json"
         order.write_text(json.dumps(wanted))
-        # On the servers' core, while nothing is served: the database is busy on the other.
+        # On the servers' core, which is idle now. The database uses the other.
         python("bench.seeding", str(order), str(made), environment=self.environment, core=SERVER_CORE)
         seeded: dict[str, Any] = json.loads(made.read_text())
         return seeded
 
     def python(self, module: str, *arguments: str, core: int = OTHER_CORE) -> dict[str, Any]:
-        """Run one of our modules inside this installation; return the JSON that it writes into a file."""
+        """Run one of our modules inside this installation; return the JSON that it writes."""
         written = self.folder / f"{module}.json"
         python(module, *arguments, str(written), environment=self.environment, core=core)
         answer: dict[str, Any] = json.loads(written.read_text())
@@ -59,7 +59,7 @@ class Installation:
 
 @contextmanager
 def serving(installation: Installation, *, workers: int, threads: int) -> Iterator["Server"]:
-    """Serve the product for the length of the block."""
+    """Serve the product until the block ends."""
     port = free_port()
     log = installation.folder / f"product-{port}.log"
     environment = installation.environment | {
@@ -92,7 +92,7 @@ def serving_wsgi(
 
 @dataclass(frozen=True)
 class Server:
-    """A server that listens; `pid` is its first process."""
+    """A running server; `pid` is its first process."""
 
     port: int
     pid: int

@@ -1,8 +1,8 @@
-"""Where a request's time goes, by part: `python -m bench.profiling ORDER_FILE WRITTEN_FILE`, inside an installation.
+"""Divide a request's time by part: `python -m bench.profiling ORDER_FILE WRITTEN_FILE`, inside an installation.
 
-The application is called in this process, without gunicorn, with the same prepared requests. First unwatched, for the
-true time; then under Python's profiler, whose shares by part are laid over that time: it slows Python's own code more
-than the waiting for a database, so that shares of the latter are rather too small.
+The application is called in this process, without gunicorn, with the same prepared requests: first without profiler,
+for the true time, then with Python's profiler, for each part's share of it. The profiler slows Python code more than
+waiting for the database, so the database's share is somewhat too small.
 """
 
 import cProfile
@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-# By what the file's path, or a builtin's name, holds; the first that fits.
+# A part is found by a text in the file's path or the builtin's name. The first match counts.
 PARTS: Final = (
     ("psycopg2", "database: driver and waiting"),
     ("sqlite3", "database: driver and waiting"),
@@ -38,7 +38,6 @@ _OTHER: Final = "Python and other libraries"
 
 
 def main() -> None:
-    """Profile each list of requests."""
     import_module("delegation_site.wsgi")
     orders: dict[str, list[str]] = json.loads(Path(sys.argv[1]).read_text())
     written = {name: _profile([request.encode() for request in requests]) for name, requests in orders.items()}
@@ -51,9 +50,9 @@ def part_of(file: str, function: str) -> str:
 
 
 def _profile(requests: list[bytes]) -> dict[str, float]:
-    """Return microseconds a request, by part and in total."""
+    """Return microseconds per request, by part and in total."""
     third = len(requests) // 3
-    for request in requests[:third]:  # imports, caches, plans
+    for request in requests[:third]:  # warm up: imports, caches, plans
         _call(request)
     began = time.perf_counter()
     for request in requests[third : third * 2]:
@@ -77,7 +76,7 @@ def _shares(profiler: cProfile.Profile, total: float) -> dict[str, float]:
 
 
 def _call(request: bytes) -> None:
-    """Call the application as a WSGI server does. Raises `RuntimeError` for an answer that is an error."""
+    """Call the application like a WSGI server. Raises `RuntimeError` for an error response."""
     head, _, body = request.partition(b"\r\n\r\n")
     first, *headers = head.decode().split("\r\n")
     method, target, _ = first.split(" ")

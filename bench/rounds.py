@@ -1,4 +1,4 @@
-"""Rounds: every target once in each, one right after the other, so that a slow minute of the machine hits all alike."""
+"""Measure all targets in interleaved rounds, so that a slow minute of the machine affects all of them."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 def measure(
     targets: Sequence[Target], *, rounds: int, seconds: int, databases: Databases, database: str, say: Say
 ) -> dict[str, Series]:
-    """Warm each target up, then measure all of them in interleaved rounds."""
+    """Warm up each target, then measure all of them in interleaved rounds."""
     for target in targets:
         measured(target, WARM_UP_SECONDS, databases, database)
     kept: dict[str, list[Round]] = {target.name: [] for target in targets}
@@ -31,7 +31,7 @@ def measure(
 
 
 def measured(target: Target, seconds: int, databases: Databases, database: str) -> Round:
-    """Measure one target once. What a sample or the database says against its answers counts as errors."""
+    """Measure one target once. Wrong responses in a sample, and missing rows in the database, count as errors."""
     requests = target.write(target.prepared_per_second * seconds)
     wrong = wrong_answers(target.server.port, target.sample()) if target.sample else 0
     rows = rows_written(databases, database, target)
@@ -46,7 +46,7 @@ def measured(target: Target, seconds: int, databases: Databases, database: str) 
 
 
 def _unproved(target: Target, done: Round, before: int, databases: Databases, database: str) -> int:
-    """Return how many answers have no row, or rows no answer; requests under way when the round ended may have one."""
+    """Count responses without a row and rows without a response, except requests under way when the round ended."""
     deadline = time.monotonic() + 5
     while True:
         written = rows_written(databases, database, target) - before

@@ -1,8 +1,8 @@
-"""A brand whose token endpoint hangs: do bots, and the consumers of other brands, notice? An open-loop test.
+"""Measure whether a brand's hanging token endpoint slows bots and the consumers of other brands (open loop).
 
-100 token reads a second, and callbacks of another brand, first undisturbed, then while 40 browsers come back to the
-hanging brand at once; those that are told it is busy try again, each after about the five seconds that `Retry-After`
-names and the page asks of people. Both phases, twice, one after the other.
+The load is 100 token reads a second and callbacks of another brand. In the second phase, 40 browsers return to the
+hanging brand at once. Those that get "busy" try again after about 5 seconds, as `Retry-After` and the page ask them to.
+Both phases run twice.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ Phase = tuple[list[Answer], list[Answer]]
 
 
 def measure(port: int, made: Made) -> dict[str, Any]:
-    """Return how long reads and callbacks took in both kinds of phases, and their ratios."""
+    """Return the durations of reads and callbacks in both phases, and their ratios."""
     quiet, hanging, refused = asyncio.run(_all_turns(port, made))
     report: dict[str, Any] = {"hanging_callbacks": HANGING_AT_ONCE, "told_to_come_again": refused}
     for place, name, good in ((0, "reads", 200), (1, "other_brand", 303)):
@@ -83,7 +83,7 @@ async def _phase(port: int, reads: calls.Writer, others: calls.Writer, seconds: 
 
 
 async def _insist(port: int, request: bytes) -> int:
-    """Come back to the hanging brand again and again, until cancelled; return how often that was refused at once."""
+    """Return to the hanging brand until cancelled. Return how often the callback was refused at once."""
     refused, pool = 0, Pool(port)
     try:
         while True:

@@ -11,13 +11,13 @@ from django.utils.html import format_html
 from django.utils.translation import ngettext
 
 from accounts.sign_in import confirmation_needed, signed_in_recently
-from brands.audited_changes import BrandEvent, actor_of, keep_logo, record_change, save_audited
+from brands.audited_changes import BrandEvent, actor_of, record_change, save_audited, save_logo
 from brands.authentication import create_bot_key, revoke
 from brands.doctor import server_answers
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter
-from brands.server_rules import asks_for_metadata, registrations_with_other_owners
+from brands.server_rules import needs_discovery, servers_with_shared_registration
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from infrastructure import rate_limits
 from oauth_client import DiscoveryFailed, ServerMetadata, discover
@@ -59,14 +59,14 @@ class BrandAdmin(BrandScopedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Save it with its audit row, and its logo."""
         save_audited(obj, request.user)
-        keep_logo(obj, form.cleaned_data["logo"])
+        save_logo(obj, form.cleaned_data["logo"])
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Audit a change of the admins, and tell the operator where new ones give one registration two owners (C5)."""
         super().save_related(request, form, formsets, change)
         if "admins" in form.changed_data:
             record_change(form.instance, BrandEvent.BRAND_CHANGED, request.user, ["admins"])
-        for server in registrations_with_other_owners(form.instance):
+        for server in servers_with_shared_registration(form.instance):
             said = "%s uses its client id together with a brand of other admins: give it a registration of its own."
             self.message_user(request, said % server, messages.WARNING)
 
@@ -317,7 +317,7 @@ class BotKeyAdmin(BrandScopedAdmin):
 def _metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | None:
     """Fetch what the form asks for, on behalf of somebody who may save it: the address is of their choice (N9, G10)."""
     values = {name: value.strip() for name, value in request.POST.items() if isinstance(value, str)}
-    if not asks_for_metadata(values) or not signed_in_recently(request):
+    if not needs_discovery(values) or not signed_in_recently(request):
         return None
     try:
         rate_limits.count(rate_limits.METADATA_LOOKUPS_PER_ADMIN, actor_of(request.user))

@@ -1,8 +1,8 @@
-"""Saving what an admin or the operator has changed: with its audit rows, in one transaction, and mail where it matters.
+"""Save what an admin or the operator changed, with its audit rows, in one transaction; send mail about risky changes.
 
-Audit rows name fields and never values. That a host changed, or that another address gets webhooks, is also mailed to
-the brand's other admins (N8): whoever took one admin's session over must not be able to send consumers and secrets
-elsewhere unnoticed, nor read along.
+Audit rows name the changed fields, never their values. If an address moves to another host, or a further address gets
+webhooks, the brand's other admins are notified by mail (N8). Attack: somebody who has stolen one admin's session
+redirects consumers or secrets to their own host, or reads events.
 """
 
 import logging
@@ -16,70 +16,14 @@ from django.core.mail import EmailMessage
 from django.db import models, transaction
 
 from brands.models import AuthorizationServer, BotKey, Brand, Logo, WebhookEndpoint
-from brands.server_rules import host_of, hosts
+from brands.server_rules import host_of, hosts_of
 from infrastructure.audit import OPERATOR, actor_of_admin, record_event
 
 logger = logging.getLogger("consumer_delegation.changes")
 
 
-def tell_of_other_hosts(server: AuthorizationServer, lines: list[str], user: Any) -> None:
-    """Tell where an authorization server leads now."""
-    brand = _in_one_line(server.brand)
-    text = [
-        f"{_who(user)} changed where {brand}'s authorization server {server.key} leads:",
-        "",
-        *lines,
-        "",
-        "If you did not expect this, switch the server off at once and change that admin's password:",
-        f"{settings.PUBLIC_BASE_URL}/admin/brands/authorizationserver/{server.pk}/change/",
-    ]
-    subject = f"{brand}: the authorization server {server.key} leads to another host"
-    _send_to_the_others(server.brand, user, subject, text)
-
-
-def tell_of_webhooks(endpoint: WebhookEndpoint, user: Any) -> None:
-    """Tell that another address is told of conversations from now on. Of it only the host: a path may be a secret."""
-    brand, host = _in_one_line(endpoint.brand), host_of(endpoint.url)
-    text = [
-        f"{_who(user)} has {brand}'s webhooks sent to {host} from now on: {', '.join(endpoint.events)}.",
-        "",
-        "They name conversations, and hold the bot's purpose and context.",
-        "",
-        "If you did not expect this, switch the endpoint off at once and change that admin's password:",
-        f"{settings.PUBLIC_BASE_URL}/admin/brands/webhookendpoint/{endpoint.pk}/change/",
-    ]
-    _send_to_the_others(endpoint.brand, user, f"{brand}: webhooks are sent to {host}", text)
-
-
-def _who(user: Any) -> str:
-    return str(user.get_username()) if user else "the operator"
-
-
-def _in_one_line(brand: Brand) -> str:
-    return " ".join(brand.name.split())  # a line break in a subject is refused as header injection
-
-
-def _send_to_the_others(brand: Brand, user: Any, subject: str, text: list[str]) -> None:
-    letters = [EmailMessage(subject, "\n".join(text), to=[address]) for address in _other_admins(brand, user)]
-    transaction.on_commit(lambda: _send(letters), robust=True)
-
-
-def _other_admins(brand: Brand, user: Any) -> list[str]:
-    admins = brand.admins.filter(is_active=True).exclude(email="")
-    return sorted(set((admins.exclude(pk=user.pk) if user else admins).values_list("email", flat=True)))
-
-
-def _send(letters: list[EmailMessage]) -> None:
-    """Send after the commit. A mail server that is down takes nothing back: the audit row is there in any case."""
-    for letter in letters:
-        try:
-            letter.send()
-        except (SMTPException, OSError):
-            logger.exception("a change could not be mailed")
-
-
 class BrandEvent(models.TextChoices):
-    """What is recorded of a brand and what belongs to it."""
+    """Audit events of a brand and the rows that belong to it."""
 
     BRAND_CREATED = "brand.created"
     BRAND_CHANGED = "brand.changed"
@@ -96,12 +40,14 @@ class BrandEvent(models.TextChoices):
     WEBHOOK_SECRET_CHANGED = "webhook_endpoint.secret_changed"
 
 
-_KINDS: Final[dict[type[models.Model], tuple[BrandEvent, BrandEvent]]] = {
+# For each model: the event of a new row, and that of a changed one.
+_EVENTS: Final[dict[type[models.Model], tuple[BrandEvent, BrandEvent]]] = {
     Brand: (BrandEvent.BRAND_CREATED, BrandEvent.BRAND_CHANGED),
     AuthorizationServer: (BrandEvent.SERVER_CREATED, BrandEvent.SERVER_CHANGED),
     BotKey: (BrandEvent.BOT_KEY_CREATED, BrandEvent.BOT_KEY_CHANGED),
     WebhookEndpoint: (BrandEvent.WEBHOOK_CREATED, BrandEvent.WEBHOOK_CHANGED),
 }
+# Changes of these fields are recorded as an event of their own.
 _SECRET_FIELDS: Final = frozenset(
     {
         *("client_secret_ciphertext", "signing_key_ciphertext", "previous_signing_key_ciphertext"),
@@ -109,33 +55,35 @@ _SECRET_FIELDS: Final = frozenset(
         *("secret_ciphertext", "previous_secret_ciphertext", "previous_secret_expires_at"),
     }
 )
-_SECRETS: Final[dict[type[models.Model], BrandEvent]] = {
+_SECRET_EVENTS: Final[dict[type[models.Model], BrandEvent]] = {
     AuthorizationServer: BrandEvent.SERVER_SECRET_CHANGED,
     WebhookEndpoint: BrandEvent.WEBHOOK_SECRET_CHANGED,
 }
-# Written by the product itself while an admin has a form open.
-_NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
+# Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo that.
+_NOT_SAVED: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
 
-# What has a history of its own.
 AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint
 
 
 def actor_of(user: Any) -> str:
-    """Return who changes something: an admin, or the operator where a command does it."""
+    """Return the audit log's actor for an admin; a command passes None and acts as the operator."""
     return actor_of_admin(user.pk) if user else OPERATOR
 
 
 def save_audited(row: AuditedRow, user: Any = None) -> None:
-    """Save a row, new or changed, as this admin or as the operator; write no column that is as it was."""
+    """Insert a new row, or update the changed columns of an old one, and write the audit events.
+
+    `user` is the admin who saves; None means the operator.
+    """
     with transaction.atomic():
-        # Not the key: whoever publishes holds an endpoint's, asks for a server's next, and would wait in a circle.
+        # no_key: the flow inserts rows that refer to an endpoint, then to a server. A full lock could deadlock with it.
         rows = type(row)._default_manager.select_for_update(no_key=True)
         before = rows.filter(pk=row.pk).first() if row.pk else None
         if before is None:
             row.save()
-            record_change(row, _KINDS[type(row)][0], user)
+            record_change(row, _EVENTS[type(row)][0], user)
             if isinstance(row, WebhookEndpoint) and row.is_active:
-                tell_of_webhooks(row, user)
+                _notify_of_webhook_endpoint(row, user)
             return
         changed = _changed_fields(before, row)
         if changed:
@@ -143,8 +91,8 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
             _record_changes(before, row, changed, user)
 
 
-def keep_logo(brand: Brand, png: bytes | None) -> None:
-    """Keep a saved brand's new logo, or forget the one that its row no longer names."""
+def save_logo(brand: Brand, png: bytes | None) -> None:
+    """Store a new logo, or delete the old one if `brand.logo_hash` is empty. Save the brand first."""
     if not brand.logo_hash:
         Logo.objects.filter(brand=brand).delete()
     elif png is not None:
@@ -154,7 +102,7 @@ def keep_logo(brand: Brand, png: bytes | None) -> None:
 def record_change(
     row: AuditedRow, kind: BrandEvent, user: Any = None, changed: Iterable[str] = (), outcome: str = ""
 ) -> None:
-    """Write one event about a row; call it in the transaction of the change."""
+    """Write one audit event about a row. Call it in the transaction of the change."""
     brand_uuid: UUID = row.uuid if isinstance(row, Brand) else row.brand.uuid
     actor = actor_of(user)
     record_event(
@@ -163,7 +111,7 @@ def record_change(
 
 
 def _changed_fields(before: models.Model, row: models.Model) -> list[str]:
-    names = [field.name for field in row._meta.concrete_fields if field.name not in _NEVER_CHANGED_HERE]
+    names = [field.name for field in row._meta.concrete_fields if field.name not in _NOT_SAVED]
     return [name for name in names if _value(before, name) != _value(row, name)]
 
 
@@ -176,20 +124,76 @@ def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> Non
     secret = [name for name in changed if name in _SECRET_FIELDS]
     plain = [name for name in changed if name not in secret]
     if plain:
-        record_change(row, _KINDS[type(row)][1], user, plain)
+        record_change(row, _EVENTS[type(row)][1], user, plain)
     if secret:
-        record_change(row, _SECRETS[type(row)], user, secret)
+        record_change(row, _SECRET_EVENTS[type(row)], user, secret)
     if isinstance(row, AuthorizationServer):
-        _tell_of_other_hosts(before, row, user)
+        _record_changed_hosts(before, row, user)
     elif isinstance(row, WebhookEndpoint) and row.is_active and not before.is_active:
-        tell_of_webhooks(row, user)
+        _notify_of_webhook_endpoint(row, user)
 
 
-def _tell_of_other_hosts(before: AuthorizationServer, server: AuthorizationServer, user: Any) -> None:
-    old, new = hosts(before), hosts(server)
-    moved = [name for name in new if new[name] != old[name]]
-    if not moved:
+def _record_changed_hosts(before: AuthorizationServer, server: AuthorizationServer, user: Any) -> None:
+    old, new = hosts_of(before), hosts_of(server)
+    changed = [name for name in new if new[name] != old[name]]
+    if not changed:
         return
-    record_change(server, BrandEvent.SERVER_HOST_CHANGED, user, moved)
-    lines = [f"{name}: {old[name] or '(none)'} -> {new[name] or '(none)'}" for name in moved]
-    tell_of_other_hosts(server, lines, user)
+    record_change(server, BrandEvent.SERVER_HOST_CHANGED, user, changed)
+    lines = [f"{name}: {old[name] or '(none)'} -> {new[name] or '(none)'}" for name in changed]
+    _notify_of_changed_hosts(server, lines, user)
+
+
+def _notify_of_changed_hosts(server: AuthorizationServer, lines: list[str], user: Any) -> None:
+    brand = _name_on_one_line(server.brand)
+    text = [
+        f"{_name_of(user)} changed hosts of {brand}'s authorization server {server.key}:",
+        "",
+        *lines,
+        "",
+        "If you did not expect this, switch the server off at once and change that admin's password:",
+        f"{settings.PUBLIC_BASE_URL}/admin/brands/authorizationserver/{server.pk}/change/",
+    ]
+    subject = f"{brand}: the authorization server {server.key} has another host"
+    _notify_other_admins(server.brand, user, subject, text)
+
+
+def _notify_of_webhook_endpoint(endpoint: WebhookEndpoint, user: Any) -> None:
+    """Mail the endpoint's host only: its path may be a secret."""
+    brand, host = _name_on_one_line(endpoint.brand), host_of(endpoint.url)
+    text = [
+        f"{_name_of(user)} added or switched on a webhook endpoint of {brand}.",
+        f"From now on, {host} gets these events: {', '.join(endpoint.events)}.",
+        "",
+        "Webhooks identify conversations and contain the bot's purpose and context.",
+        "",
+        "If you did not expect this, switch the endpoint off at once and change that admin's password:",
+        f"{settings.PUBLIC_BASE_URL}/admin/brands/webhookendpoint/{endpoint.pk}/change/",
+    ]
+    _notify_other_admins(endpoint.brand, user, f"{brand}: webhooks are sent to {host}", text)
+
+
+def _name_of(user: Any) -> str:
+    return str(user.get_username()) if user else "the operator"
+
+
+def _name_on_one_line(brand: Brand) -> str:
+    return " ".join(brand.name.split())  # Django refuses a subject with a line break (header injection)
+
+
+def _notify_other_admins(brand: Brand, user: Any, subject: str, text: list[str]) -> None:
+    mails = [EmailMessage(subject, "\n".join(text), to=[address]) for address in _other_admins(brand, user)]
+    transaction.on_commit(lambda: _send(mails), robust=True)
+
+
+def _other_admins(brand: Brand, user: Any) -> list[str]:
+    admins = brand.admins.filter(is_active=True).exclude(email="")
+    return sorted(set((admins.exclude(pk=user.pk) if user else admins).values_list("email", flat=True)))
+
+
+def _send(mails: list[EmailMessage]) -> None:
+    """Send one mail each, after the commit. If the mail server is down, the change and its audit row stay."""
+    for mail in mails:
+        try:
+            mail.send()
+        except (SMTPException, OSError):
+            logger.exception("a mail about a change could not be sent")

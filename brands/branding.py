@@ -1,4 +1,4 @@
-"""What a brand shows to its consumers: its colour, its logo, whom to ask, and what a scope allows."""
+"""What a brand shows to its consumers: theme colours, logo, support contact, and descriptions of scopes."""
 
 import hashlib
 import re
@@ -15,10 +15,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from oauth_client.validators import validate_endpoint
 
 DEFAULT_ACCENT: Final = "#1f4fbf"
-# The grounds that text stands on in `static/consumer.css`, light and dark: the page's, the sheet's, the code's.
-LIGHT_GROUNDS: Final = ("#f4f5f7", "#ffffff", "#eef0f4")
-DARK_GROUNDS: Final = ("#101216", "#1a1d22", "#262a32")
-# 4.5:1 is what WCAG asks of text (1.4.3). In the dark that looks like a button that is switched off: there 7:1 (1.4.6).
+# Background colours behind text in `static/consumer.css`: those of the page, the sheet and the code.
+LIGHT_BACKGROUNDS: Final = ("#f4f5f7", "#ffffff", "#eef0f4")
+DARK_BACKGROUNDS: Final = ("#101216", "#1a1d22", "#262a32")
+# WCAG 1.4.3 asks for 4.5:1. In dark mode a button with 4.5:1 looks disabled, so 7:1 (WCAG 1.4.6) is used there.
 TEXT_CONTRAST: Final = 4.5
 DARK_TEXT_CONTRAST: Final = 7.0
 
@@ -26,38 +26,69 @@ _LINEAR_BELOW: Final = 0.04045
 _COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 _Colour = tuple[float, float, float]
 
+MAX_LOGO_UPLOAD: Final = 1024 * 1024
+MAX_LOGO_PIXELS: Final = 4_000_000
+LOGO_SIZE: Final = (240, 80)
+# A consumer's first visit should load less than 20 KB in all.
+MAX_LOGO_BYTES: Final = 8 * 1024
+# Errors that Pillow raises for files made to break it; some come from its EXIF code.
+_PILLOW_ERRORS: Final = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+)
+
+MAX_DESCRIPTION_LENGTH: Final = 80
+# Needs no description: it requests an ID token, no access to data (OpenID Connect Core section 3.1.2.1).
+_OPENID: Final = "openid"
+_MAILTO: Final = re.compile(r"mailto:[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
+_TEL: Final = re.compile(r"tel:\+?[0-9-]{3,24}")
+_DESCRIPTION: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,80}")
+_LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4})?")
+
 
 @lru_cache(maxsize=512)
 def theme_of(accent_colour: str) -> str:
-    """Return the rules of a brand's own: the colour itself, what is written on it, and itself as text."""
+    """Return CSS that sets `--fill` (the colour), `--on-fill` (text on it) and `--accent` (the colour as text).
+
+    A value that is not a colour becomes `DEFAULT_ACCENT`, so that nobody can inject CSS.
+    """
     fill = accent_colour.lower()
     if not _COLOUR.fullmatch(fill):
         fill = DEFAULT_ACCENT
-    light = as_text(fill, LIGHT_GROUNDS, "#000000", TEXT_CONTRAST)
-    dark = as_text(fill, DARK_GROUNDS, "#ffffff", DARK_TEXT_CONTRAST)
+    light = readable_shade(fill, LIGHT_BACKGROUNDS, "#000000", TEXT_CONTRAST)
+    dark = readable_shade(fill, DARK_BACKGROUNDS, "#ffffff", DARK_TEXT_CONTRAST)
     return (
-        f":root{{--fill:{fill};--on-fill:{text_on(fill)};--accent:{light}}}"
+        f":root{{--fill:{fill};--on-fill:{text_colour_on(fill)};--accent:{light}}}"
         f"@media (prefers-color-scheme:dark){{:root{{--accent:{dark}}}}}"
     )
 
 
-def text_on(fill: str) -> str:
-    """Return black or white, whichever is easier to read on a colour: at least 4.58:1 on any."""
+def text_colour_on(fill: str) -> str:
+    """Return black or white, whichever has more contrast with `fill`: always at least 4.58:1."""
     return max("#ffffff", "#000000", key=lambda text: contrast(text, fill))
 
 
-def as_text(colour: str, grounds: tuple[str, ...], towards: str, least: float) -> str:
-    """Return the colour, moved towards black or white until it has at least that contrast on every ground."""
+def readable_shade(colour: str, backgrounds: tuple[str, ...], towards: str, min_contrast: float) -> str:
+    """Mix `colour` with `towards`, only as far as needed for `min_contrast` on every background."""
     start, end = _channels(colour), _channels(towards)
     for step in range(101):
-        moved = _hex(tuple(a + (b - a) * step / 100 for a, b in zip(start, end, strict=True)))
-        if all(contrast(moved, ground) >= least for ground in grounds):
-            return moved
+        mixed = _hex(tuple(a + (b - a) * step / 100 for a, b in zip(start, end, strict=True)))
+        if all(contrast(mixed, background) >= min_contrast for background in backgrounds):
+            return mixed
     return towards
 
 
 def contrast(one: str, other: str) -> float:
-    """Return the contrast ratio of two colours, 1 to 21."""
+    """Return WCAG's contrast ratio of two colours, 1 to 21."""
     lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
@@ -80,113 +111,81 @@ def _hex(channels: tuple[float, ...]) -> str:
     return "#" + "".join(f"{round(channel):02x}" for channel in channels)
 
 
-MAX_UPLOAD: Final = 1024 * 1024
-MAX_PIXELS: Final = 4_000_000
-SIZE: Final = (240, 80)
-# A first visit is to stay below 20 KB in all.
-MAX_BYTES: Final = 8 * 1024
-
-# What Pillow is known to raise on a file that was made to break it, in its code for EXIF as well.
-_BROKEN: Final = (
-    UnidentifiedImageError,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    struct.error,
-)
-
-
-def drawn_anew(upload: bytes) -> bytes:
-    """Return an uploaded PNG or JPEG as a small PNG. Raises `ValidationError`."""
-    if len(upload) > MAX_UPLOAD:
+def reencode_logo(upload: bytes) -> bytes:
+    """Decode an uploaded PNG or JPEG and encode it as a small PNG, without metadata. Raises `ValidationError`."""
+    if len(upload) > MAX_LOGO_UPLOAD:
         raise ValidationError("The file is larger than 1 MB.", "logo_too_large")
     try:
-        image = _read(upload)
-    except _BROKEN:
-        raise ValidationError("This is no PNG or JPEG that can be read.", "logo_unreadable") from None
-    width, height = SIZE
-    while len(png := _as_png(image, (width, height))) > MAX_BYTES:
+        image = _decode(upload)
+    except _PILLOW_ERRORS:
+        raise ValidationError("This file cannot be read as a PNG or JPEG.", "logo_unreadable") from None
+    width, height = LOGO_SIZE
+    while len(png := _encode(image, (width, height))) > MAX_LOGO_BYTES:
         width, height = width * 3 // 4, height * 3 // 4
     return png
 
 
 def logo_hash(png: bytes) -> str:
-    """Return the part of its address that changes with the picture."""
+    """Hash a logo for its URL: a new picture gets a new URL, so browsers may cache it for ever."""
     return hashlib.sha256(png).hexdigest()[:16]
 
 
-def _read(upload: bytes) -> Image.Image:
+def _decode(upload: bytes) -> Image.Image:
     with Image.open(BytesIO(upload), formats=("PNG", "JPEG")) as image:
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > MAX_LOGO_PIXELS:
             raise ValidationError("The picture has more than 4 million pixels.", "logo_too_large")
         image.load()
-        # Phones write which side is up beside the pixels.
+        # Phones store the rotation as EXIF metadata, which is dropped.
         return ImageOps.exif_transpose(image).convert("RGBA")
 
 
-def _as_png(image: Image.Image, size: tuple[int, int]) -> bytes:
+def _encode(image: Image.Image, size: tuple[int, int]) -> bytes:
     small = image.copy()
     small.thumbnail(size)
-    # Without `info`, where Pillow keeps what the file said beside its pixels.
+    # Pillow keeps the file's metadata in `info` and would write it again.
     small.info = {}
     png = BytesIO()
     small.quantize(256, method=Image.Quantize.FASTOCTREE).save(png, "PNG", optimize=True)
     return png.getvalue()
 
 
-MAX_DESCRIPTION_LENGTH: Final = 80
-# A scope that asks for nobody's data: it has the brand say who signed in (OpenID Connect Core section 3.1.2.1).
-_SAYS_WHO: Final = "openid"
-
-_MAIL: Final = re.compile(r"mailto:[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
-_PHONE: Final = re.compile(r"tel:\+?[0-9-]{3,24}")
-_TEXT: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,80}")
-_LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4})?")
-
-
 def validate_support_contact(value: str) -> None:
-    """Refuse what is none of: an https address, `mailto:` with one address and nothing else, `tel:` with a number."""
-    if not _MAIL.fullmatch(value) and not _PHONE.fullmatch(value):
+    """Allow an https URL, `mailto:` with one address and no parameters, or `tel:` with a number."""
+    if not _MAILTO.fullmatch(value) and not _TEL.fullmatch(value):
         validate_endpoint(value)
 
 
 def validate_scope_descriptions(value: object) -> None:
-    """Refuse what is not scopes with words, where the words may differ by language."""
+    """Allow an object from scopes to descriptions. A description is a text, or an object from languages to texts."""
     if not isinstance(value, dict):
-        raise _refused()
-    for words in value.values():
-        by_language = words if isinstance(words, dict) else {"en": words}
+        raise _invalid_descriptions()
+    for description in value.values():
+        by_language = description if isinstance(description, dict) else {"en": description}
         if not by_language or not all(_LANGUAGE.fullmatch(name) for name in by_language):
-            raise _refused()
-        if not all(isinstance(text, str) and _TEXT.fullmatch(text) for text in by_language.values()):
-            raise _refused()
+            raise _invalid_descriptions()
+        if not all(isinstance(text, str) and _DESCRIPTION.fullmatch(text) for text in by_language.values()):
+            raise _invalid_descriptions()
 
 
 def described(scope: str, descriptions: Mapping[str, Any]) -> list[str]:
-    """Return what a scope allows, in words of the reader's language.
+    """Describe each scope in the active language.
 
-    Returns nothing where a single one has no words: half of what somebody allows is not what they allow.
+    Returns an empty list if any scope lacks a description: showing only some would hide what the consumer allows.
     """
-    asked = [name for name in scope.split() if name != _SAYS_WHO]
-    words = [_in_language(descriptions.get(name)) for name in asked]
-    return words if all(words) else []
+    names = [name for name in scope.split() if name != _OPENID]
+    found = [_in_active_language(descriptions.get(name)) for name in names]
+    return found if all(found) else []
 
 
-def _in_language(words: Any) -> str:
-    if not isinstance(words, dict):
-        return str(words or "")
+def _in_active_language(description: Any) -> str:
+    if not isinstance(description, dict):
+        return str(description or "")
     language = translation.get_language() or "en"
-    found = (words.get(name) for name in (language, language.split("-")[0], "en", *words))
-    return next((str(text) for text in found if text), "")
+    texts = (description.get(name) for name in (language, language.split("-")[0], "en", *description))
+    return next((str(text) for text in texts if text), "")
 
 
-def _refused() -> ValidationError:
+def _invalid_descriptions() -> ValidationError:
     message = (
         'Write {"orders.read": "see your orders"}, or {"orders.read": {"en": "see your orders", "de": "..."}}; '
         f"at most {MAX_DESCRIPTION_LENGTH} characters each."

@@ -1,8 +1,8 @@
-"""A brand, its authorization servers and webhooks from a TOML file: read strictly, applied whole or not at all."""
+"""Read a brand, its authorization servers and webhooks from a TOML file, and apply all of it or nothing."""
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Any, Final
 
 import msgspec
 from django.core.exceptions import ValidationError
@@ -15,24 +15,22 @@ from brands.server_rules import (
     NEEDED_ENDPOINTS,
     SecretProblem,
     ServerChange,
-    asks_for_metadata,
+    complete_from_metadata,
     default_algorithms,
-    fill_in,
-    hold_all_brands,
-    problem_of,
+    discovery_problem,
+    lock_all_brands,
+    needs_discovery,
     refuse_shared_registration,
 )
-from brands.webhooks import WebhookTable, apply_webhooks
+from brands.webhooks import Line, WebhookTable, apply_webhooks
 from infrastructure.crypto import Secret
 from oauth_client import DiscoveryFailed, discover
 from oauth_client.validators import IGNORABLE_METADATA
 
-_SECRET_NEEDED = {
+_SECRET_NEEDED: Final = {
     SecretProblem.NONE_STORED: "this client authentication needs a secret",
-    SecretProblem.FOR_ANOTHER_HOST: "a host or the issuer is new, so the file must carry the secret again",
+    SecretProblem.FOR_ANOTHER_HOST: "a host or the issuer has changed, so give the secret again",
 }
-# TOML can write any control character as an escape; PostgreSQL cannot store all of them.
-Line = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class BrandTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -45,7 +43,7 @@ class BrandTable(msgspec.Struct, forbid_unknown_fields=True):
     support_contact: Line | msgspec.UnsetType = msgspec.UNSET
 
     def apply_to(self, brand: Brand) -> None:
-        """Set what the file says; a look that it leaves out is as the brand's admins have it. The row is not saved."""
+        """Set the file's values. Without `accent_colour` or `support_contact`, the stored one stays. Does not save."""
         for name in ("name", "token_read_purpose_required", "accent_colour", "support_contact"):
             value = getattr(self, name)
             if value is not msgspec.UNSET:
@@ -53,7 +51,7 @@ class BrandTable(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[[authorization_servers]]`; what is left out takes the model's default, also where the row had another value."""
+    """`[[authorization_servers]]`. An omitted field gets the model's default, even if the row has another value."""
 
     key: Line
     client_id: Line
@@ -94,7 +92,7 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
     challenge_lifetime: int | msgspec.UnsetType = msgspec.UNSET
 
     def model_values(self) -> dict[str, Any]:
-        """Return every field of the model that the file decides."""
+        """Return the values of all model fields that a file can set."""
         values: dict[str, Any] = {}
         for name in self.__struct_fields__:
             if name in {"key", "client_secret", "client_secret_env"}:
@@ -102,18 +100,17 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
             value = getattr(self, name)
             model_field = AuthorizationServer._meta.get_field(name)
             values[name] = model_field.get_default() if value is msgspec.UNSET else value  # type: ignore[union-attr]
-        return values | {"ignored_metadata": self.switched_off()}
+        return values | {"ignored_metadata": self.emptied_fields()}
 
-    def switched_off(self) -> list[str]:
-        """Return what the file sets to nothing: it is not used, also where the server's metadata announces it."""
-        return [name for name in IGNORABLE_METADATA if not self.leaves_out(name) and not getattr(self, name)]
+    def emptied_fields(self) -> list[str]:
+        """List the fields that the file sets to empty or false. Metadata does not fill them."""
+        return [name for name in IGNORABLE_METADATA if not self.omits(name) and not getattr(self, name)]
 
-    def leaves_out(self, name: str) -> bool:
-        """Tell whether the file does not speak of this field."""
+    def omits(self, name: str) -> bool:
         return getattr(self, name) is msgspec.UNSET
 
     def secret(self, environment: Mapping[str, str]) -> Secret | None:
-        """Return the client secret that the file carries or names. Raises `ConfigurationRefused`."""
+        """Return the client secret from the file or the environment, if there is one. Raises `ConfigurationRefused`."""
         if self.client_secret_env is None:
             return Secret(self.client_secret) if self.client_secret else None
         where = f"authorization_servers.{self.key}.client_secret_env"
@@ -126,15 +123,13 @@ class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_on
 
 
 class ConfigurationFile(msgspec.Struct, forbid_unknown_fields=True):
-    """The whole file."""
-
     brand: BrandTable
     authorization_servers: list[AuthorizationServerTable] = []
     webhooks: list[WebhookTable] = []
 
 
 class ConfigurationRefused(Exception):
-    """Nothing was changed; `problems` names each bad field in words, without its secret values."""
+    """Nothing was changed. `problems` has a message for each bad field, without secret values."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -142,22 +137,22 @@ class ConfigurationRefused(Exception):
 
 
 def read_configuration(text: str) -> ConfigurationFile:
-    """Read the TOML text. Raises `ConfigurationRefused`."""
+    """Parse the TOML text. Raises `ConfigurationRefused`."""
     try:
         return msgspec.toml.decode(text, type=ConfigurationFile)
     except msgspec.DecodeError as error:
         raise ConfigurationRefused([str(error)]) from None
     except (ValueError, RecursionError):
-        # Python's own reader of TOML gives up on a number of more than 4,300 digits, and on very deep nesting.
-        raise ConfigurationRefused(["the file holds a number that is too long, or is nested too deep"]) from None
+        # Python's TOML parser fails on numbers of more than 4,300 digits and on very deep nesting.
+        raise ConfigurationRefused(["the file contains a number that is too long, or is nested too deeply"]) from None
 
 
 def apply_configuration(file: ConfigurationFile, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Create or update the brand, its servers and webhooks; return what to register at the brand, and new secrets.
+    """Create or update the brand, its servers and webhooks. Return URIs to register at the servers, and new secrets.
 
     Metadata is fetched before the transaction begins. Raises `ConfigurationRefused`.
     """
-    problems = [f"authorization_servers.{key}: the key stands twice" for key in _doubled_keys(file)]
+    problems = [f"authorization_servers.{key}: the key is given twice" for key in _duplicate_keys(file)]
     values = [_complete_values(file.brand.slug, table, problems) for table in file.authorization_servers]
     with transaction.atomic():
         return _apply(file, values, environment, problems)
@@ -166,7 +161,7 @@ def apply_configuration(file: ConfigurationFile, environment: Mapping[str, str] 
 def _apply(
     file: ConfigurationFile, values: list[dict[str, Any]], environment: Mapping[str, str], problems: list[str]
 ) -> dict[str, Any]:
-    hold_all_brands()  # before `save_audited` locks this one
+    lock_all_brands()  # before `save_audited` locks this one
     brand = Brand.objects.filter(slug=file.brand.slug).first() or Brand(slug=file.brand.slug)
     file.brand.apply_to(brand)
     problems += _problems("brand", brand.full_clean)
@@ -188,35 +183,38 @@ def _addresses(server: AuthorizationServer) -> dict[str, str]:
 
 
 def _complete_values(brand: str, table: AuthorizationServerTable, problems: list[str]) -> dict[str, Any]:
-    """Return the file's values, completed where it names an issuer and not both of the endpoints that are needed.
+    """Return the values for the row. If the file gives an issuer but not both needed endpoints, complete them.
 
-    A row of that issuer keeps what it has: metadata that changed later changes nothing of ours silently (C6). What the
-    file sets to nothing stays off, at the first run as at every other.
+    A new row, or one of another issuer, is completed from the issuer's metadata. A row of that issuer keeps its values,
+    so that a later change of the metadata does not change our configuration unseen (C6). A field that the file sets to
+    empty stays empty.
     """
     values = table.model_values()
-    if not asks_for_metadata(values):
+    if not needs_discovery(values):
         return values
     stored = AuthorizationServer.objects.filter(brand__slug=brand, key=table.key, issuer=values["issuer"]).first()
     if stored is not None:
-        return values | _as_stored(table, values, stored)
+        return values | _stored_values(table, values, stored)
     try:
         metadata = discover(values["issuer"])
     except DiscoveryFailed as failure:
-        found = dict([problem_of(failure)])
+        found = dict([discovery_problem(failure)])
     else:
-        if table.leaves_out("id_token_signing_alg_values"):
+        if table.omits("id_token_signing_alg_values"):
             values["id_token_signing_alg_values"] = default_algorithms(metadata)
-        found = fill_in(values, metadata)
+        found = complete_from_metadata(values, metadata)
     problems += [f"authorization_servers.{table.key}.{name}: {problem}" for name, problem in found.items()]
     return values
 
 
-def _as_stored(table: AuthorizationServerTable, values: dict[str, Any], stored: AuthorizationServer) -> dict[str, Any]:
-    """Return what the row keeps: all that the file leaves out, and the needed endpoints that it leaves empty."""
-    kept = [name for name in DISCOVERED if table.leaves_out(name)]
+def _stored_values(
+    table: AuthorizationServerTable, values: dict[str, Any], stored: AuthorizationServer
+) -> dict[str, Any]:
+    """Return the values that the row keeps: fields that the file omits, and needed endpoints that it sets to empty."""
+    kept = [name for name in DISCOVERED if table.omits(name)]
     kept += [name for name in NEEDED_ENDPOINTS if not values[name]]
-    still_off = [name for name in stored.ignored_metadata if table.leaves_out(name)]
-    ignored = [name for name in IGNORABLE_METADATA if name in {*table.switched_off(), *still_off}]
+    still_ignored = [name for name in stored.ignored_metadata if table.omits(name)]
+    ignored = [name for name in IGNORABLE_METADATA if name in {*table.emptied_fields(), *still_ignored}]
     return {name: getattr(stored, name) for name in kept} | {"ignored_metadata": ignored}
 
 
@@ -264,6 +262,6 @@ def _problems(where: str, check: Callable[[], None]) -> list[str]:
     return []
 
 
-def _doubled_keys(file: ConfigurationFile) -> list[str]:
+def _duplicate_keys(file: ConfigurationFile) -> list[str]:
     keys = [table.key for table in file.authorization_servers]
     return sorted({key for key in keys if keys.count(key) > 1})

@@ -18,7 +18,7 @@ import msgspec
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from brands.server_rules import DISCOVERED, ISS_PARAMETER, fill_in
+from brands.server_rules import DISCOVERED, ISS_PARAMETER, complete_from_metadata
 from infrastructure.crypto import DecryptionError, Secret, random_token, s256_code_challenge
 from oauth_client import (
     AuthorizationServerError,
@@ -143,7 +143,7 @@ def _metadata(server: AuthorizationServer) -> Iterator[Finding]:
         return
     names = (*DISCOVERED, "token_endpoint_auth_method", "scope", "ignored_metadata")
     values = {name: getattr(server, name) for name in names}
-    problems = fill_in(dict(values), metadata)
+    problems = complete_from_metadata(dict(values), metadata)
     for name, words in problems.items():
         yield _problem(name, words)
     for name in server.ignored_metadata:

@@ -9,15 +9,15 @@ from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
 from accounts.sign_in import ConfirmedForm
-from brands.branding import MAX_UPLOAD, drawn_anew, logo_hash, validate_scope_descriptions
+from brands.branding import MAX_LOGO_UPLOAD, logo_hash, reencode_logo, validate_scope_descriptions
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.server_rules import (
     HOST_FIELDS,
     NEEDED_ENDPOINTS,
     SecretProblem,
     ServerChange,
-    fill_in,
-    problem_of,
+    complete_from_metadata,
+    discovery_problem,
     refuse_shared_registration,
 )
 from infrastructure.crypto import Secret
@@ -214,9 +214,9 @@ class AuthorizationServerForm(ConfirmedForm):
         """Take over what the issuer's metadata names, and say at each field where it cannot be (C6)."""
         problems: dict[str, str] = {}
         if isinstance(self.metadata, DiscoveryFailed):
-            problems = dict([problem_of(self.metadata)])
+            problems = dict([discovery_problem(self.metadata)])
         elif self.metadata is not None:
-            problems = fill_in(cleaned, self.metadata)
+            problems = complete_from_metadata(cleaned, self.metadata)
         for name, message in problems.items():
             self.add_error(name, ValidationError(message, "metadata"))
         for name in NEEDED_ENDPOINTS:
@@ -275,7 +275,7 @@ class BrandForm(ConfirmedForm):
     def clean_logo(self) -> bytes | None:
         """Return the picture as it will be served; None where none was chosen. Raises `ValidationError`."""
         upload = self.cleaned_data["logo"]
-        return drawn_anew(upload.read(MAX_UPLOAD + 1)) if upload else None
+        return reencode_logo(upload.read(MAX_LOGO_UPLOAD + 1)) if upload else None
 
     def needs_confirmation(self) -> bool:
         """Who administers the brand, and whom its consumers ask."""

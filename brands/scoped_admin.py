@@ -1,6 +1,6 @@
-"""A model admin that shows a brand's admins their own brands' rows and nothing of anybody else's (J1 to J8).
+"""Base classes of our model admins. A brand's admins see only rows of their own brands (J1 to J8).
 
-Scoping the list is not enough: foreign keys, filters and lookups in the address each lead around it.
+Filtering the list is not enough: foreign keys, list filters and lookups in the URL could show other brands' rows, too.
 """
 
 import re
@@ -19,17 +19,18 @@ from brands.audited_changes import actor_of
 from brands.models import Brand
 from infrastructure import rate_limits
 
-# A key as our pages write it, and that fits into a column of 64 bits.
+# A primary key as our pages write it; it fits into 64 bits.
 _KEY: Final = re.compile(r"[0-9]{1,18}")
 
-# Of a longer list the newest are shown: nobody turns ten thousand pages, and what is older is found by searching.
+# Longer lists show only the newest rows. Older rows can be found by searching.
 MOST_LISTED: Final = 10_000
 
 
 class OwnFieldListFilter(admin.RelatedFieldListFilter):
-    """Offers what belongs to the admin's own brands, whether or not a row of the list names it (J4).
+    """Offers the related rows of the admin's own brands, also those that no row of the list refers to (J4).
 
-    Django's `RelatedOnlyFieldListFilter` reads the whole list to find out: seconds, of a million rows.
+    Django's `RelatedOnlyFieldListFilter` offers only those in use. To find them it reads the whole list, which takes
+    seconds for a million rows.
     """
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
@@ -40,23 +41,21 @@ class OwnFieldListFilter(admin.RelatedFieldListFilter):
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at run time
-    """Counts no further than `MOST_LISTED`, so that neither the count nor the last page reads the whole table."""
+    """Stops counting at `MOST_LISTED`, so that neither the count nor the last page reads the whole table."""
 
     @cached_property
     def count(self) -> int:
-        """Return how many rows can be paged through."""
         rows: Any = self.object_list
         return int(rows.order_by()[:MOST_LISTED].count())
 
 
 class BrandScopedAdmin(ConfirmedAdmin):
-    """Base of every model admin of ours.
+    """A brand's admins may view and change its rows; they need no Django permissions. Nothing can be deleted.
 
-    Who administers a brand may see and change its rows; no further permission has to be given. Nothing is deleted here:
-    rows are switched off, revoked or pruned.
+    Rows are switched off, revoked or pruned instead.
     """
 
-    # Lookups that may stand in the address of a list. All others are a 400: `?digest__startswith=` is an oracle (J5).
+    # Lookups allowed in a list's URL. All others get a 400. With `?digest__startswith=`, digests could be guessed (J5).
     allowed_lookups: tuple[str, ...] = ()
 
     paginator = BoundedPaginator
@@ -70,7 +69,7 @@ class BrandScopedAdmin(ConfirmedAdmin):
         return rows.administered_by(request.user)  # type: ignore[no-any-return]
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Limit the choices and, with them, what a posted form may name (J2)."""
+        """Limit the choices to the admin's own brands. Django refuses a posted value that is not a choice (J2)."""
         related = db_field.remote_field.model
         own = kwargs["queryset"] = related._default_manager.administered_by(request.user)
         if len(only := own[:2]) == 1:
@@ -78,7 +77,7 @@ class BrandScopedAdmin(ConfirmedAdmin):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def only_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
-        """Return the one row that an action was called for; say so and return None where there is not just one."""
+        """Return the selected row of an action. If none or several are selected, show a message and return None."""
         selected = list(queryset[:2])
         if len(selected) == 1:
             return selected[0]
@@ -86,7 +85,7 @@ class BrandScopedAdmin(ConfirmedAdmin):
         return None
 
     def may_test(self, request: HttpRequest) -> bool:
-        """Count a call to a brand's server on an admin's behalf; say so and return False where it is too many (N9)."""
+        """Count an admin's request to a brand's server. After too many, show a message and return False (N9)."""
         try:
             rate_limits.count(rate_limits.CONNECTION_TESTS_PER_ADMIN, actor_of(request.user))
         except rate_limits.RateLimited as limit:
@@ -95,45 +94,38 @@ class BrandScopedAdmin(ConfirmedAdmin):
         return True
 
     def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
-        """Answer 400 where a selected row is named by anything but a key: Django asks the database for it as it is."""
+        """Answer 400 if a selected primary key is not a number: Django passes it to the database unchecked."""
         if not all(_KEY.fullmatch(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
             raise BadRequest
         return super().response_action(request, *args, **kwargs)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow the listed lookups alone (J5)."""
         return lookup in self.allowed_lookups
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        """Show the app to whoever administers a brand."""
         return _administers_a_brand(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Rows of other brands are never fetched, so membership is all there is to ask."""
+        """Whether the user administers any brand. Rows of other brands are never fetched, so that is enough."""
         return _administers_a_brand(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """As viewing."""
         return _administers_a_brand(request)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """As viewing."""
         return _administers_a_brand(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nothing is deleted by hand."""
         return False
 
 
 class ReadOnlyAdmin(BrandScopedAdmin):
-    """For rows that only the flow may change."""
+    """For rows that only `conversations.flow` may add and change."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        """Only the flow adds rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Only the flow changes rows."""
         return False
 
 

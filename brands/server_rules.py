@@ -14,13 +14,26 @@ from infrastructure.crypto import DecryptionError, Secret
 from oauth_client import DiscoveryFailed, ServerMetadata
 from oauth_client.validators import ID_TOKEN_ALGORITHMS
 
-# Where a client secret, or an assertion that is signed for us, is sent.
+# These receive the client secret or a signed client assertion.
 CREDENTIAL_ENDPOINTS: Final = ("token_endpoint", "revocation_endpoint", "pushed_authorization_request_endpoint")
-# Where consumers are sent, and handles with them: a change of these is told to the brand's admins as well.
+# The brand's other admins get a mail if one of these moves to another host.
 HOST_FIELDS: Final = (*CREDENTIAL_ENDPOINTS, "jwks_uri", "issuer", "authorization_endpoint", "chat_page_url")
 
+NEEDED_ENDPOINTS: Final = ("authorization_endpoint", "token_endpoint")
+ENDPOINTS: Final = (
+    *NEEDED_ENDPOINTS,
+    "jwks_uri",
+    "revocation_endpoint",
+    "pushed_authorization_request_endpoint",
+)
+ISS_PARAMETER: Final = "authorization_response_iss_parameter_supported"
+# All fields that metadata can set.
+DISCOVERED: Final = (*ENDPOINTS, ISS_PARAMETER, "id_token_signing_alg_values")
+
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
-# Scheme, host and port: on loopback, where other ports and http are allowed, another port is another server.
+_MAX_QUOTED_LENGTH: Final = 32
+_MAX_QUOTED_NAMES: Final = 20
+# Scheme, host and port. On loopback, other ports and http are allowed, and another port is another server.
 Origin = tuple[str, str, int | None]
 
 
@@ -33,10 +46,10 @@ class SecretProblem(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CredentialHosts:
-    """What the credentials of a stored server were given for.
+    """The hosts that an authorization server's stored credentials were entered for.
 
-    `receivers` are the origins that they are sent to; `issuer` is whom our assertions are addressed to; `jwks` is the
-    origin whose keys say who has signed in.
+    `receivers` are the origins that get the credentials, `issuer` is the audience of our client assertions, and `jwks`
+    is the origin of the keys that verify ID tokens.
     """
 
     receivers: frozenset[Origin | None]
@@ -45,7 +58,7 @@ class CredentialHosts:
 
     @classmethod
     def of(cls, server: AuthorizationServer) -> "CredentialHosts":
-        """Return those of a server as it is now. Take it before the instance gets its new values."""
+        """Read the hosts from a server. Call this before the instance gets new values."""
         receivers = [getattr(server, name) for name in CREDENTIAL_ENDPOINTS]
         return cls(
             receivers=frozenset(origin_of(address) for address in receivers if address),
@@ -53,16 +66,17 @@ class CredentialHosts:
             jwks=origin_of(server.jwks_uri),
         )
 
-    def ask_anew(self, changed: AuthorizationServer) -> bool:
-        """Tell whether the changed server needs its secret typed again, or a new signing key at once (N8).
+    def need_new_credentials(self, changed: AuthorizationServer) -> bool:
+        """Whether the secret must be entered again, or a new signing key made, because of the changed server (N8).
 
-        So it is where a host would receive credentials that did not receive them before, where the issuer is another
-        one, and where the keys come from a new host. One more endpoint on a host that has the secret is none of these,
-        nor is an endpoint that is taken away. A host that was taken away earlier is new again: only what is stored now
-        counts, and never the authorization endpoint, which anybody may move without the secret.
+        That is so if a further origin would receive credentials, if the issuer changes, or if the JWKS move to an
+        origin that is neither a known receiver nor the issuer's. Moving an endpoint to a known receiver, or removing
+        one, is allowed. The comparison is with the stored row only: an origin that was removed earlier is new again.
+        The authorization endpoint does not count as known, because an admin can move it without the secret.
 
-        Issuers are compared exactly, as everywhere (RFC 8414 section 3.3): one host can have many tenants. The first
-        one of a server that had none is new, too, or two steps would lead from one tenant to another.
+        Issuers are compared as exact strings (RFC 8414 section 3.3), because one host can serve many tenants. Setting
+        an issuer for the first time also counts. Otherwise two changes, to none and then to another, would lead from
+        one tenant to another.
         """
         new = CredentialHosts.of(changed)
         known = self.receivers | {self.jwks, origin_of(self.issuer)}
@@ -74,40 +88,40 @@ class CredentialHosts:
 
 
 class ServerChange:
-    """A change of a server's configuration, by the form or by the file, and its rule for credentials (N8).
+    """A change of a server by the form or the file, and what it means for the stored credentials (N8).
 
-    Make it before the instance gets its new values, ask it when it has them.
+    Create it before the instance gets its new values, and call its methods afterwards.
     """
 
     def __init__(self, server: AuthorizationServer) -> None:
         self._server = server
-        self._given_for = CredentialHosts.of(server) if server.pk else None
+        self._hosts_before = CredentialHosts.of(server) if server.pk else None
 
     @property
-    def asks_anew(self) -> bool:
-        """Tell whether the stored secret or key was given for other hosts than it would now be used at."""
-        return self._given_for is not None and self._given_for.ask_anew(self._server)
+    def needs_new_credentials(self) -> bool:
+        """Whether the stored secret or key was made for other hosts than the changed server has."""
+        return self._hosts_before is not None and self._hosts_before.need_new_credentials(self._server)
 
     def problem_with_secret(self, *, is_given: bool) -> SecretProblem | None:
-        """Return why the client secret has to be given, where it has to be and is not."""
+        """Return why the client secret has to be given; None if it is given or is not needed."""
         if is_given or not self._server.uses_client_secret:
             return None
         if self._server.client_secret_ciphertext is None:
             return SecretProblem.NONE_STORED
-        # Otherwise whoever may edit the endpoint could have the stored secret sent to a host of their own.
-        return SecretProblem.FOR_ANOTHER_HOST if self.asks_anew else None
+        # Attack: an admin points an endpoint to a host of their own, and we send the stored secret there.
+        return SecretProblem.FOR_ANOTHER_HOST if self.needs_new_credentials else None
 
     def apply_credentials(self, secret: Secret | None) -> None:
-        """Put a secret that was given, or a signing key, on the instance, which has its brand by now.
+        """Set the given secret, or a signing key, on the instance, whose brand must be set. The row is not saved.
 
-        The same secret again leaves the ciphertext as it is. Under another method a stored secret is forgotten, and so
-        is a key that was made for other hosts.
+        If the given secret is the stored one, the ciphertext stays. A stored secret is removed if the client
+        authentication uses none. A signing key is replaced if it was made for other hosts.
         """
         if not self._server.uses_client_secret:
             self._server.set_client_secret(None)
         elif secret is not None and not _is_stored(self._server, secret):
             self._server.set_client_secret(secret)
-        self._server.settle_signing_key(renew=self.asks_anew)
+        self._server.update_signing_key(renew=self.needs_new_credentials)
 
 
 def _is_stored(server: AuthorizationServer, secret: Secret) -> bool:
@@ -117,21 +131,21 @@ def _is_stored(server: AuthorizationServer, secret: Secret) -> bool:
         return False
 
 
-def hosts(server: AuthorizationServer) -> dict[str, str]:
-    """Return the host of each address, by the name of its field; an empty one where there is no address."""
+def hosts_of(server: AuthorizationServer) -> dict[str, str]:
+    """Map each of `HOST_FIELDS` to its host; to an empty string if the field has none."""
     return {name: host_of(getattr(server, name)) or "" for name in HOST_FIELDS}
 
 
 def host_of(address: str) -> str | None:
-    """Return the host of an address; None where there is none, also because it is not an address."""
+    """Return the host of a URL; None if it has none or is not a URL."""
     try:
         return urlsplit(address).hostname
-    except ValueError:  # such as https://[::1, which a validator refuses, at its field, after we were asked
+    except ValueError:  # such as https://[::1; the field's validator refuses it, but may run later
         return None
 
 
 def origin_of(address: str) -> Origin | None:
-    """Return scheme, host and port of an address, each spelling alike; None where it is not an address."""
+    """Return the normalised scheme, host and port of a URL; None if it has no host or is not a URL."""
     try:
         parts = urlsplit(address)
         port = parts.port
@@ -142,50 +156,38 @@ def origin_of(address: str) -> Origin | None:
     return parts.scheme, parts.hostname.rstrip("."), port or _DEFAULT_PORTS.get(parts.scheme)
 
 
-NEEDED_ENDPOINTS: Final = ("authorization_endpoint", "token_endpoint")
-ENDPOINTS: Final = (
-    *NEEDED_ENDPOINTS,
-    "jwks_uri",
-    "revocation_endpoint",
-    "pushed_authorization_request_endpoint",
-)
-ISS_PARAMETER: Final = "authorization_response_iss_parameter_supported"
-# Everything that metadata may decide.
-DISCOVERED: Final = (*ENDPOINTS, ISS_PARAMETER, "id_token_signing_alg_values")
-
-
-def asks_for_metadata(values: dict[str, Any]) -> bool:
-    """Tell whether these values of an authorization server are to be completed by its metadata."""
+def needs_discovery(values: dict[str, Any]) -> bool:
+    """Whether an authorization server's values have an issuer but lack a needed endpoint."""
     return bool(values.get("issuer")) and not all(values.get(name) for name in NEEDED_ENDPOINTS)
 
 
-def fill_in(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, str]:
-    """Complete `values` in place; return in words, by field, what contradicts the metadata or is missing in it."""
+def complete_from_metadata(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, str]:
+    """Fill the empty endpoints of `values` in place. Return a message for each field that disagrees or is missing."""
     problems = {}
     ignored = values.get("ignored_metadata") or ()
     for name in [name for name in ENDPOINTS if name not in ignored]:
-        found = getattr(metadata, name)
+        published = getattr(metadata, name)
         if not values.get(name):
-            values[name] = found
-        elif values[name] != found:
-            problems[name] = _other(found)
+            values[name] = published
+        elif values[name] != published:
+            problems[name] = _disagrees(published)
         if name in NEEDED_ENDPOINTS and not values[name]:
-            problems[name] = "The issuer's metadata does not name it: type it."
+            problems[name] = "The issuer's metadata does not contain it. Enter it here."
     if metadata.authorization_response_iss_parameter_supported and ISS_PARAMETER not in ignored:
         values[ISS_PARAMETER] = True
     return _unsupported(values, metadata) | problems
 
 
 def default_algorithms(metadata: ServerMetadata) -> list[str]:
-    """Return what ID tokens may be signed with where nobody said: RS256, or what the server knows instead of it."""
+    """Return the ID token algorithms to use if none are configured: RS256, or what the server supports instead."""
     supported = metadata.id_token_signing_alg_values_supported
     if not supported or "RS256" in supported:
         return ["RS256"]
     return [name for name in ID_TOKEN_ALGORITHMS if name in supported and name != "HS256"]
 
 
-def problem_of(failure: DiscoveryFailed) -> tuple[str, str]:
-    """Return the field that shows a failure, and its words; what is no field of ours is the issuer's."""
+def discovery_problem(failure: DiscoveryFailed) -> tuple[str, str]:
+    """Return the field at which to show a failed discovery, and the message."""
     return failure.field if failure.field in ENDPOINTS else "issuer", failure.message
 
 
@@ -193,69 +195,68 @@ def _unsupported(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, 
     problems = {}
     methods = metadata.token_endpoint_auth_methods_supported
     if methods and values.get("token_endpoint_auth_method") not in methods:
-        problems["token_endpoint_auth_method"] = f"The issuer's metadata says: {_listed(methods)}."
+        problems["token_endpoint_auth_method"] = f"The issuer's metadata says: {_quoted(methods)}."
     algorithms = metadata.id_token_signing_alg_values_supported
-    # HS256 is an admin's own choice and never the default: some servers announce a key set, and sign with the secret.
+    # HS256 is not compared: some servers announce only their key set's algorithms and sign with the client secret.
     chosen = set(values.get("id_token_signing_alg_values") or ()) - {"HS256"}
     if "openid" in (values.get("scope") or "").split() and algorithms and not chosen <= set(algorithms):
-        problems["id_token_signing_alg_values"] = f"The issuer's metadata says: {_listed(algorithms)}."
+        problems["id_token_signing_alg_values"] = f"The issuer's metadata says: {_quoted(algorithms)}."
     challenges = metadata.code_challenge_methods_supported
     if challenges and "S256" not in challenges:
         problems["issuer"] = (
-            "Its metadata does not name the code challenge method S256, which every request of ours has."
+            "Its metadata does not list the code challenge method S256 (PKCE), which all our requests use."
         )
     return problems
 
 
-def _other(found: str) -> str:
-    return f"The issuer's metadata says: {found}" if found else "The issuer's metadata does not name one."
+def _disagrees(published: str) -> str:
+    return f"The issuer's metadata says: {published}" if published else "The issuer's metadata does not contain one."
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    """Quote what could be a name of ours and nothing else: the rest is the server's text."""
-    known = [name for name in names if len(name) <= 32 and name.replace("_", "").isalnum() and name.isascii()]  # noqa: PLR2004
-    return ", ".join(known[:20]) or "something else"
+def _quoted(names: tuple[str, ...]) -> str:
+    """Join the names that look like protocol values. Other text of the server is not shown."""
+    plain = [name for name in names if name.isascii() and name.replace("_", "").isalnum()]
+    short = [name for name in plain if len(name) <= _MAX_QUOTED_LENGTH]
+    return ", ".join(short[:_MAX_QUOTED_NAMES]) or "something else"
 
 
 def refuse_shared_registration(server: AuthorizationServer) -> None:
-    """Refuse a client id that another owner's brand uses at the same token endpoint host. Raises `ValidationError`.
+    """Refuse a client id that a brand of other admins uses at the same token endpoint host. Raises `ValidationError`.
 
-    Called in the transaction that saves the server, and that has locked no brand before but with `hold_all_brands`.
+    Call it in the transaction that saves the server. Before that, the transaction must not have locked a brand, except
+    by `lock_all_brands`.
     """
     with transaction.atomic():
-        hold_all_brands()
-        shared = any(_shared(server))
+        lock_all_brands()
+        shared = any(_sharing(server))
     if shared:
-        message = "Another brand uses this client id at this server: register a client of this brand's own."
+        message = "Another brand uses this client id at this server. Register a client for this brand alone."
         raise ValidationError({"client_id": ValidationError(message, "shared_registration")})
 
 
-def hold_all_brands() -> None:
-    """Lock all brands until the transaction's end, so that of two servers saved at once the second sees the first.
+def lock_all_brands() -> None:
+    """Lock all brands until the transaction ends, so that servers are saved one after the other.
 
-    Always in the same order, and before any other lock of a brand: whoever held one already and then asked for all
-    would wait for somebody who waits for that one.
+    The second of two concurrent saves then sees the first. Call this before any other lock of a brand. Otherwise two
+    transactions could deadlock: each holds one brand and waits for the other's.
     """
-    # Not the key: rows that refer to a brand can be inserted meanwhile.
+    # no_key: other transactions can still insert rows that refer to a brand.
     list(Brand.objects.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
 
 
-def registrations_with_other_owners(brand: Brand) -> list[AuthorizationServer]:
-    """Return the brand's servers whose registration a brand of other owners uses as well."""
-    return [server for server in brand.authorization_servers.all() if any(_shared(server))]
+def servers_with_shared_registration(brand: Brand) -> list[AuthorizationServer]:
+    """List the brand's servers whose registration is also used by a brand of other admins."""
+    return [server for server in brand.authorization_servers.all() if any(_sharing(server))]
 
 
-def _shared(server: AuthorizationServer) -> Iterator[AuthorizationServer]:
+def _sharing(server: AuthorizationServer) -> Iterator[AuthorizationServer]:
+    """Yield the servers of brands of other admins with the same client id and token endpoint host."""
     others = AuthorizationServer.objects.filter(client_id=server.client_id).exclude(brand=server.brand)
-    owners = _owners(server.brand)
+    admins = _admin_keys(server.brand)
     for other in others.select_related("brand"):
-        if _token_host(other) == _token_host(server) and _owners(other.brand) != owners:
+        if host_of(other.token_endpoint) == host_of(server.token_endpoint) and _admin_keys(other.brand) != admins:
             yield other
 
 
-def _owners(brand: Brand) -> set[int]:
+def _admin_keys(brand: Brand) -> set[int]:
     return set(brand.admins.values_list("pk", flat=True))
-
-
-def _token_host(server: AuthorizationServer) -> str | None:
-    return host_of(server.token_endpoint)

@@ -1,7 +1,7 @@
-"""Webhook endpoints after the Standard Webhooks specification: made, given new secrets, switched off, and called.
+"""Create webhook endpoints, rotate their secrets, and sign and post messages (Standard Webhooks).
 
-The secret signs and never travels. It is shown once, and replaced with an overlap: for a day every message carries the
-signatures of both secrets, so that no receiver has to change at the same moment as we do.
+A secret is shown once, when it is created. After a rotation, messages carry the signatures of both secrets for a day,
+so a receiver can replace its secret at any time of that day.
 """
 
 import base64
@@ -27,29 +27,34 @@ from oauth_client import transport
 SECRET_OVERLAP: Final = timedelta(hours=24)
 _PREFIX: Final = "whsec_"
 _SECRET_BYTES: Final = 32
-# What the specification allows.
-_FEWEST_BYTES: Final = 24
-_MOST_BYTES: Final = 64
+# The sizes that the specification allows.
+_MIN_SECRET_BYTES: Final = 24
+_MAX_SECRET_BYTES: Final = 64
+
+# TOML can write any control character as an escape; PostgreSQL cannot store all of them.
+Line = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 def new_secret() -> Secret:
-    """Return a new signing secret, in the specification's form."""
+    """Make a random signing secret: `whsec_` and base64."""
     return Secret(_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode())
 
 
 def validate_secret(secret: Secret) -> None:
-    """Refuse what is no `whsec_` and the base64 of 24 to 64 bytes. Raises `ValidationError`."""
+    """Allow `whsec_` and the base64 of 24 to 64 bytes. Raises `ValidationError`."""
     value = secret.reveal()
     try:
         size = len(base64.b64decode(value.removeprefix(_PREFIX), validate=True))
     except (binascii.Error, ValueError):
         size = 0
-    if not value.startswith(_PREFIX) or not _FEWEST_BYTES <= size <= _MOST_BYTES:
-        raise ValidationError("A signing secret is whsec_ and the base64 of 24 to 64 random bytes.", "invalid_secret")
+    if not value.startswith(_PREFIX) or not _MIN_SECRET_BYTES <= size <= _MAX_SECRET_BYTES:
+        raise ValidationError(
+            "A signing secret is whsec_ followed by the base64 of 24 to 64 random bytes.", "invalid_secret"
+        )
 
 
 def create_webhook_endpoint(endpoint: WebhookEndpoint, user: Any = None, secret: Secret | None = None) -> Secret:
-    """Save a new endpoint with its audit row; return its secret, which is a new one where none is given."""
+    """Save a new endpoint and its audit event. Return its secret: the given one, or a random one."""
     secret = secret or new_secret()
     endpoint.set_secret(secret)
     save_audited(endpoint, user)
@@ -59,9 +64,9 @@ def create_webhook_endpoint(endpoint: WebhookEndpoint, user: Any = None, secret:
 def rotate_secret(
     endpoint: WebhookEndpoint, *, now: datetime, user: Any = None, secret: Secret | None = None
 ) -> Secret:
-    """Give an endpoint another secret and return it; the old one signs along for a day.
+    """Replace an endpoint's secret by the given or a random one, and return it. The old one also signs for a day.
 
-    An old secret that cannot be read any more is not kept: there is nothing it could sign.
+    An old secret that cannot be decrypted is dropped.
     """
     secret = secret or new_secret()
     with transaction.atomic():
@@ -76,13 +81,13 @@ def rotate_secret(
 
 
 def forget_previous_secrets(now: datetime) -> int:
-    """Erase the secrets whose overlap is over; return how many."""
+    """Erase old secrets that no longer sign; return how many."""
     over = WebhookEndpoint.objects.filter(previous_secret_expires_at__lte=now)
     return over.update(previous_secret_ciphertext=None, previous_secret_expires_at=None)
 
 
 def switch_off(endpoint: WebhookEndpoint, now: datetime) -> None:
-    """Switch an endpoint off that answered 410 Gone: it asked for that."""
+    """Switch an endpoint off because it answered 410 Gone."""
     with transaction.atomic():
         if WebhookEndpoint.objects.filter(pk=endpoint.pk, is_active=True).update(is_active=False):
             record_event(
@@ -97,7 +102,7 @@ def switch_off(endpoint: WebhookEndpoint, now: datetime) -> None:
 
 
 def note_answer(endpoint: WebhookEndpoint, *, worked: bool, now: datetime) -> None:
-    """Remember since when an endpoint has been failing; one that has been waits behind those that work."""
+    """Record since when an endpoint has been failing. The worker serves endpoints that work first."""
     if worked and endpoint.failing_since is not None:
         WebhookEndpoint.objects.filter(pk=endpoint.pk).update(failing_since=None)
     elif not worked and endpoint.failing_since is None:
@@ -105,7 +110,7 @@ def note_answer(endpoint: WebhookEndpoint, *, worked: bool, now: datetime) -> No
 
 
 def post_message(endpoint: WebhookEndpoint, message_id: str, payload: Secret, now: datetime) -> int:
-    """Sign a message with the moment of this attempt and post it; return the status of the answer.
+    """Sign a message, with `now` as its timestamp, and post it. Return the HTTP status of the response.
 
     Raises `OutboundError`, `DecryptionError`.
     """
@@ -121,33 +126,33 @@ def post_message(endpoint: WebhookEndpoint, message_id: str, payload: Secret, no
 
 
 class WebhookTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[[webhooks]]`; without `events` every event is told, without `secret_env` we make the secret."""
+    """`[[webhooks]]`. By default all events are sent, and the secret is random."""
 
     url: str
     events: list[str] = msgspec.field(default_factory=every_event)
-    label: Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    label: Line = ""
     secret_env: str | None = None
 
 
 def apply_webhooks(
     brand: Brand, tables: list[WebhookTable], environment: Mapping[str, str], problems: list[str]
 ) -> dict[str, dict[str, str]]:
-    """Create or update a brand's endpoints; return the secrets that were made, by address: they are shown once.
+    """Create or update a brand's endpoints. Return each random secret of a new endpoint by URL: `{"secret": ...}`.
 
-    What is wrong is appended to `problems`; the caller rolls everything back then.
+    Errors are appended to `problems`. If there are any, the caller must roll the transaction back.
     """
-    made: dict[str, dict[str, str]] = {}
+    new_secrets: dict[str, dict[str, str]] = {}
     urls = [table.url for table in tables]
-    problems += [f"webhooks.{url}: the address stands twice" for url in sorted(set(urls)) if urls.count(url) > 1]
+    problems += [f"webhooks.{url}: the URL is given twice" for url in sorted(set(urls)) if urls.count(url) > 1]
     for table in tables if not problems else []:
         secret = _apply(brand, table, environment, problems)
         if secret is not None:
-            made[table.url] = {"secret": secret.reveal()}
-    return made
+            new_secrets[table.url] = {"secret": secret.reveal()}
+    return new_secrets
 
 
 def _apply(brand: Brand, table: WebhookTable, environment: Mapping[str, str], problems: list[str]) -> Secret | None:
-    """Return the secret of a new endpoint that we have made one for."""
+    """Create or update one endpoint. Return its secret if it is new and the secret is random."""
     stored = brand.webhook_endpoints.filter(url=table.url).first()
     endpoint = stored or WebhookEndpoint(brand=brand, url=table.url)
     endpoint.events, endpoint.label = table.events, table.label
@@ -159,16 +164,16 @@ def _apply(brand: Brand, table: WebhookTable, environment: Mapping[str, str], pr
         problems += [f"webhooks.{table.url}.{name}: {text}" for name, messages in found for text in messages]
         return None
     if stored is None:
-        made = create_webhook_endpoint(endpoint, secret=given)
-        return made if given is None else None
+        secret = create_webhook_endpoint(endpoint, secret=given)
+        return secret if given is None else None
     save_audited(endpoint)
-    if given is not None and not _has(endpoint, given):
+    if given is not None and not _is_current(endpoint, given):
         rotate_secret(endpoint, now=timezone.now(), secret=given)
     return None
 
 
 def _given_secret(table: WebhookTable, environment: Mapping[str, str]) -> Secret | None:
-    """Return the secret that the file names. Raises `ValidationError`."""
+    """Read the secret from the environment variable `secret_env`. Raises `ValidationError`."""
     if table.secret_env is None:
         return None
     secret = Secret(environment.get(table.secret_env, ""))
@@ -179,7 +184,7 @@ def _given_secret(table: WebhookTable, environment: Mapping[str, str]) -> Secret
     return secret
 
 
-def _has(endpoint: WebhookEndpoint, secret: Secret) -> bool:
+def _is_current(endpoint: WebhookEndpoint, secret: Secret) -> bool:
     try:
         return endpoint.reveal_secret() == secret
     except DecryptionError:

@@ -1,4 +1,4 @@
-"""`python -m demo`: set-up, one whole journey as a transcript, and then everything stays up for a person to try."""
+"""`python -m demo`: set up, play one journey as a transcript, then keep all servers running for a person to try."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from demo.preparation import Demo, create_bot_key, start_brand, start_chat
 from demo.processes import Servers
 from demo.sample_brand.scenarios import Scenario
 
-# Long enough to read a page, short enough to see a token expire while one watches.
+# Seconds: long enough to read a page, short enough to watch a token expire.
 FRIENDLY_TOKEN_LIFETIME = 120
 
 
@@ -29,22 +29,22 @@ def demonstrate() -> None:
 
 
 def which_browsers(addresses: Addresses) -> str:
-    """Say at the start in what the pages work: our cookies are Secure, and stay so."""
+    """Tell the person which browsers the pages work in. Our cookies are Secure, which matters over http."""
     if addresses.scheme == "http":
         return (
-            "Over http, as here, the pages work in Chrome, Edge, Firefox and their like. Safari, and every browser on\n"
-            "an iPhone or iPad, keeps no Secure cookie over http. For these there is https: make demo ARGS=--tls"
+            "The demo uses http. Its pages work in Chrome, Edge, Firefox and similar browsers. Safari, and every\n"
+            "browser on an iPhone or iPad, stores no Secure cookie over http. They need https: make demo ARGS=--tls"
         )
     return (
-        "Over https, as here, the pages work in every browser. Yours does not know the demo's certificate, which\n"
-        "nobody but the demo trusts, and warns once at each of the three addresses: choose “Advanced” or “Show\n"
-        "details”, then go on. Nothing is put into a trust store. Open all three before you begin in the chat."
+        "The demo uses https. Its pages work in every browser. Your browser does not trust the demo's certificate\n"
+        "and warns once at each of the three addresses: choose “Advanced” or “Show details”, then continue. The\n"
+        "demo adds nothing to a trust store. Open all three addresses before you begin in the chat."
     )
 
 
 def leave_up(demo: Demo, servers: Servers, bot_key: str) -> None:
-    """Start what a person is to try, and tell them of it."""
-    print("\nStarting the sample brand anew, with tokens that live longer, and the sample chat ...", flush=True)
+    """Start the servers for a person to try, and print their addresses."""
+    print("\nRestarting the sample brand with longer-lived tokens, and starting the sample chat ...", flush=True)
     start_brand(demo, servers, FRIENDLY_TOKEN_LIFETIME)
     start_chat(demo, servers, bot_key)
     key_to_play_with = create_bot_key(demo.product_environment(), "Experiments")

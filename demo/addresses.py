@@ -1,4 +1,4 @@
-"""Where the three servers of the demo listen, and what is busy there already."""
+"""The addresses of the demo's three servers, and a check that their ports are free."""
 
 import argparse
 import os
@@ -9,15 +9,16 @@ from pathlib import Path
 
 HIGHEST_PORT = 65535
 ROOT = Path(__file__).resolve().parent.parent
+_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 
 class DemoError(Exception):
-    """Said to the person at the terminal as it stands, without a traceback."""
+    """Its message is printed for the person at the terminal, without a traceback."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """The product has a host name of its own, since cookies ignore ports."""
+    """The product uses another host name than the others, because cookies ignore ports."""
 
     product_port: int = 8000
     brand_port: int = 8001
@@ -38,7 +39,7 @@ class Addresses:
 
 
 def wanted_addresses(arguments: Sequence[str]) -> Addresses:
-    """Return the addresses of this run: ports from the environment, https where the command says `--tls`."""
+    """Read the addresses of this run: ports from the environment, https if `arguments` contains `--tls`."""
     parser = argparse.ArgumentParser(description="A sample brand and a sample chat to try the product with.")
     parser.add_argument("--tls", action="store_true", help="serve https, for Safari and other browsers of WebKit")
     return Addresses(
@@ -64,17 +65,14 @@ def refuse_busy_ports(ports: dict[str, int]) -> None:
     for variable, port in ports.items():
         if is_busy(port):
             raise DemoError(
-                f"Port {port} is busy: something else listens there, perhaps another demo. "
+                f"Port {port} is busy: another program listens there, perhaps another demo. "
                 f"Stop it, or choose another port with {variable}=... in front of the command."
             )
 
 
 def is_busy(port: int) -> bool:
-    """Somebody may listen on the IPv6 loopback only; a browser asked for localhost would find them first."""
+    """Whether something listens on the IPv4 or IPv6 loopback. Browsers may try IPv6 first for localhost."""
     return any(_accepts(family, host, port) for family, host in _LOOPBACK)
-
-
-_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 
 def _accepts(family: socket.AddressFamily, host: str, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The scripted consumer's browser: follows redirects, fills in forms, keeps cookies by browsers' rules."""
+"""The scripted consumer's browser: follows redirects, fills in forms, and stores cookies like a browser."""
 
 import os
 from collections.abc import Callable
@@ -20,11 +20,11 @@ Report = Callable[[str, str, requests.Response], None]
 
 
 class BrowserError(Exception):
-    """The consumer is stuck: the page is not the one that the story expects."""
+    """The page is not the one that the story expects, so the consumer cannot continue."""
 
 
 def site(url: str) -> tuple[str, str]:
-    """Return what SameSite compares: scheme and host, never the port (none of our hosts has subdomains)."""
+    """Return what SameSite compares: scheme and host without port. None of our hosts has subdomains."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or ""
 
@@ -35,13 +35,13 @@ def origin(url: str) -> str:
 
 
 def is_trustworthy(url: str) -> bool:
-    """https, or this very computer: Secure Contexts, "potentially trustworthy origin"."""
+    """Whether the URL is https or on loopback: a "potentially trustworthy origin" (W3C Secure Contexts)."""
     scheme, host = site(url)
     return scheme == "https" or host in LOOPBACK_HOSTS
 
 
 class BrowserCookiePolicy(DefaultCookiePolicy):
-    """The standard library's rules, with those of RFC 6265bis it lacks: loopback, name prefixes, SameSite."""
+    """The standard library's rules, plus RFC 6265bis: Secure on loopback, name prefixes, SameSite."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,10 +55,10 @@ class BrowserCookiePolicy(DefaultCookiePolicy):
         return not cookie.secure or is_trustworthy(request.get_full_url())
 
     def return_ok(self, cookie: Cookie, request: Request) -> bool:
-        return bool(super().return_ok(cookie, request)) and (not self.cross_site or self._travels(cookie))
+        return bool(super().return_ok(cookie, request)) and (not self.cross_site or self._is_sent_cross_site(cookie))
 
-    def _travels(self, cookie: Cookie) -> bool:
-        """Across sites only SameSite=None goes along always, and Lax (the default) when a link is followed."""
+    def _is_sent_cross_site(self, cookie: Cookie) -> bool:
+        """Whether a cross-site request carries the cookie: SameSite=None always, Lax (the default) if it is a GET."""
         same_site = attribute(cookie, "samesite").lower() or "lax"
         return same_site == "none" or (same_site == "lax" and self.safe_method)
 
@@ -108,11 +108,11 @@ class Browser:
         self.session.cookies = self.jar
 
     def open(self, url: str, came_from: str = "") -> Page:
-        """Follow a link, or type it in; `came_from` is the page that it stood on."""
+        """Open a URL. `came_from` is the page with the link; empty if the URL was typed in."""
         return self._go("GET", url, came_from, {})
 
     def press(self, page: Page, button: str, **filled_in: str) -> Page:
-        """Submit the form that this button belongs to. `button` is its words, or the beginning of them."""
+        """Submit the form that contains this button. `button` is the beginning of the button's text."""
         form = page.form_with(button)
         data = {**form.fields, **(form.button(button) or {}), **filled_in}
         return self._go(form.method, urljoin(page.url, form.action), page.url, data, sender=page)
@@ -126,7 +126,7 @@ class Browser:
             if not response.is_redirect:
                 return Page(url, response, parse_page(response.text))
             came_from, url = url, urljoin(url, response.headers["Location"])
-            # Fetch, "HTTP-redirect fetch": a 303, and a 302 after POST, become GET and lose the body.
+            # As browsers do (Fetch standard): a 303, and a 302 after a POST, become a GET without a body.
             method, data, sender = "GET", {}, None
         raise BrowserError(f"More than {MOST_REDIRECTS} redirects, the last one to {url}")
 
@@ -137,14 +137,14 @@ class Browser:
         headers = {"Origin": origin_header(sender, url)} if sender and method == "POST" else {}
         params, body = (data, None) if method == "GET" else (None, data)
         request = self.session.prepare_request(requests.Request(method, url, headers, params=params, data=body))
-        # requests has put cookies in by its own rules, from a copy of the jar; ours are the browser's.
+        # requests adds cookies by its own rules, from a copy of the jar. Replace them by those of our policy.
         request.headers.pop("Cookie", None)
         request.prepare_cookies(self.jar)
         return self.session.send(request, timeout=TIMEOUT, allow_redirects=False)
 
 
 def origin_header(sender: Page, url: str) -> str:
-    """Fetch, "append a request Origin header": a page that hides its address sends `null`."""
+    """Return the `Origin` of a form; `null` if the page's referrer policy hides it (Fetch standard)."""
     policy = sender.response.headers.get("Referrer-Policy", "")
     hidden = policy == "no-referrer" or (policy == "same-origin" and origin(sender.url) != origin(url))
     return "null" if hidden else origin(sender.url)

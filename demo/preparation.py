@@ -1,4 +1,4 @@
-"""All the set-up of the demo: a fresh folder, secrets made on the spot, and the two sides told of each other."""
+"""Set up the demo: a new folder, random secrets, and the registration of product and brand with each other."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ def readable_password() -> str:
 
 @dataclass(frozen=True)
 class Demo:
-    """Everything that set-up decided. Secrets stay out of its `repr`."""
+    """The demo's addresses, folder and secrets. The `repr` contains no secret."""
 
     addresses: Addresses
     folder: Path
@@ -75,13 +75,13 @@ class Demo:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Nothing of the person's own settings may reach the demo's servers: no DJANGO_*, no database address, no proxy."""
+    """Return the environment for the demo's servers, without the person's own settings, database URL and proxies."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT", "DEMO_CA_FILE")
     return {**{name: os.environ[name] for name in kept if name in os.environ}, "PYTHONUNBUFFERED": "1"}
 
 
 def make_folder(folder: Path) -> None:
-    """Afresh each time; but only a folder that an earlier demo made is ever emptied."""
+    """Create an empty folder. An existing one is deleted only if the demo made it; else raises `DemoError`."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
         raise DemoError(f"{folder} was not made by the demo; move it away, or name another one in DEMO_FOLDER.")
     shutil.rmtree(folder, ignore_errors=True)
@@ -90,7 +90,7 @@ def make_folder(folder: Path) -> None:
 
 
 def prepare(demo: Demo) -> str:
-    """Set both sides up and return the bot key."""
+    """Set up product and brand; return the bot key."""
     write_signing_key(demo.folder / "sample-brand-key.pem")
     product = demo.product_environment()
     with ThreadPoolExecutor(1) as beside:
@@ -120,7 +120,7 @@ def create_admin(password: str, environment: Mapping[str, str]) -> None:
 
 
 def apply_config(demo: Demo, environment: Mapping[str, str]) -> str:
-    """Return the redirect URI that the product wants registered at the brand."""
+    """Configure the brand in the product. Return the redirect URI to register at the brand."""
     text = (ROOT / "demo" / "acme.toml").read_text()
     text = text.replace(Addresses().brand, demo.addresses.brand).replace(Addresses().chat, demo.addresses.chat)
     path = demo.folder / "acme.toml"
@@ -137,7 +137,7 @@ def create_bot_key(environment: Mapping[str, str], label: str = "Sample chat") -
 
 
 def write_bot_key(demo: Demo, bot_key: str) -> None:
-    """For a person who tries the API by hand: in a file of theirs alone, and on no screen."""
+    """Write the key to a file that only its owner can read, for calling the API by hand."""
     demo.bot_key_file.touch(mode=0o600)
     demo.bot_key_file.write_text(f"{bot_key}\n")
 
@@ -157,7 +157,7 @@ def register_at_brand(demo: Demo, redirect_uri: str) -> None:
 
 
 def start_product(demo: Demo, servers: Servers) -> None:
-    """Start the web server, and beside it the worker that revokes ended tokens at the brand."""
+    """Start the web server and the worker, which revokes ended tokens at the brand."""
     port = demo.addresses.product_port
     servers.start(
         "product", "delegation_site.wsgi", port, demo.product_environment(), "/health/ready", options=AS_IN_PRODUCTION
@@ -166,7 +166,7 @@ def start_product(demo: Demo, servers: Servers) -> None:
 
 
 def start_brand(demo: Demo, servers: Servers, token_lifetime: int) -> None:
-    """Take the place of a sample brand that is already running."""
+    """Start the sample brand; stop one that is already running."""
     for running in [server for server in servers.running if server.name == "sample brand"]:
         servers.stop(running)
     environment = demo.brand_environment(token_lifetime)

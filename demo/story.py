@@ -1,4 +1,4 @@
-"""The journey, told in order: a bot, a consumer and a brand, and what each of them must see at every step."""
+"""The steps of the journey in order, and what bot, consumer and brand must see at each."""
 
 import re
 import secrets
@@ -14,7 +14,7 @@ import requests
 from demo.addresses import Addresses, DemoError
 from demo.bot_api import Answer, BotApi, call
 from demo.browser import Browser, Page
-from demo.transcript import Transcript, in_short
+from demo.transcript import Transcript, without_query
 
 CUSTOMER = "ada"
 CONTINUE, SIGN_IN, STILL_ME, ALLOW = "Continue", "Sign in", "Continue", "Allow"
@@ -22,7 +22,7 @@ LONGEST_TOKEN_LIFE = 10
 
 
 class StepError(DemoError):
-    """A step of the journey did not hold."""
+    """A check of the journey failed."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Journey:
     def __post_init__(self) -> None:
         self.browser = Browser(self._report_page)
 
-    # What is checked, and how it is told.
+    # Checks and their output.
 
     def expect(self, what: str, seen: object, wanted: object) -> None:
         if seen != wanted:
@@ -64,7 +64,7 @@ class Journey:
         return answer
 
     def _report_page(self, method: str, url: str, response: requests.Response) -> None:
-        self.transcript.request("consumer", method, in_short(url))
+        self.transcript.request("consumer", method, without_query(url))
         location = response.headers.get("Location", "")
         self.transcript.answer(response.status_code, urljoin(url, location) if location else "")
 
@@ -138,7 +138,7 @@ class Journey:
     def _consent(self, consent: Page) -> None:
         self.expect("the page", urlsplit(consent.url).path, "/identity/o/authorize")
         done = self._shows_page(self.browser.press(consent, ALLOW))
-        # The brand counts from the moment that it issued the token, which lies before this one.
+        # The brand counts from the time at which it issued the token, which is earlier.
         self.over_at = time.monotonic() + LONGEST_TOKEN_LIFE
         self.expect_true("she is back on our page", done.url == f"{self.url}/done")
         self.code = done.parsed.data.get("data-completion-code", "")
@@ -212,10 +212,10 @@ class Journey:
             reason="signed_out",
         )
         self.answered(self.bot.token(self.conversation_id), 409, code="rechallenge_required", reason="signed_out")
-        self._brand_has_heard(token)
+        self._expect_revocation(token)
 
-    def _brand_has_heard(self, token: str) -> None:
-        """The worker revokes the token at the brand (RFC 7009): sooner than it would have expired by itself."""
+    def _expect_revocation(self, token: str) -> None:
+        """Check that the worker revokes the token at the brand (RFC 7009) before it would expire."""
         while self._orders(token).is_ok and time.monotonic() < self.over_at - 0.5:
             time.sleep(0.1)
         self.transcript.note("The worker has told the brand, too:")

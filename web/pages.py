@@ -20,6 +20,7 @@ from django.utils.cache import patch_vary_headers
 
 # Java, and so older Android, still uses the code of Hebrew from before 1989.
 _FORMER_CODES: Final = {"iw": "he"}
+_CSS_COMMENTS_AND_LINE_BREAKS: Final = re.compile(r"/\*.*?\*/|\s*\n\s*", re.DOTALL)
 
 
 def language_of_locale(locale: str) -> str | None:
@@ -52,9 +53,6 @@ def _quality(part: str) -> tuple[float, str]:
         return 0.0, code
 
 
-_NOT_NEEDED: Final = re.compile(r"/\*.*?\*/|\s*\n\s*", re.DOTALL)
-
-
 def render_page(
     request: HttpRequest,
     template: str,
@@ -77,7 +75,7 @@ def render_page(
 @cache
 def _stylesheet() -> str:
     """Read `static/consumer.css` without comments and line breaks."""
-    return _NOT_NEEDED.sub("", (settings.BASE_DIR / "static" / "consumer.css").read_text())
+    return _CSS_COMMENTS_AND_LINE_BREAKS.sub("", (settings.BASE_DIR / "static" / "consumer.css").read_text())
 
 
 @lru_cache(maxsize=512)

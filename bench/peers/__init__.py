@@ -1,1 +1,1 @@
-"""Servers that the product is measured with, or against."""
+"""Other servers: a brand that the product calls, and servers to compare with."""

@@ -20,14 +20,13 @@ _RESPONSE: Final = (
 
 
 async def serve(port: int, context: ssl.SSLContext) -> None:
-    """Serve until the process is ended."""
     server = await asyncio.start_server(_converse, "127.0.0.1", port, ssl=context, backlog=512)
     async with server:
         await server.serve_forever()
 
 
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one request after the other, until the other side has had enough."""
+    """Answer requests until the client closes the connection."""
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -38,13 +37,12 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
             writer.write(_RESPONSE)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
-        pass  # the other side has gone
+        pass  # the client has closed the connection
     finally:
         writer.close()
 
 
 def main() -> None:
-    """Serve with this certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[2], sys.argv[3])
     asyncio.run(serve(int(sys.argv[1]), context))

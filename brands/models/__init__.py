@@ -1,4 +1,4 @@
-"""Brands, the authorization servers they sign their consumers in at, the keys of their bots, and their webhooks."""
+"""Brands, their authorization servers, bot keys and webhook endpoints."""
 
 from brands.models.authorization_server import AuthorizationServer
 from brands.models.brand import BotKey, Brand, BrandRowsQuerySet, Logo

@@ -1,4 +1,4 @@
-"""A brand's authorization server, and our registration there as its client."""
+"""A brand's OAuth 2.0 authorization server, and our registration there as its client."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -21,13 +21,11 @@ from oauth_client.configuration import ClientCredentials, ServerConfiguration
 from oauth_client.errors import AuthorizationServerError
 from oauth_client.token import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 
-# For how long the old public key stays published after its last signature: assertions live a minute, clocks differ.
+# How long an old public key stays published after its last signature. Assertions live a minute, but clocks differ.
 OLD_KEY_PUBLISHED_FOR: Final = timedelta(hours=1)
 
 
 class AuthorizationServerQuerySet(BrandRowsQuerySet["AuthorizationServer"]):
-    """Authorization servers as their admins and bots may see them."""
-
     def active(self) -> "AuthorizationServerQuerySet":
         return self.filter(is_active=True)
 
@@ -37,43 +35,41 @@ def default_same_person_checks() -> list[str]:
 
 
 def default_id_token_algorithms() -> list[str]:
-    """Return what OpenID Connect Core section 15.1 makes mandatory."""
+    """RS256 is mandatory to implement (OpenID Connect Core section 15.1)."""
     return ["RS256"]
 
 
 def new_callback_id() -> str:
-    """Return 128 random bits: each server has a redirect URI of its own, which nobody can guess (C1)."""
+    """Make 128 random bits. Each server has its own redirect URI, which nobody can guess (C1)."""
     return random_token(16)
 
 
 class AuthorizationServer(models.Model):
-    """A brand's OAuth 2.0 authorization server and our registration there as its client."""
-
     class ClientAuthentication(models.TextChoices):
-        """The client authentication methods of RFC 7591 section 2 that we can use."""
+        """The client authentication methods of RFC 7591 section 2 that we support."""
 
         CLIENT_SECRET_BASIC = "client_secret_basic", "client_secret_basic: HTTP Basic"
         CLIENT_SECRET_POST = "client_secret_post", "client_secret_post: in the request's body"
-        PRIVATE_KEY_JWT = "private_key_jwt", "private_key_jwt: signed with a key of this server's own (RFC 7523)"
-        NONE = "none", "none: a public client, with PKCE alone"
+        PRIVATE_KEY_JWT = "private_key_jwt", "private_key_jwt: signed with a key that only this server gets (RFC 7523)"
+        NONE = "none", "none: a public client, with PKCE only"
 
     class BasicEncoding(models.TextChoices):
-        """How HTTP Basic writes client id and secret; servers differ."""
+        """How client id and secret are encoded for HTTP Basic; servers differ."""
 
         FORM = "form", "form: form-encoded first (RFC 6749 section 2.3.1)"
-        RAW = "raw", "raw: as they are"
+        RAW = "raw", "raw: not encoded"
 
     class ScopeSeparator(models.TextChoices):
-        """How a server separates scopes on the wire; servers differ."""
+        """How scopes are separated in requests and responses; servers differ."""
 
-        SPACE = "space", "space: as RFC 6749 section 3.3 says"
-        COMMA = "comma", "comma: in requests and answers (Strava, TikTok, Shopify)"
-        COMMA_IN_RESPONSE = "comma_in_response", "comma in answers alone (GitHub, LinkedIn)"
+        SPACE = "space", "space: the standard (RFC 6749 section 3.3)"
+        COMMA = "comma", "comma: in requests and responses (Strava, TikTok, Shopify)"
+        COMMA_IN_RESPONSE = "comma_in_response", "comma_in_response: only in responses (GitHub, LinkedIn)"
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="authorization_servers")
     key = models.CharField(
-        max_length=64, validators=[slug_validator], help_text="What bots call it, for example orders."
+        max_length=64, validators=[slug_validator], help_text="The name that bots use in the API, for example orders."
     )
     is_active = models.BooleanField(default=True)
     callback_id = models.CharField(max_length=32, unique=True, default=new_callback_id, editable=False)
@@ -85,19 +81,19 @@ class AuthorizationServer(models.Model):
         max_length=2048,
         blank=True,
         validators=[validators.validate_endpoint],
-        help_text="Tokens that end early are revoked there (RFC 7009).",
+        help_text="Tokens that end before they expire are revoked there (RFC 7009).",
     )
     pushed_authorization_request_endpoint = models.CharField(
         max_length=2048,
         blank=True,
         validators=[validators.validate_endpoint],
-        help_text="Where there is one, authorization requests are pushed (RFC 9126).",
+        help_text="If set, authorization requests are pushed there (PAR, RFC 9126).",
     )
     jwks_uri = models.CharField("JWKS URI", max_length=2048, blank=True, validators=[validators.validate_endpoint])
     authorization_response_iss_parameter_supported = models.BooleanField(
-        "sends iss back (RFC 9207)",
+        "sends iss in responses (RFC 9207)",
         default=False,
-        help_text="As its metadata says. When on, a success without iss is refused.",
+        help_text="Normally set from the server's metadata. If on, a success response without iss is refused.",
     )
     ignored_metadata = models.JSONField(
         "not used, although the server announces it",
@@ -113,46 +109,46 @@ class AuthorizationServer(models.Model):
     )
     signing_key_ciphertext = EncryptedField(null=True, blank=True)
     signing_key_jwk = models.JSONField(null=True, blank=True, editable=False)
-    # While a key is replaced with an overlap: the old one, and until when it signs.
+    # During a key rotation: the old key, and until when it signs.
     previous_signing_key_ciphertext = EncryptedField(null=True, editable=False)
     previous_signing_key_jwk = models.JSONField(null=True, editable=False)
     previous_signing_key_signs_until = models.DateTimeField(null=True, editable=False)
     basic_encoding = models.CharField(max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM)
     send_client_id_with_basic = models.BooleanField(
-        "send client_id beside Basic",
+        "send client_id in the body, too",
         default=False,
-        help_text="In the body, too: some servers demand it (MCP's Python SDK), others refuse it.",
+        help_text="Only for HTTP Basic. Some servers require it (MCP's Python SDK), others refuse it.",
     )
 
     scope = models.CharField(
         max_length=validators.MAX_SCOPE_LENGTH,
         blank=True,
         validators=[validators.validate_scope],
-        help_text="With a space between two, whatever separates them on the wire.",
+        help_text="Separate scopes with spaces, whatever the scope separator is.",
     )
     required_scope = models.CharField(
         max_length=validators.MAX_SCOPE_LENGTH,
         blank=True,
         validators=[validators.validate_scope],
-        help_text="A grant without all of it is refused: some consent pages let the consumer untick scopes.",
+        help_text="A grant that lacks one of these scopes is refused. Some consent pages let consumers untick scopes.",
     )
     scope_separator = models.CharField(
         max_length=24,
         choices=ScopeSeparator,
         default=ScopeSeparator.SPACE,
-        help_text="On the wire: bots and this page always have spaces.",
+        help_text="In requests to the server and its responses. Bots and this page always use spaces.",
     )
     resource = models.JSONField(
         default=list,
         blank=True,
         validators=[validators.validate_resources],
-        help_text="The APIs that the token is for, where the server binds it to some (RFC 8707): one address a line.",
+        help_text="URLs of the APIs that the token is for, one per line. Only for servers that support RFC 8707.",
     )
     scope_descriptions = models.JSONField(
         default=dict,
         blank=True,
         validators=[validate_scope_descriptions],
-        help_text="What consumers read for each scope. Shown once every scope that is asked for has words.",
+        help_text="Texts for consumers, one for each scope. They are shown only if all requested scopes have one.",
     )
     extra_authorization_parameters = models.JSONField(
         default=dict, blank=True, validators=[validators.validate_extra_authorization_parameters]
@@ -162,9 +158,9 @@ class AuthorizationServer(models.Model):
         blank=True,
         default="login",
         choices=[("login", "login"), ("consent", "consent"), ("select_account", "select_account")],
-        help_text="login makes the consumer sign in even where the browser still is (OpenID Connect).",
+        help_text="login: the consumer signs in again, even with an open session at the server (OpenID Connect).",
     )
-    max_age = models.PositiveIntegerField(null=True, blank=True, help_text="Seconds since the last sign-in, at most.")
+    max_age = models.PositiveIntegerField(null=True, blank=True, help_text="Longest time since sign-in, in seconds.")
     id_token_signing_alg_values = models.JSONField(
         "ID token algorithms",
         default=default_id_token_algorithms,
@@ -175,18 +171,18 @@ class AuthorizationServer(models.Model):
         max_length=1300,
         blank=True,
         validators=[validators.validate_denial_codes],
-        help_text="Error codes by which this server says that the consumer cancelled, separated by spaces. "
-        "access_denied and the well-known ones need not be named.",
+        help_text="Error codes that mean that the consumer cancelled, separated by spaces. access_denied and other "
+        "well-known codes are understood without this.",
     )
     trusted_audiences = models.JSONField(
         default=list,
         blank=True,
         validators=[validators.validate_audiences],
-        help_text="Others that an ID token without azp may name in aud beside our client id: one a line.",
+        help_text="Further values that aud may contain beside our client id, in ID tokens without azp; one per line.",
     )
     accept_scope_in_authorization_response = models.BooleanField(
         default=False,
-        help_text="Where the token answer names no scope, one in the redirect narrows what was asked for.",
+        help_text="If the token response has no scope, a narrower scope in the redirect counts.",
     )
     accept_form_encoded_tokens = models.BooleanField(default=False)
     accept_missing_token_type = models.BooleanField(default=False)
@@ -194,11 +190,11 @@ class AuthorizationServer(models.Model):
         max_length=64,
         blank=True,
         validators=[validators.validate_token_type],
-        help_text="What the server writes in place of Bearer: BearerToken (Apigee), User Access Token (eBay).",
+        help_text="What the server sends instead of Bearer, such as BearerToken (Apigee) or User Access Token (eBay).",
     )
     accept_zero_expires_in = models.BooleanField(
         default=False,
-        help_text="An expires_in of 0 means that the lifetime is not told (Mailchimp, VK): the default below holds.",
+        help_text="expires_in 0 means that the lifetime is unknown (Mailchimp, VK). The default below is used.",
     )
     token_response_members = models.JSONField(
         default=list, blank=True, validators=[validators.validate_token_response_members]
@@ -207,25 +203,25 @@ class AuthorizationServer(models.Model):
     same_person_checks = models.JSONField(
         default=default_same_person_checks,
         validators=[validate_same_person_checks],
-        help_text="Accepted checks; the first is the default. none may only stand alone.",
+        help_text="Accepted checks. The first is the default. none cannot be combined with others.",
     )
     subject_claim = models.CharField(
         max_length=64,
         default="sub",
         validators=[RegexValidator(r"\A[A-Za-z0-9_:/.-]+\Z", "This is not the name of a claim.", "invalid_claim")],
-        help_text="The ID token's claim that expected_subject is compared with.",
+        help_text="The claim of the ID token with which the bot's expected_subject is compared.",
     )
     chat_page_url = models.CharField(
         "chat page",
         max_length=2048,
         blank=True,
         validators=[validators.validate_endpoint],
-        help_text="For the check chat_page: where the consumer is sent back to, with a handle in the fragment.",
+        help_text="For the check chat_page: the URL to which the consumer returns, with a handle in the fragment.",
     )
     default_token_lifetime = models.PositiveIntegerField(
         default=3600,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_ASSUMED_LIFETIME)],
-        help_text="Seconds, where the server does not say.",
+        help_text="Used if the server does not send expires_in.",
     )
     max_token_lifetime = models.PositiveIntegerField(
         default=86400, validators=[MinValueValidator(1), MaxValueValidator(MAX_TOKEN_LIFETIME)]
@@ -233,7 +229,7 @@ class AuthorizationServer(models.Model):
     challenge_lifetime = models.PositiveIntegerField(
         default=900,
         validators=[MinValueValidator(300), MaxValueValidator(3600)],
-        help_text="Seconds a link lives: long enough for a real sign-in with a second factor.",
+        help_text="How long a link works. A sign-in with a second factor takes a while.",
     )
 
     objects = AuthorizationServerQuerySet.as_manager()
@@ -248,51 +244,49 @@ class AuthorizationServer(models.Model):
         return f"{self.brand} {self.key}"
 
     def clean(self) -> None:
-        """Refuse combinations that no single field can see. Raises `ValidationError`."""
+        """Check the fields against each other. Raises `ValidationError`."""
         errors: dict[str, str] = {}
         if not set(self.required_scope.split()) <= set(self.scope.split()):
-            errors["required_scope"] = "Ask for it in the scope as well."
+            errors["required_scope"] = "Add it to the scope, too."
         if self.scope_separator != self.ScopeSeparator.SPACE:
-            message = "Write a space between two scopes, here too: the comma is put in where it is sent."
+            message = "Separate scopes with spaces here, whatever the scope separator is."
             errors |= {name: message for name in ("scope", "required_scope") if "," in getattr(self, name)}
         if SamePersonCheck.CHAT_PAGE in self.same_person_checks and not self.chat_page_url:
-            errors["chat_page_url"] = "The check chat_page needs it."
+            errors["chat_page_url"] = "The check chat_page needs this URL."
         if "openid" in self.scope.split():
-            # HS256 is verified with the client secret, everything else with the server's keys.
+            # HS256 is verified with the client secret, all other algorithms with the server's keys.
             needed = ("issuer",) if self.id_token_signing_alg_values == ["HS256"] else ("issuer", "jwks_uri")
             errors |= {
-                name: "OpenID Connect needs it: the ID token is verified against it."
-                for name in needed
-                if not getattr(self, name)
+                name: "The scope openid needs it, to verify the ID token." for name in needed if not getattr(self, name)
             }
             if not self.id_token_signing_alg_values:
-                errors["id_token_signing_alg_values"] = "Name at least one: no ID token could be verified."
+                errors["id_token_signing_alg_values"] = "Choose at least one. Otherwise no ID token can be verified."
         else:
             errors |= self._errors_without_openid()
-        errors |= self._errors_of_client_authentication() | self._errors_of_the_address()
+        errors |= self._errors_of_client_authentication() | self._errors_of_request_length()
         if errors:
             raise ValidationError(errors)
 
     def _errors_without_openid(self) -> dict[str, str]:
         errors = {}
         if self.max_age is not None:
-            errors["max_age"] = "It can only be checked in an ID token: add openid to the scope."
+            errors["max_age"] = "It is checked in the ID token. Add openid to the scope."
         if SamePersonCheck.EXPECTED_SUBJECT in self.same_person_checks:
-            errors["same_person_checks"] = "expected_subject is compared with an ID token: add openid to the scope."
+            errors["same_person_checks"] = "expected_subject is compared with the ID token. Add openid to the scope."
         return errors
 
     def _errors_of_client_authentication(self) -> dict[str, str]:
         errors = {}
         if self.token_endpoint_auth_method == self.ClientAuthentication.PRIVATE_KEY_JWT and not self.issuer:
-            errors["issuer"] = "private_key_jwt needs it: what we sign is addressed to it, and to nobody else."
+            errors["issuer"] = "private_key_jwt needs it: it is the audience of our signed assertions."
         if ":" in self.client_id and self.basic_encoding == "raw" and self.token_endpoint_auth_method.endswith("basic"):
-            errors["basic_encoding"] = "raw cannot write a client id with a colon (RFC 7617 section 2): choose form."
+            errors["basic_encoding"] = "raw does not allow a colon in the client id (RFC 7617 section 2). Choose form."
         if not self.uses_client_secret and "HS256" in self.id_token_signing_alg_values:
-            errors["id_token_signing_alg_values"] = "HS256 is verified with a client secret, and there is none."
+            errors["id_token_signing_alg_values"] = "HS256 needs a client authentication with a client secret."
         return errors
 
-    def _errors_of_the_address(self) -> dict[str, str]:
-        """Refuse a request that no browser or server would carry; a pushed one is not in the address (RFC 9126)."""
+    def _errors_of_request_length(self) -> dict[str, str]:
+        """Refuse a configuration whose authorization request is too long for a URL and is not pushed (RFC 9126)."""
         if not self.authorization_endpoint or self.pushed_authorization_request_endpoint:
             return {}
         values = {"state": random_token(), "nonce": random_token(), "code_challenge": random_token()}
@@ -300,8 +294,8 @@ class AuthorizationServer(models.Model):
             authorization_url(self.configuration(self.scope), **values)
         except AuthorizationServerError as error:
             field = "resource" if sum(map(len, self.resource)) > len(self.scope) else "scope"
-            return {field: f"The request is {error.detail}. Ask for less, or have it pushed: give the PAR endpoint."}
-        except ValueError:  # of an address that is none, which its field says
+            return {field: f"The request is {error.detail}. Request less, or set the endpoint for pushed requests."}
+        except ValueError:  # not a URL; the field's validator reports it
             return {}
         return {}
 
@@ -314,12 +308,12 @@ class AuthorizationServer(models.Model):
 
     @property
     def redirect_uri(self) -> str:
-        """Return the address to register at the brand. Built from configuration, never from a request (B16)."""
+        """The redirect URI to register at the server. It is built from a setting, never from a request (B16)."""
         return f"{settings.PUBLIC_BASE_URL}/callback/{self.callback_id}"
 
     @property
     def client_jwks_uri(self) -> str:
-        """Return where the brand reads the public half of our signing key; empty without one (RFC 7591 section 2)."""
+        """Where the server fetches our public keys (`jwks_uri` of RFC 7591 section 2); empty without a signing key."""
         return f"{self.redirect_uri}/jwks.json" if self.signing_key_jwk else ""
 
     @property
@@ -327,60 +321,60 @@ class AuthorizationServer(models.Model):
         return str(self.same_person_checks[0])
 
     def configuration(self, scope: str) -> ServerConfiguration:
-        """Return what an authorization request that asks for `scope` keeps of this server."""
+        """Copy the current configuration, with the scope of one authorization request."""
         names = [name for name in ServerConfiguration.__struct_fields__ if name not in {"redirect_uri", "scope"}]
         values = {name: getattr(self, name) for name in names}
         return ServerConfiguration(redirect_uri=self.redirect_uri, scope=scope, **values)
 
     def set_client_secret(self, secret: Secret | None) -> None:
-        """Encrypt the secret for this row, or forget it. The row is not saved."""
+        """Encrypt the secret for this row; None removes the stored one. The row is not saved."""
         seal(self, "client_secret_ciphertext", secret)
 
-    def settle_signing_key(self, *, renew: bool = False) -> None:
-        """Make a key of this server's own where its client authentication needs one; forget it where not (C7).
+    def update_signing_key(self, *, renew: bool = False) -> None:
+        """Create a signing key if the client authentication needs one, else delete it (C7). The row is not saved.
 
-        The row is not saved. What is kept is made anew only where `renew` says so.
+        Each server has its own key. An existing key is replaced only if `renew` is set.
         """
         if self.token_endpoint_auth_method != self.ClientAuthentication.PRIVATE_KEY_JWT:
             self.signing_key_ciphertext = self.signing_key_jwk = None
             self.forget_previous_signing_key()
         elif renew or self.signing_key_ciphertext is None:
-            self._make_signing_key()
+            self._create_signing_key()
             self.forget_previous_signing_key()
 
     def rotate_signing_key(self, signs_from: datetime) -> None:
-        """Publish a new key at once, and sign with the old one until `signs_from`. The row is not saved.
+        """Publish a new key now, and sign with the old one until `signs_from`. The row is not saved.
 
         Raises `DecryptionError`.
         """
         seal(self, "previous_signing_key_ciphertext", reveal_if_there(self, "signing_key_ciphertext"))
         self.previous_signing_key_jwk, self.previous_signing_key_signs_until = self.signing_key_jwk, signs_from
-        self._make_signing_key()
+        self._create_signing_key()
 
     def forget_previous_signing_key(self) -> None:
-        """Sign with the published new key from now on. The row is not saved."""
+        """Delete the old key of a rotation. The new key signs from now on. The row is not saved."""
         self.previous_signing_key_ciphertext = self.previous_signing_key_jwk = None
         self.previous_signing_key_signs_until = None
 
     def previous_key_signs(self, now: datetime) -> bool:
-        """Tell whether the old key of a rotation still signs at `now`: no job has to come by for it to stop."""
+        """Whether the old key of a rotation still signs at `now`. The clock ends this; no job has to run."""
         until = self.previous_signing_key_signs_until
         return self.previous_signing_key_ciphertext is not None and until is not None and now < until
 
     def published_signing_keys(self, now: datetime) -> list[dict[str, str]]:
-        """Return our public keys (RFC 7517), the one that signs at `now` first: some servers look at no other."""
+        """Return our public keys (RFC 7517), the one that signs at `now` first. Some servers use only the first."""
         keys = [self.signing_key_jwk] if self.signing_key_jwk else []
         until = self.previous_signing_key_signs_until
         if self.previous_signing_key_jwk and until is not None and now < until + OLD_KEY_PUBLISHED_FOR:
             keys.insert(0 if self.previous_key_signs(now) else 1, self.previous_signing_key_jwk)
         return keys
 
-    def _make_signing_key(self) -> None:
+    def _create_signing_key(self) -> None:
         private_key, self.signing_key_jwk = new_signing_key()
         seal(self, "signing_key_ciphertext", private_key)
 
     def reveal_credentials(self) -> ClientCredentials:
-        """Return what authenticates us at this server's endpoints now. Raises `DecryptionError`."""
+        """Decrypt the client secret and the key that signs now, if there are any. Raises `DecryptionError`."""
         in_rotation = self.previous_key_signs(timezone.now())
         signing_key = "previous_signing_key_ciphertext" if in_rotation else "signing_key_ciphertext"
         return ClientCredentials(

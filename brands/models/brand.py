@@ -1,4 +1,4 @@
-"""A brand, the tenant that everything else starts from, with its logo and the keys of its bots."""
+"""Brands (our tenants), their logos and the keys of their bots."""
 
 from datetime import datetime
 from typing import Any, Self, TypeVar
@@ -22,17 +22,15 @@ slug_validator = RegexValidator(
 
 
 class BrandQuerySet(models.QuerySet["Brand"]):
-    """Brands as their admins may see them."""
-
     def administered_by(self, user: Any) -> "BrandQuerySet":
-        """Return the brands of this admin; a superuser's are all of them."""
+        """Select this admin's brands; for a superuser, all."""
         return self if user.is_superuser else self.filter(admins=user)
 
     def keys_administered_by(self, user: Any) -> list[int]:
-        """Return the primary keys of an admin's brands, asked for once for each user object, so once a request.
+        """Return the primary keys of an admin's brands. They are cached on the user object, so for one request.
 
-        Named and not joined: of a brand that it can see, the planner knows how many rows there are. It walked all of a
-        million conversations for an admin whose brand had none.
+        Queries get the keys as constants instead of a join. PostgreSQL's planner then knows how many rows a brand has.
+        With a join, it read a million conversations for an admin whose brand had none.
         """
         found: list[int] | None = getattr(user, "brand_keys", None)
         if found is None:
@@ -41,34 +39,34 @@ class BrandQuerySet(models.QuerySet["Brand"]):
 
 
 class Brand(models.Model):
-    """A tenant: everything else starts from one."""
+    """A tenant. All other rows belong to one, directly or through others."""
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
-    name = models.CharField(max_length=80, help_text="As consumers know it: it is the first thing they read.")
+    name = models.CharField(max_length=80, help_text="The name that consumers know. Our pages show it first.")
     slug = models.CharField(max_length=64, unique=True, validators=[slug_validator])
     admins = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="brands", blank=True)
     is_active = models.BooleanField(
-        default=True, help_text="An inactive brand's bots and links are refused; nothing is deleted."
+        default=True, help_text="Off: bots and links of this brand are refused. Nothing is deleted."
     )
 
     token_read_purpose_required = models.BooleanField(
-        "each token read names its purpose",
+        "token reads need a purpose",
         default=False,
-        help_text="A bot that reads a token without saying what for is refused.",
+        help_text="On: a bot that reads a token must name the purpose in its request.",
     )
     accent_colour = models.CharField(
         max_length=7,
         blank=True,
         validators=[RegexValidator(r"\A#[0-9A-Fa-f]{6}\Z", "Write it as #1f4fbf.", "invalid_colour")],
-        help_text="As #1f4fbf. Where it would be hard to read, text takes a darker or lighter shade of it.",
+        help_text="For example #1f4fbf. If text in it would be hard to read, a darker or lighter shade is used.",
     )
     support_contact = models.CharField(
         max_length=255,
         blank=True,
         validators=[validate_support_contact],
-        help_text="Where consumers find help: https://..., mailto:help@acme.example or tel:+4930123456.",
+        help_text="Where consumers get help: https://..., mailto:help@acme.example or tel:+4930123456.",
     )
-    # Names the picture in its address, which can be kept for good; empty where there is none.
+    # Part of the logo's URL, so that browsers may cache it for ever. Empty if there is no logo.
     logo_hash = models.CharField(max_length=16, blank=True, editable=False)
 
     objects = BrandQuerySet.as_manager()
@@ -81,24 +79,24 @@ class Brand(models.Model):
 
     @property
     def logo_url(self) -> str:
-        """Return where we serve the logo; empty where there is none."""
+        """The logo's path on our server; empty if there is no logo."""
         return reverse("brand_logo", args=[self.uuid, self.logo_hash]) if self.logo_hash else ""
 
 
 class BrandRowsQuerySet(models.QuerySet[_Row]):
-    """Rows that belong to a brand, which `brand_path` leads to (J1)."""
+    """Rows that belong to a brand (J1). `brand_path` is the lookup from the row to its brand."""
 
     brand_path = "brand"
 
     def administered_by(self, user: Any) -> Self:
-        """Return the rows of this admin's brands; a superuser sees those of all."""
+        """Select the rows of this admin's brands; for a superuser, all rows."""
         if user.is_superuser:
             return self
         return self.filter(**{f"{self.brand_path}__in": Brand.objects.keys_administered_by(user)})
 
 
 class Logo(models.Model):
-    """A PNG of a few kilobytes, as `brands.branding` has drawn it."""
+    """A PNG of a few kilobytes, made by `brands.branding.reencode_logo`."""
 
     brand = models.OneToOneField(Brand, on_delete=models.CASCADE, related_name="logo")
     png = models.BinaryField()
@@ -108,23 +106,21 @@ class Logo(models.Model):
 
 
 class BotKeyQuerySet(BrandRowsQuerySet["BotKey"]):
-    """Keys by what they may still do."""
-
     def live(self, now: datetime | models.Expression) -> "BotKeyQuerySet":
-        """Return the keys that are neither revoked nor expired, of brands that are active."""
+        """Select keys of active brands that are neither revoked nor expired."""
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
         return self.filter(unexpired, revoked_at=None, brand__is_active=True)
 
 
 class BotKey(models.Model):
-    """A bot's bearer key for our API. The key is shown once; the row keeps a keyed digest (G1)."""
+    """A bot's bearer key for our API. The key is shown once; the row stores only a keyed digest (G1)."""
 
     class Scope(models.TextChoices):
-        """What a key may do. `token:read` is the crown jewel and never on by default (G3)."""
+        """What a key may do. `token:read` gives access to consumers' data and is never selected by default (G3)."""
 
-        CHALLENGE_CREATE = "challenge:create", "challenge:create: send links, complete and close"
-        CHALLENGE_READ = "challenge:read", "challenge:read: see how it stands"
-        TOKEN_READ = "token:read", "token:read: read access tokens"
+        CHALLENGE_CREATE = "challenge:create", "challenge:create: create, complete, withdraw; close conversations"
+        CHALLENGE_READ = "challenge:read", "challenge:read: read challenges and conversations"
+        TOKEN_READ = "token:read", "token:read: read and end access tokens"
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="bot_keys")

@@ -1,11 +1,11 @@
-"""The same-person checks: how we make sure that whoever signed in is the person in the chat."""
+"""The same-person checks: how we check that the person who signs in is the person in the chat."""
 
 from django.core.exceptions import ValidationError
 from django.db import models
 
 
 class SamePersonCheck(models.TextChoices):
-    """How we make sure that whoever signed in is the person in the chat."""
+    """How we check that the person who signs in is the person in the chat."""
 
     COMPLETION_CODE = "completion_code", "Completion code: six digits, typed into the chat"
     CHAT_PAGE = "chat_page", "Chat page: back to the chat's own page, which passes a handle to the bot"
@@ -14,10 +14,10 @@ class SamePersonCheck(models.TextChoices):
 
 
 def validate_same_person_checks(value: object) -> None:
-    """Refuse an unknown, doubled or empty list, and `none` beside others: a bot could pick it over a stronger one."""
+    """Refuse an empty list, unknown or repeated checks, and `none` beside others: a bot would be free to choose it."""
     if not isinstance(value, list) or not value or not set(map(str, value)) <= set(SamePersonCheck.values):
         raise ValidationError(f"Give a list of: {', '.join(SamePersonCheck.values)}.", "invalid_same_person_checks")
     if len(set(value)) != len(value):
         raise ValidationError("Name each check once.", "invalid_same_person_checks")
     if SamePersonCheck.NONE in value and len(value) > 1:
-        raise ValidationError("none can only stand alone.", "none_beside_others")
+        raise ValidationError("none cannot be combined with other checks.", "none_beside_others")

@@ -1,4 +1,4 @@
-"""Where a brand's bot is told what happened, and the secrets that sign what it is told."""
+"""Webhook endpoints: the URLs that receive a brand's events, and the secrets that sign them."""
 
 from datetime import datetime
 from typing import Final
@@ -14,12 +14,12 @@ from infrastructure.crypto import AssociatedData, Secret
 from oauth_client import validators
 
 EVERY_EVENT: Final = "*"
-# Each event is written once for each endpoint, under the lock of its conversation.
+# Each event is written once per endpoint, while its conversation is locked.
 MAX_ACTIVE_ENDPOINTS: Final = 10
 
 
 class WebhookEvent(models.TextChoices):
-    """What a bot can be told of; `WEBHOOK_TEST` is sent on an admin's wish alone."""
+    """The event types. `WEBHOOK_TEST` is sent only if an admin asks for it."""
 
     CHALLENGE_ISSUED = "challenge.issued"
     CHALLENGE_STARTED = "challenge.started"
@@ -38,41 +38,41 @@ class WebhookEvent(models.TextChoices):
 
 
 def group_of(event: str) -> str:
-    """Return the pattern that stands for all events of this one's kind: `challenge.*`."""
+    """Return the pattern of an event's group, such as `challenge.*` for `challenge.issued`."""
     return f"{event.partition('.')[0]}.*"
 
 
-_TOLD: Final = [event.value for event in WebhookEvent if event != WebhookEvent.WEBHOOK_TEST]
-# In the order in which they are offered.
-EVENT_PATTERNS: Final = (EVERY_EVENT, *dict.fromkeys(group_of(event) for event in _TOLD), *_TOLD)
+_SELECTABLE: Final = [event.value for event in WebhookEvent if event != WebhookEvent.WEBHOOK_TEST]
+# In the order of the admin form.
+EVENT_PATTERNS: Final = (EVERY_EVENT, *dict.fromkeys(group_of(event) for event in _SELECTABLE), *_SELECTABLE)
 
 
 def every_event() -> list[str]:
-    """Return the default: tell everything."""
+    """Default for `events`; Django needs a function here."""
     return [EVERY_EVENT]
 
 
 def validate_events(value: object) -> None:
-    """Refuse an empty or doubled list, and a name that no event has: a typing error would be silence."""
+    """Refuse an empty list, repeated names and unknown events, because a typing error would silently match no event."""
     if not isinstance(value, list) or not value or not set(map(str, value)) <= set(EVENT_PATTERNS):
-        raise ValidationError(f"Give a list out of: {', '.join(EVENT_PATTERNS)}.", "unknown_event")
+        raise ValidationError(f"Give a list of: {', '.join(EVENT_PATTERNS)}.", "unknown_event")
     if len(set(map(str, value))) != len(value):
         raise ValidationError("Name each event once.", "unknown_event")
 
 
 class WebhookEndpoint(models.Model):
-    """An address of a brand's bot that gets events. It never changes: another address is another endpoint.
+    """A URL that receives a brand's events. The URL never changes; another URL is another endpoint.
 
-    So nothing that was written for one host is ever sent to another.
+    So an event that waits for one host is never sent to another.
     """
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="webhook_endpoints")
     url = models.CharField("URL", max_length=2048, validators=[validators.validate_endpoint])
-    label = models.CharField(max_length=80, blank=True, help_text="So that you recognise it in this list.")
+    label = models.CharField(max_length=80, blank=True, help_text="A name for this list.")
     events = models.JSONField(default=every_event, validators=[validate_events])
     is_active = models.BooleanField(
-        default=True, help_text="Nothing is written for an endpoint that is switched off; what waits for it waits on."
+        default=True, help_text="Off: no new events are stored for this endpoint. Events that wait for it stay stored."
     )
     secret_ciphertext = EncryptedField(editable=False)
     previous_secret_ciphertext = EncryptedField(null=True, editable=False)
@@ -92,12 +92,12 @@ class WebhookEndpoint(models.Model):
         return self.label or self.url
 
     def clean(self) -> None:
-        """Refuse one more than a brand may have. One that is switched off makes room. Raises `ValidationError`."""
+        """Refuse more active endpoints than a brand may have. Raises `ValidationError`."""
         if not self.is_active or self.brand_id is None:
             return
         others = WebhookEndpoint.objects.filter(brand_id=self.brand_id, is_active=True).exclude(pk=self.pk)
         if others.count() >= MAX_ACTIVE_ENDPOINTS:
-            message = f"A brand has at most {MAX_ACTIVE_ENDPOINTS} active endpoints: switch another one off first."
+            message = f"A brand can have {MAX_ACTIVE_ENDPOINTS} active endpoints. Switch another one off first."
             field = "url" if self._state.adding else "is_active"
             raise ValidationError({field: ValidationError(message, "too_many_endpoints")})
 
@@ -109,11 +109,11 @@ class WebhookEndpoint(models.Model):
         seal(self, "secret_ciphertext", secret)
 
     def reveal_secret(self) -> Secret:
-        """Return the signing secret. Raises `DecryptionError`."""
+        """Decrypt the signing secret. Raises `DecryptionError`."""
         return reveal(self, "secret_ciphertext")
 
     def replace_secret(self, secret: Secret, previous_until: datetime) -> None:
-        """Sign with this secret too, and with the one before until a moment. The row is not saved.
+        """Set a new secret; the current one also signs until `previous_until`. The row is not saved.
 
         Raises `DecryptionError`.
         """
@@ -122,7 +122,7 @@ class WebhookEndpoint(models.Model):
         self.set_secret(secret)
 
     def reveal_signing_secrets(self, now: datetime) -> list[Secret]:
-        """Return the secrets to sign with at `now`, the newest first. Raises `DecryptionError`."""
+        """Decrypt the secrets that sign at `now`, the newest first. Raises `DecryptionError`."""
         secrets = [self.reveal_secret()]
         if self.previous_secret_ciphertext is not None and (self.previous_secret_expires_at or now) > now:
             secrets.append(reveal(self, "previous_secret_ciphertext"))

@@ -1,1 +1,1 @@
-"""Acme, a made-up brand: its authorization server (`allauth.idp.oidc`), its customers, and its orders API."""
+"""Acme, the sample brand: an authorization server (`allauth.idp.oidc`), two customers, and an orders API."""

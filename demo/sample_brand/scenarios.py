@@ -1,7 +1,7 @@
-"""What may happen at a brand, to be chosen on its sign-in page: every outcome without a real provider.
+"""Scenarios to choose on the sign-in page, so that every outcome can be tried without a real provider.
 
-A scenario holds for one authorization request. It is kept beside the authorization codes, in the cache of the one
-process: first under the request's `state`, then under the code that the request led to.
+A scenario applies to one authorization request. It is stored in the process's cache, first under the request's
+`state`, then under the authorization code.
 """
 
 from urllib.parse import parse_qs, urlsplit
@@ -11,12 +11,12 @@ from django.db.models import TextChoices
 
 SECONDS_TO_KEEP = 600
 EXPIRES_IN = 10
-# The product waits 5 seconds for a byte of an answer, and 10 for the whole of it.
+# The product waits 5 seconds for the next byte of a response, and 10 for all of it.
 SLOW_SECONDS = 7
 
 
 class Scenario(TextChoices):
-    """The value is what is sent, and what follows the + in a login name: `ada+deny`."""
+    """The value is the form's choice, and the suffix of a login name such as `ada+deny`."""
 
     SIGN_IN = "sign-in", "Sign in"
     DENY = "deny", "Deny access"
@@ -31,13 +31,13 @@ class Scenario(TextChoices):
 
 
 def split_login(login: str) -> tuple[str, Scenario | None]:
-    """Return the customer's name and the scenario behind the +. Raises `ValueError` where there is no such scenario."""
+    """Split `ada+deny` into name and scenario. Raises `ValueError` if there is no such scenario."""
     name, plus, scenario = login.partition("+")
     return name, Scenario(scenario) if plus else None
 
 
 def choose(authorization_url: str, scenario: Scenario) -> None:
-    """Let the scenario hold for the authorization request that the consumer signs in for."""
+    """Store the scenario for the `state` of this authorization request."""
     for state in parse_qs(urlsplit(authorization_url).query).get("state", []):
         cache.set(_of_state(state), scenario.value, SECONDS_TO_KEEP)
 
@@ -47,7 +47,7 @@ def chosen(state: str) -> Scenario:
 
 
 def pass_on_to_code(redirect_url: str, scenario: Scenario) -> None:
-    """Let the scenario hold for the code in the answer to the authorization request, where there is one."""
+    """Store the scenario for the code in this authorization response, if it has one."""
     for code in parse_qs(urlsplit(redirect_url).query).get("code", []):
         cache.set(_of_code(code), scenario.value, SECONDS_TO_KEEP)
 

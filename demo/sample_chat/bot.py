@@ -1,4 +1,4 @@
-"""The scripted bot. It branches on statuses and codes of the product's API, never on its words."""
+"""The scripted bot. It branches on statuses and codes of the product's API, never on texts."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ ASK, SIGN_OUT, BYE = SUGGESTIONS = "Where is my order?", "Sign me out", "Bye"
 CODE = re.compile(r"\D*(?:\d\D?){6}\D*")
 WHY = "to look up your order"
 
-# Ends of a challenge that the consumer did not ask for in this chat, in words.
+# Messages for challenges that ended without a token.
 ENDS = {
     "denied": "You are not signed in, so I cannot see your orders. Ask again whenever you like.",
     "cancelled": "That link is closed and nothing was shared. Ask again if you want a new one.",
@@ -34,8 +34,8 @@ WRONG_CODE = "completion_code_incorrect"
 STATUSES_WITHOUT_CODE = frozenset({"unchallenged", "rechallenge_required", "challenged", "authorized"})
 
 
-def plain_about_trouble(step: Callable[..., None]) -> Callable[..., None]:
-    """Say in a sentence that a server is down; whatever the bot was about to do can be asked for again."""
+def say_if_unreachable(step: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a step: if a server cannot be reached, say so in the chat. The consumer can ask again."""
 
     @wraps(step)
     def careful(bot: "Bot", conversation: Conversation, *given: str) -> None:
@@ -57,7 +57,7 @@ class Bot:
     def greet(self, conversation: Conversation) -> None:
         conversation.say("Hello, I am Acme's assistant. Ask me: where is my order?")
 
-    @plain_about_trouble
+    @say_if_unreachable
     def hear(self, conversation: Conversation, text: str) -> None:
         if not text or conversation.is_closed:
             return
@@ -74,9 +74,9 @@ class Bot:
         else:
             conversation.say(f"I only know a few things: “{ASK}”, “{SIGN_OUT}”, and “{BYE}”.")
 
-    @plain_about_trouble
+    @say_if_unreachable
     def look(self, conversation: Conversation) -> None:
-        """See whether the consumer has done something at the link since the last look."""
+        """Read the challenge, and answer in the chat if its status has changed."""
         if not conversation.challenge_id:
             return
         answer = self.api.read_challenge(conversation.challenge_id)
@@ -94,7 +94,7 @@ class Bot:
             self.show_orders(conversation)
 
     def await_code(self, conversation: Conversation, answer: Answer) -> None:
-        """Ask for the code, except where the chat's own page is about to hand over what stands for it."""
+        """Ask for the completion code, unless the chat page will send a handle instead."""
         if answer.body.get("same_person_check") != "chat_page":
             conversation.awaits_code = True
             conversation.say("Thank you. The page you came back to shows six digits: please type them here.")
@@ -120,7 +120,7 @@ class Bot:
         if answer.is_ok:
             conversation.say("Here is what I found:", orders=tuple(answer.body.get("orders", ())))
         elif answer.status == HTTPStatus.UNAUTHORIZED and tries > 1:
-            # The brand no longer takes a token that looked good to us: report it, and ask the consumer again.
+            # The brand refuses a token that has not expired. Report it, and ask the consumer again.
             self.api.end_token(conversation.id, "rejected")
             conversation.say(ORDERS_WERE_REFUSED)
             self.show_orders(conversation, tries - 1)
@@ -142,9 +142,9 @@ class Bot:
             conversation.forget_challenge()
             self.odd(conversation, answer)
 
-    @plain_about_trouble
+    @say_if_unreachable
     def take_handle(self, conversation: Conversation, handle: str) -> None:
-        """Pass on what the chat's own page found in its fragment."""
+        """Send the handle from the chat page's fragment to the product."""
         answer = self.api.complete_with_handle(conversation.id, handle)
         conversation.forget_challenge()
         if answer.is_ok:

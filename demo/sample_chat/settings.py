@@ -1,4 +1,4 @@
-"""Settings of the sample chat: no database, since a chat lives as long as the process."""
+"""Settings of the sample chat. There is no database: chats are kept in memory."""
 
 import environ
 
@@ -25,9 +25,10 @@ CSRF_FAILURE_VIEW = "demo.sample_chat.views.not_sent"
 CSRF_COOKIE_NAME = "sample_chat_csrf"
 CSRF_COOKIE_SECURE = True
 CSRF_COOKIE_HTTPONLY = True
-# Not Strict: whoever comes back from a sign-in comes from another site, and a new cookie would lock out the open chat.
+# Not Strict: a consumer returns from the sign-in at another site. Without the cookie, Django would set a new one, and
+# the chat page that is still open would be refused.
 CSRF_COOKIE_SAMESITE = "Lax"
-# The address names the conversation: it goes nowhere else.
+# The URL contains the key of the conversation, so send no referrer to other sites.
 SECURE_REFERRER_POLICY = "same-origin"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

@@ -1,4 +1,4 @@
-"""The chat page. Each tab has a conversation of its own, named by an address that cannot be guessed."""
+"""The chat page. Each tab has its own conversation, at a URL that cannot be guessed."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ bot = Bot(
 @require_GET
 @never_cache
 def start(request: HttpRequest) -> HttpResponse:
-    """Begin a chat; `?code` begins one whose consumer types six digits although the page has script."""
+    """Begin a chat. With `?code`, its consumer types six digits, although the page has JavaScript."""
     conversation = conversations.begin(prefers_code="code" in request.GET)
     bot.greet(conversation)
     return redirect("chat", conversation.key)
@@ -48,7 +48,7 @@ def chat(request: HttpRequest, key: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @never_cache
 def news(request: HttpRequest, key: str) -> HttpResponse:
-    """Answer with the messages that the page lacks; asked for every two seconds, which is when the bot looks up."""
+    """Send new messages. The page asks every two seconds, and the bot reads the challenge each time."""
     conversation = conversations.find(key)
     if conversation is None:
         return HttpResponse(status=410)
@@ -58,13 +58,13 @@ def news(request: HttpRequest, key: str) -> HttpResponse:
 @require_GET
 @never_cache
 def back(request: HttpRequest) -> HttpResponse:
-    """The chat page that the product sends consumers back to, with the handle in the fragment: no server sees it."""
+    """The page to which the product redirects, with the handle in the fragment, which no server receives."""
     return render(request, "back.html")
 
 
 @require_POST
 def handle(request: HttpRequest, key: str) -> HttpResponse:
-    """Take the handle through the chat's own session: the address that only this browser knows."""
+    """Receive the handle at the conversation's URL, which only this browser knows."""
     conversation = conversations.find(key)
     if conversation is None:
         return HttpResponse(status=410)
@@ -94,7 +94,7 @@ def _number(text: str) -> int:
 
 @never_cache
 def not_sent(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a form without the page's cookie, as chat.js does where there is script: the message is not lost."""
+    """Answer a form without the CSRF cookie, and show the message again, so that it is not lost (like chat.js)."""
     text = request.POST.get("text", "").strip()[:LONGEST_MESSAGE]
     return render(request, "not_sent.html", {"text": text, "chat": request.path}, status=403)
 

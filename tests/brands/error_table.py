@@ -25,7 +25,7 @@ HEADINGS: Final = {
 
 
 def table() -> str:
-    """Return the section of the document, between its two marks."""
+    """Build the section of the document between its two marks."""
     head = ["| code | the consumer reads | another try | cause | what mends it |", "|---|---|---|---|---|"]
     lines = [_line(code, MEANINGS[code]) for code in sorted(MEANINGS)]
     cancels = ", ".join(f"`{code}`" for code in sorted(CANCEL_CODES))
@@ -34,7 +34,7 @@ def table() -> str:
 
 
 def section(document: str) -> str:
-    """Return the section that a document holds, its marks included."""
+    """Return the section that a document contains now, with its marks."""
     return BEGIN + document.partition(BEGIN)[2].partition(END)[0] + END
 
 
@@ -46,7 +46,7 @@ def _line(code: str, row: Meaning) -> str:
 
 
 def main() -> None:
-    """Replace the section."""
+    """Replace the section in the document."""
     document = DOCUMENT.read_text(encoding="utf-8")
     DOCUMENT.write_text(document.replace(section(document), table()), encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""A call that leaves us, as the tests of the transport make it."""
+"""An outgoing request for the tests of the transport."""
 
 from typing import Any, Final
 
@@ -6,11 +6,11 @@ import requests
 
 from oauth_client import transport
 
-# The beginning of an answer that goes on.
+# The beginning of a response whose body follows.
 HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 
 def post(url: str, **options: Any) -> requests.Response:
-    """Post as the token exchange does."""
+    """Post like the token exchange."""
     with transport.GuardedSession() as session:
         return session.post(url, data={"code": "planted-code"}, **options)

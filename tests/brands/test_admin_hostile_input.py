@@ -1,4 +1,4 @@
-"""What no browser sends to the admin by itself: each is a mistake at its field or a 400, and none a fault of ours."""
+"""Hostile input to the admin: each gives an error at its field or a 400, never a 500."""
 
 from typing import Any
 

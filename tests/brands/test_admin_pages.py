@@ -1,4 +1,4 @@
-"""Who may open which page of the admin, and what every one of its pages has to be like."""
+"""Who may open which page of the admin, and checks that apply to all of its pages."""
 
 import re
 from typing import Any

@@ -1,6 +1,6 @@
-"""Every model admin of ours, walked through with a stranger's account: nothing of another brand is seen or changed.
+"""An admin of one brand opens every page of our model admins, and sees and changes nothing of another brand.
 
-The walk takes its models from the admin's own registry, so that a new one cannot be forgotten (J8).
+The models come from the admin's registry, so that no new one can be forgotten (J8).
 """
 
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def both_ways(houses: Houses) -> Iterator[tuple[House, House]]:
 
 
 def shown_of(house: House, page: Any) -> list[str]:
-    """Return what a page shows of a house."""
+    """Return the values of a house that a page shows."""
     text = page.content.decode()
     return [mark for mark in house.marks if mark in text]
 
@@ -48,7 +48,7 @@ def relations(model: type[Model]) -> list[Any]:
 
 
 def lookups(model: type[Model], depth: int = 2, prefix: str = "") -> Iterator[str]:
-    """Yield `field__startswith` for every column of a model, and of the models that it leads to."""
+    """Yield `field__startswith` for every column of a model and of its related models."""
     for field in model._meta.get_fields():
         if not isinstance(field, Field):
             continue

@@ -1,4 +1,4 @@
-"""`[[webhooks]]` in the file of `apply_config`: endpoints by address, their secrets printed once."""
+"""`[[webhooks]]` in the file of `apply_config`: endpoints are found by URL, and their secrets printed once."""
 
 import base64
 from typing import Any
@@ -88,10 +88,10 @@ def test_a_stored_secret_that_cannot_be_read_is_replaced_by_the_files(monkeypatc
     [
         (webhook(url='"http://bot.acme.example/"'), "webhooks.http://bot.acme.example/.url: The address must begin"),
         (webhook(url='"https://10.0.0.8/"'), "webhooks.https://10.0.0.8/.url: Write the host as a name"),
-        (webhook(events='["challenge.complete"]'), f"webhooks.{URL}.events: Give a list out of: *, challenge.*"),
+        (webhook(events='["challenge.complete"]'), f"webhooks.{URL}.events: Give a list of: *, challenge.*"),
         (webhook(events='["*", "*"]'), f"webhooks.{URL}.events: Name each event once."),
         (webhook(events="[]"), f"webhooks.{URL}.events: This field cannot be blank."),
-        (webhook() + webhook(), f"webhooks.{URL}: the address stands twice"),
+        (webhook() + webhook(), f"webhooks.{URL}: the URL is given twice"),
         (webhook(secret_env='"UNSET_SECRET"'), f"webhooks.{URL}.secret_env: UNSET_SECRET: A signing secret is whsec_"),
         (webhook(secret='"whsec_x"'), "Object contains unknown field `secret` - at `$.webhooks[0]`"),
     ],

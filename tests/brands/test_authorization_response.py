@@ -1,4 +1,4 @@
-"""What the browser brings to the callback, read before anything is looked up."""
+"""Parsing the authorization response at the callback, before any query."""
 
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlencode

@@ -1,4 +1,4 @@
-"""The address that the consumer is sent to."""
+"""The authorization request's URL."""
 
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlsplit

@@ -1,4 +1,4 @@
-"""A bot key: how it is written, how a header presents it, and what its row remembers."""
+"""A bot key: its format, the `Authorization` header, and its row."""
 
 import re
 from datetime import timedelta

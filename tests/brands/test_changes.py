@@ -1,4 +1,4 @@
-"""What admins and the operator change leaves audit rows, and a changed host a letter to the other admins (N8)."""
+"""Changes by admins and the operator write audit rows. A changed host is also mailed to the other admins (N8)."""
 
 import io
 from pathlib import Path
@@ -37,7 +37,7 @@ scope = "orders.read"
 
 
 def events() -> list[tuple[str, str, str]]:
-    """Return kind, actor and changed fields of every event, the oldest first."""
+    """Return kind, actor and changed fields of every audit event, oldest first."""
     return list(AuditEvent.objects.order_by("id").values_list("kind", "actor", "changed_fields"))
 
 
@@ -47,7 +47,7 @@ def new_events(before: int) -> list[tuple[str, str, str]]:
 
 @pytest.fixture
 def colleagues(acme: Brand, rival: Brand) -> None:
-    """Give Acme two more admins with addresses, one who has left, and Rival one of its own."""
+    """Give Acme two more admins with mail addresses and an inactive one, and Rival an admin."""
     make = get_user_model().objects.create_user
     for name in ("bea", "carl"):
         acme.admins.add(make(name, email=f"{name}@acme.example", is_staff=True))
@@ -179,18 +179,13 @@ def test_another_host_is_audited_and_mailed_to_the_other_admins(
         ("authorization_server.secret_changed", me, "client_secret_ciphertext"),
         ("authorization_server.host_changed", me, field),
     ]
-    assert [letter.to for letter in mail.outbox] == [["bea@acme.example"], ["carl@acme.example"]]
-    assert {letter.subject for letter in mail.outbox} == {"Acme: the authorization server orders leads to another host"}
-    assert {letter.from_email for letter in mail.outbox} == {"delegation@delegation.test"}
-    body = (
-        "acme-admin changed where Acme's authorization server orders leads:\n"
-        "\n"
-        f"{field}: {old} -> elsewhere.example\n"
-        "\n"
-        "If you did not expect this, switch the server off at once and change that admin's password:\n"
-        f"https://delegation.test{page}"
-    )
-    assert {letter.body for letter in mail.outbox} == {body}
+    assert [message.to for message in mail.outbox] == [["bea@acme.example"], ["carl@acme.example"]]
+    assert all(message.subject.startswith("Acme: the authorization server orders ") for message in mail.outbox)
+    assert {message.from_email for message in mail.outbox} == {"delegation@delegation.test"}
+    ((first, _, change, *_, last),) = {tuple(message.body.splitlines()) for message in mail.outbox}
+    assert first.startswith("acme-admin ")
+    assert change == f"{field}: {old} -> elsewhere.example"
+    assert last == f"https://delegation.test{page}"
 
 
 def test_another_path_of_the_same_host_is_not_mailed(
@@ -212,12 +207,12 @@ def test_a_file_that_moves_a_host_is_mailed_to_every_admin(
     with django_capture_on_commit_callbacks(execute=True):
         apply_configuration(read_configuration(FILE.format(host="login.acme.example", secret="x")))
         apply_configuration(read_configuration(FILE.format(host="elsewhere.example", secret="x")))
-    assert [letter.to for letter in mail.outbox] == [
+    assert [message.to for message in mail.outbox] == [
         ["ada@acme.example"],
         ["bea@acme.example"],
         ["carl@acme.example"],
     ]
-    assert mail.outbox[0].body.startswith("the operator changed where Acme's")
+    assert mail.outbox[0].body.startswith("the operator changed ")
 
 
 def test_a_mail_server_that_is_down_takes_nothing_back(
@@ -240,10 +235,10 @@ def test_a_mail_server_that_is_down_takes_nothing_back(
     assert AuditEvent.objects.filter(kind="authorization_server.host_changed").count() == 1
 
 
-def test_a_brands_name_is_no_way_into_the_letters_head(
+def test_a_line_break_in_a_brands_name_adds_no_header_to_the_mail(
     colleagues: None, acme_server: AuthorizationServer, django_capture_on_commit_callbacks: Any
 ) -> None:
-    """N8: a line break in a name would make the letter fail, and the change go unnoticed."""
+    """N8: a line break in a name would make the mail fail, and nobody would notice the change."""
     Brand.objects.filter(pk=acme_server.brand.pk).update(name="Acme\nBcc: rita@rival.example")
     server = AuthorizationServer.objects.get(pk=acme_server.pk)
     server.token_endpoint = "https://elsewhere.example/token"

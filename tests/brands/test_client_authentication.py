@@ -1,4 +1,4 @@
-"""How we present ourselves at the token endpoint, as a strict server sees it."""
+"""Our client authentication at the token endpoint, as a strict server sees it."""
 
 import base64
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What a session that was left open may not do in the brands' admin: let a key live on, or have us call anybody."""
+"""Actions of the brands' admin that need a recent sign-in: extending a key, and requests to servers."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -33,7 +33,7 @@ def login() -> Iterator[ModernAuthorizationServer]:
 
 @pytest.fixture
 def stale(acme_admin: Any) -> AdminBrowser:
-    """Return a session that was signed in eleven minutes ago."""
+    """A session that signed in eleven minutes ago."""
     browser = AdminBrowser(acme_admin)
     browser.sign_in_again(seconds_ago=11 * 60)
     return browser

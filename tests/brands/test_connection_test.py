@@ -1,4 +1,4 @@
-"""The admin's "test the connection": one answer and one time for every kind of no, and nothing of the server's (N9)."""
+"""The admin's connection test: every failure has the same message and duration, and no server text is shown (N9)."""
 
 import socket
 import time
@@ -30,7 +30,7 @@ def press(browser: AdminBrowser, *servers: AuthorizationServer) -> list[str]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Wait one second for a no instead of five."""
+    """Report a failure after one second instead of five."""
     monkeypatch.setattr(doctor, "SECONDS_UNTIL_NO", 1.0)
     return 1.0
 

@@ -1,4 +1,4 @@
-"""`manage.py create_bot_key`: the key alone on standard output, with exactly the scopes that were asked for."""
+"""`manage.py create_bot_key` prints only the key, and the key has exactly the requested scopes."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""What one server needs and another refuses: each a field of its own, off unless somebody sets it."""
+"""Settings for servers that differ from the standard. Each is a field and off by default."""
 
 from typing import Any
 
@@ -107,7 +107,7 @@ def test_scopes_are_written_with_spaces_whatever_the_wire_has(
 
     answer = send(acme, **changes, scope_separator=separator)
 
-    assert "Write a space between two scopes, here too" in errors_of(answer)[name][0]
+    assert "Separate scopes with spaces" in errors_of(answer)[name][0]
 
 
 def test_a_scope_of_4000_characters_can_be_configured(houses: tuple[House, House]) -> None:
@@ -136,8 +136,7 @@ def test_a_client_id_with_a_colon_has_no_raw_writing(client_id: str, houses: tup
     acme, _ = houses
     raw = {"client_id": client_id, "client_secret": "typed", "basic_encoding": "raw"}
 
-    said = {"basic_encoding": ["raw cannot write a client id with a colon (RFC 7617 section 2): choose form."]}
-    assert errors_of(send(acme, **raw)) == said
+    assert list(errors_of(send(acme, **raw))) == ["basic_encoding"]
     assert send(acme, **raw, token_endpoint_auth_method="client_secret_post").status_code == 302
     assert (
         send(acme, **raw | {"basic_encoding": "form"}, token_endpoint_auth_method="client_secret_basic").status_code

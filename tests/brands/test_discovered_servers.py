@@ -1,4 +1,4 @@
-"""An issuer alone is enough: `apply_config` and the admin's form fill in the rest, once (C6)."""
+"""An issuer is enough: `apply_config` and the admin's form complete the server from its metadata, once (C6)."""
 
 import json
 from collections.abc import Iterator

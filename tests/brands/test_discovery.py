@@ -1,4 +1,4 @@
-"""A server's metadata, and what of it we believe (OpenID Connect Discovery 1.0, RFC 8414)."""
+"""Fetching and checking a server's metadata (OpenID Connect Discovery 1.0, RFC 8414)."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from brands.server_rules import default_algorithms, fill_in
+from brands.server_rules import complete_from_metadata, default_algorithms
 from oauth_client import DiscoveryFailed, ServerMetadata, discover, transport
 from oauth_client.discovery import read_metadata
 from tests.fake_authorization_server import Answer, mounted
@@ -183,7 +183,7 @@ def test_hs256_can_be_chosen_whatever_is_announced(announced: list[str]) -> None
         "id_token_signing_alg_values": ["HS256"],
     }
 
-    assert fill_in(values, read(id_token_signing_alg_values_supported=announced)) == {}
+    assert complete_from_metadata(values, read(id_token_signing_alg_values_supported=announced)) == {}
     assert values["id_token_signing_alg_values"] == ["HS256"]
 
 
@@ -321,7 +321,7 @@ def test_only_what_is_missing_is_filled_in() -> None:
     """C6: what was typed stays, and has to agree."""
     values = {"token_endpoint": f"{ISSUER}/token", "revocation_endpoint": f"{ISSUER}/other"}
 
-    problems = fill_in(values, read(token_endpoint_auth_methods_supported=...))
+    problems = complete_from_metadata(values, read(token_endpoint_auth_methods_supported=...))
 
     assert problems == {"revocation_endpoint": f"The issuer's metadata says: {ISSUER}/revoke"}
     assert values["authorization_endpoint"] == f"{ISSUER}/authorize"
@@ -331,12 +331,12 @@ def test_only_what_is_missing_is_filled_in() -> None:
 @pytest.mark.parametrize(
     ("values", "metadata", "field", "message"),
     [
-        ({}, {"token_endpoint": ...}, "token_endpoint", "The issuer's metadata does not name it: type it."),
+        ({}, {"token_endpoint": ...}, "token_endpoint", "The issuer's metadata does not contain it. Enter it here."),
         (
             {"jwks_uri": f"{ISSUER}/keys"},
             {"jwks_uri": ...},
             "jwks_uri",
-            "The issuer's metadata does not name one.",
+            "The issuer's metadata does not contain one.",
         ),
         (
             {"token_endpoint_auth_method": "client_secret_post"},
@@ -354,7 +354,7 @@ def test_only_what_is_missing_is_filled_in() -> None:
             {},
             {"code_challenge_methods_supported": ["plain"]},
             "issuer",
-            "Its metadata does not name the code challenge method S256, which every request of ours has.",
+            "Its metadata does not list the code challenge method S256 (PKCE), which all our requests use.",
         ),
         (
             {},
@@ -369,7 +369,7 @@ def test_what_contradicts_the_metadata_is_named_at_its_field(
 ) -> None:
     """C6, H8: and nothing of the server's own text is quoted that is no name of a method."""
     usual = {"token_endpoint_auth_method": "client_secret_basic"}
-    assert fill_in(usual | values, read(**metadata)) == {field: message}
+    assert complete_from_metadata(usual | values, read(**metadata)) == {field: message}
 
 
 @pytest.mark.parametrize(

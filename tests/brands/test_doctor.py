@@ -1,4 +1,4 @@
-"""The set-up doctor names each seeded mistake with what mends it, and finds nothing at a server that is well set up."""
+"""The set-up doctor finds each mistake, says how to correct it, and reports no problem at a correct server."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ JSON = {"Content-Type": "application/json"}
 
 @pytest.fixture
 def login() -> Iterator[ModernAuthorizationServer]:
-    """Return Acme's server, with metadata and OpenID Connect, and our client registered."""
+    """Acme's server, with metadata and OpenID Connect, where our client is registered."""
     server = ModernAuthorizationServer("login.acme.example", "acme-client", ACME_SECRET, openid=True, pushed_only=False)
     with mounted(server):
         yield server

@@ -1,4 +1,4 @@
-"""What an authorization server says is kept on one line, without what could forge another (H8)."""
+"""Text from an authorization server is stored on one line, so that it cannot forge a log line (H8)."""
 
 import pytest
 

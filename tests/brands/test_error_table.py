@@ -1,4 +1,4 @@
-"""The one table of codes: complete, and the same for the consumer, the bot, the worker and the admin."""
+"""The table of error codes is complete, and consumer pages, API, worker and admin all use it."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Who signed in: the claims of an ID token (OpenID Connect Core section 3.1.3.7)."""
+"""The claims of an ID token (OpenID Connect Core section 3.1.3.7)."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Who signed in, as the server's signature proves it: algorithms, and keys that are not the server's."""
+"""The signature of an ID token: algorithms, and keys that are not the server's."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""The server's public keys: fetched once, found again, bounded, and chosen by the token's header."""
+"""The server's public keys: fetching, caching, limits, and selection by the token's header."""
 
 import json
 from collections.abc import Callable

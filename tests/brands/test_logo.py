@@ -1,4 +1,4 @@
-"""A brand's logo: read strictly, drawn anew, served for good, and nothing of the uploaded file with it."""
+"""A brand's logo: parsed strictly, encoded again without the file's metadata, and cached for ever."""
 
 import struct
 import zlib
@@ -13,7 +13,7 @@ from django.test import Client
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from brands.branding import MAX_BYTES, MAX_UPLOAD, drawn_anew
+from brands.branding import MAX_LOGO_BYTES, MAX_LOGO_UPLOAD, reencode_logo
 from brands.models import Brand, Logo
 from infrastructure.models import AuditEvent
 from tests.admin_pages import House, address
@@ -29,7 +29,7 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (600, 200), **options: An
 
 
 def png_that_says_it_is(width: int, height: int) -> bytes:
-    """Return a PNG of a few bytes whose header promises any number of pixels."""
+    """A PNG of a few bytes whose header claims this many pixels."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -39,7 +39,7 @@ def png_that_says_it_is(width: int, height: int) -> bytes:
 
 
 def one_colour(size: tuple[int, int]) -> bytes:
-    """Return a PNG of very few bytes for its pixels, and all of them are there."""
+    """A complete PNG with many pixels and very few bytes."""
     written = BytesIO()
     Image.new("1", size).save(written, "PNG", optimize=True)
     return written.getvalue()
@@ -54,8 +54,8 @@ def test_any_picture_becomes_a_small_png_of_pixels_alone(kind: str) -> None:
     said: dict[str, Any] = {"pnginfo": info} if kind == "PNG" else {"comment": secret.encode()}
     upload = picture(kind, icc_profile=secret.encode(), **said)
     assert secret.encode() in upload
-    png = drawn_anew(upload)
-    assert (png[:8], secret.encode() in png, len(png) <= MAX_BYTES) == (b"\x89PNG\r\n\x1a\n", False, True)
+    png = reencode_logo(upload)
+    assert (png[:8], secret.encode() in png, len(png) <= MAX_LOGO_BYTES) == (b"\x89PNG\r\n\x1a\n", False, True)
     with Image.open(BytesIO(png)) as image:
         assert image.width <= 240
         assert image.height <= 80
@@ -65,7 +65,7 @@ def test_any_picture_becomes_a_small_png_of_pixels_alone(kind: str) -> None:
 def test_a_picture_that_a_phone_took_upright_stands_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    with Image.open(BytesIO(drawn_anew(picture("JPEG", (160, 40), exif=exif)))) as image:
+    with Image.open(BytesIO(reencode_logo(picture("JPEG", (160, 40), exif=exif)))) as image:
         assert image.height > image.width
 
 
@@ -81,13 +81,13 @@ def test_a_picture_that_a_phone_took_upright_stands_upright() -> None:
         png_that_says_it_is(60000, 60000),
         png_that_says_it_is(12000, 12000),
         one_colour((4000, 1001)),
-        b"x" * (MAX_UPLOAD + 1),
+        b"x" * (MAX_LOGO_UPLOAD + 1),
     ],
     ids=["empty", "svg", "cut off", "gif", "bmp", "half", "3.6 gigapixels", "144 megapixels", "4 megapixels", "1 MB"],
 )
 def test_no_other_file_and_no_decompression_bomb_is_taken(upload: bytes) -> None:
     with pytest.raises(ValidationError):
-        drawn_anew(upload)
+        reencode_logo(upload)
 
 
 def upload(house: House, name: str = "logo.png", content: bytes | None = None, **fields: Any) -> Any:
@@ -128,7 +128,8 @@ def test_a_brands_admin_uploads_replaces_and_removes_the_logo(houses: Houses) ->
 @pytest.mark.django_db
 def test_a_refused_logo_is_said_at_its_field_and_changes_nothing(houses: Houses) -> None:
     answer = upload(houses[0], "logo.png", b"<svg/>", accent_colour="#ffffff")
-    assert answer.context["adminform"].form.errors == {"logo": ["This is no PNG or JPEG that can be read."]}
+    errors = answer.context["adminform"].form.errors.as_data()
+    assert {name: [error.code for error in found] for name, found in errors.items()} == {"logo": ["logo_unreadable"]}
     brand = Brand.objects.get(pk=houses[0].brand.pk)
     assert (brand.logo_hash, brand.accent_colour) == ("", "")
 
@@ -169,5 +170,6 @@ BROKEN_EXIF = {
 @pytest.mark.parametrize("error", BROKEN_EXIF)
 def test_a_broken_exif_part_is_a_broken_picture(error: str) -> None:
     """The bug: the admin's page ended in a 500."""
-    with pytest.raises(ValidationError, match="no PNG or JPEG"):
-        drawn_anew(b64decode(BROKEN_EXIF[error]))
+    with pytest.raises(ValidationError) as refused:
+        reencode_logo(b64decode(BROKEN_EXIF[error]))
+    assert refused.value.code == "logo_unreadable"

@@ -1,4 +1,4 @@
-"""A brand's look: any colour can be read, light and dark; whom to ask; what a scope allows, in words."""
+"""Theme colours that stay readable in light and dark mode, support contacts, and descriptions of scopes."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from brands.branding import (
-    DARK_GROUNDS,
+    DARK_BACKGROUNDS,
     DEFAULT_ACCENT,
-    LIGHT_GROUNDS,
+    LIGHT_BACKGROUNDS,
     contrast,
     described,
-    text_on,
+    text_colour_on,
     theme_of,
     validate_scope_descriptions,
     validate_support_contact,
@@ -36,10 +36,10 @@ def test_contrast_is_what_wcag_says() -> None:
 @given(COLOURS)
 def test_every_colour_can_be_read_as_a_surface_and_as_text(colour: str) -> None:
     """WCAG 2.2, 1.4.3 and 1.4.11: on the button, and as a link or border on each ground, light and dark."""
-    assert contrast(text_on(colour), colour) >= 4.5
+    assert contrast(text_colour_on(colour), colour) >= 4.5
     _, light, dark = re.findall("--(?:fill|accent):(#[0-9a-f]{6})", theme_of(colour))
-    assert min(contrast(light, ground) for ground in LIGHT_GROUNDS) >= 4.5
-    assert min(contrast(dark, ground) for ground in DARK_GROUNDS) >= 7
+    assert min(contrast(light, ground) for ground in LIGHT_BACKGROUNDS) >= 4.5
+    assert min(contrast(dark, ground) for ground in DARK_BACKGROUNDS) >= 7
 
 
 def test_a_page_without_a_brand_has_the_default_colours_in_the_dark_too() -> None:
@@ -65,7 +65,7 @@ def test_the_grounds_are_those_of_the_stylesheet() -> None:
     """Otherwise the contrast would be computed against what no page shows."""
     rules = (Path(settings.BASE_DIR) / "static" / "consumer.css").read_text()
     light, dark = rules.split("prefers-color-scheme: dark")
-    for text, grounds in ((light, LIGHT_GROUNDS), (dark, DARK_GROUNDS)):
+    for text, grounds in ((light, LIGHT_BACKGROUNDS), (dark, DARK_BACKGROUNDS)):
         found = [re.search(rf"--{name}: (#[0-9a-f]+);", text) for name in ("ground", "sheet", "soft")]
         assert [match[1] if match else "" for match in found] == [g if g != "#ffffff" else "#fff" for g in grounds]
         quiet, ink = re.search(r"--quiet: (#\w+)", text), re.search(r"--ink: (#\w+)", text)

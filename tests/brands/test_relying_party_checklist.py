@@ -1,7 +1,7 @@
-"""The OpenID Foundation's conformance suite for relying parties, as a list: one test for each of its names.
+"""One test for each test name of the OpenID Foundation's conformance suite for relying parties.
 
-The suite itself cannot run here. The modules about ID tokens, keys and answers go further into each subject; this one
-shows that none of the names is missing.
+The suite itself cannot run here. Other modules test ID tokens, keys and responses in more detail. This one shows that
+no name of the suite is missing.
 """
 
 import base64
@@ -53,7 +53,7 @@ def acme() -> Iterator[FakeAuthorizationServer]:
 
 
 def exchange(server: FakeAuthorizationServer, **changes: Any) -> TokenResponse:
-    """Sign in, and let the token endpoint's answer differ from the usual one; `...` takes a member away."""
+    """Sign in, with changes to the token response. A value of `...` removes the member."""
     url = authorization_url(server.configuration(), state="s", nonce="n", code_challenge=s256_code_challenge(VERIFIER))
     response = parse_authorization_response(QueryDict(server.authorize(url)))
     members = {"access_token": "a-token", "token_type": "Bearer", "expires_in": 3600} | changes

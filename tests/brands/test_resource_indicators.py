@@ -30,7 +30,7 @@ REQUEST = {"state": "the-state", "nonce": "the-nonce", "code_challenge": s256_co
 
 @pytest.fixture
 def acme() -> Iterator[ModernAuthorizationServer]:
-    """Return a server that binds audiences: it wants the same resources of both requests."""
+    """A server that binds audiences. It requires the same resources in both requests."""
     with mounted(ModernAuthorizationServer(pushed_only=False, resource=[ORDERS, INVOICES])) as server:
         assert isinstance(server, ModernAuthorizationServer)
         yield server
@@ -210,4 +210,4 @@ def test_a_request_that_is_too_long_is_said_at_its_field(
     server.clean()
 
     assert list(refused.value.message_dict) == [field]
-    assert "give the PAR endpoint" in refused.value.message_dict[field][0]
+    assert "pushed requests" in refused.value.message_dict[field][0]

@@ -1,4 +1,4 @@
-"""Members of the token answer for bots: what may be declared, and what of an answer gets through (E15, H8)."""
+"""Members of the token response for bots: which may be declared, and which values are passed on (E15, H8)."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Telling a server that a token is no longer wanted (RFC 7009)."""
+"""Revoking tokens at a server (RFC 7009)."""
 
 import traceback
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""docs/security.md and docs/measured/security.md say what the tests saw."""
+"""docs/security.md and docs/measured/security.md contain what the tests observe."""
 
 from tests.brands.security_table import ABOUT, DOCUMENT, END, SUMMARY, play, section, summary, table
 from tests.brands.token_response_rows import ROWS

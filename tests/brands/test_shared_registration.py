@@ -1,4 +1,4 @@
-"""One registration at an authorization server belongs to one owner (C5)."""
+"""Brands of different admins cannot share a client registration (C5)."""
 
 from time import sleep
 from typing import Any
@@ -16,13 +16,13 @@ from tests.concurrency import at_once
 
 pytestmark = pytest.mark.django_db
 
-MESSAGE = "Another brand uses this client id at this server: register a client of this brand's own."
+MESSAGE = "Another brand uses this client id at this server. Register a client for this brand alone."
 SHARED = {"client_id": "shared-client", "token_endpoint": "https://login.acme.example/token"}
 
 
 @pytest.fixture
 def acme_shared(acme: Brand, acme_admin: Any) -> AuthorizationServer:
-    """Acme, administered by acme-admin, is registered as shared-client."""
+    """Acme, administered by acme-admin, uses the client id shared-client."""
     return make_server(acme, **SHARED)
 
 

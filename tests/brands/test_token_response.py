@@ -1,4 +1,4 @@
-"""Every row of "What comes back", played over TLS by a hostile server; and what stays of an exchange."""
+"""Every row of "What comes back", sent over TLS by a hostile server; and what an exchange leaves behind."""
 
 import io
 import logging
@@ -172,7 +172,7 @@ def test_one_second_is_the_shortest_life(endpoint: HostileTokenEndpoint) -> None
 
 @pytest.fixture
 def everything_logged() -> Iterator[io.StringIO]:
-    """Log all there is, with every library at DEBUG, as a desperate operator would."""
+    """Log everything, with every library at DEBUG."""
     log = io.StringIO()
     handler = logging.StreamHandler(log)
     names = ["", "oauthlib", "requests_oauthlib", "requests", "urllib3", "requests_hardened"]
@@ -278,7 +278,7 @@ def test_plain_http_works_on_loopback_without_the_librarys_switches(settings: Se
             self.wfile.write(token_answer())
 
         def log_message(self, *_arguments: Any) -> None:
-            """Stay quiet."""
+            """Print nothing."""
 
     settings.ALLOW_LOCAL_ENDPOINTS = True
     with ThreadingHTTPServer(("127.0.0.1", 0), Brand) as brand:

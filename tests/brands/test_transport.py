@@ -1,4 +1,4 @@
-"""Calls that leave us: certificates, redirects, the environment, and that they happen once."""
+"""Outgoing requests: certificates, redirects, environment variables, and no retries."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Calls that leave us: where they may go."""
+"""Outgoing requests: allowed addresses."""
 
 import socket
 from collections.abc import Callable

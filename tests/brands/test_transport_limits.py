@@ -1,4 +1,4 @@
-"""Calls that leave us: how long and how large they may become."""
+"""Outgoing requests: limits of time and size."""
 
 import contextlib
 import gzip
@@ -17,7 +17,7 @@ from tests.hostile_token_endpoint import HostileTokenEndpoint, http_answer
 
 @pytest.fixture
 def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shrink the limits by ten; the proportions stay."""
+    """Divide the limits by ten."""
     monkeypatch.setattr(transport, "TOTAL_TIMEOUT", 1.0)
     monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.3)
     monkeypatch.setattr(transport, "READ_TIMEOUT", 0.5)

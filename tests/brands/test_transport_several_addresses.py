@@ -1,4 +1,4 @@
-"""Calls that leave us: a name with several addresses, some of which lead nowhere, and connections that were kept."""
+"""Outgoing requests: names with several addresses, some unreachable, and reused connections."""
 
 import contextlib
 import socket
@@ -28,7 +28,7 @@ def listening(address: str, port: int, backlog: int = 5) -> Iterator[socket.sock
 
 @contextlib.contextmanager
 def black_hole(address: str, port: int) -> Iterator[None]:
-    """Drop every further connection attempt without a word: the queue of those that wait is full."""
+    """A listener with a full queue, which drops further connection attempts silently."""
     with listening(address, port, backlog=0), contextlib.ExitStack() as waiting:
         for _ in range(3):
             client = waiting.enter_context(socket.socket())
@@ -39,8 +39,6 @@ def black_hole(address: str, port: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def answering(address: str, port: int, answer: Callable[[socket.socket], None]) -> Iterator[None]:
-    """Do something to each connection."""
-
     def serve(server: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
@@ -70,7 +68,7 @@ def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def let_pass(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return a function that lets seconds pass for the transport's clock."""
+    """Return a function that advances the transport's clock by some seconds."""
     passed: list[float] = []
     monkeypatch.setattr(transport, "monotonic", lambda: time.monotonic() + sum(passed))
     return passed.append

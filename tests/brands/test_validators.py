@@ -1,4 +1,4 @@
-"""What an admin may type, and what is refused with which words."""
+"""The validators of admin input, and their messages."""
 
 from urllib.parse import urlsplit
 
@@ -84,7 +84,7 @@ def _no_local_endpoints(settings: Settings) -> None:
 
 
 def code_of(refused: pytest.ExceptionInfo[ValidationError]) -> str | None:
-    """Return the refusal's code, after a look at its words."""
+    """Return the error's code, after a check of its message."""
     assert refused.value.message.endswith((".", "_ -"))
     assert "!" not in refused.value.message
     return refused.value.code

@@ -167,7 +167,7 @@ def test_a_journey_with_a_key_instead_of_a_secret(
     server = AuthorizationServer.objects.get()
     server.token_endpoint_auth_method = login.token_endpoint_auth_method = "private_key_jwt"
     server.set_client_secret(None)
-    server.settle_signing_key()
+    server.update_signing_key()
     server.save()
     login.client_keys = ada.get(server.client_jwks_uri).json()["keys"]
     code = code_on(ada.sign_in(acme_bot.challenge()["url"], login))

@@ -36,7 +36,7 @@ def login(acme: Brand) -> Iterator[ModernAuthorizationServer]:
         "login.acme.example", "acme-client", token_endpoint_auth_method="private_key_jwt", pushed_only=False
     )
     server = make_server(acme, secret="", **fake.fields())
-    server.settle_signing_key()
+    server.update_signing_key()
     server.save()
     fake.redirect_uri = server.redirect_uri
     with mounted(fake):
@@ -241,7 +241,7 @@ def test_the_admin_says_which_key_signs_until_when(
     assert str(said) == words
     assert words in admin.get(address(AuthorizationServer, "change", server)).content.decode()
     (said,) = admin.run(AuthorizationServer, "rotate_key", server).context["messages"]
-    assert str(said).startswith("Nothing was changed: a new key is published already, and signs from 2030-05-02")
+    assert str(said).startswith("Nothing was changed: a new key is published and signs from 2030-05-02")
     (said,) = admin.run(AuthorizationServer, "rotate_key_at_once", server).context["messages"]
     assert str(said) == f"{new} signs."
 
@@ -280,7 +280,7 @@ def test_the_command_says_which_key_signs_from_when(login: Any, server: Authoriz
         printed = rotate_by_command()
         kid = kid_of(stored())
         assert printed == f"The key {kid} signs from 2030-05-02 10:00 UTC. Our keys: {server.client_jwks_uri}\n"
-        with pytest.raises(CommandError, match=r"10:00 UTC; .+ begin at 11:00\. --at-once waits for nothing\."):
+        with pytest.raises(CommandError, match=r"10:00 UTC; .+ begin at 11:00 UTC\. With --at-once"):
             rotate_by_command()
         assert rotate_by_command("--at-once").startswith(f"The key {kid} signs from now on.")
 
@@ -288,5 +288,5 @@ def test_the_command_says_which_key_signs_from_when(login: Any, server: Authoriz
 def test_the_command_names_what_is_not_there(acme_server: AuthorizationServer) -> None:
     with pytest.raises(CommandError, match="This server has no signing key"):
         rotate_by_command()
-    with pytest.raises(CommandError, match="There is no authorization server x of a brand acme"):
+    with pytest.raises(CommandError, match="There is no brand acme with an authorization server x"):
         call_command("rotate_signing_key", "acme", "x")

@@ -14,7 +14,7 @@ from tests.webhook_receiver import make_endpoint
 
 pytestmark = pytest.mark.django_db
 
-TOO_MANY = "A brand has at most 10 active endpoints: switch another one off first."
+TOO_MANY = "A brand can have 10 active endpoints. Switch another one off first."
 FILE = '[brand]\nslug = "acme"\nname = "Acme"\n[[webhooks]]\nurl = "https://one-more.acme.example/hooks"\n'
 
 
@@ -75,20 +75,18 @@ def test_a_new_endpoint_is_mailed_to_the_other_admins(
     """N8. The bug: an admin could have conversations, purposes and contexts sent to a host of their own unnoticed."""
     with django_capture_on_commit_callbacks(execute=True):
         assert browser.post(address(WebhookEndpoint, "add"), typed(acme)).status_code == 302
-    (letter,) = mail.outbox
-    page = address(WebhookEndpoint, "change", WebhookEndpoint.objects.get())
-    assert (letter.to, letter.subject) == (
+    (message,) = mail.outbox
+    endpoint = WebhookEndpoint.objects.get()
+    page = address(WebhookEndpoint, "change", endpoint)
+    assert (message.to, message.subject) == (
         ["bea@acme.example"],
         "Acme: webhooks are sent to one-more.acme.example",
     )
-    assert letter.body == (
-        "acme-admin has Acme's webhooks sent to one-more.acme.example from now on: challenge.*.\n"
-        "\n"
-        "They name conversations, and hold the bot's purpose and context.\n"
-        "\n"
-        "If you did not expect this, switch the endpoint off at once and change that admin's password:\n"
-        f"https://delegation.test{page}"
-    )
+    first, second, *_, last = message.body.splitlines()
+    assert first.startswith("acme-admin ")
+    assert second == "From now on, one-more.acme.example gets these events: challenge.*."
+    assert last == f"https://delegation.test{page}"
+    assert endpoint.url not in message.body
 
 
 def test_an_endpoint_that_is_switched_on_is_mailed_and_no_other_change(
@@ -103,7 +101,7 @@ def test_an_endpoint_that_is_switched_on_is_mailed_and_no_other_change(
     with django_capture_on_commit_callbacks(execute=True):
         endpoint.is_active = True
         save_audited(endpoint, acme_admin)
-    assert [(letter.to, letter.subject) for letter in mail.outbox] == [
+    assert [(message.to, message.subject) for message in mail.outbox] == [
         (["bea@acme.example"], "Acme: webhooks are sent to bot.acme.example"),
     ]
     for changes in ({"label": "production"}, {"is_active": False}):
@@ -119,7 +117,7 @@ def test_the_operators_file_is_mailed_too(
 ) -> None:
     with django_capture_on_commit_callbacks(execute=True):
         apply_configuration(read_configuration(FILE))
-    assert [letter.to for letter in mail.outbox] == [["bea@acme.example"]]
-    assert mail.outbox[0].body.startswith(
-        "the operator has Acme's webhooks sent to one-more.acme.example from now on: *."
-    )
+    assert [message.to for message in mail.outbox] == [["bea@acme.example"]]
+    first, second, *_ = mail.outbox[0].body.splitlines()
+    assert first.startswith("the operator ")
+    assert second == "From now on, one-more.acme.example gets these events: *."

@@ -29,7 +29,7 @@ def test_tls_is_a_switch() -> None:
 def test_the_demo_says_at_its_start_which_browsers_it_works_in(scheme: str) -> None:
     said = " ".join(which_browsers(Addresses(scheme=scheme)).split())
     assert ("Safari, and every browser on an iPhone" in said) == ("make demo ARGS=--tls" in said) == (scheme == "http")
-    assert ("Nothing is put into a trust store" in said) == (scheme == "https")
+    assert ("adds nothing to a trust store" in said) == (scheme == "https")
 
 
 @pytest.mark.parametrize("port", ["", "eight", "0", "65536", "-1"])

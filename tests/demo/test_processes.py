@@ -65,7 +65,7 @@ def test_a_server_that_ends_at_once_is_told_with_the_end_of_its_log(servers: Ser
 def test_a_server_that_answers_with_errors_alone_is_told(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "SECONDS_TO_START", 0.3)
     server, port = started(servers, BROKEN)
-    with pytest.raises(DemoError, match=rf"^The sample gives no good answer at http://127.0.0.1:{port}/ after 0.3 s\."):
+    with pytest.raises(DemoError, match=rf"^The sample does not answer at http://127.0.0.1:{port}/ after 0.3 s\."):
         wait_until_it_answers(server, f"http://127.0.0.1:{port}/", True)
 
 

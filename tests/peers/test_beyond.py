@@ -36,7 +36,7 @@ def server_at(peer: OidcProvider, brand: Brand, **values: Any) -> AuthorizationS
         scope="openid orders.read",
         **values,
     )
-    server.settle_signing_key()
+    server.update_signing_key()
     metadata: dict[str, Any] = {
         "token_endpoint_auth_method": server.token_endpoint_auth_method,
         "require_pushed_authorization_requests": bool(server.pushed_authorization_request_endpoint),

@@ -1,4 +1,4 @@
-"""`manage.py apply_config FILE.toml`: creates or updates a brand, its authorization servers and webhooks."""
+"""`manage.py apply_config FILE.toml`: create or update a brand, its authorization servers and webhooks."""
 
 import json
 import sys
@@ -12,16 +12,15 @@ from brands.configuration_file import ConfigurationRefused, apply_configuration,
 
 
 class Command(BaseCommand):
-    """Apply a file, idempotently; a refused one changes nothing and exits 1."""
+    """Apply a file. A second run changes nothing. A refused file changes nothing and exits 1."""
 
     help = "Create or update a brand, its authorization servers and webhooks from a TOML file (- for standard input)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("file", help="the file's path, or - for standard input")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Apply; print the redirect URIs, and the signing secrets of new webhooks, as JSON."""
+        """Apply the file; print the redirect URIs and the secrets of new webhooks as JSON."""
         try:
             applied = apply_configuration(read_configuration(_text(options["file"])))
         except ConfigurationRefused as refused:

@@ -1,4 +1,4 @@
-"""`manage.py create_bot_key BRAND --label NAME --scope ...`: prints a new key once, alone on standard output."""
+"""`manage.py create_bot_key BRAND --label NAME --scope ...`: create a key and print it once."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -11,18 +11,16 @@ from brands.models import BotKey, Brand
 
 
 class Command(BaseCommand):
-    """Create a bot key. Without a scope it may do nothing: `token:read` is never given unasked (G3)."""
+    """Create a bot key. There is no default scope, so that nobody gets `token:read` by accident (G3)."""
 
-    help = "Create a bot key and print it once, alone on standard output."
+    help = "Create a bot key and print it. Standard output contains nothing else. It cannot be shown again."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("brand", help="the brand's slug")
         parser.add_argument("--label", required=True)
         parser.add_argument("--scope", action="append", required=True, choices=BotKey.Scope.values, dest="scopes")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Create and print."""
         brand = Brand.objects.filter(slug=options["brand"]).first()
         if brand is None:
             raise CommandError(f"There is no brand {options['brand']}.")

@@ -1,6 +1,6 @@
 "use strict";
-// The product sent the browser here with a one-use handle in the fragment. Whoever opened the link in this browser did so
-// from a chat of this browser, which chat.js has noted: the handle goes to the bot of that chat and to nobody else.
+// The product redirected the browser here, with a one-use handle in the fragment. chat.js has stored from which chat of
+// this browser the link was opened. The handle is sent to the bot of that chat only.
 const words = document.getElementById("words");
 const close = document.getElementById("close");
 const handle = new URLSearchParams(location.hash.slice(1)).get("consumer_delegation_handle");
@@ -17,7 +17,7 @@ async function handOver() {
   close.hidden = false;
 }
 
-// On a press alone: nobody's window is to vanish unread. A window that a script or link opened can be closed so.
+// Only on a press, so that no window closes before it is read. Scripts may close only windows that a script or link opened.
 close.addEventListener("click", () => {
   window.close();
   setTimeout(() => { words.textContent = "Your browser leaves this window open. Close it as you close any other."; }, 500);

@@ -1,5 +1,5 @@
 "use strict";
-// Without this file the page works by ordinary form posts; with it, messages arrive by themselves.
+// Without this script the page works with ordinary form posts. With it, new messages appear without a reload.
 const messages = document.getElementById("messages");
 const scroller = document.getElementById("scroll");
 const form = document.getElementById("say");
@@ -36,7 +36,7 @@ function close() {
   suggestions.hidden = true;
 }
 
-// Returns nothing where it went well, else the status of the answer; 0 where there was none.
+// Returns null on success, else the response's status; 0 if there was no response.
 async function exchange(address, options) {
   busy = true;
   try {
@@ -82,12 +82,12 @@ async function lookForNews() {
 
 const signInLink = (event) => event.target.closest("a[target]");
 
-// For the page that the consumer comes back to, however the link is opened: by a tap, a key, or from a menu.
+// Stored for the page to which the consumer returns. The link may be opened by a tap, a key, or from a menu.
 function noteThatThisChatWaits(event) {
   if (signInLink(event)) localStorage.setItem("chat that waits", location.pathname);
 }
 
-// As a pop-up, which a button can close at the end. Where none may open, and without script, it is a link like any other.
+// Opens a pop-up, which a button can close at the end. If pop-ups are blocked, the link works as usual.
 function openSignIn(event) {
   const link = signInLink(event);
   noteThatThisChatWaits(event);
