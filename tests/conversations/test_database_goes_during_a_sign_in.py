@@ -28,7 +28,7 @@ BEGIN: Final = """
 import json
 from django.utils import timezone
 from brands.models import Brand
-from conversations.flow.authorization requests import begin_authorization_request
+from conversations.flow.authorization_requests import begin_authorization_request
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from tests.cast import make_server
 brand = Brand.objects.get_or_create(name="Acme", slug="acme")[0]
