@@ -40,7 +40,7 @@ for number, stage in enumerate(json.loads(sys.argv[1])):
     if stage != "issued":
         begun = begin_authorization_request(challenge, now)
         token = TokenResponse(Secret(f"token-{number}"), server.scope, False, now + timedelta(hours=1), False, None)
-        store_result(begun.attempt, begun.cookie.reveal(), token, None, now)
+        store_result(begun.authorization_request, begun.cookie.reveal(), token, None, now)
         code = key_ring().completion_codes(challenge.uuid, begun.cookie.reveal())[0]
     if stage == "completed":
         complete(challenge.conversation, server, code, actor="bot:x", now=now)

@@ -186,7 +186,7 @@ def give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     _of_this_lease(delivery).update(dead_at=now, lease_until=None, last_outcome=outcome)
 
 
-def give_up_switched_off(now: datetime) -> int:
+def give_up_for_inactive_endpoints(now: datetime) -> int:
     """Make dead letters of what has waited a whole day for an endpoint or brand that is off; return how many."""
     overdue = WebhookDelivery.objects.waiting().filter(_OFF, given_up_at__lte=now)
     return overdue.update(dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF)
@@ -199,7 +199,7 @@ def replay(delivery: WebhookDelivery, now: datetime) -> bool:
     return replayed == 1
 
 
-def forget_challenges(now: datetime, closing: Conversation | None = None) -> None:
+def erase_challenge_payloads(now: datetime, closing: Conversation | None = None) -> None:
     """Erase context and purpose where nobody is to get them any more: of a closing conversation, or of all closed ones.
 
     That is what was given up, and what waits for an endpoint or brand that is off: switched on again, it would go out.

@@ -11,11 +11,11 @@ from django.db import models
 from brands.models import SamePersonCheck, WebhookEvent
 from conversations.flow.authorization_requests import UNEXPECTED_SUBJECT, finish_authorization_request
 from conversations.flow.events import ConversationEvent, publish_token, record
-from conversations.flow.revocations import renew_connection, schedule_revocation_of_fresh
+from conversations.flow.revocations import renew_connection, schedule_revocation_of_unstored
 from conversations.flow.transitions import (
-    close_clock_expired,
     end_access_token,
     end_challenge,
+    end_expired,
     locked_conversation,
     move_challenge,
 )
@@ -44,7 +44,7 @@ def receipt_digest(access_token: AccessToken, cookie: str) -> bytes:
     return ring.digest(RECEIPT_PURPOSE, ring.derived_tokens(_TOKEN_PURPOSE, access_token.uuid, cookie)[0])
 
 
-def shown_receipt(access_token: AccessToken, cookie: str) -> str | None:
+def derived_receipt_token(access_token: AccessToken, cookie: str) -> str | None:
     """The receipt's token, for the holder of the cookie of the successful authorization request; else None."""
     ring = key_ring()
     for token in ring.derived_tokens(_TOKEN_PURPOSE, access_token.uuid, cookie):
@@ -102,14 +102,14 @@ def expected_subject_digest(conversation: Conversation, expected: Secret | None)
     return key_ring().digest(_EXPECTED_SUBJECT, conversation.uuid.bytes, expected.reveal())
 
 
-def expects(challenge: Challenge, expected: Secret | None) -> bool:
+def expects_same_subject(challenge: Challenge, expected: Secret | None) -> bool:
     """Tell whether the challenge was issued for this very customer, or for nobody in particular."""
     if expected is None or challenge.expected_subject_digest is None:
         return expected is None and challenge.expected_subject_digest is None
     return _is_expected(challenge, expected.reveal())
 
 
-def is_expected_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
+def matches_expected_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
     """Tell whether the verified ID token names the customer that the bot expects (A12); true for the other checks.
 
     A claim that is missing or not verified tells nothing about who signed in: raises `AuthorizationServerError` with
@@ -168,7 +168,7 @@ def record_denial(authorization_request: AuthorizationRequest, detail: str, now:
     The server's words are kept for the admin: where they tell of a rule of the server's, it was not the consumer's no.
     """
     with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
         finish_authorization_request(authorization_request, now, ErrorCode.ACCESS_DENIED)
         # From these statuses only: a second tab's no does not undo what the first one has brought.
         denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
@@ -203,7 +203,7 @@ def record_failure(
     with locked_conversation(authorization_request.challenge.conversation_id):
         finish_authorization_request(authorization_request, now, error)
         if access_token is not None:
-            schedule_revocation_of_fresh(authorization_request, access_token, now)
+            schedule_revocation_of_unstored(authorization_request, access_token, now)
         rows = Challenge.objects.filter(pk=authorization_request.challenge_id, status__in=SIGN_IN_STATUSES)
         rows.update(last_error=error, last_error_detail=detail)
 
@@ -226,7 +226,7 @@ def store_result(
     is_committing = False
     try:
         with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
-            close_clock_expired(conversation, now)
+            end_expired(conversation, now)
             _store(authorization_request, conversation, response, claims, now, cookie=cookie)
             is_committing = True
     except Exception as error:
@@ -235,7 +235,7 @@ def store_result(
         raise
 
 
-def has_come_to_a_result(authorization_request: AuthorizationRequest) -> bool:
+def is_result_stored(authorization_request: AuthorizationRequest) -> bool:
     """Look, on a new connection, whether the authorization request's result was stored.
 
     Under the conversation's lock: the transaction that is in doubt may still be under way in the database, and would
@@ -272,7 +272,7 @@ def _mismatch(challenge: Challenge, claims: IDTokenClaims | None) -> str:
     """Return how the account is not the one that it has to be; empty where it is."""
     if not is_same_subject(challenge, claims):
         return Challenge.Error.SUBJECT_MISMATCH
-    return "" if is_expected_subject(challenge, claims) else UNEXPECTED_SUBJECT
+    return "" if matches_expected_subject(challenge, claims) else UNEXPECTED_SUBJECT
 
 
 def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, actor: str) -> None:
@@ -359,7 +359,7 @@ def _discard(
 ) -> None:
     """Let a fresh token go, and ask the brand to end it too: nobody will ever use it (A8)."""
     finish_authorization_request(authorization_request, now, outcome)
-    schedule_revocation_of_fresh(authorization_request, access_token, now)
+    schedule_revocation_of_unstored(authorization_request, access_token, now)
     record(
         ConversationEvent.TOKEN_DISCARDED,
         challenge.conversation,

@@ -19,7 +19,7 @@ from conversations.flow.errors import (
     InsufficientLifetime,
     InvalidScope,
     MissingScope,
-    NotInThisStatus,
+    WrongAuthorizationStatus,
 )
 from conversations.models import AccessToken, Challenge, Conversation
 from infrastructure.compiled import CompiledRows, Parameter, loaded
@@ -28,13 +28,13 @@ from infrastructure.compiled import CompiledRows, Parameter, loaded
 def readable_token(conversation: Conversation, server: AuthorizationServer, min_ttl: int, now: datetime) -> AccessToken:
     """Return the conversation's token if it can be used for at least `min_ttl` seconds from `now`.
 
-    Raises `ConversationClosed`, `NotInThisStatus`, `InsufficientLifetime`.
+    Raises `ConversationClosed`, `WrongAuthorizationStatus`, `InsufficientLifetime`.
     """
     found = authorization_of(conversation, server, now)
     if found.status == AuthorizationStatus.CLOSED:
         raise ConversationClosed
     if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
-        raise NotInThisStatus(found)
+        raise WrongAuthorizationStatus(found)
     _refuse_short_life(found.access_token, min_ttl, now)
     return found.access_token
 
@@ -63,14 +63,14 @@ def usable_token(
     """
     try:
         access_token = readable_token(conversation, wanted.server, 0, now)
-    except NotInThisStatus:
+    except WrongAuthorizationStatus:
         return None
-    if not wanted.is_met_by(access_token):
+    if not wanted.is_satisfied_by(access_token):
         return None
     try:
         _refuse_short_life(access_token, min_ttl, now)
     except InsufficientLifetime as error:
-        if error.is_for_good:
+        if error.is_permanent:
             raise
         return None
     return access_token
@@ -96,7 +96,7 @@ class TokenRead:
     access_token: AccessToken
 
 
-def token_at_once(
+def token_by_one_query(
     presented: PresentedKey, external_id: str, server_key: str, min_ttl: int, now: datetime
 ) -> TokenRead | None:
     """Return the token of the key's brand and conversation, good for `min_ttl` seconds; None for every other outcome.

@@ -11,14 +11,14 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
-from conversations.flow.events import forget_challenges, give_up_switched_off
+from conversations.flow.events import erase_challenge_payloads, give_up_for_inactive_endpoints
 from conversations.flow.revocations import finish_revocation, overdue_revocations
-from conversations.flow.transitions import close_clock_expired, locked_conversation
+from conversations.flow.transitions import end_expired, locked_conversation
 from conversations.models import (
-    DELIVERY_KEPT_FOR,
+    DELIVERY_RETENTION,
     IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
-    READ_COUNTS_KEPT_FOR,
+    READ_COUNT_RETENTION,
     AccessToken,
     Challenge,
     Conversation,
@@ -82,14 +82,14 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
     for change in (
         forget_previous_secrets,
         forget_previous_signing_keys,
-        give_up_switched_off,
-        forget_challenges,
+        give_up_for_inactive_endpoints,
+        erase_challenge_payloads,
     ):
         parts.run(change.__name__, partial(_without_waiting_long, change, now))
     for name, old in _what_is_old(now).items():
         parts.run(name, partial(_delete_in_chunks, old))
     swept: list[int] = []
-    for overdue in (Challenge.objects.clock_expired(now), AccessToken.objects.clock_expired(now)):
+    for overdue in (Challenge.objects.expired_not_ended(now), AccessToken.objects.expired_not_ended(now)):
         parts.run(f"overdue {overdue.model.__name__}", partial(_close_overdue, parts, overdue, now, swept))
     if parts.failed:
         raise SweepIncomplete(parts.failed) from next(iter(parts.failed.values()))
@@ -98,9 +98,9 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
 
 def _what_is_old(now: datetime) -> dict[str, QuerySet[Any]]:
     return {
-        "deliveries": WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR),
+        "deliveries": WebhookDelivery.objects.over(now - DELIVERY_RETENTION),
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
-        "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNTS_KEPT_FOR),
+        "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNT_RETENTION),
     }
 
 
@@ -121,7 +121,7 @@ def _close_overdue(parts: _Parts, overdue: QuerySet[Any], now: datetime, swept: 
 
 def _close(conversation_pk: int, now: datetime) -> None:
     with locked_conversation(conversation_pk) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
 
 
 def _without_waiting_long(change: Callable[[datetime], object], now: datetime) -> None:

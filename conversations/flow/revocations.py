@@ -26,12 +26,12 @@ from infrastructure.database_clock import CLOCK_TOLERANCE
 from oauth_client import AuthorizationServerError, ClientCredentials, revoke_token
 from oauth_client.transport import within
 
-MAY_LIVE: Final = "a token that could not be stored may live at the brand until it expires"
+MAY_STAY_VALID: Final = "a token that could not be stored may live at the brand until it expires"
 
 logger = logging.getLogger("consumer_delegation.revocation")
 
 
-def schedule_revocation_of_fresh(
+def schedule_revocation_of_unstored(
     authorization_request: AuthorizationRequest, access_token: Secret, now: datetime
 ) -> None:
     """Put a token that was never stored into the outbox. Runs in the caller's transaction."""
@@ -68,21 +68,21 @@ def revoke_at_once(authorization_request: AuthorizationRequest, issued: IssuedTo
         logger.warning("a token that could not be stored is in use already: it was not revoked", extra=extra)
         return
     if not configuration.revocation_endpoint:
-        logger.error(MAY_LIVE, extra=extra | {"error": "the server has no revocation endpoint"})
+        logger.error(MAY_STAY_VALID, extra=extra | {"error": "the server has no revocation endpoint"})
         return
     try:
         with within(issued.seconds_left):
             revoke_token(configuration, issued.access_token, issued.credentials)
     except AuthorizationServerError as error:
-        logger.error(MAY_LIVE, extra=extra | {"error": str(error)})  # noqa: TRY400  its code says it all
+        logger.error(MAY_STAY_VALID, extra=extra | {"error": str(error)})  # noqa: TRY400  its code says it all
     else:
         logger.warning("a token that could not be stored was revoked", extra=extra)
 
 
-def note_unknown(authorization_request: AuthorizationRequest, issued: IssuedToken) -> None:
+def log_unknown_result(authorization_request: AuthorizationRequest, issued: IssuedToken) -> None:
     """Log that nobody knows whether a token was stored: it is not revoked, since a conversation may hold it."""
     extra = {"challenge": str(authorization_request.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
-    logger.error(MAY_LIVE, extra=extra | {"error": "whether it was stored cannot be found out"})
+    logger.error(MAY_STAY_VALID, extra=extra | {"error": "whether it was stored cannot be found out"})
 
 
 def renew_connection() -> None:
@@ -104,7 +104,7 @@ def _is_held(authorization_request: AuthorizationRequest, access_token: Secret) 
         return False
 
 
-def schedule_revocation_of(access_token: AccessToken, now: datetime) -> None:
+def schedule_revocation(access_token: AccessToken, now: datetime) -> None:
     """Put a stored token into the outbox before it is erased; one that has expired is not worth a call."""
     if access_token.expires_at <= now:
         return

@@ -17,17 +17,17 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.flow.authorization_requests import (
-    BegunAuthorizationRequest,
-    authorization_request_of_state,
+    NewAuthorizationRequest,
+    authorization_request_by_state,
     begin_authorization_request,
     claim,
     holds_cookie,
-    newest_held_authorization_request,
+    newest_authorization_request_of_browser,
     nonce_matches,
     release,
 )
-from conversations.flow.outcomes import CommitUnknown, has_come_to_a_result, record_denial, record_failure, store_result
-from conversations.flow.revocations import IssuedToken, note_unknown, revoke_at_once
+from conversations.flow.outcomes import CommitUnknown, is_result_stored, record_denial, record_failure, store_result
+from conversations.flow.revocations import IssuedToken, log_unknown_result, revoke_at_once
 from conversations.models import AuthorizationRequest, Challenge
 from infrastructure import rate_limits
 from infrastructure.compiled import CompiledQuery, Parameter
@@ -79,7 +79,7 @@ def exchange_slot(server_pk: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class BegunSignIn:
+class SignInRedirect:
     """Where to send the browser, None where the brand would not have it, and the cookie that it must bring back."""
 
     authorization_request: AuthorizationRequest
@@ -87,7 +87,7 @@ class BegunSignIn:
     authorization_url: str | None = field(repr=False)
 
 
-def begin_sign_in(challenge: Challenge, now: datetime) -> BegunSignIn | None:
+def begin_sign_in(challenge: Challenge, now: datetime) -> SignInRedirect | None:
     """Begin an authorization request; where the brand takes them, push its request there first (RFC 9126, B21).
 
     The push runs after the transaction that inserts the authorization request: a brand is slow on its worst day. When
@@ -105,10 +105,10 @@ def begin_sign_in(challenge: Challenge, now: datetime) -> BegunSignIn | None:
         return _failed(begun, ErrorCode.TEMPORARILY_UNAVAILABLE, "as many calls run as are allowed")
     except DecryptionError:
         return _failed(begun, ErrorCode.STORED_SECRET_UNREADABLE, "")
-    return BegunSignIn(begun.authorization_request, begun.cookie, url)
+    return SignInRedirect(begun.authorization_request, begun.cookie, url)
 
 
-def _authorization_url(begun: BegunAuthorizationRequest) -> str:
+def _authorization_url(begun: NewAuthorizationRequest) -> str:
     configuration = begun.authorization_request.stored_configuration()
     if not configuration.pushed_authorization_request_endpoint:
         return authorization_url(configuration, **begun.parameters)
@@ -117,12 +117,12 @@ def _authorization_url(begun: BegunAuthorizationRequest) -> str:
         return pushed_authorization_url(configuration, server.reveal_credentials(), **begun.parameters)
 
 
-def _failed(begun: BegunAuthorizationRequest, error: ErrorCode, detail: str) -> BegunSignIn:
+def _failed(begun: NewAuthorizationRequest, error: ErrorCode, detail: str) -> SignInRedirect:
     # Claimed first: pages tell how a claimed authorization request ended. No callback can come, since no browser
     # learned its state.
     claim(begun.authorization_request, timezone.now())
     record_failure(begun.authorization_request, error, detail, timezone.now())
-    return BegunSignIn(begun.authorization_request, begun.cookie, None)
+    return SignInRedirect(begun.authorization_request, begun.cookie, None)
 
 
 _SERVER: Final = CompiledQuery(
@@ -144,7 +144,7 @@ _UNEXPECTED: Final = "a sign-in failed unexpectedly"
 logger = logging.getLogger("consumer_delegation.sign_in")
 
 
-class Arrival(StrEnum):
+class CallbackPage(StrEnum):
     """Which page the browser is sent on to."""
 
     UNKNOWN_LINK = "unknown_link"
@@ -155,14 +155,18 @@ class Arrival(StrEnum):
 
 
 @dataclass(frozen=True)
-class Received:
+class CallbackResult:
     """What to answer a callback with; `authorization request` is there unless the link is unknown.
 
     Of a malformed answer it is the newest that this browser began at the server.
     """
 
-    arrival: Arrival
+    page: CallbackPage
     authorization_request: AuthorizationRequest | None = None
+
+
+# For a callback id that belongs to no active server.
+UNKNOWN_SERVER: Final = CallbackResult(CallbackPage.UNKNOWN_LINK)
 
 
 def server_of_callback(callback_id: str) -> AuthorizationServer | None:
@@ -170,7 +174,7 @@ def server_of_callback(callback_id: str) -> AuthorizationServer | None:
     return _SERVER.first(callback_id=callback_id)
 
 
-def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str]) -> Received:
+def handle_callback(server: AuthorizationServer, query: Query, cookies: Mapping[str, str]) -> CallbackResult:
     """Take the authorization response (RFC 6749 section 4.1.2) at a server's own callback path.
 
     A repeated callback changes nothing and is sent to the same result (B11). Another browser's is sent to start again,
@@ -181,29 +185,29 @@ def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str
         response = parse_authorization_response(query, server.denial_codes.split())
     except MalformedAuthorizationResponse as malformed:
         return _malformed(server, str(malformed), cookies)
-    authorization_request = authorization_request_of_state(server, response.state)
+    authorization_request = authorization_request_by_state(server, response.state)
     if authorization_request is None:
         return _malformed(server, "state is of no authorization request at this server", cookies)
     if not holds_cookie(authorization_request, cookies):
-        return Received(Arrival.OTHER_BROWSER, authorization_request)
+        return CallbackResult(CallbackPage.OTHER_BROWSER, authorization_request)
     if (
         not authorization_request.challenge.accepts_sign_in(timezone.now())
         or authorization_request.claimed_at is not None
     ):
-        return Received(Arrival.RESULT, authorization_request)
+        return CallbackResult(CallbackPage.RESULT, authorization_request)
     try:
         _take(authorization_request, server, response, cookies[authorization_request.cookie_name])
     except ServerBusy:
-        return Received(Arrival.SERVER_BUSY, authorization_request)
-    return Received(Arrival.RESULT, authorization_request)
+        return CallbackResult(CallbackPage.SERVER_BUSY, authorization_request)
+    return CallbackResult(CallbackPage.RESULT, authorization_request)
 
 
-def receive_elsewhere(server: AuthorizationServer, cookies: Mapping[str, str]) -> Received:
+def handle_misaddressed_callback(server: AuthorizationServer, cookies: Mapping[str, str]) -> CallbackResult:
     """Take what came to another address than the server's redirect URI, though it names it: nothing of it is read."""
     return _malformed(server, "the address is not the redirect URI: something was added to it or changed", cookies)
 
 
-def _malformed(server: AuthorizationServer, reason: str, cookies: Mapping[str, str]) -> Received:
+def _malformed(server: AuthorizationServer, reason: str, cookies: Mapping[str, str]) -> CallbackResult:
     """Anybody can send such answers to a callback's path: the log has a few lines a minute of each server."""
     try:
         rate_limits.count_in_process(_MALFORMED_LOGGED, str(server.pk))
@@ -212,8 +216,10 @@ def _malformed(server: AuthorizationServer, reason: str, cookies: Mapping[str, s
     else:
         about = {"brand": server.brand.slug, "authorization_server": server.key, "reason": reason}
         logger.warning("a callback was no authorization response", extra=about)
-    authorization_request = newest_held_authorization_request(server, cookies)
-    return Received(Arrival.MALFORMED if authorization_request else Arrival.UNKNOWN_LINK, authorization_request)
+    authorization_request = newest_authorization_request_of_browser(server, cookies)
+    return CallbackResult(
+        CallbackPage.MALFORMED if authorization_request else CallbackPage.UNKNOWN_LINK, authorization_request
+    )
 
 
 def _take(
@@ -294,10 +300,10 @@ def _fail(
 def _settle(authorization_request: AuthorizationRequest, issued: IssuedToken | None) -> None:
     """Find out what became of a COMMIT that was not confirmed. What was stored is a success; it is never revoked."""
     try:
-        is_stored = has_come_to_a_result(authorization_request)
+        is_stored = is_result_stored(authorization_request)
     except Exception:
         if issued is not None:
-            note_unknown(authorization_request, issued)
+            log_unknown_result(authorization_request, issued)
         raise
     if not is_stored:
         _fail(authorization_request, ErrorCode.INTERNAL_ERROR, "", issued)

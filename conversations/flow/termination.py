@@ -5,12 +5,12 @@ from datetime import datetime
 
 from brands.models import AuthorizationServer
 from conversations.flow.authorization_status import AuthorizationStatus, authorization_of
-from conversations.flow.errors import NotInThisStatus
-from conversations.flow.events import ConversationEvent, forget_challenges, publish_closing, record
+from conversations.flow.errors import WrongAuthorizationStatus
+from conversations.flow.events import ConversationEvent, erase_challenge_payloads, publish_closing, record
 from conversations.flow.transitions import (
-    close_clock_expired,
     end_access_token,
     end_challenge,
+    end_expired,
     locked_conversation,
     move_challenge,
 )
@@ -42,12 +42,12 @@ def end_live_token(
     actor: str,
     now: datetime,
 ) -> AccessToken:
-    """End the readable token and return its row. Raises `NotInThisStatus` where there is none."""
+    """End the readable token and return its row. Raises `WrongAuthorizationStatus` where there is none."""
     with locked_conversation(conversation.pk) as locked:
-        close_clock_expired(locked, now)
+        end_expired(locked, now)
         found = authorization_of(locked, server, now)
         if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
-            raise NotInThisStatus(found)
+            raise WrongAuthorizationStatus(found)
         end_access_token(found.access_token, reason, now=now, actor=actor)
         return found.access_token
 
@@ -55,7 +55,7 @@ def end_live_token(
 def revoke_token(access_token: AccessToken, *, actor: str, now: datetime) -> bool:
     """End one token, pending or live, on an admin's behalf; return False where it had ended before."""
     with locked_conversation(access_token.conversation_id) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
         rows = conversation.access_tokens.select_related("challenge__conversation__brand")
         current = rows.get(pk=access_token.pk)
         pending = current.confirmed_at is None
@@ -72,7 +72,7 @@ def undo(challenge: Challenge, *, now: datetime) -> bool:
     that the consumer holds the receipt.
     """
     with locked_conversation(challenge.conversation_id) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
         tokens = AccessToken.objects.filter(challenge=challenge, ended_at=None)
         ended = [
             end_access_token(access_token, AccessToken.EndReason.UNDONE, now=now, actor=CONSUMER)
@@ -88,7 +88,7 @@ def close_conversation(conversation: Conversation, *, actor: str, now: datetime)
     with locked_conversation(conversation.pk) as locked:
         if locked.closed_at is not None:
             return _receipt(locked, locked.closed_at)
-        close_clock_expired(locked, now)
+        end_expired(locked, now)
         _end_everything(locked, actor=actor, now=now)
         Conversation.objects.filter(pk=locked.pk, closed_at=None).update(closed_at=now)
         record(ConversationEvent.CONVERSATION_CLOSED, locked, now=now, actor=actor)
@@ -113,7 +113,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         last_error_detail="",
     )
     conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
-    forget_challenges(now, conversation)
+    erase_challenge_payloads(now, conversation)
     IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
 
 

@@ -13,7 +13,7 @@ from django.db import models, transaction
 
 from brands.models import WebhookEvent
 from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
-from conversations.flow.revocations import schedule_revocation_of
+from conversations.flow.revocations import schedule_revocation
 from conversations.models import (
     OPEN_STATUSES,
     AccessToken,
@@ -41,14 +41,14 @@ _LOCKED: Final = CompiledQuery(
 )
 _EXPIRED_CHALLENGES: Final = CompiledQuery(
     lambda: (
-        Challenge.objects.clock_expired(_NOW)
+        Challenge.objects.expired_not_ended(_NOW)
         .filter(conversation_id=_CONVERSATION)
         .select_related("conversation__brand")
     )
 )
 _EXPIRED_TOKENS: Final = CompiledQuery(
     lambda: (
-        AccessToken.objects.clock_expired(_NOW)
+        AccessToken.objects.expired_not_ended(_NOW)
         .filter(conversation_id=_CONVERSATION)
         .select_related("conversation__brand", "challenge")
     )
@@ -115,7 +115,7 @@ def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *
     erased = {"ciphertext": None, "response_members_ciphertext": None}
     if rows.update(ended_at=now, end_reason=reason, **erased) != 1:
         return False
-    schedule_revocation_of(access_token, now)  # from the ciphertext in hand; the row's is erased
+    schedule_revocation(access_token, now)  # from the ciphertext in hand; the row's is erased
     access_token.ended_at, access_token.end_reason = now, reason
     access_token.ciphertext = access_token.response_members_ciphertext = None
     record(
@@ -132,7 +132,7 @@ def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *
     return True
 
 
-def close_clock_expired(conversation: Conversation, now: datetime) -> None:
+def end_expired(conversation: Conversation, now: datetime) -> None:
     """Write down what the clock has already ended in this conversation, so that no constraint meets a dead row."""
     for challenge in _EXPIRED_CHALLENGES.all(conversation=conversation.pk, now=now):
         end_challenge(challenge, ChallengeStatus.EXPIRED, now=now, actor=SYSTEM)

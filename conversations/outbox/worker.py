@@ -57,7 +57,7 @@ def run(stop: Event) -> None:
 def run_once(now: datetime | None = None) -> int:
     """Sweep, and do everything that is due now, one after the other; return how many. For cron and tests.
 
-    Where the sweep or an entry fails, the rest is done, and `OnceIncomplete` is raised. Raises the database's error
+    Where the sweep or an entry fails, the rest is done, and `RunIncomplete` is raised. Raises the database's error
     where that is away.
     """
     failures = []
@@ -74,11 +74,11 @@ def run_once(now: datetime | None = None) -> int:
             else:
                 failures.append(f"{name} {taken[0].uuid} failed")
     if failures:
-        raise OnceIncomplete(done, failures)
+        raise RunIncomplete(done, failures)
     return done
 
 
-class OnceIncomplete(Exception):
+class RunIncomplete(Exception):
     """Something of `run_once` failed, the rest was done; the message says what, and `done` how many entries were."""
 
     def __init__(self, done: int, failures: list[str]) -> None:
