@@ -224,7 +224,7 @@ def link_of(challenge: Challenge) -> str:
 
 
 def challenge_of_link(link_token: str) -> Challenge | None:
-    """Find the challenge of this link token, ended or not. None if the token is unknown or access is closed."""
+    """Find the challenge of this link token, ended or not; None if a consumer may not open such a link."""
     digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
     return _by_link_token(len(digests)).first(**numbered("digest", digests))
 

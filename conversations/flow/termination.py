@@ -1,4 +1,4 @@
-"""How access ends: rejected or signed out by the bot, undone by the consumer, revoked by an admin, closed, expired."""
+"""End access: rejected or signed out by the bot, undone by the consumer, revoked by an admin, or closed."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -27,7 +27,7 @@ from infrastructure.audit import CONSUMER
 
 @dataclass(frozen=True)
 class ClosingReceipt:
-    """What closing a conversation did; the same for the second call."""
+    """What closing a conversation did. A second call returns the same."""
 
     closed_at: datetime
     access_tokens_erased: int
@@ -42,7 +42,7 @@ def end_live_token(
     actor: str,
     now: datetime,
 ) -> AccessToken:
-    """End the readable token and return its row. Raises `WrongAuthorizationStatus` where there is none."""
+    """End the readable token and return its row. Raises `WrongAuthorizationStatus` if there is none."""
     with locked_conversation(conversation.pk) as locked:
         end_expired(locked, now)
         found = authorization_of(locked, server, now)
@@ -53,7 +53,7 @@ def end_live_token(
 
 
 def revoke_token(access_token: AccessToken, *, actor: str, now: datetime) -> bool:
-    """End one token, pending or live, on an admin's behalf; return False where it had ended before."""
+    """End one token, pending or live, for an admin. Return False if it had ended before."""
     with locked_conversation(access_token.conversation_id) as conversation:
         end_expired(conversation, now)
         rows = conversation.access_tokens.select_related("challenge__conversation__brand")
@@ -66,10 +66,10 @@ def revoke_token(access_token: AccessToken, *, actor: str, now: datetime) -> boo
 
 
 def undo(challenge: Challenge, *, now: datetime) -> bool:
-    """Take back what the consumer allowed through this challenge (A9); return False where there was nothing left.
+    """End what the consumer allowed through this challenge (A9). Return False if nothing was left to end.
 
-    The caller has checked that this browser holds the cookie of one of the challenge's authorization requests (B22), or
-    that the consumer holds the receipt.
+    The caller has checked that this browser has the cookie of one of the challenge's authorization requests (B22), or
+    that the consumer has the receipt.
     """
     with locked_conversation(challenge.conversation_id) as conversation:
         end_expired(conversation, now)
@@ -78,13 +78,13 @@ def undo(challenge: Challenge, *, now: datetime) -> bool:
             end_access_token(access_token, AccessToken.EndReason.UNDONE, now=now, actor=CONSUMER)
             for access_token in tokens.select_related("conversation__brand", "challenge__authorization_server")
         ]
-        # A completed challenge whose token is over already has nothing to take back, and must not say that it did.
+        # If the token of a completed challenge has already ended, nothing is undone and the challenge stays completed.
         undoable = (*OPEN_STATUSES, ChallengeStatus.COMPLETED) if ended else OPEN_STATUSES
         return move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, from_statuses=undoable)
 
 
 def close_conversation(conversation: Conversation, *, actor: str, now: datetime) -> ClosingReceipt:
-    """Close a conversation for good and erase everything that could be used; return the receipt, also later."""
+    """Close a conversation forever and erase its secrets. Return the receipt, also if it was closed before."""
     with locked_conversation(conversation.pk) as locked:
         if locked.closed_at is not None:
             return _receipt(locked, locked.closed_at)

@@ -120,7 +120,7 @@ def test_a_token_that_cannot_be_read_ends_all_the_same_and_is_not_presented(
     assert (ended.end_reason, ended.ciphertext) == ("rejected", None)
     assert not Revocation.objects.exists()
     (warning,) = [found for found in caplog.records if found.name == "consumer_delegation.revocation"]
-    assert warning.getMessage() == "an unreadable token was erased unrevoked"
+    assert warning.getMessage() == "a token that cannot be decrypted was erased, not revoked"
     assert vars(warning)["access_token_uuid"] == str(ended.uuid)
 
 

@@ -133,7 +133,7 @@ def test_a_sweep_that_fails_takes_no_webhook_along(
     run_until(lambda: bool(acme_hooks.messages))
     assert acme_hooks.types == ["challenge.issued"]
     said = [line.getMessage() for line in caplog.records if line.levelno == logging.ERROR]
-    assert said == ["the sweep left something undone"]
+    assert said == ["the sweep was incomplete"]
 
 
 @pytest.mark.parametrize(
@@ -181,12 +181,12 @@ def test_pauses_grow_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch)
 
     stop, now = Pauses(), [1_000.0]
     monkeypatch.setattr(outbox, "monotonic", lambda: now[0])
-    monkeypatch.setattr(worker._Kind, "take", be_away)
+    monkeypatch.setattr(worker._Queue, "take", be_away)
     monkeypatch.setattr(connection, "close", lambda: None)  # it is this test's own transaction
     loop = worker._Worker(stop)
     with ThreadPoolExecutor(1) as threads:
         for _ in range(8):
-            loop.turn(threads)
+            loop.iterate(threads)
             now[0] += stop.waited[-1]
     assert stop.waited[0] == 0  # a kept connection that has died works again at once
     pauses = zip(stop.waited[1:], [0.5, 1, 2, 4, 8, 10, 10], strict=True)
