@@ -151,8 +151,8 @@ def holds_cookie(authorization_request: AuthorizationRequest, cookies: Mapping[s
 def authorization_requests_of_browser(challenge: Challenge, cookies: Mapping[str, str]) -> list[AuthorizationRequest]:
     """Return this browser's authorization requests for the challenge: the successful one first, then the newest.
 
-    The query goes by challenge, which has few requests. The cookies of a regular customer can name many, oldest first.
-    A browser without a cookie of ours costs no query (G9).
+    The query filters by challenge, because a challenge has few. A regular customer's cookies can name many, oldest
+    first. A browser without a cookie of ours costs no query (G9).
     """
     if not _cookie_uuids(cookies):
         return []
@@ -165,7 +165,7 @@ def authorization_requests_of_browser(challenge: Challenge, cookies: Mapping[str
 def newest_authorization_request_of_browser(
     server: AuthorizationServer, cookies: Mapping[str, str]
 ) -> AuthorizationRequest | None:
-    """Return the newest authorization request that this browser began at the server; None if there is none left.
+    """Return the newest authorization request that this browser began at the server; None if none is stored.
 
     For a callback without a usable state. A browser without a cookie of ours costs no query (G9).
     """

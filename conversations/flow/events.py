@@ -152,7 +152,7 @@ def _publish(
 def _next_sequence(conversation: Conversation, now: datetime) -> int:
     """Return the next sequence number of this conversation: the time in milliseconds, or the last number plus 1.
 
-    A plain count would start again at one if a conversation was pruned and began anew.
+    A plain count would start again at one if the conversation was pruned and a bot used its id again.
     """
     rows = Conversation.objects.filter(pk=conversation.pk)
     rows.update(last_event=Greatest(F("last_event") + 1, int(now.timestamp() * 1000)))
@@ -203,10 +203,10 @@ def replay(delivery: WebhookDelivery, now: datetime) -> bool:
 
 
 def erase_challenge_payloads(now: datetime, closing: Conversation | None = None) -> None:
-    """Erase payloads with a context or purpose that no bot is to get any more.
+    """Erase payloads of closed conversations that contain a context or purpose: no bot needs them any more.
 
     These are dead letters, and deliveries that wait for a switched-off endpoint or brand: they would go out if it were
-    switched on again. With `closing` it is done for this conversation, else for all closed ones.
+    switched on again. With `closing` it is done for this conversation only, which is being closed.
     """
     closed = Q(conversation=closing) if closing else Q(conversation__closed_at__isnull=False)
     rows = WebhookDelivery.objects.filter(closed, event__startswith="challenge.", payload_ciphertext__isnull=False)

@@ -90,13 +90,13 @@ def _ids(rows: models.QuerySet[Any], name: str) -> set[str]:
 
 
 def _wrong_keys(key_ids: Collection[str]) -> set[str]:
-    """Return the ids of keys that decrypt none of the values under their id: another key has the same id."""
+    """Return the ids under which nothing can be decrypted: the key ring has a different key with that id."""
     works: dict[str, bool] = {}
     for column in encrypted_columns():
         if column.model in (AuthorizationServer, WebhookEndpoint, AccessToken):
             for row in column.rows().order_by("-pk")[:SAMPLE_TO_DECRYPT]:
                 key_id = key_id_in(bytes(getattr(row, column.name)))
-                # One readable value is enough: a row that was tampered with says nothing about the key.
+                # One readable value proves the key. An unreadable one may be a row that was tampered with.
                 works[key_id] = works.get(key_id, False) or _is_readable(row, column.name)
     return {key_id for key_id, is_right in works.items() if not is_right and key_id in key_ids}
 
@@ -110,13 +110,13 @@ def _is_readable(row: models.Model, column: str) -> bool:
 
 
 def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
-    """Return the digests that someone may still present: bot keys in use, and open links with what belongs to them."""
+    """Select the digests of values that someone may still present: bot keys, links, cookies, codes, receipts."""
     keys_in_use = BotKey.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
     # A link also works while its token can be undone.
     undoable = Q(access_token__ended_at=None, access_token__expires_at__gt=now)
     links = Challenge.objects.filter(Q(status__in=OPEN_STATUSES, expires_at__gt=now) | undoable)
     authorization_requests = AuthorizationRequest.objects.filter(challenge__in=links)
-    keys_of_requests = IdempotencyKey.objects.filter(created_at__gt=now - IDEMPOTENCY_LIFETIME)
+    idempotency_keys = IdempotencyKey.objects.filter(created_at__gt=now - IDEMPOTENCY_LIFETIME)
     receipts = AccessToken.objects.filter(ended_at=None, expires_at__gt=now)
     return [
         (keys_in_use, "digest"),
@@ -126,8 +126,8 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (authorization_requests, "state_digest"),
         (authorization_requests, "cookie_digest"),
         (links, "expected_subject_digest"),
-        (keys_of_requests, "digest"),
-        (keys_of_requests, "request_digest"),
+        (idempotency_keys, "digest"),
+        (idempotency_keys, "request_digest"),
         (receipts, "receipt_digest"),
     ]
 

@@ -71,7 +71,7 @@ def derived_receipt_token(access_token: AccessToken, cookie: str) -> str | None:
 def access_token_of_receipt(receipt_token: str) -> AccessToken | None:
     """Find the access token, ended or not, of a receipt; None if the receipt is unknown.
 
-    Also None before the same-person check is passed, because nothing is granted until then.
+    Also None before the same-person check is passed, because nothing was granted until then.
     """
     rows = AccessToken.objects.filter(
         receipt_digest__in=key_ring().digests(RECEIPT_PURPOSE, receipt_token),
@@ -106,14 +106,14 @@ def is_same_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
 
 
 def expected_subject_digest(conversation: Conversation, expected: Secret | None) -> bytes | None:
-    """Compute the digest of the customer that the bot expects; None if it expects nobody in particular."""
+    """Compute the digest of the customer that the bot expects; None if the bot named none."""
     if expected is None:
         return None
     return key_ring().digest(_EXPECTED_SUBJECT, conversation.uuid.bytes, expected.reveal())
 
 
 def expects_same_subject(challenge: Challenge, expected: Secret | None) -> bool:
-    """Tell whether the challenge was issued for this expected subject; None means: for nobody in particular."""
+    """Tell whether the challenge was issued with this expected subject. None means: without one."""
     if expected is None or challenge.expected_subject_digest is None:
         return expected is None and challenge.expected_subject_digest is None
     return _is_expected(challenge, expected.reveal())
@@ -213,10 +213,10 @@ def store_result(
     claims: IDTokenClaims | None,
     now: datetime,
 ) -> None:
-    """Store the token for its conversation, or discard it if the challenge can no longer use it.
+    """Store the token for its conversation, or discard it if it can no longer be used.
 
-    All conditions are checked again in the storing transaction. Since the claim the conversation may have been closed
-    (A8), the challenge replaced (A10), or another account signed in (A7, A12).
+    All conditions are checked again in the storing transaction. Since the claim, the conversation may have been closed
+    (A8), the challenge replaced (A10), or another account may have signed in (A7, A12).
 
     Raises `CommitUnknown` if the COMMIT was not confirmed, and `AuthorizationServerError` if the ID token does not say
     which account it is. After any other error, nothing was stored.
@@ -312,7 +312,7 @@ def _confirm_or_wait(challenge: Challenge, access_token: AccessToken, cookie: st
 def _wait_for_confirmation(
     challenge: Challenge, access_token: AccessToken, digest: dict[str, bytes], now: datetime, lifetime: timedelta
 ) -> None:
-    # A code must not be shown longer than the token lives.
+    # The code must expire no later than the token.
     expires_at = min(now + lifetime, access_token.expires_at)
     to = ChallengeStatus.CONFIRMATION_NEEDED
     move_challenge(
@@ -355,7 +355,7 @@ def _insert_access_token(
 def _discard(
     authorization_request: AuthorizationRequest, challenge: Challenge, access_token: Secret, outcome: str, now: datetime
 ) -> None:
-    """Do not store a new token, and schedule its revocation, because no conversation will use it (A8)."""
+    """Do not store a new token. Schedule its revocation, because no conversation will use it (A8)."""
     finish_authorization_request(authorization_request, now, outcome)
     schedule_revocation_of_unstored(authorization_request, access_token, now)
     record(

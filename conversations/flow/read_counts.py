@@ -1,7 +1,7 @@
 """Count how often each bot key reads tokens, and for which purpose. Warn if a key reads far more than usual.
 
 Each process counts in memory. Once a minute, the next read adds the counts to the database, so that a read needs no
-write. A process that is killed loses the counts since the last time; one that stops normally adds them first
+write. A process that is killed loses the counts that it has not added yet; one that stops normally adds them first
 (`delegation_site/gunicorn.py`). The counts inform people. The limit of reads is separate and exact
 (`count_token_read`).
 """
@@ -21,7 +21,7 @@ from conversations.flow.events import ConversationEvent
 from infrastructure import stopping
 from infrastructure.audit import SYSTEM, record_event
 
-# Unusual is a number of reads in one hour above both: this number, and this many times the mean of the 24 hours before.
+# Warn if the reads of one hour exceed both this number and a multiple of the mean of the 24 hours before.
 UNUSUAL_READS: Final = 600
 UNUSUAL_FACTOR: Final = 10
 
@@ -63,7 +63,7 @@ class _Pending:
             if len(known) < _MAX_PURPOSES:
                 known.add(purpose)
             self._counts[bot_key_pk, purpose if purpose in known else _OTHER_PURPOSES, hour] += 1
-            # Wait until the minute is over. If the clock was set back, do not wait: it could take very long.
+            # Not before the minute is over. If the clock was set back, do not wait for that: it could take hours.
             if self._due_at is not None and self._due_at - _FLUSH_INTERVAL <= now < self._due_at:
                 return False
             first, self._due_at = self._due_at is None, now + _FLUSH_INTERVAL

@@ -33,6 +33,39 @@ _EXTERNAL_ID: Final = Parameter("external_id", models.CharField())
 _SERVER_KEY: Final = Parameter("server_key", models.CharField())
 
 
+class _ModelColumns:
+    """The columns of the query that make up one instance of a model, in the order of their values."""
+
+    def __init__(self, model: type[models.Model], **columns: str) -> None:
+        """Take the model, and for each column its name in the query."""
+        self._model = model
+        self._names = [field.attname for field in model._meta.concrete_fields if field.attname in columns]
+        self.names_in_query = [columns[name] for name in self._names]
+
+    def instance(self, row: Iterator[Any]) -> Any:
+        """Build an instance from the next values of a row."""
+        return loaded(self._model, self._names, islice(row, len(self._names)))
+
+
+def _columns(model: type[models.Model], path: str, *names: str) -> _ModelColumns:
+    return _ModelColumns(model, **{name: f"{path}{name}" for name in names})
+
+
+# Columns are named one by one: a read needs neither the brand's logo nor the server's configuration.
+_TOKEN: Final = _columns(
+    AccessToken, "", "id", "uuid", "conversation_id", "challenge_id", "ciphertext", "response_members_ciphertext",
+    "token_type", "scope", "assurance", "issued_at", "expires_at", "lifetime_assumed",
+)  # fmt: skip
+_CHALLENGE: Final = _ModelColumns(Challenge, id="challenge_id", scope="asked_scope", purpose="purpose")
+_CONVERSATION: Final = _columns(Conversation, "conversation__", "id", "uuid", "brand_id")
+_BRAND: Final = _columns(Brand, "conversation__brand__", "id", "uuid", "token_read_purpose_required")
+_BOT_KEY: Final = _columns(
+    BotKey, "conversation__brand__bot_keys__",
+    "id", "brand_id", "public_id", "digest", "scopes", "expires_at", "last_used_at",
+)  # fmt: skip
+_MODELS: Final = (_TOKEN, _CHALLENGE, _CONVERSATION, _BRAND, _BOT_KEY)
+
+
 def readable_token(conversation: Conversation, server: AuthorizationServer, min_ttl: int, now: datetime) -> AccessToken:
     """Return the conversation's token if it can be used for at least `min_ttl` seconds from `now`.
 
@@ -50,16 +83,16 @@ def readable_token(conversation: Conversation, server: AuthorizationServer, min_
 def refuse_missing_scope(access_token: AccessToken, server: AuthorizationServer, needed: str) -> None:
     """Raise `MissingScope` if the token lacks a part of the needed scope (RFC 6749 section 3.3).
 
-    Raises `InvalidScope` if the server is not configured for that part. No challenge could bring it, so the bot would
-    ask again without end.
+    Raises `InvalidScope` if the server is not configured for that part. No challenge could add it, so the bot would
+    create challenges without end.
     """
     granted, configured = access_token.scope.split(), server.scope.split()
     missing = [scope for scope in dict.fromkeys(needed.split()) if scope not in granted]
     if not set(missing) <= set(configured):
         raise InvalidScope
     if missing:
-        asked = access_token.challenge.scope
-        raise MissingScope(requested=asked, granted=access_token.scope, missing=" ".join(missing))
+        requested = access_token.challenge.scope
+        raise MissingScope(requested=requested, granted=access_token.scope, missing=" ".join(missing))
 
 
 def usable_token(
@@ -67,8 +100,8 @@ def usable_token(
 ) -> AccessToken | None:
     """Return a live token that makes the challenge unnecessary; None if there is none.
 
-    Raises `ConversationClosed`. Raises `InsufficientLifetime` if new tokens are too short as well: the consumer would
-    sign in again and again.
+    Raises `ConversationClosed`. Raises `InsufficientLifetime` if a new token would be too short as well. Without that
+    error the consumer would have to sign in again and again.
     """
     try:
         access_token = readable_token(conversation, wanted.server, 0, now)
@@ -103,10 +136,10 @@ class TokenRead:
 def token_by_one_query(
     presented: PresentedKey, external_id: str, server_key: str, min_ttl: int, now: datetime
 ) -> TokenRead | None:
-    """Return the token of the key's brand and conversation; None if it cannot be read for `min_ttl` seconds.
+    """Return the token if this bot key may read it and it lives `min_ttl` more seconds; None in every other case.
 
-    None stands for every other outcome. An empty `server_key` means the brand's only active authorization server. The
-    caller checks the bot key's scopes and records its use.
+    An empty `server_key` means the brand's only active authorization server. The caller checks the bot key's scopes and
+    records its use.
     """
     query = _compiled(named=bool(server_key))
     rows = query.rows(public_id=presented.public_id, external_id=external_id, server_key=server_key)
@@ -150,42 +183,9 @@ def _readable_tokens(*, named: bool) -> QuerySet[AccessToken]:
     )
 
 
-class _Part:
-    """The columns of the query that make up one instance, in the order of their values."""
-
-    def __init__(self, model: type[models.Model], **columns: str) -> None:
-        """Take the model. `columns` maps the name of each column to its name in the query."""
-        self._model = model
-        self._names = [field.attname for field in model._meta.concrete_fields if field.attname in columns]
-        self.columns = [columns[name] for name in self._names]
-
-    def instance(self, row: Iterator[Any]) -> Any:
-        """Build the instance from the next values of a row."""
-        return loaded(self._model, self._names, islice(row, len(self._names)))
-
-
-def _part(model: type[models.Model], path: str, *names: str) -> _Part:
-    return _Part(model, **{name: f"{path}{name}" for name in names})
-
-
-# Columns are named one by one: a read needs neither the brand's logo nor the server's configuration.
-_TOKEN: Final = _part(
-    AccessToken, "", "id", "uuid", "conversation_id", "challenge_id", "ciphertext", "response_members_ciphertext",
-    "token_type", "scope", "assurance", "issued_at", "expires_at", "lifetime_assumed",
-)  # fmt: skip
-_CHALLENGE: Final = _Part(Challenge, id="challenge_id", scope="asked_scope", purpose="purpose")
-_CONVERSATION: Final = _part(Conversation, "conversation__", "id", "uuid", "brand_id")
-_BRAND: Final = _part(Brand, "conversation__brand__", "id", "uuid", "token_read_purpose_required")
-_BOT_KEY: Final = _part(
-    BotKey, "conversation__brand__bot_keys__",
-    "id", "brand_id", "public_id", "digest", "scopes", "expires_at", "last_used_at",
-)  # fmt: skip
-_PARTS: Final = (_TOKEN, _CHALLENGE, _CONVERSATION, _BRAND, _BOT_KEY)
-
-
 def _read(values: Iterator[Any]) -> TokenRead:
     """Build the instances of a row and link them. A column that was not loaded would be fetched when it is used."""
-    access_token, challenge, conversation, brand, bot_key = (part.instance(values) for part in _PARTS)
+    access_token, challenge, conversation, brand, bot_key = (columns.instance(values) for columns in _MODELS)
     for field, instance, related in (
         (AccessToken.challenge.field, access_token, challenge),
         (AccessToken.conversation.field, access_token, conversation),
@@ -198,5 +198,5 @@ def _read(values: Iterator[Any]) -> TokenRead:
 
 @lru_cache(maxsize=2)
 def _compiled(*, named: bool) -> CompiledRows:
-    columns = [column for part in _PARTS for column in part.columns]
-    return CompiledRows(lambda: _readable_tokens(named=named).values_list(*columns))
+    names = [name for columns in _MODELS for name in columns.names_in_query]
+    return CompiledRows(lambda: _readable_tokens(named=named).values_list(*names))

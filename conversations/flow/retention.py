@@ -74,7 +74,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
     """End what has expired, erase its ciphertext and write the events (K6). Return the number of conversations.
 
     The caller checks the clock that gives `now` (`infrastructure.database_clock.checked_now`). Raises `SweepIncomplete`
-    if a step failed, after all others ran, and the database's error if that is unavailable.
+    if steps failed, after all others ran. Raises the database's error if that is unavailable.
     """
     steps = _Steps(is_stopping)
     steps.run("old revocations", lambda: _give_up_old_revocations(steps, now))
@@ -98,7 +98,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
 
 def _old_rows(now: datetime) -> dict[str, QuerySet[Any]]:
     return {
-        "deliveries": WebhookDelivery.objects.over(now - DELIVERY_RETENTION),
+        "deliveries": WebhookDelivery.objects.finished_before(now - DELIVERY_RETENTION),
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
         "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNT_RETENTION),
     }
@@ -111,7 +111,7 @@ def _give_up_old_revocations(steps: _Steps, now: datetime) -> None:
 
 
 def _end_all_expired(steps: _Steps, expired: QuerySet[Any], now: datetime, swept: list[int]) -> None:
-    for conversation_pk in _conversations_of(expired):
+    for conversation_pk in _conversations_with(expired):
         end = partial(_with_lock_timeout, partial(_end_expired_in, conversation_pk), now)
         if steps.run(f"conversation {conversation_pk}", end):
             swept.append(conversation_pk)
@@ -133,12 +133,12 @@ def _with_lock_timeout(change: Callable[[datetime], object], now: datetime) -> N
         change(now)
 
 
-def _conversations_of(expired: QuerySet[Any]) -> Iterator[int]:
-    """Yield conversations with something expired. Each is ended before the next chunk is read.
+def _conversations_with(expired: QuerySet[Any]) -> Iterator[int]:
+    """Yield the primary keys of conversations with such rows. The caller ends each before the next chunk is read.
 
-    Chunks go by expiry. PostgreSQL estimates that most expired rows have not ended, and would otherwise read the whole
-    table once a minute. A chunk begins where the last one stopped, because rows that could not be ended are still
-    there.
+    Rows are read in chunks, by expiry. PostgreSQL estimates that most expired rows have not ended, and would otherwise
+    read the whole table once a minute. Each chunk begins where the last one stopped, because a row that could not be
+    ended is still there.
     """
     rows = expired.order_by("expires_at", "pk").values_list("expires_at", "pk", "conversation_id")
     chunk = list(rows[:CHUNK])
@@ -154,11 +154,11 @@ def _is_outage(error: Exception) -> bool:
 
 
 def prune(before: datetime) -> tuple[int, int]:
-    """Delete challenges, with their rows, and conversations that ended before a moment. Return both numbers.
+    """Delete challenges, with their rows, and conversations that ended before `before`. Return both numbers.
 
     An open conversation is deleted when it has no challenges and no deliveries left. A closed one stays as a bare row,
     because it must never reopen. The audit log is never touched. The last token of an open conversation stays, without
-    its ciphertext: it tells why a new challenge is needed, and which account a re-challenge is compared with (A7).
+    its ciphertext. It tells why a new challenge is needed, and which account a re-challenge is compared with (A7).
     """
     live_token = AccessToken.objects.filter(challenge=OuterRef("pk"), ended_at=None)
     confirmed = AccessToken.objects.filter(confirmed_at__isnull=False, conversation__closed_at=None)
@@ -173,7 +173,7 @@ def prune(before: datetime) -> tuple[int, int]:
 
 
 def _newest_in_conversation(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
-    """Select, for a challenge of an outer query, its token if no later one has its conversation and server."""
+    """For a challenge of an outer query, select its token if it is the newest of conversation and server."""
     later = tokens.filter(
         conversation=OuterRef("conversation"),
         authorization_server=OuterRef("authorization_server"),

@@ -36,13 +36,9 @@ def schedule_revocation_of_unstored(
 ) -> None:
     """Put a token that was not stored into the outbox, in the caller's transaction."""
     endpoint = authorization_request.stored_configuration().revocation_endpoint
-    conversation, server_pk = (
-        authorization_request.challenge.conversation,
-        authorization_request.challenge.authorization_server_id,
-    )
-    _schedule(
-        conversation, server_pk, access_token, access_token_uuid=authorization_request.uuid, endpoint=endpoint, now=now
-    )
+    challenge, uuid = authorization_request.challenge, authorization_request.uuid
+    conversation, server_pk = challenge.conversation, challenge.authorization_server_id
+    _schedule(conversation, server_pk, access_token, access_token_uuid=uuid, endpoint=endpoint, now=now)
 
 
 @dataclass(frozen=True)
@@ -82,7 +78,7 @@ def revoke_at_once(authorization_request: AuthorizationRequest, issued: IssuedTo
 def log_unknown_result(authorization_request: AuthorizationRequest, issued: IssuedToken) -> None:
     """Log that a token may be stored or not. It is not revoked, because a conversation may use it."""
     extra = {"challenge": str(authorization_request.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
-    logger.error(MAY_STAY_VALID, extra=extra | {"error": "the database does not tell whether it was stored"})
+    logger.error(MAY_STAY_VALID, extra=extra | {"error": "the database did not say whether it was stored"})
 
 
 def renew_connection() -> None:
@@ -93,19 +89,16 @@ def renew_connection() -> None:
 
 def _is_held(authorization_request: AuthorizationRequest, access_token: Secret) -> bool:
     """Tell whether the conversation holds this value; False if the database does not answer."""
+    challenge, uuid = authorization_request.challenge, authorization_request.uuid
     try:
         renew_connection()
-        conversation, server_pk = (
-            authorization_request.challenge.conversation,
-            authorization_request.challenge.authorization_server_id,
-        )
-        return is_still_in_use(conversation, server_pk, access_token, authorization_request.uuid)
+        return is_still_in_use(challenge.conversation, challenge.authorization_server_id, access_token, uuid)
     except Error:
         return False
 
 
 def schedule_revocation(access_token: AccessToken, now: datetime) -> None:
-    """Put a stored token into the outbox before it is erased, unless it has expired."""
+    """Put a stored token into the outbox before it is erased, unless it has expired already."""
     if access_token.expires_at <= now:
         return
     try:
@@ -153,7 +146,7 @@ def _schedule(
 
 
 def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> None:
-    """Erase the token and record the outcome: `revoked`, or the last error."""
+    """Delete the revocation, with its token, and record the outcome: `revoked`, or the code of the last error."""
     with transaction.atomic():
         deleted, _ = Revocation.objects.filter(pk=revocation.pk).delete()
         if deleted:
@@ -168,10 +161,10 @@ def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> No
 
 
 def _correct_future_rows(now: datetime) -> None:
-    """Set future dates to `now`. A process with a wrong clock wrote them.
+    """Set dates in the future to `now`. They were written by a process with a wrong clock.
 
-    A worker would otherwise wait for them. Meanwhile the token would stay valid at the brand, and stored here for more
-    than 15 minutes (K6).
+    A worker would wait until then. Meanwhile the token would stay valid at the brand, and stored here for more than 15
+    minutes (K6).
     """
     in_future = Revocation.objects.filter(created_at__gt=now + CLOCK_TOLERANCE)
     in_future.update(created_at=now, next_attempt_at=now, lease_until=None)
@@ -180,8 +173,8 @@ def _correct_future_rows(now: datetime) -> None:
 def overdue_revocations(now: datetime) -> list[Revocation]:
     """Return revocations older than 15 minutes, which must be erased even if no worker runs (K6).
 
-    The whole table is read on purpose. It holds at most the last 15 minutes. An index on `created_at` would cost more
-    at each termination than this read costs once a minute.
+    The whole table is read on purpose. It holds only the revocations of about 15 minutes. An index on `created_at`
+    would cost more at each termination than this read costs once a minute.
     """
     _correct_future_rows(now)
     overdue = Revocation.objects.filter(created_at__lte=now - REVOCATION_LIFETIME)

@@ -83,7 +83,7 @@ class ServerBusy(Exception):
 
 @contextmanager
 def exchange_slot(server_pk: int) -> Iterator[None]:
-    """Take one of the server's slots and one of the process's for the block. Raises `ServerBusy`."""
+    """Hold one slot of the server and one of the process during the block. Raises `ServerBusy`."""
     with _lock:
         # Half of the threads stay free for requests that do not wait for a brand's server.
         if _running[server_pk] >= MAX_EXCHANGES_PER_SERVER or _running.total() >= max(1, settings.THREADS // 2):
@@ -118,11 +118,11 @@ def begin_sign_in(challenge: Challenge, now: datetime) -> SignInRedirect | None:
     try:
         url = _authorization_url(begun)
     except AuthorizationServerError as error:
-        return _failed(begun, error.error, error.detail)
+        return _push_failed(begun, error.error, error.detail)
     except ServerBusy:
-        return _failed(begun, ErrorCode.TEMPORARILY_UNAVAILABLE, "too many calls to the server are running")
+        return _push_failed(begun, ErrorCode.TEMPORARILY_UNAVAILABLE, "too many calls to the server are running")
     except DecryptionError:
-        return _failed(begun, ErrorCode.STORED_SECRET_UNREADABLE, "")
+        return _push_failed(begun, ErrorCode.STORED_SECRET_UNREADABLE, "")
     return SignInRedirect(begun.authorization_request, begun.cookie, url)
 
 
@@ -135,7 +135,7 @@ def _authorization_url(begun: NewAuthorizationRequest) -> str:
         return pushed_authorization_url(configuration, server.reveal_credentials(), **begun.parameters)
 
 
-def _failed(begun: NewAuthorizationRequest, error: ErrorCode, detail: str) -> SignInRedirect:
+def _push_failed(begun: NewAuthorizationRequest, error: ErrorCode, detail: str) -> SignInRedirect:
     # Claimed first, because pages show an error only for a claimed request. No callback can arrive: no browser got the
     # state.
     claim(begun.authorization_request, timezone.now())

@@ -13,7 +13,6 @@ from infrastructure.columns import EncryptedField, reveal, reveal_if_there
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client.validators import MAX_SCOPE_LENGTH
 
-
 COMPLETION_LIFETIME: Final = timedelta(minutes=5)
 COMPLETION_ATTEMPTS: Final = 5
 HANDLE_LIFETIME: Final = timedelta(seconds=60)
@@ -41,7 +40,7 @@ OPEN_STATUSES: Final = (*SIGN_IN_STATUSES, ChallengeStatus.CONFIRMATION_NEEDED)
 
 
 class Conversation(models.Model):
-    """One chat between a consumer and a brand's bot. Each access token belongs to exactly one."""
+    """One chat between a consumer and a brand's bot. Each access token belongs to exactly one conversation."""
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="conversations")

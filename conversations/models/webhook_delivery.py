@@ -30,9 +30,8 @@ class WebhookDeliveryQuerySet(BrandRowsQuerySet["WebhookDelivery"]):
     def dead(self) -> "WebhookDeliveryQuerySet":
         return self.filter(dead_at__isnull=False)
 
-    def over(self, before: datetime) -> "WebhookDeliveryQuerySet":
-        """Select deliveries that were delivered or given up before a moment."""
-        return self.filter(Q(delivered_at__lt=before) | Q(dead_at__lt=before))
+    def finished_before(self, moment: datetime) -> "WebhookDeliveryQuerySet":
+        return self.filter(Q(delivered_at__lt=moment) | Q(dead_at__lt=moment))
 
 
 class WebhookDelivery(models.Model):

@@ -150,7 +150,7 @@ def test_what_could_not_be_added_up_is_added_up_later(
 
     read(ready, header="a")
     with monkeypatch.context() as patched:
-        patched.setattr(read_counts, "_add_up", trouble)
+        patched.setattr(read_counts, "_store", trouble)
         read_counts.flush()
     assert counted() == {}
     read_counts.flush()
