@@ -12,9 +12,9 @@ from django.utils.translation import gettext
 
 from brands.branding import described, theme_of
 from brands.models import SamePersonCheck
-from conversations.flow.authorization_requests import DROPPED, UNEXPECTED_SUBJECT, held_authorization_requests
-from conversations.flow.completion import shown_code, shown_handle
-from conversations.flow.outcomes import shown_receipt
+from conversations.flow.authorization_requests import DROPPED, UNEXPECTED_SUBJECT, authorization_requests_of_browser
+from conversations.flow.completion import derived_code, derived_handle
+from conversations.flow.outcomes import derived_receipt_token
 from conversations.models import (
     SIGN_IN_STATUSES,
     AccessToken,
@@ -91,7 +91,7 @@ def chat_page_of(authorization_request: AuthorizationRequest, cookies: Mapping[s
     challenge = authorization_request.challenge
     if challenge.status != ChallengeStatus.CONFIRMATION_NEEDED or not authorization_request.succeeded:
         return None
-    handle = shown_handle(challenge, cookies[authorization_request.cookie_name])
+    handle = derived_handle(challenge, cookies[authorization_request.cookie_name])
     return f"{challenge.authorization_server.chat_page_url}#consumer_delegation_handle={handle}" if handle else None
 
 
@@ -100,7 +100,7 @@ def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str
 
     Returns None where such a browser has yet to sign in, and `LINK_NO_LONGER_WORKS` for every other browser.
     """
-    authorization_requests = held_authorization_requests(challenge, cookies)
+    authorization_requests = authorization_requests_of_browser(challenge, cookies)
     if not authorization_requests:
         return LINK_NO_LONGER_WORKS
     status = challenge.status_at(now)
@@ -165,7 +165,7 @@ def _code(
     if handed_over:
         return "back_to_chat.html", {"handed_over": handed_over}
     code = (
-        shown_code(challenge, cookies[authorization_request.cookie_name]) if authorization_request.succeeded else None
+        derived_code(challenge, cookies[authorization_request.cookie_name]) if authorization_request.succeeded else None
     )
     if code is None:
         return "elsewhere.html", {}
@@ -178,7 +178,7 @@ def _signed_in(
     token = AccessToken.objects.filter(challenge=challenge).first()
     if token is None or token.end_reason_at(now):
         return "over.html", {}
-    receipt = shown_receipt(token, cookies[authorization_request.cookie_name])
+    receipt = derived_receipt_token(token, cookies[authorization_request.cookie_name])
     context = {
         "left": _left(token.expires_at, now),
         "mine": authorization_request.succeeded,

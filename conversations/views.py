@@ -7,14 +7,22 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
 from conversations.flow.authorization_requests import (
+    authorization_requests_of_browser,
     cookie_lifetime,
     cookies_to_expire,
-    held_authorization_requests,
     reloaded,
 )
 from conversations.flow.challenges import cancel_challenge, challenge_of_link
 from conversations.flow.outcomes import access_token_of_receipt
-from conversations.flow.sign_in import Arrival, Received, begin_sign_in, receive, receive_elsewhere, server_of_callback
+from conversations.flow.sign_in import (
+    UNKNOWN_SERVER,
+    CallbackPage,
+    CallbackResult,
+    begin_sign_in,
+    handle_callback,
+    handle_misaddressed_callback,
+    server_of_callback,
+)
 from conversations.flow.termination import undo
 from conversations.flow.trial_sign_in import receive_trial, trial_of_callback
 from conversations.links import clean_address
@@ -51,7 +59,7 @@ def link(request: HttpRequest, link_token: str) -> HttpResponse:
         return _render(request, LINK_NO_LONGER_WORKS)
     if challenge.accepts_sign_in(now):
         return _render(request, link_page(challenge, link_token, now))
-    if held_authorization_requests(challenge, request.COOKIES):
+    if authorization_requests_of_browser(challenge, request.COOKIES):
         return SeeOther(reverse("done", args=[link_token]))
     return _render(request, LINK_NO_LONGER_WORKS)
 
@@ -95,7 +103,7 @@ def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
     if request.method != "POST":  # "Try again" on an error page, to where the button is
         return SeeOther(reverse("done", args=[link_token]))
     challenge = challenge_of_link(link_token)
-    if challenge is None or not held_authorization_requests(challenge, request.COOKIES):
+    if challenge is None or not authorization_requests_of_browser(challenge, request.COOKIES):
         return _render(request, LINK_NO_LONGER_WORKS)
     undo(challenge, now=timezone.now())
     return SeeOther(reverse("done", args=[link_token]))
@@ -180,8 +188,8 @@ def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
         receive_trial(trial, request.GET)
         return SeeOther(page_of_trial(trial))
     server = server_of_callback(callback_id)
-    received = receive(server, request.GET, request.COOKIES) if server else Received(Arrival.UNKNOWN_LINK)
-    return _arrived(request, received)
+    result = handle_callback(server, request.GET, request.COOKIES) if server else UNKNOWN_SERVER
+    return _callback_response(request, result)
 
 
 @csrf_exempt  # as for the callback
@@ -189,30 +197,30 @@ def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
 def damaged_callback(request: HttpRequest, callback_id: str) -> HttpResponse:
     """Answer at an address that only looks like a redirect URI, such as one with a slash at its end (B13, C1)."""
     server = server_of_callback(callback_id)
-    received = receive_elsewhere(server, request.COOKIES) if server else Received(Arrival.UNKNOWN_LINK)
-    return _arrived(request, received)
+    result = handle_misaddressed_callback(server, request.COOKIES) if server else UNKNOWN_SERVER
+    return _callback_response(request, result)
 
 
-def _arrived(request: HttpRequest, received: Received) -> HttpResponse:
-    if received.authorization_request is None:
+def _callback_response(request: HttpRequest, result: CallbackResult) -> HttpResponse:
+    if result.authorization_request is None:
         return SeeOther(reverse("no_link") + _end_of_fragment(request))
-    if received.arrival == Arrival.SERVER_BUSY:
-        response = _render(request, server_busy_page(received.authorization_request.challenge))
+    if result.page == CallbackPage.SERVER_BUSY:
+        response = _render(request, server_busy_page(result.authorization_request.challenge))
         response["Retry-After"] = "5"
         return response
-    return _result_redirect(request, received.authorization_request, received.arrival)
+    return _result_redirect(request, result.authorization_request, result.page)
 
 
 def _result_redirect(
-    request: HttpRequest, authorization_request: AuthorizationRequest, arrival: Arrival
+    request: HttpRequest, authorization_request: AuthorizationRequest, next_page: CallbackPage
 ) -> HttpResponse:
     try:
         link_token = authorization_request.challenge.reveal_link_token().reveal()
     except DecryptionError:
         return SeeOther(reverse("no_link"))
-    if arrival == Arrival.OTHER_BROWSER:
+    if next_page == CallbackPage.OTHER_BROWSER:
         return SeeOther(reverse("other_browser", args=[link_token]))
-    if arrival == Arrival.MALFORMED:
+    if next_page == CallbackPage.MALFORMED:
         # What an authorization request that has begun its exchange came to is on its own page.
         is_open = authorization_request.claimed_at is None and authorization_request.challenge.accepts_sign_in(
             timezone.now()

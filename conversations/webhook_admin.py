@@ -19,7 +19,7 @@ from brands.audited_changes import save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
 from brands.webhooks import create_webhook_endpoint, rotate_secret
-from conversations.flow.events import forget_challenges, publish_test, replay
+from conversations.flow.events import erase_challenge_payloads, publish_test, replay
 from conversations.models import WebhookDelivery
 from infrastructure.crypto import Secret
 
@@ -73,7 +73,7 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Save it with its audit row; show a new one's secret in the one message that will ever hold it."""
         if change:
-            forget_challenges(timezone.now())  # before one that was off gets what waited for it
+            erase_challenge_payloads(timezone.now())  # before one that was off gets what waited for it
             save_audited(obj, request.user)
         else:
             self._show(request, create_webhook_endpoint(obj, request.user))

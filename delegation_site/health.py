@@ -19,7 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
-from conversations.flow.reencryption import unreadable_keys
+from conversations.flow.key_usage import unreadable_keys
 from infrastructure.database_clock import report_wrong_clock
 from infrastructure.database_errors import is_unavailable, sqlite_code
 from web.errors import Problem, json_response

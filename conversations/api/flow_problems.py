@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from conversations.flow import errors
-from conversations.flow.authorization_requests import is_tried_again
+from conversations.flow.authorization_requests import retry_in_progress
 from conversations.flow.authorization_status import (
     Authorization,
     AuthorizationStatus,
@@ -158,7 +158,7 @@ def _(error: errors.ChallengeDiffers) -> Problem:
 def _(error: errors.InsufficientLifetime) -> Problem:
     detail, operation = (
         (f"This token's whole life was {error.lifetime} seconds: another sign-in brings none longer. Ask for less.", "")
-        if error.is_for_good
+        if error.is_permanent
         else ("The token lives, but not for min_ttl seconds. Create a challenge.", "createChallenge")
     )
     return Problem(409, "insufficient_lifetime", detail, next_operation=operation, expires_in=error.expires_in)
@@ -196,7 +196,7 @@ def _(error: errors.CompletionCodeIncorrect) -> Problem:
 
 
 @problem_of.register
-def _(error: errors.NotInThisStatus) -> Problem:
+def _(error: errors.WrongAuthorizationStatus) -> Problem:
     authorization = error.authorization
     if authorization.status == "closed":
         return problem_of(errors.ConversationClosed())
@@ -219,7 +219,7 @@ def _after_failed_authorization_request(authorization: Authorization) -> tuple[s
     waiting, ended = authorization.challenge, authorization.last_challenge
     if waiting and waiting.last_error and waiting.status == ChallengeStatus.STARTED:
         failed = f"The last sign-in failed with {waiting.last_error}."
-        if _another_try_helps(waiting) or is_tried_again(waiting):
+        if _another_try_helps(waiting) or retry_in_progress(waiting):
             return f"{failed} The consumer has another: wait, or send the same link again.", "readChallenge"
         return f"{failed} {_CHANGE_FIRST} Tell the consumer, and withdraw the challenge.", "withdrawChallenge"
     if ended and ended.last_error and not _another_try_helps(ended):

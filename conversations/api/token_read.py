@@ -16,7 +16,7 @@ from conversations.api.calls import Answer, Call, bot_call, count_token_read, se
 from conversations.api.lookups import is_conversation_id, open_conversation_of, server_of
 from conversations.flow.authorization_status import token_representation
 from conversations.flow.read_counts import count_read
-from conversations.flow.readable_tokens import readable_token, refuse_missing_scope, token_at_once
+from conversations.flow.readable_tokens import readable_token, refuse_missing_scope, token_by_one_query
 from conversations.models import AccessToken
 from web.errors import Problem
 
@@ -89,7 +89,7 @@ def _at_once(request: HttpRequest, presented: PresentedKey, conversation_id: str
     if min_ttl is None or not is_conversation_id(conversation_id):
         return None
     now = timezone.now()
-    read = token_at_once(presented, conversation_id, query.get("authorization_server", ""), min_ttl, now)
+    read = token_by_one_query(presented, conversation_id, query.get("authorization_server", ""), min_ttl, now)
     if read is None or BotKey.Scope.TOKEN_READ not in set(read.bot_key.scopes):
         return None
     needed = query.get("scope", "")

@@ -1,4 +1,4 @@
-"""Authorization requests: begun by the button, recognised by state and cookie, claimed once."""
+"""Create authorization requests, find them by state and cookie, claim them once, and record their end."""
 
 import re
 from collections.abc import Mapping
@@ -25,15 +25,18 @@ from infrastructure.compiled import (
 )
 from infrastructure.crypto import Secret, key_ring, random_token, s256_code_challenge
 
-# Dropping the oldest keeps a scanner that posts our form from locking the consumer out (B8).
+# Beyond this the oldest is dropped. So a scanner that posts our form cannot lock the consumer out (B8).
 MAX_AUTHORIZATION_REQUESTS = 10
-# Why such an authorization request ended; no server's word.
+# How many ended requests of a challenge are kept. Successful ones are never deleted here.
+MAX_FINISHED_ROWS = 5 * MAX_AUTHORIZATION_REQUESTS
+# Error of a dropped authorization request. This code is ours, not a server's.
 DROPPED = "dropped"
-# Another account than the bot named signed in. Its challenge says `subject_mismatch`, as of another one than before.
+# Error if the account is not the one that the bot named. The challenge's error is then `subject_mismatch`.
 UNEXPECTED_SUBJECT = "unexpected_subject"
-# Each takes 93 bytes of a header that may have 8,190: beyond that gunicorn answers 431 to every page.
+# A cookie takes 93 bytes of the request header. gunicorn answers 431 to every page if that exceeds 8,190 bytes.
 MAX_COOKIES = 40
-# A proxy reads the headers of an answer into one small buffer, which the address at the brand shares with these.
+# Each expired cookie adds a header to the redirect. Proxies read all headers of a response, with the long Location,
+# into one small buffer.
 MAX_EXPIRED_AT_ONCE = 10
 MAX_COOKIES_LOOKED_UP = 200
 MIN_COOKIE_LIFETIME = timedelta(minutes=5)
@@ -44,14 +47,14 @@ _STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
 _CURRENT_CHALLENGE: Final = CompiledQuery(
     lambda: Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField())).order_by()
 )
-_ENDS_OF_CHALLENGE: Final = CompiledQuery(
+_PROGRESS_BY_CHALLENGE: Final = CompiledQuery(
     lambda: (
         AuthorizationRequest.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
         .order_by("-id")
         .only("claimed_at", "finished_at")
     )
 )
-_OF_CHALLENGE: Final = CompiledQuery(
+_BY_CHALLENGE: Final = CompiledQuery(
     lambda: (
         AuthorizationRequest.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
         .order_by("-id")
@@ -60,10 +63,11 @@ _OF_CHALLENGE: Final = CompiledQuery(
 )
 _INSERT: Final = CompiledInsert(AuthorizationRequest)
 _NOW: Final = Parameter("now", models.DateTimeField())
-_THIS: Final = AuthorizationRequest.objects.filter(pk=Parameter("pk", models.BigIntegerField()))
-_UNFINISHED: Final = _THIS.filter(finished_at=None)
-# A subquery on the other table, never a join: for an UPDATE with a join Django moves the whole condition into a
-# subquery on this table, which PostgreSQL does not evaluate again after waiting for another claim: two would win.
+_ROW: Final = AuthorizationRequest.objects.filter(pk=Parameter("pk", models.BigIntegerField()))
+_UNFINISHED: Final = _ROW.filter(finished_at=None)
+# A subquery on the other table, never a join. For an UPDATE with a join Django moves the whole condition into a
+# subquery on this table. PostgreSQL does not evaluate that again after it has waited for another claim, so two
+# callbacks would win.
 _CLAIM: Final = CompiledUpdate(
     lambda: _UNFINISHED.filter(
         claimed_at=None,
@@ -73,14 +77,14 @@ _CLAIM: Final = CompiledUpdate(
 )
 _RELEASE: Final = CompiledUpdate(lambda: _UNFINISHED, claimed_at=None)
 _FINISH: Final = CompiledUpdate(
-    lambda: _THIS,
+    lambda: _ROW,
     finished_at=_NOW,
     error=Parameter("error", models.CharField()),
     nonce_digest=None,
     code_verifier_ciphertext=None,
 )
-_AS_IT_STANDS: Final = CompiledQuery(lambda: _THIS.select_related("challenge").order_by())
-_EXPIRIES: Final = CompiledRows(
+_RELOAD: Final = CompiledQuery(lambda: _ROW.select_related("challenge").order_by())
+_TOKEN_EXPIRY: Final = CompiledRows(
     lambda: (
         AccessToken.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
         .order_by()
@@ -90,18 +94,18 @@ _EXPIRIES: Final = CompiledRows(
 
 
 @dataclass(frozen=True)
-class BegunAuthorizationRequest:
-    """A new row, the parameters for the authorization endpoint, and the cookie that the browser must bring back."""
+class NewAuthorizationRequest:
+    """A new row, the parameters for the authorization endpoint, and the cookie for the browser."""
 
     authorization_request: AuthorizationRequest
     parameters: dict[str, str] = field(repr=False)
     cookie: Secret
 
 
-def begin_authorization_request(challenge: Challenge, now: datetime) -> BegunAuthorizationRequest | None:
-    """Begin a new authorization request with its own state, nonce, verifier and cookie (B1).
+def begin_authorization_request(challenge: Challenge, now: datetime) -> NewAuthorizationRequest | None:
+    """Insert an authorization request with its own state, nonce, code verifier and cookie (B1).
 
-    Returns None where the challenge no longer accepts a sign-in.
+    Returns None if the challenge no longer accepts a sign-in.
     """
     if not challenge.accepts_sign_in(now):
         return None
@@ -109,7 +113,7 @@ def begin_authorization_request(challenge: Challenge, now: datetime) -> BegunAut
         current = _CURRENT_CHALLENGE.first(pk=challenge.pk)
         if current is None or not current.accepts_sign_in(now):
             return None
-        # The server as it was read a moment ago: a callback asks anew whether its configuration is still that one (C4).
+        # The server was read a moment ago. The callback checks that its configuration has not changed since (C4).
         current.conversation, current.authorization_server = conversation, challenge.authorization_server
         _drop_oldest(current, now)
         begun = _insert(current, now)
@@ -119,23 +123,23 @@ def begin_authorization_request(challenge: Challenge, now: datetime) -> BegunAut
     return begun
 
 
-def authorization_request_of_state(server: AuthorizationServer, state: str) -> AuthorizationRequest | None:
-    """Return the authorization request of this state if it was begun at this very server.
+def authorization_request_by_state(server: AuthorizationServer, state: str) -> AuthorizationRequest | None:
+    """Find the authorization request with this state that was begun at this server; else None.
 
-    A state of one brand at the path of another is unknown (C1).
+    A state of one brand's server is unknown at the callback of another (C1).
     """
     digests = key_ring().digests(_STATE, state)
-    return _of_state(len(digests)).first(server=server.pk, **numbered("digest", digests))
+    return _by_state(len(digests)).first(server=server.pk, **numbered("digest", digests))
 
 
 @lru_cache(maxsize=8)
-def _of_state(digests: int) -> CompiledQuery[AuthorizationRequest]:
-    """Return the query for so many digests, one for each key of the ring."""
-    authorization_requests = AuthorizationRequest.objects.filter(
+def _by_state(digests: int) -> CompiledQuery[AuthorizationRequest]:
+    """Compile the query for a number of digests: one for each key of the key ring."""
+    rows = AuthorizationRequest.objects.filter(
         state_digest__in=placeholders("digest", models.BinaryField(), digests),
         challenge__authorization_server=Parameter("server", models.BigIntegerField()),
     )
-    return CompiledQuery(lambda: authorization_requests.select_related("challenge__conversation__brand").order_by())
+    return CompiledQuery(lambda: rows.select_related("challenge__conversation__brand").order_by())
 
 
 def holds_cookie(authorization_request: AuthorizationRequest, cookies: Mapping[str, str]) -> bool:
@@ -144,122 +148,99 @@ def holds_cookie(authorization_request: AuthorizationRequest, cookies: Mapping[s
     return key_ring().recognises(authorization_request.cookie_digest, _COOKIE, authorization_request.uuid.bytes, cookie)
 
 
-def held_authorization_requests(challenge: Challenge, cookies: Mapping[str, str]) -> list[AuthorizationRequest]:
-    """Return this browser's authorization requests at the challenge, the successful one first, then the newest.
+def authorization_requests_of_browser(challenge: Challenge, cookies: Mapping[str, str]) -> list[AuthorizationRequest]:
+    """Return this browser's authorization requests for the challenge: the successful one first, then the newest.
 
-    Looked up by the challenge, which has few, and not by the names that the browser sends: those are many where
-    somebody is a regular customer, and the oldest come first. A browser without a cookie of ours costs no look (G9).
+    The query filters by challenge, because a challenge has few. A regular customer's cookies can name many, oldest
+    first. A browser without a cookie of ours costs no query (G9).
     """
-    if not _named_by(cookies):
+    if not _cookie_uuids(cookies):
         return []
-    held = [
-        authorization_request
-        for authorization_request in _OF_CHALLENGE.all(challenge=challenge.pk)
-        if holds_cookie(authorization_request, cookies)
-    ]
-    for authorization_request in held:
-        authorization_request.challenge = challenge
-    return sorted(
-        held, key=lambda authorization_request: (not authorization_request.succeeded, -authorization_request.pk)
-    )
+    rows = [row for row in _BY_CHALLENGE.all(challenge=challenge.pk) if holds_cookie(row, cookies)]
+    for row in rows:
+        row.challenge = challenge
+    return sorted(rows, key=lambda row: (not row.succeeded, -row.pk))
 
 
-def newest_held_authorization_request(
+def newest_authorization_request_of_browser(
     server: AuthorizationServer, cookies: Mapping[str, str]
 ) -> AuthorizationRequest | None:
-    """Return this browser's newest authorization request at the server, of a challenge that is not forgotten.
+    """Return the newest authorization request that this browser began at the server; None if none is stored.
 
-    For an answer whose state names none. Without a cookie of an authorization request the database is not asked (G9).
+    For a callback without a usable state. A browser without a cookie of ours costs no query (G9).
     """
-    named = _named_by(cookies)
-    if not named:
+    uuids = list(_cookie_uuids(cookies).values())[-MAX_COOKIES_LOOKED_UP:]
+    if not uuids:
         return None
-    uuids = list(named.values())[-MAX_COOKIES_LOOKED_UP:]
     at_server = AuthorizationRequest.objects.filter(uuid__in=uuids, challenge__authorization_server=server)
     newest_first = at_server.select_related("challenge__conversation__brand").order_by("-pk")
-    return next(
-        (
-            authorization_request
-            for authorization_request in newest_first
-            if holds_cookie(authorization_request, cookies)
-        ),
-        None,
-    )
+    return next((row for row in newest_first if holds_cookie(row, cookies)), None)
 
 
-def is_tried_again(challenge: Challenge) -> bool:
-    """Tell whether somebody is under way with a newer authorization request than the one that failed last."""
+def retry_in_progress(challenge: Challenge) -> bool:
+    """Tell whether the challenge's newest authorization request has not ended: the consumer is trying again."""
     newest = challenge.authorization_requests.order_by("-pk").only("finished_at").first()
     return newest is not None and newest.finished_at is None
 
 
 def cookies_to_expire(cookies: Mapping[str, str], now: datetime) -> list[str]:
-    """Return the names of the cookies that a browser is to forget at the next press, the useless ones first (B3).
+    """Return the names of at most ten cookies that the browser is to delete now, useless ones first (B3).
 
-    Useless is one whose authorization request failed, was dropped, cannot come back any more, or whose token has ended;
-    a name that is not this browser's authorization request, too. Of others the oldest go where a browser would have
-    more than `MAX_COOKIES` with its new one, and those that can still be undone last. A browser without a cookie of
-    ours costs no look.
+    A cookie is useless if `cookie_is_useless` says so, or if it belongs to no authorization request of this browser. If
+    more than `MAX_COOKIES` would remain together with the new one, the oldest go too; those of successful sign-ins,
+    which can still be undone, go last. A browser without a cookie of ours costs no query.
     """
-    named = _named_by(cookies)
+    named = _cookie_uuids(cookies)
     if not named:
         return []
     rows = AuthorizationRequest.objects.filter(uuid__in=list(named.values())[:MAX_COOKIES_LOOKED_UP])
-    held = {
-        authorization_request.cookie_name: authorization_request
-        for authorization_request in _with_their_ends(rows)
-        if holds_cookie(authorization_request, cookies)
-    }
-    useful = [
-        authorization_request for authorization_request in held.values() if not authorization_request.is_over(now)
-    ]
-    useless = named.keys() - {authorization_request.cookie_name for authorization_request in useful}
-    useful.sort(key=lambda authorization_request: (authorization_request.succeeded, authorization_request.pk))
-    too_many = [
-        authorization_request.cookie_name for authorization_request in useful[: max(len(useful) + 1 - MAX_COOKIES, 0)]
-    ]
+    held = [row for row in _with_cookie_state(rows) if holds_cookie(row, cookies)]
+    useful = [row for row in held if not row.cookie_is_useless(now)]
+    useful.sort(key=lambda row: (row.succeeded, row.pk))
+    useless = named.keys() - {row.cookie_name for row in useful}
+    too_many = [row.cookie_name for row in useful[: max(len(useful) + 1 - MAX_COOKIES, 0)]]
     return [*(name for name in named if name in useless), *too_many][:MAX_EXPIRED_AT_ONCE]
 
 
 def nonce_matches(authorization_request: AuthorizationRequest, nonce: str) -> bool:
-    """Compare an ID token's nonce with the authorization request's (OpenID Connect Core section 3.1.3.7, step 11)."""
+    """Compare an ID token's nonce with the stored digest (OpenID Connect Core section 3.1.3.7, step 11)."""
     return key_ring().recognises(authorization_request.nonce_digest, _NONCE, authorization_request.uuid.bytes, nonce)
 
 
 def claim(authorization_request: AuthorizationRequest, now: datetime) -> bool:
-    """Claim the one exchange: of any number of concurrent callbacks exactly one gets True (B10)."""
+    """Claim the exchange. Of any number of concurrent callbacks exactly one gets True (B10)."""
     return _CLAIM.run(pk=authorization_request.pk, now=now) == 1
 
 
 def release(authorization_request: AuthorizationRequest) -> None:
-    """Give a claim back that nothing was done with: the same callback works a moment later."""
+    """Undo a claim if nothing was done with it, so that the same callback works a moment later."""
     _RELEASE.run(pk=authorization_request.pk)
 
 
 def reloaded(authorization_request: AuthorizationRequest) -> AuthorizationRequest:
-    return _AS_IT_STANDS.get(pk=authorization_request.pk)
+    return _RELOAD.get(pk=authorization_request.pk)
 
 
 def cookie_lifetime(authorization_request: AuthorizationRequest, now: datetime) -> int:
-    """Return how many seconds the cookie lives: until the challenge ends, and at least 5 minutes (B3).
+    """Return the cookie's lifetime in seconds: until the challenge ends, and at least 5 minutes (B3).
 
-    After a success it lives as long as the token: for as long as that there is something to undo.
+    After a success it lasts as long as the token, so that this browser can undo the sign-in.
     """
     moments = [now + MIN_COOKIE_LIFETIME, authorization_request.challenge.expires_at]
     if authorization_request.succeeded:
-        moments += [expires_at for (expires_at,) in _EXPIRIES.rows(challenge=authorization_request.challenge_id)]
+        moments += [expires_at for (expires_at,) in _TOKEN_EXPIRY.rows(challenge=authorization_request.challenge_id)]
     return int((max(moments) - now).total_seconds())
 
 
 def finish_authorization_request(authorization_request: AuthorizationRequest, now: datetime, error: str = "") -> None:
-    """Write the authorization request's result and erase what only its exchange needed (K7).
+    """Store the result and erase what only the exchange needed (K7).
 
-    The state's digest stays (B11).
+    The state's digest stays, so that a repeated callback is recognised (B11).
     """
     _FINISH.run(pk=authorization_request.pk, now=now, error=error)
 
 
-def _insert(challenge: Challenge, now: datetime) -> BegunAuthorizationRequest:
+def _insert(challenge: Challenge, now: datetime) -> NewAuthorizationRequest:
     state, cookie, nonce, code_verifier = random_token(), random_token(), random_token(), random_token(48)
     configuration = challenge.authorization_server.configuration(challenge.scope)
     authorization_request = AuthorizationRequest(
@@ -272,42 +253,32 @@ def _insert(challenge: Challenge, now: datetime) -> BegunAuthorizationRequest:
     authorization_request.set_code_verifier(Secret(code_verifier))
     _INSERT.insert(authorization_request)
     parameters = {"state": state, "nonce": nonce, "code_challenge": s256_code_challenge(code_verifier)}
-    return BegunAuthorizationRequest(authorization_request, parameters, Secret(cookie))
+    return NewAuthorizationRequest(authorization_request, parameters, Secret(cookie))
 
 
-def _named_by(cookies: Mapping[str, str]) -> dict[str, UUID]:
-    """Map the names of our cookies, in the browser's order, to the UUIDs of their authorization requests."""
+def _cookie_uuids(cookies: Mapping[str, str]) -> dict[str, UUID]:
+    """Map the names of our cookies, in the browser's order, to the UUIDs of authorization requests."""
     matches = [match for name in cookies if (match := _COOKIE_NAME.fullmatch(name))]
     return {match[0]: UUID(hex=match[1]) for match in matches}
 
 
-def _with_their_ends(
-    authorization_requests: models.QuerySet[AuthorizationRequest],
-) -> models.QuerySet[AuthorizationRequest]:
-    """Read with authorization requests what tells whether they are over, in the same query, and nothing else."""
+def _with_cookie_state(rows: models.QuerySet[AuthorizationRequest]) -> models.QuerySet[AuthorizationRequest]:
+    """Load, in one query, only the columns that `holds_cookie` and `cookie_is_useless` read."""
     of_challenge = [f"challenge__{name}" for name in ("status", "expires_at")]
     of_token = [f"challenge__access_token__{name}" for name in ("ended_at", "end_reason", "expires_at")]
     own = ("uuid", "cookie_digest", "claimed_at", "finished_at", "error")
-    return authorization_requests.select_related("challenge__access_token").only(*own, *of_challenge, *of_token)
+    return rows.select_related("challenge__access_token").only(*own, *of_challenge, *of_token)
 
 
 def _drop_oldest(challenge: Challenge, now: datetime) -> None:
-    """Keep the number of authorization requests that can still be exchanged below the cap, and bound all rows.
+    """Cap the authorization requests that can still be exchanged, and the number of rows.
 
-    A dropped authorization request's row stays for a while: a consumer who was pushed out by a scanner is offered
-    another try when she comes back, and is not told that her link is dead.
+    The row of a dropped request stays for a while. A consumer whose request was dropped because of a scanner is then
+    offered another try when they return. Without the row they would be told that their link is dead.
     """
-    authorization_requests = _ENDS_OF_CHALLENGE.all(challenge=challenge.pk)
-    unfinished = [
-        authorization_request
-        for authorization_request in authorization_requests
-        if authorization_request.claimed_at is None and authorization_request.finished_at is None
-    ]
-    for authorization_request in unfinished[MAX_AUTHORIZATION_REQUESTS - 1 :]:
-        finish_authorization_request(authorization_request, now, DROPPED)
-    if over := [
-        authorization_request.pk
-        for authorization_request in authorization_requests
-        if authorization_request.finished_at is not None
-    ][MAX_AUTHORIZATION_REQUESTS * 5 :]:
-        AuthorizationRequest.objects.filter(pk__in=over).exclude(error="").delete()
+    rows = _PROGRESS_BY_CHALLENGE.all(challenge=challenge.pk)
+    unclaimed = [row for row in rows if row.claimed_at is None and row.finished_at is None]
+    for row in unclaimed[MAX_AUTHORIZATION_REQUESTS - 1 :]:
+        finish_authorization_request(row, now, DROPPED)
+    if surplus := [row.pk for row in rows if row.finished_at is not None][MAX_FINISHED_ROWS:]:
+        AuthorizationRequest.objects.filter(pk__in=surplus).exclude(error="").delete()

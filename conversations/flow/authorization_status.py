@@ -1,4 +1,4 @@
-"""Where a conversation stands at an authorization server: the one answer that a bot branches on."""
+"""The authorization status of a conversation at an authorization server, and the JSON that bots get."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,7 +35,7 @@ _NEWEST_CHALLENGE: Final = CompiledQuery(
 
 
 class AuthorizationStatus(StrEnum):
-    """In order of precedence."""
+    """What bots branch on. If several apply, the first in this list is used."""
 
     CLOSED = "closed"
     AUTHORIZED = "authorized"
@@ -47,10 +47,10 @@ class AuthorizationStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Authorization:
-    """The status with what it rests on: the readable token, the open challenge, or why the last token ended.
+    """The status with its evidence: the readable token, the open challenge, or why the last token ended.
 
-    `last_challenge` is the newest one once it is over: without it a bot that kept no id could not tell a consumer who
-    said no from one who was never asked.
+    `last_challenge` is the newest challenge if it is over. A bot that stored no challenge id needs it to distinguish a
+    consumer who refused from one who was never asked.
     """
 
     status: AuthorizationStatus
@@ -61,17 +61,17 @@ class Authorization:
 
 
 def authorization_of(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Authorization:
-    """Tell where the conversation stands at `now`, from rows and clock alone: nothing is written."""
+    """Compute the status at `now` from the stored rows and the clock. Nothing is written."""
     if conversation.closed_at is not None:
         return Authorization(AuthorizationStatus.CLOSED)
-    challenge, ended = _open_or_ended(conversation, server, now)
+    challenge, ended = _newest_challenge(conversation, server, now)
     confirmed = conversation.access_tokens.filter(authorization_server=server, confirmed_at__isnull=False)
-    # The one that has not ended comes first, whatever the clocks of two machines said when each was confirmed.
+    # A token that has not ended comes first. Two machines' clocks may differ, so `confirmed_at` alone is not enough.
     latest = (F("ended_at").desc(nulls_first=True), "-confirmed_at", "-id")
     last = confirmed.select_related("challenge").order_by(*latest).first()
     reason = last.end_reason_at(now) if last else ""
     if reason == AccessToken.EndReason.CLOSED:
-        # Closed between the two queries.
+        # The conversation was closed between the two queries.
         return Authorization(AuthorizationStatus.CLOSED)
     if last and not reason:
         return Authorization(
@@ -86,12 +86,12 @@ def authorization_of(conversation: Conversation, server: AuthorizationServer, no
     return Authorization(AuthorizationStatus.UNCHALLENGED, last_challenge=ended)
 
 
-def _open_or_ended(
+def _newest_challenge(
     conversation: Conversation, server: AuthorizationServer, now: datetime
 ) -> tuple[Challenge | None, Challenge | None]:
-    """Return the newest challenge as the first of two where it is open, else as the second.
+    """Return the newest challenge as (challenge, None) if it is open, else as (None, challenge).
 
-    An open one is always the newest: no other is inserted before it has ended, which a database constraint holds.
+    If a challenge is open, it is the newest: a database constraint prevents a second one beside it.
     """
     newest = _NEWEST_CHALLENGE.first(conversation=conversation.pk, server=server.pk)
     is_open = newest is not None and newest.status_at(now) in OPEN_STATUSES
@@ -99,12 +99,12 @@ def _open_or_ended(
 
 
 def open_challenge(conversation: Conversation, server: AuthorizationServer, now: datetime) -> Challenge | None:
-    """Return the challenge that still leads somewhere; a database constraint says there is at most one."""
+    """Return the open challenge that has not expired. A database constraint allows at most one."""
     return _OPEN_CHALLENGE.first(conversation=conversation.pk, server=server.pk, now=now)
 
 
 def challenge_representation(challenge: Challenge, now: datetime) -> dict[str, Any]:
-    """Return a challenge as bots read it: never the link, a state or a code (G5)."""
+    """Return a challenge as bots read it. The link, the state and the code are never in it (G5)."""
     context = challenge.reveal_context()
     status = challenge.status_at(now)
     return {
@@ -130,7 +130,7 @@ def challenge_representation(challenge: Challenge, now: datetime) -> dict[str, A
 
 
 def ended_challenge_representation(challenge: Challenge, now: datetime) -> dict[str, Any]:
-    """Return how a challenge ended, in the words in which `challenge_facts` tells it."""
+    """Return how a challenge ended, with the same members as `challenge_representation`."""
     status = challenge.status_at(now)
     return {
         "challenge_id": str(challenge.uuid),
@@ -142,7 +142,7 @@ def ended_challenge_representation(challenge: Challenge, now: datetime) -> dict[
 
 
 def token_representation(access_token: AccessToken, now: datetime) -> dict[str, Any]:
-    """Return what may be told of a token without the token."""
+    """Return what bots and webhooks get about a token, without the token itself."""
     asked, granted = access_token.challenge.scope.split(), access_token.scope.split()
     return {
         "token_type": access_token.token_type,
@@ -158,7 +158,7 @@ def token_representation(access_token: AccessToken, now: datetime) -> dict[str, 
 
 
 def conversation_representation(server_key: str, authorization: Authorization, now: datetime) -> dict[str, Any]:
-    """Return where a conversation stands at one authorization server."""
+    """Return the authorization status of a conversation at one authorization server, as bots read it."""
     return {
         "authorization_server": server_key,
         "status": authorization.status.value,
@@ -172,10 +172,10 @@ def conversation_representation(server_key: str, authorization: Authorization, n
 
 
 def _ended_at(challenge: Challenge, status: ChallengeStatus) -> datetime | None:
-    # Not when the sweep came by: the clock ended it, and says so before and after alike.
+    # The expiry and not the time of the sweep, so that the answer is the same before and after the sweep.
     return challenge.expires_at if status == ChallengeStatus.EXPIRED else challenge.ended_at
 
 
 def seconds_left(expires_at: datetime, now: datetime) -> int:
-    """Return whole seconds, rounded down and never negative: a bot may rely on every one of them."""
+    """Return whole seconds, rounded down and never negative, so that a bot can rely on the number."""
     return max(0, int((expires_at - now).total_seconds()))

@@ -1,4 +1,4 @@
-"""Challenges from the bot's side: issue one, hand the live one out again, withdraw it."""
+"""Challenges as bots use them: issue one, return the open one again, withdraw it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ from conversations.flow.errors import (
     TooManyChallenges,
 )
 from conversations.flow.events import ConversationEvent, publish_challenge, record
-from conversations.flow.outcomes import expected_subject_digest, expects
-from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation, move_challenge
+from conversations.flow.outcomes import expected_subject_digest, expects_same_subject
+from conversations.flow.transitions import end_challenge, end_expired, locked_conversation, move_challenge
 from conversations.models import (
     IDEMPOTENCY_LIFETIME,
     SIGN_IN_STATUSES,
@@ -41,25 +41,43 @@ from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter, nu
 from infrastructure.crypto import Secret, key_ring, random_token
 
 _KEY, _REQUEST = "idempotency-key", "idempotent-request"
+LINK_TOKEN_PURPOSE = "link-token"
+_LINK_TOKEN_BYTES = 20
+# A conversation may have this many new challenges in this time, so that no chat is flooded with links (G8).
+_MAX_NEW_CHALLENGES = 5
+_NEW_CHALLENGES_PERIOD = timedelta(minutes=10)
+_NEW_CONVERSATION: Final = CompiledInsert(Conversation, or_nothing=True)
+_LOCKED_CONVERSATION: Final = CompiledQuery(
+    lambda: (
+        Conversation.objects.select_for_update(of=("self",))
+        .select_related("brand")
+        .filter(
+            brand_id=Parameter("brand", models.BigIntegerField()),
+            external_id=Parameter("external_id", models.CharField()),
+        )
+        .order_by()
+    )
+)
+_NEW_CHALLENGE: Final = CompiledInsert(Challenge)
 
 
 @dataclass(frozen=True)
 class IdempotentRequest:
-    """The key that a bot sent, and the body that came with it in one spelling."""
+    """A bot's idempotency key and the canonical form of the body that came with it."""
 
     key: str = field(repr=False)
     body: bytes = field(repr=False)
 
 
 def challenge_of_request(conversation: Conversation, request: IdempotentRequest, now: datetime) -> Challenge | None:
-    """Return what the request got at its first time, within 24 hours; None at the first time.
+    """Return the challenge that the same request got within the last 24 hours; None if it is new.
 
     The caller holds the conversation's lock. Raises `IdempotencyKeyReused`.
     """
     kept = IdempotencyKey.objects.filter(
         brand=conversation.brand, digest__in=key_ring().digests(_KEY, conversation.brand.uuid.bytes, request.key)
     )
-    # An older one stands in the way of the constraint until the sweep has been here.
+    # An expired key still blocks the unique constraint until the sweep deletes it.
     kept.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME).delete()
     row = kept.select_related("challenge__conversation__brand", "challenge__authorization_server").first()
     if row is None:
@@ -71,10 +89,10 @@ def challenge_of_request(conversation: Conversation, request: IdempotentRequest,
 def remember_request(
     conversation: Conversation, request: IdempotentRequest, challenge: Challenge, now: datetime
 ) -> None:
-    """Keep that this request got this challenge, in the transaction that issued it. Raises `IdempotencyKeyReused`.
+    """Store which challenge this request got, in the transaction that issued it. Raises `IdempotencyKeyReused`.
 
-    Two conversations may come with one key at the same moment, each under its own lock. The constraint lets one in;
-    the other's transaction is undone, challenge and all.
+    Two conversations may use one key at the same moment, each under its own lock. The constraint accepts one of them.
+    The other transaction is rolled back, with its challenge.
     """
     row, is_first = IdempotencyKey.objects.get_or_create(
         brand=conversation.brand,
@@ -94,29 +112,9 @@ def _refuse_another_request(row: IdempotencyKey, conversation: Conversation, req
         raise IdempotencyKeyReused
 
 
-LINK_TOKEN_PURPOSE = "link-token"
-_LINK_TOKEN_BYTES = 20
-# New challenges of one conversation: nobody's chat is to be flooded with links (G8).
-_MOST_NEW_CHALLENGES = 5
-_NEW_CHALLENGES_WITHIN = timedelta(minutes=10)
-_NEW_CONVERSATION: Final = CompiledInsert(Conversation, or_nothing=True)
-_LOCKED_CONVERSATION: Final = CompiledQuery(
-    lambda: (
-        Conversation.objects.select_for_update(of=("self",))
-        .select_related("brand")
-        .filter(
-            brand_id=Parameter("brand", models.BigIntegerField()),
-            external_id=Parameter("external_id", models.CharField()),
-        )
-        .order_by()
-    )
-)
-_NEW_CHALLENGE: Final = CompiledInsert(Challenge)
-
-
 @dataclass(frozen=True, kw_only=True)
 class WantedChallenge:
-    """What a bot asks for. Empty values mean: as the authorization server is configured."""
+    """What a bot asks for. An empty value means: as the authorization server is configured."""
 
     server: AuthorizationServer
     same_person_check: str = ""
@@ -128,23 +126,25 @@ class WantedChallenge:
     replace: bool = False
 
     def check(self) -> None:
-        """Refuse what cannot be had. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused`, `InvalidScope`."""
+        """Raise `SamePersonCheckRefused`, `ExpectedSubjectRefused` or `InvalidScope` if it is not possible."""
         self.effective_check()
         self.effective_scope()
 
-    def is_met_by(self, access_token: AccessToken) -> bool:
-        """Tell whether a token was asked for with all that the bot names now; what it leaves out, it does not demand.
+    def is_satisfied_by(self, access_token: AccessToken) -> bool:
+        """Tell whether a token was requested with everything that the bot names now.
 
-        Compared with what was asked, not with what was granted: a consumer who unticked a scope is not asked for it
-        again in a circle. The bot reads `missing_scope`.
+        The comparison uses the requested scope, not the granted one. Otherwise a consumer who unticked a scope would be
+        asked again without end. The bot reads `missing_scope`.
         """
         asked = set(access_token.challenge.scope.split())
         same_check = self.same_person_check in {"", access_token.assurance}
-        same_customer = self.expected_subject is None or expects(access_token.challenge, self.expected_subject)
+        same_customer = self.expected_subject is None or expects_same_subject(
+            access_token.challenge, self.expected_subject
+        )
         return same_check and same_customer and set(self.scope.split()) <= asked
 
     def effective_check(self) -> str:
-        """Return the check to use. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused`."""
+        """Return the same-person check to use. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused`."""
         check = self.same_person_check or self.server.default_same_person_check
         if check not in self.server.same_person_checks:
             raise SamePersonCheckRefused
@@ -153,10 +153,10 @@ class WantedChallenge:
         return check
 
     def effective_scope(self) -> str:
-        """Return the scope to ask for, in the server's order. Raises `InvalidScope`.
+        """Return the scope to request, in the server's order. Raises `InvalidScope`.
 
-        `openid` stays in where the server is configured for it: without an ID token a re-challenge could not be held to
-        the same person (A7), and a bot must not be able to choose that.
+        If the server is configured with `openid`, it is always added. Without an ID token a re-challenge could not be
+        compared with the earlier account (A7), and a bot must not be able to avoid that.
         """
         configured = self.server.scope.split()
         wanted = set(self.scope.split()) or set(configured)
@@ -174,10 +174,10 @@ def issue_challenge(
     now: datetime,
     request: IdempotentRequest | None = None,
 ) -> tuple[Challenge, bool]:
-    """Return the live challenge where it is the same, else a new one; and whether it is new.
+    """Return the challenge and whether it is new. An open challenge that matches `wanted` is returned again.
 
-    A repeated idempotent request gets the challenge that its first time got, ended or not. Creates the conversation at
-    its first challenge. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`, `SamePersonCheckRefused`,
+    A repeated idempotent request gets the challenge of its first time, ended or not. The first challenge creates the
+    conversation. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`, `SamePersonCheckRefused`,
     `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
     """
     check, scope = wanted.effective_check(), wanted.effective_scope()
@@ -187,51 +187,51 @@ def issue_challenge(
         earlier = challenge_of_request(conversation, request, now) if request else None
         if earlier:
             return earlier, False
-        if is_new:  # nothing can stand in the way: most chats have one challenge, and it is their first
+        if is_new:  # a new conversation has no open challenge; most chats have only this one
             challenge, created = _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
         else:
-            close_clock_expired(conversation, now)
-            challenge, created = _live_or_new(conversation, wanted, check, scope, actor=actor, now=now)
+            end_expired(conversation, now)
+            challenge, created = _open_or_new(conversation, wanted, check, scope, actor=actor, now=now)
         if request:
             remember_request(conversation, request, challenge, now)
         return challenge, created
 
 
 def withdraw_challenge(challenge: Challenge, *, actor: str, now: datetime) -> bool:
-    """End an open challenge on the bot's behalf; return False where it had ended before."""
+    """End an open challenge for the bot. Return False if it had ended before."""
     with locked_conversation(challenge.conversation_id) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
         return end_challenge(challenge, ChallengeStatus.WITHDRAWN, now=now, actor=actor)
 
 
 def cancel_challenge(challenge: Challenge, *, now: datetime) -> bool:
-    """End a challenge because the reader of its link says "this wasn't me"; return False where it was too late.
+    """End a challenge because the reader of its link says "this wasn't me". Return False if it is too late.
 
-    Only before a sign-in: from then on it is `undo`, which asks for the cookie of the browser that signed in.
+    This works only before a sign-in. After it, `undo` is used, which requires the cookie of the browser that signed in.
     """
     if not challenge.accepts_sign_in(now):
         return False
     with locked_conversation(challenge.conversation_id) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
         return move_challenge(
             challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, from_statuses=SIGN_IN_STATUSES
         )
 
 
 def link_of(challenge: Challenge) -> str:
-    """Return the consumer's link. It holds one random value and nothing about anybody (A5)."""
+    """Return the consumer's link. It contains one random value, and nothing about the consumer or chat (A5)."""
     return f"{settings.PUBLIC_BASE_URL}/c/{challenge.reveal_link_token().reveal()}"
 
 
 def challenge_of_link(link_token: str) -> Challenge | None:
-    """Return the challenge whose link holds this token, ended or not; None for an unknown one."""
+    """Find the challenge of this link token, ended or not; None if a consumer may not open such a link."""
     digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
-    return _of_link(len(digests)).first(**numbered("digest", digests))
+    return _by_link_token(len(digests)).first(**numbered("digest", digests))
 
 
 @lru_cache(maxsize=8)
-def _of_link(digests: int) -> CompiledQuery[Challenge]:
-    """Return the query for so many digests, one for each key of the ring."""
+def _by_link_token(digests: int) -> CompiledQuery[Challenge]:
+    """Compile the query for a number of digests: one for each key of the key ring."""
     challenges = Challenge.objects.filter(
         link_token_digest__in=placeholders("digest", models.BinaryField(), digests),
         conversation__closed_at=None,
@@ -241,45 +241,46 @@ def _of_link(digests: int) -> CompiledQuery[Challenge]:
     return CompiledQuery(lambda: challenges.select_related("conversation__brand", "authorization_server__brand"))
 
 
-def _live_or_new(
+def _open_or_new(
     conversation: Conversation, wanted: WantedChallenge, check: str, scope: str, *, actor: str, now: datetime
 ) -> tuple[Challenge, bool]:
-    live = open_challenge(conversation, wanted.server, now)
-    if live and not wanted.replace:
-        if (live.same_person_check, live.scope) != (check, scope) or not expects(live, wanted.expected_subject):
-            raise ChallengeDiffers(live)
-        return live, False
+    current = open_challenge(conversation, wanted.server, now)
+    if current and not wanted.replace:
+        same = (current.same_person_check, current.scope) == (check, scope)
+        if not same or not expects_same_subject(current, wanted.expected_subject):
+            raise ChallengeDiffers(current)
+        return current, False
     _refuse_too_many(conversation, now)
-    if live:
-        end_challenge(live, ChallengeStatus.SUPERSEDED, now=now, actor=actor)
+    if current:
+        end_challenge(current, ChallengeStatus.SUPERSEDED, now=now, actor=actor)
     return _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
 
 
 def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
-    """Raise `TooManyChallenges` where a new one would be the sixth within ten minutes.
+    """Raise `TooManyChallenges` if this conversation had five new challenges in the last ten minutes.
 
-    The challenges themselves are counted, under the conversation's lock: every process shares them, no window has an
-    edge, and no second store is called while the lock is held. Handing the live one out again costs nothing.
+    The challenge rows are counted, under the conversation's lock. So all processes share the count, the window slides,
+    and no second store is called while the lock is held. Returning an open challenge again is not counted.
     """
-    # What a process with a wrong clock has issued "later" is not waited for.
-    earliest, latest = now - _NEW_CHALLENGES_WITHIN, now + _NEW_CHALLENGES_WITHIN
+    # Challenges dated further ahead come from a process with a wrong clock, and are not counted.
+    earliest, latest = now - _NEW_CHALLENGES_PERIOD, now + _NEW_CHALLENGES_PERIOD
     recent = Challenge.objects.filter(conversation=conversation, issued_at__gt=earliest, issued_at__lte=latest)
     moments = recent.order_by("-issued_at").values_list("issued_at", flat=True)
-    too_recent = moments[_MOST_NEW_CHALLENGES - 1 : _MOST_NEW_CHALLENGES].first()
-    if too_recent is not None:
-        raise TooManyChallenges(ceil((too_recent + _NEW_CHALLENGES_WITHIN - now).total_seconds()))
+    fifth_newest = moments[_MAX_NEW_CHALLENGES - 1 : _MAX_NEW_CHALLENGES].first()
+    if fifth_newest is not None:
+        raise TooManyChallenges(ceil((fifth_newest + _NEW_CHALLENGES_PERIOD - now).total_seconds()))
 
 
 @contextmanager
 def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[tuple[Conversation, bool]]:
-    """As `locked_conversation`, by the platform's id, and made where there is none; and whether it was made.
+    """Like `locked_conversation`, but by the bot's conversation id. Also yields whether the row is new.
 
-    In one transaction, so that a row which exists is locked before pruning could take it away.
+    All in one transaction, so that an existing row is locked before pruning could delete it.
     """
     with transaction.atomic():
         conversation = Conversation(uuid=uuid4(), brand=brand, external_id=external_id)
         while not (is_new := _NEW_CONVERSATION.insert(conversation)):
-            # Somebody else's transaction made it: this waits for its end, and for the lock.
+            # Another transaction inserted the row. This waits for its end and for the row lock.
             existing = _LOCKED_CONVERSATION.first(brand=brand.pk, external_id=external_id)
             if existing is not None:
                 conversation = existing

@@ -1,4 +1,4 @@
-"""The same-person checks that end in the chat: a typed code, or a handle from the chat's own page (A1, A11)."""
+"""Same-person checks that end in the chat: a typed completion code, or a handle from the chat's page (A1, A11)."""
 
 import unicodedata
 from datetime import datetime
@@ -13,10 +13,10 @@ from conversations.flow.errors import (
     ConversationClosed,
     HandleOfOtherConversation,
     HandleUnknown,
-    NotInThisStatus,
+    WrongAuthorizationStatus,
 )
 from conversations.flow.outcomes import COMPLETION_CODE_PURPOSE, COMPLETION_HANDLE_PURPOSE, confirm
-from conversations.flow.transitions import close_clock_expired, end_challenge, locked_conversation
+from conversations.flow.transitions import end_challenge, end_expired, locked_conversation
 from conversations.models import (
     COMPLETION_ATTEMPTS,
     AccessToken,
@@ -30,23 +30,24 @@ from infrastructure.crypto import COMPLETION_CODE_DIGITS, key_ring
 def complete(conversation: Conversation, server: AuthorizationServer, typed: str, *, actor: str, now: datetime) -> None:
     """Confirm the pending token with the code that the consumer typed.
 
-    A wrong code is counted before it is compared, and the fifth one ends the challenge and wipes the token. Raises
-    `CompletionCodeMalformed` (not counted), `CompletionCodeIncorrect`, `NotInThisStatus`, `ConversationClosed`.
+    A wrong code is counted before it is compared. The fifth wrong code ends the challenge and erases the token. Raises
+    `CompletionCodeMalformed` (not counted), `CompletionCodeIncorrect`, `WrongAuthorizationStatus`,
+    `ConversationClosed`.
     """
     code = normalised_code(typed)
     if code is None:
         raise CompletionCodeMalformed
     with locked_conversation(conversation.pk) as locked:
         attempts_left = _try_code(locked, server, code, actor=actor, now=now)
-    # Raised outside the transaction: the count must be kept.
+    # Raised outside the transaction, because the count must be committed.
     if attempts_left is not None:
         raise CompletionCodeIncorrect(attempts_left)
 
 
 def normalised_code(typed: str) -> str | None:
-    """Return the digits of a typed completion code, or None where it is not one.
+    """Return the six digits of a typed code, or None if it is not a completion code.
 
-    People type `493 027`, `493-027` and `٤٩٣٠٢٧`; every one of them is the same code.
+    `493 027`, `493-027` and `٤٩٣٠٢٧` are the same code.
     """
     kept = [character for character in typed if character not in " \u00a0\u202f-\u2013\u2014\u00b7."]
     digits = [str(unicodedata.digit(character, -1)) for character in kept]
@@ -54,10 +55,11 @@ def normalised_code(typed: str) -> str | None:
 
 
 def complete_with_handle(conversation: Conversation, handle: str, *, actor: str, now: datetime) -> AuthorizationServer:
-    """Confirm the pending token with the handle that the chat's own page was given; return the server it is for (A11).
+    """Confirm the pending token with the handle from the chat's page; return the authorization server (A11).
 
-    A handle names its own challenge. One of another conversation is a forwarded link: that challenge ends and its token
-    is wiped. Raises `HandleUnknown`, `HandleOfOtherConversation`, `NotInThisStatus`, `ConversationClosed`.
+    A handle identifies its challenge. If that belongs to another conversation, a link was forwarded: the challenge ends
+    and its token is erased. Raises `HandleUnknown`, `HandleOfOtherConversation`, `WrongAuthorizationStatus`,
+    `ConversationClosed`.
     """
     digests = key_ring().digests(COMPLETION_HANDLE_PURPOSE, handle)
     rows = Challenge.objects.filter(conversation__brand=conversation.brand, completion_handle_digest__in=digests)
@@ -65,7 +67,7 @@ def complete_with_handle(conversation: Conversation, handle: str, *, actor: str,
     if challenge is None:
         raise HandleUnknown
     with locked_conversation(challenge.conversation_id) as locked:
-        close_clock_expired(locked, now)
+        end_expired(locked, now)
         if challenge.conversation_id == conversation.pk:
             _confirm_pending(locked, challenge, actor=actor, now=now)
             return challenge.authorization_server
@@ -75,8 +77,8 @@ def complete_with_handle(conversation: Conversation, handle: str, *, actor: str,
     raise HandleOfOtherConversation
 
 
-def shown_code(challenge: Challenge, cookie: str) -> str | None:
-    """The code, for the holder of the cookie of the successful authorization request; else None (A3)."""
+def derived_code(challenge: Challenge, cookie: str) -> str | None:
+    """Derive the completion code from the cookie of the successful request; None for another cookie (A3)."""
     ring = key_ring()
     for code in ring.completion_codes(challenge.uuid, cookie):
         if _is_code_of(challenge, code):
@@ -90,12 +92,12 @@ def _confirm_pending(conversation: Conversation, challenge: Challenge, *, actor:
     pending = AccessToken.objects.pending().filter(challenge=challenge)
     access_token = pending.select_related("conversation__brand", "challenge__conversation__brand").first()
     if access_token is None:
-        raise NotInThisStatus(authorization_of(conversation, challenge.authorization_server, now))
+        raise WrongAuthorizationStatus(authorization_of(conversation, challenge.authorization_server, now))
     confirm(challenge, access_token, now=now, actor=actor)
 
 
-def shown_handle(challenge: Challenge, cookie: str) -> str | None:
-    """The handle for the chat's page, for the holder of the cookie of the successful authorization request."""
+def derived_handle(challenge: Challenge, cookie: str) -> str | None:
+    """Derive the handle for the chat's page from the cookie of the successful request; None for another cookie."""
     ring = key_ring()
     for handle in ring.derived_tokens(COMPLETION_HANDLE_PURPOSE, challenge.uuid, cookie):
         if ring.recognises(challenge.completion_handle_digest, COMPLETION_HANDLE_PURPOSE, handle):
@@ -106,14 +108,14 @@ def shown_handle(challenge: Challenge, cookie: str) -> str | None:
 def _try_code(
     conversation: Conversation, server: AuthorizationServer, code: str, *, actor: str, now: datetime
 ) -> int | None:
-    """Return None where the code was right, else how many tries are left."""
-    close_clock_expired(conversation, now)
+    """Return None if the code was right, else the number of attempts left."""
+    end_expired(conversation, now)
     pending = AccessToken.objects.pending().filter(conversation=conversation, authorization_server=server)
     access_token = pending.select_related("conversation__brand", "challenge__conversation__brand").first()
     if conversation.closed_at is not None:
         raise ConversationClosed
     if access_token is None:
-        raise NotInThisStatus(authorization_of(conversation, server, now))
+        raise WrongAuthorizationStatus(authorization_of(conversation, server, now))
     challenge = access_token.challenge
     counted = Challenge.objects.filter(
         pk=challenge.pk,

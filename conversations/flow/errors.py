@@ -1,19 +1,19 @@
-"""Why a bot's call cannot be done: one class for each thing that the caller can do about it."""
+"""Reasons why a bot's call is refused. Each class is one thing that the bot can do about it."""
 
 from conversations.flow.authorization_status import Authorization
 from conversations.models import Challenge
 
 
 class FlowError(Exception):
-    """Base of all of them."""
+    """Base class of the errors below."""
 
 
 class ConversationClosed(FlowError):
-    """The conversation was closed and never reopens."""
+    """The conversation is closed and never reopens."""
 
 
 class ChallengeDiffers(FlowError):
-    """Another challenge is open, with another check or scope, and the bot did not ask to replace it."""
+    """A challenge with another check, scope or expected subject is open, and the bot did not ask to replace it."""
 
     def __init__(self, challenge: Challenge) -> None:
         super().__init__()
@@ -21,23 +21,23 @@ class ChallengeDiffers(FlowError):
 
 
 class InvalidScope(FlowError):
-    """The scope asked for is not a subset of the configured one, or lacks what the server requires."""
+    """The requested scope exceeds the configured one, or lacks a scope that the server requires."""
 
 
 class SamePersonCheckRefused(FlowError):
-    """The authorization server does not accept the check that the bot named."""
+    """The authorization server does not accept the same-person check that the bot named."""
 
 
 class ExpectedSubjectRefused(FlowError):
-    """An expected subject goes with the check `expected_subject`, and with no other."""
+    """An expected subject is required with the check `expected_subject`, and refused with any other."""
 
 
 class IdempotencyKeyReused(FlowError):
-    """The key was sent before with another body, or for another conversation."""
+    """The key was used before with another body or for another conversation."""
 
 
-class NotInThisStatus(FlowError):
-    """What was asked needs another authorization status than the one the conversation has."""
+class WrongAuthorizationStatus(FlowError):
+    """The call is not possible with the conversation's current authorization status."""
 
     def __init__(self, authorization: Authorization) -> None:
         super().__init__(authorization.status.value)
@@ -45,7 +45,7 @@ class NotInThisStatus(FlowError):
 
 
 class CompletionCodeIncorrect(FlowError):
-    """The code is not the one on the consumer's page."""
+    """The code differs from the one on the consumer's page."""
 
     def __init__(self, attempts_left: int) -> None:
         super().__init__()
@@ -53,19 +53,19 @@ class CompletionCodeIncorrect(FlowError):
 
 
 class CompletionCodeMalformed(FlowError):
-    """What was posted cannot be a completion code; it is not counted as a try."""
+    """The posted text cannot be a completion code. It is not counted as an attempt."""
 
 
 class HandleUnknown(FlowError):
-    """No sign-in of this brand waits for this handle."""
+    """No sign-in at this brand waits for this handle."""
 
 
 class HandleOfOtherConversation(FlowError):
-    """The handle belongs to another conversation, whose challenge was ended and whose token was wiped (A11)."""
+    """The handle belongs to another conversation. That challenge was ended and its token erased (A11)."""
 
 
 class TooManyChallenges(FlowError):
-    """The conversation has had as many new challenges as it may have for now (G8)."""
+    """The conversation had too many new challenges in a short time (G8). `retry_after` is in seconds."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__()
@@ -73,20 +73,21 @@ class TooManyChallenges(FlowError):
 
 
 class InsufficientLifetime(FlowError):
-    """The token lives, but not for as long as the bot needs it; `lifetime` is what it had from the beginning.
+    """The token expires sooner than the bot needs it. All times are in seconds.
 
-    Where even that was not enough, another sign-in would bring another token that is too short.
+    `lifetime` is what the token had when it was issued. If even that is too short, `is_permanent` is set: a new sign-in
+    would bring another token that is too short.
     """
 
     def __init__(self, expires_in: int, lifetime: int, min_ttl: int) -> None:
         super().__init__()
         self.expires_in, self.lifetime = expires_in, lifetime
-        # Equal is too short as well: time passes between the sign-in and the read.
-        self.is_for_good = lifetime <= min_ttl
+        # An equal lifetime is too short as well, because time passes between the sign-in and the read.
+        self.is_permanent = lifetime <= min_ttl
 
 
 class MissingScope(FlowError):
-    """The token lives, but does not hold all of the scope that the bot needs; each of the three is space-separated."""
+    """The token lacks a part of the scope that the bot needs. The three scopes are separated by spaces."""
 
     def __init__(self, *, requested: str, granted: str, missing: str) -> None:
         super().__init__()

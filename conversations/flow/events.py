@@ -1,9 +1,10 @@
-"""What is written down of a change, in its transaction: audit rows, and webhooks with their deliveries.
+"""Audit events, and webhook events with their deliveries. They are written in the transaction of the change.
 
-A payload lives no longer than it is of use. Delivered, it is erased at once. Given up, it waits for seven days to be
-replayed. Of a closed conversation, what is on its way still goes out, for a day at the most: the bot would otherwise
-never learn of the end. But what was given up there, or waits for an endpoint that is off, and may hold the bot's
-context or purpose (`challenge.*`) is erased.
+A payload is kept no longer than it is needed. It is erased at delivery. A dead letter keeps it for seven days, so that
+an admin can replay it. Deliveries of a closed conversation still go out for up to a day, because the bot would
+otherwise not learn of the end. Events about challenges may contain the bot's context or purpose. After the conversation
+is closed, their payloads are erased if the delivery was given up, or waits for an endpoint that is
+switched off.
 """
 
 import logging
@@ -24,9 +25,21 @@ from infrastructure.audit import record_event
 from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import DecryptionError, Secret
 
+SWITCHED_OFF: Final = "switched off"
+_IS_SWITCHED_OFF: Final = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
+_ENDPOINTS: Final = CompiledQuery(
+    lambda: (
+        WebhookEndpoint.objects.filter(brand_id=Parameter("brand", models.BigIntegerField()), is_active=True)
+        .select_related("brand")
+        .order_by("pk")
+    )
+)
+
+logger = logging.getLogger("consumer_delegation.webhooks")
+
 
 class ConversationEvent(models.TextChoices):
-    """What is recorded of a conversation."""
+    """Kinds of audit events of a conversation."""
 
     CHALLENGE_CHANGED = "challenge.changed"
     TOKEN_ISSUED = "token.issued"
@@ -47,7 +60,7 @@ def record(
     challenge: Challenge | None = None,
     access_token_uuid: UUID | None = None,
 ) -> None:
-    """Write one event of a conversation. `actor` is `system`, `consumer`, `bot:<public key id>` or `admin:<id>`."""
+    """Write one audit event. `actor` is `system`, `consumer`, `bot:<public key id>` or `admin:<id>`."""
     record_event(
         kind,
         brand_uuid=conversation.brand.uuid,
@@ -60,30 +73,22 @@ def record(
     )
 
 
-_ENDPOINTS: Final = CompiledQuery(
-    lambda: (
-        WebhookEndpoint.objects.filter(brand_id=Parameter("brand", models.BigIntegerField()), is_active=True)
-        .select_related("brand")
-        .order_by("pk")
-    )
-)
-
-logger = logging.getLogger("consumer_delegation.webhooks")
-
-
 def publish_challenge(challenge: Challenge, now: datetime) -> None:
-    """Tell where a challenge stands now. Call it after the change, under the conversation's lock, as all of these."""
+    """Write webhook deliveries about a challenge's new status.
+
+    This and the other `publish_` functions are called after the change, under the conversation's lock.
+    """
     event = WebhookEvent(f"challenge.{challenge.status}")
-    if endpoints := _listening(challenge.conversation, event):
-        # Read anew: the caller's row may be as it was before others changed it.
+    if endpoints := _subscribed(challenge.conversation, event):
+        # Loaded again, because the caller's row may be older than other changes.
         rows = Challenge.objects.select_related("conversation__brand", "authorization_server")
         current = rows.get(pk=challenge.pk)
-        _publish(event, endpoints, current.conversation, _readable_facts(current, now), now)
+        _publish(event, endpoints, current.conversation, _representation(current, now), now)
 
 
 def publish_token(access_token: AccessToken, event: WebhookEvent, now: datetime) -> None:
-    """Tell that a token can be read from now on, or no longer."""
-    if endpoints := _listening(access_token.conversation, event):
+    """Write webhook deliveries about a token that can now be read, or that has ended."""
+    if endpoints := _subscribed(access_token.conversation, event):
         rows = AccessToken.objects.select_related("conversation__brand", "authorization_server", "challenge")
         current = rows.get(pk=access_token.pk)
         expired = current.end_reason == AccessToken.EndReason.EXPIRED
@@ -99,19 +104,19 @@ def publish_token(access_token: AccessToken, event: WebhookEvent, now: datetime)
 
 
 def publish_closing(conversation: Conversation, receipt: dict[str, Any], now: datetime) -> None:
-    """Tell that a conversation is closed; `receipt` is what the bot that closed it gets."""
+    """Write webhook deliveries about a closed conversation. `receipt` is what the bot that closed it gets."""
     event = WebhookEvent.CONVERSATION_CLOSED
-    if endpoints := _listening(conversation, event):
+    if endpoints := _subscribed(conversation, event):
         _publish(event, endpoints, conversation, {"conversation_id": conversation.external_id, **receipt}, now)
 
 
 def publish_test(endpoint: WebhookEndpoint, now: datetime) -> None:
-    """Write a test event for one endpoint, whatever events it wants."""
+    """Write a test delivery for one endpoint, whatever events it subscribed to."""
     data = {"webhook_endpoint": str(endpoint.uuid)}
     _publish(WebhookEvent.WEBHOOK_TEST, [endpoint], None, data, now)
 
 
-def _listening(conversation: Conversation, event: WebhookEvent) -> list[WebhookEndpoint]:
+def _subscribed(conversation: Conversation, event: WebhookEvent) -> list[WebhookEndpoint]:
     return [endpoint for endpoint in _ENDPOINTS.all(brand=conversation.brand_id) if endpoint.wants(event)]
 
 
@@ -145,73 +150,72 @@ def _publish(
 
 
 def _next_sequence(conversation: Conversation, now: datetime) -> int:
-    """Return a number above all before it in this conversation: milliseconds, pushed on where the clock stood still.
+    """Return the next sequence number of this conversation: the time in milliseconds, or the last number plus 1.
 
-    Not a count, since a conversation that was pruned and began again would count from one again.
+    A plain count would start again at one if the conversation was pruned and a bot used its id again.
     """
     rows = Conversation.objects.filter(pk=conversation.pk)
     rows.update(last_event=Greatest(F("last_event") + 1, int(now.timestamp() * 1000)))
     return rows.values_list("last_event", flat=True).get()
 
 
-def _readable_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
-    """Return the facts, without a context that cannot be read: it must not keep a challenge from ending."""
+def _representation(challenge: Challenge, now: datetime) -> dict[str, Any]:
+    """Return a challenge as bots read it. A context that cannot be decrypted is left out, so that the event is sent."""
     try:
         return challenge_representation(challenge, now)
     except DecryptionError:
-        logger.warning("an event goes out without its unreadable context", extra={"challenge": str(challenge.uuid)})
+        logger.warning(
+            "an event lacks its context, which cannot be decrypted", extra={"challenge": str(challenge.uuid)}
+        )
         without = copy(challenge)
         without.context_ciphertext = None
         return challenge_representation(without, now)
 
 
-SWITCHED_OFF: Final = "switched off"
-_OFF: Final = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
-
-
 def mark_delivered(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
-    """Note that an endpoint has taken an event, and erase the payload; also where another worker tries again by now."""
+    """Store the success and erase the payload, even if another worker holds the lease by now."""
     rows = WebhookDelivery.objects.filter(pk=delivery.pk, delivered_at=None)
     rows.update(delivered_at=now, dead_at=None, payload_ciphertext=None, lease_until=None, last_outcome=outcome)
 
 
 def put_off(delivery: WebhookDelivery, outcome: str, next_attempt_at: datetime) -> None:
-    """Try again later, and at the very end once more."""
+    """Schedule the next attempt, at the latest at `given_up_at`."""
     at = min(next_attempt_at, delivery.given_up_at)
     _of_this_lease(delivery).update(next_attempt_at=at, lease_until=None, last_outcome=outcome)
 
 
 def give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
-    """Make it a dead letter, which an admin can see and replay."""
+    """Turn the delivery into a dead letter, which an admin can see and replay."""
     _of_this_lease(delivery).update(dead_at=now, lease_until=None, last_outcome=outcome)
 
 
-def give_up_switched_off(now: datetime) -> int:
-    """Make dead letters of what has waited a whole day for an endpoint or brand that is off; return how many."""
-    overdue = WebhookDelivery.objects.waiting().filter(_OFF, given_up_at__lte=now)
+def give_up_for_switched_off(now: datetime) -> int:
+    """Turn deliveries that waited a day for a switched-off endpoint or brand into dead letters. Return how many."""
+    overdue = WebhookDelivery.objects.waiting().filter(_IS_SWITCHED_OFF, given_up_at__lte=now)
     return overdue.update(dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF)
 
 
 def replay(delivery: WebhookDelivery, now: datetime) -> bool:
-    """Put a dead letter back, under its old id and for another day; return False where there is nothing to send."""
+    """Send a dead letter again for another day, with the same id. Return False if its payload is erased."""
     rows = WebhookDelivery.objects.dead().filter(pk=delivery.pk, payload_ciphertext__isnull=False)
     replayed = rows.update(dead_at=None, attempts=0, next_attempt_at=now, given_up_at=now + DELIVERY_LIFETIME)
     return replayed == 1
 
 
-def forget_challenges(now: datetime, closing: Conversation | None = None) -> None:
-    """Erase context and purpose where nobody is to get them any more: of a closing conversation, or of all closed ones.
+def erase_challenge_payloads(now: datetime, closing: Conversation | None = None) -> None:
+    """Erase payloads of closed conversations that contain a context or purpose: no bot needs them any more.
 
-    That is what was given up, and what waits for an endpoint or brand that is off: switched on again, it would go out.
+    These are dead letters, and deliveries that wait for a switched-off endpoint or brand: they would go out if it were
+    switched on again. With `closing` it is done for this conversation only, which is being closed.
     """
-    whose = Q(conversation=closing) if closing else Q(conversation__closed_at__isnull=False)
-    rows = WebhookDelivery.objects.filter(whose, event__startswith="challenge.", payload_ciphertext__isnull=False)
-    rows.waiting().filter(_OFF).update(
+    closed = Q(conversation=closing) if closing else Q(conversation__closed_at__isnull=False)
+    rows = WebhookDelivery.objects.filter(closed, event__startswith="challenge.", payload_ciphertext__isnull=False)
+    rows.waiting().filter(_IS_SWITCHED_OFF).update(
         dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF, payload_ciphertext=None
     )
     rows.dead().update(payload_ciphertext=None)
 
 
 def _of_this_lease(delivery: WebhookDelivery) -> QuerySet[WebhookDelivery]:
-    """Return the row only while the lease is still ours: another worker may have taken it over."""
+    """Select the row only if we still hold its lease: another worker may have taken it over."""
     return WebhookDelivery.objects.waiting().filter(pk=delivery.pk, lease_until=delivery.lease_until)

@@ -1,4 +1,4 @@
-"""What an authorization request comes to: a denial, a failure that leaves the challenge open, or a stored token."""
+"""Record how an authorization request ended: a denial, a failure that leaves the challenge open, or a token."""
 
 import json
 import logging
@@ -11,11 +11,11 @@ from django.db import models
 from brands.models import SamePersonCheck, WebhookEvent
 from conversations.flow.authorization_requests import UNEXPECTED_SUBJECT, finish_authorization_request
 from conversations.flow.events import ConversationEvent, publish_token, record
-from conversations.flow.revocations import renew_connection, schedule_revocation_of_fresh
+from conversations.flow.revocations import renew_connection, schedule_revocation_of_unstored
 from conversations.flow.transitions import (
-    close_clock_expired,
     end_access_token,
     end_challenge,
+    end_expired,
     locked_conversation,
     move_challenge,
 )
@@ -35,28 +35,43 @@ from infrastructure.crypto import Secret, key_ring
 from oauth_client import AuthorizationServerError, ErrorCode, IDTokenClaims, TokenResponse
 
 RECEIPT_PURPOSE = "receipt"
-_TOKEN_PURPOSE = "receipt-token"
+_RECEIPT_TOKEN_PURPOSE = "receipt-token"
+COMPLETION_CODE_PURPOSE = "completion-code"
+COMPLETION_HANDLE_PURPOSE = "completion-handle"
+_EXPECTED_SUBJECT = "expected-subject"
+# Anyone can put these claims into a profile. They count only if the server verified them (OpenID Connect Core 5.7).
+_VERIFIED_BY = {"email": "email_verified", "phone_number": "phone_number_verified"}
+_CHALLENGE: Final = CompiledQuery(
+    lambda: (
+        Challenge.objects.select_related("conversation__brand", "authorization_server__brand")
+        .filter(pk=Parameter("pk", models.BigIntegerField()))
+        .order_by()
+    )
+)
+_NEW_ACCESS_TOKEN: Final = CompiledInsert(AccessToken)
+
+logger = logging.getLogger("consumer_delegation.sign_in")
 
 
 def receipt_digest(access_token: AccessToken, cookie: str) -> bytes:
-    """Return what the row keeps of its receipt."""
+    """Compute the digest of the receipt's token, which the row of the access token stores."""
     ring = key_ring()
-    return ring.digest(RECEIPT_PURPOSE, ring.derived_tokens(_TOKEN_PURPOSE, access_token.uuid, cookie)[0])
+    return ring.digest(RECEIPT_PURPOSE, ring.derived_tokens(_RECEIPT_TOKEN_PURPOSE, access_token.uuid, cookie)[0])
 
 
-def shown_receipt(access_token: AccessToken, cookie: str) -> str | None:
-    """The receipt's token, for the holder of the cookie of the successful authorization request; else None."""
+def derived_receipt_token(access_token: AccessToken, cookie: str) -> str | None:
+    """Derive the receipt's token from the cookie of the successful request; None for another cookie."""
     ring = key_ring()
-    for token in ring.derived_tokens(_TOKEN_PURPOSE, access_token.uuid, cookie):
+    for token in ring.derived_tokens(_RECEIPT_TOKEN_PURPOSE, access_token.uuid, cookie):
         if ring.recognises(access_token.receipt_digest, RECEIPT_PURPOSE, token):
             return token
     return None
 
 
 def access_token_of_receipt(receipt_token: str) -> AccessToken | None:
-    """Return the access token, ended or not, that a receipt tells of; None for an unknown one.
+    """Find the access token, ended or not, of a receipt; None if the receipt is unknown.
 
-    None, too, before the same-person check was passed: until then nothing has been granted to anybody.
+    Also None before the same-person check is passed, because nothing was granted until then.
     """
     rows = AccessToken.objects.filter(
         receipt_digest__in=key_ring().digests(RECEIPT_PURPOSE, receipt_token),
@@ -67,21 +82,16 @@ def access_token_of_receipt(receipt_token: str) -> AccessToken | None:
     return rows.select_related("challenge__conversation__brand", "challenge__authorization_server").first()
 
 
-_EXPECTED_SUBJECT = "expected-subject"
-# Claims that anybody may put into a profile mean nothing until the provider has verified them (OpenID Connect 5.7).
-_VERIFIED_BY = {"email": "email_verified", "phone_number": "phone_number_verified"}
-
-
 def subject_of(claims: IDTokenClaims | None) -> Secret | None:
-    """Return what identifies an account: `iss` and `sub` together (OpenID Connect Core section 5.7)."""
+    """Return what identifies an account: `iss` together with `sub` (OpenID Connect Core section 5.7)."""
     return Secret(json.dumps([claims.issuer, claims.subject])) if claims else None
 
 
 def is_same_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
-    """Tell whether a re-challenge came back with the account that this conversation had before (A7).
+    """Tell whether a re-challenge returned the account that this conversation had before (A7).
 
-    No claims mean that the brand's admin took openid out of the scope: then there is nothing to compare. A sign-in that
-    its consumer has undone binds nobody: she said that it was not hers. Raises `DecryptionError`.
+    Without claims there is nothing to compare: the brand's admin removed openid from the scope. A sign-in that its
+    consumer has undone is ignored, because the consumer said that it was not theirs. Raises `DecryptionError`.
     """
     subject = subject_of(claims)
     if subject is None:
@@ -96,46 +106,47 @@ def is_same_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
 
 
 def expected_subject_digest(conversation: Conversation, expected: Secret | None) -> bytes | None:
-    """Return what to keep of the customer that the bot expects."""
+    """Compute the digest of the customer that the bot expects; None if the bot named none."""
     if expected is None:
         return None
     return key_ring().digest(_EXPECTED_SUBJECT, conversation.uuid.bytes, expected.reveal())
 
 
-def expects(challenge: Challenge, expected: Secret | None) -> bool:
-    """Tell whether the challenge was issued for this very customer, or for nobody in particular."""
+def expects_same_subject(challenge: Challenge, expected: Secret | None) -> bool:
+    """Tell whether the challenge was issued with this expected subject. None means: without one."""
     if expected is None or challenge.expected_subject_digest is None:
         return expected is None and challenge.expected_subject_digest is None
     return _is_expected(challenge, expected.reveal())
 
 
-def is_expected_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
-    """Tell whether the verified ID token names the customer that the bot expects (A12); true for the other checks.
+def matches_expected_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
+    """Tell whether the verified ID token names the customer that the bot expects (A12).
 
-    A claim that is missing or not verified tells nothing about who signed in: raises `AuthorizationServerError` with
-    `claim_unusable`.
+    True if the check is not `expected_subject`. Raises `AuthorizationServerError` with `claim_unusable` if the claim is
+    missing or not verified: it would say nothing about who signed in.
     """
     if challenge.same_person_check != SamePersonCheck.EXPECTED_SUBJECT:
         return True
-    return _is_expected(challenge, _usable(challenge.authorization_server.subject_claim, claims))
+    return _is_expected(challenge, _claim_text(challenge.authorization_server.subject_claim, claims))
 
 
-def _usable(name: str, claims: IDTokenClaims | None) -> str:
-    """Return the claim as a text. A whole number is its decimal digits, as the bot writes it; nothing else is read."""
+def _claim_text(name: str, claims: IDTokenClaims | None) -> str:
+    """Return the claim as text. Bots write a whole number in decimal digits. Other types are refused."""
     if claims is None:
-        raise _unusable("no ID token was asked for: the scope has no openid")
-    said, value = claims.claims, claims.claims.get(name)
+        raise _claim_unusable("no ID token was requested: the scope lacks openid")
+    value = claims.claims.get(name)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value:
-        raise _unusable(f"the ID token has no {name} that is a text or a whole number")
-    # Cognito and Apple write the boolean as the text "true". Nothing else, a 1 or a "True", means yes.
-    if name in _VERIFIED_BY and said.get(_VERIFIED_BY[name]) is not True and said.get(_VERIFIED_BY[name]) != "true":
-        raise _unusable(f"{_VERIFIED_BY[name]} is not true in the ID token, so {name} may be anybody's")
+        raise _claim_unusable(f"the ID token has no {name} that is a text or a whole number")
+    # Cognito and Apple write the boolean as the text "true". Other values, such as 1 or "True", do not count.
+    verified = claims.claims.get(_VERIFIED_BY.get(name, ""))
+    if name in _VERIFIED_BY and verified is not True and verified != "true":
+        raise _claim_unusable(f"{_VERIFIED_BY[name]} is not true in the ID token, so {name} proves nothing")
     return value
 
 
-def _unusable(detail: str) -> AuthorizationServerError:
+def _claim_unusable(detail: str) -> AuthorizationServerError:
     return AuthorizationServerError(ErrorCode.CLAIM_UNUSABLE, detail)
 
 
@@ -144,33 +155,20 @@ def _is_expected(challenge: Challenge, value: str) -> bool:
     return key_ring().recognises(digest, _EXPECTED_SUBJECT, conversation.uuid.bytes, value)
 
 
-COMPLETION_CODE_PURPOSE = "completion-code"
-COMPLETION_HANDLE_PURPOSE = "completion-handle"
-_CHALLENGE: Final = CompiledQuery(
-    lambda: (
-        Challenge.objects.select_related("conversation__brand", "authorization_server__brand")
-        .filter(pk=Parameter("pk", models.BigIntegerField()))
-        .order_by()
-    )
-)
-_NEW_ACCESS_TOKEN: Final = CompiledInsert(AccessToken)
-
-logger = logging.getLogger("consumer_delegation.sign_in")
-
-
 class CommitUnknown(Exception):
-    """The database did not confirm a COMMIT. What it was to store may be there or not; the cause says what happened."""
+    """The database did not confirm a COMMIT, so its changes may be stored or not. The cause is the database's error."""
 
 
 def record_denial(authorization_request: AuthorizationRequest, detail: str, now: datetime) -> None:
-    """The consumer said no at the brand: an outcome, which ends the challenge (B14).
+    """End the challenge because the consumer refused at the brand (B14).
 
-    The server's words are kept for the admin: where they tell of a rule of the server's, it was not the consumer's no.
+    The server's description is stored for the admin. It may show that a rule of the server refused, and not the
+    consumer.
     """
     with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
         finish_authorization_request(authorization_request, now, ErrorCode.ACCESS_DENIED)
-        # From these statuses only: a second tab's no does not undo what the first one has brought.
+        # From these statuses only: a denial in a second tab must not undo the success of the first.
         denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
         move_challenge(
             authorization_request.challenge,
@@ -190,20 +188,20 @@ def record_failure(
     now: datetime,
     access_token: Secret | None = None,
 ) -> None:
-    """End this authorization request alone; the challenge stays open and another try is offered (B14).
+    """End this authorization request only. The challenge stays open, so that the consumer can try again (B14).
 
-    A token that the brand has issued all the same is not left alive there.
+    If the brand issued a token, its revocation is scheduled.
     """
     logger.warning(
         "sign-in failed",
         extra={"error": error, "detail": detail, "challenge": str(authorization_request.challenge.uuid)},
     )
-    # Under the conversation's lock as everything else: without it this would lock authorization request and challenge
-    # in the other order than an ending does, and PostgreSQL would end one of the two as a deadlock.
+    # Under the conversation's lock like every change. Without it, this would lock request and challenge in the opposite
+    # order of a termination, and PostgreSQL would abort one of the two as a deadlock.
     with locked_conversation(authorization_request.challenge.conversation_id):
         finish_authorization_request(authorization_request, now, error)
         if access_token is not None:
-            schedule_revocation_of_fresh(authorization_request, access_token, now)
+            schedule_revocation_of_unstored(authorization_request, access_token, now)
         rows = Challenge.objects.filter(pk=authorization_request.challenge_id, status__in=SIGN_IN_STATUSES)
         rows.update(last_error=error, last_error_detail=detail)
 
@@ -215,18 +213,18 @@ def store_result(
     claims: IDTokenClaims | None,
     now: datetime,
 ) -> None:
-    """Store the token for its conversation, or throw it away where it no longer has a place to go.
+    """Store the token for its conversation, or discard it if it can no longer be used.
 
-    Everything is looked at again inside the storing transaction: meanwhile the conversation may have been closed (A8),
-    the challenge replaced (A10), or another account signed in (A7, A12).
+    All conditions are checked again in the storing transaction. Since the claim, the conversation may have been closed
+    (A8), the challenge replaced (A10), or another account may have signed in (A7, A12).
 
-    Raises `CommitUnknown` where the COMMIT was not confirmed, and `AuthorizationServerError` where the ID token cannot
-    say which account that is. Whatever else it raises, nothing was stored.
+    Raises `CommitUnknown` if the COMMIT was not confirmed, and `AuthorizationServerError` if the ID token does not say
+    which account it is. After any other error, nothing was stored.
     """
     is_committing = False
     try:
         with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
-            close_clock_expired(conversation, now)
+            end_expired(conversation, now)
             _store(authorization_request, conversation, response, claims, now, cookie=cookie)
             is_committing = True
     except Exception as error:
@@ -235,11 +233,11 @@ def store_result(
         raise
 
 
-def has_come_to_a_result(authorization_request: AuthorizationRequest) -> bool:
-    """Look, on a new connection, whether the authorization request's result was stored.
+def is_result_stored(authorization_request: AuthorizationRequest) -> bool:
+    """Check, on a new connection, whether the authorization request's result was stored.
 
-    Under the conversation's lock: the transaction that is in doubt may still be under way in the database, and would
-    be seen too early without it. Raises the database's errors.
+    The check takes the conversation's lock. The transaction in doubt may still be running in the database, and without
+    the lock the check would come too early. Raises the database's errors.
     """
     renew_connection()
     with locked_conversation(authorization_request.challenge.conversation_id):
@@ -265,18 +263,18 @@ def _store(
     else:
         finish_authorization_request(authorization_request, now)
         access_token = _insert_access_token(authorization_request, challenge, response, claims, now, cookie=cookie)
-        _advance(challenge, access_token, cookie, now)
+        _confirm_or_wait(challenge, access_token, cookie, now)
 
 
 def _mismatch(challenge: Challenge, claims: IDTokenClaims | None) -> str:
-    """Return how the account is not the one that it has to be; empty where it is."""
+    """Return how the account differs from the required one; empty if it does not."""
     if not is_same_subject(challenge, claims):
         return Challenge.Error.SUBJECT_MISMATCH
-    return "" if is_expected_subject(challenge, claims) else UNEXPECTED_SUBJECT
+    return "" if matches_expected_subject(challenge, claims) else UNEXPECTED_SUBJECT
 
 
 def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, actor: str) -> None:
-    """Make a token readable; the one it replaces ends in the same transaction."""
+    """Make a token readable. The token that it replaces ends in the same transaction."""
     previous = AccessToken.objects.live().filter(
         conversation=access_token.conversation_id, authorization_server=access_token.authorization_server_id
     )
@@ -296,8 +294,8 @@ def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, a
     publish_token(access_token, WebhookEvent.TOKEN_ISSUED, now)
 
 
-def _advance(challenge: Challenge, access_token: AccessToken, cookie: str, now: datetime) -> None:
-    """Confirm at once where nothing is left to check; otherwise wait for the code or the handle."""
+def _confirm_or_wait(challenge: Challenge, access_token: AccessToken, cookie: str, now: datetime) -> None:
+    """Confirm the token if no check remains; otherwise wait for the code or the handle."""
     ring, row = key_ring(), challenge.uuid
     if challenge.same_person_check == SamePersonCheck.COMPLETION_CODE:
         code = ring.completion_codes(row, cookie)[0]
@@ -314,7 +312,7 @@ def _advance(challenge: Challenge, access_token: AccessToken, cookie: str, now: 
 def _wait_for_confirmation(
     challenge: Challenge, access_token: AccessToken, digest: dict[str, bytes], now: datetime, lifetime: timedelta
 ) -> None:
-    # A code for a token that is dead before it could be typed would be a lie.
+    # The code must expire no later than the token.
     expires_at = min(now + lifetime, access_token.expires_at)
     to = ChallengeStatus.CONFIRMATION_NEEDED
     move_challenge(
@@ -357,9 +355,9 @@ def _insert_access_token(
 def _discard(
     authorization_request: AuthorizationRequest, challenge: Challenge, access_token: Secret, outcome: str, now: datetime
 ) -> None:
-    """Let a fresh token go, and ask the brand to end it too: nobody will ever use it (A8)."""
+    """Do not store a new token. Schedule its revocation, because no conversation will use it (A8)."""
     finish_authorization_request(authorization_request, now, outcome)
-    schedule_revocation_of_fresh(authorization_request, access_token, now)
+    schedule_revocation_of_unstored(authorization_request, access_token, now)
     record(
         ConversationEvent.TOKEN_DISCARDED,
         challenge.conversation,

@@ -1,9 +1,9 @@
-"""How often each key reads tokens, and for what; and a warning where it is far more often than it used to be.
+"""Count how often each bot key reads tokens, and for which purpose. Warn if a key reads far more than usual.
 
-Counted in the process and added up in the database once a minute, by the read that finds the minute over: no row and
-no write for each read. A process that is killed takes up to a minute of its counts along, or, where nobody read any
-more, what it had counted since; one that ends does not (`delegation_site/gunicorn.py`). They are for people who look
-after a brand, not a limit: that one is exact (`count_token_read`).
+Each process counts in memory. Once a minute, the next read adds the counts to the database, so that a read needs no
+write. A process that is killed loses the counts that it has not added yet; one that stops normally adds them first
+(`delegation_site/gunicorn.py`). The counts inform people. The limit of reads is separate and exact
+(`count_token_read`).
 """
 
 import logging
@@ -21,55 +21,61 @@ from conversations.flow.events import ConversationEvent
 from infrastructure import stopping
 from infrastructure.audit import SYSTEM, record_event
 
-# Unusual: in one hour more than this, and more than this many times the mean of the 24 hours before it.
+# Warn if the reads of one hour exceed both this number and a multiple of the mean of the 24 hours before.
 UNUSUAL_READS: Final = 600
 UNUSUAL_FACTOR: Final = 10
 
-_EVERY: Final = timedelta(minutes=1)
+_FLUSH_INTERVAL: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
 _HOURS_COMPARED: Final = 24
-# A bot that makes up a purpose for each read is not to make a row of each.
-_MOST_PURPOSES: Final = 50
+# A bot that sends a new purpose with each read must not create a row for each.
+_MAX_PURPOSES: Final = 50
 _OTHER_PURPOSES: Final = "(other)"
 
-_Count = tuple[int, str, datetime]
+# Primary key of the bot key, purpose, hour.
+_CountKey = tuple[int, str, datetime]
+
+_UPSERT: Final = """
+    INSERT INTO conversations_tokenreadcount (bot_key_id, purpose, hour, times) VALUES {}
+    ON CONFLICT (bot_key_id, hour, purpose) DO UPDATE SET times = conversations_tokenreadcount.times + excluded.times
+"""
 
 logger = logging.getLogger("consumer_delegation.read_counts")
 
 
 class _Pending:
-    """What this process has counted and not yet added up."""
+    """What this process has counted and not yet added to the database."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self.forget()
 
     def forget(self) -> None:
-        self._counts: Counter[_Count] = Counter()
+        self._counts: Counter[_CountKey] = Counter()
         self._purposes: dict[tuple[int, datetime], set[str]] = {}
         self._due_at: datetime | None = None
 
     def add_one(self, bot_key_pk: int, purpose: str, now: datetime) -> bool:
-        """Count one more; tell whether it is this read's turn to add everything up."""
+        """Count one read. Return whether this read must add all counts to the database."""
         hour = _hour_of(now)
         with self._lock:
             known = self._purposes.setdefault((bot_key_pk, hour), set())
-            if len(known) < _MOST_PURPOSES:
+            if len(known) < _MAX_PURPOSES:
                 known.add(purpose)
             self._counts[bot_key_pk, purpose if purpose in known else _OTHER_PURPOSES, hour] += 1
-            # Not before the minute is over; at once where the clock was put back and it would never be.
-            if self._due_at is not None and self._due_at - _EVERY <= now < self._due_at:
+            # Not before the minute is over. If the clock was set back, do not wait for that: it could take hours.
+            if self._due_at is not None and self._due_at - _FLUSH_INTERVAL <= now < self._due_at:
                 return False
-            first, self._due_at = self._due_at is None, now + _EVERY
+            first, self._due_at = self._due_at is None, now + _FLUSH_INTERVAL
             return not first
 
-    def take(self, now: datetime) -> Counter[_Count]:
+    def take(self, now: datetime) -> Counter[_CountKey]:
         with self._lock:
             taken, self._counts = self._counts, Counter()
             self._purposes = {key: known for key, known in self._purposes.items() if key[1] == _hour_of(now)}
         return taken
 
-    def give_back(self, counts: Counter[_Count]) -> None:
+    def give_back(self, counts: Counter[_CountKey]) -> None:
         with self._lock:
             self._counts += counts
 
@@ -78,23 +84,23 @@ _pending = _Pending()
 
 
 def count_read(bot_key: BotKey, purpose: str, now: datetime) -> None:
-    """Count a read that is answered with a token; at most once a minute, add up what this process has counted."""
+    """Count a read that is answered with a token. Once a minute, add all counts to the database."""
     if _pending.add_one(bot_key.pk, purpose, now):
         flush(now)
 
 
 def flush(now: datetime | None = None) -> None:
-    """Add up what this process has counted, and look for unusual rates. The database's trouble fails no read."""
+    """Add this process's counts to the database and check for unusual rates. A database error is only logged."""
     now = now or timezone.now()
     counts = _pending.take(now)
     if not counts:
         return
     try:
         with transaction.atomic():
-            _add_up(counts)
-            _look_for_unusual_rates({key for key, _, _ in counts}, now)
+            _store(counts)
+            _check_rates({key for key, _, _ in counts}, now)
     except Error:
-        logger.exception("token reads could not be added up; the next minute tries again")
+        logger.exception("token reads could not be stored; they are tried again in a minute")
         _pending.give_back(counts)
 
 
@@ -102,18 +108,12 @@ stopping.before_the_end(flush)
 
 
 def forget_in_process() -> None:
-    """Forget what this process has counted; tests begin with nothing."""
+    """Discard this process's counts, so that each test begins without any."""
     _pending.forget()
 
 
-_UPSERT: Final = """
-    INSERT INTO conversations_tokenreadcount (bot_key_id, purpose, hour, times) VALUES {}
-    ON CONFLICT (bot_key_id, hour, purpose) DO UPDATE SET times = conversations_tokenreadcount.times + excluded.times
-"""
-
-
-def _add_up(counts: Counter[_Count]) -> None:
-    # In one order, so that two processes which add to the same rows wait for each other and not crosswise.
+def _store(counts: Counter[_CountKey]) -> None:
+    # Sorted, so that two processes that add to the same rows lock them in the same order and cannot deadlock.
     rows = sorted(counts.items())
     adapted = connection.ops.adapt_datetimefield_value
     values = [value for (key, purpose, hour), times in rows for value in (key, purpose, adapted(hour), times)]
@@ -121,7 +121,7 @@ def _add_up(counts: Counter[_Count]) -> None:
         cursor.execute(_UPSERT.format(", ".join(["(%s, %s, %s, %s)"] * len(rows))), values)
 
 
-def _look_for_unusual_rates(bot_key_pks: set[int], now: datetime) -> None:
+def _check_rates(bot_key_pks: set[int], now: datetime) -> None:
     hour = _hour_of(now)
     since = Q(token_read_counts__hour__gte=hour - _HOURS_COMPARED * _HOUR)
     sums = (
@@ -139,8 +139,8 @@ def _look_for_unusual_rates(bot_key_pks: set[int], now: datetime) -> None:
 
 
 def _warn(bot_key_pk: int, reads: int, hour: datetime, now: datetime) -> None:
-    """Write the warning once for each key and hour, whichever process comes first."""
-    # In a later hour, it was written by a process whose clock is wrong.
+    """Write the warning once for each key and hour, however many processes notice it."""
+    # A time in a later hour was written by a process with a wrong clock.
     not_yet = Q(reads_unusual_at=None) | Q(reads_unusual_at__lt=hour) | Q(reads_unusual_at__gte=hour + _HOUR)
     if BotKey.objects.filter(not_yet, pk=bot_key_pk).update(reads_unusual_at=now) != 1:
         return

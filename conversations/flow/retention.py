@@ -1,4 +1,4 @@
-"""What the clock ends, and what is old enough to be deleted: in chunks, so that no statement holds a table for long."""
+"""End what has expired (sweep) and delete what is old (prune), in chunks that hold no lock for long."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,16 +11,16 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
-from conversations.flow.events import forget_challenges, give_up_switched_off
+from conversations.flow.events import erase_challenge_payloads, give_up_for_switched_off
 from conversations.flow.revocations import finish_revocation, overdue_revocations
-from conversations.flow.transitions import close_clock_expired, locked_conversation
+from conversations.flow.transitions import end_expired, locked_conversation
 from conversations.flow.trial_sign_in import old_trials
 from conversations.models import (
-    DELIVERY_KEPT_FOR,
+    DELIVERY_RETENTION,
     IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
-    READ_COUNTS_KEPT_FOR,
-    TRIALS_KEPT_FOR,
+    READ_COUNT_RETENTION,
+    TRIAL_RETENTION,
     AccessToken,
     Challenge,
     Conversation,
@@ -32,40 +32,40 @@ from infrastructure import rate_limits
 from infrastructure.database_errors import is_unavailable, sqlstate
 
 CHUNK: Final = 500
-# A row that somebody else holds is left to the next sweep.
+# A row that another transaction holds longer is left to the next sweep.
 _LOCK_TIMEOUT: Final = "2s"
-# SQLSTATEs of a lock that could not be had, a deadlock, a serialization failure, a statement that took too long.
-_ABOUT_ONE_ROW: Final = {"55P03", "40P01", "40001", "57014"}
-_MOST_NAMED: Final = 5
+# SQLSTATEs of lock not available, deadlock detected, serialization failure, query canceled (time-out).
+_ROW_ERRORS: Final = {"55P03", "40P01", "40001", "57014"}
+_MAX_NAMED: Final = 5
 
 
 class SweepIncomplete(Exception):
-    """Parts of a sweep failed, the rest was done. The message names them; the first one's error is the cause."""
+    """Steps of a sweep failed; the others were done. The message names them. The cause is the first error."""
 
     def __init__(self, failed: dict[str, Exception]) -> None:
-        named = [f"{name} ({type(error).__name__})" for name, error in list(failed.items())[:_MOST_NAMED]]
+        named = [f"{name} ({type(error).__name__})" for name, error in list(failed.items())[:_MAX_NAMED]]
         more = len(failed) - len(named)
         super().__init__(", ".join(named) + (f" and {more} more" if more > 0 else ""))
 
 
 @dataclass
-class _Parts:
-    """The parts of one sweep. Each fails for itself: what one row does must not keep all others from being erased.
+class _Steps:
+    """The steps of one sweep. A failed step is recorded and the others continue, so that one bad row blocks nothing.
 
-    But for a database that is away: every part would find that out anew.
+    If the database is unavailable, the sweep stops at once, because every step would fail in the same way.
     """
 
     is_stopping: Callable[[], bool]
     failed: dict[str, Exception] = field(default_factory=dict)
 
-    def run(self, name: str, part: Callable[[], object]) -> bool:
-        """Run one part; tell whether it was done. Raises the database's error where that is away."""
+    def run(self, name: str, step: Callable[[], object]) -> bool:
+        """Run one step and return whether it succeeded. Raises the database's error if that is unavailable."""
         if self.is_stopping() or name in self.failed:
             return False
         try:
-            part()
+            step()
         except Exception as error:
-            if _concerns_everything(error):
+            if _is_outage(error):
                 raise
             self.failed[name] = error
             return False
@@ -73,62 +73,62 @@ class _Parts:
 
 
 def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int:
-    """Close what the clock has ended, erase its ciphertext and write the events (K6); return how many conversations.
+    """End what has expired, erase its ciphertext and write the events (K6). Return the number of conversations.
 
-    `now` is judged by the caller (`infrastructure.database_clock.checked_now`). Raises `SweepIncomplete` where a part
-    failed, after everything else was done, and the database's error where that is away.
+    The caller checks the clock that gives `now` (`infrastructure.database_clock.checked_now`). Raises `SweepIncomplete`
+    if steps failed, after all others ran. Raises the database's error if that is unavailable.
     """
-    parts = _Parts(is_stopping)
-    parts.run("old revocations", lambda: _give_up_old_revocations(parts, now))
-    parts.run("rate limits", lambda: rate_limits.sweep(now))
+    steps = _Steps(is_stopping)
+    steps.run("old revocations", lambda: _give_up_old_revocations(steps, now))
+    steps.run("rate limits", lambda: rate_limits.sweep(now))
     for change in (
         forget_previous_secrets,
         forget_previous_signing_keys,
-        give_up_switched_off,
-        forget_challenges,
+        give_up_for_switched_off,
+        erase_challenge_payloads,
     ):
-        parts.run(change.__name__, partial(_without_waiting_long, change, now))
-    for name, old in _what_is_old(now).items():
-        parts.run(name, partial(_delete_in_chunks, old))
+        steps.run(change.__name__, partial(_with_lock_timeout, change, now))
+    for name, old in _old_rows(now).items():
+        steps.run(name, partial(_delete_in_chunks, old))
     swept: list[int] = []
-    for overdue in (Challenge.objects.clock_expired(now), AccessToken.objects.clock_expired(now)):
-        parts.run(f"overdue {overdue.model.__name__}", partial(_close_overdue, parts, overdue, now, swept))
-    if parts.failed:
-        raise SweepIncomplete(parts.failed) from next(iter(parts.failed.values()))
+    for expired in (Challenge.objects.expired_not_ended(now), AccessToken.objects.expired_not_ended(now)):
+        steps.run(f"expired {expired.model.__name__}", partial(_end_all_expired, steps, expired, now, swept))
+    if steps.failed:
+        raise SweepIncomplete(steps.failed) from next(iter(steps.failed.values()))
     return len(swept)
 
 
-def _what_is_old(now: datetime) -> dict[str, QuerySet[Any]]:
+def _old_rows(now: datetime) -> dict[str, QuerySet[Any]]:
     return {
-        "deliveries": WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR),
+        "deliveries": WebhookDelivery.objects.finished_before(now - DELIVERY_RETENTION),
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
-        "trials": old_trials(now, TRIALS_KEPT_FOR),
-        "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNTS_KEPT_FOR),
+        "trials": old_trials(now, TRIAL_RETENTION),
+        "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNT_RETENTION),
     }
 
 
-def _give_up_old_revocations(parts: _Parts, now: datetime) -> None:
+def _give_up_old_revocations(steps: _Steps, now: datetime) -> None:
     for revocation in overdue_revocations(now):
         give_up = partial(finish_revocation, revocation, "given_up")
-        parts.run(f"revocation {revocation.uuid}", partial(_without_waiting_long, give_up, now))
+        steps.run(f"revocation {revocation.uuid}", partial(_with_lock_timeout, give_up, now))
 
 
-def _close_overdue(parts: _Parts, overdue: QuerySet[Any], now: datetime, swept: list[int]) -> None:
-    for conversation_pk in _conversations_of(overdue):
-        close = partial(_without_waiting_long, partial(_close, conversation_pk), now)
-        if parts.run(f"conversation {conversation_pk}", close):
+def _end_all_expired(steps: _Steps, expired: QuerySet[Any], now: datetime, swept: list[int]) -> None:
+    for conversation_pk in _conversations_with(expired):
+        end = partial(_with_lock_timeout, partial(_end_expired_in, conversation_pk), now)
+        if steps.run(f"conversation {conversation_pk}", end):
             swept.append(conversation_pk)
-        if parts.is_stopping():
+        if steps.is_stopping():
             return
 
 
-def _close(conversation_pk: int, now: datetime) -> None:
+def _end_expired_in(conversation_pk: int, now: datetime) -> None:
     with locked_conversation(conversation_pk) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
 
 
-def _without_waiting_long(change: Callable[[datetime], object], now: datetime) -> None:
-    """Make a change in one transaction; whoever holds one of its rows for long is not to hold up all the others."""
+def _with_lock_timeout(change: Callable[[datetime], object], now: datetime) -> None:
+    """Run a change in one transaction that waits at most two seconds for a lock, so that no row blocks the sweep."""
     with transaction.atomic():
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
@@ -136,13 +136,14 @@ def _without_waiting_long(change: Callable[[datetime], object], now: datetime) -
         change(now)
 
 
-def _conversations_of(overdue: QuerySet[Any]) -> Iterator[int]:
-    """Return the conversations in which the clock has ended something; each is closed before the next chunk is read.
+def _conversations_with(expired: QuerySet[Any]) -> Iterator[int]:
+    """Yield the primary keys of conversations with such rows. The caller ends each before the next chunk is read.
 
-    The first ones by expiry, and not all at once: PostgreSQL takes most expired rows for unended ones and would read
-    the whole table for them, once a minute. From where the last chunk ended: what could not be closed is still there.
+    Rows are read in chunks, by expiry. PostgreSQL estimates that most expired rows have not ended, and would otherwise
+    read the whole table once a minute. Each chunk begins where the last one stopped, because a row that could not be
+    ended is still there.
     """
-    rows = overdue.order_by("expires_at", "pk").values_list("expires_at", "pk", "conversation_id")
+    rows = expired.order_by("expires_at", "pk").values_list("expires_at", "pk", "conversation_id")
     chunk = list(rows[:CHUNK])
     while chunk:
         yield from sorted({conversation_pk for _, _, conversation_pk in chunk})
@@ -150,32 +151,32 @@ def _conversations_of(overdue: QuerySet[Any]) -> Iterator[int]:
         chunk = list(rows.filter(expires_at__gte=expires_at).exclude(expires_at=expires_at, pk__lte=pk)[:CHUNK])
 
 
-def _concerns_everything(error: Exception) -> bool:
-    """Tell whether the database is away or read-only; a lock or a deadlock is about one row."""
-    return is_unavailable(error) and sqlstate(error) not in _ABOUT_ONE_ROW
+def _is_outage(error: Exception) -> bool:
+    """Tell whether the database is unavailable or read-only. A lock or deadlock concerns one row only."""
+    return is_unavailable(error) and sqlstate(error) not in _ROW_ERRORS
 
 
 def prune(before: datetime) -> tuple[int, int]:
-    """Delete challenges, with what belongs to them, and conversations that ended before a moment; count both.
+    """Delete challenges, with their rows, and conversations that ended before `before`. Return both numbers.
 
-    An open conversation goes when nothing is left in it and no webhook tells of it; a closed one stays as a bare row,
-    since it never reopens. The audit log is never touched. The last token of an open conversation stays, without its
-    ciphertext: it says why a new challenge is needed, and whose it was (A7).
+    An open conversation is deleted when it has no challenges and no deliveries left. A closed one stays as a bare row,
+    because it must never reopen. The audit log is never touched. The last token of an open conversation stays, without
+    its ciphertext. It tells why a new challenge is needed, and which account a re-challenge is compared with (A7).
     """
     live_token = AccessToken.objects.filter(challenge=OuterRef("pk"), ended_at=None)
     confirmed = AccessToken.objects.filter(confirmed_at__isnull=False, conversation__closed_at=None)
-    # Whose the conversation is: what a re-challenge is compared with, which need not be the newest of all.
-    binding = confirmed.filter(subject_ciphertext__isnull=False).exclude(end_reason=AccessToken.EndReason.UNDONE)
+    # A re-challenge is compared with the subject of this token, which need not be the newest one.
+    with_subject = confirmed.filter(subject_ciphertext__isnull=False).exclude(end_reason=AccessToken.EndReason.UNDONE)
     old = Challenge.objects.exclude(status__in=OPEN_STATUSES).filter(expires_at__lt=before)
-    for kept in (live_token, _newest_of_its_chat(confirmed), _newest_of_its_chat(binding)):
+    for kept in (live_token, _newest_in_conversation(confirmed), _newest_in_conversation(with_subject)):
         old = old.exclude(Exists(kept))
     challenges = _delete_old(old, "issued_at", before)
     empty = Conversation.objects.filter(created_at__lt=before, closed_at=None, challenges=None, webhook_deliveries=None)
     return challenges, _delete_old(empty, "created_at", before)
 
 
-def _newest_of_its_chat(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
-    """Return, for a challenge of an outer query, its token where no later one of that chat and server is there."""
+def _newest_in_conversation(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
+    """For a challenge of an outer query, select its token if it is the newest of conversation and server."""
     later = tokens.filter(
         conversation=OuterRef("conversation"),
         authorization_server=OuterRef("authorization_server"),
@@ -185,19 +186,19 @@ def _newest_of_its_chat(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
 
 
 def _delete_old(rows: QuerySet[Challenge] | QuerySet[Conversation], moment: str, before: datetime) -> int:
-    """Delete rows a window of the table at a time, so that each statement looks at no more than `CHUNK` of them.
+    """Delete rows in windows of the table, so that each statement reads at most `CHUNK` rows.
 
-    Looking for the next ones to delete in the whole table would pass all that are kept again for each chunk: at a
-    million conversations that was seconds a statement.
+    A search of the whole table for each chunk would read all kept rows again. With a million conversations that took
+    seconds for each statement.
     """
     windows = _windows(rows.model, moment, before)
     return sum(_delete_in_chunks(rows.filter(pk__gte=first, pk__lte=last)) for first, last in windows)
 
 
 def _windows(model: type[Challenge] | type[Conversation], moment: str, before: datetime) -> Iterator[tuple[int, int]]:
-    """Return the first and last numbers of stretches of the table, up to where its rows are too young.
+    """Yield the first and last primary key of successive windows, until all rows of a window are too young.
 
-    Rows are numbered as they come. One that came out of turn is found when the rows around it are old, too.
+    Primary keys grow with time. An old row among younger ones is found once the rows around it are old as well.
     """
     last = 0
     while True:
@@ -213,7 +214,7 @@ def _delete_in_chunks(rows: QuerySet[Any]) -> int:
     deleted = 0
     while True:
         with transaction.atomic():
-            # On SQLite, which has no row locks, Django leaves the lock out.
+            # SQLite has no row locks, so Django leaves the lock out there.
             locked = rows.order_by("pk").select_for_update(of=("self",), skip_locked=True)
             chunk = list(locked.values_list("pk", flat=True)[:CHUNK])
             rows.model.objects.filter(pk__in=chunk).delete()

@@ -1,7 +1,7 @@
-"""Revocation at the brand (RFC 7009), first half: written down with the change that ends the token.
+"""Revocation at the brand (RFC 7009): schedule it in the transaction that ends the token.
 
-The second half, presenting the token, is the worker's (`conversations.outbox`). One token is presented by the request
-that holds it: the one that was issued a moment ago, and that the database takes neither as a token nor as a revocation.
+The worker sends the request (`conversations.outbox.revocations`). In one case the web request does it: a token was
+issued a moment ago, and the database can store neither the token nor its revocation.
 """
 
 import logging
@@ -26,93 +26,89 @@ from infrastructure.database_clock import CLOCK_TOLERANCE
 from oauth_client import AuthorizationServerError, ClientCredentials, revoke_token
 from oauth_client.transport import within
 
-MAY_LIVE: Final = "a token that could not be stored may live at the brand until it expires"
+MAY_STAY_VALID: Final = "a token that could not be stored may stay valid at the brand until it expires"
 
 logger = logging.getLogger("consumer_delegation.revocation")
 
 
-def schedule_revocation_of_fresh(
+def schedule_revocation_of_unstored(
     authorization_request: AuthorizationRequest, access_token: Secret, now: datetime
 ) -> None:
-    """Put a token that was never stored into the outbox. Runs in the caller's transaction."""
+    """Put a token that was not stored into the outbox, in the caller's transaction."""
     endpoint = authorization_request.stored_configuration().revocation_endpoint
-    conversation, server_pk = (
-        authorization_request.challenge.conversation,
-        authorization_request.challenge.authorization_server_id,
-    )
-    _schedule(
-        conversation, server_pk, access_token, access_token_uuid=authorization_request.uuid, endpoint=endpoint, now=now
-    )
+    challenge, uuid = authorization_request.challenge, authorization_request.uuid
+    conversation, server_pk = challenge.conversation, challenge.authorization_server_id
+    _schedule(conversation, server_pk, access_token, access_token_uuid=uuid, endpoint=endpoint, now=now)
 
 
 @dataclass(frozen=True)
 class IssuedToken:
-    """A token from the brand's answer to the moment at which a row knows it; it can be revoked without the database."""
+    """A token that the brand issued and that no row holds yet. It can be revoked without the database."""
 
     access_token: Secret
     expires_at: datetime
     credentials: ClientCredentials = field(repr=False)
-    # What the exchange has left of the time for both.
+    # The time for exchange and revocation, minus what the exchange took.
     seconds_left: float
 
 
 def revoke_at_once(authorization_request: AuthorizationRequest, issued: IssuedToken) -> None:
-    """Revoke a token that was certainly not stored, from the request that holds it; log how that went (A8).
+    """Revoke a token that was certainly not stored, from the web request that received it. Log the result (A8).
 
-    Where the database can be asked, it is asked on a new connection whether the conversation holds the very same value:
-    some servers hand one out twice. Blocks for up to `issued.seconds_left`: no transaction around it.
+    Some servers issue the same token value twice. So a new connection checks whether the conversation holds the value,
+    if the database answers. Blocks for up to `issued.seconds_left`, so it must not run in a transaction.
     """
     extra = {"challenge": str(authorization_request.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
     configuration = authorization_request.stored_configuration()
     if _is_held(authorization_request, issued.access_token):
-        logger.warning("a token that could not be stored is in use already: it was not revoked", extra=extra)
+        logger.warning("a token that could not be stored was not revoked: it is in use already", extra=extra)
         return
     if not configuration.revocation_endpoint:
-        logger.error(MAY_LIVE, extra=extra | {"error": "the server has no revocation endpoint"})
+        logger.error(MAY_STAY_VALID, extra=extra | {"error": "the server has no revocation endpoint"})
         return
     try:
         with within(issued.seconds_left):
             revoke_token(configuration, issued.access_token, issued.credentials)
     except AuthorizationServerError as error:
-        logger.error(MAY_LIVE, extra=extra | {"error": str(error)})  # noqa: TRY400  its code says it all
+        logger.error(MAY_STAY_VALID, extra=extra | {"error": str(error)})  # noqa: TRY400  the error's code is enough
     else:
         logger.warning("a token that could not be stored was revoked", extra=extra)
 
 
-def note_unknown(authorization_request: AuthorizationRequest, issued: IssuedToken) -> None:
-    """Log that nobody knows whether a token was stored: it is not revoked, since a conversation may hold it."""
+def log_unknown_result(authorization_request: AuthorizationRequest, issued: IssuedToken) -> None:
+    """Log that a token may be stored or not. It is not revoked, because a conversation may use it."""
     extra = {"challenge": str(authorization_request.challenge.uuid), "expires_at": issued.expires_at.isoformat()}
-    logger.error(MAY_LIVE, extra=extra | {"error": "whether it was stored cannot be found out"})
+    logger.error(MAY_STAY_VALID, extra=extra | {"error": "the database did not say whether it was stored"})
 
 
 def renew_connection() -> None:
-    """Drop the connection, which may be broken; the next statement opens another."""
+    """Close the connection, which may be broken. The next statement opens a new one."""
     if not connection.in_atomic_block:
         connection.close()
 
 
 def _is_held(authorization_request: AuthorizationRequest, access_token: Secret) -> bool:
-    """Tell whether the conversation holds this value; False where the database cannot be asked."""
+    """Tell whether the conversation holds this value; False if the database does not answer."""
+    challenge, uuid = authorization_request.challenge, authorization_request.uuid
     try:
         renew_connection()
-        conversation, server_pk = (
-            authorization_request.challenge.conversation,
-            authorization_request.challenge.authorization_server_id,
-        )
-        return is_still_in_use(conversation, server_pk, access_token, authorization_request.uuid)
+        return is_still_in_use(challenge.conversation, challenge.authorization_server_id, access_token, uuid)
     except Error:
         return False
 
 
-def schedule_revocation_of(access_token: AccessToken, now: datetime) -> None:
-    """Put a stored token into the outbox before it is erased; one that has expired is not worth a call."""
+def schedule_revocation(access_token: AccessToken, now: datetime) -> None:
+    """Put a stored token into the outbox before it is erased, unless it has expired already."""
     if access_token.expires_at <= now:
         return
     try:
         value = access_token.reveal_access_token()
     except DecryptionError:
-        # It ends all the same: what we cannot read, nobody reads here, and it cannot be presented anywhere.
-        logger.warning("an unreadable token was erased unrevoked", extra={"access_token_uuid": str(access_token.uuid)})
+        # The token ends nevertheless. A value that we cannot decrypt cannot be read by a bot, nor be revoked.
+        logger.warning(
+            "a token that cannot be decrypted was erased, not revoked",
+            extra={"access_token_uuid": str(access_token.uuid)},
+        )
         return
     conversation, server_pk = access_token.conversation, access_token.authorization_server_id
     endpoint, uuid = access_token.revocation_endpoint, access_token.uuid
@@ -120,12 +116,12 @@ def schedule_revocation_of(access_token: AccessToken, now: datetime) -> None:
 
 
 def is_still_in_use(conversation: Conversation, server_pk: int, value: Secret, except_uuid: UUID) -> bool:
-    """Tell whether another token of the conversation is this very value: some servers hand the same one out again."""
+    """Tell whether another token of the conversation has this value. Some servers issue one value again."""
     others = conversation.access_tokens.filter(authorization_server_id=server_pk, ended_at=None)
-    return any(_is(other, value) for other in others.exclude(uuid=except_uuid))
+    return any(_has_value(other, value) for other in others.exclude(uuid=except_uuid))
 
 
-def _is(access_token: AccessToken, value: Secret) -> bool:
+def _has_value(access_token: AccessToken, value: Secret) -> bool:
     try:
         return access_token.reveal_access_token() == value
     except DecryptionError:
@@ -150,7 +146,7 @@ def _schedule(
 
 
 def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> None:
-    """Erase the token for good and say how it went: `revoked`, or the error of the last try."""
+    """Delete the revocation, with its token, and record the outcome: `revoked`, or the code of the last error."""
     with transaction.atomic():
         deleted, _ = Revocation.objects.filter(pk=revocation.pk).delete()
         if deleted:
@@ -164,21 +160,22 @@ def finish_revocation(revocation: Revocation, outcome: str, now: datetime) -> No
             )
 
 
-def _put_right_what_lies_ahead(now: datetime) -> None:
-    """Date rows of the future, which a process with a wrong clock has written, back to now.
+def _correct_future_rows(now: datetime) -> None:
+    """Set dates in the future to `now`. They were written by a process with a wrong clock.
 
-    A worker would wait for them while the token lives on at the brand, and here beyond its quarter of an hour (K6).
+    A worker would wait until then. Meanwhile the token would stay valid at the brand, and stored here for more than 15
+    minutes (K6).
     """
-    ahead = Revocation.objects.filter(created_at__gt=now + CLOCK_TOLERANCE)
-    ahead.update(created_at=now, next_attempt_at=now, lease_until=None)
+    in_future = Revocation.objects.filter(created_at__gt=now + CLOCK_TOLERANCE)
+    in_future.update(created_at=now, next_attempt_at=now, lease_until=None)
 
 
 def overdue_revocations(now: datetime) -> list[Revocation]:
-    """Return what has waited for a quarter of an hour and is to be erased, also where no worker ever came (K6).
+    """Return revocations older than 15 minutes, which must be erased even if no worker runs (K6).
 
-    The table is read whole, and that is right: it holds what ended in the last quarter of an hour at the most, and an
-    index on `created_at` would cost each ending more than this costs once a minute.
+    The whole table is read on purpose. It holds only the revocations of about 15 minutes. An index on `created_at`
+    would cost more at each termination than this read costs once a minute.
     """
-    _put_right_what_lies_ahead(now)
+    _correct_future_rows(now)
     overdue = Revocation.objects.filter(created_at__lte=now - REVOCATION_LIFETIME)
     return list(overdue.select_related("conversation__brand"))

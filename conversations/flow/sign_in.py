@@ -1,4 +1,4 @@
-"""A sign-in: the button that begins it, and the callback, from the brand's answer to a stored token."""
+"""Begin a sign-in, and handle the callback: from the authorization response to a stored token."""
 
 import logging
 from collections import Counter
@@ -17,17 +17,17 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.flow.authorization_requests import (
-    BegunAuthorizationRequest,
-    authorization_request_of_state,
+    NewAuthorizationRequest,
+    authorization_request_by_state,
     begin_authorization_request,
     claim,
     holds_cookie,
-    newest_held_authorization_request,
+    newest_authorization_request_of_browser,
     nonce_matches,
     release,
 )
-from conversations.flow.outcomes import CommitUnknown, has_come_to_a_result, record_denial, record_failure, store_result
-from conversations.flow.revocations import IssuedToken, note_unknown, revoke_at_once
+from conversations.flow.outcomes import CommitUnknown, is_result_stored, record_denial, record_failure, store_result
+from conversations.flow.revocations import IssuedToken, log_unknown_result, revoke_at_once
 from conversations.models import AuthorizationRequest, Challenge
 from infrastructure import rate_limits
 from infrastructure.compiled import CompiledQuery, Parameter
@@ -56,18 +56,36 @@ from oauth_client.authorization import Query
 MAX_EXCHANGES_PER_SERVER: Final = 4
 
 _lock = Lock()
+# Running calls, by the primary key of the server.
 _running: Counter[int] = Counter()
+
+_SERVER: Final = CompiledQuery(
+    lambda: (
+        AuthorizationServer.objects.active()
+        .filter(brand__is_active=True, callback_id=Parameter("callback_id", models.CharField()))
+        .select_related("brand")
+        .order_by()
+    )
+)
+# Limits log lines for each server, not callbacks. Anyone who knows a callback's path could fill the log otherwise.
+_MALFORMED_LOGGED: Final = rate_limits.Limit("malformed-callbacks-logged", 10, 60)
+# The exchange takes up to 10 of these; a revocation in the same web request has the rest.
+EXCHANGE_AND_REVOCATION_SECONDS: Final = 15.0
+LOCK_NOT_AVAILABLE: Final = "55P03"
+_UNEXPECTED: Final = "a sign-in failed unexpectedly"
+
+logger = logging.getLogger("consumer_delegation.sign_in")
 
 
 class ServerBusy(Exception):
-    """The authorization server, or all of them together, already has as many exchanges as we allow."""
+    """The authorization server, or this process, already has as many calls running as we allow."""
 
 
 @contextmanager
 def exchange_slot(server_pk: int) -> Iterator[None]:
-    """Hold one of the server's slots, and one of the process's, for the length of the block. Raises `ServerBusy`."""
+    """Hold one slot of the server and one of the process during the block. Raises `ServerBusy`."""
     with _lock:
-        # Half of the threads stay free for everything that does not wait for a brand.
+        # Half of the threads stay free for requests that do not wait for a brand's server.
         if _running[server_pk] >= MAX_EXCHANGES_PER_SERVER or _running.total() >= max(1, settings.THREADS // 2):
             raise ServerBusy
         _running[server_pk] += 1
@@ -79,20 +97,20 @@ def exchange_slot(server_pk: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class BegunSignIn:
-    """Where to send the browser, None where the brand would not have it, and the cookie that it must bring back."""
+class SignInRedirect:
+    """Where to send the browser, and its cookie. The URL is None if pushing the request failed."""
 
     authorization_request: AuthorizationRequest
     cookie: Secret
     authorization_url: str | None = field(repr=False)
 
 
-def begin_sign_in(challenge: Challenge, now: datetime) -> BegunSignIn | None:
-    """Begin an authorization request; where the brand takes them, push its request there first (RFC 9126, B21).
+def begin_sign_in(challenge: Challenge, now: datetime) -> SignInRedirect | None:
+    """Begin an authorization request. If the server has a PAR endpoint, push the request (RFC 9126, B21).
 
-    The push runs after the transaction that inserts the authorization request: a brand is slow on its worst day. When
-    it fails, the authorization request has ended as after a callback, and the consumer is offered another. Returns None
-    where the challenge no longer accepts a sign-in.
+    The push runs after the transaction that inserts the row, because a server may be slow. If the push fails, the
+    authorization request ends as after a failed callback, and the consumer can try again. Returns None if the challenge
+    no longer accepts a sign-in.
     """
     begun = begin_authorization_request(challenge, now)
     if begun is None:
@@ -100,15 +118,15 @@ def begin_sign_in(challenge: Challenge, now: datetime) -> BegunSignIn | None:
     try:
         url = _authorization_url(begun)
     except AuthorizationServerError as error:
-        return _failed(begun, error.error, error.detail)
+        return _push_failed(begun, error.error, error.detail)
     except ServerBusy:
-        return _failed(begun, ErrorCode.TEMPORARILY_UNAVAILABLE, "as many calls run as are allowed")
+        return _push_failed(begun, ErrorCode.TEMPORARILY_UNAVAILABLE, "too many calls to the server are running")
     except DecryptionError:
-        return _failed(begun, ErrorCode.STORED_SECRET_UNREADABLE, "")
-    return BegunSignIn(begun.authorization_request, begun.cookie, url)
+        return _push_failed(begun, ErrorCode.STORED_SECRET_UNREADABLE, "")
+    return SignInRedirect(begun.authorization_request, begun.cookie, url)
 
 
-def _authorization_url(begun: BegunAuthorizationRequest) -> str:
+def _authorization_url(begun: NewAuthorizationRequest) -> str:
     configuration = begun.authorization_request.stored_configuration()
     if not configuration.pushed_authorization_request_endpoint:
         return authorization_url(configuration, **begun.parameters)
@@ -117,35 +135,16 @@ def _authorization_url(begun: BegunAuthorizationRequest) -> str:
         return pushed_authorization_url(configuration, server.reveal_credentials(), **begun.parameters)
 
 
-def _failed(begun: BegunAuthorizationRequest, error: ErrorCode, detail: str) -> BegunSignIn:
-    # Claimed first: pages tell how a claimed authorization request ended. No callback can come, since no browser
-    # learned its state.
+def _push_failed(begun: NewAuthorizationRequest, error: ErrorCode, detail: str) -> SignInRedirect:
+    # Claimed first, because pages show an error only for a claimed request. No callback can arrive: no browser got the
+    # state.
     claim(begun.authorization_request, timezone.now())
     record_failure(begun.authorization_request, error, detail, timezone.now())
-    return BegunSignIn(begun.authorization_request, begun.cookie, None)
+    return SignInRedirect(begun.authorization_request, begun.cookie, None)
 
 
-_SERVER: Final = CompiledQuery(
-    lambda: (
-        AuthorizationServer.objects.active()
-        .filter(brand__is_active=True, callback_id=Parameter("callback_id", models.CharField()))
-        .select_related("brand")
-        .order_by()
-    )
-)
-
-# Lines of the log for each server, and no calls: whoever knows a callback's path could otherwise fill it.
-_MALFORMED_LOGGED: Final = rate_limits.Limit("malformed-callbacks-logged", 10, 60)
-# The exchange has 10 of them at the most; a revocation by the same request has what is left.
-EXCHANGE_AND_REVOCATION_SECONDS: Final = 15.0
-LOCK_NOT_AVAILABLE: Final = "55P03"
-_UNEXPECTED: Final = "a sign-in failed unexpectedly"
-
-logger = logging.getLogger("consumer_delegation.sign_in")
-
-
-class Arrival(StrEnum):
-    """Which page the browser is sent on to."""
+class CallbackPage(StrEnum):
+    """The page that the browser is redirected to after a callback."""
 
     UNKNOWN_LINK = "unknown_link"
     MALFORMED = "malformed"
@@ -155,68 +154,73 @@ class Arrival(StrEnum):
 
 
 @dataclass(frozen=True)
-class Received:
-    """What to answer a callback with; `authorization request` is there unless the link is unknown.
+class CallbackResult:
+    """The result of a callback. `authorization_request` is None only if the link is unknown.
 
-    Of a malformed answer it is the newest that this browser began at the server.
+    After a malformed response it is the newest request that this browser began at the server.
     """
 
-    arrival: Arrival
+    page: CallbackPage
     authorization_request: AuthorizationRequest | None = None
 
 
+# For a callback id that belongs to no active server.
+UNKNOWN_SERVER: Final = CallbackResult(CallbackPage.UNKNOWN_LINK)
+
+
 def server_of_callback(callback_id: str) -> AuthorizationServer | None:
-    """Return the active server whose own redirect URI this is (C1)."""
+    """Find the active server that has this redirect URI (C1)."""
     return _SERVER.first(callback_id=callback_id)
 
 
-def receive(server: AuthorizationServer, query: Query, cookies: Mapping[str, str]) -> Received:
-    """Take the authorization response (RFC 6749 section 4.1.2) at a server's own callback path.
+def handle_callback(server: AuthorizationServer, query: Query, cookies: Mapping[str, str]) -> CallbackResult:
+    """Handle the authorization response (RFC 6749 section 4.1.2) at a server's redirect URI.
 
-    A repeated callback changes nothing and is sent to the same result (B11). Another browser's is sent to start again,
-    and its code is not exchanged (B5). While the brand is at its limit nothing is spent: the same address works later.
-    What is no answer to an authorization request of ours is logged, changes nothing, and is offered another try (B13).
+    A repeated callback changes nothing and shows the same result (B11). A callback from another browser is not
+    exchanged; that browser is sent to start again (B5). If the server is busy, nothing is used up, and the same URL
+    works later. A response that belongs to no authorization request is logged and changes nothing; the browser is
+    offered another try (B13).
     """
     try:
         response = parse_authorization_response(query, server.denial_codes.split())
     except MalformedAuthorizationResponse as malformed:
-        return _malformed(server, str(malformed), cookies)
-    authorization_request = authorization_request_of_state(server, response.state)
+        return _malformed_result(server, str(malformed), cookies)
+    authorization_request = authorization_request_by_state(server, response.state)
     if authorization_request is None:
-        return _malformed(server, "state is of no authorization request at this server", cookies)
+        return _malformed_result(server, "the state belongs to no authorization request at this server", cookies)
     if not holds_cookie(authorization_request, cookies):
-        return Received(Arrival.OTHER_BROWSER, authorization_request)
-    if (
-        not authorization_request.challenge.accepts_sign_in(timezone.now())
-        or authorization_request.claimed_at is not None
-    ):
-        return Received(Arrival.RESULT, authorization_request)
+        return CallbackResult(CallbackPage.OTHER_BROWSER, authorization_request)
+    is_claimed = authorization_request.claimed_at is not None
+    if is_claimed or not authorization_request.challenge.accepts_sign_in(timezone.now()):
+        return CallbackResult(CallbackPage.RESULT, authorization_request)
     try:
-        _take(authorization_request, server, response, cookies[authorization_request.cookie_name])
+        _claim_and_exchange(authorization_request, server, response, cookies[authorization_request.cookie_name])
     except ServerBusy:
-        return Received(Arrival.SERVER_BUSY, authorization_request)
-    return Received(Arrival.RESULT, authorization_request)
+        return CallbackResult(CallbackPage.SERVER_BUSY, authorization_request)
+    return CallbackResult(CallbackPage.RESULT, authorization_request)
 
 
-def receive_elsewhere(server: AuthorizationServer, cookies: Mapping[str, str]) -> Received:
-    """Take what came to another address than the server's redirect URI, though it names it: nothing of it is read."""
-    return _malformed(server, "the address is not the redirect URI: something was added to it or changed", cookies)
+def handle_misaddressed_callback(server: AuthorizationServer, cookies: Mapping[str, str]) -> CallbackResult:
+    """Handle a callback at a URL that differs from the redirect URI. Its parameters are not read."""
+    return _malformed_result(server, "the URL is not the redirect URI: something was added or changed", cookies)
 
 
-def _malformed(server: AuthorizationServer, reason: str, cookies: Mapping[str, str]) -> Received:
-    """Anybody can send such answers to a callback's path: the log has a few lines a minute of each server."""
+def _malformed_result(server: AuthorizationServer, reason: str, cookies: Mapping[str, str]) -> CallbackResult:
+    """Log a malformed response, a few lines a minute for each server, because anyone can send such responses."""
     try:
         rate_limits.count_in_process(_MALFORMED_LOGGED, str(server.pk))
     except rate_limits.RateLimited:
         pass
     else:
         about = {"brand": server.brand.slug, "authorization_server": server.key, "reason": reason}
-        logger.warning("a callback was no authorization response", extra=about)
-    authorization_request = newest_held_authorization_request(server, cookies)
-    return Received(Arrival.MALFORMED if authorization_request else Arrival.UNKNOWN_LINK, authorization_request)
+        logger.warning("a callback was not a valid authorization response", extra=about)
+    authorization_request = newest_authorization_request_of_browser(server, cookies)
+    return CallbackResult(
+        CallbackPage.MALFORMED if authorization_request else CallbackPage.UNKNOWN_LINK, authorization_request
+    )
 
 
-def _take(
+def _claim_and_exchange(
     authorization_request: AuthorizationRequest,
     server: AuthorizationServer,
     response: AuthorizationResponse,
@@ -226,16 +230,16 @@ def _take(
     if not claim(authorization_request, timezone.now()):
         return
     try:
-        # Asked for by the one that claimed: its repeats must not fill the slots and be told that the brand is busy.
-        # With patience: what the brand has issued once is not to be lost to a lock.
+        # Only the callback that claimed takes a slot. Repeated callbacks must not fill the slots.
+        # `patience` waits longer for locks, because an issued token must not be lost to a lock time-out.
         with patience(), exchange_slot(server.pk) if response.code else nullcontext():
-            _come_to_a_result(authorization_request, server, response, cookie, issuer_error)
+            _exchange_and_store(authorization_request, server, response, cookie, issuer_error)
     except ServerBusy:
         release(authorization_request)
         raise
 
 
-def _come_to_a_result(
+def _exchange_and_store(
     authorization_request: AuthorizationRequest,
     server: AuthorizationServer,
     response: AuthorizationResponse,
@@ -259,29 +263,27 @@ def _come_to_a_result(
         claims = _verified_claims(authorization_request, configuration, tokens, credentials)
         store_result(authorization_request, cookie, tokens, claims, timezone.now())
     except AuthorizationServerError as error:
-        _fail(authorization_request, error.error, error.detail, issued)
+        _end_as_failed(authorization_request, error.error, error.detail, issued)
     except DecryptionError:
-        _fail(authorization_request, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
+        _end_as_failed(authorization_request, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
     except CommitUnknown:
         logger.exception(_UNEXPECTED, extra={"challenge": str(authorization_request.challenge.uuid)})
-        _settle(authorization_request, issued)
-    except (
-        Exception
-    ) as error:  # a fault of ours; code and state have to leave the address bar, the authorization request has to end
+        _resolve_unknown_commit(authorization_request, issued)
+    except Exception as error:  # the request must end in any case, and code and state must leave the address bar
         logger.exception(_UNEXPECTED, extra={"challenge": str(authorization_request.challenge.uuid)})
         if issued is not None and sqlstate(error) == LOCK_NOT_AVAILABLE:
-            # Whoever holds the conversation would keep the failure from being recorded for as long again.
+            # Recording the failure would wait just as long for the conversation's lock.
             revoke_at_once(authorization_request, issued)
             raise
-        _fail(authorization_request, ErrorCode.INTERNAL_ERROR, "", issued)
+        _end_as_failed(authorization_request, ErrorCode.INTERNAL_ERROR, "", issued)
 
 
-def _fail(
+def _end_as_failed(
     authorization_request: AuthorizationRequest, error: ErrorCode, detail: str, issued: IssuedToken | None
 ) -> None:
     """End the authorization request. If the database refuses, revoke an issued token at once (A8).
 
-    Nothing of it was stored for certain: the storing transaction was never asked to commit.
+    The token was certainly not stored, because the storing transaction never reached its COMMIT.
     """
     try:
         record_failure(authorization_request, error, detail, timezone.now(), issued.access_token if issued else None)
@@ -291,31 +293,29 @@ def _fail(
         raise
 
 
-def _settle(authorization_request: AuthorizationRequest, issued: IssuedToken | None) -> None:
-    """Find out what became of a COMMIT that was not confirmed. What was stored is a success; it is never revoked."""
+def _resolve_unknown_commit(authorization_request: AuthorizationRequest, issued: IssuedToken | None) -> None:
+    """Find out if an unconfirmed COMMIT stored the result. A stored token is kept, and never revoked."""
     try:
-        is_stored = has_come_to_a_result(authorization_request)
+        is_stored = is_result_stored(authorization_request)
     except Exception:
         if issued is not None:
-            note_unknown(authorization_request, issued)
+            log_unknown_result(authorization_request, issued)
         raise
     if not is_stored:
-        _fail(authorization_request, ErrorCode.INTERNAL_ERROR, "", issued)
+        _end_as_failed(authorization_request, ErrorCode.INTERNAL_ERROR, "", issued)
 
 
 def _issuer_error(
     authorization_request: AuthorizationRequest, response: AuthorizationResponse
 ) -> AuthorizationServerError | None:
-    """Return why a response is not this server's; that an error came without any `iss` is only noted (C3)."""
+    """Return the error if the response is from another issuer. An error response without `iss` is logged (C3)."""
     configuration = authorization_request.stored_configuration()
     try:
         check_issuer(configuration, response)
     except AuthorizationServerError as error:
         return error
     if not issuer_matches(configuration, response):
-        logger.warning(
-            "an error came without the server's iss", extra={"challenge": str(authorization_request.challenge.uuid)}
-        )
+        logger.warning("an error response has no iss", extra={"challenge": str(authorization_request.challenge.uuid)})
     return None
 
 
@@ -330,7 +330,7 @@ def _exchange(
             response.error or ErrorCode.AUTHORIZATION_REQUEST_REFUSED, response.error_description
         )
     if configuration != server.configuration(configuration.scope):
-        # The code was issued for endpoints that are no longer these: it is sent to neither (C4).
+        # The code was issued for the old endpoints. It is sent to neither the old nor the new ones (C4).
         raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
     credentials = server.reveal_credentials()
     tokens = exchange_code(

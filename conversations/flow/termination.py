@@ -1,16 +1,16 @@
-"""How access ends: rejected or signed out by the bot, undone by the consumer, revoked by an admin, closed, expired."""
+"""End access: rejected or signed out by the bot, undone by the consumer, revoked by an admin, or closed."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from brands.models import AuthorizationServer
 from conversations.flow.authorization_status import AuthorizationStatus, authorization_of
-from conversations.flow.errors import NotInThisStatus
-from conversations.flow.events import ConversationEvent, forget_challenges, publish_closing, record
+from conversations.flow.errors import WrongAuthorizationStatus
+from conversations.flow.events import ConversationEvent, erase_challenge_payloads, publish_closing, record
 from conversations.flow.transitions import (
-    close_clock_expired,
     end_access_token,
     end_challenge,
+    end_expired,
     locked_conversation,
     move_challenge,
 )
@@ -27,7 +27,7 @@ from infrastructure.audit import CONSUMER
 
 @dataclass(frozen=True)
 class ClosingReceipt:
-    """What closing a conversation did; the same for the second call."""
+    """What closing a conversation did. A second call returns the same."""
 
     closed_at: datetime
     access_tokens_erased: int
@@ -42,20 +42,20 @@ def end_live_token(
     actor: str,
     now: datetime,
 ) -> AccessToken:
-    """End the readable token and return its row. Raises `NotInThisStatus` where there is none."""
+    """End the readable token and return its row. Raises `WrongAuthorizationStatus` if there is none."""
     with locked_conversation(conversation.pk) as locked:
-        close_clock_expired(locked, now)
+        end_expired(locked, now)
         found = authorization_of(locked, server, now)
         if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
-            raise NotInThisStatus(found)
+            raise WrongAuthorizationStatus(found)
         end_access_token(found.access_token, reason, now=now, actor=actor)
         return found.access_token
 
 
 def revoke_token(access_token: AccessToken, *, actor: str, now: datetime) -> bool:
-    """End one token, pending or live, on an admin's behalf; return False where it had ended before."""
+    """End one token, pending or live, for an admin. Return False if it had ended before."""
     with locked_conversation(access_token.conversation_id) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
         rows = conversation.access_tokens.select_related("challenge__conversation__brand")
         current = rows.get(pk=access_token.pk)
         pending = current.confirmed_at is None
@@ -66,29 +66,29 @@ def revoke_token(access_token: AccessToken, *, actor: str, now: datetime) -> boo
 
 
 def undo(challenge: Challenge, *, now: datetime) -> bool:
-    """Take back what the consumer allowed through this challenge (A9); return False where there was nothing left.
+    """End what the consumer allowed through this challenge (A9). Return False if nothing was left to end.
 
-    The caller has checked that this browser holds the cookie of one of the challenge's authorization requests (B22), or
-    that the consumer holds the receipt.
+    The caller has checked that this browser has the cookie of one of the challenge's authorization requests (B22), or
+    that the consumer has the receipt.
     """
     with locked_conversation(challenge.conversation_id) as conversation:
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
         tokens = AccessToken.objects.filter(challenge=challenge, ended_at=None)
         ended = [
             end_access_token(access_token, AccessToken.EndReason.UNDONE, now=now, actor=CONSUMER)
             for access_token in tokens.select_related("conversation__brand", "challenge__authorization_server")
         ]
-        # A completed challenge whose token is over already has nothing to take back, and must not say that it did.
+        # If the token of a completed challenge has already ended, nothing is undone and the challenge stays completed.
         undoable = (*OPEN_STATUSES, ChallengeStatus.COMPLETED) if ended else OPEN_STATUSES
         return move_challenge(challenge, ChallengeStatus.CANCELLED, now=now, actor=CONSUMER, from_statuses=undoable)
 
 
 def close_conversation(conversation: Conversation, *, actor: str, now: datetime) -> ClosingReceipt:
-    """Close a conversation for good and erase everything that could be used; return the receipt, also later."""
+    """Close a conversation forever and erase its secrets. Return the receipt, also if it was closed before."""
     with locked_conversation(conversation.pk) as locked:
         if locked.closed_at is not None:
             return _receipt(locked, locked.closed_at)
-        close_clock_expired(locked, now)
+        end_expired(locked, now)
         _end_everything(locked, actor=actor, now=now)
         Conversation.objects.filter(pk=locked.pk, closed_at=None).update(closed_at=now)
         record(ConversationEvent.CONVERSATION_CLOSED, locked, now=now, actor=actor)
@@ -113,7 +113,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         last_error_detail="",
     )
     conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
-    forget_challenges(now, conversation)
+    erase_challenge_payloads(now, conversation)
     IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
 
 

@@ -1,6 +1,7 @@
-"""The single steps: each a conditional UPDATE that counts its rows, its audit row and webhooks in the same transaction.
+"""Transitions: conditional UPDATEs whose rows are counted, with their audit and webhook events in one transaction.
 
-Callers hold the conversation's row lock (`locked_conversation`), so that two steps of one conversation never cross.
+Callers hold the row lock of the conversation (`locked_conversation`), so no two transitions of one conversation run at
+the same time.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,7 +14,7 @@ from django.db import models, transaction
 
 from brands.models import WebhookEvent
 from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
-from conversations.flow.revocations import schedule_revocation_of
+from conversations.flow.revocations import schedule_revocation
 from conversations.models import (
     OPEN_STATUSES,
     AccessToken,
@@ -25,7 +26,8 @@ from conversations.models import (
 from infrastructure.audit import SYSTEM
 from infrastructure.compiled import CompiledQuery, CompiledUpdate, Parameter
 
-_MOMENTS = {
+# The column that holds the time of a transition to this status; `ended_at` for all others.
+_TIMESTAMPS = {
     ChallengeStatus.STARTED: "started_at",
     ChallengeStatus.CONFIRMATION_NEEDED: "confirmation_needed_at",
     ChallengeStatus.COMPLETED: "completed_at",
@@ -41,14 +43,14 @@ _LOCKED: Final = CompiledQuery(
 )
 _EXPIRED_CHALLENGES: Final = CompiledQuery(
     lambda: (
-        Challenge.objects.clock_expired(_NOW)
+        Challenge.objects.expired_not_ended(_NOW)
         .filter(conversation_id=_CONVERSATION)
         .select_related("conversation__brand")
     )
 )
 _EXPIRED_TOKENS: Final = CompiledQuery(
     lambda: (
-        AccessToken.objects.clock_expired(_NOW)
+        AccessToken.objects.expired_not_ended(_NOW)
         .filter(conversation_id=_CONVERSATION)
         .select_related("conversation__brand", "challenge")
     )
@@ -57,7 +59,7 @@ _EXPIRED_TOKENS: Final = CompiledQuery(
 
 @contextmanager
 def locked_conversation(conversation_pk: int) -> Iterator[Conversation]:
-    """Run the block in a transaction that holds the conversation's row; on SQLite the transaction is the lock."""
+    """Run the block in a transaction that locks the conversation's row. SQLite locks the whole database."""
     with transaction.atomic():
         yield _LOCKED.get(pk=conversation_pk)
 
@@ -71,14 +73,14 @@ def move_challenge(
     from_statuses: Collection[ChallengeStatus] = OPEN_STATUSES,
     **changes: Any,
 ) -> bool:
-    """Move the challenge if its row still has a status of `from_statuses`; return whether this call moved it."""
-    changes |= {"status": to, _MOMENTS.get(to, "ended_at"): now}
+    """Change the status if it is still one of `from_statuses`. Return whether this call changed it."""
+    changes |= {"status": to, _TIMESTAMPS.get(to, "ended_at"): now}
     if _move(tuple(changes), tuple(from_statuses)).run(pk=challenge.pk, **changes) != 1:
         return False
     for name, value in changes.items():
         setattr(challenge, name, value)
     if to not in OPEN_STATUSES:
-        _forget_authorization_requests(challenge)
+        _erase_exchange_secrets(challenge)
     record(
         ConversationEvent.CHALLENGE_CHANGED,
         challenge.conversation,
@@ -93,7 +95,7 @@ def move_challenge(
 
 @lru_cache(maxsize=32)
 def _move(changed: tuple[str, ...], from_statuses: tuple[ChallengeStatus, ...]) -> CompiledUpdate:
-    """Return the UPDATE of these columns, for a challenge whose row has a status of `from_statuses`."""
+    """Compile the UPDATE of these columns for a challenge with one of these statuses."""
     columns = {field.name: field for field in Challenge._meta.concrete_fields}
     values = {name: Parameter(name, columns[name]) for name in changed}
     rows = Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()), status__in=from_statuses)
@@ -101,7 +103,7 @@ def _move(changed: tuple[str, ...], from_statuses: tuple[ChallengeStatus, ...]) 
 
 
 def end_challenge(challenge: Challenge, to: ChallengeStatus, *, now: datetime, actor: str, error: str = "") -> bool:
-    """End an open challenge and wipe the token that waits for its confirmation; return whether this call ended it."""
+    """End an open challenge and erase its pending token. Return whether this call ended it."""
     if not move_challenge(challenge, to, now=now, actor=actor, error=error):
         return False
     for access_token in AccessToken.objects.pending().filter(challenge=challenge):
@@ -110,12 +112,12 @@ def end_challenge(challenge: Challenge, to: ChallengeStatus, *, now: datetime, a
 
 
 def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *, now: datetime, actor: str) -> bool:
-    """End a token and erase its ciphertexts, not only flag it (K6); return whether this call ended it."""
+    """End a token and erase its ciphertexts (K6). Return whether this call ended it."""
     rows = AccessToken.objects.filter(pk=access_token.pk, ended_at=None)
     erased = {"ciphertext": None, "response_members_ciphertext": None}
     if rows.update(ended_at=now, end_reason=reason, **erased) != 1:
         return False
-    schedule_revocation_of(access_token, now)  # from the ciphertext in hand; the row's is erased
+    schedule_revocation(access_token, now)  # decrypts the instance's copy; the row's is erased
     access_token.ended_at, access_token.end_reason = now, reason
     access_token.ciphertext = access_token.response_members_ciphertext = None
     record(
@@ -127,23 +129,20 @@ def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *
         challenge=access_token.challenge,
         access_token_uuid=access_token.uuid,
     )
-    if access_token.confirmed_at is not None:  # nobody was told of a token that could never be read
+    if access_token.confirmed_at is not None:  # a token that was never readable was not published
         publish_token(access_token, WebhookEvent.TOKEN_ENDED, now)
     return True
 
 
-def close_clock_expired(conversation: Conversation, now: datetime) -> None:
-    """Write down what the clock has already ended in this conversation, so that no constraint meets a dead row."""
+def end_expired(conversation: Conversation, now: datetime) -> None:
+    """End the expired challenges and tokens of this conversation, so that they do not violate a constraint later."""
     for challenge in _EXPIRED_CHALLENGES.all(conversation=conversation.pk, now=now):
         end_challenge(challenge, ChallengeStatus.EXPIRED, now=now, actor=SYSTEM)
     for access_token in _EXPIRED_TOKENS.all(conversation=conversation.pk, now=now):
         end_access_token(access_token, AccessToken.EndReason.EXPIRED, now=now, actor=SYSTEM)
 
 
-def _forget_authorization_requests(challenge: Challenge) -> None:
-    """Erase what only an exchange needs (K7).
-
-    An authorization request of an ended challenge can no longer exchange (A10).
-    """
+def _erase_exchange_secrets(challenge: Challenge) -> None:
+    """Erase what only an exchange needs (K7). After a challenge has ended, no exchange is possible (A10)."""
     authorization_requests = AuthorizationRequest.objects.filter(challenge=challenge)
     authorization_requests.update(nonce_digest=None, code_verifier_ciphertext=None)

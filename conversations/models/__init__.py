@@ -1,11 +1,11 @@
-"""Conversations, the challenges in them, and the access tokens that never leave them.
+"""Rows of conversations: challenges, authorization requests, access tokens, revocations and webhook deliveries.
 
-Numbers inside, UUIDs outside. A row of a step holds the moment it was taken. What the clock implies is computed from
-`expires_at` on reading; nothing has to run for it to be true.
+Primary keys are numbers; the API, webhooks and logs use the UUIDs. Each step of a process has a timestamp. What follows
+from the clock is computed from `expires_at` at each read, so no job has to run for it to be true.
 """
 
 from conversations.models.access_token import (
-    READ_COUNTS_KEPT_FOR,
+    READ_COUNT_RETENTION,
     REVOCATION_LIFETIME,
     AccessToken,
     Revocation,
@@ -24,25 +24,25 @@ from conversations.models.conversation import (
     Conversation,
     IdempotencyKey,
 )
-from conversations.models.trial_sign_in import TRIAL_LIFETIME, TRIALS_KEPT_FOR, TrialSignIn
-from conversations.models.webhook_delivery import DELIVERY_KEPT_FOR, DELIVERY_LIFETIME, WebhookDelivery
+from conversations.models.trial_sign_in import TRIAL_LIFETIME, TRIAL_RETENTION, TrialSignIn
+from conversations.models.webhook_delivery import DELIVERY_LIFETIME, DELIVERY_RETENTION, WebhookDelivery
 from infrastructure.models import AuditEvent
 
 __all__ = [
     "COMPLETION_ATTEMPTS",
     "COMPLETION_LIFETIME",
     "COOKIE_PREFIX",
-    "DELIVERY_KEPT_FOR",
     "DELIVERY_LIFETIME",
+    "DELIVERY_RETENTION",
     "EXCHANGE_GIVEN_UP_AFTER",
     "HANDLE_LIFETIME",
     "IDEMPOTENCY_LIFETIME",
     "OPEN_STATUSES",
-    "READ_COUNTS_KEPT_FOR",
+    "READ_COUNT_RETENTION",
     "REVOCATION_LIFETIME",
     "SIGN_IN_STATUSES",
-    "TRIALS_KEPT_FOR",
     "TRIAL_LIFETIME",
+    "TRIAL_RETENTION",
     "AccessToken",
     "AuditEvent",
     "AuthorizationRequest",

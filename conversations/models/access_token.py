@@ -1,4 +1,4 @@
-"""An access token, encrypted for the one conversation that it belongs to."""
+"""Access tokens, their revocations, and counts of token reads."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,26 +13,28 @@ from conversations.models.conversation import Challenge, Conversation
 from infrastructure.columns import EncryptedField, reveal, reveal_if_there, seal
 from infrastructure.crypto import AssociatedData, Secret
 
+# How long revocation is tried. After that the token is erased in any case (K6).
+REVOCATION_LIFETIME: Final = timedelta(minutes=15)
+READ_COUNT_RETENTION: Final = timedelta(days=90)
+
 
 class AccessTokenQuerySet(BrandRowsQuerySet["AccessToken"]):
-    """Access tokens by where they stand."""
-
     brand_path = "conversation__brand"
 
     def pending(self) -> "AccessTokenQuerySet":
         return self.filter(confirmed_at=None, ended_at=None)
 
     def live(self) -> "AccessTokenQuerySet":
-        """Return those that were confirmed and not ended; the clock may have expired them."""
+        """Select tokens that are confirmed and not ended. Some may have expired."""
         return self.filter(confirmed_at__isnull=False, ended_at=None)
 
-    def clock_expired(self, now: datetime | models.Expression) -> "AccessTokenQuerySet":
-        """Return those that the clock has ended and no transaction has erased yet."""
+    def expired_not_ended(self, now: datetime | models.Expression) -> "AccessTokenQuerySet":
+        """Select tokens that have expired, but are not ended and erased yet."""
         return self.filter(ended_at=None, expires_at__lte=now)
 
 
 class AccessToken(models.Model):
-    """An access token of one conversation at one authorization server. There is no field for a refresh token."""
+    """An access token of one conversation at one authorization server. Refresh tokens have no field."""
 
     class EndReason(models.TextChoices):
         """Why a token can no longer be read."""
@@ -51,10 +53,10 @@ class AccessToken(models.Model):
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     challenge = models.OneToOneField(Challenge, on_delete=models.CASCADE, related_name="access_token")
     ciphertext = EncryptedField(related=("conversation__brand",), null=True)
-    # Members of the token answer that the brand has declared for its bots, as JSON; and the names of those left out.
+    # Members of the token response that the brand declared for its bots, as JSON; and the names of those left out.
     response_members_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     response_members_left_out = models.TextField(blank=True)
-    # As configured when the token was asked for: it is presented nowhere else, whatever is configured later.
+    # The endpoint configured at the time of the request. The token is never sent to one configured later.
     revocation_endpoint = models.CharField(max_length=2048, blank=True)
     token_type = models.CharField(max_length=16)
     scope = models.TextField(blank=True)
@@ -73,7 +75,7 @@ class AccessToken(models.Model):
 
     class Meta:
         ordering = ("-id",)
-        # For the sweep, once a minute. Of live tokens only: a token that ends leaves it.
+        # For the sweep, once a minute. It covers tokens that have not ended.
         indexes = [models.Index(fields=("expires_at",), condition=Q(ended_at=None), name="unended_tokens_by_expiry")]
         constraints = [
             models.UniqueConstraint(
@@ -86,7 +88,7 @@ class AccessToken(models.Model):
                 condition=Q(confirmed_at__isnull=False, ended_at=None),
                 name="one_live_access_token",
             ),
-            # Moment and reason say the same: who reads the one and who reads the other cannot come to differ.
+            # Some code reads `ended_at` and other code `end_reason`: the two must agree.
             models.CheckConstraint(
                 condition=Q(ended_at=None, end_reason="") | (Q(ended_at__isnull=False) & ~Q(end_reason="")),
                 name="ended_access_token_has_a_reason",
@@ -97,17 +99,17 @@ class AccessToken(models.Model):
         return str(self.uuid)
 
     def end_reason_at(self, now: datetime) -> str:
-        """Return why this token cannot be read at `now`; empty where it can."""
+        """Return why this token cannot be read at `now`; empty if it can."""
         if self.ended_at is None and self.expires_at <= now:
             return self.EndReason.EXPIRED.value
         return self.end_reason
 
     def set_subject(self, subject: Secret | None) -> None:
-        """Encrypt who signed in for this row. A digest could not be moved to a new key (K4). The row is not saved."""
+        """Encrypt who signed in. A digest could not be moved to a new key (K4). The row is not saved."""
         seal(self, "subject_ciphertext", subject)
 
     def reveal_subject(self) -> Secret:
-        """Return who signed in, to be compared. Raises `DecryptionError`."""
+        """Decrypt who signed in, to compare it. Raises `DecryptionError`."""
         return reveal(self, "subject_ciphertext")
 
     def set_access_token(self, access_token: Secret) -> None:
@@ -115,27 +117,23 @@ class AccessToken(models.Model):
         seal(self, "ciphertext", access_token)
 
     def set_response_members(self, members: Secret | None) -> None:
-        """Encrypt the declared members of the token answer for this row. The row is not saved."""
+        """Encrypt the declared members of the token response. The row is not saved."""
         seal(self, "response_members_ciphertext", members)
 
     def reveal_response_members(self) -> Secret | None:
-        """Return the declared members that came, as JSON text; None where none did. Raises `DecryptionError`."""
+        """Decrypt the declared members of the token response: JSON text, or None. Raises `DecryptionError`."""
         return reveal_if_there(self, "response_members_ciphertext")
 
     def reveal_access_token(self) -> Secret:
-        """Return the token itself. Raises `DecryptionError`, also once it was erased."""
+        """Decrypt the token. Raises `DecryptionError`, also after erasure."""
         return reveal(self, "ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:
         return self.conversation.associated_data("conversations_accesstoken", column, self.uuid)
 
 
-# How long we keep trying; after that the token is erased whatever the brand says (K6).
-REVOCATION_LIFETIME: Final = timedelta(minutes=15)
-
-
 class Revocation(models.Model):
-    """An entry of the outbox, written in the transaction that ended the token. Done or given up, it is deleted."""
+    """An outbox row, written in the transaction that ends the token. Deleted when it is done or given up."""
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="revocations")
@@ -157,7 +155,7 @@ class Revocation(models.Model):
 
     @property
     def given_up_at(self) -> datetime:
-        """Return the moment at which the token is erased in any case."""
+        """When the token is erased even if no revocation succeeded."""
         return self.created_at + REVOCATION_LIFETIME
 
     def set_access_token(self, access_token: Secret) -> None:
@@ -165,24 +163,19 @@ class Revocation(models.Model):
         seal(self, "ciphertext", access_token)
 
     def reveal_access_token(self) -> Secret:
-        """Return the token, to be presented at the revocation endpoint. Raises `DecryptionError`."""
+        """Decrypt the token for the revocation request. Raises `DecryptionError`."""
         return reveal(self, "ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:
         return self.conversation.associated_data("conversations_revocation", column, self.uuid)
 
 
-READ_COUNTS_KEPT_FOR: Final = timedelta(days=90)
-
-
 class TokenReadCountQuerySet(BrandRowsQuerySet["TokenReadCount"]):
-    """Counts as their brand's admins may see them."""
-
     brand_path = "bot_key__brand"
 
 
 class TokenReadCount(models.Model):
-    """Reads that were answered with a token, in one hour; written by `conversations.flow.read_counts` alone."""
+    """How often one bot key read tokens in one hour. Only `conversations.flow.read_counts` writes it."""
 
     bot_key = models.ForeignKey(BotKey, on_delete=models.CASCADE, related_name="token_read_counts")
     purpose = models.CharField(max_length=64, blank=True)

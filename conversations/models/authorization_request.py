@@ -1,4 +1,4 @@
-"""An authorization request: one browser's authorization request under a challenge."""
+"""Authorization requests. Each browser that begins a challenge has its own."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -12,14 +12,13 @@ from infrastructure.columns import EncryptedField, reveal, seal
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client.configuration import ServerConfiguration
 
-# An exchange is over after its deadline of 10 s; an authorization request that has no result long after it never will
-# (B11).
+# An exchange has a deadline of 10 s. A request without a result long after that will never have one (B11).
 EXCHANGE_GIVEN_UP_AFTER: Final = timedelta(seconds=30)
 COOKIE_PREFIX: Final = "__Host-attempt-"
 
 
 class AuthorizationRequest(models.Model):
-    """One browser's authorization request at a challenge: its own state, nonce, verifier and cookie (B1, B12)."""
+    """One browser's authorization request: its own state, nonce, code verifier and cookie (B1, B12)."""
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     challenge = models.ForeignKey(Challenge, on_delete=models.CASCADE, related_name="authorization_requests")
@@ -41,10 +40,7 @@ class AuthorizationRequest(models.Model):
 
     @property
     def cookie_name(self) -> str:
-        """Return the name of this authorization request's own cookie.
-
-        `__Host-` keeps other hosts from setting it (B3).
-        """
+        """The name of this request's cookie. With `__Host-`, other hosts cannot set it (B3)."""
         return f"{COOKIE_PREFIX}{self.uuid.hex}"
 
     @property
@@ -52,16 +48,20 @@ class AuthorizationRequest(models.Model):
         return self.finished_at is not None and not self.error
 
     def in_progress(self, now: datetime) -> bool:
-        """Tell whether its exchange may still come to a result.
+        """Tell whether the exchange may still produce a result.
 
-        A moment far in the future is that of a process with a wrong clock, and nothing to wait for.
+        A `claimed_at` far in the future comes from a process with a wrong clock, and is not waited for.
         """
         if self.claimed_at is None or self.finished_at is not None:
             return False
         return abs(now - self.claimed_at) < EXCHANGE_GIVEN_UP_AFTER
 
-    def is_over(self, now: datetime) -> bool:
-        """Tell whether its cookie is good for nothing any more: no way back from the brand, code, undo or receipt."""
+    def cookie_is_useless(self, now: datetime) -> bool:
+        """Tell whether the browser can drop the cookie.
+
+        It can if the cookie no longer serves to return from the brand, to show a code or a receipt, or to undo the
+        sign-in.
+        """
         if self.in_progress(now):
             return False
         if self.succeeded:
@@ -70,15 +70,15 @@ class AuthorizationRequest(models.Model):
         return self.claimed_at is not None or self.finished_at is not None or not self.challenge.accepts_sign_in(now)
 
     def stored_configuration(self) -> ServerConfiguration:
-        """Return the copy of the server's configuration that this authorization request was begun with."""
+        """Return the server's configuration as it was when this authorization request began."""
         return ServerConfiguration.from_json(self.configuration)
 
     def set_code_verifier(self, code_verifier: Secret) -> None:
-        """Encrypt the verifier for this row. The row is not saved."""
+        """Encrypt the code verifier for this row. The row is not saved."""
         seal(self, "code_verifier_ciphertext", code_verifier)
 
     def reveal_code_verifier(self) -> Secret:
-        """Return the PKCE verifier (RFC 7636 section 4.1). Raises `DecryptionError`, also once it was erased (K7)."""
+        """Decrypt the code verifier (RFC 7636 section 4.1). Raises `DecryptionError`, also after erasure (K7)."""
         return reveal(self, "code_verifier_ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:

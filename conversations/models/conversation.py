@@ -1,4 +1,4 @@
-"""Conversations and the challenges in them, with the one vocabulary for where a challenge stands."""
+"""Conversations, their challenges, and idempotency keys."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,16 +13,41 @@ from infrastructure.columns import EncryptedField, reveal, reveal_if_there
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client.validators import MAX_SCOPE_LENGTH
 
+COMPLETION_LIFETIME: Final = timedelta(minutes=5)
+COMPLETION_ATTEMPTS: Final = 5
+HANDLE_LIFETIME: Final = timedelta(seconds=60)
+IDEMPOTENCY_LIFETIME: Final = timedelta(hours=24)
+
+
+class ChallengeStatus(models.TextChoices):
+    """The status of a challenge, by the same name in API, admin and audit log."""
+
+    ISSUED = "issued"
+    STARTED = "started"
+    CONFIRMATION_NEEDED = "confirmation_needed"
+    COMPLETED = "completed"
+    DENIED = "denied"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    WITHDRAWN = "withdrawn"
+    FAILED = "failed"
+
+
+# The link can be opened and a sign-in can begin.
+SIGN_IN_STATUSES: Final = (ChallengeStatus.ISSUED, ChallengeStatus.STARTED)
+OPEN_STATUSES: Final = (*SIGN_IN_STATUSES, ChallengeStatus.CONFIRMATION_NEEDED)
+
 
 class Conversation(models.Model):
-    """One chat between a consumer and a brand's bot. An access token lives in one of these and nowhere else."""
+    """One chat between a consumer and a brand's bot. Each access token belongs to exactly one conversation."""
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="conversations")
     external_id = models.CharField("conversation id", max_length=200)
     created_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True)
-    # The sequence of the last webhook event: it only grows, so that a receiver can drop what is older.
+    # Sequence of the last webhook event. It only grows, so a receiver can drop older events.
     last_event = models.BigIntegerField(default=0, editable=False)
 
     objects = BrandRowsQuerySet["Conversation"].as_manager()
@@ -40,50 +65,23 @@ class Conversation(models.Model):
         return AssociatedData(table, column, row, brand=self.brand.uuid, conversation=self.uuid)
 
 
-COMPLETION_LIFETIME: Final = timedelta(minutes=5)
-COMPLETION_ATTEMPTS: Final = 5
-HANDLE_LIFETIME: Final = timedelta(seconds=60)
-
-
-class ChallengeStatus(models.TextChoices):
-    """The one vocabulary for API, admin and audit."""
-
-    ISSUED = "issued"
-    STARTED = "started"
-    CONFIRMATION_NEEDED = "confirmation_needed"
-    COMPLETED = "completed"
-    DENIED = "denied"
-    CANCELLED = "cancelled"
-    EXPIRED = "expired"
-    SUPERSEDED = "superseded"
-    WITHDRAWN = "withdrawn"
-    FAILED = "failed"
-
-
-# A link can be opened and a sign-in begun.
-SIGN_IN_STATUSES: Final = (ChallengeStatus.ISSUED, ChallengeStatus.STARTED)
-OPEN_STATUSES: Final = (*SIGN_IN_STATUSES, ChallengeStatus.CONFIRMATION_NEEDED)
-
-
 class ChallengeQuerySet(BrandRowsQuerySet["Challenge"]):
-    """Challenges by where they stand."""
-
     brand_path = "conversation__brand"
 
     def open(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
-        """Return those that still lead somewhere at `now`."""
+        """Select challenges that are open and have not expired at `now`."""
         return self.filter(status__in=OPEN_STATUSES, expires_at__gt=now)
 
-    def clock_expired(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
-        """Return those that the clock has ended and no transaction has closed yet."""
+    def expired_not_ended(self, now: datetime | models.Expression) -> "ChallengeQuerySet":
+        """Select challenges that have expired, but whose status does not say so yet."""
         return self.filter(status__in=OPEN_STATUSES, expires_at__lte=now)
 
 
 class Challenge(models.Model):
-    """One question to the consumer: will you sign in, so that the bot can act for you in this chat?"""
+    """A request to the consumer to sign in, so that the bot can act for them in this chat."""
 
     class Error(models.TextChoices):
-        """Why a challenge `failed`."""
+        """Why a challenge has the status `failed`."""
 
         SUBJECT_MISMATCH = "subject_mismatch"
         TOO_MANY_CODES = "too_many_codes"
@@ -121,7 +119,7 @@ class Challenge(models.Model):
     class Meta:
         ordering = ("-id",)
         indexes = [
-            # For the sweep, once a minute; of open challenges only.
+            # For the sweep, once a minute. It covers open challenges only.
             models.Index(
                 fields=("expires_at",),
                 condition=Q(status__in=("issued", "started", "confirmation_needed")),
@@ -140,7 +138,7 @@ class Challenge(models.Model):
         return str(self.uuid)
 
     def status_at(self, now: datetime) -> ChallengeStatus:
-        """Return the status that is true at `now`, whatever the sweep has done yet."""
+        """Return the status at `now`. An open challenge past its expiry is `expired`, even before the sweep."""
         if self.status in OPEN_STATUSES and self.expires_at <= now:
             return ChallengeStatus.EXPIRED
         return ChallengeStatus(self.status)
@@ -152,19 +150,16 @@ class Challenge(models.Model):
         return self.conversation.associated_data("conversations_challenge", column, self.uuid)
 
     def reveal_link_token(self) -> Secret:
-        """Return the link token, to hand the same link out again. Raises `DecryptionError`, also once it was erased."""
+        """Decrypt the link token, to return the same link again. Raises `DecryptionError`, also after erasure."""
         return reveal(self, "link_token_ciphertext")
 
     def reveal_context(self) -> Secret | None:
-        """Return the bot's opaque context. Raises `DecryptionError`."""
+        """Decrypt the bot's context; None if it sent none. Raises `DecryptionError`."""
         return reveal_if_there(self, "context_ciphertext")
 
 
-IDEMPOTENCY_LIFETIME: Final = timedelta(hours=24)
-
-
 class IdempotencyKey(models.Model):
-    """A key that a brand's bot sent with a new challenge: two digests, and no answer that could hold anything."""
+    """A key that a bot sent with a new challenge. It stores two digests, and no answer that could hold a secret."""
 
     brand = models.ForeignKey(Brand, on_delete=models.CASCADE, related_name="+")
     digest = models.BinaryField(max_length=80)

@@ -15,7 +15,7 @@ from oauth_client import ServerConfiguration
 
 # The admin has so long to sign in at the server.
 TRIAL_LIFETIME: Final = timedelta(minutes=15)
-TRIALS_KEPT_FOR: Final = timedelta(days=1)
+TRIAL_RETENTION: Final = timedelta(days=1)
 
 
 class TrialSignIn(models.Model):

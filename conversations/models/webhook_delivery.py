@@ -1,4 +1,4 @@
-"""An event on its way to one webhook endpoint."""
+"""Deliveries: events on their way to webhook endpoints."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -13,17 +13,15 @@ from conversations.models.conversation import Conversation
 from infrastructure.columns import EncryptedField, reveal, seal
 from infrastructure.crypto import AssociatedData, Secret
 
-# How long we keep trying; the last attempt is made at the very end.
+# How long delivery is tried. The last attempt is made at the end of this time.
 DELIVERY_LIFETIME: Final = timedelta(hours=24)
-# How long a row is kept after its end: a dead one to be replayed, a delivered one, which is empty, to be looked at.
-DELIVERY_KEPT_FOR: Final = timedelta(days=7)
+# How long a row is kept afterwards. A dead letter can be replayed; a delivered row has no payload and is only a record.
+DELIVERY_RETENTION: Final = timedelta(days=7)
 
 _UNFINISHED: Final = Q(delivered_at=None, dead_at=None)
 
 
 class WebhookDeliveryQuerySet(BrandRowsQuerySet["WebhookDelivery"]):
-    """Deliveries by where they stand."""
-
     brand_path = "endpoint__brand"
 
     def waiting(self) -> "WebhookDeliveryQuerySet":
@@ -32,18 +30,18 @@ class WebhookDeliveryQuerySet(BrandRowsQuerySet["WebhookDelivery"]):
     def dead(self) -> "WebhookDeliveryQuerySet":
         return self.filter(dead_at__isnull=False)
 
-    def over(self, before: datetime) -> "WebhookDeliveryQuerySet":
-        return self.filter(Q(delivered_at__lt=before) | Q(dead_at__lt=before))
+    def finished_before(self, moment: datetime) -> "WebhookDeliveryQuerySet":
+        return self.filter(Q(delivered_at__lt=moment) | Q(dead_at__lt=moment))
 
 
 class WebhookDelivery(models.Model):
-    """An entry of the outbox, written in the transaction of the change that it tells of: one for each endpoint.
+    """An outbox row: one event for one endpoint, written in the transaction of the change that it reports.
 
-    The payload is ciphertext, since it may hold the bot's context and purpose. It is erased once it is delivered.
+    The payload is encrypted, because it may contain the bot's context and purpose. It is erased after delivery.
     """
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
-    # The webhook-id: the same for every endpoint and every attempt.
+    # The webhook-id header: the same for each endpoint and attempt.
     event_uuid = models.UUIDField()
     event = models.CharField(max_length=40, choices=WebhookEvent)
     endpoint = models.ForeignKey(WebhookEndpoint, on_delete=models.PROTECT, related_name="deliveries")
@@ -81,11 +79,11 @@ class WebhookDelivery(models.Model):
         return f"{self.event} {self.event_uuid}"
 
     def set_payload(self, payload: Secret) -> None:
-        """Encrypt what is sent for this row. The row is not saved."""
+        """Encrypt the payload for this row. The row is not saved."""
         seal(self, "payload_ciphertext", payload)
 
     def reveal_payload(self) -> Secret:
-        """Return what is sent. Raises `DecryptionError`, also once it was erased."""
+        """Decrypt the payload. Raises `DecryptionError`, also after erasure."""
         return reveal(self, "payload_ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:

@@ -1,4 +1,4 @@
-"""Revocation at the brand (RFC 7009), second half: the worker presents the token."""
+"""Revocations in the outbox: the worker sends the revocation requests (RFC 7009)."""
 
 import logging
 from collections.abc import Callable
@@ -21,19 +21,19 @@ logger = logging.getLogger("consumer_delegation.revocation")
 
 
 def lease_revocations(now: datetime, limit: int) -> list[Revocation]:
-    """Take due revocations, at most two of each authorization server and three of each brand at once."""
+    """Lease due revocations: at most two per authorization server and three per brand at once."""
     rows = Revocation.objects.select_related("conversation__brand", "authorization_server__brand")
     return lease_due(rows, Destinations("authorization_server", AuthorizationServer.objects.all()), now, limit)
 
 
-def present(revocation: Revocation) -> Callable[[], None]:
-    """Present one token; return what writes the result down: the token is erased, or waits for the next attempt.
+def attempt_revocation(revocation: Revocation) -> Callable[[], None]:
+    """Revoke one token. Return a function that stores the result: the token is erased, or another attempt is scheduled.
 
-    Blocks for up to 10 seconds. What it returns may be called again where the database was away meanwhile.
+    Blocks for up to 10 seconds. The returned function may be called again if the database was unavailable.
     """
     server = revocation.authorization_server
     if server.revocation_endpoint != revocation.revocation_endpoint:
-        # Whoever may edit the endpoint must not have consumers' live tokens sent to a host of their own.
+        # Otherwise an admin could change the endpoint and have consumers' live tokens sent to a host of their own.
         return _finish(revocation, ErrorCode.CONFIGURATION_CHANGED)
     try:
         access_token = revocation.reveal_access_token()
@@ -46,15 +46,15 @@ def present(revocation: Revocation) -> Callable[[], None]:
             return _put_off_or_give_up(revocation, error.error)
         return _finish(revocation, error.error)
     except DecryptionError:
-        # While the keys are rotated, another process may write with a key that this one has not got yet.
-        logger.warning("a revocation could not be read", extra={"revocation": str(revocation.uuid)})
+        # During a key rotation another process may encrypt with a key that this process does not have yet.
+        logger.warning("a revocation could not be decrypted", extra={"revocation": str(revocation.uuid)})
         return _put_off_or_give_up(revocation, "unreadable")
     return _finish(revocation, "revoked")
 
 
 def revoke(revocation: Revocation) -> None:
-    """Present one token, and write the result down."""
-    present(revocation)()
+    """Revoke one token and store the result."""
+    attempt_revocation(revocation)()
 
 
 def _finish(revocation: Revocation, outcome: str) -> Callable[[], None]:

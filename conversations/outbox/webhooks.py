@@ -1,8 +1,8 @@
-"""Webhooks, second half: the worker delivers them, at least once, and nobody waits for a slow or dead endpoint.
+"""Webhook deliveries in the outbox: the worker sends each at least once, and a slow or dead endpoint delays no other.
 
-An endpoint has at most two deliveries under way, a brand three and one more to an endpoint that has been failing: half
-of the threads, however many endpoints it has and however slow they are. Endpoints that have been failing have four
-places in all and come after the others; however many of them hang, what goes to the rest does not wait.
+At most two deliveries to one endpoint run at once, three of one brand, and one more of the brand to a failing endpoint.
+That is half of the threads, however many endpoints the brand has. All failing endpoints together have four deliveries
+at once, and come after the working ones.
 """
 
 import logging
@@ -25,8 +25,8 @@ from oauth_client.transport import OutboundError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(hours=4)
-MAX_AT_ONCE_OF_FAILING: Final = 4
-MAX_AT_ONCE_OF_FAILING_PER_BRAND: Final = 1
+MAX_AT_ONCE_TO_FAILING: Final = 4
+MAX_AT_ONCE_TO_FAILING_PER_BRAND: Final = 1
 
 _SUCCESS: Final = range(200, 300)
 
@@ -34,67 +34,67 @@ logger = logging.getLogger("consumer_delegation.webhooks")
 
 
 def lease_deliveries(now: datetime, limit: int) -> list[WebhookDelivery]:
-    """Take due deliveries, a few of each endpoint and brand at once; those of endpoints that work come first."""
+    """Lease due deliveries, those to working endpoints first, with caps for each endpoint and brand."""
     rows = WebhookDelivery.objects.waiting().select_related("endpoint__brand", "conversation__brand")
-    on = WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True)
-    working = Destinations("endpoint", on.filter(failing_since=None))
-    failing = Destinations("endpoint", on.filter(failing_since__isnull=False), MAX_AT_ONCE_OF_FAILING_PER_BRAND)
-    # In one transaction: rows that were leased before a failure would hold their places for a minute.
+    active = WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True)
+    working = Destinations("endpoint", active.filter(failing_since=None))
+    failing = Destinations("endpoint", active.filter(failing_since__isnull=False), MAX_AT_ONCE_TO_FAILING_PER_BRAND)
+    # In one transaction: after an error between the two, rows would otherwise stay leased for a minute, unused.
     with transaction.atomic():
         taken = lease_due(rows, working, now, limit)
         under_way = rows.filter(leased(now), endpoint__failing_since__isnull=False).count()
-        room = min(limit - len(taken), MAX_AT_ONCE_OF_FAILING - under_way)
+        room = min(limit - len(taken), MAX_AT_ONCE_TO_FAILING - under_way)
         return taken + (lease_due(rows, failing, now, room) if room > 0 else [])
 
 
-def attempt(delivery: WebhookDelivery) -> Callable[[], None]:
-    """Post one event; return what writes the result down: it is delivered, waits for the next attempt, or is given up.
+def attempt_delivery(delivery: WebhookDelivery) -> Callable[[], None]:
+    """Post one event. Return a function that stores the result: delivered, another attempt scheduled, or given up.
 
-    Blocks for up to 10 seconds. What it returns may be called again where the database was away meanwhile.
+    Blocks for up to 10 seconds. The returned function may be called again if the database was unavailable.
     """
     try:
         payload = delivery.reveal_payload()
         status = post_message(delivery.endpoint, str(delivery.event_uuid), payload, database_clock.now())
     except OutboundError as error:
-        # One word for every kind of no: what is behind an address of their choice is not for admins to find out (N9).
-        return _failed(delivery, "no answer", str(error))
+        # The same outcome for every network error: an admin must not learn what is behind an address they chose (N9).
+        return _result_of_failure(delivery, "no answer", str(error))
     except DecryptionError:
-        # While the keys are rotated, another process may write with a key that this one has not got yet.
-        logger.warning("a webhook could not be read", extra={"delivery": str(delivery.uuid)})
+        # During a key rotation another process may encrypt with a key that this process does not have yet.
+        logger.warning("a webhook could not be decrypted", extra={"delivery": str(delivery.uuid)})
         return partial(_put_off_or_give_up, delivery, "unreadable", database_clock.now())
-    return _judged(delivery, status)
+    return _result_of_answer(delivery, status)
 
 
 def deliver(delivery: WebhookDelivery) -> None:
-    """Post one event, and write the result down."""
-    attempt(delivery)()
+    """Post one event and store the result."""
+    attempt_delivery(delivery)()
 
 
-def _judged(delivery: WebhookDelivery, status: int) -> Callable[[], None]:
+def _result_of_answer(delivery: WebhookDelivery, status: int) -> Callable[[], None]:
     outcome = f"answered {status}"
     if status in _SUCCESS:
-        return partial(_note_success, delivery, outcome, database_clock.now())
+        return partial(_store_success, delivery, outcome, database_clock.now())
     if status == HTTPStatus.GONE:
-        return partial(_note_gone, delivery, outcome, database_clock.now())
-    return _failed(delivery, outcome, outcome)
+        return partial(_store_gone, delivery, outcome, database_clock.now())
+    return _result_of_failure(delivery, outcome, outcome)
 
 
-def _failed(delivery: WebhookDelivery, outcome: str, detail: str) -> Callable[[], None]:
-    logger.warning("webhook not delivered", extra={"error": detail, "delivery": str(delivery.uuid)})
-    return partial(_note_failure, delivery, outcome, database_clock.now())
+def _result_of_failure(delivery: WebhookDelivery, outcome: str, detail: str) -> Callable[[], None]:
+    logger.warning("a webhook was not delivered", extra={"error": detail, "delivery": str(delivery.uuid)})
+    return partial(_store_failure, delivery, outcome, database_clock.now())
 
 
-def _note_success(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
+def _store_success(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     mark_delivered(delivery, outcome, now)
     note_answer(delivery.endpoint, worked=True, now=now)
 
 
-def _note_gone(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
+def _store_gone(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     give_up(delivery, outcome, now)
     switch_off(delivery.endpoint, now)
 
 
-def _note_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
+def _store_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     note_answer(delivery.endpoint, worked=False, now=now)
     _put_off_or_give_up(delivery, outcome, now)
 

@@ -1,9 +1,9 @@
-"""The worker's loop: take what is due, do it in a few threads, sweep once a minute, stop cleanly.
+"""The worker's loop: lease due rows, work on them in a few threads, sweep once a minute, stop cleanly.
 
-Nothing that fails takes the rest along. Each kind of work, the sweep and the clock have their own trouble. Only where
-the database is away does everything wait, in growing pauses; what was done meanwhile is written down once it is back,
-before anything new is taken, so that it is not done a second time. A worker that ends before loses nothing: the rows
-are free again when their leases run out.
+No failure stops the other work: each kind of work, the sweep and the clock report their failures separately. Only if
+the database is unavailable, everything waits, with growing pauses. Results of calls made meanwhile are kept and stored
+first when it is back, so that no call is repeated. If a worker dies, its leases expire and another worker leases the
+rows.
 """
 
 import logging
@@ -19,24 +19,25 @@ from typing import Any, Final
 from django.db import Error, OperationalError, close_old_connections, connection, connections
 
 from conversations.flow.retention import SweepIncomplete, sweep
-from conversations.outbox.revocations import lease_revocations, present
-from conversations.outbox.webhooks import attempt, lease_deliveries
+from conversations.outbox.revocations import attempt_revocation, lease_revocations
+from conversations.outbox.webhooks import attempt_delivery, lease_deliveries
 from infrastructure import database_clock
 from infrastructure.database_errors import is_unavailable
 from infrastructure.outbox import Trouble, give_back, put_off_after_fault
 
-# For each kind of work, so that no number of webhooks keeps a token from being revoked.
+# Threads for each kind of work. They are separate, so that many webhooks cannot delay a revocation.
 THREADS: Final = 8
 SWEEP_EVERY_SECONDS: Final = 60.0
 _IDLE_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 10.0
 
-# How rows are taken, and what is done with each: the call to somebody else, which returns how to write its result down.
+# Leases rows that are due: takes the time and the most rows to lease.
 Lease = Callable[[datetime, int], list[Any]]
-Do = Callable[[Any], Callable[[], None]]
-WORK: tuple[tuple[str, Lease, Do], ...] = (
-    ("revocation", lease_revocations, present),
-    ("webhook delivery", lease_deliveries, attempt),
+# Makes the call to the other server for one row. Returns the function that stores the result.
+Call = Callable[[Any], Callable[[], None]]
+WORK: tuple[tuple[str, Lease, Call], ...] = (
+    ("revocation", lease_revocations, attempt_revocation),
+    ("webhook delivery", lease_deliveries, attempt_delivery),
 )
 
 _FAULT: Final = "an outbox entry failed"
@@ -45,57 +46,57 @@ logger = logging.getLogger("consumer_delegation.worker")
 
 
 def run(stop: Event) -> None:
-    """Work until `stop` is set; what is under way is finished first."""
+    """Work until `stop` is set. Calls that are running then are finished first."""
     worker = _Worker(stop)
     threads = ThreadPoolExecutor(max_workers=THREADS * len(WORK) + 1, thread_name_prefix="outbox")
     with threads:
         while not stop.is_set():
-            worker.turn(threads)
+            worker.iterate(threads)
     worker.finish()
 
 
 def run_once(now: datetime | None = None) -> int:
-    """Sweep, and do everything that is due now, one after the other; return how many. For cron and tests.
+    """Sweep, then do everything that is due, one row at a time. Return the number of rows. For cron and tests.
 
-    Where the sweep or an entry fails, the rest is done, and `OnceIncomplete` is raised. Raises the database's error
-    where that is away.
+    If the sweep or a row fails, the rest is done and `RunIncomplete` is raised. Raises the database's error if that is
+    unavailable.
     """
     failures = []
     try:
         sweep(now or database_clock.checked_now())
     except (database_clock.ClockDiffers, SweepIncomplete) as error:
-        failures.append(_said_of_sweep(error))
+        failures.append(_sweep_failure(error))
     done = 0
-    for name, lease, do in WORK:
-        # One at a time: the last of several would be leased for longer than a lease lasts.
-        while taken := lease(now or database_clock.now(), 1):
-            if _is_done(do, taken[0]):
+    for name, lease, call in WORK:
+        # One at a time: the lease of the last of several could expire before its turn.
+        while rows := lease(now or database_clock.now(), 1):
+            if _do_row(call, rows[0]):
                 done += 1
             else:
-                failures.append(f"{name} {taken[0].uuid} failed")
+                failures.append(f"{name} {rows[0].uuid} failed")
     if failures:
-        raise OnceIncomplete(done, failures)
+        raise RunIncomplete(done, failures)
     return done
 
 
-class OnceIncomplete(Exception):
-    """Something of `run_once` failed, the rest was done; the message says what, and `done` how many entries were."""
+class RunIncomplete(Exception):
+    """Parts of `run_once` failed; the rest was done. The message names them. `done` is the number of rows."""
 
     def __init__(self, done: int, failures: list[str]) -> None:
         self.done = done
         super().__init__("; ".join(failures))
 
 
-def _said_of_sweep(error: Exception) -> str:
+def _sweep_failure(error: Exception) -> str:
     if isinstance(error, database_clock.ClockDiffers):
-        return f"nothing was swept: {error}"
-    return f"the sweep left something undone: {error}"
+        return f"no sweep: {error}"
+    return f"the sweep was incomplete: {error}"
 
 
-def _is_done(do: Do, row: Any) -> bool:
-    """Do one entry and write its result down. Raises the database's error where that is away."""
+def _do_row(call: Call, row: Any) -> bool:
+    """Work on one row and store the result. Return False if it failed. Raises the database's error if unavailable."""
     try:
-        write = do(row)
+        store = call(row)
     except Exception as error:
         if is_unavailable(error):
             raise
@@ -103,25 +104,25 @@ def _is_done(do: Do, row: Any) -> bool:
         put_off_after_fault(row)
         return False
     try:
-        write()
+        store()
     except Exception as error:
         if not is_unavailable(error):
             raise
-        connection.close()  # it may have been this connection alone
-        write()
+        connection.close()  # perhaps only this connection was broken
+        store()
     return True
 
 
-class _Kind:
-    """One kind of work: its threads that are busy, and its own trouble."""
+class _Queue:
+    """One kind of work: its outbox rows, its busy threads, and the failure of leasing, if any."""
 
-    def __init__(self, name: str, lease: Lease, do: Do) -> None:
-        self.name, self.lease, self.do = name, lease, do
+    def __init__(self, name: str, lease: Lease, call: Call) -> None:
+        self.name, self.lease, self.call = name, lease, call
         self.busy: set[Future[None]] = set()
-        self.trouble = Trouble(f"no {name} can be taken up", f"a {name} can be taken up again")
+        self.trouble = Trouble(f"leasing a {name} failed", f"leasing a {name} works again")
 
     def take(self) -> list[Any]:
-        """Lease as many rows as there are free threads. Raises the database's error where that is away."""
+        """Lease one row for each free thread. Raises the database's error if that is unavailable."""
         self.busy = {future for future in self.busy if not future.done()}
         free = THREADS - len(self.busy)
         if not free or self.trouble.pause:
@@ -140,64 +141,64 @@ class _Kind:
 class _Worker:
     def __init__(self, stop: Event) -> None:
         self._stop = stop
-        self._kinds = [_Kind(*kind) for kind in WORK]
-        # The first failure is not said: a kept connection that has died is replaced by then.
+        self._queues = [_Queue(*work) for work in WORK]
+        # The first failure is not logged: a broken connection is replaced at the next try.
         self._database = Trouble(
-            "the database cannot be used: waiting for it",
-            "the database can be used again",
+            "the database is unavailable: the worker waits",
+            "the database is available again",
             silent=1,
             quiet_seconds=_QUIET_SECONDS,
         )
-        self._clock = Trouble("the clock is wrong: nothing is swept", "the clock is right again")
-        self._sweeps = Trouble("the sweep left something undone", "the sweep leaves nothing undone")
+        self._clock = Trouble("the clock is wrong: no sweep", "the clock is right again")
+        self._sweeps = Trouble("the sweep was incomplete", "the sweep is complete again")
         self._next_sweep, self._sweeping = 0.0, Future[None]()
         self._sweeping.set_result(None)
-        self._unwritten: deque[Callable[[], None]] = deque()
+        self._kept: deque[Callable[[], None]] = deque()
 
-    def turn(self, threads: ThreadPoolExecutor) -> None:
-        """Take what is due; afterwards wait for something to do, or for the database to come back."""
+    def iterate(self, threads: ThreadPoolExecutor) -> None:
+        """Start what is due. Then wait for more work, or for the database to come back."""
         try:
             if self._database.is_met:
                 _refuse_read_only()
-            self._write_results()
+            self._store_kept()
             self._sweep_once_a_minute(threads)
-            taken = sum(self._start(threads, kind) for kind in self._kinds)
-        except Exception as error:  # noqa: BLE001  `Trouble` says it; a worker that ends would take everything along
+            started = sum(self._start(threads, queue) for queue in self._queues)
+        except Exception as error:  # noqa: BLE001  `Trouble` logs it; the worker must go on
             connection.close()
             self._database.met(error)
             self._stop.wait(self._database.pause)
             return
         self._database.worked()
-        if not taken:
+        if not started:
             self._wait()
 
     def finish(self) -> None:
-        """Write down what still can be."""
+        """Store the remaining results, if the database accepts them."""
         try:
-            self._write_results()
+            self._store_kept()
         except Error as error:
-            extra = {"entries": len(self._unwritten), "error": type(error).__name__}
-            logger.error("results could not be written; these entries are done again", extra=extra)  # noqa: TRY400
+            extra = {"entries": len(self._kept), "error": type(error).__name__}
+            logger.error("results could not be stored: these calls will be repeated", extra=extra)  # noqa: TRY400
         finally:
             connections.close_all()
 
-    def _start(self, threads: ThreadPoolExecutor, kind: _Kind) -> int:
-        rows = kind.take()
-        kind.busy |= {threads.submit(self._in_thread, kind.do, row) for row in rows}
+    def _start(self, threads: ThreadPoolExecutor, queue: _Queue) -> int:
+        rows = queue.take()
+        queue.busy |= {threads.submit(self._in_thread, queue.call, row) for row in rows}
         return len(rows)
 
-    def _in_thread(self, do: Do, row: Any) -> None:
+    def _in_thread(self, call: Call, row: Any) -> None:
         try:
-            self._write(self._do(do, row))
-        except Exception:  # a fault of ours must not end the worker
+            self._store(self._call(call, row))
+        except Exception:  # an internal error must not end the worker
             logger.exception(_FAULT, extra={"entry": str(row.uuid)})
         finally:
             connections.close_all()
 
-    def _do(self, do: Do, row: Any) -> Callable[[], None]:
-        """Make the call; return how to write down what came of it, and be it nothing."""
+    def _call(self, call: Call, row: Any) -> Callable[[], None]:
+        """Make the call. Return the function that stores its result, also after an error."""
         try:
-            return do(row)
+            return call(row)
         except Exception as error:
             if is_unavailable(error):
                 self._database.met(error)
@@ -205,11 +206,11 @@ class _Worker:
             logger.exception(_FAULT, extra={"entry": str(row.uuid)})
             return partial(put_off_after_fault, row)
 
-    def _write(self, write: Callable[[], None]) -> None:
-        """Write a result down; once more on a new connection; and where the database is away, when it is back."""
+    def _store(self, store: Callable[[], None]) -> None:
+        """Store a result, at the second try on a new connection. If the database is unavailable, keep it for later."""
         for _ in range(2):
             try:
-                write()
+                store()
             except Error as error:
                 if not is_unavailable(error):
                     raise
@@ -217,21 +218,21 @@ class _Worker:
                 connections.close_all()
             else:
                 return
-        self._unwritten.append(write)
+        self._kept.append(store)
 
-    def _write_results(self) -> None:
-        """Write down what could not be before. Raises the database's error where it still cannot."""
-        while self._unwritten:
+    def _store_kept(self) -> None:
+        """Store the results that were kept. Raises the database's error if that is still unavailable."""
+        while self._kept:
             try:
-                self._unwritten[0]()
+                self._kept[0]()
             except Exception as error:
                 if is_unavailable(error):
                     raise
                 logger.exception(_FAULT)
-            self._unwritten.popleft()
+            self._kept.popleft()
 
     def _sweep_once_a_minute(self, threads: ThreadPoolExecutor) -> None:
-        """Measure the clock, and sweep in a thread: whatever holds it up holds up nothing else."""
+        """Check the clock, then sweep in a thread of its own, so that a slow sweep delays nothing else."""
         if monotonic() < self._next_sweep:
             return
         close_old_connections()
@@ -248,33 +249,33 @@ class _Worker:
     def _sweep(self, now: datetime) -> None:
         try:
             sweep(now, self._stop.is_set)
-        except Exception as error:  # noqa: BLE001  `Trouble` says it
-            # Where the database is away, that is said once, by whatever meets it first.
-            is_away = is_unavailable(error)
-            (self._database if is_away else self._sweeps).met(error, traceback=not is_away)
+        except Exception as error:  # noqa: BLE001  `Trouble` logs it
+            # An unavailable database is logged once for the whole worker.
+            is_outage = is_unavailable(error)
+            (self._database if is_outage else self._sweeps).met(error, traceback=not is_outage)
         else:
             self._sweeps.worked()
         finally:
             connections.close_all()
 
     def _wait(self) -> None:
-        """Wait a second; shorter, where something finishes and may make room for more."""
-        if running := _unfinished(kind.busy for kind in self._kinds):
+        """Wait for a second, or until a call finishes and its thread is free."""
+        if running := _unfinished(queue.busy for queue in self._queues):
             wait(running, timeout=_IDLE_SECONDS, return_when=FIRST_COMPLETED)
         else:
             self._stop.wait(_IDLE_SECONDS)
 
 
 def _unfinished(busy: Iterable[set[Future[None]]]) -> set[Future[None]]:
-    """Return what is still running: waiting for what has finished would be no waiting."""
+    """Return the running calls. To wait for finished ones would return at once."""
     return {future for futures in busy for future in futures if not future.done()}
 
 
 def _refuse_read_only() -> None:
-    """Raise where the database answers and takes no writes, as after a switchover."""
+    """Raise `OperationalError` if the database answers but accepts no writes, as after a switchover."""
     if connection.vendor != "postgresql":
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_setting('transaction_read_only')")
         if cursor.fetchone() != ("off",):
-            raise OperationalError("it takes no writes")
+            raise OperationalError("the database accepts no writes")

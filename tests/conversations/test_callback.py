@@ -154,7 +154,7 @@ def test_an_error_without_an_issuer_is_still_an_error_and_is_noted(
     page = ada.get(ada.get(callback(acme_login, with_changes(query, iss=None)))["Location"])
     assert heading_of(page) == "You are not signed in"
     assert acme_bot.challenge_facts(challenge)["status"] == "denied"
-    assert "an error came without the server's iss" in caplog.messages
+    assert "an error response has no iss" in caplog.messages
 
 
 def test_an_error_of_another_issuer_denies_nothing(

@@ -13,7 +13,7 @@ from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from brands.webhooks import rotate_secret
 from conversations.flow.events import publish_test
 from conversations.flow.retention import sweep
-from conversations.models import READ_COUNTS_KEPT_FOR, Conversation, TokenReadCount
+from conversations.models import READ_COUNT_RETENTION, Conversation, TokenReadCount
 from infrastructure import prepared
 from tests.cast import Bot
 from tests.concurrency import at_once
@@ -86,7 +86,7 @@ def test_an_endpoint_is_saved_while_an_event_is_written_for_it(acme: Brand) -> N
 
 
 def test_the_sweep_leaves_what_somebody_is_writing_to_the_next_one(acme_bot: Bot) -> None:
-    long_ago = timezone.now() - READ_COUNTS_KEPT_FOR - timedelta(days=1)
+    long_ago = timezone.now() - READ_COUNT_RETENTION - timedelta(days=1)
     count = TokenReadCount.objects.create(bot_key=BotKey.objects.get(), hour=long_ago, times=1)
     with transaction.atomic():
         TokenReadCount.objects.filter(pk=count.pk).update(times=2)

@@ -28,7 +28,7 @@ BEGIN: Final = """
 import json
 from django.utils import timezone
 from brands.models import Brand
-from conversations.flow.authorization requests import begin_authorization_request
+from conversations.flow.authorization_requests import begin_authorization_request
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from tests.cast import make_server
 brand = Brand.objects.get_or_create(name="Acme", slug="acme")[0]
@@ -38,7 +38,7 @@ server = brand.authorization_servers.first() or make_server(
 wanted = WantedChallenge(server=server, same_person_check="completion_code")
 challenge, _ = issue_challenge(brand, "web:1", wanted, actor="test", now=timezone.now())
 begun = begin_authorization_request(challenge, timezone.now())
-print(json.dumps([server.callback_id, begun.parameters["state"], begun.authorization request.cookie_name,
+print(json.dumps([server.callback_id, begun.parameters["state"], begun.authorization_request.cookie_name,
 begun.cookie.reveal()]))
 """
 TOKENS: Final = "from conversations.models import AccessToken; print(AccessToken.objects.filter(ended_at=None).count())"

@@ -79,6 +79,6 @@ def test_an_event_without_its_unreadable_context_is_noted_with_the_challenge_alo
     (noted,) = [line for line in caplog.records if line.name == "consumer_delegation.webhooks"]
     assert (noted.levelno, noted.getMessage(), vars(noted)["challenge"]) == (
         logging.WARNING,
-        "an event goes out without its unreadable context",
+        "an event lacks its context, which cannot be decrypted",
         challenge["challenge_id"],
     )

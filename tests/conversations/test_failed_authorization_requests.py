@@ -211,7 +211,7 @@ def expecting(acme_server: AuthorizationServer, acme_login: FakeAuthorizationSer
         ({"email": "", "email_verified": True}, "the ID token has no email that is a text or a whole number"),
         ({"email": None, "email_verified": True}, "the ID token has no email that is a text or a whole number"),
         ({"email": ["ada@example.org"], "email_verified": True}, "the ID token has no email that is a text or a whole"),
-        ({"email": "ada@example.org"}, "email_verified is not true in the ID token, so email may be anybody's"),
+        ({"email": "ada@example.org"}, "email_verified is not true in the ID token, so email proves nothing"),
         ({"email": "ada@example.org", "email_verified": False}, "email_verified is not true in the ID token"),
         ({"email": "ada@example.org", "email_verified": "false"}, "email_verified is not true in the ID token"),
         ({"email": "ada@example.org", "email_verified": "TRUE"}, "email_verified is not true in the ID token"),

@@ -14,14 +14,14 @@ pytestmark = pytest.mark.django_db
 
 def noted(caplog: pytest.LogCaptureFixture) -> list[Any]:
     """Return the lines about answers that are none."""
-    return [line for line in caplog.records if line.getMessage() == "a callback was no authorization response"]
+    return [line for line in caplog.records if line.getMessage() == "a callback was not a valid authorization response"]
 
 
 MALFORMED = [
     ("error=access_denied", "state is missing, error is access_denied"),
     ("", "there are no parameters: does the server answer in the fragment (response_mode, response_type)?"),
     ("code=planted-code&amp;state=planted", "& is written as &amp;: the server escaped the address for HTML"),
-    ("code=planted-code&state=planted", "state is of no authorization request at this server"),
+    ("code=planted-code&state=planted", "the state belongs to no authorization request at this server"),
     ("code=planted-code&code=planted-code&state=x", "code is given twice"),
     (f"code={'planted-' * 600}&state=x", "code is longer than 4096 characters"),
 ]
@@ -70,7 +70,7 @@ def test_an_answer_at_an_address_that_is_not_quite_the_redirect_uri_is_malformed
     answer = ada.client.get(f"https://delegation.test{path}{after.format(sent)}", secure=True)
     assert answer["Location"].removesuffix("#") == f"/c/{challenge['url'][-27:]}/not-completed"
     (line,) = noted(caplog)
-    assert vars(line)["reason"] == "the address is not the redirect URI: something was added to it or changed"
+    assert vars(line)["reason"] == "the URL is not the redirect URI: something was added or changed"
     assert acme_login.token_requests == []
     assert AuthorizationRequest.objects.get().claimed_at is None
 

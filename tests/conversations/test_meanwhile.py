@@ -11,7 +11,7 @@ from brands.models import AuthorizationServer
 from conversations.flow.authorization_requests import MAX_AUTHORIZATION_REQUESTS, begin_authorization_request
 from conversations.flow.authorization_status import Authorization, AuthorizationStatus, authorization_of
 from conversations.flow.challenges import WantedChallenge, cancel_challenge, issue_challenge
-from conversations.flow.completion import complete, complete_with_handle, shown_code
+from conversations.flow.completion import complete, complete_with_handle, derived_code
 from conversations.flow.errors import ConversationClosed
 from conversations.flow.readable_tokens import readable_token
 from conversations.flow.revocations import finish_revocation, is_still_in_use
@@ -81,7 +81,7 @@ def test_a_code_is_shown_for_no_other_cookie(
 ) -> None:
     """A3."""
     ada.sign_in(acme_bot.challenge()["url"], acme_login)
-    assert shown_code(Challenge.objects.get(), "another cookie") is None
+    assert derived_code(Challenge.objects.get(), "another cookie") is None
 
 
 def test_a_token_of_a_chat_that_was_closed_between_two_queries_is_not_handed_out(
@@ -120,7 +120,7 @@ def test_a_token_that_cannot_be_read_ends_all_the_same_and_is_not_presented(
     assert (ended.end_reason, ended.ciphertext) == ("rejected", None)
     assert not Revocation.objects.exists()
     (warning,) = [found for found in caplog.records if found.name == "consumer_delegation.revocation"]
-    assert warning.getMessage() == "an unreadable token was erased unrevoked"
+    assert warning.getMessage() == "a token that cannot be decrypted was erased, not revoked"
     assert vars(warning)["access_token_uuid"] == str(ended.uuid)
 
 

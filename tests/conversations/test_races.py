@@ -14,7 +14,7 @@ from conversations.api import token_read as token_call
 from conversations.flow import challenges, readable_tokens, sign_in
 from conversations.flow.authorization_status import authorization_of
 from conversations.flow.outcomes import record_denial
-from conversations.flow.transitions import close_clock_expired
+from conversations.flow.transitions import end_expired
 from conversations.models import AccessToken, AuthorizationRequest, Challenge, Conversation
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot, make_server, use_openid
 from tests.concurrency import at_once
@@ -106,7 +106,7 @@ def test_a_read_during_the_close_says_closed(
         acme_bot.in_chat("DELETE")
         return authorization_of(*arguments)
 
-    monkeypatch.setattr(token_call, "token_at_once", lambda *_: None)  # one query has no moment between two
+    monkeypatch.setattr(token_call, "token_by_one_query", lambda *_: None)  # one query has no moment between two
     monkeypatch.setattr(readable_tokens, "authorization_of", closed_meanwhile)
     status, problem = acme_bot.token()
     assert (status, problem["code"]) == (410, "conversation_closed")
@@ -181,9 +181,9 @@ def test_pruning_an_empty_conversation_does_not_fail_the_challenge_that_is_being
 
     def check(conversation: Conversation, now: Any) -> None:
         assert conversation.pk == row.pk
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
 
-    monkeypatch.setattr(challenges, "close_clock_expired", check)
+    monkeypatch.setattr(challenges, "end_expired", check)
     assert acme_bot.challenge()["status"] == "issued"
 
 

@@ -150,7 +150,7 @@ def test_what_could_not_be_added_up_is_added_up_later(
 
     read(ready, header="a")
     with monkeypatch.context() as patched:
-        patched.setattr(read_counts, "_add_up", trouble)
+        patched.setattr(read_counts, "_store", trouble)
         read_counts.flush()
     assert counted() == {}
     read_counts.flush()
@@ -173,7 +173,7 @@ def test_what_is_read_while_the_database_is_in_trouble_is_counted_beside_what_wa
     with connection.execute_wrapper(trouble):
         read_counts.flush()
     (noted,) = [line for line in caplog.records if line.name == "consumer_delegation.read_counts"]
-    assert noted.getMessage() == "token reads could not be added up; the next minute tries again"
+    assert noted.getMessage() == "token reads could not be stored; they are tried again in a minute"
     read_counts.flush()
     assert counted() == {("a", HOUR): 1, ("b", HOUR): 1}
 

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from brands.models import AuthorizationServer, BotKey
-from conversations.flow import reencryption
+from conversations.flow import key_usage
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
 from infrastructure.crypto import DecryptionError, KeyRing, key_id_of
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, use_openid
@@ -197,7 +197,7 @@ def test_a_command_that_was_stopped_goes_on_where_it_was(
     acme_bot: Bot, acme_server: AuthorizationServer, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """K4: chunk by chunk, and every value moves once."""
-    monkeypatch.setattr(reencryption, "CHUNK", 2)
+    monkeypatch.setattr(key_usage, "CHUNK", 2)
     for number in range(5):
         acme_bot.chat = f"chat-{number}"
         acme_bot.challenge()

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from accounts.second_factors import stored_second_factors
 from brands.models import AuthorizationServer, BotKey
-from conversations.flow.reencryption import counts_by_key
+from conversations.flow.key_usage import counts_by_key
 from conversations.models import Challenge
 from infrastructure.columns import encrypted_columns, reencrypt, stored_in
 from infrastructure.crypto import KeyRing, key_ring

@@ -16,7 +16,7 @@ from django.utils import timezone
 from brands.models import AuthorizationServer, Brand
 from conversations.flow import retention
 from conversations.flow.retention import SweepIncomplete, sweep
-from conversations.flow.transitions import close_clock_expired
+from conversations.flow.transitions import end_expired
 from conversations.models import AccessToken, Challenge, Conversation
 from conversations.outbox import worker
 from infrastructure import outbox, rate_limits
@@ -47,7 +47,7 @@ def fail_at(pk: int, error: BaseException) -> Callable[..., None]:
     def close(conversation: Conversation, now: Any) -> None:
         if conversation.pk == pk:
             raise error
-        close_clock_expired(conversation, now)
+        end_expired(conversation, now)
 
     return close
 
@@ -57,7 +57,7 @@ def test_a_conversation_that_fails_keeps_no_other_from_being_swept(
     overdue: list[Conversation], monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     """The bug: the first one's error ended the sweep, and the worker with it."""
-    monkeypatch.setattr(retention, "close_clock_expired", fail_at(overdue[1].pk, fault))
+    monkeypatch.setattr(retention, "end_expired", fail_at(overdue[1].pk, fault))
     monkeypatch.setattr(retention, "CHUNK", 1)
     with pytest.raises(SweepIncomplete, match=f"conversation {overdue[1].pk} "):
         sweep(timezone.now())
@@ -78,7 +78,7 @@ def test_a_database_that_is_away_ends_the_sweep_at_once(
 ) -> None:
     """Every other part would find that out anew, in a line of its own."""
     fault = OperationalError("the server closed the connection unexpectedly")
-    monkeypatch.setattr(retention, "close_clock_expired", fail_at(overdue[0].pk, fault))
+    monkeypatch.setattr(retention, "end_expired", fail_at(overdue[0].pk, fault))
     with pytest.raises(OperationalError):
         sweep(timezone.now())
 
@@ -87,7 +87,7 @@ def test_a_database_that_is_away_ends_the_sweep_at_once(
 def test_a_command_says_what_was_left_undone_and_exits_with_1(
     overdue: list[Conversation], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr(retention, "close_clock_expired", fail_at(overdue[1].pk, RuntimeError("planted")))
+    monkeypatch.setattr(retention, "end_expired", fail_at(overdue[1].pk, RuntimeError("planted")))
     options = {"once": True} if command == "worker" else {}
     with pytest.raises(CommandError, match=f"conversation {overdue[1].pk} "):
         call_command(command, **options)
@@ -133,7 +133,7 @@ def test_a_sweep_that_fails_takes_no_webhook_along(
     run_until(lambda: bool(acme_hooks.messages))
     assert acme_hooks.types == ["challenge.issued"]
     said = [line.getMessage() for line in caplog.records if line.levelno == logging.ERROR]
-    assert said == ["the sweep left something undone"]
+    assert said == ["the sweep was incomplete"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_the_databases_clock_is_asked_for(db: None) -> None:
 
 def test_what_fails_is_left_for_the_next_sweep(overdue: list[Conversation], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(retention, "close_clock_expired", fail_at(overdue[1].pk, RuntimeError("planted")))
+        patched.setattr(retention, "end_expired", fail_at(overdue[1].pk, RuntimeError("planted")))
         with pytest.raises(SweepIncomplete):
             sweep(timezone.now())
     assert sweep(timezone.now()) == 1
@@ -181,12 +181,12 @@ def test_pauses_grow_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch)
 
     stop, now = Pauses(), [1_000.0]
     monkeypatch.setattr(outbox, "monotonic", lambda: now[0])
-    monkeypatch.setattr(worker._Kind, "take", be_away)
+    monkeypatch.setattr(worker._Queue, "take", be_away)
     monkeypatch.setattr(connection, "close", lambda: None)  # it is this test's own transaction
     loop = worker._Worker(stop)
     with ThreadPoolExecutor(1) as threads:
         for _ in range(8):
-            loop.turn(threads)
+            loop.iterate(threads)
             now[0] += stop.waited[-1]
     assert stop.waited[0] == 0  # a kept connection that has died works again at once
     pauses = zip(stop.waited[1:], [0.5, 1, 2, 4, 8, 10, 10], strict=True)

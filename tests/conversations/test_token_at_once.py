@@ -52,7 +52,7 @@ def both_ways(bot: Bot, what: str = "/token") -> tuple[Answer | None, Answer]:
         patched.setattr(PresentedKey, "live_key", watched)
         answered = bot.in_chat("GET", what)
         was_at_once = not looked_up and answered[0] == 200
-        patched.setattr(token_read, "token_at_once", lambda *_: None)
+        patched.setattr(token_read, "token_by_one_query", lambda *_: None)
         step_by_step = bot.in_chat("GET", what)
     assert answered == step_by_step
     return (answered if was_at_once else None), step_by_step

@@ -13,7 +13,7 @@ from django.db import OperationalError, connection
 
 from brands.models import AuthorizationServer
 from conversations.flow import outcomes, sign_in
-from conversations.flow.revocations import MAY_LIVE
+from conversations.flow.revocations import MAY_STAY_VALID
 from conversations.models import AccessToken, AuthorizationRequest, Conversation, Revocation
 from conversations.outbox import worker
 from tests.cast import Bot, Browser, code_on, heading_of
@@ -178,8 +178,8 @@ def test_what_nobody_can_find_out_is_not_revoked_and_is_an_error(
     monkeypatch.setattr(sign_in, "store_result", unknown)
     assert sign_in_while_locked_throughout(acme_bot, ada, revoking, monkeypatch).status_code == 503
     assert revoked(revoking) == []
-    assert MAY_LIVE in errors(caplog)
-    (line,) = [line for line in caplog.records if line.getMessage() == MAY_LIVE]
+    assert MAY_STAY_VALID in errors(caplog)
+    (line,) = [line for line in caplog.records if line.getMessage() == MAY_STAY_VALID]
     assert vars(line)["challenge"] == str(Conversation.objects.get().challenges.get().uuid)
     assert revoking.issued_access_tokens[0] not in caplog.text
 
@@ -199,7 +199,7 @@ def test_a_brand_that_does_not_take_the_revocation_either_is_an_error(
     revoking.next_revocation_answers = [answer]
     assert sign_in_while_locked(acme_bot, ada, revoking).status_code == 503
     assert len(revoking.revocation_requests) == 1
-    assert MAY_LIVE in errors(caplog)
+    assert MAY_STAY_VALID in errors(caplog)
 
 
 def test_the_token_goes_to_the_endpoint_that_the_authorization_request_was_begun_with(

@@ -28,8 +28,8 @@ from tests.served import KEY, prepared
 
 pytestmark = pytest.mark.timeout(180)
 
-AWAY: Final = "the database cannot be used: waiting for it"
-BACK: Final = "the database can be used again"
+AWAY: Final = "the database is unavailable: the worker waits"
+BACK: Final = "the database is available again"
 MAKE_ENDPOINT: Final = """
 from brands.models import Brand, WebhookEndpoint
 from brands.webhooks import create_webhook_endpoint
@@ -210,7 +210,7 @@ def test_a_worker_whose_clock_is_wrong_ends_nothing_and_delivers(site: Site, sec
     wait_until(lambda: len(site.hooks.received) == 1)
     wait_until(lambda: site.installation.python(STATE) == "0 0")
     (line,) = [line for line in site.lines() if line["name"] == "consumer_delegation.worker"]
-    assert (line["levelname"], line["message"]) == ("ERROR", "the clock is wrong: nothing is swept")
+    assert (line["levelname"], line["message"]) == ("ERROR", "the clock is wrong: no sweep")
     assert re.search(r"clock is [0-9,]+\.[0-9] s", line["error"])
     assert ("ahead of" if seconds > 0 else "behind") in line["error"]
     assert site.installation.python(LIVE) == "3"
@@ -241,16 +241,16 @@ def test_nothing_is_taken_up_again_where_the_database_takes_no_writes(monkeypatc
     """The bug: where nothing was due, nothing was written either, so a standby looked like the end of the outage."""
     taken: list[str] = []
 
-    def take(kind: Any) -> list[Any]:
-        taken.append(kind.name)
+    def take(queue: Any) -> list[Any]:
+        taken.append(queue.name)
         return []
 
-    monkeypatch.setattr(worker._Kind, "take", take)
+    monkeypatch.setattr(worker._Queue, "take", take)
     monkeypatch.setattr(connection, "close", lambda: None)  # a new one would be as well as ever
     loop = worker._Worker(Event())
     loop._database.met(OperationalError("planted"))
     with ThreadPoolExecutor(1) as threads, read_only_session():
-        loop.turn(threads)
+        loop.iterate(threads)
     assert (taken, loop._database.is_met) == ([], True)
 
 

@@ -70,7 +70,7 @@ def test_a_ring_that_lacks_a_key_says_which_and_what_is_under_it(granted: Bot, s
     settings.ENCRYPTION_KEYS = NEW
     status, code, detail = ready()
     assert (status, code, check_ids()) == (503, "encryption_keys_do_not_fit", ["delegation.W004"])
-    assert f"lacks the key {OLD_ID}, which access tokens, bot keys, client secrets" in detail
+    assert f"lacks the key {OLD_ID}. It is needed for: access tokens, bot keys, client secrets" in detail
     assert OLD_BYTES not in detail
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from accounts.second_factors import second_factors_by_key, stored_second_factors
-from conversations.flow.reencryption import counts_by_key
+from conversations.flow.key_usage import counts_by_key
 from infrastructure import database_clock
 from infrastructure.columns import EncryptedField, encrypted_columns, reencrypt, stored_in
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
-from conversations.outbox.worker import OnceIncomplete, run, run_once
+from conversations.outbox.worker import RunIncomplete, run, run_once
 from infrastructure.database_errors import in_one_line
 
 # What is under way ends by itself within the 10 s of a call and the writing of its result. What hangs in a database
@@ -45,7 +45,7 @@ class Command(BaseCommand):
     def _once(self) -> None:
         try:
             self.stdout.write(f"done {run_once()}")
-        except OnceIncomplete as error:
+        except RunIncomplete as error:
             self.stdout.write(f"done {error.done}")
             raise CommandError(str(error)) from None
         except Error as error:
