@@ -3,8 +3,7 @@
 A payload is kept no longer than it is needed. It is erased at delivery. A dead letter keeps it for seven days, so that
 an admin can replay it. Deliveries of a closed conversation still go out for up to a day, because the bot would
 otherwise not learn of the end. Events about challenges may contain the bot's context or purpose. After the conversation
-is closed, their payloads are erased if the delivery was given up, or waits for an endpoint that is
-switched off.
+is closed, their payloads are erased if the delivery was given up, or if it waits for an inactive endpoint.
 """
 
 import logging
@@ -26,7 +25,7 @@ from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import DecryptionError, Secret
 
 SWITCHED_OFF: Final = "switched off"
-_IS_SWITCHED_OFF: Final = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
+_IS_INACTIVE: Final = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
 _ENDPOINTS: Final = CompiledQuery(
     lambda: (
         WebhookEndpoint.objects.filter(brand_id=Parameter("brand", models.BigIntegerField()), is_active=True)
@@ -189,9 +188,9 @@ def give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     _of_this_lease(delivery).update(dead_at=now, lease_until=None, last_outcome=outcome)
 
 
-def give_up_for_switched_off(now: datetime) -> int:
-    """Turn deliveries that waited a day for a switched-off endpoint or brand into dead letters. Return how many."""
-    overdue = WebhookDelivery.objects.waiting().filter(_IS_SWITCHED_OFF, given_up_at__lte=now)
+def give_up_for_inactive(now: datetime) -> int:
+    """Turn deliveries that waited a day for an inactive endpoint or brand into dead letters. Return how many."""
+    overdue = WebhookDelivery.objects.waiting().filter(_IS_INACTIVE, given_up_at__lte=now)
     return overdue.update(dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF)
 
 
@@ -205,12 +204,12 @@ def replay(delivery: WebhookDelivery, now: datetime) -> bool:
 def erase_challenge_payloads(now: datetime, closing: Conversation | None = None) -> None:
     """Erase payloads of closed conversations that contain a context or purpose: no bot needs them any more.
 
-    These are dead letters, and deliveries that wait for a switched-off endpoint or brand: they would go out if it were
-    switched on again. With `closing` it is done for this conversation only, which is being closed.
+    These are dead letters, and deliveries that wait for an inactive endpoint or brand: they would go out if it became
+    active again. With `closing` it is done for this conversation only, which is being closed.
     """
     closed = Q(conversation=closing) if closing else Q(conversation__closed_at__isnull=False)
     rows = WebhookDelivery.objects.filter(closed, event__startswith="challenge.", payload_ciphertext__isnull=False)
-    rows.waiting().filter(_IS_SWITCHED_OFF).update(
+    rows.waiting().filter(_IS_INACTIVE).update(
         dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF, payload_ciphertext=None
     )
     rows.dead().update(payload_ciphertext=None)

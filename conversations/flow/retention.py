@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
-from conversations.flow.events import erase_challenge_payloads, give_up_for_switched_off
+from conversations.flow.events import erase_challenge_payloads, give_up_for_inactive
 from conversations.flow.revocations import finish_revocation, overdue_revocations
 from conversations.flow.transitions import end_expired, locked_conversation
 from conversations.flow.trial_sign_in import old_trials
@@ -84,7 +84,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
     for change in (
         forget_previous_secrets,
         forget_previous_signing_keys,
-        give_up_for_switched_off,
+        give_up_for_inactive,
         erase_challenge_payloads,
     ):
         steps.run(change.__name__, partial(_with_lock_timeout, change, now))
