@@ -66,7 +66,7 @@ def test_after_a_failure_that_no_try_mends_the_bot_withdraws_and_is_told_what_to
     _, problem = acme_bot.token()
     assert (problem["code"], problem["next"]["operation"]) == ("unchallenged", "createChallenge")
     assert problem["detail"].startswith(
-        "The last sign-in failed with invalid_client. No other helps until"
+        "The last sign-in failed with invalid_client. Another sign-in cannot succeed until"
     )
 
 

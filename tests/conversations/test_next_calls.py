@@ -201,8 +201,8 @@ def test_a_token_without_a_scope_that_the_bot_needs_is_refused_with_all_three_sc
             "title": "Missing scope",
             "status": 409,
             "detail": (
-                "The token lives, but was not granted all that the bot needs. Create a challenge that asks for it:"
-                " it helps only if the consumer ticks it this time."
+                "The token was not granted every scope that the bot needs. Create a challenge that asks for them."
+                " The consumer has to allow them this time."
             ),
             "code": "missing_scope",
             "next": CREATE,
