@@ -112,8 +112,8 @@ _WITHOUT_ATTRIBUTES: Final[dict[type[errors.FlowError], tuple[int, str, str, str
 def next_call(problem: Problem, request: HttpRequest, path: Mapping[str, str]) -> dict[str, str] | None:
     """Say which call the bot makes next; None if no call helps. `path` holds the path parameters of the refused call.
 
-    After `rate_limited` it is the refused call itself. Query parameters such as `authorization_server` are left out: the
-    bot sends the same ones again.
+    After `rate_limited` it is the refused call itself. Query parameters such as `authorization_server` are left out:
+    the bot sends the same ones again.
     """
     operation = _own_operation(request, path) if problem.code == "rate_limited" else problem.next_operation
     if not operation:

@@ -19,7 +19,6 @@ from django.utils.safestring import SafeString
 
 from web.errors import Problem
 
-
 # Shell variables for path parameters in the curl examples. The page explains how to set them.
 _SHELL_VARIABLES: Final = {"{conversation_id}": "$CHAT", "{challenge_id}": "$CHALLENGE_ID"}
 # Schemas whose values the page explains, with the headings.
