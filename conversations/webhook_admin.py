@@ -38,7 +38,7 @@ class WebhookEndpointForm(ConfirmedForm):
         model = WebhookEndpoint
         fields = ("brand", "url", "label", "events", "is_active")
         help_texts = {
-            "url": "It cannot be changed later. For another address add another endpoint, with its own secret."
+            "url": "It cannot be changed later. For another address add an endpoint; it gets its own secret."
         }
 
     def needs_confirmation(self) -> bool:
