@@ -1,1 +1,1 @@
-"""The demonstration: a sample brand, a sample chat with a bot, and a journey played between them."""
+"""The demo: a sample brand, a sample chat with a bot, and a scripted journey through both."""

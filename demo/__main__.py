@@ -1,4 +1,4 @@
-"""`python -m demo`: set-up, one whole journey as a transcript, and then everything stays up for a person to try."""
+"""`python -m demo`: set everything up, play one journey, then keep the servers running for a person to try."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from demo.preparation import Demo, create_bot_key, start_brand, start_chat
 from demo.processes import Servers
 from demo.sample_brand.scenarios import Scenario
 
-# Long enough to read a page, short enough to see a token expire while one watches.
+# Seconds. Long enough to read a page, short enough to see a token expire.
 FRIENDLY_TOKEN_LIFETIME = 120
 
 
@@ -29,22 +29,22 @@ def demonstrate() -> None:
 
 
 def which_browsers(addresses: Addresses) -> str:
-    """Say at the start in what the pages work: our cookies are Secure, and stay so."""
+    """Say in which browsers the pages work: the product's cookies are Secure, and WebKit needs https for them."""
     if addresses.scheme == "http":
         return (
-            "Over http, as here, the pages work in Chrome, Edge, Firefox and their like. Safari, and every browser on\n"
-            "an iPhone or iPad, keeps no Secure cookie over http. For these there is https: make demo ARGS=--tls"
+            "Over http, as here, the pages work in Chrome, Edge, Firefox and similar browsers. Safari, and every\n"
+            "browser on an iPhone or iPad, stores no Secure cookies over http. Use https: make demo ARGS=--tls"
         )
     return (
-        "Over https, as here, the pages work in every browser. Yours does not know the demo's certificate, which\n"
-        "nobody but the demo trusts, and warns once at each of the three addresses: choose “Advanced” or “Show\n"
-        "details”, then go on. Nothing is put into a trust store. Open all three before you begin in the chat."
+        "Over https, as here, the pages work in every browser. Your browser does not trust the demo's certificate and\n"
+        "warns once at each of the three addresses: choose “Advanced” or “Show details”, then go on. Nothing is put\n"
+        "into a trust store. Open all three addresses before you begin in the chat."
     )
 
 
 def leave_up(demo: Demo, servers: Servers, bot_key: str) -> None:
-    """Start what a person is to try, and tell them of it."""
-    print("\nStarting the sample brand anew, with tokens that live longer, and the sample chat ...", flush=True)
+    """Start the servers that a person will try, and print how."""
+    print("\nRestarting the sample brand with a longer token lifetime, and starting the sample chat ...", flush=True)
     start_brand(demo, servers, FRIENDLY_TOKEN_LIFETIME)
     start_chat(demo, servers, bot_key)
     key_to_play_with = create_bot_key(demo.product_environment(), "Experiments")
@@ -59,23 +59,23 @@ def invitation(demo: Demo, bot_key: str) -> str:
     return f"""
 {which_browsers(here)}
 
-Everything stays up. Open the sample chat and ask: where is my order?
+Everything keeps running. Open the sample chat and ask: where is my order?
 
   Sample chat    {here.chat}/
-                 nothing to type: the sign-in comes back to this page; six digits are behind "… with a code"
+                 the sign-in comes back to this page; for six digits to type, choose "… with a code"
   Sample brand   {here.brand}/
 {customers}
   Admin          {here.product}/admin/
                  admin / {demo.admin_password}
   Bot API        {here.product}/api/docs
 
-The sample brand's sign-in page asks what should happen. Scripts say it behind the login name, as in ada+deny:
+The sample brand's sign-in page asks what should happen. Scripts append it to the login name, as in ada+deny:
 {scenarios}
 
 A token lives {FRIENDLY_TOKEN_LIFETIME} seconds here: ask again after that and the bot sends a new link.
 "Take that back" on the sample brand's page ends it sooner.
 
-For a bot of your own, begin with docs/bots. This key is good for the demo's throw-away database and nothing else:
+For a bot of your own, begin with docs/bots. This key works only with the demo's own database:
 
   export BASE={here.product}/api/v1 KEY={bot_key} ORDERS={here.brand}/api/orders
 

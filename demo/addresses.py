@@ -1,4 +1,4 @@
-"""Where the three servers of the demo listen, and what is busy there already."""
+"""Addresses of the demo's three servers, and a check that their ports are free."""
 
 import argparse
 import os
@@ -9,15 +9,16 @@ from pathlib import Path
 
 HIGHEST_PORT = 65535
 ROOT = Path(__file__).resolve().parent.parent
+_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 
 class DemoError(Exception):
-    """Said to the person at the terminal as it stands, without a traceback."""
+    """A problem whose message is printed to the terminal without a traceback."""
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """The product has a host name of its own, since cookies ignore ports."""
+    """The product has another host name than brand and chat, because cookies ignore ports."""
 
     product_port: int = 8000
     brand_port: int = 8001
@@ -38,7 +39,7 @@ class Addresses:
 
 
 def wanted_addresses(arguments: Sequence[str]) -> Addresses:
-    """Return the addresses of this run: ports from the environment, https where the command says `--tls`."""
+    """Read the ports from the environment, and the option `--tls` from the command line. Raises `DemoError`."""
     parser = argparse.ArgumentParser(description="A sample brand and a sample chat to try the product with.")
     parser.add_argument("--tls", action="store_true", help="serve https, for Safari and other browsers of WebKit")
     return Addresses(
@@ -64,17 +65,14 @@ def refuse_busy_ports(ports: dict[str, int]) -> None:
     for variable, port in ports.items():
         if is_busy(port):
             raise DemoError(
-                f"Port {port} is busy: something else listens there, perhaps another demo. "
+                f"Port {port} is busy: another program listens there, perhaps another demo. "
                 f"Stop it, or choose another port with {variable}=... in front of the command."
             )
 
 
 def is_busy(port: int) -> bool:
-    """Somebody may listen on the IPv6 loopback only; a browser asked for localhost would find them first."""
+    """Check IPv6 too: a browser that opens localhost may try ::1 first."""
     return any(_accepts(family, host, port) for family, host in _LOOPBACK)
-
-
-_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 
 
 def _accepts(family: socket.AddressFamily, host: str, port: int) -> bool:

@@ -1,4 +1,4 @@
-"""The calls a bot makes: our JSON API with a bot key, the brand's API with an access token. HTTP and nothing else."""
+"""A bot's HTTP calls: to the product's API with a bot key, and to the brand's API with an access token."""
 
 import os
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """One exchange, as it went over the wire."""
+    """An HTTP request and its response."""
 
     method: str
     url: str
@@ -29,12 +29,12 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Return the stable `code` of a problem (RFC 9457), or nothing."""
+        """The stable `code` of a problem document (RFC 9457), or empty."""
         return str(self.body.get("code", ""))
 
 
 def call(method: str, url: str, bearer: str, sent: Json | None = None) -> Answer:
-    # No redirect is followed and no .netrc is read: either could send the bearer elsewhere, or replace it.
+    # Follow no redirect and read no .netrc: they could send the bearer token elsewhere, or replace it.
     with requests.Session() as session:
         session.trust_env = False
         session.verify = os.environ.get("DEMO_CA_FILE") or True

@@ -1,4 +1,4 @@
-"""The scripted consumer's browser: follows redirects, fills in forms, keeps cookies by browsers' rules."""
+"""The scripted consumer's browser: it follows redirects, fills in forms, and applies browsers' cookie rules."""
 
 import os
 from collections.abc import Callable
@@ -20,11 +20,11 @@ Report = Callable[[str, str, requests.Response], None]
 
 
 class BrowserError(Exception):
-    """The consumer is stuck: the page is not the one that the story expects."""
+    """The page does not have the expected button, or redirects do not end."""
 
 
 def site(url: str) -> tuple[str, str]:
-    """Return what SameSite compares: scheme and host, never the port (none of our hosts has subdomains)."""
+    """Scheme and host, which SameSite compares. Ports do not count, and our hosts have no subdomains."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or ""
 
@@ -35,13 +35,13 @@ def origin(url: str) -> str:
 
 
 def is_trustworthy(url: str) -> bool:
-    """https, or this very computer: Secure Contexts, "potentially trustworthy origin"."""
+    """Whether the URL is https or loopback ("potentially trustworthy origin", Secure Contexts)."""
     scheme, host = site(url)
     return scheme == "https" or host in LOOPBACK_HOSTS
 
 
 class BrowserCookiePolicy(DefaultCookiePolicy):
-    """The standard library's rules, with those of RFC 6265bis it lacks: loopback, name prefixes, SameSite."""
+    """Adds rules of RFC 6265bis that the standard library lacks: Secure on loopback, name prefixes, SameSite."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,10 +55,10 @@ class BrowserCookiePolicy(DefaultCookiePolicy):
         return not cookie.secure or is_trustworthy(request.get_full_url())
 
     def return_ok(self, cookie: Cookie, request: Request) -> bool:
-        return bool(super().return_ok(cookie, request)) and (not self.cross_site or self._travels(cookie))
+        return bool(super().return_ok(cookie, request)) and (not self.cross_site or self._is_sent_cross_site(cookie))
 
-    def _travels(self, cookie: Cookie) -> bool:
-        """Across sites only SameSite=None goes along always, and Lax (the default) when a link is followed."""
+    def _is_sent_cross_site(self, cookie: Cookie) -> bool:
+        """SameSite=None is always sent to another site; Lax, the default, only with a GET."""
         same_site = attribute(cookie, "samesite").lower() or "lax"
         return same_site == "none" or (same_site == "lax" and self.safe_method)
 
@@ -108,11 +108,11 @@ class Browser:
         self.session.cookies = self.jar
 
     def open(self, url: str, came_from: str = "") -> Page:
-        """Follow a link, or type it in; `came_from` is the page that it stood on."""
+        """Open a URL. `came_from` is the URL of the page that contains the link, empty for a typed address."""
         return self._go("GET", url, came_from, {})
 
     def press(self, page: Page, button: str, **filled_in: str) -> Page:
-        """Submit the form that this button belongs to. `button` is its words, or the beginning of them."""
+        """Submit the form of the button whose text begins with `button`. `filled_in` are values for its fields."""
         form = page.form_with(button)
         data = {**form.fields, **(form.button(button) or {}), **filled_in}
         return self._go(form.method, urljoin(page.url, form.action), page.url, data, sender=page)
@@ -137,14 +137,14 @@ class Browser:
         headers = {"Origin": origin_header(sender, url)} if sender and method == "POST" else {}
         params, body = (data, None) if method == "GET" else (None, data)
         request = self.session.prepare_request(requests.Request(method, url, headers, params=params, data=body))
-        # requests has put cookies in by its own rules, from a copy of the jar; ours are the browser's.
+        # requests has set the cookies from a copy of the jar without our policy. Replace them.
         request.headers.pop("Cookie", None)
         request.prepare_cookies(self.jar)
         return self.session.send(request, timeout=TIMEOUT, allow_redirects=False)
 
 
 def origin_header(sender: Page, url: str) -> str:
-    """Fetch, "append a request Origin header": a page that hides its address sends `null`."""
+    """The Origin header (Fetch, "append a request Origin header"): `null` if the page's Referrer-Policy hides it."""
     policy = sender.response.headers.get("Referrer-Policy", "")
     hidden = policy == "no-referrer" or (policy == "same-origin" and origin(sender.url) != origin(url))
     return "null" if hidden else origin(sender.url)

@@ -1,4 +1,4 @@
-"""Reads a page as far as a scripted person needs it: its forms, its words, and its data attributes."""
+"""Parse an HTML page: its forms, its text and its data attributes."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -22,7 +22,7 @@ class Form:
     buttons: list[Button] = field(default_factory=list)
 
     def add(self, name: str, value: str) -> None:
-        """Several ticked boxes of one name are sent one after the other."""
+        """Add a field. Several ticked boxes with the same name become a list."""
         earlier = self.fields.get(name)
         if earlier is None:
             self.fields[name] = value
@@ -30,7 +30,7 @@ class Form:
             self.fields[name] = [*(earlier if isinstance(earlier, list) else [earlier]), value]
 
     def button(self, words: str) -> dict[str, str] | None:
-        """Return what pressing the button adds to the form; None when there is no such button."""
+        """The fields that the button adds to the form; None if the form has no such button."""
         for button in self.buttons:
             if button.words.startswith(words):
                 return {button.name: button.value} if button.name else {}

@@ -1,4 +1,4 @@
-"""`python -m demo.journey`: plays the whole journey between real processes; exits 0 only if every step held."""
+"""`python -m demo.journey`: play the whole journey between real processes. Exits with 0 only if every check passed."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from demo.addresses import Addresses, DemoError, folder_from_environment, refuse
 from demo.bot_api import BotApi
 from demo.browser import BrowserError
 from demo.preparation import Demo, make_folder, prepare, start_brand, start_product
-from demo.processes import Servers, throw_away_certificate
+from demo.processes import Servers, create_certificate
 from demo.story import CUSTOMER, LONGEST_TOKEN_LIFE, Journey
 from demo.transcript import Transcript, conceal
 
@@ -25,7 +25,7 @@ def play(demo: Demo, servers: Servers, bot_key: str) -> None:
     print()
     transcript.note(f"The product is {demo.addresses.product}, the sample brand is {demo.addresses.brand}.")
     transcript.note(
-        "Secrets are shortened, empty fields of an answer are left out, everything else is as it went over HTTP."
+        "Secrets are shortened and empty fields of an answer are left out. Everything else is as sent over HTTP."
     )
     bot = BotApi(demo.addresses.product, bot_key)
     try:
@@ -43,9 +43,9 @@ def prepared(addresses: Addresses, ports: dict[str, int]) -> Iterator[tuple[Demo
     refuse_busy_ports(ports)
     make_folder(folder)
     print("Setting up: two databases, one brand, one bot key, two customers ...", flush=True)
-    certificate = throw_away_certificate(folder) if addresses.scheme == "https" else None
+    certificate = create_certificate(folder) if addresses.scheme == "https" else None
     if certificate:
-        os.environ["DEMO_CA_FILE"] = str(certificate.ca_file)  # for our own calls, and for the servers' to each other
+        os.environ["DEMO_CA_FILE"] = str(certificate.ca_file)  # for calls of this process and of the servers
     demo = Demo(addresses, folder)
     bot_key = prepare(demo)
     with Servers(folder, certificate) as servers:
@@ -53,8 +53,8 @@ def prepared(addresses: Addresses, ports: dict[str, int]) -> Iterator[tuple[Demo
 
 
 def as_program(main: Callable[[], None]) -> int:
-    """Let Ctrl-C and a polite kill unwind, so that every server is stopped; print a complaint without a traceback."""
-    # A shell that starts us in the background has SIGINT ignored; asked to stop, we stop all the same.
+    """Run `main` and return the exit status. A signal raises `KeyboardInterrupt`, so that all servers are stopped."""
+    # A shell that starts a program in the background makes it ignore SIGINT. Handle it anyway.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:

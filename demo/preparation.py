@@ -1,4 +1,4 @@
-"""All the set-up of the demo: a fresh folder, secrets made on the spot, and the two sides told of each other."""
+"""Set up the demo: an empty folder, new secrets, and product and brand configured for each other."""
 
 import base64
 import json
@@ -33,7 +33,7 @@ def readable_password() -> str:
 
 @dataclass(frozen=True)
 class Demo:
-    """Everything that set-up decided. Secrets stay out of its `repr`."""
+    """The addresses, folder and secrets of one demo. Secrets are left out of its `repr`."""
 
     addresses: Addresses
     folder: Path
@@ -75,30 +75,30 @@ class Demo:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Nothing of the person's own settings may reach the demo's servers: no DJANGO_*, no database address, no proxy."""
+    """Keep only these variables, so that the user's own DJANGO_*, DATABASE_URL or proxy do not reach the servers."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "SYSTEMROOT", "DEMO_CA_FILE")
     return {**{name: os.environ[name] for name in kept if name in os.environ}, "PYTHONUNBUFFERED": "1"}
 
 
 def make_folder(folder: Path) -> None:
-    """Afresh each time; but only a folder that an earlier demo made is ever emptied."""
+    """Create the folder, or empty it. Raises `DemoError` if it has files and was not created by a demo."""
     if folder.exists() and any(folder.iterdir()) and not (folder / MARKER).exists():
-        raise DemoError(f"{folder} was not made by the demo; move it away, or name another one in DEMO_FOLDER.")
+        raise DemoError(f"{folder} was not made by the demo. Move it away, or name another folder in DEMO_FOLDER.")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     (folder / MARKER).touch()
 
 
 def prepare(demo: Demo) -> str:
-    """Set both sides up and return the bot key."""
+    """Set up product and brand. Returns the bot key."""
     write_signing_key(demo.folder / "sample-brand-key.pem")
     product = demo.product_environment()
-    with ThreadPoolExecutor(1) as beside:
-        brand_tables = beside.submit(make_brand_tables, demo)
+    with ThreadPoolExecutor(1) as background:
+        brand_tables = background.submit(make_brand_tables, demo)
         run_command(["manage.py", "migrate", "--verbosity", "0"], product)
         create_admin(demo.admin_password, product)
         redirect_uri = apply_config(demo, product)
-        registered = beside.submit(register_at_brand, demo, redirect_uri)
+        registered = background.submit(register_at_brand, demo, redirect_uri)
         bot_key = create_bot_key(product)
     brand_tables.result()
     registered.result()
@@ -120,7 +120,7 @@ def create_admin(password: str, environment: Mapping[str, str]) -> None:
 
 
 def apply_config(demo: Demo, environment: Mapping[str, str]) -> str:
-    """Return the redirect URI that the product wants registered at the brand."""
+    """Configure the brand in the product. Returns the redirect URI to register at the brand."""
     text = (ROOT / "demo" / "acme.toml").read_text()
     text = text.replace(Addresses().brand, demo.addresses.brand).replace(Addresses().chat, demo.addresses.chat)
     path = demo.folder / "acme.toml"
@@ -137,7 +137,7 @@ def create_bot_key(environment: Mapping[str, str], label: str = "Sample chat") -
 
 
 def write_bot_key(demo: Demo, bot_key: str) -> None:
-    """For a person who tries the API by hand: in a file of theirs alone, and on no screen."""
+    """Write the bot key to a file that only the user can read, for trying the API by hand."""
     demo.bot_key_file.touch(mode=0o600)
     demo.bot_key_file.write_text(f"{bot_key}\n")
 
@@ -157,7 +157,7 @@ def register_at_brand(demo: Demo, redirect_uri: str) -> None:
 
 
 def start_product(demo: Demo, servers: Servers) -> None:
-    """Start the web server, and beside it the worker that revokes ended tokens at the brand."""
+    """Start the web server, and the worker that revokes ended tokens at the brand."""
     port = demo.addresses.product_port
     servers.start(
         "product", "delegation_site.wsgi", port, demo.product_environment(), "/health/ready", options=AS_IN_PRODUCTION
@@ -166,7 +166,7 @@ def start_product(demo: Demo, servers: Servers) -> None:
 
 
 def start_brand(demo: Demo, servers: Servers, token_lifetime: int) -> None:
-    """Take the place of a sample brand that is already running."""
+    """Start the sample brand. Stops one that is already running."""
     for running in [server for server in servers.running if server.name == "sample brand"]:
         servers.stop(running)
     environment = demo.brand_environment(token_lifetime)

@@ -1,4 +1,4 @@
-"""Starts the servers of the demo as processes of their own, waits until they answer, and always stops them."""
+"""Start the demo's servers as processes, wait until they answer, and stop them in any case."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from demo.addresses import ROOT, DemoError
 SECONDS_TO_START = 40
 SECONDS_TO_STOP = 6
 LINES_OF_LOG = 25
-# One process: the sample brand keeps its authorization codes, and the chat its conversations, in memory.
+# One process, because the sample brand keeps its authorization codes in memory, and the chat its conversations.
 SMALL = ("--workers", "1", "--threads", "8", "--no-control-socket")
 AS_IN_PRODUCTION = ("--config", "delegation_site/gunicorn.py")
 
@@ -34,17 +34,17 @@ class Server:
 
 @dataclass(frozen=True)
 class Certificate:
-    """The files with which servers speak TLS, and the authority that their clients have to trust."""
+    """Files of a server certificate, its key, and the certificate authority that clients have to trust."""
 
     certificate_file: Path
     key_file: Path
     ca_file: Path
 
 
-def throw_away_certificate(folder: Path) -> Certificate:
-    """Make an authority that signs for this computer alone, and nobody trusts but the demo's own servers.
+def create_certificate(folder: Path) -> Certificate:
+    """Create a certificate for loopback, and an authority that only the demo's own servers trust.
 
-    Its key is in no file, and it is put into no trust store: a browser warns, and lets its owner go on.
+    The authority's key is never stored, and the authority is in no trust store. Browsers show a warning.
     """
     authority = trustme.CA(organization_name="Consumer Delegation's demo")
     issued = authority.issue_cert("localhost", "127.0.0.1", "::1")
@@ -58,7 +58,7 @@ def throw_away_certificate(folder: Path) -> Certificate:
 
 @dataclass
 class Servers:
-    """A context manager: whatever happens inside, no process is left behind."""
+    """A context manager that stops all its processes at the end, also after an exception."""
 
     log_folder: Path
     certificate: Certificate | None = None
@@ -70,7 +70,7 @@ class Servers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # An impatient second Ctrl-C must not leave half of them behind.
+        # A second Ctrl-C must not interrupt this loop and leave processes running.
         ignored = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
         for server in reversed(list(self.running)):
             self.stop(server)
@@ -93,13 +93,13 @@ class Servers:
         return server
 
     def start_worker(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Server:
-        """Start a process that listens nowhere, so that there is nothing to wait for."""
+        """Start a process without a port. Does not wait for it."""
         return self._run(name, [sys.executable, *arguments], environment)
 
     def _run(self, name: str, command: list[str], environment: Mapping[str, str]) -> Server:
         log = self.log_folder / f"{name.replace(' ', '-')}.log"
         with log.open("ab") as output:
-            # A session of its own: Ctrl-C reaches the demo only, which then stops its servers in order.
+            # In its own session, so that Ctrl-C reaches only the demo, which then stops its servers in order.
             process = subprocess.Popen(  # noqa: S603  our own arguments
                 command, cwd=ROOT, env=dict(environment),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
@@ -160,7 +160,7 @@ def tail(log: Path) -> str:
 
 
 def run_command(arguments: list[str], environment: Mapping[str, str], given: str = "") -> str:
-    """Return what a set-up command printed; its complaint reaches the person when it fails."""
+    """Run a Python command and return its output. Raises `DemoError` with the output if it fails."""
     done = subprocess.run(  # noqa: S603  our own arguments
         [sys.executable, *arguments], cwd=ROOT, env=dict(environment), input=given, capture_output=True, text=True,
         check=False,

@@ -1,4 +1,4 @@
-"""The journey, told in order: a bot, a consumer and a brand, and what each of them must see at every step."""
+"""The steps of the journey: what bot and consumer do, and what each of them must see."""
 
 import re
 import secrets
@@ -22,7 +22,7 @@ LONGEST_TOKEN_LIFE = 10
 
 
 class StepError(DemoError):
-    """A step of the journey did not hold."""
+    """A check of the journey failed."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Journey:
     def __post_init__(self) -> None:
         self.browser = Browser(self._report_page)
 
-    # What is checked, and how it is told.
+    # Checks. Each prints its result to the transcript.
 
     def expect(self, what: str, seen: object, wanted: object) -> None:
         if seen != wanted:
@@ -138,7 +138,7 @@ class Journey:
     def _consent(self, consent: Page) -> None:
         self.expect("the page", urlsplit(consent.url).path, "/identity/o/authorize")
         done = self._shows_page(self.browser.press(consent, ALLOW))
-        # The brand counts from the moment that it issued the token, which lies before this one.
+        # The brand issued the token before this moment, so it has expired by then.
         self.over_at = time.monotonic() + LONGEST_TOKEN_LIFE
         self.expect_true("she is back on our page", done.url == f"{self.url}/done")
         self.code = done.parsed.data.get("data-completion-code", "")
@@ -212,13 +212,13 @@ class Journey:
             reason="signed_out",
         )
         self.answered(self.bot.token(self.conversation_id), 409, code="rechallenge_required", reason="signed_out")
-        self._brand_has_heard(token)
+        self._is_revoked_at_brand(token)
 
-    def _brand_has_heard(self, token: str) -> None:
-        """The worker revokes the token at the brand (RFC 7009): sooner than it would have expired by itself."""
+    def _is_revoked_at_brand(self, token: str) -> None:
+        """Wait until the worker has revoked the token at the brand (RFC 7009), and check that it had not expired."""
         while self._orders(token).is_ok and time.monotonic() < self.over_at - 0.5:
             time.sleep(0.1)
-        self.transcript.note("The worker has told the brand, too:")
+        self.transcript.note("The worker has revoked the token at the brand:")
         self.answered(self._orders(token), 401, error="invalid_token")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Prints a journey as a story: who calls what, which status came back. No secret is printed whole."""
+"""Print the journey: who calls what, and which status came back. Secrets are shortened."""
 
 import json
 import re
@@ -14,7 +14,7 @@ SHOWN = 6
 INDENT = " " * 13
 SECRET_FIELDS = frozenset({"access_token", "handle"})
 SECRET_PARAMETERS = ("state", "nonce", "code", "code_challenge", "code_verifier", "request", "handle")
-# Parameters of a link, also where the link is itself a parameter (`next=%2Fauthorize%3Fstate%3D...`).
+# Parameters of a URL, also if the URL is itself a parameter (`next=%2Fauthorize%3Fstate%3D...`).
 _PARAMETER = re.compile(
     rf"((?:[?&#]|%3F|%26)(?:{'|'.join(SECRET_PARAMETERS)})(?:=|%3D))((?:(?!%26)[^&#\s\"'])+)", re.IGNORECASE
 )
@@ -43,13 +43,13 @@ def conceal_fields(value: Any, name: str = "") -> Any:
 
 
 def in_short(url: str) -> str:
-    """Return an address without its query: what it carried stands where it was handed out."""
+    """Replace a URL's query by `?…`. Its parameters were printed with the redirect to it."""
     target, mark, _ = url.partition("?")
     return f"{target}?…" if mark else target
 
 
 def phrase(status: int) -> str:
-    """`200 OK`; a number the standard library has no words for stays a number."""
+    """Write a status as in `200 OK`; only the number if the standard library does not know it."""
     known = next((entry for entry in HTTPStatus if entry.value == status), None)
     return f"{status} {known.phrase}" if known else str(status)
 
@@ -83,12 +83,12 @@ class Transcript:
                 self._write(f"{INDENT}    {conceal(f'?{name}={in_short(value)}')[1:]}")
 
     def json(self, label: str, value: Mapping[str, Any], only: Collection[str] = ()) -> None:
-        """Print an object; with `only`, those of its fields, and a sign that there are others."""
+        """Print an object. With `only`, print these fields, and `…` if there are others."""
         chosen = {name: value[name] for name in only if name in value} if only else value
         text = json.dumps(conceal_fields(chosen), ensure_ascii=False)
         text = f"{text[:-1]}, …}}" if len(chosen) < len(value) else text
         label = f"{label:<8} "
-        # An id stays in one piece, to be copied.
+        # Ids are not broken at hyphens, so that they can be copied.
         whole = textwrap.TextWrapper(110, initial_indent=label, subsequent_indent=" " * 9, break_on_hyphens=False)
         for line in whole.wrap(text):
             self._write(f"{INDENT}  {line}")

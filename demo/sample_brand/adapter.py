@@ -1,4 +1,4 @@
-"""How Acme names the permissions on its consent page, and what it says of itself."""
+"""allauth's adapter for Acme: names of the scopes on the consent page, and server metadata."""
 
 from typing import Any
 
@@ -13,5 +13,5 @@ class AcmeAdapter(DefaultOIDCAdapter):  # type: ignore[misc]  # allauth has no t
     }
 
     def populate_server_metadata(self, metadata: dict[str, Any]) -> None:
-        """Tell clients to insist on `iss` in every authorization response (RFC 9207 section 3)."""
+        """Announce that every authorization response contains `iss` (RFC 9207 section 3)."""
         metadata["authorization_response_iss_parameter_supported"] = True

@@ -1,4 +1,4 @@
-"""Acme's protected "my orders" API: what a bot calls with the consumer's access token (RFC 6750)."""
+"""Acme's "my orders" API. Bots call it with the consumer's access token (RFC 6750)."""
 
 from http import HTTPStatus
 
@@ -15,7 +15,7 @@ REQUIRED_SCOPE = "orders.read"
 def orders(request: HttpRequest) -> JsonResponse:
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not value:
-        # RFC 6750 section 3.1: a request without a token is told the scheme, and no error code.
+        # RFC 6750 section 3.1: the answer to a request without a token has no error code.
         return refuse(HTTPStatus.UNAUTHORIZED, "")
     token = Token.objects.lookup(Token.Type.ACCESS_TOKEN, value)
     if token is None or token.user is None or not token.user.is_active:

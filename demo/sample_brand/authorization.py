@@ -1,6 +1,6 @@
-"""allauth's authorization and token endpoints, each with the turn that the chosen scenario gives it.
+"""allauth's authorization and token endpoints, changed by the scenario that the consumer chose.
 
-Every answer names its issuer (RFC 9207), which allauth itself does not do.
+Every authorization response contains `iss` (RFC 9207), which allauth does not add.
 """
 
 import json
@@ -27,7 +27,7 @@ from demo.sample_brand.scenarios import (
     pass_on_to_code,
 )
 
-# RFC 6749 section 4.1.2.1: what goes back to the client by way of the browser.
+# Error codes of the authorization response (RFC 6749 section 4.1.2.1).
 ACCESS_DENIED = "access_denied"
 ERRORS = {Scenario.DENY: ACCESS_DENIED, Scenario.SERVER_ERROR: "server_error"}
 ERROR_PAGE = "<!doctype html><title>502 Bad Gateway</title><h1>Bad Gateway</h1>"
@@ -35,7 +35,7 @@ ERROR_PAGE = "<!doctype html><title>502 Bad Gateway</title><h1>Bad Gateway</h1>"
 
 class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc]  # allauth has no types
     def render_to_response(self, context: dict[str, Any], **options: Any) -> HttpResponse:
-        """Answer a request that allauth found valid: the page that asks for consent, or an error without asking."""
+        """Show the consent page for a valid request, or redirect with the scenario's error."""
         scenario = chosen(self._state)
         if scenario in ERRORS:
             return self._error(ERRORS[scenario])
@@ -45,7 +45,7 @@ class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc] 
         return response
 
     def form_valid(self, form: Form) -> HttpResponse:
-        """Issue a code for what the consumer allowed, or for what the scenario makes of it."""
+        """Issue a code for the scopes that the consumer allowed, or as the scenario changes them."""
         scenario = chosen(self._state)
         if scenario == Scenario.NARROWER_SCOPE:
             form.cleaned_data["scopes"] = [scope for scope in form.cleaned_data["scopes"] if scope == "openid"]
@@ -65,7 +65,7 @@ class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc] 
         return self._request_info.get("state") or ""
 
     def _error(self, error: str) -> HttpResponse:
-        """Send the browser back to the redirect URI, which allauth has compared with the registered ones."""
+        """Redirect to the redirect URI with an error. allauth has checked that the URI is registered."""
         answer = {"error": error, "state": self._state, "iss": get_adapter().get_issuer()}
         return HttpResponse(
             status=302, headers={"Location": add_query_params(self._request_info["redirect_uri"], answer)}
@@ -84,11 +84,11 @@ def token(request: HttpRequest) -> HttpResponse:
     if scenario == Scenario.SLOW:
         time.sleep(SLOW_SECONDS)
     response: HttpResponse = allauth_views.token(request)
-    return turned(response, scenario) if response.status_code == 200 else response  # noqa: PLR2004
+    return apply_scenario(response, scenario) if response.status_code == 200 else response  # noqa: PLR2004
 
 
-def turned(response: HttpResponse, scenario: Scenario) -> HttpResponse:
-    """Return the token response (RFC 6749 section 5.1) as the scenario wants it, its token shortened to match."""
+def apply_scenario(response: HttpResponse, scenario: Scenario) -> HttpResponse:
+    """Change the token response (RFC 6749 section 5.1), and the stored token with it."""
     answer: dict[str, Any] = json.loads(response.content)
     issued = Token.objects.by_value(answer["access_token"])
     if scenario == Scenario.REVOKED:

@@ -1,4 +1,4 @@
-"""Acme's own pages: who is signed in, and a button that takes every permission back."""
+"""Acme's home page, with a button that revokes all access of the signed-in customer."""
 
 from allauth.idp.oidc.models import Token
 from django.contrib.auth.decorators import login_required
@@ -20,6 +20,6 @@ def home(request: HttpRequest) -> HttpResponse:
 @login_required
 @require_POST
 def disconnect(request: HttpRequest) -> HttpResponse:
-    """From here on the bot's token answers 401 although its time is not over: the bot must notice and ask again."""
+    """Revoke the customer's tokens. The bot gets a 401 before the token's expiry, and has to ask for a new sign-in."""
     Token.objects.filter(user=request.user).delete()
     return redirect("home")

@@ -1,7 +1,7 @@
-"""What may happen at a brand, to be chosen on its sign-in page: every outcome without a real provider.
+"""Scenarios: what happens in a sign-in at the sample brand. The consumer chooses one on the sign-in page.
 
-A scenario holds for one authorization request. It is kept beside the authorization codes, in the cache of the one
-process: first under the request's `state`, then under the code that the request led to.
+A scenario is for one authorization request. It is stored in the process's cache: first under the request's `state`,
+then under the authorization code.
 """
 
 from urllib.parse import parse_qs, urlsplit
@@ -11,12 +11,12 @@ from django.db.models import TextChoices
 
 SECONDS_TO_KEEP = 600
 EXPIRES_IN = 10
-# The product waits 5 seconds for a byte of an answer, and 10 for the whole of it.
+# The product waits at most 5 seconds for the next byte of an answer, and 10 for the whole answer.
 SLOW_SECONDS = 7
 
 
 class Scenario(TextChoices):
-    """The value is what is sent, and what follows the + in a login name: `ada+deny`."""
+    """A value is what the form sends, and what may follow a + in the login name: `ada+deny`."""
 
     SIGN_IN = "sign-in", "Sign in"
     DENY = "deny", "Deny access"
@@ -31,13 +31,13 @@ class Scenario(TextChoices):
 
 
 def split_login(login: str) -> tuple[str, Scenario | None]:
-    """Return the customer's name and the scenario behind the +. Raises `ValueError` where there is no such scenario."""
+    """Split a login into the customer's name and the scenario after the +. Raises `ValueError` for an unknown one."""
     name, plus, scenario = login.partition("+")
     return name, Scenario(scenario) if plus else None
 
 
 def choose(authorization_url: str, scenario: Scenario) -> None:
-    """Let the scenario hold for the authorization request that the consumer signs in for."""
+    """Store the scenario for the authorization request that the consumer signs in for."""
     for state in parse_qs(urlsplit(authorization_url).query).get("state", []):
         cache.set(_of_state(state), scenario.value, SECONDS_TO_KEEP)
 
@@ -47,7 +47,7 @@ def chosen(state: str) -> Scenario:
 
 
 def pass_on_to_code(redirect_url: str, scenario: Scenario) -> None:
-    """Let the scenario hold for the code in the answer to the authorization request, where there is one."""
+    """Store the scenario for the code in the authorization response, if it contains one."""
     for code in parse_qs(urlsplit(redirect_url).query).get("code", []):
         cache.set(_of_code(code), scenario.value, SECONDS_TO_KEEP)
 

@@ -1,4 +1,4 @@
-"""Settings of the sample brand. Its secrets and its database live in one folder, made afresh at every set-up."""
+"""Settings of the sample brand. Its secrets and its database are in one folder, which each set-up creates anew."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ USE_TZ = True
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"
 
-# Cookies ignore ports, so the product and the sample chat may share our host name: hence names of our own.
+# Cookies ignore ports, and the sample chat has the same host name: its cookies must have other names.
 SESSION_COOKIE_NAME = "acme_session"
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_NAME = "acme_csrf"
@@ -76,7 +76,7 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "home"
 
 IDP_OIDC_ADAPTER = "demo.sample_brand.adapter.AcmeAdapter"
 IDP_OIDC_PRIVATE_KEY = (FOLDER / "sample-brand-key.pem").read_text()
-# Short-lived on demand, so that a token can be seen to expire without moving a clock.
+# Seconds. The journey sets a few, to wait until a token expires.
 IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN = env.int("SAMPLE_BRAND_TOKEN_LIFETIME", default=120)
 IDP_OIDC_AUTH_METHODS = ["client_secret_basic"]
 

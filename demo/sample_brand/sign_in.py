@@ -1,4 +1,4 @@
-"""allauth's sign-in pages with one more field: what should happen?"""
+"""allauth's sign-in pages with one more field, the scenario."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from django.http import HttpResponse
 from demo.sample_brand.scenarios import Scenario, choose, split_login
 
 
-def picker() -> forms.TypedChoiceField:
-    """A script may leave it out."""
+def scenario_field() -> forms.TypedChoiceField:
+    """A form field for the scenario. It is optional, because scripts may leave it out."""
     return forms.TypedChoiceField(
         label="What should happen?",
         choices=Scenario.choices,
@@ -22,16 +22,16 @@ def picker() -> forms.TypedChoiceField:
 
 
 class LoginForm(allauth_forms.LoginForm):  # type: ignore[misc]  # allauth has no types
-    scenario = picker()
+    scenario = scenario_field()
     scenario_of_login: Scenario | None = None
 
     def clean_login(self) -> str:
-        """`ada+deny` is Ada, and access denied: for scripts that know of no picker."""
+        """Accept a scenario after the name, as in `ada+deny`, for scripts that do not send the field."""
         try:
             name, self.scenario_of_login = split_login(super().clean_login())
         except ValueError:
             known = ", ".join(f"+{scenario}" for scenario in Scenario)
-            raise forms.ValidationError(f"After the name there may stand one of {known}.") from None
+            raise forms.ValidationError(f"After the name use one of {known}.") from None
         return name
 
     def clean(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class LoginForm(allauth_forms.LoginForm):  # type: ignore[misc]  # allauth has n
 
 
 class ReauthenticateForm(allauth_forms.ReauthenticateForm):  # type: ignore[misc]
-    scenario = picker()
+    scenario = scenario_field()
 
 
 class LoginView(allauth_views.LoginView):  # type: ignore[misc]

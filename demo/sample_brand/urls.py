@@ -3,7 +3,7 @@ from django.urls import include, path
 
 from demo.sample_brand import api, authorization, pages, sign_in
 
-# Sign-up, password reset and the rest of allauth are left out: Acme's two customers are made at set-up.
+# Only a part of allauth's URLs: without sign-up and password reset, because set-up creates Acme's two customers.
 urlpatterns = [
     path("", pages.home, name="home"),
     path("disconnect", pages.disconnect, name="disconnect"),
@@ -11,7 +11,7 @@ urlpatterns = [
     path("accounts/login/", sign_in.login, name="account_login"),
     path("accounts/logout/", logout, name="account_logout"),
     path("accounts/reauthenticate/", sign_in.reauthenticate, name="account_reauthenticate"),
-    # Before allauth's own of the same addresses.
+    # These replace allauth's views at the same URLs.
     path("identity/o/authorize", authorization.authorization),
     path("identity/o/api/token", authorization.token),
     path("", include("allauth.idp.urls")),

@@ -1,1 +1,1 @@
-"""A chat page and its scripted bot. It knows the product by its JSON API and a bot key, and by nothing else."""
+"""A chat page with a scripted bot. It uses the product only through its JSON API, with a bot key."""

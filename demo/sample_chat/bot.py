@@ -1,4 +1,4 @@
-"""The scripted bot. It branches on statuses and codes of the product's API, never on its words."""
+"""The scripted bot. It decides by statuses and codes of the product's API, never by its texts."""
 
 import re
 from collections.abc import Callable
@@ -14,7 +14,7 @@ ASK, SIGN_OUT, BYE = SUGGESTIONS = "Where is my order?", "Sign me out", "Bye"
 CODE = re.compile(r"\D*(?:\d\D?){6}\D*")
 WHY = "to look up your order"
 
-# Ends of a challenge that the consumer did not ask for in this chat, in words.
+# What the bot says if a challenge ended without a sign-in, by the challenge's status.
 ENDS = {
     "denied": "You are not signed in, so I cannot see your orders. Ask again whenever you like.",
     "cancelled": "That link is closed and nothing was shared. Ask again if you want a new one.",
@@ -34,11 +34,11 @@ WRONG_CODE = "completion_code_incorrect"
 STATUSES_WITHOUT_CODE = frozenset({"unchallenged", "rechallenge_required", "challenged", "authorized"})
 
 
-def plain_about_trouble(step: Callable[..., None]) -> Callable[..., None]:
-    """Say in a sentence that a server is down; whatever the bot was about to do can be asked for again."""
+def report_outage(step: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a step: if a server cannot be reached, say so in the chat. The consumer can ask again."""
 
     @wraps(step)
-    def careful(bot: "Bot", conversation: Conversation, *given: str) -> None:
+    def wrapper(bot: "Bot", conversation: Conversation, *given: str) -> None:
         try:
             step(bot, conversation, *given)
         except requests.RequestException:
@@ -46,7 +46,7 @@ def plain_about_trouble(step: Callable[..., None]) -> Callable[..., None]:
             if last != TROUBLE:
                 conversation.say(TROUBLE)
 
-    return careful
+    return wrapper
 
 
 class Bot:
@@ -57,7 +57,7 @@ class Bot:
     def greet(self, conversation: Conversation) -> None:
         conversation.say("Hello, I am Acme's assistant. Ask me: where is my order?")
 
-    @plain_about_trouble
+    @report_outage
     def hear(self, conversation: Conversation, text: str) -> None:
         if not text or conversation.is_closed:
             return
@@ -74,16 +74,16 @@ class Bot:
         else:
             conversation.say(f"I only know a few things: “{ASK}”, “{SIGN_OUT}”, and “{BYE}”.")
 
-    @plain_about_trouble
-    def look(self, conversation: Conversation) -> None:
-        """See whether the consumer has done something at the link since the last look."""
+    @report_outage
+    def check_challenge(self, conversation: Conversation) -> None:
+        """Read the challenge's status and react to a change."""
         if not conversation.challenge_id:
             return
         answer = self.api.read_challenge(conversation.challenge_id)
         status = str(answer.body.get("status", ""))
         if not answer.is_ok:
             conversation.forget_challenge()
-            self.odd(conversation, answer)
+            self.report_unexpected(conversation, answer)
         elif status == "confirmation_needed" and not conversation.awaits_code:
             self.await_code(conversation, answer)
         elif status in ENDS:
@@ -94,7 +94,7 @@ class Bot:
             self.show_orders(conversation)
 
     def await_code(self, conversation: Conversation, answer: Answer) -> None:
-        """Ask for the code, except where the chat's own page is about to hand over what stands for it."""
+        """Ask for the code, unless the check is `chat_page`: then the chat's own page passes on a handle instead."""
         if answer.body.get("same_person_check") != "chat_page":
             conversation.awaits_code = True
             conversation.say("Thank you. The page you came back to shows six digits: please type them here.")
@@ -105,7 +105,7 @@ class Bot:
         if answer.status == HTTPStatus.ACCEPTED:
             self.send_link(conversation, answer)
         elif not answer.is_ok:
-            self.odd(conversation, answer)
+            self.report_unexpected(conversation, answer)
         else:
             self.call_orders(conversation, str(answer.body["access_token"]), tries)
 
@@ -120,7 +120,7 @@ class Bot:
         if answer.is_ok:
             conversation.say("Here is what I found:", orders=tuple(answer.body.get("orders", ())))
         elif answer.status == HTTPStatus.UNAUTHORIZED and tries > 1:
-            # The brand no longer takes a token that looked good to us: report it, and ask the consumer again.
+            # The brand refuses a token that has not expired for the product. End it there, and ask for a new sign-in.
             self.api.end_token(conversation.id, "rejected")
             conversation.say(ORDERS_WERE_REFUSED)
             self.show_orders(conversation, tries - 1)
@@ -140,11 +140,11 @@ class Bot:
             conversation.say("I was not waiting for a code. Ask me where your order is, and I will send you a link.")
         else:
             conversation.forget_challenge()
-            self.odd(conversation, answer)
+            self.report_unexpected(conversation, answer)
 
-    @plain_about_trouble
+    @report_outage
     def take_handle(self, conversation: Conversation, handle: str) -> None:
-        """Pass on what the chat's own page found in its fragment."""
+        """Complete the sign-in with the handle that the chat's own page got in its fragment."""
         answer = self.api.complete_with_handle(conversation.id, handle)
         conversation.forget_challenge()
         if answer.is_ok:
@@ -152,7 +152,7 @@ class Bot:
         elif answer.code in ENDS_OF_HANDLES:
             conversation.say(ENDS_OF_HANDLES[answer.code])
         else:
-            self.odd(conversation, answer)
+            self.report_unexpected(conversation, answer)
 
     def sign_out(self, conversation: Conversation) -> None:
         answer = self.api.end_token(conversation.id, "signed_out")
@@ -162,12 +162,12 @@ class Bot:
         elif answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE}:
             conversation.say("You were not signed in here, so there is nothing to end.")
         else:
-            self.odd(conversation, answer)
+            self.report_unexpected(conversation, answer)
 
     def close(self, conversation: Conversation) -> None:
         answer = self.api.close(conversation.id)
         if answer.status not in {HTTPStatus.OK, HTTPStatus.NOT_FOUND}:
-            self.odd(conversation, answer)
+            self.report_unexpected(conversation, answer)
             return
         conversation.forget_challenge()
         conversation.is_closed = True
@@ -175,12 +175,12 @@ class Bot:
         if answer.is_ok:
             conversation.say(receipt_in_words(answer))
 
-    def odd(self, conversation: Conversation, answer: Answer) -> None:
+    def report_unexpected(self, conversation: Conversation, answer: Answer) -> None:
         conversation.say(ODD.format(what=answer.code or f"HTTP {answer.status}"))
 
 
 def receipt_in_words(answer: Answer) -> str:
-    facts = answer.body
-    closed_at = str(facts.get("closed_at"))[:19].replace("T", " at ")
-    erased = facts.get("access_tokens_erased")
-    return f"Your receipt: chat {facts.get('conversation_id')}, closed {closed_at} UTC, access erased: {erased}."
+    receipt = answer.body
+    closed_at = str(receipt.get("closed_at"))[:19].replace("T", " at ")
+    erased = receipt.get("access_tokens_erased")
+    return f"Your receipt: chat {receipt.get('conversation_id')}, closed {closed_at} UTC, access erased: {erased}."

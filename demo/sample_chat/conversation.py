@@ -1,4 +1,4 @@
-"""What a chat remembers, in memory only."""
+"""Chats, kept in memory only."""
 
 import secrets
 import threading
@@ -19,7 +19,7 @@ class Message:
 
 @dataclass
 class Conversation:
-    """`key` stands in the address bar; `id` is what the product is told, so that neither gives the other away."""
+    """`key` is in the page's URL, `id` is sent to the product. Neither can be computed from the other."""
 
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     id: str = field(default_factory=lambda: f"sample-chat-{secrets.token_hex(6)}")
@@ -36,7 +36,7 @@ class Conversation:
 
     @property
     def same_person_check(self) -> str:
-        """Back to the chat's own page where it can read a fragment, which takes script; else six digits to type."""
+        """The check `chat_page` needs JavaScript, to read the fragment. Without it the consumer types six digits."""
         return "chat_page" if self.has_script and not self.prefers_code else "completion_code"
 
     def forget_challenge(self) -> None:

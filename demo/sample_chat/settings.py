@@ -1,4 +1,4 @@
-"""Settings of the sample chat: no database, since a chat lives as long as the process."""
+"""Settings of the sample chat. It has no database: chats are kept in memory."""
 
 import environ
 
@@ -25,9 +25,10 @@ CSRF_FAILURE_VIEW = "demo.sample_chat.views.not_sent"
 CSRF_COOKIE_NAME = "sample_chat_csrf"
 CSRF_COOKIE_SECURE = True
 CSRF_COOKIE_HTTPONLY = True
-# Not Strict: whoever comes back from a sign-in comes from another site, and a new cookie would lock out the open chat.
+# Not Strict: the return from a sign-in is cross-site. Without the cookie Django would set a new one, and forms of the
+# open chat would fail.
 CSRF_COOKIE_SAMESITE = "Lax"
-# The address names the conversation: it goes nowhere else.
+# The URL contains the conversation's key, so it must not be sent to other sites.
 SECURE_REFERRER_POLICY = "same-origin"
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {

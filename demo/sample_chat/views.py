@@ -1,4 +1,4 @@
-"""The chat page. Each tab has a conversation of its own, named by an address that cannot be guessed."""
+"""The chat page. Each tab has its own conversation, at a URL that cannot be guessed."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ bot = Bot(
 @require_GET
 @never_cache
 def start(request: HttpRequest) -> HttpResponse:
-    """Begin a chat; `?code` begins one whose consumer types six digits although the page has script."""
+    """Begin a chat. With `?code` the consumer types six digits, even with JavaScript."""
     conversation = conversations.begin(prefers_code="code" in request.GET)
     bot.greet(conversation)
     return redirect("chat", conversation.key)
@@ -48,7 +48,7 @@ def chat(request: HttpRequest, key: str) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 @never_cache
 def news(request: HttpRequest, key: str) -> HttpResponse:
-    """Answer with the messages that the page lacks; asked for every two seconds, which is when the bot looks up."""
+    """Answer with the messages after number `after`. The page polls this every two seconds."""
     conversation = conversations.find(key)
     if conversation is None:
         return HttpResponse(status=410)
@@ -58,13 +58,13 @@ def news(request: HttpRequest, key: str) -> HttpResponse:
 @require_GET
 @never_cache
 def back(request: HttpRequest) -> HttpResponse:
-    """The chat page that the product sends consumers back to, with the handle in the fragment: no server sees it."""
+    """The page that the product redirects consumers to. The handle is in the fragment, which is sent to no server."""
     return render(request, "back.html")
 
 
 @require_POST
 def handle(request: HttpRequest, key: str) -> HttpResponse:
-    """Take the handle through the chat's own session: the address that only this browser knows."""
+    """Take the handle at the chat's own URL, which only this browser knows."""
     conversation = conversations.find(key)
     if conversation is None:
         return HttpResponse(status=410)
@@ -75,7 +75,7 @@ def handle(request: HttpRequest, key: str) -> HttpResponse:
 
 def _answer(request: HttpRequest, conversation: Conversation, template: str) -> HttpResponse:
     with conversation.lock:
-        bot.look(conversation)
+        bot.check_challenge(conversation)
         already = _number(request.GET.get("after", "0"))
         context = {
             "conversation": conversation,
@@ -94,7 +94,7 @@ def _number(text: str) -> int:
 
 @never_cache
 def not_sent(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a form without the page's cookie, as chat.js does where there is script: the message is not lost."""
+    """Answer a form without the CSRF cookie. The page shows the message, so that it is not lost, as chat.js does."""
     text = request.POST.get("text", "").strip()[:LONGEST_MESSAGE]
     return render(request, "not_sent.html", {"text": text, "chat": request.path}, status=403)
 

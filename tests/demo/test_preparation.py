@@ -47,5 +47,5 @@ def test_the_invitation_names_every_scenario_and_a_line_to_paste(tmp_path: Path)
     demo = Demo(Addresses(), tmp_path)
     told = invitation(demo, "cd_key")
     assert ", ".join(Scenario) in " ".join(told.split())
-    assert 'six digits are behind "… with a code"' in told
+    assert 'for six digits to type, choose "… with a code"' in told
     assert "\n  export BASE=http://localhost:8000/api/v1 KEY=cd_key ORDERS=http://127.0.0.1:8001/api/orders\n" in told

@@ -101,7 +101,7 @@ def test_it_asks_for_the_code_once_when_the_sign_in_is_done(bot: Bot, wire: Wire
     chat.challenge_id = "c-1"
     wire.plan("GET /v1/challenges/c-1", (200, {"status": "started"}), (200, {"status": "confirmation_needed"}))
     for _ in range(4):
-        bot.look(chat)
+        bot.check_challenge(chat)
     assert [message.text for message in chat.messages] == [
         "Thank you. The page you came back to shows six digits: please type them here."
     ]
@@ -123,7 +123,7 @@ def test_the_chats_own_page_is_named_where_it_can_read_a_fragment(
 def test_no_code_is_asked_for_where_the_chats_own_page_comes_back(bot: Bot, wire: Wire, chat: Conversation) -> None:
     chat.challenge_id = "c-1"
     wire.plan("GET /v1/challenges/c-1", (200, {"status": "confirmation_needed", "same_person_check": "chat_page"}))
-    bot.look(chat)
+    bot.check_challenge(chat)
     assert chat.messages == []
 
 
@@ -201,8 +201,8 @@ def test_a_brand_that_refuses_every_token_is_not_asked_for_ever(bot: Bot, wire: 
 def test_each_end_of_a_challenge_is_told_once(bot: Bot, wire: Wire, chat: Conversation, status: str) -> None:
     chat.challenge_id = "c-1"
     wire.plan("GET /v1/challenges/c-1", (200, {"status": status}))
-    bot.look(chat)
-    bot.look(chat)
+    bot.check_challenge(chat)
+    bot.check_challenge(chat)
     assert [message.text for message in chat.messages] == [ENDS[status]]
 
 
@@ -211,16 +211,16 @@ def test_a_challenge_that_was_completed_meanwhile_shows_the_orders(bot: Bot, wir
     wire.plan("GET /v1/challenges/c-1", (200, {"status": "completed"}))
     wire.plan("POST /authorize", (200, TOKEN))
     wire.plan("GET /orders", (200, ORDERS))
-    bot.look(chat)
-    bot.look(chat)
+    bot.check_challenge(chat)
+    bot.check_challenge(chat)
     assert [message.orders for message in chat.messages] == [tuple(ORDERS["orders"])]
 
 
 def test_a_challenge_that_cannot_be_read_is_told_once(bot: Bot, wire: Wire, chat: Conversation) -> None:
     chat.challenge_id = "c-1"
     wire.plan("GET /v1/challenges/c-1", (404, {"code": "challenge_unknown"}))
-    bot.look(chat)
-    bot.look(chat)
+    bot.check_challenge(chat)
+    bot.check_challenge(chat)
     assert [message.text for message in chat.messages] == [ODD.format(what="challenge_unknown")]
 
 
@@ -269,8 +269,8 @@ def test_sign_out_ends_the_token(bot: Bot, wire: Wire, chat: Conversation, statu
 def test_a_product_that_is_down_is_told_in_a_sentence_and_only_once(chat: Conversation) -> None:
     chat.challenge_id = "c-1"
     bot = Bot(BotApi("http://127.0.0.1:1", "bot-key"), "http://127.0.0.1:1/api/orders")
-    bot.look(chat)
-    bot.look(chat)
+    bot.check_challenge(chat)
+    bot.check_challenge(chat)
     assert [message.text for message in chat.messages] == [TROUBLE]
 
 

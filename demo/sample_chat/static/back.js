@@ -1,6 +1,6 @@
 "use strict";
-// The product sent the browser here with a one-use handle in the fragment. Whoever opened the link in this browser did so
-// from a chat of this browser, which chat.js has noted: the handle goes to the bot of that chat and to nobody else.
+// The product redirected the browser to this page with a one-use handle in the fragment. chat.js has stored which chat of
+// this browser the link was opened from. The handle goes only to that chat's bot.
 const words = document.getElementById("words");
 const close = document.getElementById("close");
 const handle = new URLSearchParams(location.hash.slice(1)).get("consumer_delegation_handle");
@@ -17,7 +17,7 @@ async function handOver() {
   close.hidden = false;
 }
 
-// On a press alone: nobody's window is to vanish unread. A window that a script or link opened can be closed so.
+// Close the window only when the button is pressed, so that the text can be read. Browsers allow it for a pop-up.
 close.addEventListener("click", () => {
   window.close();
   setTimeout(() => { words.textContent = "Your browser leaves this window open. Close it as you close any other."; }, 500);

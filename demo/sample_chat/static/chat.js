@@ -1,5 +1,5 @@
 "use strict";
-// Without this file the page works by ordinary form posts; with it, messages arrive by themselves.
+// The page also works without this file, by form posts. With it, new messages appear without a reload.
 const messages = document.getElementById("messages");
 const scroller = document.getElementById("scroll");
 const form = document.getElementById("say");
@@ -36,7 +36,7 @@ function close() {
   suggestions.hidden = true;
 }
 
-// Returns nothing where it went well, else the status of the answer; 0 where there was none.
+// Returns nothing on success, otherwise the HTTP status, or 0 if there was no answer.
 async function exchange(address, options) {
   busy = true;
   try {
@@ -82,12 +82,12 @@ async function lookForNews() {
 
 const signInLink = (event) => event.target.closest("a[target]");
 
-// For the page that the consumer comes back to, however the link is opened: by a tap, a key, or from a menu.
+// Store this chat for back.js, whichever way the link is opened: by a tap, a key, or from a menu.
 function noteThatThisChatWaits(event) {
   if (signInLink(event)) localStorage.setItem("chat that waits", location.pathname);
 }
 
-// As a pop-up, which a button can close at the end. Where none may open, and without script, it is a link like any other.
+// Open the link in a pop-up, which a button can close at the end. If pop-ups are blocked, it works as an ordinary link.
 function openSignIn(event) {
   const link = signInLink(event);
   noteThatThisChatWaits(event);

@@ -1,4 +1,4 @@
-"""Registers the product as a client of Acme's authorization server, and makes Acme's two customers."""
+"""Register the product as a client of Acme's authorization server, and create Acme's customers."""
 
 import argparse
 import json
