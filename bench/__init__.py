@@ -1,1 +1,1 @@
-"""The benchmark: `make bench`, or `python -m bench --help`. What it measures, how to read it: docs/performance.md."""
+"""The benchmark: `make bench`, or `python -m bench --help`. docs/performance.md explains it."""

@@ -22,9 +22,9 @@ _BEGAN: Final = time.monotonic()
 
 
 def main() -> int:
-    """Measure what was asked for; exit status 1 where an answer was wrong."""
+    """Measure what the command line asks for. Exit status 1 if any answer was wrong."""
     arguments = _parser().parse_args()
-    # So that every server is stopped, however we are asked to end.
+    # Exit normally on a signal, so that every server is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     reports = [_run(options) for options in _chosen(arguments)]
     RESULTS.mkdir(exist_ok=True)

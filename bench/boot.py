@@ -1,4 +1,4 @@
-"""What a worker costs before and while it works: CPU time until the application is there, and memory."""
+"""What a worker process costs: CPU time to import the application, and memory."""
 
 from typing import Any, Final
 
@@ -12,15 +12,15 @@ _MIB: Final = 1024 * 1024
 
 
 def boot_seconds(installation: Installation) -> list[float]:
-    """Return the CPU seconds that a process needs to import the application, several times."""
+    """CPU seconds that a process needs to import the application, measured several times."""
     environment = installation.environment
     return [float(python("bench.import_application", environment=environment, core=SERVER_CORE)) for _ in range(TIMES)]
 
 
 def worker_memory(server: Server) -> dict[str, Any]:
-    """Return the memory of each worker of a server that has worked, in MiB.
+    """Memory of each worker of a server after load, in MiB.
 
-    The resident set counts what workers share with the first process; the unique set is what one more worker adds.
+    The resident set includes pages shared with the master process. The unique set is what each further worker adds.
     """
     workers = psutil.Process(server.pid).children()
     return {

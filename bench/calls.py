@@ -1,4 +1,4 @@
-"""Requests, written out in full before anything is measured: the same bytes for wrk and for our own client."""
+"""HTTP requests as bytes, written before the measurement, so that wrk and our own client send the same."""
 
 import json
 import random
@@ -15,7 +15,7 @@ Writer = Callable[[int], list[bytes]]
 
 
 def raw(method: str, path: str, *, host: str = HOST, body: bytes = b"", **headers: str) -> bytes:
-    """Return a request as it goes over the wire (RFC 9112)."""
+    """Write a request (RFC 9112)."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines += [f"Content-Length: {len(body)}"] if body else []
@@ -23,14 +23,14 @@ def raw(method: str, path: str, *, host: str = HOST, body: bytes = b"", **header
 
 
 def proxied(method: str, path: str, *, body: bytes = b"", **headers: str) -> bytes:
-    """Return a request to the product as its proxy passes it on: over TLS, from somebody's address."""
+    """Write a request to the product as its proxy would forward it, with the headers for TLS and a client address."""
     address = f"10.{random.getrandbits(8)}.{random.getrandbits(8)}.{random.getrandbits(8)}"
     seen = {"X_Forwarded_Proto": "https", "X_Forwarded_For": address}
     return raw(method, path, body=body, **seen, **headers)
 
 
 def constant(count: int) -> list[bytes]:
-    """Return requests to the yardstick."""
+    """Requests to the yardstick."""
     return [raw("GET", "/")] * count
 
 
@@ -40,12 +40,12 @@ def token_read(made: Made, number: int) -> bytes:
 
 
 def token_reads(made: Made) -> Writer:
-    """Read the tokens of random conversations."""
+    """Requests that read the tokens of random conversations."""
     return lambda count: [token_read(made, number) for number in readable_numbers(made, count)]
 
 
 def status_reads(made: Made) -> Writer:
-    """Read random challenges."""
+    """Requests that read random challenges."""
 
     def write(count: int) -> list[bytes]:
         return [
@@ -61,7 +61,7 @@ def status_reads(made: Made) -> Writer:
 
 
 def creations(made: Made) -> Writer:
-    """Create challenges, each in a new conversation."""
+    """Requests that create challenges, each in a new conversation."""
 
     def write(count: int) -> list[bytes]:
         body = json.dumps({"purpose": "to see your orders"}).encode()
@@ -81,7 +81,7 @@ def creations(made: Made) -> Writer:
 
 
 def begin(link_token: str) -> bytes:
-    """Return the button's request, as a browser of our own page sends it."""
+    """Write the POST of the sign-in button, as a browser sends it from our page."""
     body = urlencode({"csrfmiddlewaretoken": _CSRF}).encode()
     return proxied(
         "POST",
@@ -93,13 +93,13 @@ def begin(link_token: str) -> bytes:
     )
 
 
-def callback(attempt: dict[str, str]) -> bytes:
-    query = urlencode({"code": f"{random.getrandbits(128):032x}", "state": attempt["state"], "iss": attempt["iss"]})
-    return proxied("GET", f"{attempt['path']}?{query}", Cookie=attempt["cookie"])
+def callback(prepared: dict[str, str]) -> bytes:
+    query = urlencode({"code": f"{random.getrandbits(128):032x}", "state": prepared["state"], "iss": prepared["iss"]})
+    return proxied("GET", f"{prepared['path']}?{query}", Cookie=prepared["cookie"])
 
 
 def once_each(prepared: Sequence[Any], write: Callable[[Any], bytes]) -> Writer:
-    """Use up what was prepared, each once; a round gets what the ones before have left."""
+    """Send each prepared request once. A round gets the requests that earlier rounds have left."""
     left = list(prepared)
 
     def write_some(count: int) -> list[bytes]:
@@ -110,7 +110,7 @@ def once_each(prepared: Sequence[Any], write: Callable[[Any], bytes]) -> Writer:
 
 
 def introspections(rows: int) -> Writer:
-    """Introspect random tokens at django-oauth-toolkit."""
+    """Requests that introspect random tokens at django-oauth-toolkit."""
 
     def write(count: int) -> list[bytes]:
         return [_introspection("/introspect/", f"Bearer {cast.opaque_token(0)}", rows) for _ in range(count)]
@@ -119,12 +119,12 @@ def introspections(rows: int) -> Writer:
 
 
 def peer_introspections(rows: int, basic: str) -> Writer:
-    """Introspect random tokens at oidc-provider."""
+    """Requests that introspect random tokens at oidc-provider."""
     return lambda count: [_introspection("/token/introspection", f"Basic {basic}", rows) for _ in range(count)]
 
 
 def readable_numbers(made: Made, count: int) -> list[int]:
-    """Return numbers of random conversations whose token can be read."""
+    """Numbers of random conversations whose token can be read."""
     numbers: list[int] = []
     while len(numbers) < count:
         number = random.randint(1, made["conversations"])
@@ -144,5 +144,5 @@ def bearer(made: Made, slug: str) -> str:
 
 
 def challenge_id(body: bytes) -> str:
-    """Return the id of a challenge that was created. Raises `KeyError` where the answer is something else."""
+    """Read the id of a created challenge from the answer. Raises `KeyError` for any other answer."""
     return str(json.loads(body)["challenge_id"])

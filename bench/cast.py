@@ -1,6 +1,6 @@
-"""What is seeded, by number: which brand a conversation belongs to, what it is called, what its token reads.
+"""Seeded data, computed from a conversation's number: its brand, its id, its token.
 
-Known here and not only in the database, so that requests are written, and answers checked, without asking it.
+So requests can be written, and answers checked, without asking the database.
 """
 
 import base64
@@ -8,11 +8,11 @@ import hashlib
 from typing import Final
 from uuid import UUID
 
-# Acme has nine of ten conversations; the others share the rest.
+# Nine of ten conversations are Acme's. The other brands share the rest.
 BRANDS: Final = ("acme", *(f"brand-{number}" for number in range(1, 10)))
 ACME: Final = BRANDS[0]
 RIVAL: Final = BRANDS[1]
-# One key may call 6,000 times a minute; a benchmark needs more than one bot has.
+# One key may make 6,000 calls a minute. The benchmark needs more.
 KEYS_OF_A_BRAND: Final = 30
 SERVER_KEY: Final = "orders"
 SCOPE: Final = "orders.read orders.write"
@@ -21,7 +21,7 @@ _PADDING: Final = "".join(hashlib.sha256(bytes([number])).hexdigest() for number
 
 
 def brand_of(number: int) -> str:
-    """Return the slug of the brand that a seeded conversation belongs to."""
+    """The slug of the brand that a seeded conversation belongs to."""
     return ACME if number % 10 else BRANDS[1 + number // 10 % (len(BRANDS) - 1)]
 
 
@@ -30,21 +30,21 @@ def conversation_id(number: int) -> str:
 
 
 def challenge_uuid(number: int) -> UUID:
-    """Return the id of the conversation's completed challenge: spread over the index as random ones are."""
+    """The id of the conversation's completed challenge. It looks random, so that ids spread over the index."""
     return UUID(bytes=hashlib.md5(b"challenge %d" % number, usedforsecurity=False).digest(), version=4)
 
 
 def access_token(number: int) -> str:
-    """Return the token: its own number in front, so that an answer with another conversation's is seen."""
+    """The token begins with the conversation's number, so that an answer with another token is detected."""
     return f"{number}.{_PADDING}"[:TOKEN_LENGTH]
 
 
 def has_live_token(number: int, share_ended: int) -> bool:
-    """Tell whether the token can be read; of `share_ended` conversations one has been left long ago (0: none)."""
+    """Whether the token can be read. In `share_ended` conversations (0: none) it has ended long ago."""
     return not share_ended or number % share_ended != 0
 
 
 def opaque_token(number: int) -> str:
-    """Return a token as other authorization servers issue them: short and opaque; number 0 is a resource server's."""
+    """A short opaque token, as other authorization servers issue them. Number 0 is the resource server's."""
     digest = hashlib.sha256(b"opaque %d" % number).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")

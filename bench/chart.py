@@ -1,4 +1,4 @@
-"""The chart: every target's rate as a share of the yardstick's. Written by hand; readable on light and on dark."""
+"""Draw each target's rate as a share of the yardstick's, as SVG that is readable on light and dark backgrounds."""
 
 from html import escape
 from typing import Any, Final
@@ -19,7 +19,7 @@ _THEIRS: Final = frozenset({"yardstick", "one_query", "django_oauth_toolkit", "o
 
 
 def chart(report: dict[str, Any]) -> str:
-    """Return an SVG document; with nothing to compare it says so."""
+    """Draw the chart as an SVG document. It says so if there is nothing to compare."""
     targets: dict[str, Any] = report.get("targets", {})
     height = _TOP + len(targets) * (_BAR + _GAP) + 34
     title = f"Requests a second as a share of bare Django's, {report['database']}, {report['began'][:10]}"

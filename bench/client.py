@@ -1,7 +1,7 @@
-"""A small HTTP/1.1 client on asyncio: prepared requests out, status and body in; and an open loop on top of it.
+"""A small HTTP/1.1 client on asyncio for prepared requests, and an open loop on top of it.
 
-Open: requests leave at their appointed times whether or not earlier ones were answered, and a duration counts from the
-appointed time. A closed loop would stop asking while the server hangs, and so not notice.
+In an open loop requests are sent at fixed times, whether or not earlier ones were answered, and a duration counts from
+that time. A closed loop would send nothing while the server hangs, and would not measure the delay.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ LINE_LIMIT: Final = 256 * 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; `status` is None where nothing did. `milliseconds` count from when it should have been sent."""
+    """A response. `status` is None if there was none. `milliseconds` count from when the request was due."""
 
     status: int | None
     body: bytes = field(default=b"", repr=False)
@@ -24,14 +24,14 @@ class Answer:
 
 
 class Connection:
-    """One connection, kept while the server keeps it."""
+    """A connection, reused until the server closes it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def send(self, request: bytes, *, timeout: float) -> Answer:  # the caller's own words
-        """Send a request and read its answer; no answer is one, too."""
+    async def send(self, request: bytes, *, timeout: float) -> Answer:  # the caller's own text
+        """Send a request and read the response. An error gives an `Answer` without a status."""
         try:
             async with asyncio.timeout(timeout):
                 return await self._send(request)
@@ -51,7 +51,7 @@ class Connection:
         return Answer(int(head[9:12]), body, retry_after=b"\r\nretry-after:" in head)
 
     def close(self) -> None:
-        """Let go of the connection; the next request makes a new one."""
+        """Close the connection. The next request opens a new one."""
         if self._streams is not None:
             with suppress(OSError):
                 self._streams[1].close()
@@ -73,27 +73,25 @@ async def _read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
 
 
 class Pool:
-    """As many connections to one server as are needed at once; free ones are used again."""
+    """As many connections to one server as are needed at the same time. Free ones are reused."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._free: list[Connection] = []
 
     async def send(self, request: bytes, *, timeout: float = 60.0) -> Answer:  # as above
-        """Send a request over a free connection."""
         connection = self._free.pop() if self._free else Connection(self._port)
         answer = await connection.send(request, timeout=timeout)
         self._free.append(connection)
         return answer
 
     def close(self) -> None:
-        """Close them all."""
         for connection in self._free:
             connection.close()
 
 
 async def open_loop(send: Callable[[bytes], Awaitable[Answer]], requests: Sequence[bytes], rate: float) -> list[Answer]:
-    """Send `rate` requests a second, each at its time; return the answers with how long each took from then on."""
+    """Send `rate` requests a second, each at its due time. Durations count from the due time."""
     loop = asyncio.get_running_loop()
     began = loop.time()
 

@@ -1,4 +1,4 @@
-"""The databases of a run: PostgreSQL from a wheel, or SQLite files. Both give addresses and tell their CPU time."""
+"""The databases of a run: PostgreSQL installed from a wheel, or SQLite files."""
 
 import sqlite3
 import subprocess
@@ -19,7 +19,7 @@ SQLITE: Final = "sqlite"
 
 @dataclass(frozen=True)
 class Databases:
-    """One server with databases on it, or one folder with files in it. `pid` is PostgreSQL's first process."""
+    """A PostgreSQL server, or a folder of SQLite files. `pid` is PostgreSQL's main process."""
 
     kind: str
     folder: Path
@@ -27,14 +27,14 @@ class Databases:
     socket_folder: str = ""
 
     def create(self, name: str) -> str:
-        """Make an empty database; return its address as `DATABASE_URL` takes it."""
+        """Create an empty database. Returns its address, as in `DATABASE_URL`."""
         if self.kind == SQLITE:
             return f"sqlite:///{self.file(name)}"
         self.execute("postgres", f'CREATE DATABASE "{name}"')
         return f"postgres://postgres@/{name}?host={self.socket_folder}"
 
     def drop(self, name: str) -> None:
-        """Give the space back: the next size may need it."""
+        """Delete the database, to free disk space for the next one."""
         if self.kind == SQLITE:
             for file in self.folder.glob(f"{name}.sqlite3*"):
                 file.unlink()
@@ -42,7 +42,7 @@ class Databases:
             self.execute("postgres", f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def execute(self, name: str, statement: str) -> list[tuple[Any, ...]]:
-        """Run one statement on PostgreSQL as its owner; return its rows, if it has any."""
+        """Run one statement on PostgreSQL as the database's owner. Returns its rows, if any."""
         connection = psycopg2.connect(dbname=name, user="postgres", host=self.socket_folder)
         connection.autocommit = True
         try:
@@ -63,13 +63,13 @@ class Databases:
         return self.folder / f"{name}.sqlite3"
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all of PostgreSQL's processes; SQLite's is part of the server's."""
+        """CPU time of all PostgreSQL processes. SQLite's is included in the server's."""
         return cpu_seconds(self.pid) if self.pid else 0.0
 
 
 @contextmanager
 def databases(kind: str, folder: Path) -> Iterator[Databases]:
-    """Start what this kind of database needs, for the length of the block."""
+    """Start the database server, if this kind needs one, for the duration of the block."""
     if kind == SQLITE:
         yield Databases(SQLITE, folder)
         return
@@ -81,13 +81,13 @@ def databases(kind: str, folder: Path) -> Iterator[Databases]:
             text=True,
             cwd=ROOT,
             env=base_environment() | {"XDG_RUNTIME_DIR": str(folder)},
-            start_new_session=True,  # an interrupt from the keyboard is ours; it stops when its input closes
+            start_new_session=True,  # Ctrl-C must not reach it; it stops when its standard input closes
         )
     try:
         printed = server.stdout
         socket_folder, pid = (printed.readline().strip(), printed.readline().strip()) if printed else ("", "")
         if not pid:
-            raise RuntimeError("PostgreSQL did not start; its reason stands above")
+            raise RuntimeError("PostgreSQL did not start; see its output above")
         yield Databases(POSTGRESQL, folder, int(pid), socket_folder)
     finally:
         server.communicate(timeout=120)

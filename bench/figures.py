@@ -1,4 +1,4 @@
-"""From rounds to figures: medians, ranges, ratios of interleaved rounds, percentiles."""
+"""Compute medians, ranges, ratios and percentiles from the rounds."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What one target did in one round: closed loop, a fixed number of connections."""
+    """What one target did in one round: a closed loop with a fixed number of connections."""
 
     answers: int
     seconds: float
@@ -36,11 +36,11 @@ class Series:
 
     @property
     def errors(self) -> int:
-        """Return the number of wrong or missing answers; must be 0."""
+        """The number of wrong or missing answers. It must be 0."""
         return sum(one.errors for one in self.rounds)
 
     def cpu_microseconds(self, part: str) -> float:
-        """Return CPU time of `server` or `database` for each answer, over all rounds: steadier than the rate."""
+        """CPU time of `server` or `database` for each answer, over all rounds. It varies less than the rate."""
         answers = sum(one.answers for one in self.rounds)
         seconds = sum(float(getattr(one, f"{part}_cpu_seconds")) for one in self.rounds)
         return seconds * 1e6 / answers if answers else 0.0
@@ -60,7 +60,7 @@ class Series:
 
 
 def ratio(target: Series, reference: Series) -> dict[str, Any]:
-    """Return the median of the rounds' own ratios and their range: both sides of each stood side by side in time."""
+    """The median of the ratios of each round, with their range. Both targets of a ratio ran in the same round."""
     pairs = zip(target.rounds, reference.rounds, strict=True)
     ratios = [one.per_second / other.per_second for one, other in pairs if other.per_second]
     if not ratios:
@@ -69,7 +69,7 @@ def ratio(target: Series, reference: Series) -> dict[str, Any]:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that at least `share` percent of `values` do not exceed (nearest rank)."""
+    """The smallest value that at least `share` percent of `values` do not exceed (nearest rank)."""
     if not values:
         return 0.0
     rank = max(1, math.ceil(len(values) * share / 100))
@@ -77,7 +77,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def spread(milliseconds: Sequence[float]) -> dict[str, float]:
-    """Return what a list of durations comes to."""
+    """Median, percentiles and maximum of durations."""
     return {
         "count": len(milliseconds),
         "p50_ms": round(percentile(milliseconds, 50), 2),

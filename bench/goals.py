@@ -1,4 +1,4 @@
-"""The goals, each with what a run says about it."""
+"""The performance goals, and what a run measured for each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ MET, FLOOR, MISSED, UNKNOWN = "met", "above the floor", "missed", "not measured"
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure with its goal and its floor. `measured` raises `KeyError` where the run did not measure it."""
+    """A goal and a floor for one operation. `measured` raises `KeyError` if the run did not measure it."""
 
     operation: str
     goal: str
@@ -22,7 +22,7 @@ class Goal:
     above_floor: Callable[[float], bool]
 
     def row(self, report: Report) -> tuple[str, str, str, str, str]:
-        """Return operation, goal, floor, measured value and verdict."""
+        """The row of the table: operation, goal, floor, measured value, verdict."""
         try:
             value, shown = self.measured(report), self.shown(report)
         except KeyError:
@@ -74,7 +74,7 @@ def _against(name: str) -> Callable[[Report], dict[str, Any]]:
 
 
 def _at_a_million(report: Report, part: str) -> dict[str, Any]:
-    """Return what growth says of 10^6 conversations: a smaller size says nothing about the goal."""
+    """The growth figures at 10^6 conversations. Smaller databases do not count for the goal."""
     of_sizes = report["growth"]["requests"]["token_read"] if part == "token_read" else report["growth"]["statements"]
     return dict(of_sizes["1000000"])
 
@@ -90,7 +90,7 @@ def _starvation(operation: str, goal: str, floor: str, who: str, limits: tuple[f
         return f"{found['p99_ratio']:.2f}x ({before:.1f} to {p99['p99_ms']:.1f} ms), slowest {p99['max_ms']:.0f} ms"
 
     def value(report: Report) -> float:
-        # One that took over a second misses the floor, whatever the percentile says.
+        # A single answer that took over a second misses the floor, whatever the percentile is.
         return float("inf") if _disturbed(report, who)["max_ms"] > 1_000 else report["starvation"][who]["p99_ratio"]
 
     return Goal(

@@ -1,6 +1,6 @@
-"""Growth: the same requests on databases of different sizes, interleaved.
+"""Growth: the same requests, interleaved, on databases of different sizes.
 
-Then the admin's lists, a sweep and a purge, statement by statement, and what tables and indexes weigh.
+Then the statements of the admin's lists, the sweep and the purge, and the sizes of tables and indexes.
 """
 
 from contextlib import ExitStack
@@ -14,11 +14,11 @@ from bench.product import Installation, serving
 from bench.rounds import WARM_UP_SECONDS, Say, measured
 from bench.targets import Target, product_targets
 
-# Of four conversations one was left 60 days ago; of twenty one has an old challenge that a purge deletes.
+# One of 4 conversations ended 60 days ago. One of 20 has an old challenge that a purge deletes.
 SHARE_ENDED: Final = 4
 SHARE_OLD: Final = 20
 KINDS: Final = ("token_read", "status_read", "create")
-# What is held against the first one; `make bench-growth` has more of them.
+# Sizes in rows. The others are compared with the first; `make bench-growth` measures more sizes.
 SIZES: Final = (10_000, 1_000_000)
 _MOST_ROUNDS: Final = 2
 
@@ -31,7 +31,7 @@ _WEIGHTS: Final = """
 
 @dataclass(frozen=True)
 class Grown:
-    """A database of one size with the server in front of it."""
+    """A database of one size, and the server that uses it."""
 
     size: int
     database: str
@@ -42,7 +42,7 @@ class Grown:
 def measure(
     databases: Databases, folder: Path, sizes: tuple[int, ...], *, rounds: int, seconds: int, say: Say
 ) -> dict[str, Any]:
-    """Seed a database for each size, measure them side by side, sweep and purge each."""
+    """Seed a database for each size, measure them interleaved, and then sweep and purge each."""
     with ExitStack() as stack:
         grown = [_grow(stack, databases, folder, size, say) for size in sizes]
         series = _interleaved(grown, databases, min(rounds, _MOST_ROUNDS), seconds, say)
@@ -81,7 +81,7 @@ def _interleaved(
     for number in range(rounds + 1):
         for (kind, size), done in kept.items():
             one = next(one for one in grown if one.size == size)
-            # Round 0 warms up: plans, connections, the pages that are in memory in an installation that works.
+            # Round 0 warms up query plans, connections and the database's page cache.
             length = seconds if number else WARM_UP_SECONDS
             round_ = measured(one.targets[kind], length, databases, one.database)
             if number:
@@ -105,7 +105,7 @@ def _weights(databases: Databases, name: str) -> dict[str, Any]:
 
 
 def sizes_up_to(rows: int) -> tuple[int, ...]:
-    """Return powers of ten from 10,000 on, and `rows` itself as the last."""
+    """Powers of ten from 10,000 on, and `rows` itself as the last."""
     sizes = [SIZES[0]]
     while sizes[-1] * 10 < rows:
         sizes.append(sizes[-1] * 10)

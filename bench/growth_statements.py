@@ -1,6 +1,6 @@
-"""What the sweep, the purge and the admin's lists do to a large database, statement by statement, as JSON.
+"""Time each statement of the sweep, the purge and the admin's lists on a large database. Writes JSON.
 
-Runs inside an installation: `python -m bench.growth_statements FILE`. It changes what is there.
+Runs inside an installation: `python -m bench.growth_statements FILE`. It changes the data.
 """
 
 import json
@@ -23,21 +23,20 @@ from bench.figures import spread  # noqa: E402
 from conversations.flow.retention import prune, sweep  # noqa: E402  the models need Django set up
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation  # noqa: E402
 
-# What a busy minute leaves to the sweep.
+# Rows that a busy minute leaves for the sweep.
 DUE: Final = 200
 RETENTION: Final = timedelta(days=30)
 _ADMIN_PAGE: Final = 100
 
 
 class Stopwatch:
-    """Takes the time of every statement."""
+    """An execute wrapper that measures the duration of every statement."""
 
     def __init__(self) -> None:
         self.milliseconds: list[float] = []
         self.slowest = ""
 
     def __call__(self, execute: Callable[..., Any], sql: str, parameters: Any, many: bool, context: Any) -> Any:
-        """Run a statement."""
         began = time.perf_counter()
         try:
             return execute(sql, parameters, many, context)
@@ -49,7 +48,7 @@ class Stopwatch:
 
 
 def timed(act: Callable[[], Any]) -> dict[str, Any]:
-    """Run something; return its statements' durations."""
+    """Run a function. Returns the durations of its statements."""
     watch, began = Stopwatch(), time.perf_counter()
     with connection.execute_wrapper(watch):
         result = act()
@@ -58,7 +57,7 @@ def timed(act: Callable[[], Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Look at lists, sweep what has just fallen due, purge."""
+    """Open the admin's lists, sweep rows that have just expired, purge."""
     now = timezone.now()
     lists = (Conversation, Challenge, AccessToken, AuditEvent)
     report = {f"list_{model._meta.model_name}": timed(partial(_admin_page, model.objects.all())) for model in lists}
@@ -71,7 +70,7 @@ def main() -> None:
 
 
 def _admin_page(rows: QuerySet[Any]) -> int:
-    """Read what the admin's list shows first: how many there are, and the newest."""
+    """Run the queries of the first page of an admin list: the count, and the newest rows."""
     return rows.count() + len(rows.order_by("-pk")[:_ADMIN_PAGE])
 
 

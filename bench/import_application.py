@@ -1,4 +1,4 @@
-"""Imports the application as a worker does, and nothing else; prints the CPU seconds of this process."""
+"""Import the application as a worker does, and print the CPU seconds of this process."""
 
 import resource
 import sys

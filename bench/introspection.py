@@ -1,9 +1,9 @@
-"""django-oauth-toolkit's introspection endpoint (RFC 7662), as its documentation sets it up.
+"""django-oauth-toolkit's introspection endpoint (RFC 7662), set up as its documentation says.
 
-The nearest thing in Django to what a bot asks of us: a program's question about a token, answered from a database.
+It is the closest comparison in Django: a program asks about a token, and a database answers.
 
 The resource server authenticates with a bearer token of the scope `introspection`, the cheaper of the two ways: HTTP
-Basic would cost a password hash for each call. No middleware, persistent connections: nothing that it does not need.
+Basic would cost a password hash for each call. No middleware and persistent connections: nothing that it does not need.
 """
 
 import os

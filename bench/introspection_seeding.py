@@ -1,4 +1,4 @@
-"""Seeds django-oauth-toolkit: `python -m bench.introspection_seeding ROWS`."""
+"""Seed django-oauth-toolkit: `python -m bench.introspection_seeding ROWS`."""
 
 import sys
 from datetime import timedelta
@@ -18,7 +18,7 @@ _CHUNK: Final = 5_000
 
 
 def main() -> None:
-    """Make the tables, one application, the resource server's token, and as many tokens as asked for."""
+    """Create the tables, an application, the resource server's token and `ROWS` tokens."""
     call_command("migrate", verbosity=0)
     client = get_application_model().objects.create(
         client_id="bench", client_type="confidential", authorization_grant_type="authorization-code"

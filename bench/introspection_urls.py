@@ -1,4 +1,4 @@
-"""The one address of `bench.introspection`."""
+"""URLconf for `bench.introspection`."""
 
 from django.urls import path
 from oauth2_provider.views import IntrospectTokenView

@@ -1,7 +1,8 @@
-"""A closed loop: a fixed number of connections, each sending its next request when it has its answer.
+"""A closed loop: a fixed number of connections, each sending its next request after it got its answer.
 
-With wrk where it is installed. Without it with our own client, which says the same of every answer but takes more of
-the core that it shares with the database: ratios of one run still compare, rates of different machines do not.
+Uses wrk if it is installed. Otherwise it uses our own client, which checks answers in the same way but needs more CPU
+time of the core that it shares with the database. Then ratios within a run are comparable, rates between machines are
+not.
 """
 
 import asyncio
@@ -22,12 +23,12 @@ _TIMEOUT_SECONDS: Final = 20
 
 
 def wrk() -> str | None:
-    """Return where wrk is; None where it is not installed."""
+    """The path of wrk; None if it is not installed."""
     return shutil.which("wrk")
 
 
 def closed_loop(port: int, requests: Sequence[bytes], *, seconds: int, connections: int, again: bool) -> Round:
-    """Load a server; every answer that is not a success or redirect, or does not come, is an error."""
+    """Load a server. A missing answer, and any answer that is not a success or a redirect, counts as an error."""
     with on_core(OTHER_CORE):
         if wrk():
             return _with_wrk(port, requests, seconds, connections, again=again)
@@ -52,7 +53,7 @@ def _with_wrk(port: int, requests: Sequence[bytes], seconds: int, connections: i
         )  # fmt: skip
     found = [line for line in result.stdout.splitlines() if line.startswith("RESULT ")]
     if not found:
-        raise RuntimeError(f"wrk said nothing that can be read:\n{result.stdout}{result.stderr}")
+        raise RuntimeError(f"wrk's output cannot be parsed:\n{result.stdout}{result.stderr}")
     said = json.loads(found[0].removeprefix("RESULT "))
     return Round(
         answers=said["answers"],

@@ -1,9 +1,9 @@
-"""How long after a change its long poll is answered: `python -m bench.long_poll`, on SQLite and on PostgreSQL.
+"""Measure how soon after a change its long poll is answered: `python -m bench.long_poll`, on both databases.
 
-gunicorn with our configuration and one process; the changes are withdrawals and completions in turn, each at another
-moment of the watcher's round. Counted from the answer to the call that makes the change, which comes after its commit;
-and, harder on us, from the sending of that call, so that its own time is in it. A plain read of the same challenge
-beside each sample tells how busy the machine is.
+It runs gunicorn with our configuration and one process. Changes are withdrawals and completions in turn, at different
+points of the polling interval. The delay counts from the answer to the call that makes the change, which comes after
+its commit; and, as a stricter figure, from when that call is sent. A plain read of the same challenge beside each
+sample shows how busy the machine is.
 """
 
 import os
@@ -28,7 +28,7 @@ GOAL_MS: Final = 200
 
 
 def main() -> None:
-    """Measure on the database that `TEST_DATABASE` names; on both where it names none."""
+    """Measure on the database that `TEST_DATABASE` names, or on both."""
     if "TEST_DATABASE" in os.environ:
         databases.enter()
         _report(databases.chosen(), _measure())
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass
 class Bots:
-    """One bot that waits and one that makes the change, each on a connection of its own."""
+    """A bot that waits and a bot that makes the change, each on its own connection."""
 
     base: str
     key: str
@@ -60,9 +60,9 @@ class Bots:
             session.headers["Authorization"] = f"Bearer {self.key}"
 
     def sample(self, chat: str, facts: dict[str, str], waiter: ThreadPoolExecutor) -> Sample:
-        """Wait in one thread and make the change in this one."""
+        """Wait in another thread, and make the change in this one."""
         polled = waiter.submit(self._poll, facts["challenge_id"])
-        time.sleep(0.2 + random.uniform(0, 0.1))  # another moment of the round each time
+        time.sleep(0.2 + random.uniform(0, 0.1))  # at another point of the polling interval each time
         sent = time.perf_counter()
         self._change(chat, facts)
         answered = time.perf_counter()

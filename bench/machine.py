@@ -1,4 +1,4 @@
-"""What a figure was measured on: it means little without."""
+"""Describe the machine. Figures cannot be compared without it."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from bench.processes import can_pin
 
 
 def description() -> dict[str, str]:
-    """Return processor, memory and versions, in words for a reader."""
+    """Processor, memory and versions, as text."""
     return {
         "processor": f"{_processor()}, {os.cpu_count()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",

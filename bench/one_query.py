@@ -1,6 +1,7 @@
-"""A2: the yardstick with one `SELECT 1` on a kept connection, under the same gunicorn.
+"""A2: the yardstick with one `SELECT 1` on a persistent connection, under the same gunicorn.
 
-What asking a database once costs a view, with Django's cursor: under four threads more than the statement's own time.
+It shows what one database query costs a view through Django's cursor. With four threads that is more than the
+statement's own time.
 """
 
 import os
@@ -14,7 +15,6 @@ from django.urls import path
 
 
 def ask(request: HttpRequest) -> JsonResponse:  # noqa: ARG001  # Django's signature
-    """Ask, and answer."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         ((one,),) = cursor.fetchall()

@@ -1,7 +1,7 @@
 """A PostgreSQL server for one run: `python -m bench.postgresql_server FOLDER`.
 
-Prints its socket's folder and its process id, then serves until its standard input closes. Durable as in production:
-fsync and synchronous_commit stay on. A larger WAL keeps seeding from one checkpoint after the other.
+Prints its socket's folder and its process id, then serves until its standard input closes. It is as durable as in
+production: fsync and synchronous_commit are on. The WAL is larger, so that seeding does not cause constant checkpoints.
 """
 
 import sys
@@ -15,7 +15,7 @@ SETTINGS: Final = {"max_wal_size": "4GB", "checkpoint_timeout": "15min"}
 
 
 def main() -> None:
-    """Start, print where it is, wait for the end of standard input, stop."""
+    """Start PostgreSQL, print its address, wait for the end of standard input, stop it."""
     with get_server(Path(sys.argv[1]), cleanup_mode="stop") as server:
         connection = psycopg2.connect(server.get_uri())
         connection.autocommit = True

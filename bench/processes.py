@@ -1,4 +1,4 @@
-"""Servers as processes: each on its core, its CPU time read before and after, gone at the end."""
+"""Run servers as processes on a chosen core, measure their CPU time, and stop them at the end."""
 
 import os
 import signal
@@ -14,26 +14,26 @@ from typing import Final
 import psutil
 
 ROOT: Final = Path(__file__).parent.parent
-# Servers under test have the one core; databases, load and everything else have the other.
+# Servers under test run on one core; databases, load generators and everything else on the other.
 SERVER_CORE: Final = 0
 OTHER_CORE: Final = 1
 _START_SECONDS: Final = 60
 
 
 def base_environment() -> dict[str, str]:
-    """Return what every process gets: nothing of the caller's settings shows through."""
+    """The environment of every process. It contains none of the user's own settings."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
     return kept | {"PYTHONPATH": str(ROOT)}
 
 
 def can_pin() -> bool:
-    """Tell whether processes can be kept on a core: Linux, and two cores that we may use."""
+    """Whether processes can be pinned to a core: on Linux, with at least two cores."""
     return hasattr(os, "sched_setaffinity") and {SERVER_CORE, OTHER_CORE} <= os.sched_getaffinity(0)
 
 
 @contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """Let what is started in the block inherit this core."""
+    """Pin the processes that are started in the block to this core."""
     if not can_pin():
         yield
         return
@@ -55,7 +55,7 @@ def free_port() -> int:
 def running(
     command: Sequence[str], *, core: int, environment: dict[str, str], log: Path, cwd: Path = ROOT
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Run a server in a process group of its own for the length of the block; what it prints goes to `log`."""
+    """Run a server in its own process group for the duration of the block. Its output goes to `log`."""
     with log.open("ab") as printed, on_core(core):
         process = subprocess.Popen(
             list(command),
@@ -73,7 +73,7 @@ def running(
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a process group: politely, then for good."""
+    """Stop a process group: SIGTERM first, then SIGKILL."""
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal_number)
@@ -83,7 +83,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    """Wait until a server listens. Raises `RuntimeError` with what it printed where it never does."""
+    """Wait until a server listens. Raises `RuntimeError` with its output if it does not start."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as attempt:
@@ -94,7 +94,7 @@ def wait_for_port(port: int, process: "subprocess.Popen[bytes]", log: Path) -> N
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process, of all below it, and of those below it that have ended."""
+    """CPU time of a process and its descendants, including those that have ended."""
     parent = psutil.Process(pid)
     ended = parent.cpu_times()
     total = float(ended.children_user + ended.children_system)
@@ -106,7 +106,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def python(module: str, *arguments: str, environment: dict[str, str], core: int = OTHER_CORE) -> str:
-    """Run one of our modules to its end; return what it printed. Raises `RuntimeError` where it failed."""
+    """Run one of our modules and return its output. Raises `RuntimeError` if it fails."""
     with on_core(core):
         result = subprocess.run(
             [sys.executable, "-m", module, *arguments],

@@ -1,4 +1,4 @@
-"""The product in its production shape: gunicorn with its own configuration, behind a proxy that it trusts."""
+"""Run the product as in production: gunicorn with its own configuration, behind a trusted proxy."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ PUBLIC_BASE_URL: Final = f"https://{HOST}"
 
 @dataclass(frozen=True)
 class Installation:
-    """An installation with a database of its own. Its keys are made for this one run."""
+    """An installation with its own database and keys."""
 
     folder: Path
     database_url: str
@@ -26,7 +26,7 @@ class Installation:
 
     @classmethod
     def new(cls, folder: Path, database_url: str, ca_file: Path | None = None) -> "Installation":
-        """Return an installation with fresh keys; `ca_file` is what the brands' servers are trusted by."""
+        """Create an installation with new keys. `ca_file` is the CA to trust the brands' servers with."""
         environment = {
             "DJANGO_SETTINGS_MODULE": "delegation_site.settings",
             "SECRET_KEY": secrets.token_urlsafe(50),
@@ -41,16 +41,16 @@ class Installation:
         return cls(folder, database_url, environment)
 
     def seed(self, name: str, **wanted: Any) -> dict[str, Any]:
-        """Make tables and rows (`bench.seeding.Wanted`); return what requests are made of."""
+        """Create tables and rows (`bench.seeding.Wanted`). Returns the data that requests are built from."""
         order, made = self.folder / f"{name}.order.json", self.folder / f"{name}.json"
         order.write_text(json.dumps(wanted))
-        # On the servers' core, while nothing is served: the database is busy on the other.
+        # On the servers' core, which is idle now: the database uses the other.
         python("bench.seeding", str(order), str(made), environment=self.environment, core=SERVER_CORE)
         seeded: dict[str, Any] = json.loads(made.read_text())
         return seeded
 
     def python(self, module: str, *arguments: str, core: int = OTHER_CORE) -> dict[str, Any]:
-        """Run one of our modules inside this installation; return the JSON that it writes into a file."""
+        """Run one of our modules inside this installation. Returns the JSON that it writes into a file."""
         written = self.folder / f"{module}.json"
         python(module, *arguments, str(written), environment=self.environment, core=core)
         answer: dict[str, Any] = json.loads(written.read_text())
@@ -59,7 +59,7 @@ class Installation:
 
 @contextmanager
 def serving(installation: Installation, *, workers: int, threads: int) -> Iterator["Server"]:
-    """Serve the product for the length of the block."""
+    """Serve the product for the duration of the block."""
     port = free_port()
     log = installation.folder / f"product-{port}.log"
     environment = installation.environment | {
@@ -77,7 +77,7 @@ def serving(installation: Installation, *, workers: int, threads: int) -> Iterat
 def serving_wsgi(
     application: str, folder: Path, environment: dict[str, str], *, workers: int, threads: int
 ) -> Iterator["Server"]:
-    """Serve another WSGI application under the same gunicorn, with the same kind of workers."""
+    """Serve another WSGI application with the same gunicorn and the same kind of workers."""
     port = free_port()
     log = folder / f"{application.partition(':')[0]}-{port}.log"
     command = [
@@ -92,7 +92,7 @@ def serving_wsgi(
 
 @dataclass(frozen=True)
 class Server:
-    """A server that listens; `pid` is its first process."""
+    """A listening server. `pid` is its first process."""
 
     port: int
     pid: int

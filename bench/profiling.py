@@ -1,8 +1,8 @@
-"""Where a request's time goes, by part: `python -m bench.profiling ORDER_FILE WRITTEN_FILE`, inside an installation.
+"""Show which parts of the code a request spends its time in: `python -m bench.profiling ORDER_FILE WRITTEN_FILE`.
 
-The application is called in this process, without gunicorn, with the same prepared requests. First unwatched, for the
-true time; then under Python's profiler, whose shares by part are laid over that time: it slows Python's own code more
-than the waiting for a database, so that shares of the latter are rather too small.
+Runs inside an installation. It calls the application in this process, without gunicorn, with the same prepared
+requests: first without a profiler for the true time, then with Python's profiler for each part's share of that time.
+The profiler slows Python code more than waiting for a database, so the database's shares are too small.
 """
 
 import cProfile
@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-# By what the file's path, or a builtin's name, holds; the first that fits.
+# Parts by a text in the file's path or the builtin's name. The first match counts.
 PARTS: Final = (
     ("psycopg2", "database: driver and waiting"),
     ("sqlite3", "database: driver and waiting"),
@@ -51,9 +51,9 @@ def part_of(file: str, function: str) -> str:
 
 
 def _profile(requests: list[bytes]) -> dict[str, float]:
-    """Return microseconds a request, by part and in total."""
+    """Microseconds for each request, by part and in total."""
     third = len(requests) // 3
-    for request in requests[:third]:  # imports, caches, plans
+    for request in requests[:third]:  # warm up imports, caches and query plans
         _call(request)
     began = time.perf_counter()
     for request in requests[third : third * 2]:
@@ -77,7 +77,7 @@ def _shares(profiler: cProfile.Profile, total: float) -> dict[str, float]:
 
 
 def _call(request: bytes) -> None:
-    """Call the application as a WSGI server does. Raises `RuntimeError` for an answer that is an error."""
+    """Call the application as a WSGI server does. Raises `RuntimeError` for an error response."""
     head, _, body = request.partition(b"\r\n\r\n")
     first, *headers = head.decode().split("\r\n")
     method, target, _ = first.split(" ")

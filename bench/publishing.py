@@ -1,4 +1,4 @@
-"""Writes a run's goals into docs/performance.md, all its tables into docs/measured/, with their date and machine."""
+"""Write a run's goals into docs/performance.md, and all tables into docs/measured/, with date and machine."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ Report = dict[str, Any]
 
 
 def publish(reports: Sequence[Report], docs: Path = DOCS) -> None:
-    """Write the summary, the full tables, the chart and the JSON; both documents need the two marks."""
+    """Write the summary, the full tables, the chart and the JSON. Both documents must contain the two marks."""
     full = docs / "measured" / "performance.md"
     _write_between_marks(docs / "performance.md", [part for report in reports for part in _summary(report)])
     _write_between_marks(full, [part for report in reports for part in _tables(report)])
@@ -45,7 +45,7 @@ def _write_between_marks(document: Path, parts: Sequence[str]) -> None:
 
 
 def _summary(report: Report) -> list[str]:
-    """Goals are set for PostgreSQL alone."""
+    """Only PostgreSQL is included: the goals are set for it."""
     if report["database"] != "postgresql":
         return []
     return [

@@ -1,4 +1,4 @@
-"""A report as text, and the number of errors in it."""
+"""Write a report as text, and count its errors."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -38,7 +38,7 @@ def as_text(report: Report) -> str:
 
 
 def target_rows(report: Report) -> list[Sequence[str]]:
-    """Return what was measured in rounds, one row for each target."""
+    """One row for each target that was measured in rounds."""
     return [
         (
             target["label"],
@@ -61,7 +61,7 @@ PROFILE_HEADINGS: Final = ("microseconds a request", "all", "of these")
 
 
 def profile_rows(report: Report) -> list[Sequence[str]]:
-    """Return where the time of each request goes, the largest part first."""
+    """The parts that each request spends its time in, the largest first."""
     return [
         (
             name.replace("_", " "),
@@ -76,7 +76,7 @@ GROWTH_HEADINGS: Final = ("", "conversations", "p50 ms", "p99 ms", "p50 against 
 
 
 def growth_rows(report: Report) -> list[Sequence[str]]:
-    """Return how requests fared on databases of different sizes."""
+    """Rates and durations on databases of different sizes."""
     return [
         (
             kind,
@@ -96,7 +96,7 @@ STATEMENT_HEADINGS: Final = ("", "conversations", "statements", "seconds", "p50 
 
 
 def statement_rows(report: Report) -> list[Sequence[str]]:
-    """Return how long single statements of sweep, purge and lists took."""
+    """Durations of single statements of the sweep, the purge and the lists."""
     return [
         (
             name.replace("_", " "),
@@ -112,7 +112,7 @@ def statement_rows(report: Report) -> list[Sequence[str]]:
 
 
 def spread_rows(named: dict[str, dict[str, float]]) -> list[Sequence[str]]:
-    """Return durations of an open loop, one row for each phase."""
+    """Durations of an open loop, one row for each phase."""
     return [
         (
             name.replace("_", " "),
@@ -141,7 +141,7 @@ def _spreads(report: Report) -> list[list[Sequence[str]]]:
 
 
 def errors_in(report: Any) -> int:
-    """Return the sum of every `errors` in a report, however deep: one wrong answer fails the run."""
+    """The sum of all values named `errors` in a report, at any depth. One wrong answer fails the run."""
     if isinstance(report, list):
         return sum(map(errors_in, report))
     if not isinstance(report, dict):
@@ -150,7 +150,7 @@ def errors_in(report: Any) -> int:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows in columns; the first one to the left, the others to the right."""
+    """Format rows in columns: the first left-aligned, the others right-aligned."""
     lines = [headings, *rows]
     widths = [max(len(line[place]) for line in lines) for place in range(len(headings))]
     return "\n".join(

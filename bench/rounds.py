@@ -1,4 +1,4 @@
-"""Rounds: every target once in each, one right after the other, so that a slow minute of the machine hits all alike."""
+"""Rounds: each round measures every target once, one after the other, so that a slow minute affects all alike."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def measure(
 
 
 def measured(target: Target, seconds: int, databases: Databases, database: str) -> Round:
-    """Measure one target once. What a sample or the database says against its answers counts as errors."""
+    """Measure one target once. Differences between the answers and the sample or the database count as errors."""
     requests = target.write(target.prepared_per_second * seconds)
     wrong = wrong_answers(target.server.port, target.sample()) if target.sample else 0
     rows = rows_written(databases, database, target)
@@ -46,7 +46,7 @@ def measured(target: Target, seconds: int, databases: Databases, database: str) 
 
 
 def _unproved(target: Target, done: Round, before: int, databases: Databases, database: str) -> int:
-    """Return how many answers have no row, or rows no answer; requests under way when the round ended may have one."""
+    """Answers without a row, or rows without an answer. Requests open at the round's end may have a row."""
     deadline = time.monotonic() + 5
     while True:
         written = rows_written(databases, database, target) - before

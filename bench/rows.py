@@ -1,6 +1,6 @@
-"""Rows in bulk: COPY on PostgreSQL, executemany on SQLite; a hundred times faster than one INSERT each.
+"""Insert rows in bulk: COPY on PostgreSQL, executemany on SQLite. A hundred times faster than single INSERTs.
 
-What a row does not name is what the model's own default says, so that a new column is seeded as the product would.
+Columns that a row does not name get the model's default, as in the product.
 """
 
 import io
@@ -16,7 +16,7 @@ from django.db.models import Max, Model
 
 
 class Rows:
-    """Rows of one table, gathered and written together. Numbers of their own: a later table names them."""
+    """Rows of one table, collected and written together. It assigns the ids, so that other rows can refer to them."""
 
     def __init__(self, model: type[Model], **defaults: Any) -> None:
         self._model = model
@@ -30,7 +30,7 @@ class Rows:
         self._next = (model._default_manager.aggregate(last=Max("pk"))["last"] or 0) + 1
 
     def add(self, **values: Any) -> int:
-        """Gather one row; return its number."""
+        """Add a row. Returns its id."""
         row = self._template.copy()
         number = self._next
         row[self._places["id"]] = self._convert(number)
@@ -41,11 +41,11 @@ class Rows:
         return number
 
     def write(self) -> None:
-        """Write what was gathered."""
+        """Write the collected rows."""
         self.take()()
 
     def take(self) -> Callable[[], None]:
-        """Return what writes the rows gathered so far, in any thread, and begin to gather anew."""
+        """Return a function that writes the rows collected so far, in any thread. Collection starts again empty."""
         rows, self._rows, last = self._rows, [], self._next - 1
         write = self._copy if connection.vendor == "postgresql" else self._execute_many
         return partial(write, rows, last)
@@ -57,7 +57,7 @@ class Rows:
         table = self._model._meta.db_table
         with connection.cursor() as cursor:
             cursor.copy_expert(f'COPY "{table}" ({self._named()}) FROM STDIN', io.StringIO("".join(lines)))
-            # The model's own next insert continues where these rows end.
+            # The model's next insert continues after these ids.
             sequence = f"pg_get_serial_sequence('\"{table}\"', 'id')"
             cursor.execute(f"SELECT setval({sequence}, %s)", [last])
 
@@ -72,25 +72,25 @@ class Rows:
 
 
 def write_all(tables: Iterable[Rows]) -> None:
-    """Write several tables, those that others point to first."""
+    """Write several tables, referenced tables first."""
     for rows in tables:
         rows.write()
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as COPY's text format has it."""
+    """Encode a value for COPY's text format."""
     if value is None:
         return r"\N"
     if isinstance(value, bytes):
         return r"\\x" + value.hex()
     if isinstance(value, UUID | int | datetime):
-        return str(value)  # "True" and "False" are PostgreSQL's words, too
+        return str(value)  # PostgreSQL accepts "True" and "False"
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
     return text.replace("\\", r"\\").replace("\t", r"\t").replace("\n", r"\n")
 
 
 def _as_sqlite(value: Any) -> Any:
-    """Return a value as Django keeps it in SQLite."""
+    """Encode a value as Django stores it in SQLite."""
     if isinstance(value, UUID):
         return value.hex
     if isinstance(value, datetime):

@@ -1,4 +1,4 @@
-"""One run: starts everything, measures, stops everything, and returns the figures."""
+"""One run: start everything, measure, stop everything, and return the figures."""
 
 import json
 from collections.abc import Collection
@@ -34,14 +34,14 @@ PROFILED: Final = ("token_read", "status_read", "create", "begin")
 PROFILED_REQUESTS: Final = 240
 YARDSTICK: Final = "yardstick"
 _OTHER_SERVERS: Final = ("django_oauth_toolkit", "oidc_provider")
-# For the ratios; and for everything else two processes with as many threads as they have by default.
+# Workers for the ratios, and for all other parts: two processes with the default number of threads.
 _SMALL: Final = {"workers": 1, "threads": 4}
 _USUAL: Final = {"workers": 2, "threads": 16}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure, on what, and for how long."""
+    """What to measure, on which database, and for how long."""
 
     database: str
     conversations: int
@@ -52,13 +52,13 @@ class Options:
 
     @property
     def compared(self) -> list[str]:
-        """Return the chosen ones of those that are measured in rounds, beside the yardstick."""
+        """The chosen targets that are measured in rounds with the yardstick."""
         return [name for name in COMPARED if name in self.only]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What every part of a run stands on; `report` is what they write into."""
+    """What every part of a run needs. They write their figures into `report`."""
 
     options: Options
     store: Databases
@@ -69,7 +69,7 @@ class Stage:
 
 
 def run(options: Options, folder: Path, say: Say) -> dict[str, Any]:
-    """Measure; return a report that JSON can hold."""
+    """Measure. Returns a report that can be written as JSON."""
     report: dict[str, Any] = {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": description(),
@@ -114,7 +114,7 @@ def _measure_one_size(stage: Stage) -> None:
 
 
 def _compare(stage: Stage, installation: Installation, made: dict[str, Any]) -> None:
-    """Measure ours and the others in interleaved rounds."""
+    """Measure our targets and the other servers in interleaved rounds."""
     with ExitStack() as stack:
         targets = _targets(stack, stage, installation, made)
         rounds, seconds = stage.options.rounds, stage.options.seconds
@@ -135,7 +135,7 @@ def _compare(stage: Stage, installation: Installation, made: dict[str, Any]) -> 
 
 
 def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: dict[str, Any]) -> list[Target]:
-    """Start one server for each, all with one process of four threads."""
+    """Start a server for each target, with one process of four threads."""
     only, folder = stage.options.only, stage.folder
     server = stack.enter_context(serving_wsgi("bench.yardstick:application", folder, {}, **_SMALL))
     ours = product_targets(stack.enter_context(serving(installation, **_SMALL)), made)
@@ -167,7 +167,7 @@ def _other_server(name: str, stack: ExitStack, stage: Stage) -> Target:
 
 
 def missing(name: str, store: Databases) -> str:
-    """Return why one of the other servers cannot be measured here; empty where it can."""
+    """Say why another server cannot be measured here; empty if it can."""
     if store.kind != POSTGRESQL:
         return "compared on PostgreSQL only"
     if name == "oidc_provider":
@@ -176,7 +176,7 @@ def missing(name: str, store: Databases) -> str:
 
 
 def _profile(installation: Installation, made: dict[str, Any]) -> dict[str, Any]:
-    """Return where the time of some requests goes, on the core that servers have."""
+    """Profile some requests on the servers' core."""
     unused = made | {"links": made["links"][-PROFILED_REQUESTS:]}
     targets = {target.name: target for target in product_targets(Server(0, 0), unused)}
     orders = {name: [raw.decode() for raw in targets[name].write(PROFILED_REQUESTS)] for name in PROFILED}
@@ -186,7 +186,7 @@ def _profile(installation: Installation, made: dict[str, Any]) -> dict[str, Any]
 
 
 def _measure_the_usual_shape(stage: Stage, installation: Installation, made: dict[str, Any]) -> None:
-    """Measure what is about several processes and many threads."""
+    """Measure the parts that need several processes and many threads."""
     with serving(installation, **_USUAL) as server:
         if "starvation" in stage.options.only:
             stage.say("a brand that hangs")

@@ -1,7 +1,7 @@
-"""Seeds the product's database: `python -m bench.seeding WANTED_FILE MADE_FILE`, both JSON.
+"""Seed the product's database: `python -m bench.seeding WANTED_FILE MADE_FILE`, both JSON.
 
-Real rows with real ciphertexts, each bound to its row, brand and conversation: a token that was not meant for its row
-could not be read. What is made: what requests are made of: bot keys, links to open, callbacks to come back with.
+The rows are as the product writes them. Ciphertexts are real and bound to row, brand and conversation: a token in the
+wrong row could not be read. MADE_FILE gets the data for requests: bot keys, links, and callbacks with their cookies.
 """
 
 import json
@@ -37,10 +37,10 @@ LONG_AGO: Final = timedelta(days=60)
 
 @dataclass(frozen=True)
 class Wanted:
-    """How many rows of what.
+    """How many rows to create.
 
-    Of `share_ended` conversations one was left 60 days ago; of `share_old` one has a challenge from then that nobody
-    answered, which a purge deletes. 0 stands for none.
+    One of `share_ended` conversations ended 60 days ago. One of `share_old` has a challenge from then that nobody
+    answered, which a purge deletes. 0 means none.
     """
 
     conversations: int
@@ -55,14 +55,14 @@ class Wanted:
 
 @dataclass(frozen=True)
 class SeededBrand:
-    """A brand with its one authorization server."""
+    """A brand with its only authorization server."""
 
     brand: Brand
     server: AuthorizationServer
 
 
 def main() -> None:
-    """Seed, and write down what was made."""
+    """Seed, and write the data for requests."""
     wanted = Wanted(**json.loads(Path(sys.argv[1]).read_text()))
     call_command("migrate", verbosity=0)
     brands = {slug: _seed_brand(slug, wanted.issuer) for slug in cast.BRANDS}
@@ -111,7 +111,7 @@ def _seed_keys(brand: Brand) -> list[str]:
 
 @contextmanager
 def _writing_meanwhile() -> Iterator[Callable[..., None]]:
-    """Give a function that writes tables in another thread: the next rows are encrypted while these are stored."""
+    """Provide a function that writes tables in another thread, while the next rows are encrypted."""
     with ThreadPoolExecutor(max_workers=1) as thread:
         under_way: list[Future[None]] = []
 
@@ -203,7 +203,7 @@ def _encrypted_token(number: int, seeded: SeededBrand, conversation: UUID, row: 
 
 
 def _settle() -> None:
-    """Let the planner know what is there, and have seeding's own work done before anything is measured."""
+    """Update the planner's statistics and finish the database's background work, before anything is measured."""
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("VACUUM ANALYZE")

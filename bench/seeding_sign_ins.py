@@ -1,7 +1,7 @@
-"""Unfinished sign-ins: challenges with a usable link, and authorization requests that wait for the callback.
+"""Seed unfinished sign-ins: challenges with a usable link, and authorization requests that wait for the callback.
 
-Rows as `issue_challenge` and `begin_authorization_request` write them, in bulk. A value that these would not recognise
-shows: what came of the callbacks is counted in the database after each round.
+The rows are as `issue_challenge` and `begin_authorization_request` write them, in bulk. If the product could not use
+them, the run would fail: the outcomes of the callbacks are counted in the database after each round.
 """
 
 from datetime import timedelta
@@ -19,7 +19,7 @@ from infrastructure.crypto import AssociatedData, Secret, key_ring, random_token
 
 
 def seed_links(server: AuthorizationServer, count: int) -> list[str]:
-    """Seed issued challenges; return their link tokens."""
+    """Seed issued challenges. Returns their link tokens."""
     conversations, challenges = Rows(Conversation), Rows(Challenge, same_person_check="completion_code")
     links = []
     for _ in range(count):
@@ -31,7 +31,7 @@ def seed_links(server: AuthorizationServer, count: int) -> list[str]:
 
 
 def seed_callbacks(server: AuthorizationServer, count: int) -> list[dict[str, str]]:
-    """Seed authorization requests that wait for their callback; return what each browser comes back with."""
+    """Seed authorization requests that wait for their callback. Returns each browser's callback URL and cookie."""
     conversations, challenges = Rows(Conversation), Rows(Challenge, same_person_check="completion_code")
     authorization_requests = Rows(AuthorizationRequest, configuration=server.configuration(cast.SCOPE).to_json())
     callbacks = []

@@ -1,8 +1,8 @@
-"""A brand whose token endpoint hangs: do bots, and the consumers of other brands, notice? An open-loop test.
+"""Measure whether a brand whose token endpoint hangs slows down bots, or the consumers of other brands.
 
-100 token reads a second, and callbacks of another brand, first undisturbed, then while 40 browsers come back to the
-hanging brand at once; those that are told it is busy try again, each after about the five seconds that `Retry-After`
-names and the page asks of people. Both phases, twice, one after the other.
+An open loop: 100 token reads a second and callbacks of another brand, first undisturbed, then while 40 browsers return
+to the hanging brand at once. Browsers that are refused try again after the 5 seconds of `Retry-After`. Both phases run
+twice.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ CALLBACKS_PER_SECOND: Final = 10
 HANGING_AT_ONCE: Final = 40
 PHASE_SECONDS: Final = 8
 TURNS: Final = 2
-# Each browser may come back to the hanging brand more than once: each time with an attempt of its own.
+# Each browser may return to the hanging brand more than once, each time with another authorization request.
 HANGING_CALLBACKS: Final = HANGING_AT_ONCE * TURNS
 RIVAL_CALLBACKS: Final = CALLBACKS_PER_SECOND * PHASE_SECONDS * TURNS * 2
 _PAUSE_OF_A_REFUSED: Final = (3.0, 7.0)
@@ -29,7 +29,7 @@ Phase = tuple[list[Answer], list[Answer]]
 
 
 def measure(port: int, made: Made) -> dict[str, Any]:
-    """Return how long reads and callbacks took in both kinds of phases, and their ratios."""
+    """Durations of reads and callbacks in both phases, and their ratios."""
     quiet, hanging, refused = asyncio.run(_all_turns(port, made))
     report: dict[str, Any] = {"hanging_callbacks": HANGING_AT_ONCE, "told_to_come_again": refused}
     for place, name, good in ((0, "reads", 200), (1, "other_brand", 303)):
@@ -61,7 +61,7 @@ async def _all_turns(port: int, made: Made) -> tuple[list[Phase], list[Phase], i
     for _ in range(TURNS):
         quiet_phases.append(await _phase(port, reads, others))
         browsers = [asyncio.create_task(_insist(port, request)) for request in hanging(HANGING_AT_ONCE)]
-        await asyncio.sleep(0.5)  # until the brand's slots are taken
+        await asyncio.sleep(0.5)  # until all of the brand's slots are taken
         hanging_phases.append(await _phase(port, reads, others))
         for browser in browsers:
             browser.cancel()
@@ -83,7 +83,7 @@ async def _phase(port: int, reads: calls.Writer, others: calls.Writer, seconds: 
 
 
 async def _insist(port: int, request: bytes) -> int:
-    """Come back to the hanging brand again and again, until cancelled; return how often that was refused at once."""
+    """Return to the hanging brand again and again, until cancelled. Returns how many callbacks were refused at once."""
     refused, pool = 0, Pool(port)
     try:
         while True:

@@ -1,4 +1,4 @@
-"""What is measured side by side: each target is one kind of request to one server, with a way to prove its answers."""
+"""The targets that are compared: each is one kind of request to one server, with a check of its answers."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from bench.client import Pool
 from bench.databases import Databases
 from bench.product import Server
 
-# More than any of these will ever be answered in a second: what is sent once must not run out.
+# More than any target answers in a second: prepared requests must not run out.
 LINKS_PER_SECOND: Final = 1_500
 CALLBACKS_PER_SECOND: Final = 900
 _OTHERS_PER_SECOND: Final = 2_000
 _SAMPLE: Final = 20
 _CONNECTIONS: Final = 8
-# At most half of the threads may wait for a brand: with four threads a third callback would be told to come again.
+# At most half of the threads may wait for a brand. With four threads a third callback would be refused.
 _CALLBACKS_AT_ONCE: Final = 2
 
 Sample = Callable[[], list[tuple[bytes, bytes]]]
@@ -27,8 +27,8 @@ Sample = Callable[[], list[tuple[bytes, bytes]]]
 class Target:
     """One kind of request to one server.
 
-    `sample` writes requests with what their answers must hold. `writes_to` names the table that each answer adds one
-    row to.
+    `sample` writes requests together with what their answers must contain. `writes_to` names the table to which each
+    answer adds one row.
     """
 
     name: str
@@ -109,7 +109,7 @@ def product_targets(server: Server, made: Made) -> list[Target]:
 
 
 def introspection(server: Server, rows: int) -> Target:
-    """django-oauth-toolkit."""
+    """django-oauth-toolkit's endpoint."""
     write = calls.introspections(rows)
     return Target(
         name="django_oauth_toolkit",
@@ -121,7 +121,7 @@ def introspection(server: Server, rows: int) -> Target:
 
 
 def peer_introspection(server: Server, rows: int, basic: str) -> Target:
-    """Return oidc-provider's endpoint."""
+    """oidc-provider's endpoint."""
     write = calls.peer_introspections(rows, basic)
     return Target(
         name="oidc_provider",
@@ -133,13 +133,13 @@ def peer_introspection(server: Server, rows: int, basic: str) -> Target:
 
 
 def token_sample(made: Made) -> list[tuple[bytes, bytes]]:
-    """Return reads with the one token that each of them may be answered with."""
+    """Token reads, each with the only token that its answer may contain."""
     numbers = calls.readable_numbers(made, _SAMPLE)
     return [(calls.token_read(made, number), cast.access_token(number).encode()) for number in numbers]
 
 
 def wrong_answers(port: int, sample: list[tuple[bytes, bytes]]) -> int:
-    """Send a sample; return how many answers were not a 200 that holds what it must."""
+    """Send a sample. Returns how many answers were not a 200 with the expected content."""
 
     async def send_all() -> int:
         pool = Pool(port)
@@ -151,5 +151,5 @@ def wrong_answers(port: int, sample: list[tuple[bytes, bytes]]) -> int:
 
 
 def rows_written(databases: Databases, database: str, target: Target) -> int:
-    """Return how many rows the target's table has; 0 for one that writes none."""
+    """The number of rows in the target's table; 0 if it writes none."""
     return databases.count(database, target.writes_to) if target.writes_to else 0

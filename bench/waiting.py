@@ -1,6 +1,6 @@
-"""500 bots that wait for a challenge at once, beside token reads (`GET /challenges/{id}?wait=...`).
+"""Let 500 bots wait for a challenge at once, beside token reads (`GET /challenges/{id}?wait=...`).
 
-A bounded number waits, the rest is answered at once with `Retry-After`, and the reads do not notice.
+A limited number waits. The others are answered at once with `Retry-After`. The reads should not become slower.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from bench.figures import spread
 AT_ONCE: Final = 500
 SECONDS: Final = 8
 READS_PER_SECOND: Final = 100
-# Seconds asked for: as long as the reads beside it go on, and not the 25 that a bot would ask for.
+# The `wait` in seconds: as long as the reads run, instead of a bot's 25.
 _WAIT: Final = 10
 
 
 def measure(port: int, made: Made) -> dict[str, Any]:
-    """Return what became of the waiting bots, and the reads' durations without and with them."""
+    """The bots' outcomes, and the durations of reads without and with waiting bots."""
     challenges = _open_challenges(port, made)
     quiet, beside, waited = asyncio.run(_both(port, made, challenges))
     at_once = [answer for answer in waited if answer.retry_after]
@@ -44,7 +44,7 @@ def _figures(answers: list[Answer]) -> dict[str, float]:
 
 
 def _open_challenges(port: int, made: Made) -> list[str]:
-    """Create challenges that nobody answers; return their ids."""
+    """Create challenges that nobody answers. Returns their ids."""
 
     async def create() -> list[str]:
         pool = Pool(port)

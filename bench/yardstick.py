@@ -1,7 +1,6 @@
-"""A1, the yardstick: bare Django, no middleware, one constant JSON answer, under the same gunicorn.
+"""A1, the yardstick: plain Django without middleware, one constant JSON answer, under the same gunicorn.
 
-What everything else is held against, side by side in one run: a figure in requests a second says more about the
-machine than about the program.
+All other figures are compared with it in the same run, because a rate alone depends mostly on the machine.
 """
 
 from typing import Final
@@ -15,7 +14,6 @@ ANSWER: Final = {"status": "ok"}
 
 
 def constant(request: HttpRequest) -> JsonResponse:  # noqa: ARG001  # Django's signature
-    """Answer."""
     return JsonResponse(ANSWER)
 
 

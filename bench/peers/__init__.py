@@ -1,1 +1,1 @@
-"""Servers that the product is measured with, or against."""
+"""Servers that the product is measured with, or compared with."""

@@ -20,14 +20,14 @@ _RESPONSE: Final = (
 
 
 async def serve(port: int, context: ssl.SSLContext) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is stopped."""
     server = await asyncio.start_server(_converse, "127.0.0.1", port, ssl=context, backlog=512)
     async with server:
         await server.serve_forever()
 
 
 async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer one request after the other, until the other side has had enough."""
+    """Answer the requests of one connection until the client closes it."""
     try:
         while True:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -38,13 +38,13 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
             writer.write(_RESPONSE)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
-        pass  # the other side has gone
+        pass  # the client has closed the connection
     finally:
         writer.close()
 
 
 def main() -> None:
-    """Serve with this certificate."""
+    """Serve with the certificate that the command line names."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[2], sys.argv[3])
     asyncio.run(serve(int(sys.argv[1]), context))

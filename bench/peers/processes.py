@@ -1,4 +1,4 @@
-"""Starts what the product is measured with: a brand to exchange codes at, and oidc-provider to be compared with."""
+"""Start the other servers of the benchmark: the brand that exchanges codes, and oidc-provider as a comparison."""
 
 import base64
 import shutil
@@ -21,7 +21,7 @@ BASIC: Final = base64.b64encode(b"bench:of-the-benchmark-alone").decode()
 
 @dataclass(frozen=True)
 class Brand:
-    """The brand's authorization server, and what its certificate is trusted by."""
+    """The brand's authorization server, and the CA file to trust it with."""
 
     issuer: str
     ca_file: Path
@@ -29,7 +29,7 @@ class Brand:
 
 @contextmanager
 def brand(folder: Path) -> Iterator[Brand]:
-    """Run the brand's token endpoint for the length of the block."""
+    """Run the brand's token endpoint for the duration of the block."""
     authority = trustme.CA()
     ca_file, certificate, key = folder / "ca.pem", folder / "brand.crt", folder / "brand.key"
     issued = authority.issue_cert("localhost", "127.0.0.1")
@@ -44,7 +44,7 @@ def brand(folder: Path) -> Iterator[Brand]:
 
 
 def missing() -> str:
-    """Return why oidc-provider cannot run here; empty where it can."""
+    """Say why oidc-provider cannot run here; empty if it can."""
     if not shutil.which("node"):
         return "Node is not installed"
     if not (FOLDER / "node_modules" / "oidc-provider").is_dir():
@@ -54,7 +54,7 @@ def missing() -> str:
 
 @contextmanager
 def oidc_provider(folder: Path, socket_folder: str, database: str, rows: int) -> Iterator[Server]:
-    """Run oidc-provider with so many tokens for the length of the block."""
+    """Run oidc-provider with this many tokens for the duration of the block."""
     tokens = folder / "oidc-provider.tokens"
     tokens.write_text("\n".join(opaque_token(number) for number in range(1, rows + 1)))
     port, log = free_port(), folder / "oidc-provider.log"
