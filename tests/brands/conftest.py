@@ -1,4 +1,4 @@
-"""Servers below the protocol code: one for keys, one that answers anything, and a resolver that says anything."""
+"""Servers for the tests of the protocol code: a key server, a hostile endpoint, and a fake resolver."""
 
 import socket
 import time
@@ -25,7 +25,7 @@ def key_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KeyServer]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return a function that lets seconds pass for the key sets' clock."""
+    """A function that advances the key sets' clock by some seconds."""
     passed = [0.0]
     real = time.monotonic
     monkeypatch.setattr(keys, "monotonic", lambda: real() + passed[0])
@@ -38,7 +38,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 @pytest.fixture
 def endpoint(tls_authority: Authority, settings: Settings) -> Iterator[HostileTokenEndpoint]:
-    """Return a hostile endpoint whose certificate authority is trusted."""
+    """A hostile endpoint whose certificate authority is trusted."""
     settings.OUTBOUND_CA_FILE = str(tls_authority.ca_file)
     settings.ALLOW_LOCAL_ENDPOINTS = True
     with running(tls_authority.issue()) as server:
@@ -47,7 +47,7 @@ def endpoint(tls_authority: Authority, settings: Settings) -> Iterator[HostileTo
 
 @pytest.fixture
 def look_ups(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
-    """Return a function that decides what names resolve to, one answer after the other, and notes who asked."""
+    """A function that sets what names resolve to, one answer after the other, and records the look-ups."""
 
     def resolve_to(*answers: list[str]) -> list[str]:
         asked: list[str] = []

@@ -1,6 +1,6 @@
-"""The table of codes, written into docs/brand-admin.md: `python -m tests.brands.error_table`.
+"""Write the table of error codes into docs/brand-admin.md: `python -m tests.brands.error_table`.
 
-`test_error_table.py` fails while the document is out of date.
+`test_error_table.py` fails if the document is out of date.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ HEADINGS: Final = {
 
 
 def table() -> str:
-    """Return the section of the document, between its two marks."""
+    """The section of the document, between its two marks."""
     head = ["| code | the consumer reads | another try | cause | what mends it |", "|---|---|---|---|---|"]
     lines = [_line(code, MEANINGS[code]) for code in sorted(MEANINGS)]
     cancels = ", ".join(f"`{code}`" for code in sorted(CANCEL_CODES))
@@ -34,7 +34,7 @@ def table() -> str:
 
 
 def section(document: str) -> str:
-    """Return the section that a document holds, its marks included."""
+    """The section in the document, its marks included."""
     return BEGIN + document.partition(BEGIN)[2].partition(END)[0] + END
 
 

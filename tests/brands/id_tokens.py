@@ -1,4 +1,4 @@
-"""ID tokens to be judged: good and bad ones, and the wire below the JWKS request."""
+"""Good and bad ID tokens, and a fake transport for the JWKS request."""
 
 import json
 import time
@@ -29,7 +29,7 @@ ED_KEY = ed25519.Ed25519PrivateKey.generate()
 
 
 def jwk(key: Any, kid: str | None = "k1", **members: Any) -> dict[str, Any]:
-    """Return the public key as a key set has it."""
+    """The public key as a member of a key set."""
     algorithm: Any = jwt.algorithms.RSAAlgorithm
     if isinstance(key, ec.EllipticCurvePrivateKey):
         algorithm = jwt.algorithms.ECAlgorithm
@@ -41,7 +41,7 @@ def jwk(key: Any, kid: str | None = "k1", **members: Any) -> dict[str, Any]:
 
 @dataclass
 class KeyServer(BaseAdapter):
-    """The wire below the JWKS request: an answer, and a count of who asked."""
+    """The transport of the JWKS request: one answer, and a count of the requests."""
 
     keys: list[Any] = field(default_factory=lambda: [jwk(RSA_KEY, "k1")])
     status: int = 200
@@ -62,7 +62,7 @@ class KeyServer(BaseAdapter):
         return response
 
     def close(self) -> None:
-        """Hold nothing open."""
+        """Nothing to close."""
 
 
 def configuration(**changes: Any) -> ServerConfiguration:
@@ -81,7 +81,7 @@ def configuration(**changes: Any) -> ServerConfiguration:
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """Return the claims of a good ID token with some changed; `...` takes a claim away."""
+    """The claims of a good ID token with some changed; `...` removes a claim."""
     now = int(time.time())
     usual = {"iss": ISSUER, "sub": "ada", "aud": CLIENT_ID, "exp": now + 300, "iat": now, "nonce": NONCE, **changes}
     return {name: value for name, value in usual.items() if value is not ...}

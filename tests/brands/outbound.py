@@ -1,4 +1,4 @@
-"""A call that leaves us, as the tests of the transport make it."""
+"""Outbound calls for the tests of the transport."""
 
 from typing import Any, Final
 
@@ -6,7 +6,7 @@ import requests
 
 from oauth_client import transport
 
-# The beginning of an answer that goes on.
+# The beginning of an unfinished answer.
 HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 

@@ -1,7 +1,7 @@
-"""Every hostile token answer and what we did with it, played over TLS and written into docs/measured/security.md.
+"""Send every hostile token answer over TLS, and write the outcomes into docs/measured/security.md.
 
-`python -m tests.brands.security_table` rewrites the table and the totals in docs/security.md; `test_security_table.py`
-fails while they are out of date.
+`python -m tests.brands.security_table` rewrites the table and the totals in docs/security.md. `test_security_table.py`
+fails if they are out of date.
 """
 
 import os
@@ -48,7 +48,7 @@ ABOUT: Final = {
     "N4": "redirects",
     "N7": "size and compression",
 }
-# What a cell of the table can hold.
+# Longest text of a table cell.
 _SHOWN: Final = 100
 USUAL: Final = {
     "access_token": ACCESS_TOKEN,
@@ -61,7 +61,7 @@ USUAL: Final = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an answer came to, in words, and whether that is what its row demands."""
+    """The outcome of an answer in words, and whether its row expects it."""
 
     row: Row
     words: str
@@ -69,7 +69,7 @@ class Outcome:
 
 
 def play(row: Row, endpoint: HostileTokenEndpoint) -> Outcome:
-    """Exchange a code at a server that answers with this row."""
+    """Exchange a code at a server that sends this row's answer."""
     endpoint.play(row.answer)
     configuration = ServerConfiguration(
         authorization_endpoint="https://login.acme.example/authorize",
@@ -94,13 +94,13 @@ def play(row: Row, endpoint: HostileTokenEndpoint) -> Outcome:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """Return the section of the full document, between its two marks."""
+    """The section of the full document, between its two marks."""
     head = ["| row | the answer of the token endpoint | what we did with it |", "|---|---|---|"]
     return _between_marks([*head, *[_line(outcome) for outcome in outcomes], "", _totals(outcomes)])
 
 
 def summary(outcomes: list[Outcome]) -> str:
-    """Return the section of the summary: a row for each requirement, between the same marks."""
+    """The section of the summary: a row for each requirement, between the same marks."""
     head = ["| row | about | answers | refused | kept |", "|---|---|---|---|---|"]
     lines = []
     for name, about in ABOUT.items():
@@ -127,12 +127,12 @@ def _totals(outcomes: list[Outcome]) -> str:
 
 
 def section(document: str) -> str:
-    """Return the section that a document holds, its marks included."""
+    """The section in the document, its marks included."""
     return BEGIN + document.partition(BEGIN)[2].partition(END)[0] + END
 
 
 def main() -> None:
-    """Play every row and replace both sections."""
+    """Try every row and replace both sections."""
     with tempfile.TemporaryDirectory() as folder:
         authority = Authority(Path(folder))
         trusted = override_settings(OUTBOUND_CA_FILE=str(authority.ca_file), ALLOW_LOCAL_ENDPOINTS=True)

@@ -1,4 +1,4 @@
-"""A token answer and what has to become of it; and the answers whose status says no, whatever their body (E1)."""
+"""Token answers with their expected outcome; and the answers that refuse by their status, whatever the body (E1)."""
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -9,7 +9,7 @@ from tests.hostile_token_endpoint import http_answer
 
 @dataclass(frozen=True)
 class Row:
-    """One answer and its fate: error code and detail, or what differs from the usual token response."""
+    """An answer and its outcome: error code and detail, or the differences from the usual token response."""
 
     id: str
     answer: bytes
@@ -29,7 +29,7 @@ def refused(row: str, answer: bytes, detail: str, error: str = "invalid_token_re
 def _no(
     what: str, status: int, body: bytes, kind: str, error: str = "invalid_grant", *, shown: str = "...", words: str = ""
 ) -> Row:
-    """Return an answer that says no; `shown` is the code in the detail where it is not `error`."""
+    """An answer that refuses. `shown` is the code in the detail, if it is not `error`."""
     code = error if shown == "..." else shown
     detail = f"HTTP status {status}" + (f", error {code}" if code else "") + words
     row = "E2" if status == HTTPStatus.OK else "E1"
@@ -37,7 +37,7 @@ def _no(
 
 
 def _none(what: str, body: bytes, kind: str, detail: str) -> Row:
-    """Return a success that names no error of the table, and so is read strictly."""
+    """A success without a known error code, which is therefore parsed strictly."""
     return refused(f"E4 {what}", http_answer(body, Content_Type=kind), detail)
 
 
@@ -52,7 +52,7 @@ _LINKEDIN: Final = (
 
 
 def _vendors() -> list[Row]:
-    """Return refusals in the shapes of vendors, and some that only look like them."""
+    """Refusals in the formats of vendors, and some that only look like them."""
     fault = '{{"fault": {{"faultstring": "x", "detail": {{"errorcode": "{}"}}}}}}'
     described = '{{"error": "{}", "error_description": "{}"}}'
     gone, unknown, meant = "invalid_grant", "token_request_refused", "; its description means invalid_grant"
@@ -120,7 +120,7 @@ REFUSALS: Final = [
         words=_PKCE,
     ),
     _no("of a resource", 400, b'{"error": "invalid_target"}', _JSON, "invalid_target"),
-    # With a status of success. The bug: outside application/json the code was lost.
+    # With a success status. The bug: the code was lost unless the type was application/json.
     *[
         _no(f"in a success, as {named}", 200, body, kind)
         for named, body, kind in (

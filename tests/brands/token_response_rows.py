@@ -1,4 +1,4 @@
-"""The answers of the table "What comes back" (security requirements 2.5), each with what has to become of it."""
+"""The answers of the table "What comes back" (security requirements 2.5), each with its expected outcome."""
 
 import gzip
 from typing import Final
@@ -14,7 +14,7 @@ _NO_SECONDS: Final = "expires_in is not a number of seconds"
 _NOT_POSITIVE: Final = "expires_in is not a positive number of seconds"
 
 ROWS: Final = [
-    # A good one, to begin with; everything below differs from it in one way.
+    # A good answer. Each row below differs from it in one way.
     Row("E15 with a refresh token", token_answer()),
     _refused("E1 token in a 201", http_answer(token_body(), 201), "HTTP status 201"),
     _refused("E1 token in a 401", http_answer(token_body(), 401), "HTTP status 401", "invalid_client"),

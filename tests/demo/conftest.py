@@ -1,4 +1,4 @@
-"""Everything that `make demo` leaves up, once for all tests of a process."""
+"""The servers that `make demo` leaves running, once for all tests of a process."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,6 @@ from tests.demo.machines import running_demo
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """Return the running demo: each test has chats of its own in it."""
+    """The running demo. Each test uses its own chats."""
     with running_demo(tmp_path_factory.mktemp("demo") / "folder") as demo:
         yield demo

@@ -1,4 +1,4 @@
-"""Free ports, and a demo that is running on them."""
+"""Free ports, and a running demo."""
 
 import socket
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def answers(port: int) -> bool:
 
 @contextmanager
 def running_servers(folder: Path) -> Iterator[tuple[Demo, Servers, str]]:
-    """Run the product, its worker and the sample brand; the third is a bot key."""
+    """Run the product, its worker and the sample brand. The third value is a bot key."""
     make_folder(folder)
     demo = Demo(Addresses(*free_ports(3)), folder)
     bot_key = prepare(demo)
@@ -38,7 +38,7 @@ def running_servers(folder: Path) -> Iterator[tuple[Demo, Servers, str]]:
 
 @contextmanager
 def running_demo(folder: Path) -> Iterator[Demo]:
-    """Run everything that `make demo` leaves up, without the journey before it."""
+    """Run the servers that `make demo` leaves running, without the journey before it."""
     with running_servers(folder) as (demo, servers, bot_key):
         leave_up(demo, servers, bot_key)
         yield demo

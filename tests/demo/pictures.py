@@ -1,4 +1,4 @@
-"""Takes the README's pictures of the sample chat and of the admin; `make gallery` runs it."""
+"""Take the README's pictures of the sample chat and of the admin. `make gallery` runs it."""
 
 import shutil
 import tempfile
@@ -14,7 +14,7 @@ from tests.demo.test_chat_in_browser import ask, follow_the_link, last_message, 
 
 
 def chat_with_its_orders(browser: Browser, demo: Demo) -> Page:
-    """Return Ada's chat after she has signed in."""
+    """Ada's chat after she has signed in."""
     chat = _asked(browser, demo)
     page = follow_the_link(chat)
     sign_in(page, demo, "ada")
@@ -24,7 +24,7 @@ def chat_with_its_orders(browser: Browser, demo: Demo) -> Page:
 
 
 def admins_list_of_challenges(browser: Browser, demo: Demo) -> Page:
-    """Return the list after three chats: one completed, one denied, one open."""
+    """The list after three chats: one completed, one denied, one open."""
     denied = _asked(browser, demo)
     page = follow_the_link(denied)
     sign_in(page, demo, "rita")
@@ -51,7 +51,7 @@ def _asked(browser: Browser, demo: Demo) -> Page:
 
 
 def keep(page: Page, name: str) -> None:
-    """Save a picture with few colours: text and flat grounds need no more."""
+    """Save a picture with few colours. Text and plain backgrounds need no more."""
     file = PICTURES / f"{name}.png"
     page.screenshot(path=file, animations="disabled")
     picture = Image.open(file).convert("RGB")
@@ -59,7 +59,7 @@ def keep(page: Page, name: str) -> None:
 
 
 def main() -> None:
-    """Play both in one demo."""
+    """Take both pictures in one demo."""
     with (
         tempfile.TemporaryDirectory() as folder,
         running_demo(Path(folder) / "demo") as demo,

@@ -1,4 +1,4 @@
-"""A product, its worker and a sample brand that run, a bot for any conversation, and a scripted consumer with it."""
+"""The running product, worker and sample brand, with a bot and a scripted consumer."""
 
 import secrets
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Stage:
         return BotApi(self.addresses.product, self.bot_key)
 
     def consumer(self) -> "Consumer":
-        """Return somebody with a browser of their own."""
+        """A new consumer with her own browser."""
         return Consumer(self.demo)
 
     def orders(self, access_token: str) -> Answer:
@@ -40,7 +40,7 @@ class Stage:
 
 
 class Consumer:
-    """One browser: its cookies last from one sign-in to the next."""
+    """A browser. It keeps its cookies from one sign-in to the next."""
 
     def __init__(self, demo: Demo) -> None:
         self.demo = demo
@@ -50,25 +50,25 @@ class Consumer:
         return self.browser.press(self.browser.open(link), "Continue")
 
     def signs_in(self, link: str, login: str = "ada", **picked: str) -> Page:
-        """Sign in by way of the link as `login`, also as `ada+slow`; return the page after the password."""
+        """Open the link and sign in as `login`, which may be `ada+slow`. Returns the page after the password."""
         password = self.demo.customers[login.partition("+")[0]]
         return self.browser.press(self.goes_to_brand(link), "Sign in", login=login, password=password, **picked)
 
     def allows(self, link: str, login: str = "ada", **picked: str) -> Page:
-        """Sign in and press Allow; return our page at the end."""
+        """Sign in and press Allow. Returns our last page."""
         return self.browser.press(self.signs_in(link, login, **picked), "Allow")
 
     def takes_back(self) -> None:
-        """Press the brand's own button that ends every permission of its signed-in customer."""
+        """Press the brand's own button that revokes all access of its signed-in customer."""
         self.browser.press(self.browser.open(self.demo.addresses.brand), "Take that back")
 
     def gets_code(self, link: str, login: str = "ada") -> str:
-        """Sign in, allow, and return the six digits of our page."""
+        """Sign in and allow. Returns the six digits on our page."""
         return self.allows(link, login).parsed.data["data-completion-code"]
 
 
 def new_chat() -> str:
-    """Return the id of a conversation that nobody has had."""
+    """An unused conversation id."""
     return f"web:{secrets.token_hex(6)}"
 
 
@@ -78,6 +78,6 @@ def wrong(code: str) -> str:
 
 @pytest.fixture(scope="session")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One stage for all tests of a process: each has chats and consumers of its own."""
+    """One stage for all tests of a process. Each test uses its own chats and consumers."""
     with running_servers(tmp_path_factory.mktemp("stage") / "folder") as (demo, _, bot_key):
         yield Stage(demo, bot_key)
