@@ -96,7 +96,7 @@ def _token_in(text: str, length: int) -> tuple[str, str] | None:
 
 
 def _start_of_token(run: str, length: int) -> int:
-    """Where the token begins in a longer run, if Markdown's `_` and `-` around it tell; otherwise 0."""
+    """Find the token in a longer run by Markdown's `_` and `-` around it. 0 if they do not show where it begins."""
     before, behind = len(run) - len(run.lstrip("_-")), len(run) - len(run.rstrip("_-"))
     start = max(len(run) - length - behind, 0)
     return start if start <= before else 0

@@ -37,9 +37,7 @@ class WebhookEndpointForm(ConfirmedForm):
     class Meta:
         model = WebhookEndpoint
         fields = ("brand", "url", "label", "events", "is_active")
-        help_texts = {
-            "url": "It cannot be changed later. For another address add an endpoint; it gets its own secret."
-        }
+        help_texts = {"url": "It cannot be changed later. For another address add an endpoint; it gets its own secret."}
 
     def needs_confirmation(self) -> bool:
         """Whether the endpoint is new, or its events or its active flag change."""

@@ -177,7 +177,7 @@ def _lower_what_strangers_cause(record: logging.LogRecord) -> None:
 
 
 def current_request_id() -> str:
-    """"" outside a request."""
+    """Empty outside a request."""
     return _request_id.get()
 
 

@@ -32,7 +32,7 @@ OPERATIONS: Final = {
     "readConversation": ("GET", "/api/v1/conversations/{conversation_id}"),
     "closeConversation": ("DELETE", "/api/v1/conversations/{conversation_id}"),
 }
-# Characters that need no percent-encoding in a path segment, beside letters and digits (RFC 3986 section 3.3).
+# Characters that need no percent-encoding in a path segment, in addition to letters and digits (RFC 3986 section 3.3).
 _UNENCODED: Final = "-._~!$()*+,;=:@"
 _PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 

@@ -66,7 +66,7 @@ def token_answer(call: Call, access_token: AccessToken, purpose: str, now: datet
 
 
 def _log(call: Call, access_token: AccessToken, purpose: str) -> None:
-    """Log a read that hands out the token. In the line, `purpose` is the one that the consumer was shown."""
+    """Log a successful read. `purpose` in the log line is the challenge's, which the consumer saw."""
     logger.info(
         "token.read",
         extra={

@@ -13,7 +13,7 @@ from infrastructure.database_errors import in_one_line
 
 
 class Command(BaseCommand):
-    """Run it once a night. It may run at any time beside the worker."""
+    """Run it once a night. It can run while the worker runs."""
 
     help = "Erase expired tokens now, and delete ended challenges and empty conversations older than --days."
 

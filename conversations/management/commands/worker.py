@@ -1,4 +1,4 @@
-"""`manage.py worker`: deliver the outbox, and sweep once a minute. Run one or more beside the web processes."""
+"""`manage.py worker`: deliver the outbox, and sweep once a minute. Run one or more with the web processes."""
 
 import logging
 import os
