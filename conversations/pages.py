@@ -79,7 +79,7 @@ def cancelled_page(challenge: Challenge, link_token: str) -> Page:
 
 
 def server_busy_page(challenge: Challenge) -> Page:
-    """The page if no exchange with the brand is possible now. Its button reloads the callback: the code is unused."""
+    """The page if all slots for exchanges with the brand are taken. Its button reloads the callback."""
     return replace(_page("server_busy.html", challenge), status=503)
 
 

@@ -169,9 +169,9 @@ def damaged_link(request: HttpRequest, kind: str, rest: str) -> HttpResponse:
 def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
     """`GET /callback/{callback_id}`: redirect to a URL without code and state, so that they leave the browser (B15).
 
-    Exception: if no exchange with the brand is possible now, a page reloads this URL, whose state is still unused. A
-    POST (`response_mode=form_post`) comes without the cookie, which is SameSite=Lax (B4). It is redirected to a GET
-    without the response's parameters. That GET has the cookie.
+    Exception: if all slots for exchanges with the brand are taken, a page reloads this URL. Its state and code are
+    unused. A POST (`response_mode=form_post`) comes without the cookie, which is SameSite=Lax (B4). It is redirected to
+    a GET without the response's parameters. That GET has the cookie.
     """
     if request.method == "POST":
         return SeeOther(f"{reverse('callback', args=[callback_id])}?{FORM_POST}")

@@ -71,7 +71,8 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Save the endpoint and its audit event. The secret of a new endpoint is shown in one message only."""
         if change:
-            forget_challenges(timezone.now())  # first, so that an endpoint that becomes active gets no old events
+            # Erase waiting events of closed conversations first: an endpoint that becomes active would get them.
+            forget_challenges(timezone.now())
             save_audited(obj, request.user)
         else:
             self._show(request, create_webhook_endpoint(obj, request.user))

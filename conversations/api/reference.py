@@ -21,8 +21,8 @@ from web.errors import Problem
 
 # Shell variables for path parameters in the curl examples. The page explains how to set them.
 _SHELL_VARIABLES: Final = {"{conversation_id}": "$CHAT", "{challenge_id}": "$CHALLENGE_ID"}
-# Schemas whose values the page explains, with the headings.
-_VOCABULARIES: Final = {
+# Enumerations whose values the page explains, with their headings.
+_ENUMERATIONS: Final = {
     "AuthorizationStatus": "The status of a conversation",
     "ChallengeStatus": "The status of a challenge",
     "ChallengeError": "Why a challenge failed: error",
@@ -105,10 +105,8 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Word:
-    """A value of an enumeration and what it means."""
-
-    word: str
+class EnumerationValue:
+    value: str
     meaning: SafeString
 
 
@@ -121,7 +119,7 @@ class Reference:
     description: list[SafeString]
     base_url: str
     calls: list[Operation]
-    vocabularies: list[tuple[str, str, list[Word]]]
+    enumerations: list[tuple[str, str, list[EnumerationValue]]]
     events: list[str]
     problems: list[tuple[int, Example]]
 
@@ -136,7 +134,7 @@ def reference_of(document: Json) -> Reference:
         description=[_marked(text) for text in info["description"].strip().split("\n\n")],
         base_url=document["servers"][0]["url"],
         calls=list(_calls(document)),
-        vocabularies=list(_vocabularies(document)),
+        enumerations=list(_enumerations(document)),
         events=list(document["webhooks"]),
         problems=[(status, _example(document, name, named[name])) for status, name in sorted(problems)],
     )
@@ -237,10 +235,10 @@ def _curl(method: str, path: str, body: Any) -> str:
     return " \\\n  ".join(lines)
 
 
-def _vocabularies(document: Json) -> Iterator[tuple[str, str, list[Word]]]:
-    for name, heading in _VOCABULARIES.items():
+def _enumerations(document: Json) -> Iterator[tuple[str, str, list[EnumerationValue]]]:
+    for name, heading in _ENUMERATIONS.items():
         meanings = document["components"]["schemas"][name]["x-meanings"]
-        yield name, heading, [Word(word, _marked(meaning)) for word, meaning in meanings.items()]
+        yield name, heading, [EnumerationValue(value, _marked(meaning)) for value, meaning in meanings.items()]
 
 
 def _marked(text: str) -> SafeString:

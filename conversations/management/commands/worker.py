@@ -52,7 +52,7 @@ class Command(BaseCommand):
 
 
 def _connect_within(seconds: int) -> None:
-    """Limit how long a connection attempt to the database takes: it would delay the retries and the stop."""
+    """Limit connection attempts to the database. One without an answer would delay the retries and the stop."""
     settings = connections.settings[DEFAULT_DB_ALIAS]
     if settings["ENGINE"].endswith("postgresql"):
         settings["OPTIONS"].setdefault("connect_timeout", seconds)
