@@ -89,7 +89,7 @@ class Bot:
         (authorization,) = facts["authorization_servers"]
         return authorization["status"], authorization["reason"]
 
-    def challenge_facts(self, challenge: dict[str, Any]) -> dict[str, Any]:
+    def read_challenge(self, challenge: dict[str, Any]) -> dict[str, Any]:
         status, facts = self.call("GET", f"/challenges/{challenge['challenge_id']}")
         assert status == 200, facts
         return facts

@@ -76,8 +76,8 @@ class Receiver(BaseAdapter):
         """The names of the events, in the order of arrival."""
         return [message.type for message in self.messages]
 
-    def told(self) -> list[str]:
-        """Let the worker do what is due. Returns the names of the events, in their own order."""
+    def deliver(self) -> list[str]:
+        """Let the worker do what is due. Returns the names of the delivered events, by sequence."""
         before = len(self.messages)
         worker.run_once()
         return [message.type for message in sorted(self.messages[before:], key=lambda m: m.payload["sequence"])]

@@ -98,7 +98,7 @@ class Bot:
         assert answer.status == 201, answer.body
         return answer.body
 
-    def challenge_facts(self, challenge: dict[str, Any]) -> dict[str, Any]:
+    def read_challenge(self, challenge: dict[str, Any]) -> dict[str, Any]:
         return self.stage.call_api("GET", f"/challenges/{challenge['challenge_id']}").body
 
     def complete(self, **proof: str) -> Answer:

@@ -124,7 +124,7 @@ def test_a_code_of_a_challenge_that_is_over_is_answered_with_where_the_conversat
     else:
         now += timedelta(minutes=6)
     with time_machine.travel(now, tick=False):
-        assert acme_bot.challenge_facts(challenge)["status"] == end
+        assert acme_bot.read_challenge(challenge)["status"] == end
         assert told(acme_bot.complete(code)) == expected
 
 
