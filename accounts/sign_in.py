@@ -35,7 +35,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth ha
         return False
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        """Return the client address as our trusted proxies saw it."""
+        """Use the client address that our trusted proxies saw."""
         return client_address(request) or "unknown"
 
 
@@ -70,7 +70,7 @@ def _drop_future_records(request: HttpRequest) -> None:
 
 
 def reauthentication_address() -> str:
-    """Return the URL of the reauthentication page; it leads back to the admin index."""
+    """The page leads back to the admin index."""
     return f"{reverse('account_reauthenticate')}?{urlencode({'next': reverse('admin:index')})}"
 
 

@@ -1,7 +1,8 @@
-"""What the addresses of links and receipts look like, and which one was meant by an address that was damaged.
+"""The URLs of links and receipts, and how to find the intended URL in a damaged one.
 
-Chats, mail programs and people add to a link: a full stop, a bracket, a space that cannot be seen, `&utm=1`. What was
-meant is told by its shape alone and never looked up, so that live, ended and unknown links go the same way (G9).
+Chats, mail programs and people add characters to a link: a full stop, a bracket, an invisible space, `&utm=1`. The
+token is recognised by its form alone, without a look into the database. So the answer does not reveal whether a link is
+open, ended or unknown (G9).
 """
 
 import re
@@ -16,7 +17,7 @@ _ALPHABET: Final = "A-Za-z0-9_-"
 
 
 class LinkToken:
-    """A link's token in an address, as Django's path converters are written: 20 random bytes (A5)."""
+    """Django path converter for a link token: 20 random bytes in base64url (A5). `steps` are the pages below it."""
 
     length = 27
     regex = f"[{_ALPHABET}]{{{length}}}"
@@ -33,7 +34,7 @@ class LinkToken:
 
 
 class ReceiptToken(LinkToken):
-    """A receipt's token in an address: 32 bytes."""
+    """Path converter for a receipt token: 32 random bytes in base64url."""
 
     length = 43
     regex = f"[{_ALPHABET}]{{{length}}}"
@@ -42,24 +43,25 @@ class ReceiptToken(LinkToken):
 
 
 _KINDS: Final = {"c": LinkToken, "r": ReceiptToken}
-# Something stands before a link, or its slashes are still encoded. Other parts of the site keep their own addresses.
+# A slash or a backslash, percent-encoded once or several times.
 _SLASH: Final = r"(?:[/\\]|%(?:25)*(?:2[fF]|5[cC]))"
-# Read in one go, since it is tried on addresses that strangers made up: nothing in it is tried again further on.
+# A link with other text in front of it. It does not match URLs of other parts of the site. Anybody can send any URL, so
+# it has to run in linear time: once `kind` and the slash match, the rest always matches, and nothing is tried again.
 PREFIXED: Final = (
     rf"^(?!(?:admin|api|brands|health|static)/)(?=[\s\S]*?[{_ALPHABET}]{{{LinkToken.length}}})"
     rf"(?:[\s\S]*?(?:[^{_ALPHABET}]|{_SLASH}))??(?P<kind>[cCrR]){_SLASH}(?P<rest>[\s\S]*)\Z"
 )
 _DASHES: Final = re.compile("[\u2010-\u2015\u2212\ufe58]")
-# Markdown escapes `_` and `-`, and browsers make a slash of a backslash; mail wraps a line with `=` at its end.
+# Markdown escapes `_` and `-` with a backslash, which browsers turn into a slash. Mail ends a wrapped line with `=`.
 _ESCAPES: Final = re.compile(r"[\\/]+(?=[_-])|=(?=[\r\n])")
 _INVISIBLE: Final = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
 
 
 def clean_address(kind: str, rest: str) -> str | None:
-    """Return our own address that was meant by `/{kind}/{rest}`; None where nothing in it has a token's shape."""
+    """Find the intended URL in `/{kind}/{rest}`; None if nothing in it has the form of a token."""
     token_kind = _KINDS[kind.lower()]
-    for readable in _readings(rest):
-        found = _token_in(readable, token_kind.length)
+    for text in _repaired(rest):
+        found = _token_in(text, token_kind.length)
         if found:
             token, after = found
             step = re.match(rf"/+({'|'.join(token_kind.steps)})(?![{_ALPHABET}])", after, re.IGNORECASE)
@@ -67,33 +69,34 @@ def clean_address(kind: str, rest: str) -> str | None:
     return None
 
 
-def _readings(rest: str) -> Iterator[str]:
-    """Yield what stands there; then what it may have been before something was put into the token itself.
+def _repaired(rest: str) -> Iterator[str]:
+    """Yield the text unchanged, then with the token's own characters repaired.
 
-    Full-width letters, a line's end or a soft hyphen, dashes that a writing program has made of one hyphen or of two.
+    Full-width letters become ASCII, line ends and soft hyphens are removed, and a dash becomes the one or two hyphens
+    that a text editor replaced.
     """
     yield rest
-    mended = _ESCAPES.sub("", unicodedata.normalize("NFKC", unquote(rest)))
-    mended = "".join(character for character in mended if unicodedata.category(character) not in _INVISIBLE)
+    repaired = _ESCAPES.sub("", unicodedata.normalize("NFKC", unquote(rest)))
+    repaired = "".join(character for character in repaired if unicodedata.category(character) not in _INVISIBLE)
     for hyphens in ("-", "--"):
-        yield _DASHES.sub(hyphens, mended)
+        yield _DASHES.sub(hyphens, repaired)
 
 
 def _token_in(text: str, length: int) -> tuple[str, str] | None:
-    """Return the token in a text and what follows it.
+    """Find the token in a text, and the text after it.
 
-    A run of exactly its length, else the first longer one: without the marks around it (`_` and `-` are letters of
-    tokens, and of Markdown), else its beginning.
+    The token is a run of token characters of exactly its length. If there is none, it is taken from the first longer
+    run: without Markdown's `_` and `-` around it if that leaves the right length, or else its beginning.
     """
     runs = list(re.finditer(rf"[{_ALPHABET}]{{{length},}}", text))
     if not runs:
         return None
     run = next((run for run in runs if len(run[0]) == length), runs[0])
-    return run[0][(start := _marks_before(run[0], length)) : start + length], text[run.end() :]
+    return run[0][(start := _start_of_token(run[0], length)) : start + length], text[run.end() :]
 
 
-def _marks_before(run: str, length: int) -> int:
-    """Return how many of the marks at a run's beginning are not its token's; 0 where marks do not say it."""
+def _start_of_token(run: str, length: int) -> int:
+    """Find the token in a longer run by Markdown's `_` and `-` around it. 0 if they do not show where it begins."""
     before, behind = len(run) - len(run.lstrip("_-")), len(run) - len(run.rstrip("_-"))
     start = max(len(run) - length - behind, 0)
     return start if start <= before else 0

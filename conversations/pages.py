@@ -1,4 +1,4 @@
-"""Which page a consumer sees: a template and its context, from where the challenge stands."""
+"""Choose the page that a consumer sees: template and context, by the status of the challenge or token."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ from oauth_client import MEANINGS, ConsumerPage
 
 @dataclass(frozen=True)
 class Page:
-    """A template below `templates/consumer/`, its context, the HTTP status, the chat's locale and the brand's look."""
+    """A template below `templates/consumer/`. `status` is the HTTP status, `locale` the chat's, `theme` CSS rules."""
 
     template: str
     context: dict[str, Any] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Page:
     theme: str = ""
 
 
-# To a browser without an authorization request's cookie an unknown link and every ended challenge are this one page
+# A browser without an authorization request's cookie gets this page for an unknown link and for every ended challenge
 # (G9).
 LINK_NO_LONGER_WORKS = Page("link_no_longer_works.html", status=404)
 
@@ -49,7 +49,7 @@ _ENDED_PAGES = {
 
 
 def link_page(challenge: Challenge, link_token: str, now: datetime) -> Page:
-    """Return the page before the brand's own: whose it is, since when, why, and where the button leads (A4)."""
+    """The page with the button that begins the sign-in. It names the brand, the purpose and the server's host (A4)."""
     server = challenge.authorization_server
     return _page(
         "link.html",
@@ -65,12 +65,12 @@ def link_page(challenge: Challenge, link_token: str, now: datetime) -> Page:
 
 
 def other_browser_page(challenge: Challenge, link_token: str) -> Page:
-    """Return the page of a sign-in that came back where it did not begin (B5)."""
+    """The page after a callback in another browser than the one that began the sign-in (B5)."""
     return _page("other_browser.html", challenge, link_token)
 
 
 def not_completed_page(challenge: Challenge, link_token: str) -> Page:
-    """Return the page of a sign-in that came back as no answer: another try may bring one (B13)."""
+    """The page after a callback without a valid authorization response. The consumer may try again (B13)."""
     return _page("not_completed.html", challenge, link_token)
 
 
@@ -79,14 +79,15 @@ def cancelled_page(challenge: Challenge, link_token: str) -> Page:
 
 
 def server_busy_page(challenge: Challenge) -> Page:
-    """Return the page of a brand at its limit; its button reloads the callback, which spent nothing."""
+    """The page if all slots for exchanges with the brand are taken. Its button reloads the callback."""
     return replace(_page("server_busy.html", challenge), status=503)
 
 
 def chat_page_of(authorization_request: AuthorizationRequest, cookies: Mapping[str, str]) -> str | None:
-    """Return the chat's own page with the handle in its fragment, while a sign-in of the check `chat_page` waits (A11).
+    """Build the URL of the chat's own page with the handle in its fragment (A11).
 
-    The address is the configured one, never one of the request. A fragment is sent to no server and stands in no log.
+    Returns None unless a sign-in with the check `chat_page` waits for its handle. The URL is always the configured one,
+    never one from the request. Browsers do not send the fragment to a server, so no access log contains the handle.
     """
     challenge = authorization_request.challenge
     if challenge.status != ChallengeStatus.CONFIRMATION_NEEDED or not authorization_request.succeeded:
@@ -96,9 +97,9 @@ def chat_page_of(authorization_request: AuthorizationRequest, cookies: Mapping[s
 
 
 def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str], now: datetime) -> Page | None:
-    """Return the precise outcome for the browser that began one of the challenge's authorization requests.
+    """Choose the page with the outcome, for a browser that holds a cookie of the challenge's authorization requests.
 
-    Returns None where such a browser has yet to sign in, and `LINK_NO_LONGER_WORKS` for every other browser.
+    Returns None if that browser still has to sign in, and `LINK_NO_LONGER_WORKS` for every other browser.
     """
     authorization_requests = authorization_requests_of_browser(challenge, cookies)
     if not authorization_requests:
@@ -121,7 +122,7 @@ def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str
 
 
 def receipt_page(access_token: AccessToken, receipt_token: str, now: datetime) -> Page:
-    """Return what the consumer allowed, in words, until when, and the button that takes it back."""
+    """The page that says what the consumer allowed and until when, with a button that ends it."""
     challenge = access_token.challenge
     if access_token.end_reason_at(now):
         return _page("receipt_over.html", challenge)
@@ -142,14 +143,14 @@ def _unfinished(authorization_requests: list[AuthorizationRequest], now: datetim
     if authorization_requests[0].error == DROPPED:
         return "start_again.html"
     if authorization_requests[0].claimed_at is not None:
-        # One without a result was given up after half a minute: nobody knows more than that nothing came (B11).
+        # Without an error: the exchange did not finish within half a minute. Its cause is unknown (B11).
         row = MEANINGS.get(authorization_requests[0].error)
         return _template(row.page if row else ConsumerPage.NOT_ANSWERING)
     return None
 
 
 def _failed(challenge: Challenge) -> tuple[str, dict[str, Any]]:
-    """Nobody may be told of an earlier account in this chat where there was none: the bot named a customer (A12)."""
+    """If the bot named the customer (A12), the page must not speak of an earlier account: there may be none."""
     was_named = challenge.authorization_requests.filter(error=UNEXPECTED_SUBJECT).exists()
     return _template(MEANINGS[challenge.error].page), {"was_named": was_named}
 
@@ -194,18 +195,19 @@ def _page(template: str, challenge: Challenge, link_token: str = "", **context: 
 
 
 def _chat_page(challenge: Challenge) -> str:
-    """Return the address of the chat, where this chat is on a page of the brand's.
+    """The URL of the page that contains the chat; empty if this chat is in another channel.
 
-    Where a server accepts the check `chat_page` beside others, a chat that asked for another one is in another channel.
+    If a server accepts the check `chat_page` among others, a challenge with another check comes from another channel.
     """
     server = challenge.authorization_server
-    some_are_there = SamePersonCheck.CHAT_PAGE in server.same_person_checks
-    here = not some_are_there or challenge.same_person_check == SamePersonCheck.CHAT_PAGE
-    return server.chat_page_url if here else ""
+    accepts_chat_page = SamePersonCheck.CHAT_PAGE in server.same_person_checks
+    if accepts_chat_page and challenge.same_person_check != SamePersonCheck.CHAT_PAGE:
+        return ""
+    return server.chat_page_url
 
 
 def _words(challenge: Challenge, scope: str) -> Callable[[], list[str]]:
-    """Return what tells what a scope allows: called by the template, when the page's language has been chosen."""
+    """Describe a scope later: the template calls the result, because the page's language is chosen after this."""
     return partial(described, scope, challenge.authorization_server.scope_descriptions)
 
 
@@ -214,12 +216,12 @@ def _unless_just_now(moment: datetime, now: datetime) -> datetime | None:
 
 
 def _left(moment: datetime, now: datetime) -> Callable[[], str]:
-    """Return what tells how long is left: called by the template, when the page's language has been chosen."""
+    """Write the time left later: the template calls the result, as in `_words`."""
     return partial(_duration, now, moment)
 
 
 def _duration(now: datetime, moment: datetime) -> str:
-    """Return a time in whole minutes, the nearest: a page is read a second after its five minutes begin."""
+    """Write a duration in minutes, rounded to the nearest. Rounded down, five minutes would be shown as four."""
     if moment - now < timedelta(minutes=1):
         return gettext("less than a minute")
     return timesince(now, moment + timedelta(seconds=30))

@@ -1,14 +1,28 @@
-"""The addresses of the consumer's pages, and of the contract that the developers of bots read."""
+"""URLs of the bot API, of its documentation and of the consumer's pages."""
 
 from django.urls import path, re_path, register_converter
 
 from conversations import views
-from conversations.api import reference
+from conversations.api import reference, token_read
+from conversations.api import views as api
+from conversations.api.calls import endpoint
 from conversations.links import PREFIXED, LinkToken, ReceiptToken
 from web.limits import limited, limited_by_address
 
 register_converter(LinkToken, "link_token")
 register_converter(ReceiptToken, "receipt_token")
+
+# Any text matches as a conversation id, so that a malformed id gets its own problem document and not a plain 404.
+_CONVERSATION = r"^conversations/(?P<conversation_id>[\s\S]*)"
+
+api_urlpatterns = [
+    path("challenges/<str:challenge_id>", endpoint(GET=api.read_challenge, DELETE=api.withdraw)),
+    re_path(_CONVERSATION + r"/challenges\Z", endpoint(POST=api.create_challenge)),
+    re_path(_CONVERSATION + r"/completion\Z", endpoint(POST=api.post_completion)),
+    re_path(_CONVERSATION + r"/token\Z", endpoint(GET=token_read.read_token, DELETE=api.end_token)),
+    re_path(_CONVERSATION + r"/authorize\Z", endpoint(POST=api.authorize)),
+    re_path(_CONVERSATION + r"\Z", endpoint(GET=api.read_conversation, DELETE=api.close)),
+]
 
 urlpatterns = [
     path("api/v1/openapi.json", reference.openapi_json, name="openapi_json"),
@@ -23,7 +37,7 @@ urlpatterns = [
     path("c/<link_token:link_token>/other-browser", limited(views.other_browser), name="other_browser"),
     path("c/<link_token:link_token>/not-completed", limited(views.not_completed), name="not_completed"),
     re_path(r"^/*(?P<kind>[cCrR])/(?P<rest>[\s\S]*)\Z", limited_by_address(views.damaged_link), name="damaged_link"),
-    # Its own alphabet alone: PostgreSQL cannot look for a NUL character.
+    # Only the alphabet of callback ids: PostgreSQL fails on a NUL character in a parameter.
     re_path(r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})\Z", limited(views.callback), name="callback"),
     re_path(
         r"^/*[cC][aA][lL][lL][bB][aA][cC][kK]/+(?P<callback_id>[A-Za-z0-9_-]{1,32})(?![A-Za-z0-9_-])",

@@ -1,4 +1,4 @@
-"""The consumer's pages. GET never acts; the one exception is the callback, whose state can be used once."""
+"""Views of the consumer's pages. GET changes nothing, except at the callback, where the state can be used only once."""
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -47,13 +47,13 @@ from web.pages import render_page
 
 
 class SeeOther(HttpResponseRedirect):
-    """303 (RFC 9110 section 15.4.4): the browser follows with GET, so that no form is ever sent on (RFC 9700 4.12)."""
+    """Status 303 (RFC 9110 section 15.4.4): the browser follows with GET and never resends a form (RFC 9700 4.12)."""
 
     status_code = 303
 
 
 def link(request: HttpRequest, link_token: str) -> HttpResponse:
-    """`GET /c/{link_token}`: inert for a person, a preview and a scanner alike (B6)."""
+    """`GET /c/{link_token}` changes nothing, because link previews and scanners open links too (B6)."""
     challenge, now = challenge_of_link(link_token), timezone.now()
     if challenge is None:
         return _render(request, LINK_NO_LONGER_WORKS)
@@ -67,12 +67,12 @@ def link(request: HttpRequest, link_token: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @consumer_form
 def link_or_begin(request: HttpRequest, link_token: str) -> HttpResponse:
-    """`/c/{link_token}`: the button's POST begins, everything else sees the inert page."""
+    """`/c/{link_token}`: the button's POST begins the sign-in; GET and HEAD show the page."""
     return begin(request, link_token) if request.method == "POST" else link(request, link_token)
 
 
 def begin(request: HttpRequest, link_token: str) -> HttpResponse:
-    """`POST /c/{link_token}`: the button. On to the brand's authorization endpoint, or to why that cannot be."""
+    """`POST /c/{link_token}`: redirect to the brand's authorization endpoint, or to the page that says why not."""
     challenge, now = challenge_of_link(link_token), timezone.now()
     begun = begin_sign_in(challenge, now) if challenge else None
     if begun is None:
@@ -87,8 +87,8 @@ def begin(request: HttpRequest, link_token: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @consumer_form
 def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
-    """`POST /c/{link_token}/cancel`: "this wasn't me"."""
-    if request.method != "POST":  # a restored tab asks for the address of the answer again
+    """`POST /c/{link_token}/cancel`: the button "this wasn't me"."""
+    if request.method != "POST":  # a restored tab requests this URL with GET
         return SeeOther(reverse("link", args=[link_token]))
     challenge = challenge_of_link(link_token)
     if challenge is None or not cancel_challenge(challenge, now=timezone.now()):
@@ -100,7 +100,7 @@ def cancel(request: HttpRequest, link_token: str) -> HttpResponse:
 @consumer_form
 def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
     """`POST /c/{link_token}/undo`: only for a browser that holds an authorization request's cookie (B22)."""
-    if request.method != "POST":  # "Try again" on an error page, to where the button is
+    if request.method != "POST":  # "Try again" on an error page is a GET; redirect to the page with the button
         return SeeOther(reverse("done", args=[link_token]))
     challenge = challenge_of_link(link_token)
     if challenge is None or not authorization_requests_of_browser(challenge, request.COOKIES):
@@ -111,7 +111,7 @@ def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
 
 @require_safe
 def done(request: HttpRequest, link_token: str) -> HttpResponse:
-    """`GET /c/{link_token}/done`: the outcome, for the browser that began; anybody else gets an unknown link's page."""
+    """`GET /c/{link_token}/done`: the outcome, for the browser that began; others get the page for unknown links."""
     challenge = challenge_of_link(link_token)
     if challenge is None:
         return _render(request, LINK_NO_LONGER_WORKS)
@@ -121,7 +121,7 @@ def done(request: HttpRequest, link_token: str) -> HttpResponse:
 
 @require_safe
 def receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
-    """`GET /r/{receipt_token}`: what was granted, until when; inert for whoever opens it."""
+    """`GET /r/{receipt_token}`: what was granted, and until when. Changes nothing."""
     access_token = access_token_of_receipt(receipt_token)
     if access_token is None:
         return _render(request, LINK_NO_LONGER_WORKS)
@@ -131,8 +131,8 @@ def receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @consumer_form
 def end_by_receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
-    """`POST /r/{receipt_token}/end`: the consumer takes it back; the token is erased and revoked at the brand."""
-    if request.method != "POST":  # as for undo
+    """`POST /r/{receipt_token}/end`: the consumer ends access. The token is erased, and revoked at the brand."""
+    if request.method != "POST":  # as in `undo_sign_in`
         return SeeOther(reverse("receipt", args=[receipt_token]))
     access_token = access_token_of_receipt(receipt_token)
     if access_token is not None:
@@ -142,7 +142,7 @@ def end_by_receipt(request: HttpRequest, receipt_token: str) -> HttpResponse:
 
 @require_safe
 def other_browser(request: HttpRequest, link_token: str) -> HttpResponse:
-    """`GET /c/{link_token}/other-browser`: where a sign-in is sent that came back without its cookie (B5)."""
+    """`GET /c/{link_token}/other-browser`: the callback redirects here if the browser has no cookie for it (B5)."""
     challenge = challenge_of_link(link_token)
     if challenge is None or not challenge.accepts_sign_in(timezone.now()):
         return _render(request, LINK_NO_LONGER_WORKS)
@@ -151,7 +151,7 @@ def other_browser(request: HttpRequest, link_token: str) -> HttpResponse:
 
 @require_safe
 def not_completed(request: HttpRequest, link_token: str) -> HttpResponse:
-    """`GET /c/{link_token}/not-completed`: where a browser is sent whose sign-in came back as no answer (B13)."""
+    """`GET /c/{link_token}/not-completed`: the callback redirects here without a valid authorization response (B13)."""
     challenge = challenge_of_link(link_token)
     if challenge is None or not challenge.accepts_sign_in(timezone.now()):
         return _render(request, LINK_NO_LONGER_WORKS)
@@ -160,27 +160,28 @@ def not_completed(request: HttpRequest, link_token: str) -> HttpResponse:
 
 @require_safe
 def no_link(request: HttpRequest) -> HttpResponse:
-    """`GET /c/`: where a callback is sent that belongs to no link of ours."""
+    """`GET /c/`: the callback redirects here if it finds no link."""
     return _render(request, LINK_NO_LONGER_WORKS)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def damaged_link(request: HttpRequest, kind: str, rest: str) -> HttpResponse:
-    """Every other address that has `/c/` or `/r/` in it: on to the clean one, found by its shape alone (G9).
+    """Redirect any other URL that contains `/c/` or `/r/` to the URL that it was meant to be, without a lookup (G9).
 
-    No form of ours is sent here, so a POST leads nowhere.
+    Our forms never post here, so a POST is not redirected.
     """
     clean = None if request.method == "POST" else clean_address(kind, rest)
     return SeeOther(clean) if clean else _render(request, LINK_NO_LONGER_WORKS)
 
 
-@csrf_exempt  # of a POST nothing is read
+@csrf_exempt  # nothing of a POST is read
 @require_http_methods(["GET", "POST"])
 def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
-    """`GET /callback/{callback_id}`: on to a clean address, so that code and state leave the browser (B15).
+    """`GET /callback/{callback_id}`: redirect to a URL without code and state, so that they leave the browser (B15).
 
-    But for a brand at its limit: its page reloads this very address, whose state is unspent. A POST, which `form_post`
-    makes, comes without the authorization request's cookie (B4): on by GET, which brings it, and without the answer.
+    Exception: if all slots for exchanges with the brand are taken, a page reloads this URL. Its state and code are
+    unused. A POST (`response_mode=form_post`) comes without the cookie, which is SameSite=Lax (B4). It is redirected to
+    a GET without the response's parameters. That GET has the cookie.
     """
     if request.method == "POST":
         return SeeOther(f"{reverse('callback', args=[callback_id])}?{FORM_POST}")
@@ -195,7 +196,7 @@ def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
 @csrf_exempt  # as for the callback
 @require_http_methods(["GET", "POST"])
 def damaged_callback(request: HttpRequest, callback_id: str) -> HttpResponse:
-    """Answer at an address that only looks like a redirect URI, such as one with a slash at its end (B13, C1)."""
+    """Answer a URL that only resembles a redirect URI, such as one with a slash at its end (B13, C1)."""
     server = server_of_callback(callback_id)
     result = handle_misaddressed_callback(server, request.COOKIES) if server else UNKNOWN_SERVER
     return _callback_response(request, result)
@@ -221,7 +222,7 @@ def _result_redirect(
     if next_page == CallbackPage.OTHER_BROWSER:
         return SeeOther(reverse("other_browser", args=[link_token]))
     if next_page == CallbackPage.MALFORMED:
-        # What an authorization request that has begun its exchange came to is on its own page.
+        # If the exchange has begun, `done` shows its outcome.
         is_open = authorization_request.claimed_at is None and authorization_request.challenge.accepts_sign_in(
             timezone.now()
         )
@@ -235,10 +236,10 @@ def _result_redirect(
 
 
 def _end_of_fragment(request: HttpRequest) -> str:
-    """Return an empty fragment where the answer may be in the fragment, since its state is not in the query.
+    """Choose an empty fragment, "#", if the authorization response may be in the fragment and not in the query.
 
-    A browser takes the fragment along to the next address unless that has its own, an empty one included: what the
-    server sent would stay in the address bar (B15).
+    A browser keeps the fragment across a redirect unless the new URL has one, even an empty one. Otherwise the response
+    would stay in the address bar (B15).
     """
     return "" if "state" in request.GET else "#"
 
@@ -250,7 +251,7 @@ def _set_cookie(response: HttpResponse, authorization_request: AuthorizationRequ
         max_age=cookie_lifetime(authorization_request, timezone.now()),
         secure=True,
         httponly=True,
-        samesite="Lax",  # the return from the brand is a cross-site top-level GET, which Strict would leave out (B4)
+        samesite="Lax",  # the callback is a cross-site top-level GET, which would not carry a Strict cookie (B4)
     )
 
 

@@ -1,6 +1,6 @@
-"""Django admin for webhooks: where bots are told, what is on its way, and what was given up. Never a payload.
+"""Django admin for webhook endpoints and deliveries. It never shows a payload.
 
-The endpoints' rows are the brands'; their page is here, since a test event is written by the flow.
+The model of endpoints is in `brands`. Its admin is here, because a test event needs `conversations.flow`.
 """
 
 from typing import Any
@@ -25,28 +25,28 @@ from infrastructure.crypto import Secret
 
 
 class WebhookEndpointForm(ConfirmedForm):
-    """An endpoint. Who adds one reads along from then on, so a stolen session must not (G10)."""
+    """Needs a recent sign-in (G10): with a stolen session an attacker could add an endpoint and receive all events."""
 
     events = forms.MultipleChoiceField(
         choices=[(name, "* : every event" if name == "*" else name) for name in EVENT_PATTERNS],
         widget=forms.CheckboxSelectMultiple,
         initial=["*"],
-        help_text="What the bot is told of.",
+        help_text="The events that are sent to this endpoint.",
     )
 
     class Meta:
         model = WebhookEndpoint
         fields = ("brand", "url", "label", "events", "is_active")
-        help_texts = {"url": "It never changes: another address is another endpoint, with a secret of its own."}
+        help_texts = {"url": "It cannot be changed later. For another address add an endpoint; it gets its own secret."}
 
     def needs_confirmation(self) -> bool:
-        """An address is told something, or told more."""
+        """Whether the endpoint is new, or its events or its active flag change."""
         return self.instance.pk is None or bool({"events", "is_active"} & set(self.changed_data))
 
 
 @admin.register(WebhookEndpoint)
 class WebhookEndpointAdmin(BrandScopedAdmin):
-    """An endpoint's secret is shown when it is made or replaced, and never again."""
+    """Shows an endpoint's secret once: when it is created or replaced."""
 
     form = WebhookEndpointForm
     list_display = ("__str__", "brand", "url", "event_list", "is_active", "failing_since")
@@ -57,48 +57,47 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
 
     @admin.display(description="events")
     def event_list(self, endpoint: WebhookEndpoint) -> str:
-        """Show the patterns as words."""
         return ", ".join(endpoint.events)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """Show what can be typed, and what is known of an old one."""
-        typed = ("brand", "url", "label", "events", "is_active")
-        return (*typed, "uuid", "created_at", "failing_since", "previous_secret_expires_at") if obj else typed
+        editable = ("brand", "url", "label", "events", "is_active")
+        return (*editable, "uuid", "created_at", "failing_since", "previous_secret_expires_at") if obj else editable
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """What was written for one address is never sent to another."""
-        known = ("uuid", "created_at", "failing_since", "previous_secret_expires_at")
-        return ("brand", "url", *known) if obj else ()
+        """Brand and URL of a saved endpoint are read-only: waiting events must not go to another address."""
+        fixed = ("uuid", "created_at", "failing_since", "previous_secret_expires_at")
+        return ("brand", "url", *fixed) if obj else ()
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
-        """Save it with its audit row; show a new one's secret in the one message that will ever hold it."""
+        """Save the endpoint and its audit event. The secret of a new endpoint is shown in one message only."""
         if change:
-            erase_challenge_payloads(timezone.now())  # before one that was off gets what waited for it
+            # Erase waiting events of closed conversations first: an endpoint that becomes active would get them.
+            erase_challenge_payloads(timezone.now())
             save_audited(obj, request.user)
         else:
             self._show(request, create_webhook_endpoint(obj, request.user))
 
     def _show(self, request: HttpRequest, secret: Secret) -> None:
-        said = "Copy the signing secret now, it is never shown again: <code>{}</code>"
-        self.message_user(request, format_html(said, secret.reveal()), messages.SUCCESS)
+        text = "Copy the signing secret now, it is never shown again: <code>{}</code>"
+        self.message_user(request, format_html(text, secret.reveal()), messages.SUCCESS)
 
     @admin.action(description="Send a test event to the selected endpoint")
     def send_test_event(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
-        """Write a test event; the worker delivers it as every other."""
+        """Write a test event to the outbox. The worker delivers it as any other event."""
         if (endpoint := self.only_selected(request, queryset)) is None:
             return
         if not endpoint.is_active or not endpoint.brand.is_active:
-            self.message_user(request, "The endpoint or its brand is switched off.", messages.WARNING)
+            self.message_user(request, "The endpoint or its brand is inactive.", messages.WARNING)
             return
         if not self.may_test(request):
             return
         publish_test(endpoint, timezone.now())
-        said = "A test event is on its way; the list of webhook deliveries says what became of it."
-        self.message_user(request, said, messages.SUCCESS)
+        text = "The test event will be sent. The list of webhook deliveries shows its outcome."
+        self.message_user(request, text, messages.SUCCESS)
 
     @admin.action(description="Replace the secret of the selected endpoint")
     def replace_secret(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
-        """Give it a new secret; for a day both sign."""
+        """Create a new secret. For one day, deliveries are signed with both."""
         if (endpoint := self.only_selected(request, queryset)) is None:
             return
         if not signed_in_recently(request):
@@ -110,16 +109,14 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
 
 
 class StateFilter(admin.SimpleListFilter):
-    """Where a delivery stands."""
+    """Filters by state: waiting, delivered or dead."""
 
     title = parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Offer the three states."""
         return [(name, name) for name in ("waiting", "delivered", "dead")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the chosen one."""
         rows: dict[str, dict[str, Any]] = {
             "waiting": {"delivered_at": None, "dead_at": None},
             "delivered": {"delivered_at__isnull": False},
@@ -130,7 +127,7 @@ class StateFilter(admin.SimpleListFilter):
 
 @admin.register(WebhookDelivery)
 class WebhookDeliveryAdmin(ReadOnlyAdmin):
-    """What is told, to whom, and how it went."""
+    """Webhook deliveries, read-only. Dead ones can be replayed."""
 
     list_display = ("event", "endpoint", "conversation", "created_at", "state", "attempts", "last_outcome")
     fields = (
@@ -145,7 +142,6 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="state")
     def state(self, delivery: WebhookDelivery) -> str:
-        """Show in one word where it stands."""
         return "delivered" if delivery.delivered_at else "dead" if delivery.dead_at else "waiting"
 
     @admin.display(description="can be replayed", boolean=True)
@@ -153,15 +149,15 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         return delivery.dead_at is not None and delivery.payload_ciphertext is not None
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        """Whoever sees a brand's dead letters may send them again, to where they were meant to go."""
+        """Everybody who may see a delivery may replay it: it goes to the endpoint that it was written for."""
         return self.has_view_permission(request)
 
     @admin.action(description="Replay the selected dead deliveries", permissions=["replay"])
     def replay_deliveries(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:
-        """Put dead letters back, for another day."""
+        """Put dead letters back into the outbox. They are tried for another 24 hours."""
         now = timezone.now()
         replayed = sum(replay(delivery, now) for delivery in queryset)
-        said = ngettext("%d delivery is on its way again.", "%d deliveries are on their way again.", replayed)
+        text = ngettext("%d delivery will be sent again.", "%d deliveries will be sent again.", replayed)
         left = len(queryset) - replayed
-        more = f" {left} had nothing to send: delivered, still waiting, or erased." if left else ""
-        self.message_user(request, said % replayed + more, messages.SUCCESS if replayed else messages.WARNING)
+        more = f" {left} cannot be replayed: delivered, still waiting, or erased." if left else ""
+        self.message_user(request, text % replayed + more, messages.SUCCESS if replayed else messages.WARNING)

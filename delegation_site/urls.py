@@ -6,6 +6,7 @@ from django.urls import include, path, re_path
 
 from accounts import sign_in
 from brands import views as brands
+from conversations import urls as conversations
 from conversations.preview import brand_preview
 from conversations.trial_page import trial_sign_in
 from delegation_site import health
@@ -24,13 +25,13 @@ _account = [
 ]
 
 urlpatterns = [
-    path("api/v1/", include("conversations.api.urls")),
+    path("api/v1/", include(conversations.api_urlpatterns)),
     # Below the redirect URI, so that a brand that may register that URI may read this one. The alphabet is the same.
     re_path(
         r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})/jwks\.json\Z", limited(brands.client_keys), name="client_keys"
     ),
     path("brands/<uuid:brand_uuid>/logo-<slug:logo_hash>.png", limited(brands.logo), name="brand_logo"),
-    path("", include("conversations.urls")),
+    path("", include(conversations)),
     path("admin/login/", sign_in.admin_login),
     path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include(_account)),

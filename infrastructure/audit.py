@@ -79,7 +79,7 @@ def record_event(
 
 
 def actor_of_admin(user_pk: object) -> str:
-    """Return `admin:<id>`. The e-mail address must not enter the log."""
+    """Name an admin by id. The e-mail address must not enter the log."""
     return f"admin:{user_pk}"
 
 

@@ -78,7 +78,7 @@ class CircuitBreaker:
         self._said = ""
 
     def call(self, in_redis: Callable[[], Any], in_memory: Callable[[], Any], probe: Callable[[], object]) -> Any:
-        """Return the result of `in_redis`, or of `in_memory` if the breaker is open or Redis fails."""
+        """Call `in_redis`, or `in_memory` if the breaker is open or Redis fails."""
         if not self._lets_through(probe):
             return in_memory()
         try:
@@ -122,7 +122,7 @@ class CircuitBreaker:
 
 
 def cause_of(error: BaseException) -> str:
-    """Return why Redis is unavailable, without any text from the server or the address."""
+    """Say why Redis is unavailable, without any text from the server or the address."""
     for inner in _with_its_causes(error):
         if isinstance(inner, gaierror):
             return "the host name in REDIS_URL is not known"
@@ -141,7 +141,7 @@ def _with_its_causes(error: BaseException | None) -> list[BaseException]:
 
 
 def address_mistake(address: str) -> str:
-    """Return what is wrong with `REDIS_URL`, or "" if it is valid. The text repeats no part of the URL.
+    """Say what is wrong with `REDIS_URL`; "" if it is valid. The text repeats no part of the URL.
 
     redis-py reads a missing host as localhost and an invalid database number as 0. It reports an unknown option only
     at the first request.

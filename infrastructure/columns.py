@@ -35,7 +35,7 @@ class EncryptedField(models.BinaryField):  # type: ignore[type-arg]  # django-st
         return name, "django.db.models.BinaryField", args, options
 
     def rows(self) -> models.QuerySet[Any]:
-        """Return the rows with a value, joined with the relations that `associated_data` reads."""
+        """The rows with a value, joined with the relations that `associated_data` reads."""
         return self.model._default_manager.exclude(**{self.name: None}).select_related(*self.related)
 
 
@@ -95,7 +95,7 @@ def reencrypt(values: Iterable[Stored]) -> tuple[int, int]:
 
 
 def key_id_in(value: bytes) -> str:
-    """Return the key id of a ciphertext or digest, or `NO_KEY` if it has none."""
+    """`NO_KEY` if the value has no key id."""
     try:
         return key_id_of(value)
     except DecryptionError:

@@ -84,7 +84,7 @@ class CompiledQuery(CompiledRows, Generic[Row]):
         return next(iter(self.all(**values)), None)
 
     def get(self, **values: Any) -> Row:
-        """Return the first instance. Raises the model's `DoesNotExist`."""
+        """As `first`, but raises the model's `DoesNotExist`."""
         found = self.first(**values)
         if found is None:
             raise self._queryset().model.DoesNotExist

@@ -55,7 +55,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value itself. Review every call."""
+        """Expose the secret. Every call needs a review."""
         return self._value
 
     def __repr__(self) -> str:
@@ -125,7 +125,7 @@ class KeyRing:
         return header + nonce + sealed
 
     def decrypt(self, ciphertext: bytes | memoryview, bound_to: AssociatedData) -> Secret:
-        """Return what was encrypted for the same location. Raises `DecryptionError` for everything else."""
+        """Decrypt what was encrypted for the same location. Raises `DecryptionError` for everything else."""
         try:
             return self._decrypt(bytes(ciphertext), bound_to)
         except (InvalidTag, KeyError, IndexError, ValueError, TypeError):
@@ -142,7 +142,7 @@ class KeyRing:
         return self._digest(self.newest_id, purpose, parts)
 
     def digests(self, purpose: str, *parts: str | bytes) -> list[bytes]:
-        """Return the digest with every key, newest first: the values to look for in an indexed column."""
+        """The digest with every key, newest first: the values to look for in an indexed column."""
         return [self._digest(key_id, purpose, parts) for key_id in self._keys]
 
     def recognises(self, digest: bytes | memoryview | None, purpose: str, *parts: str | bytes) -> bool:
@@ -181,7 +181,7 @@ def key_ring() -> KeyRing:
 
 
 def key_id_of(value: bytes) -> str:
-    """Return the id of the key that made a ciphertext or digest. Raises `DecryptionError`."""
+    """Raises `DecryptionError` if the value has no key id."""
     try:
         return _read_header(value)[0] if value[:1] == _VERSION else _read_length_prefixed(value, 0)[0].decode()
     except (IndexError, ValueError):
@@ -189,7 +189,7 @@ def key_id_of(value: bytes) -> str:
 
 
 def random_token(size: int = 32) -> str:
-    """Return `size` random bytes as base64url. 32 bytes give 43 characters, the minimum of a PKCE verifier."""
+    """Generate `size` random bytes as base64url. 32 bytes give 43 characters, the minimum of a PKCE verifier."""
     return secrets.token_urlsafe(size)
 
 
@@ -214,7 +214,7 @@ def new_signing_key() -> tuple[Secret, dict[str, str]]:
 
 
 def checksum(text: str) -> str:
-    """Return eight characters that reveal a mistyped or truncated value. This is no protection against forgery."""
+    """Eight characters that reveal a mistyped or truncated value. This is no protection against forgery."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -60,7 +60,7 @@ def measure() -> Offset:
 
 
 def now() -> datetime:
-    """Return the database's time, computed from our clock and the last measured offset."""
+    """The database's time, computed from our clock and the last measured offset."""
     return timezone.now() - _process.ahead
 
 
@@ -107,7 +107,7 @@ def _measure_once() -> Offset:
 
 
 def _database_time() -> datetime | None:
-    """Return the database's time; None on SQLite."""
+    """None on SQLite."""
     if connection.vendor != "postgresql":
         return None
     with connection.cursor() as cursor:

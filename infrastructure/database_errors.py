@@ -63,18 +63,18 @@ def is_unavailable(error: BaseException) -> bool:
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """Return PostgreSQL's error code of a driver's or a Django error."""
+    """PostgreSQL's error code, from the driver's error or Django's."""
     return getattr(_of_driver(error), "pgcode", None)
 
 
 def sqlite_code(error: BaseException) -> int | None:
-    """Return SQLite's primary result code of a driver's or a Django error."""
+    """SQLite's primary result code, from the driver's error or Django's."""
     code: int | None = getattr(_of_driver(error), "sqlite_errorcode", None)
     return None if code is None else code & _PRIMARY
 
 
 def _of_driver(error: BaseException) -> BaseException | None:
-    """Return the driver's error behind Django's, or None. In a failed transaction that is the first failure."""
+    """The driver's error behind Django's, or None. In a failed transaction that is the first failure."""
     while isinstance(error, Error) and error.__cause__ is not None:
         error = error.__cause__
     is_drivers = isinstance(error, sqlite3.Error) or hasattr(error, "pgcode")

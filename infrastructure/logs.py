@@ -25,7 +25,7 @@ LOUD_LOGGERS: Final = {
 
 
 def log_stream(arguments: list[str]) -> str:
-    """Return the stream for log lines: standard error for commands that print their result, else standard output."""
+    """Standard error for commands that print their result, otherwise standard output."""
     program, command = Path(arguments[0]).name, "".join(arguments[1:2])
     prints_a_result = program == "manage.py" and command not in {"worker", "runserver"}
     return "ext://sys.stderr" if prints_a_result else "ext://sys.stdout"
@@ -177,7 +177,7 @@ def _lower_what_strangers_cause(record: logging.LogRecord) -> None:
 
 
 def current_request_id() -> str:
-    """Return the id of the current request; "" outside a request."""
+    """Empty outside a request."""
     return _request_id.get()
 
 

@@ -128,7 +128,7 @@ def _choose(due: QuerySet[Any], to: Destinations, busy: _UnderWay, limit: int) -
 
 
 def _oldest_due(due: QuerySet[Any], to: Destinations) -> dict[tuple[int, int], datetime]:
-    """Return the due time of the oldest row, by destination and its brand."""
+    """The due time of the oldest row, by destination and its brand."""
     oldest = due.filter(**{f"{to.name}_id": OuterRef("pk")}).values("next_attempt_at")[:1]
     found = to.rows.order_by().values_list("pk", "brand_id", Subquery(oldest))
     return {(destination, brand): at for destination, brand, at in found if at is not None}
@@ -211,5 +211,5 @@ class Trouble:
 
 
 def _in_one_line(error: BaseException) -> str:
-    """Return the first line of the message. PostgreSQL quotes row values below it."""
+    """Keep the first line of the message. PostgreSQL quotes row values below it."""
     return next(iter(str(error).splitlines()), "")[:_MOST_CHARACTERS]

@@ -208,7 +208,7 @@ def check_issuer(configuration: ServerConfiguration, response: AuthorizationResp
 
 
 def _if_single(query: Query, name: str) -> str | None:
-    """Return an optional parameter outside of the protocol. A repeated one is ignored, not an error."""
+    """Read an optional parameter outside of the protocol. A repeated one is ignored, not an error."""
     values = query.getlist(name) if name in query else []
     return values[0] if len(values) == 1 else None
 

@@ -67,7 +67,7 @@ class AuthorizationServerError(Exception):
 
 
 def sanitised(text: str) -> str:
-    """Return `text` on one line, without control and direction characters, truncated to 200 characters (H8)."""
+    """Put `text` on one line, without control and direction characters, truncated to 200 characters (H8)."""
     kept = (" " if unicodedata.category(character)[0] in "CZ" else character for character in text[:1000])
     return " ".join("".join(kept).split())[:MAX_DETAIL_LENGTH]
 

@@ -124,7 +124,7 @@ def _decoded(
 def _keys(
     configuration: ServerConfiguration, algorithm: str, kid: str | None, client_secret: Secret | None
 ) -> Sequence[jwt.PyJWK | bytes]:
-    """Return the keys. The algorithm decides their kind, so that a public key never becomes an HMAC secret."""
+    """The algorithm decides the kind of key, so that a public key never becomes an HMAC secret."""
     if algorithm != "HS256":
         return signing_keys(configuration.jwks_uri, algorithm, kid)
     if client_secret is None:
@@ -168,7 +168,7 @@ def _left_half_hash(algorithm: str, access_token: Secret) -> str:
 
 
 def _auth_time(configuration: ServerConfiguration, claims: dict[str, Any]) -> datetime | None:
-    """Return auth_time. If we sent max_age, require it, so that a server that ignored max_age is noticed (A6)."""
+    """If we sent max_age, require auth_time, so that a server that ignored max_age is noticed (A6)."""
     if claims.get("auth_time") is None:
         _refuse_unless(configuration.max_age is None, "auth_time is missing, although max_age was sent")
         return None

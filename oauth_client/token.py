@@ -147,7 +147,7 @@ def _id_token(value: object) -> Secret:
 
 
 def _scopes(configuration: ServerConfiguration, value: object) -> list[str]:
-    """Return the distinct scopes. Servers send strings, lists, or a single number (E14)."""
+    """Parse a list of distinct scopes. Servers send strings, lists, or a single number (E14)."""
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         value = " ".join(value)
     if isinstance(value, int) and not isinstance(value, bool):

@@ -115,7 +115,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def adapter_for(url: str) -> BaseAdapter:
-    """Return the process-wide adapter for `url`. All guarded sessions use it."""
+    """The adapter that all guarded sessions of the process share."""
     secure = url.lower().startswith("https:")
     return _adapter(secure, settings.ALLOW_LOCAL_ENDPOINTS, settings.OUTBOUND_CA_FILE)
 
@@ -232,7 +232,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         """Do nothing: our TLS context verifies. requests would load all of certifi for each connection."""
 
     def _checked_authority(self, host: str, port: int | None) -> str:
-        """Return address and port to connect to. Raises `EndpointBlocked` if any address is not public."""
+        """Resolve and check the host. Raises `EndpointBlocked` if any address is not public."""
         port = port or (443 if self._secure else 80)
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if monotonic() > _deadline.get():

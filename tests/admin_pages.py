@@ -1,7 +1,7 @@
-"""Django's admin as its people use it, and two brands with a row of everything for it to show.
+"""Django's admin through a browser, and two brands with rows of every model.
 
-`BRAND_OF` says how each model's rows belong to a brand. A model admin whose model is not in it fails the walk of
-`tests/brands/test_admin_tenancy.py`: whoever registers one has to say whose its rows are.
+`BRAND_OF` says how to find the brand of each model's rows. `tests/brands/test_admin_tenancy.py` fails for a registered
+model that is not in it.
 """
 
 import time
@@ -55,33 +55,31 @@ class AdminBrowser:
         self.sign_in_again()
 
     def sign_in_again(self, seconds_ago: int = 0) -> None:
-        """Note in the session when the password was typed, as the sign-in page does."""
+        """Store the time of a password entry in the session, as the sign-in page does."""
         session = self.client.session
         session["account_authentication_methods"] = [{"method": "password", "at": time.time() - seconds_ago}]
         session["account_authentication_methods_user"] = str(self.user.pk)
         session.save()
 
     def get(self, url: str, **query: Any) -> Any:
-        """Open a page."""
         return self.client.get(f"{url}?{urlencode(query)}" if query else url, secure=True)
 
     def post(self, url: str, data: dict[str, Any] | None = None) -> Any:
-        """Send a form."""
         return self.client.post(url, data or {}, secure=True)
 
     def send_changed(self, url: str, **changes: Any) -> Any:
-        """Open a form, change some of what it holds, and send it; a value of None leaves the field out."""
+        """Open a form, change some fields and submit it. A value of None leaves the field out."""
         form = self.get(url).context["adminform"].form
         return self.post(url, filled_in(form) | changes)
 
     def run(self, model: type[Model], action: str, *rows: Model, **more: Any) -> Any:
-        """Run an action of a list on some rows; return the list with its message."""
+        """Run an action of a list on some rows. Returns the list page with its message."""
         data = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0", **more}
         return self.client.post(address(model, "changelist"), data, secure=True, follow=True)
 
 
 def filled_in(form: Any) -> dict[str, Any]:
-    """Return what a browser would send of a form that nobody touched."""
+    """The fields that a browser would submit of an unchanged form."""
     data: dict[str, Any] = {}
     for bound in form:
         value = bound.value()
@@ -98,13 +96,13 @@ def filled_in(form: Any) -> dict[str, Any]:
 
 
 def address(model: type[Model], page: str, row: Model | None = None) -> str:
-    """Return the address of one of a model's pages: changelist, add, change, history, delete."""
+    """The URL of one of a model's pages: changelist, add, change, history, delete."""
     name = f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}"
     return reverse(name, args=[row.pk] if row else [])
 
 
 def rows_of(model: type[Model], brand: Brand) -> list[Any]:
-    """Return a brand's rows, found without the product's own querysets."""
+    """A brand's rows, found without the product's own querysets."""
     lookup = BRAND_OF[model]
     value = brand.uuid if lookup.endswith("uuid") else brand.pk
     return list(model._base_manager.filter(**{lookup: value}))
@@ -112,7 +110,7 @@ def rows_of(model: type[Model], brand: Brand) -> list[Any]:
 
 @dataclass
 class House:
-    """One brand with a row of everything, its admin's browser, and values that no page may show."""
+    """One brand with rows of every model, its admin's browser, and values that no page may show."""
 
     brand: Brand
     admin: AdminBrowser
@@ -121,21 +119,21 @@ class House:
     secrets: dict[str, str] = field(repr=False)
 
     def row(self, model: type[Model]) -> Any:
-        """Return one of its rows; fails where it has none, since nothing would be tested then."""
+        """One of its rows of this model. Fails if there is none, because then nothing would be tested."""
         rows = rows_of(model, self.brand)
         assert rows, f"give {self.brand} a {model.__name__}"
         return rows[0]
 
     @property
     def marks(self) -> list[str]:
-        """Return what tells its rows from another brand's wherever they are shown."""
+        """Texts by which its rows can be recognised on any page."""
         uuids = [str(row.uuid) for model in OURS for row in rows_of(model, self.brand) if hasattr(row, "uuid")]
         keys = [row.public_id for row in rows_of(BotKey, self.brand)]
         return [self.brand.name, self.bot.chat, f"{self.brand.slug}-key", *uuids, *keys]
 
 
 def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
-    """Give a brand a row of everything, by way of a whole journey; remember what must not be seen."""
+    """Create rows of every model for a brand, by a whole journey. Collects the values that must not be seen."""
     secret = f"planted-client-secret-{random_hex(8)}"
     server = make_server(brand, f"{brand.slug}-server", secret)
     login.redirect_uri, login.client_secret, login.subject = server.redirect_uri, secret, f"planted-{random_hex(8)}"
@@ -183,7 +181,7 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
 
 @dataclass(frozen=True)
 class _Scene:
-    """What is there once both houses are furnished."""
+    """Both houses and their stored rows."""
 
     houses: tuple[House, House] = field(repr=False)
     rows: snapshot.Rows = field(repr=False)
@@ -191,7 +189,7 @@ class _Scene:
 
     @classmethod
     def play(cls, logins: dict[str, FakeAuthorizationServer]) -> "_Scene":
-        """Furnish both houses."""
+        """Create both houses."""
         before = snapshot.stored()
         snapshot.number_from_afar()
         acme, rival = (make_brand(slug) for slug in logins)
@@ -204,13 +202,13 @@ class _Scene:
         return cls(houses, rows, remembered)
 
     def play_again(self, logins: dict[str, FakeAuthorizationServer]) -> None:
-        """Make it so in another test, which has nothing of it yet."""
+        """Restore the rows in the database of another test."""
         snapshot.put_back(self.rows)
         for name, login in logins.items():
             vars(login).update({key: copy(value) for key, value in self.logins[name].items()})
 
     def cast(self) -> tuple[House, House]:
-        """Return both houses, to be changed as one likes, and their admins freshly signed in."""
+        """Both houses, as fresh copies, with their admins newly signed in."""
         acme, rival = (
             House(deepcopy(one.brand), AdminBrowser(deepcopy(one.admin.user)), copy(one.bot), deepcopy(one.server),
                   dict(one.secrets))
@@ -221,13 +219,13 @@ class _Scene:
 
 @pytest.fixture(scope="session")
 def _scenes() -> list[_Scene]:
-    """Hold the one scene of this process when it has been played."""
+    """Keep the scene of this process after it was created."""
     return []
 
 
 @pytest.fixture
 def houses(db: None, logins: dict[str, FakeAuthorizationServer], _scenes: list[_Scene]) -> tuple[House, House]:
-    """Return Acme's house and Rival's, each with a row of everything."""
+    """Acme's house and Rival's, each with rows of every model."""
     if _scenes:
         _scenes[0].play_again(logins)
     else:
@@ -237,5 +235,5 @@ def houses(db: None, logins: dict[str, FakeAuthorizationServer], _scenes: list[_
 
 @pytest.fixture
 def operator(db: None) -> AdminBrowser:
-    """Return the browser of the superuser."""
+    """The browser of the superuser."""
     return AdminBrowser(User.objects.create_superuser("operator", password="operator"))

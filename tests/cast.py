@@ -1,6 +1,6 @@
 """The cast: Acme with Ada and acme-bot; Rival with Rita and rival-bot, who must see nothing of Acme's.
 
-A bot speaks JSON to our API with its key and nothing else. A consumer has a browser of her own, which keeps cookies.
+A bot calls our JSON API with its key. A consumer has her own browser, which keeps cookies.
 """
 
 import html
@@ -37,7 +37,7 @@ def _handler(*, enforce_csrf_checks: bool) -> ClientHandler:
 
 
 def client_of_ours(*, enforce_csrf_checks: bool = False, headers: dict[str, str] | None = None) -> Client:
-    """Return a client whose middleware was loaded once for all: loading it costs more than most calls do."""
+    """A client that shares its loaded middleware. Loading it takes longer than most calls."""
     client = Client(SERVER_NAME=HOST, headers=headers)
     client.handler = _handler(enforce_csrf_checks=enforce_csrf_checks)
     return client
@@ -45,13 +45,13 @@ def client_of_ours(*, enforce_csrf_checks: bool = False, headers: dict[str, str]
 
 @dataclass
 class Bot:
-    """A bot: its key, its chat, and calls that return status and decoded body."""
+    """A bot with its key and its chat. Calls return the status and the decoded body."""
 
     key: str = field(repr=False)
     chat: str = CHAT
 
     def send(self, method: str, path: str, body: Any = None, **headers: str) -> Any:
-        """Call the API; return the whole response."""
+        """Call the API. Returns the response."""
         raw = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         content_type = headers.pop("content_type", "application/json" if raw else "")
         client = client_of_ours(headers={"Authorization": f"Bearer {self.key}"} | headers)
@@ -61,7 +61,7 @@ class Bot:
         return response
 
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, Any]]:
-        """Call the API; return the status and the JSON answer."""
+        """Call the API. Returns the status and the JSON answer."""
         response = self.send(method, path, body, **headers)
         return response.status_code, response.json()
 
@@ -70,45 +70,43 @@ class Bot:
         return self.call(method, f"/conversations/{self.chat}{what}", body)
 
     def challenge(self, **body: Any) -> dict[str, Any]:
-        """Create a challenge and return it; fails where none was created."""
+        """Create a challenge. Fails if none was created."""
         status, challenge = self.in_chat("POST", "/challenges", body)
         assert status == 201, challenge
         return challenge
 
     def token(self) -> tuple[int, dict[str, Any]]:
-        """Read the token."""
         return self.in_chat("GET", "/token")
 
     def complete(self, code: str) -> tuple[int, dict[str, Any]]:
-        """Post what the consumer typed into the chat."""
+        """Post a completion code."""
         return self.in_chat("POST", "/completion", {"code": code})
 
     def status(self) -> tuple[str, str | None]:
-        """Return the authorization status at the brand's one server, and its reason."""
+        """The authorization status at the brand's only server, and its reason."""
         status, facts = self.in_chat("GET")
         assert status == 200, facts
         (authorization,) = facts["authorization_servers"]
         return authorization["status"], authorization["reason"]
 
-    def challenge_facts(self, challenge: dict[str, Any]) -> dict[str, Any]:
-        """Read a challenge again."""
+    def read_challenge(self, challenge: dict[str, Any]) -> dict[str, Any]:
         status, facts = self.call("GET", f"/challenges/{challenge['challenge_id']}")
         assert status == 200, facts
         return facts
 
 
 class Browser:
-    """A consumer's browser at our pages: cookies of its own, CSRF checks on, TLS, and no redirect followed unseen."""
+    """A consumer's browser: own cookies, CSRF checks on, TLS, no automatic redirects."""
 
     def __init__(self) -> None:
         self.client = client_of_ours(enforce_csrf_checks=True)
 
     def get(self, url: str) -> Any:
-        """Open an address of ours."""
+        """Open one of our URLs."""
         return self._kept(self.client.get(_path(url), secure=True))
 
     def press(self, page_url: str, action: str = "") -> Any:
-        """Open a page and send one of its forms: the button, or `/cancel`, `/undo`."""
+        """Open a page and submit one of its forms: the button, or `/cancel`, `/undo`."""
         self.get(page_url)
         link = _path(page_url).removesuffix("/done").removesuffix("/other-browser")
         cookie = self.client.cookies.get("__Host-csrf")
@@ -116,41 +114,40 @@ class Browser:
         return self._kept(self.client.post(link + action, data, secure=True, headers={"Referer": f"https://{HOST}/"}))
 
     def _kept(self, answer: Any) -> Any:
-        """Drop the cookies that an answer ends, as browsers do and Django's client does not."""
+        """Delete the cookies that an answer expires. Browsers do that, Django's test client does not."""
         for name in [name for name, cookie in answer.cookies.items() if cookie["max-age"] == 0]:
             self.client.cookies.pop(name, None)
         return answer
 
     def begin(self, url: str) -> str:
-        """Press the button of a link; return the authorization URL that it leads to."""
+        """Press the button of a link. Returns the authorization URL."""
         response = self.press(url)
         assert response.status_code == 303, response.content
         return str(response["Location"])
 
     def come_back(self, authorization_url: str, login: FakeAuthorizationServer) -> Any:
-        """Sign in at the brand and follow its redirect to our callback; return the callback's answer."""
+        """Sign in at the brand and follow its redirect to our callback. Returns the callback's answer."""
         return self.get(f"{login.redirect_uri}?{login.authorize(authorization_url)}")
 
     def sign_in(self, url: str, login: FakeAuthorizationServer) -> Any:
-        """Go the whole way of a link, and return the page at its end."""
+        """Follow a link to its end. Returns the last page."""
         answer = self.come_back(self.begin(url), login)
         assert answer.status_code == 303, answer.content
         return self.get(answer["Location"])
 
     def read_code(self, url: str) -> str:
-        """Return the completion code on the result page of a link."""
+        """The completion code on the result page of a link."""
         return code_on(self.get(f"{url}/done"))
 
 
 def code_on(page: Any) -> str:
-    """Return the completion code that a page shows; fails where it shows none."""
+    """The completion code on a page. Fails if there is none."""
     found = re.search(r'data-completion-code="([0-9]{6})"', page.content.decode())
     assert found, page.content.decode()
     return found[1]
 
 
 def heading_of(page: Any) -> str:
-    """Return a page's heading."""
     found = re.search(r"<h1>(.*?)</h1>", page.content.decode(), re.DOTALL)
     assert found, page.content.decode()
     return html.unescape(found[1].strip())
@@ -162,7 +159,7 @@ def _path(url: str) -> str:
 
 
 def make_server(brand: Brand, key: str = "orders", secret: str = ACME_SECRET, **values: Any) -> AuthorizationServer:
-    """Save an authorization server of a brand; every value can be overridden."""
+    """Save an authorization server of a brand. Every value can be overridden."""
     defaults = FakeAuthorizationServer(host=f"login.{brand.slug}.example", client_id=f"{brand.slug}-client").fields()
     server = AuthorizationServer(brand=brand, key=key, **(defaults | values))
     server.set_client_secret(Secret(secret) if secret else None)
@@ -171,13 +168,12 @@ def make_server(brand: Brand, key: str = "orders", secret: str = ACME_SECRET, **
 
 
 def make_bot(brand: Brand, *scopes: str, chat: str = CHAT) -> Bot:
-    """Return a bot with a fresh key of these scopes; all of them where none is named."""
+    """Create a bot with a new key. Without scopes it gets all of them."""
     _, key = create_bot_key(brand, f"{brand.slug}-bot", scopes or BotKey.Scope.values)
     return Bot(key.reveal(), chat)
 
 
 def make_brand(slug: str) -> Brand:
-    """Save a brand."""
     return Brand.objects.create(name=slug.title(), slug=slug)
 
 
@@ -190,27 +186,26 @@ def make_admin(brand: Brand) -> Any:
 
 
 def _house_of(slug: str, request: pytest.FixtureRequest) -> Any:
-    """Return a brand's house where the test has one (`tests.admin_pages`): then the brand and its admin live there."""
+    """The brand's house (`tests.admin_pages`), if the test uses houses. Its brand and admin are used then."""
     houses = request.getfixturevalue("houses") if "houses" in request.fixturenames else ()
     return next((house for house in houses if house.brand.slug == slug), None)
 
 
 @pytest.fixture
 def acme(db: None, request: pytest.FixtureRequest) -> Brand:
-    """Return the brand that everything happens at."""
     house = _house_of("acme", request)
     return house.brand if house else make_brand("acme")
 
 
 @pytest.fixture
 def acme_server(acme: Brand) -> AuthorizationServer:
-    """Return Acme's one authorization server, `orders`."""
+    """Acme's only authorization server, `orders`."""
     return make_server(acme)
 
 
 @pytest.fixture
 def logins() -> Iterator[dict[str, FakeAuthorizationServer]]:
-    """Mount the two brands' authorization servers: no call of ours reaches anything else."""
+    """Mount the two brands' authorization servers. No call of the product reaches anything else."""
     servers = {
         "acme": FakeAuthorizationServer("login.acme.example", "acme-client", ACME_SECRET),
         "rival": FakeAuthorizationServer("login.rival.example", "rival-client", RIVAL_SECRET, subject="rita"),
@@ -221,7 +216,7 @@ def logins() -> Iterator[dict[str, FakeAuthorizationServer]]:
 
 @pytest.fixture
 def acme_login(acme_server: AuthorizationServer, logins: dict[str, FakeAuthorizationServer]) -> FakeAuthorizationServer:
-    """Return the authorization server behind `acme_server`; Ada is signed in there."""
+    """The authorization server behind `acme_server`. Ada is signed in there."""
     logins["acme"].redirect_uri = acme_server.redirect_uri
     return logins["acme"]
 
@@ -230,7 +225,7 @@ def acme_login(acme_server: AuthorizationServer, logins: dict[str, FakeAuthoriza
 def rival_login(
     rival_server: AuthorizationServer, logins: dict[str, FakeAuthorizationServer]
 ) -> FakeAuthorizationServer:
-    """Return the authorization server behind `rival_server`; Rita is signed in there."""
+    """The authorization server behind `rival_server`. Rita is signed in there."""
     logins["rival"].redirect_uri = rival_server.redirect_uri
     return logins["rival"]
 
@@ -243,50 +238,50 @@ def use_openid(server: AuthorizationServer, login: FakeAuthorizationServer) -> N
 
 @pytest.fixture
 def acme_bot(acme: Brand) -> Bot:
-    """Return Acme's bot, with every scope."""
+    """Acme's bot, with every scope."""
     return make_bot(acme)
 
 
 @pytest.fixture
 def rival(db: None, request: pytest.FixtureRequest) -> Brand:
-    """Return the brand that must see nothing of Acme's."""
+    """The brand that must see nothing of Acme's."""
     house = _house_of("rival", request)
     return house.brand if house else make_brand("rival")
 
 
 @pytest.fixture
 def rival_server(rival: Brand) -> AuthorizationServer:
-    """Return Rival's one authorization server, also called `orders`."""
+    """Rival's only authorization server, also called `orders`."""
     return make_server(rival, secret=RIVAL_SECRET)
 
 
 @pytest.fixture
 def rival_bot(rival: Brand) -> Bot:
-    """Return Rival's bot, with every scope."""
+    """Rival's bot, with every scope."""
     return make_bot(rival)
 
 
 @pytest.fixture
 def ada() -> Browser:
-    """Return Ada's browser. She is in the chat with acme-bot."""
+    """Ada's browser. She is in the chat with acme-bot."""
     return Browser()
 
 
 @pytest.fixture
 def rita() -> Browser:
-    """Return Rita's browser. Links are forwarded to her."""
+    """Rita's browser. Links are forwarded to her."""
     return Browser()
 
 
 @pytest.fixture
 def acme_admin(acme: Brand, request: pytest.FixtureRequest) -> Any:
-    """Return the user who administers Acme and nothing else."""
+    """The user who administers Acme and nothing else."""
     house = _house_of("acme", request)
     return house.admin.user if house else make_admin(acme)
 
 
 @pytest.fixture
 def rival_admin(rival: Brand, request: pytest.FixtureRequest) -> Any:
-    """Return the user who administers Rival and nothing else."""
+    """The user who administers Rival and nothing else."""
     house = _house_of("rival", request)
     return house.admin.user if house else make_admin(rival)

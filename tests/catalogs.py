@@ -1,7 +1,7 @@
-"""The catalogs of translations: what the sources say, what each language says, and `python -m tests.catalogs`.
+"""The translation catalogs: the sources' sentences, each language's translations, and `python -m tests.catalogs`.
 
-That command takes new sentences into every `django.po`, drops those that are gone, and compiles each `django.mo`. Both
-are committed, so that an installation needs neither this nor any other tool.
+That command adds new sentences to every `django.po`, removes old ones, and compiles each `django.mo`. Both files are
+committed, so that an installation needs no tool for them.
 """
 
 import sys
@@ -18,13 +18,13 @@ from babel.messages.pofile import read_po, write_po
 from django.utils.translation.template import templatize
 
 ROOT: Final = Path(__file__).parent.parent
-# The same for everybody, so that a catalog changes with its words alone.
+# A fixed header, so that a catalog changes only if its sentences change.
 _DATE: Final = datetime(2026, 1, 1, tzinfo=UTC)
 LANGUAGES: Final = ("de", "fr", "es", "pt_BR", "he")
 
 
 def sources() -> Iterator[tuple[str, int, str]]:
-    """Yield file, line and sentence of everything that a consumer or a bot is told."""
+    """Yield file, line and sentence of every text for consumers and bots."""
     templates = ROOT / "templates"
     pages = [templates / "base.html", *(templates / "consumer").glob("*.html"), *(templates / "errors").glob("*.html")]
     for path in sorted([*pages, ROOT / "conversations" / "pages.py", *(ROOT / "conversations" / "api").glob("*.py")]):
@@ -35,29 +35,28 @@ def sources() -> Iterator[tuple[str, int, str]]:
 
 
 def sentences() -> set[str]:
-    """Return every sentence of the sources."""
     return {message for _, _, message in sources()}
 
 
 def folder(language: str) -> Path:
-    """Return where a language's catalog lies."""
+    """The folder of a language's catalog."""
     return ROOT / "locale" / language / "LC_MESSAGES"
 
 
 def catalog(language: str) -> Catalog:
-    """Return a language's catalog as it is committed."""
+    """A language's catalog as committed."""
     with (folder(language) / "django.po").open("rb") as file:
         return read_po(file, locale=language)
 
 
 def compiled(language: str) -> Catalog:
-    """Return what Django reads."""
+    """The compiled catalog, as Django reads it."""
     with (folder(language) / "django.mo").open("rb") as file:
         return read_mo(file)
 
 
 def renew(language: str) -> list[str]:
-    """Bring a language's files up to the sources; return the sentences that it has no words for."""
+    """Update a language's files from the sources. Returns the sentences without a translation."""
     known = catalog(language) if (folder(language) / "django.po").exists() else Catalog(locale=language)
     words = {str(message.id): message.string for message in known if message.id}
     names = {"project": "Consumer Delegation", "version": "1", "msgid_bugs_address": "-", "last_translator": "-"}

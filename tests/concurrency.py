@@ -1,4 +1,4 @@
-"""Threads that start together, each with database connections of its own. For `django_db(transaction=True)` tests."""
+"""Threads that start together, each with its own database connections. For `django_db(transaction=True)` tests."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +11,9 @@ Result = TypeVar("Result")
 
 
 def at_once(times: int, call: Callable[[int], Result]) -> list[Result]:
-    """Call `call(0)` to `call(times - 1)` in as many threads at the same moment; return the results in that order.
+    """Call `call(0)` to `call(times - 1)` in as many threads at the same moment. Returns the results in that order.
 
-    What a call raises is raised here. Each thread closes its connections, or the test database could not be dropped.
+    Exceptions of a call are raised here. Each thread closes its connections, so that the test database can be dropped.
     """
     barrier = Barrier(times)
 

@@ -1,4 +1,4 @@
-"""What every test stands on: no network but loopback, named parts that may be missing, a certificate authority."""
+"""Fixtures and hooks for every test: no network but loopback, optional programs, a certificate authority."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from tests import databases, measured_processes, measurements, network_guard, pa
 from tests.machine import missing
 from tests.tls import Authority
 
-# Servers that others wrote, and the demo. The cast (Acme, Ada, acme-bot; Rival, Rita, rival-bot) is in tests/cast.py.
+# Third-party servers, and the demo. The cast (Acme, Ada, acme-bot; Rival, Rita, rival-bot) is in tests/cast.py.
 pytest_plugins = [
     "tests.cast",
     "tests.limits",
@@ -55,15 +55,15 @@ collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `tests.run` ask for one part of the suite, and say that another run has what touches no database."""
+    """Add options for `tests.run`: select a part of the suite; leave out tests that use no database."""
     parser.addoption("--part", choices=parts.PARTS, help="only the tests of this part; without it, all that are named")
     parser.addoption("--touching-a-database", action="store_true", help="leave out what is the same on every database")
     parser.addoption("--touching-no-database", action="store_true", help="only what is the same on every database")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # runs before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not asked for, and say which tests share servers, for `--dist=loadgroup`."""
+    """Deselect other parts, and group tests that share servers, for `--dist=loadgroup`."""
     part, touching = config.getoption("--part"), config.getoption("--touching-a-database")
     touching_none = config.getoption("--touching-no-database")
     chosen = [
@@ -82,7 +82,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_configure() -> None:
-    """Make the run's folder before the first worker process starts."""
+    """Create the run's folder before the first worker process starts."""
     databases.make_run_folder()
     if "PYTEST_XDIST_WORKER" not in os.environ:
         measurements.forget()
@@ -103,7 +103,7 @@ def _measured_processes() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test that talks to another machine, also where the product caught the error and went on."""
+    """Fail a test that connects to another machine, even if the product caught the error."""
     refused: list[str] = []
     network_guard.install(monkeypatch, refused)
     yield
@@ -113,27 +113,27 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin each test as a serving process does: what one remembers outlives a rolled-back transaction."""
+    """Clear in-process caches before each test: they outlive a rolled-back transaction."""
     rate_limits.forget_in_process()
     monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=True))
     monkeypatch.setattr(database_clock, "_process", database_clock._Process())
     read_counts.forget_in_process()
     health.forget_in_process()
-    cache.clear()  # where allauth counts
+    cache.clear()  # for allauth's rate limits
 
 
 @pytest.fixture(autouse=True)
 def _the_database_travels_along(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have one clock where a test moves time, as on SQLite; `real_clocks` leaves PostgreSQL its own."""
+    """Let PostgreSQL's clock follow a test that moves time, as SQLite's does. `real_clocks` turns it off."""
     if "real_clocks" not in request.keywords:
         monkeypatch.setattr(database_clock, "_database_time", lambda: None)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _flush_may_empty_the_audit_log() -> Iterator[None]:
-    """Take the audit log's triggers away around the flush that ends each transactional test, and put them back.
+    """Drop the audit log's triggers for the flush that ends each transactional test, and create them again.
 
-    A flush is the one thing that they refuse and tests need. Worker processes have databases of their own.
+    They refuse the flush, which tests need. Worker processes have their own databases.
     """
     flush = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]  # the one place where tests flush
 
@@ -152,7 +152,7 @@ def _flush_may_empty_the_audit_log() -> Iterator[None]:
 
 
 def _deletes(_style: object, tables: Sequence[str], **_options: Any) -> list[str]:
-    """Return what empties the few tables that a test has filled; PostgreSQL truncates all of them far more slowly."""
+    """DELETE statements for the tables that have rows. Truncating all tables is much slower on PostgreSQL."""
     asked = " UNION ALL ".join(f"(SELECT '{table}' FROM \"{table}\" LIMIT 1)" for table in tables)  # noqa: S608  # ours
     with connection.cursor() as cursor:
         cursor.execute(asked)
@@ -161,21 +161,21 @@ def _deletes(_style: object, tables: Sequence[str], **_options: Any) -> list[str
 
 @pytest.fixture(scope="session")
 def requires_redis() -> Path:
-    """Return Redis' executable."""
+    """The path of Redis' executable."""
     found = shutil.which("redis-server")
     return Path(found) if found else missing("redis-server is not installed: tests with a real Redis did not run")
 
 
 @pytest.fixture(scope="session")
 def requires_chromium() -> Path:
-    """Return the system's Chromium, for Playwright's `executable_path`."""
+    """The path of the system's Chromium, for Playwright's `executable_path`."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     return Path(found) if found else missing("Chromium is not installed: tests in a real browser did not run")
 
 
 @pytest.fixture(scope="session")
 def requires_node() -> Path:
-    """Return Node's executable; the packages of `tests/peers` are installed."""
+    """The path of Node's executable. The packages of `tests/peers` are installed."""
     found = shutil.which("node")
     if not found:
         missing("Node is not installed: tests against oidc-provider did not run")
@@ -186,5 +186,5 @@ def requires_node() -> Path:
 
 @pytest.fixture(scope="session")
 def tls_authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Return a throw-away certificate authority; its `ca_file` is what clients have to trust."""
+    """A certificate authority for this run. Clients trust it by its `ca_file`."""
     return Authority(tmp_path_factory.mktemp("tls"))

@@ -1,4 +1,4 @@
-"""The kept connection of a test to PostgreSQL, and others beside it. For `django_db(transaction=True)` tests."""
+"""The test's persistent connection to PostgreSQL, and others. For `django_db(transaction=True)` tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from django.db import connection
 
 
 def kill_the_kept_connection() -> None:
-    """End the server's side of it, as a restart does; this side notices at its next statement."""
+    """Terminate it on the server, as a restart does. The client notices at its next statement."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         (process,) = cursor.fetchone()
@@ -20,8 +20,8 @@ def kill_the_kept_connection() -> None:
 
 @contextmanager
 def locked_elsewhere(table: str) -> Iterator[None]:
-    """Hold a table on another connection, as somebody does who went to lunch with an open transaction."""
-    # Past Django, so without the time-outs of a process that serves; and another thread may end it.
+    """Lock a table on another connection, like a transaction that somebody left open."""
+    # Without Django, so without the time-outs of a web process. Another thread may end it.
     named = {"dbname": connection.settings_dict["NAME"], "user": connection.settings_dict["USER"]}
     other = psycopg2.connect(**named, host=connection.settings_dict["OPTIONS"]["host"])
     try:

@@ -1,4 +1,4 @@
-"""The contract, held against every answer that a test's bot gets: `openapi.yaml` must describe it to the letter."""
+"""Check every answer that a test's bot gets against `openapi.yaml`."""
 
 import re
 from functools import lru_cache
@@ -10,19 +10,19 @@ import yaml
 from django.http import HttpResponse
 
 CONTRACT: Final = Path(__file__).parent.parent / "openapi.yaml"
-# What any address may answer, whatever it is for.
+# Status codes that every URL may answer.
 EVERYWHERE: Final = {"404 not_found", "405 method_not_allowed", "400 bad_request"}
 PROBLEM: Final = "application/problem+json"
 
 
 @lru_cache
 def document() -> dict[str, Any]:
-    """Return the contract."""
+    """The contract."""
     return dict(yaml.safe_load(CONTRACT.read_text(encoding="utf-8")))
 
 
 def check(method: str, path: str, response: HttpResponse) -> None:
-    """Fail where an answer is not one that the contract promises for this call."""
+    """Fail if the contract does not allow this answer for this call."""
     if response.status_code == 304:
         assert response.content == b"", "304 has no body"
         _check_headers(_promised(method, path, response), response)
@@ -60,7 +60,7 @@ def _check_headers(promised: dict[str, Any], response: HttpResponse) -> None:
 
 
 def check_webhook(payload: dict[str, Any], headers: dict[str, str]) -> None:
-    """Fail where a delivered event is not one that the contract promises, in body or headers."""
+    """Fail if the contract does not allow the body or headers of a delivered event."""
     promised = document()["webhooks"][payload["type"]]["post"]
     validate(payload, promised["requestBody"]["content"]["application/json"]["schema"])
     for parameter in map(_resolve, promised["parameters"]):
@@ -70,12 +70,12 @@ def check_webhook(payload: dict[str, Any], headers: dict[str, str]) -> None:
 
 
 def examples(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of a content's examples by name."""
+    """The values of a content's examples, by name."""
     return {name: _resolve(example)["value"] for name, example in content.get("examples", {}).items()}
 
 
 def operations() -> dict[str, tuple[str, str]]:
-    """Return method and address of each call by its operationId."""
+    """Method and path of each call, by its operationId."""
     (server,) = document()["servers"]
     return {
         operation["operationId"]: (method.upper(), server["url"] + template)
@@ -86,10 +86,10 @@ def operations() -> dict[str, tuple[str, str]]:
 
 
 def _check_problem(answer: dict[str, Any], content: dict[str, Any], what: str) -> None:
-    """Fail where a problem's code is not promised for this call, or where it sends the bot somewhere else."""
+    """Fail if the contract does not name the problem's code for this call, or names another next call."""
     alike = [example for example in examples(content).values() if example["code"] == answer["code"]]
     assert alike, f"the contract has no example of {answer['code']} for {what}"
-    if answer["code"] == "rate_limited":  # whose next call is the one that came too soon
+    if answer["code"] == "rate_limited":  # the next call is the refused call itself
         assert answer["next"]["operation"] == _operation(*what.split(" ", maxsplit=1))["operationId"]
     else:
         named = [example["next"] and example["next"]["operation"] for example in alike]
@@ -121,6 +121,6 @@ def _resolve(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def validate(answer: Any, schema: dict[str, Any]) -> None:
-    """Fail where a value is not as a schema of the contract says."""
+    """Fail if a value does not match a schema of the contract."""
     whole = {**schema, "components": document()["components"]}
     jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker()).validate(answer)

@@ -1,7 +1,7 @@
 """Which database a test run uses: `TEST_DATABASE=sqlite` (the default) or `postgresql`.
 
-Each run has a folder of its own, so that two runs in one work tree do not meet. The first process of a run makes the
-folder and starts the server; the worker processes of pytest-xdist inherit both through the environment.
+Each run has its own folder, so that two runs in one work tree do not collide. The first process of a run creates the
+folder and starts the server. The worker processes of pytest-xdist inherit both through the environment.
 """
 
 import atexit
@@ -19,7 +19,6 @@ POSTGRESQL: Final = "postgresql"
 
 
 def chosen() -> str:
-    """Return the name of the database that this run uses."""
     name = os.environ.get("TEST_DATABASE", SQLITE)
     if name not in {SQLITE, POSTGRESQL}:
         raise ValueError(f"TEST_DATABASE is {SQLITE} or {POSTGRESQL}, not {name}")
@@ -27,7 +26,7 @@ def chosen() -> str:
 
 
 def enter() -> None:
-    """Point `DATABASE_URL` at the chosen database; start PostgreSQL where this is the first process of the run."""
+    """Point `DATABASE_URL` at the chosen database. The first process of the run starts PostgreSQL."""
     if chosen() == SQLITE:
         os.environ["DATABASE_URL"] = f"sqlite:///{run_folder() / 'never-opened.sqlite3'}"
         return
@@ -38,13 +37,13 @@ def enter() -> None:
 
 
 def run_folder() -> Path:
-    """Return where the folder of this run is, or will be: mypy reads the settings too, and needs none."""
+    """The folder of this run. It may not exist yet: mypy reads the settings too, and needs none."""
     name = f"consumer-delegation-tests-{uuid.uuid4().hex}"
     return Path(os.environ.setdefault("TEST_RUN_FOLDER", str(Path(tempfile.gettempdir()) / name)))
 
 
 def make_run_folder() -> None:
-    """Make the folder of this run where it is not there yet; it is removed when the process that made it ends."""
+    """Create the folder of this run if needed. It is removed when the process that created it ends."""
     folder = run_folder()
     if not folder.exists():
         folder.mkdir(mode=0o700)
@@ -52,7 +51,7 @@ def make_run_folder() -> None:
 
 
 def _start_postgresql() -> str:
-    """Start `tests.postgresql_server`, which stops when this process ends, and return its address."""
+    """Start `tests.postgresql_server`, which stops when this process ends. Returns its address."""
     environment = os.environ | {"XDG_RUNTIME_DIR": str(run_folder())}
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.postgresql_server", str(run_folder() / "postgresql")],
@@ -66,10 +65,10 @@ def _start_postgresql() -> str:
     assert server.stdout
     address = server.stdout.readline().strip()
     if not address:
-        raise RuntimeError("PostgreSQL did not start; its reason stands above")
+        raise RuntimeError("PostgreSQL did not start; see its output above")
     return address
 
 
 def _stop(server: subprocess.Popen[str]) -> None:
-    """Close the server's input and wait until it has gone, so that its folder can be removed."""
+    """Close the server's input and wait until it has stopped, so that its folder can be removed."""
     server.communicate(timeout=60)

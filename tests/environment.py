@@ -1,6 +1,6 @@
-"""The environment in which the suite runs the product: fixed, so that no developer's .env file shows through.
+"""The environment in which the suite runs the product. It is fixed, so a developer's .env file has no effect.
 
-Imported before Django's settings; processes that a test starts get the same through `os.environ`.
+Imported before Django's settings. Processes that a test starts get it through `os.environ`.
 """
 
 import os
@@ -8,7 +8,7 @@ from typing import Final
 
 TEST_ENVIRONMENT: Final = {
     "SECRET_KEY": "only-for-tests-1dE7vZk0mXQ4w9sLrT2yUaGhB6nJcPfo8iKxRzVtMqYb",
-    # Two keys, as in the middle of a rotation: everything has to work with both.
+    # Two keys, as during a rotation: everything has to work with both.
     "ENCRYPTION_KEYS": (
         "test-new:9l8GIbXrL3uWnxkKcEgT1nKk1jC1s0pNqQv3y0m0c5A=,test-old:Zr0C2f0XQmYb7tq1sJ6uPpVdKxw4hN8aLo5iE3gTzUk="
     ),
@@ -25,5 +25,5 @@ TEST_ENVIRONMENT: Final = {
 
 
 def enter() -> None:
-    """Put the suite's environment in force."""
+    """Set the suite's environment in this process."""
     os.environ.update(TEST_ENVIRONMENT)

@@ -1,12 +1,12 @@
-"""An authorization server that follows the RFCs to the letter, as a transport adapter: it sees what we really send.
+"""An authorization server that follows the RFCs strictly, as a transport adapter: it sees what we really send.
 
     @pytest.fixture
     def acme() -> Iterator[FakeAuthorizationServer]:
         with mounted(FakeAuthorizationServer()) as server:
             yield server
 
-A journey: build the authorization URL for `acme.configuration()` (or a model row of `acme.fields()`), hand it to
-`acme.authorize(url)`, give the query that comes back to our callback, and look at `acme.token_requests`.
+A journey: build the authorization URL for `acme.configuration()` (or a model row of `acme.fields()`), pass it to
+`acme.authorize(url)`, pass the returned query to our callback, and look at `acme.token_requests`.
 """
 
 import base64
@@ -29,7 +29,7 @@ from requests.adapters import BaseAdapter
 from oauth_client import ServerConfiguration, keys, transport
 from tests.fake_openid_provider import FakeOpenIdProvider
 
-# Planted, so that a test can look for them where they must not be.
+# Known values, so that a test can search for them where they must not be.
 PLANTED_REFRESH_TOKEN: Final = "planted-refresh-token-7Hq2Zt"
 PLANTED_SECRET: Final = "planted client+secret/7%:é"
 
@@ -37,12 +37,12 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class AuthorizationRequestRefused(AssertionError):
-    """The request names no client or redirect URI of ours: a server must not redirect then (RFC 6749 4.1.2.1)."""
+    """The request has a wrong client or redirect URI. A server must not redirect then (RFC 6749 section 4.1.2.1)."""
 
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """One request as it arrived at the token endpoint."""
+    """A request as it arrived at the token endpoint."""
 
     url: str
     headers: dict[str, str]
@@ -60,7 +60,7 @@ class _Grant:
 
 @dataclass
 class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
-    """One registered client, and knobs. Everything that a test may turn is a field; None stands for the usual."""
+    """One registered client. Tests change the behaviour through the fields; None means the default."""
 
     host: str = "login.acme.example"
     client_id: str = "consumer-delegation"
@@ -73,7 +73,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     client_refusal: str = "invalid_client"
     scope: str = "orders.read"
     openid: bool = False
-    pkce: str = "required"  # or "ignored", or "refused": LinkedIn takes a code_verifier for a wrong secret
+    pkce: str = "required"  # or "ignored", or "refused": LinkedIn answers a code_verifier as if the secret were wrong
 
     subject: str = "ada"
     resource: list[str] = field(default_factory=list)
@@ -105,7 +105,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         self._spent_codes: set[str] = set()
 
     def fields(self) -> dict[str, Any]:
-        """Return the registration, under the names of the model and of `ServerConfiguration`."""
+        """The registration, with the field names of the model and of `ServerConfiguration`."""
         return {
             "issuer": self.issuer,
             "authorization_endpoint": f"{self.issuer}/authorize",
@@ -120,13 +120,13 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         }
 
     def configuration(self, **changes: Any) -> ServerConfiguration:
-        """Return the registration as the protocol code knows it."""
+        """The registration as a `ServerConfiguration`, with some fields changed."""
         return ServerConfiguration(**{**self.fields(), "redirect_uri": self.redirect_uri, **changes})
 
-    # The consumer's browser: authorization endpoint, sign-in and consent at once.
+    # The consumer's browser: authorization endpoint, sign-in and consent in one step.
 
     def authorize(self, url: str) -> str:
-        """Judge an authorization request, sign the consumer in, and return the query of the way back."""
+        """Check an authorization request and sign the consumer in. Returns the callback's query."""
         request = _each_once(urlsplit(url).query)
         self.authorization_requests.append(request)
         if request.get("client_id") != self.client_id or request.get("redirect_uri") != self.redirect_uri:
@@ -167,10 +167,10 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         )
         return code
 
-    # Our own calls.
+    # Calls of the product.
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
-        """Answer a call, as `oauth_client.transport` would have carried it."""
+        """Answer a call, in place of `oauth_client.transport`."""
         path = (request.method, urlsplit(request.url).path)
         if path == ("GET", "/jwks"):
             self.jwks_requests += 1
@@ -184,10 +184,10 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         return _response(request, self._answer_token_request(request))
 
     def close(self) -> None:
-        """Hold nothing open."""
+        """Nothing to close."""
 
     def _answer_without_browser(self, url: str) -> Answer:
-        """A page of its own where it cannot redirect, the redirect where it refuses, else the sign-in page."""
+        """Answer with an error page if it must not redirect, with the redirect if it refuses, else the sign-in page."""
         html = {"Content-Type": "text/html", "Date": formatdate(time.time() + self.clock_ahead, usegmt=True)}
         try:
             query = self.authorize(url)
@@ -198,7 +198,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         return 200, html, b"<h1>Sign in</h1>"
 
     def _answer_revocation_request(self, request: requests.PreparedRequest) -> Answer:
-        """RFC 7009 section 2.2: 200 with nothing in it, also for a token that is not known."""
+        """RFC 7009 section 2.2: 200 with an empty body, also for an unknown token."""
         seen = _seen(request)
         self.revocation_requests.append(seen)
         if self.next_revocation_answers:
@@ -222,7 +222,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         return self._redeem(seen.parameters)
 
     def _client_is_authenticated(self, seen: TokenRequest) -> bool:
-        """RFC 6749 section 2.3: the registered method, that one alone."""
+        """RFC 6749 section 2.3: only the registered method is accepted."""
         if self.pkce == "refused" and "code_verifier" in seen.parameters:
             return False
         in_body = {name: seen.parameters[name] for name in ("client_id", "client_secret") if name in seen.parameters}
@@ -248,7 +248,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         code = parameters.get("code", "")
         grant = self._grants.pop(code, None)
         if code in self._spent_codes:
-            self.issued_access_tokens.clear()  # section 4.1.2: the tokens of a code that comes twice are revoked
+            self.issued_access_tokens.clear()  # section 4.1.2: a code that is used twice revokes its tokens
         self._spent_codes.add(code)
         verifier = hashlib.sha256(parameters.get("code_verifier", "").encode()).digest()
         if (
@@ -285,7 +285,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
 
 @contextmanager
 def mounted(*servers: FakeAuthorizationServer) -> Iterator[FakeAuthorizationServer]:
-    """Let every outbound call of this process reach these servers, by host, and nothing else; yield the first one."""
+    """Route all outbound calls of this process to these servers, by host. Yields the first server."""
     by_host = {server.host: server for server in servers}
     keys.forget_all()
     with mock.patch.object(transport, "adapter_for", lambda url: by_host[urlsplit(url).netloc]):
@@ -294,7 +294,7 @@ def mounted(*servers: FakeAuthorizationServer) -> Iterator[FakeAuthorizationServ
 
 
 def _each_once(query: str) -> dict[str, str]:
-    """Read a query; only `resource` may come several times (RFC 8707), and is kept as one text with spaces."""
+    """Parse a query. Only `resource` may be repeated (RFC 8707); its values are joined by spaces."""
     pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)
     resources = [value for name, value in pairs if name == "resource"]
     others = [pair for pair in pairs if pair[0] != "resource"]

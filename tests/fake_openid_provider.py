@@ -1,4 +1,4 @@
-"""The OpenID Connect half of the fake authorization server: ID tokens and the keys they are signed with."""
+"""The OpenID Connect part of the fake authorization server: ID tokens and their signing keys."""
 
 import base64
 import hashlib
@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 @lru_cache(maxsize=1)
 def _private_key() -> rsa.RSAPrivateKey:
-    """Return a key for all servers of the process: making one takes a tenth of a second."""
+    """One key for all servers of the process, because creating one takes a tenth of a second."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 class FakeOpenIdProvider:
-    """What `FakeAuthorizationServer` is too, once its `openid` is on."""
+    """What `FakeAuthorizationServer` adds if its `openid` is on."""
 
     host: str
     subject: str
@@ -27,11 +27,10 @@ class FakeOpenIdProvider:
 
     @property
     def issuer(self) -> str:
-        """The server's name."""
         return f"https://{self.host}"
 
     def id_token(self, access_token: str, nonce: str | None, **changes: Any) -> str:
-        """Return an ID token with some claims changed; a claim that is `...` is left out."""
+        """Sign an ID token with some claims changed. A claim with the value `...` is left out."""
         now = int(time.time())
         half = hashlib.sha256(access_token.encode()).digest()[:16]
         claims = {
@@ -51,6 +50,5 @@ class FakeOpenIdProvider:
         return jwt.encode(kept, _private_key(), algorithm="RS256", headers={"kid": "fake-1"})
 
     def jwks(self) -> dict[str, Any]:
-        """Return the public keys."""
         key = jwt.algorithms.RSAAlgorithm.to_jwk(_private_key().public_key(), as_dict=True)
         return {"keys": [{**key, "kid": "fake-1", "use": "sig", "alg": "RS256"}]}

@@ -1,4 +1,4 @@
-"""A token endpoint on loopback, over TLS, that answers whatever it is told to, byte for byte, as slowly as it likes."""
+"""A token endpoint on loopback, over TLS, that sends any bytes at any speed."""
 
 import contextlib
 import json
@@ -18,12 +18,12 @@ REFRESH_TOKEN: Final = "planted-refresh-token-9Xk2"
 
 _JSON: Final = "application/json"
 
-# Bytes to send; a number in between is a pause in seconds.
+# Bytes to send. A number is a pause in seconds.
 Script = Iterable[bytes | float]
 
 
 def http_answer(body: bytes = b"", status: int = 200, **headers: str) -> bytes:
-    """Return an HTTP answer; a header's underscores become hyphens."""
+    """Write an HTTP response. Underscores in header names become hyphens."""
     named = {
         "Content-Type": _JSON,
         "Content-Length": str(len(body)),
@@ -34,7 +34,7 @@ def http_answer(body: bytes = b"", status: int = 200, **headers: str) -> bytes:
 
 
 def token_body(**changes: Any) -> bytes:
-    """Return a good token response's body with some members changed; `...` takes a member away."""
+    """Write the body of a good token response with some members changed; `...` removes a member."""
     members = {
         "access_token": ACCESS_TOKEN,
         "token_type": "Bearer",
@@ -46,15 +46,15 @@ def token_body(**changes: Any) -> bytes:
 
 
 def token_answer(**changes: Any) -> bytes:
-    """Return a good token response with some members changed."""
+    """Write a good token response with some members changed."""
     return http_answer(token_body(**changes))
 
 
 @dataclass
 class HostileTokenEndpoint:
-    """The server; `play` says how it answers from now on.
+    """The server. `play` sets how it answers from then on.
 
-    `requests` holds what it was sent, `connections` counts all that there were, `open_connections` those that are.
+    `requests` are the requests it got, `connections` counts all connections, `open_connections` the open ones.
     """
 
     certificate: ServerCertificate
@@ -72,7 +72,7 @@ class HostileTokenEndpoint:
 
     @property
     def url(self) -> str:
-        """The endpoint's address, by a name that the certificate is for."""
+        """The endpoint's URL, with a host name that the certificate contains."""
         return f"https://localhost:{self.port}/token"
 
     def play(self, *parts: bytes | float) -> None:
@@ -82,7 +82,7 @@ class HostileTokenEndpoint:
         self.script = lambda: parts
 
     def play_forever(self, head: bytes, drop: bytes, pause: float) -> None:
-        """Answer with `head`, and then with `drop` after each pause, for as long as anybody listens."""
+        """Answer with `head`, and then with `drop` after each pause, until the client closes the connection."""
 
         def dripping() -> Iterator[bytes | float]:
             yield head
@@ -94,7 +94,6 @@ class HostileTokenEndpoint:
         self.script = dripping
 
     def close(self) -> None:
-        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -122,7 +121,7 @@ class HostileTokenEndpoint:
 
 @contextlib.contextmanager
 def running(certificate: ServerCertificate) -> Iterator[HostileTokenEndpoint]:
-    """Run the server for the length of the block."""
+    """Run the server for the duration of the block."""
     endpoint = HostileTokenEndpoint(certificate)
     try:
         yield endpoint

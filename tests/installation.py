@@ -1,4 +1,4 @@
-"""An installation of its own: a database, an environment, and processes of the product that see nothing else."""
+"""An installation of the product with its own database and environment, and processes in that environment."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ START: Final = "import os, sys, django; django.setup()\n"
 
 @dataclass
 class Installation:
-    """Where it lives and which keys its next processes get."""
+    """Its folder, and the keys for its next processes."""
 
     folder: Path
     encryption_keys: str
@@ -29,7 +29,7 @@ class Installation:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the whole environment of its processes."""
+        """The complete environment of its processes."""
         kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
         return kept | {
             "DJANGO_SETTINGS_MODULE": "delegation_site.settings",
@@ -48,19 +48,19 @@ class Installation:
         )  # fmt: skip
 
     def manage(self, *arguments: str, text: str = "") -> str:
-        """Run a command that must succeed; return what it printed."""
+        """Run a management command that must succeed. Returns its output."""
         result = self.run("manage.py", *arguments, text=text)
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
 
     def python(self, code: str) -> str:
-        """Run Python in a process of the product; return what it printed."""
+        """Run Python code in a process of the product. Returns its output."""
         result = self.run("-c", START + code)
         assert result.returncode == 0, result.stderr
         return result.stdout.strip()
 
     def start(self, code: str) -> Any:
-        """Start Python in a process of the product; the caller ends it by closing its standard input."""
+        """Start Python code in a process of the product. The caller ends it by closing its standard input."""
         return subprocess.Popen(
             [sys.executable, "-c", START + code],
             cwd=ROOT, env=self.environment, text=True,
@@ -69,12 +69,12 @@ class Installation:
 
 
 def database_file(folder: Path) -> Path:
-    """Return where an installation's database is on a run with SQLite."""
+    """The database file of an installation, in a run with SQLite."""
     return folder / "installation.sqlite3"
 
 
 def new_database(folder: Path) -> str:
-    """Make a database for an installation that lives in this folder; return its address."""
+    """Create a database for an installation in this folder. Returns its address."""
     if databases.chosen() == databases.SQLITE:
         return f"sqlite:///{database_file(folder)}"
     address = os.environ["TEST_POSTGRESQL_URL"]

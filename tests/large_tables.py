@@ -1,6 +1,6 @@
-"""Tables so large that the planner's choice counts: 20,000 chats and what belongs to them, in two seconds.
+"""Tables so large that the query planner's choice matters: 20,000 chats and their rows, in two seconds.
 
-Nothing in these rows can be decrypted or recognised; they are only there, and spread as in an installation that works.
+Nothing in these rows can be decrypted or recognised. Their values are distributed as in a real installation.
 """
 
 from datetime import timedelta
@@ -27,12 +27,12 @@ from conversations.models import (
 )
 
 CHATS: Final = 20_000
-# One chat of so many: was left long ago, has an old challenge that nobody answered, waits for a sign-in, was closed.
+# One chat of this many: ended long ago, has an old unanswered challenge, waits for a sign-in, was closed.
 LEFT, UNANSWERED, WAITING, CLOSED = 4, 20, 50, 30
 
 
 def fill(servers: list[AuthorizationServer]) -> None:
-    """Fill the tables; the first server has most of the chats, as a large brand does."""
+    """Fill the tables. The first server has most of the chats, like a large brand."""
     now = timezone.now()
     conversations, challenges, tokens = Rows(Conversation), Rows(Challenge), Rows(AccessToken)
     authorization_requests = Rows(AuthorizationRequest, configuration={}, created_at=now)
@@ -84,7 +84,7 @@ def fill(servers: list[AuthorizationServer]) -> None:
 
 
 def _fill_outbox(server: AuthorizationServer) -> None:
-    """Fill what the worker looks at every second: revocations of which none is due, and counters of limits."""
+    """Fill the tables that the worker queries every second: revocations that are not due, and rate counters."""
     now = timezone.now()
     chat = Conversation.objects.order_by("pk")[:1].get()
     values = {"conversation_id": chat.pk, "authorization_server_id": server.pk, "ciphertext": b"c"}
@@ -101,7 +101,7 @@ def _fill_outbox(server: AuthorizationServer) -> None:
 
 
 def _fill_what_is_kept_for_a_while(server: AuthorizationServer) -> None:
-    """Fill what the sweep deletes by age and closing deletes by chat: each row of its own chat, most of them young."""
+    """Fill the tables that the sweep empties by age and closing empties by chat. Most rows are young."""
     now = timezone.now()
     endpoint = WebhookEndpoint.objects.create(brand=server.brand, url="https://hooks.example/", secret_ciphertext=b"c")
     key = BotKey.objects.create(brand=server.brand, label="reads", public_id="0" * 16, digest=b"d")

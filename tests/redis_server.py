@@ -1,4 +1,4 @@
-"""A Redis of a test's own, on a Unix socket in the test's folder: no port, nothing on disk, gone with the test."""
+"""A Redis for one test, on a Unix socket in the test's folder. It uses no port and stores nothing on disk."""
 
 import socketserver
 import subprocess
@@ -13,7 +13,7 @@ import redis
 
 @contextmanager
 def running(executable: Path, folder: Path, *options: str) -> Iterator[str]:
-    """Start a Redis and give its address in the form of `REDIS_URL`. `options` are those of its command line."""
+    """Start a Redis and yield its address in the form of `REDIS_URL`. `options` are for its command line."""
     path = folder / "redis.sock"
     command = [str(executable), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", str(folder), *options]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -27,7 +27,7 @@ def running(executable: Path, folder: Path, *options: str) -> Iterator[str]:
 
 @contextmanager
 def saying(answer: bytes) -> Iterator[str]:
-    """Listen as something that is not Redis: it answers this whatever it is asked; nothing keeps callers waiting."""
+    """Listen as a server that is not Redis: it sends the same answer to every request, without delay."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:

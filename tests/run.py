@@ -1,7 +1,7 @@
-"""One part of the suite on each database, both at once: `python -m tests.run PART [pytest's own arguments]`.
+"""Run one part of the suite on both databases at once: `python -m tests.run PART [arguments of pytest]`.
 
-What `make test`, `make test-served` and `make test-full` run; the part `all` is the three of them. What touches no
-database runs on SQLite's side only; of `served`, what touches one runs on PostgreSQL alone.
+`make test`, `make test-served` and `make test-full` use it; the part `all` is the three together. Tests without a
+database run with SQLite only. Of `served`, tests with a database run on PostgreSQL only.
 `TEST_DATABASE` names one database to run everything on; `TEST_POSTGRESQL_PYTHON` another Python for PostgreSQL's side.
 """
 
@@ -21,7 +21,7 @@ from tests import databases, parts
 
 DATABASES: Final = (databases.SQLITE, databases.POSTGRESQL)
 OUTCOMES: Final = ("passed", "failed", "error", "skipped")
-# Servers take their time to start, and are started once for all tests that share them.
+# Servers start slowly, so they are started once for all tests that share them.
 _SERVED: Final = ("--dist=loadgroup", "--timeout=300")
 PARTS: Final = {
     "all": _SERVED,
@@ -34,7 +34,7 @@ PROGRESS: Final = re.compile(r"\[ *\d+%\]$")
 
 @dataclass
 class Run:
-    """One run of pytest: its progress is printed as it comes, the rest of what it says when it has ended."""
+    """One run of pytest. Its progress is printed at once, all other output at its end."""
 
     database: str
     command: list[str]
@@ -70,13 +70,13 @@ class Run:
         counts = {word: int(match.group(1)) if match else 0 for word, match in found.items()}
         failed = counts["failed"] + counts["error"]
         outcomes = f"{counts['passed']} passed, {failed} failed, {counts['skipped']} skipped"
-        # A suite that could not be read, was interrupted or is empty has no failed test either.
+        # A suite that failed to load, was interrupted or is empty has no failed test either.
         remark = f" (pytest ended with status {self.exit_status})" if self.exit_status and not failed else ""
         return f"{self.database}: {outcomes}, in {self.seconds:.0f} s{remark}"
 
 
 def main() -> int:
-    """Run a part of the suite on each database, then say in one line for each how it went."""
+    """Run a part of the suite on each database, then print one line with the result of each."""
     part, *arguments = sys.argv[1:]
     runs = _runs(part, [*PARTS[part], *arguments])
     threads = [threading.Thread(target=run) for run in runs]
@@ -91,7 +91,7 @@ def main() -> int:
 
 
 def status_of(runs: Sequence[Run]) -> int:
-    """Return the worst status. One database may have no test of what was chosen; where none has, that is a failure."""
+    """The worst exit status. One database may have no chosen test; if none has, that is a failure."""
     return int(max((run.exit_status for run in runs if run.had_tests), default=pytest.ExitCode.NO_TESTS_COLLECTED))
 
 
@@ -99,7 +99,7 @@ def _runs(part: str, arguments: list[str]) -> list[Run]:
     if os.environ.get("TEST_DATABASE"):
         return [Run(databases.chosen(), _pytest(sys.executable, arguments))]
     other_python = os.environ.get("TEST_POSTGRESQL_PYTHON") or sys.executable
-    # Servers start slowly: their tests run once for every change, and before a release on SQLite as well (.ci/full).
+    # Servers start slowly. Their tests run on PostgreSQL for every change, on SQLite too before a release (.ci/full).
     other_half = ["--touching-no-database"] if part == parts.SERVED else []
     return [
         Run(databases.SQLITE, _pytest(sys.executable, [*other_half, *arguments])),

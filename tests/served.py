@@ -1,4 +1,4 @@
-"""The product as it is served: gunicorn with our configuration on a port of its own, and chats that are under way."""
+"""The product served by gunicorn with our configuration, on its own port, with chats that have begun."""
 
 import json
 import signal
@@ -17,7 +17,7 @@ from tests.installation import ROOT, Installation
 KEY: Final = "key-1:3hSxq0CkB7dT9rYwVbN2mZ5fJ8gLpQeRtUiOaXcKvMs="
 COMMAND: Final = [sys.executable, "-m", "gunicorn", "-c", "delegation_site/gunicorn.py"]
 
-# The bot's key, and for each chat its challenge, its code, and whether that was posted. All of it through the flow.
+# Created with the product's flow: the bot's key, and for each chat its challenge and code, and whether it was posted.
 _PREPARE: Final = """
 import json, sys
 from datetime import timedelta
@@ -50,7 +50,7 @@ sys.stdout.write("\\n" + json.dumps({"key": bot.key, "chats": made}))
 
 
 def installation_at_a_free_port(folder: Path, **settings: str) -> Installation:
-    """Return an installation that is served on loopback by one process."""
+    """An installation that one process serves on loopback."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{found.getsockname()[1]}"
@@ -59,7 +59,7 @@ def installation_at_a_free_port(folder: Path, **settings: str) -> Installation:
 
 
 def prepared(installation: Installation, stages: list[str]) -> Any:
-    """Make one chat for each of `issued`, `confirmation_needed`, `completed`; return the bot's key and the chats."""
+    """Create a chat for each of `issued`, `confirmation_needed`, `completed`. Returns the bot's key and the chats."""
     installation.manage("migrate", "-v0")
     result = installation.run("-c", "import django; django.setup()\n" + _PREPARE, json.dumps(stages))
     assert result.returncode == 0, result.stderr
@@ -68,9 +68,9 @@ def prepared(installation: Installation, stages: list[str]) -> Any:
 
 @contextmanager
 def serving(installation: Installation) -> Iterator[list[str]]:
-    """Serve; afterwards the list holds everything that was printed."""
+    """Serve. Afterwards the list contains the output."""
     printed: list[str] = []
-    # A file and no pipe: nobody reads a pipe meanwhile, and a server that cannot write its log answers no more.
+    # A file, not a pipe: nobody reads the pipe meanwhile, and a server that cannot write its log hangs.
     with TemporaryFile("w+", encoding="utf8") as log:
         server = subprocess.Popen(COMMAND, cwd=ROOT, env=installation.environment, stdout=log, stderr=subprocess.STDOUT)
         try:

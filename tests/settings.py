@@ -1,4 +1,4 @@
-"""The product's own settings, unchanged but for where the databases of a test run live and how passwords are hashed."""
+"""The product's own settings, except for the test databases and the password hasher."""
 
 from tests import databases, environment
 
@@ -9,10 +9,10 @@ from delegation_site.settings import *  # noqa: E402  the environment has to sta
 from delegation_site.settings import DATABASES  # noqa: E402
 
 if databases.chosen() == databases.SQLITE:
-    # A file, since threads with connections of their own cannot share a database in memory.
+    # A file, because threads with their own connections cannot share a database in memory.
     DATABASES["default"]["TEST"] = {"NAME": str(databases.run_folder() / "test.sqlite3")}
-    # The suite's threads end, and do not close what they kept: from Python 3.13 on that is a warning, and so a failure.
+    # The suite's threads do not close persistent connections. From Python 3.13 on that is a warning, and so a failure.
     DATABASES["default"]["CONN_MAX_AGE"] = 0
 
-# The admin's real hasher takes half a second for each sign-in; what it protects is not under test.
+# The real hasher takes half a second for each sign-in. It is not under test.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -1,6 +1,6 @@
-"""The rows that a scene left in the database, kept to be put into the database of the next test that begins with it.
+"""Store the rows of a scene, and restore them in the database of the next test that begins with it.
 
-The scene itself is played once in each process, through the product: to play it for every test of the admin took a
+The scene itself is created once in each process, through the product. Creating it for every test of the admin took a
 third of the suite's time.
 """
 
@@ -13,7 +13,7 @@ _FIRST_ID: Final = 1_000_000
 
 
 def stored() -> Rows:
-    """Return all rows, by table."""
+    """All rows, by table."""
     rows: Rows = {}
     with connection.cursor() as cursor:
         for table in connection.introspection.django_table_names(only_existing=True, include_views=False):
@@ -23,7 +23,7 @@ def stored() -> Rows:
 
 
 def number_from_afar() -> None:
-    """Let new rows have ids that no test reaches by itself: SQLite gives those of a rolled-back transaction again."""
+    """Begin new ids at a high number: SQLite reuses the ids of a rolled-back transaction."""
     if connection.vendor != "sqlite":
         return
     tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
@@ -34,7 +34,7 @@ def number_from_afar() -> None:
 
 
 def put_back(rows: Rows) -> None:
-    """Store rows, each of which must be missing."""
+    """Insert rows, none of which may exist."""
     with transaction.atomic(), connection.cursor() as cursor:
         for table, found in rows.items():
             values = ", ".join(["%s"] * len(next(iter(found))))

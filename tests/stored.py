@@ -1,4 +1,4 @@
-"""What lies in the database of a test, every cell of it."""
+"""Every cell of a test's database."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.db import connection
 
 
 def everything_stored(*prefixes: str) -> str:
-    """Return every cell of every table, or of those that begin so, as text and as bytes would read."""
+    """Every cell of all tables, or of those with these prefixes, as text."""
     cells: list[Any] = []
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):

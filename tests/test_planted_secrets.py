@@ -126,7 +126,7 @@ def run_every_path(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> list[st
 
     challenge = journey()
     said(bot.complete("000000"))
-    said(bot.challenge_facts(challenge))
+    said(bot.read_challenge(challenge))
     said(bot.complete(planted.codes[0]))
     said(bot.in_chat("GET"))
     # The one answer that holds it: it belongs to whoever reads the token.

@@ -118,7 +118,7 @@ OPERATIONS: Final[dict[str, Callable[[Stage], Any]]] = {
     "token_read": lambda stage: stage.bot.token(),
     "authorize": lambda stage: stage.bot.in_chat("POST", "/authorize", {}),
     "conversation_read": lambda stage: stage.bot.status(),
-    "challenge_read": lambda stage: stage.bot.challenge_facts(stage.challenge),
+    "challenge_read": lambda stage: stage.bot.read_challenge(stage.challenge),
     "challenge_created": lambda stage: Bot(stage.bot.key, "web:new").challenge(),
     "challenge_handed_out_again": lambda stage: stage.waiting.in_chat("POST", "/challenges", {}),
     "link_opened": lambda stage: Browser().get(stage.challenge["url"]),

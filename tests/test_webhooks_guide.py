@@ -30,7 +30,7 @@ def test_the_receiver_of_the_guide_takes_an_event_once_and_nobody_elses(
     names: dict[str, Any] = {}
     exec(programs()[0], names)  # noqa: S102  # it is ours
     acme_bot.challenge()
-    acme_hooks.told()
+    acme_hooks.deliver()
     (message,) = acme_hooks.messages
     seen: set[str] = set()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""A throw-away certificate authority for servers that tests start on loopback."""
+"""A certificate authority for servers that tests start on loopback."""
 
 import base64
 import ssl
@@ -13,19 +13,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 @dataclass(frozen=True)
 class ServerCertificate:
-    """The two files that a server over TLS wants."""
+    """The two files that a TLS server needs."""
 
     certificate_file: Path
     key_file: Path
 
     def server_context(self) -> ssl.SSLContext:
-        """Return the context with which a server in this process serves."""
+        """The SSL context for a server in this process."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate_file, self.key_file)
         return context
 
     def public_key_digest(self) -> str:
-        """Return what Chromium calls the certificate by (`--ignore-certificate-errors-spki-list`)."""
+        """The digest of the public key, for Chromium's `--ignore-certificate-errors-spki-list`."""
         certificate = x509.load_pem_x509_certificate(self.certificate_file.read_bytes())
         public_key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         digest = Hash(SHA256())
@@ -34,7 +34,7 @@ class ServerCertificate:
 
 
 class Authority:
-    """Issues certificates for loopback names and for the invented hosts of the tests."""
+    """Issues certificates for loopback names and for the tests' invented hosts."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,7 +43,7 @@ class Authority:
         self._authority.cert_pem.write_to_path(str(self.ca_file))
 
     def issue(self, *names: str) -> ServerCertificate:
-        """Return a certificate for `names`; without any, for `localhost`, `127.0.0.1` and `::1`."""
+        """Issue a certificate for `names`; without any, for `localhost`, `127.0.0.1` and `::1`."""
         names = names or ("localhost", "127.0.0.1", "::1")
         issued = self._authority.issue_cert(*names)
         base = self._folder / names[0].replace("*", "any")

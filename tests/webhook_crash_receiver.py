@@ -1,7 +1,7 @@
 """A webhook receiver as a process: `python -m tests.webhook_crash_receiver PORT FILE`.
 
-Writes each message's id and event to the file, and only then answers: killed in between, it has taken an event that we
-do not know of, and gets it again.
+It writes each message's id and event to the file before it answers. If it is killed in between, it has an event whose
+delivery we cannot confirm, and gets it again.
 """
 
 import json
@@ -16,12 +16,12 @@ def main() -> None:
     port, file = int(sys.argv[1]), os.open(Path(sys.argv[2]), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     class Handler(BaseHTTPRequestHandler):
-        """Takes everything."""
+        """Accepts every message."""
 
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            """Write down, then answer."""
+            """Write to the file, then answer."""
             payload = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             line = " ".join((self.headers["webhook-id"], payload["type"], str(payload["sequence"])))
             os.write(file, f"{line}\n".encode())
@@ -29,7 +29,7 @@ def main() -> None:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     ThreadingHTTPServer.allow_reuse_address = True
     ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()

@@ -1,4 +1,4 @@
-"""A bot's webhook receiver as a transport adapter: it sees what we really send, and believes only a good signature."""
+"""A bot's webhook receiver as a transport adapter. It sees what we really send, and verifies each signature."""
 
 import json
 from collections.abc import Iterator
@@ -22,30 +22,27 @@ from tests import contract
 
 @dataclass(frozen=True)
 class Message:
-    """One request as it arrived."""
+    """A request as it arrived."""
 
     headers: dict[str, str]
     body: str
 
     @property
     def id(self) -> str:
-        """Return the webhook-id."""
         return self.headers["webhook-id"]
 
     @property
     def payload(self) -> dict[str, Any]:
-        """Return the decoded body."""
         return dict(json.loads(self.body))
 
     @property
     def type(self) -> str:
-        """Return the event's name."""
         return str(self.payload["type"])
 
 
 @dataclass
 class Receiver(BaseAdapter):
-    """One endpoint of a bot. It answers 204, or what `next_answers` says: a status, or an error to raise."""
+    """A bot's endpoint. It answers 204, or what `next_answers` says: a status, or an error to raise."""
 
     endpoint: WebhookEndpoint
     secret: str = field(repr=False)
@@ -56,7 +53,7 @@ class Receiver(BaseAdapter):
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
-        """Verify the signature, hold the message against the contract, remember it, and answer."""
+        """Verify the signature, check the message against the contract, store it, and answer."""
         assert (request.method, request.url) == ("POST", self.endpoint.url)
         assert isinstance(request.body, bytes)
         message = Message({name.lower(): str(value) for name, value in request.headers.items()}, request.body.decode())
@@ -72,22 +69,22 @@ class Receiver(BaseAdapter):
         return response
 
     def close(self) -> None:
-        """Hold nothing open."""
+        """Nothing to close."""
 
     @property
     def types(self) -> list[str]:
-        """Return the events' names, as they arrived."""
+        """The names of the events, in the order of arrival."""
         return [message.type for message in self.messages]
 
-    def told(self) -> list[str]:
-        """Let the worker do what is due; return the names of the events that came of it, in their own order."""
+    def deliver(self) -> list[str]:
+        """Let the worker do what is due. Returns the names of the delivered events, by sequence."""
         before = len(self.messages)
         worker.run_once()
         return [message.type for message in sorted(self.messages[before:], key=lambda m: m.payload["sequence"])]
 
 
 def make_endpoint(brand: Brand, host: str = "", events: tuple[str, ...] = ("*",)) -> tuple[WebhookEndpoint, str]:
-    """Save an endpoint; return it with its secret."""
+    """Save an endpoint. Returns it with its secret."""
     host = host or f"bot.{brand.slug}.example"
     endpoint = WebhookEndpoint(brand=brand, url=f"https://{host}/hooks", events=list(events))
     secret = create_webhook_endpoint(endpoint)
@@ -95,25 +92,25 @@ def make_endpoint(brand: Brand, host: str = "", events: tuple[str, ...] = ("*",)
 
 
 class Receivers:
-    """The receivers that calls of ours reach, by host; every other call goes where it went before."""
+    """Receivers for outbound calls, by host. All other calls go where they went before."""
 
     def __init__(self) -> None:
         self._by_host: dict[str, Receiver] = {}
 
     def add(self, brand: Brand, host: str = "", events: tuple[str, ...] = ("*",)) -> Receiver:
-        """Make an endpoint and the receiver behind it."""
+        """Create an endpoint and its receiver."""
         receiver = Receiver(*make_endpoint(brand, host, events))
         self._by_host[urlsplit(receiver.endpoint.url).netloc] = receiver
         return receiver
 
     def of(self, url: str) -> Receiver | None:
-        """Return the receiver of an address."""
+        """The receiver of a URL."""
         return self._by_host.get(urlsplit(url).netloc)
 
 
 @pytest.fixture
 def receivers(logins: object) -> Iterator[Receivers]:
-    """Return the place where a test makes receivers, beside the brands' authorization servers."""
+    """Where a test adds receivers, beside the brands' authorization servers."""
     mounted, others = Receivers(), transport.adapter_for
     with mock.patch.object(transport, "adapter_for", lambda url: mounted.of(url) or others(url)):
         yield mounted
@@ -121,5 +118,5 @@ def receivers(logins: object) -> Iterator[Receivers]:
 
 @pytest.fixture
 def acme_hooks(acme: Brand, receivers: Receivers) -> Receiver:
-    """Return acme-bot's receiver, which wants every event."""
+    """acme-bot's receiver. It wants every event."""
     return receivers.add(acme)

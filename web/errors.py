@@ -136,7 +136,7 @@ def refuse_nul_middleware(
 
 
 def _reference() -> str:
-    """Return the start of the request id, short enough to read aloud and long enough to find in the log."""
+    """The start of the request id, short enough to read aloud and long enough to find in the log."""
     return f"{current_request_id()[:5]} {current_request_id()[5:10]}".strip()
 
 

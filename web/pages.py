@@ -24,7 +24,7 @@ _CSS_COMMENTS_AND_LINE_BREAKS: Final = re.compile(r"/\*.*?\*/|\s*\n\s*", re.DOTA
 
 
 def language_of_locale(locale: str) -> str | None:
-    """Return our language for a locale such as `pt`, `de-AT` or `he-IL`; None if there is none."""
+    """Our language for a locale such as `pt`, `de-AT` or `he-IL`; None if there is none."""
     code, hyphen, rest = locale.lower().partition("-")
     try:
         return translation.get_supported_language_variant(f"{_FORMER_CODES.get(code, code)}{hyphen}{rest}")
@@ -33,12 +33,12 @@ def language_of_locale(locale: str) -> str | None:
 
 
 def language_of_chat(locale: str) -> str:
-    """Return the language of the chat message: that of `locale`, or English."""
+    """The language of `locale`, or English."""
     return language_of_locale(locale) or settings.LANGUAGE_CODE
 
 
 def language_of_page(request: HttpRequest, locale: str = "") -> str:
-    """Return the language of a page: that of the chat, else of `Accept-Language` (RFC 9110 section 12.5.4)."""
+    """The language of the chat, else of `Accept-Language` (RFC 9110 section 12.5.4)."""
     accepted = request.headers.get("Accept-Language", "")
     wanted = sorted((_quality(part) for part in accepted.split(",")[:20]), key=lambda part: -part[0])
     found = (language_of_locale(code) for code in [locale, *(code for quality, code in wanted if quality > 0)] if code)

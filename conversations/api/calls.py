@@ -1,4 +1,4 @@
-"""What every call goes through: method, key, scopes, query, body; and every error as a problem document."""
+"""What all calls share: method, bot key, scopes, rate limit, query, body, entity tag, and errors as problems."""
 
 import base64
 import logging
@@ -26,6 +26,15 @@ from oauth_client.validators import MAX_SCOPE_LENGTH
 from web.errors import Problem, json_response, rate_limited
 from web.limits import client_address
 
+MAX_BODY_BYTES: Final = 16 * 1024
+_TAG_BYTES: Final = 18
+# An idempotency key without quotes; and as a String of structured fields (RFC 8941 section 3.3.3), in which only quotes
+# and backslashes are escaped.
+_BARE: Final = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]{0,254}")
+_QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"')
+
+logger = logging.getLogger("consumer_delegation.api")
+
 Key = Annotated[str, Meta(max_length=64)]
 ScopeText = Annotated[str, Meta(max_length=MAX_SCOPE_LENGTH)]
 
@@ -46,9 +55,9 @@ class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class AuthorizeBody(ChallengeBody, kw_only=True, forbid_unknown_fields=True):
-    """`POST .../authorize`: the same, and how long the token must live."""
+    """`POST .../authorize`: a challenge's fields, and how many seconds the token must live."""
 
-    # A whole number in either spelling: 30.0 is an integer for JSON, and so for whoever holds us to the contract.
+    # 30.0 is accepted too: JSON Schema counts it as an integer.
     min_ttl: Annotated[float, Meta(ge=0, le=3600, multiple_of=1)] = 0
 
 
@@ -60,23 +69,20 @@ class CompletionBody(Struct, kw_only=True, forbid_unknown_fields=True):
     authorization_server: Key = ""
 
     def __post_init__(self) -> None:
-        """Refuse both and neither. msgspec makes it the answer to the call."""
+        """Require exactly one of the two. msgspec turns the `ValueError` into a `ValidationError`."""
         if (self.code is None) == (self.handle is None):
             raise ValueError("Give either `code` or `handle`")
 
 
-_TAG_BYTES: Final = 18
-
-
 def conditional_answer(
-    request: HttpRequest, facts: dict[str, Any], headers: dict[str, str] | None = None
+    request: HttpRequest, representation: dict[str, Any], headers: dict[str, str] | None = None
 ) -> HttpResponse:
-    """Return the facts with their entity tag, or 304 without a body where `If-None-Match` names it."""
-    tag = entity_tag(facts)
-    answer = json_response(facts, headers=(headers or {}) | {"ETag": tag})
-    if not has_seen(request, tag):
+    """Answer 200 with the representation and its entity tag, or 304 if `If-None-Match` names that tag."""
+    tag = entity_tag(representation)
+    answer = json_response(representation, headers=(headers or {}) | {"ETag": tag})
+    if not matches_entity_tag(request, tag):
         return answer
-    # Django's middleware would say 0, which is not the length that a 200 would have (RFC 9110 section 8.6).
+    # Django's middleware would set 0, but it must be the length of the 200 answer (RFC 9110 section 8.6).
     length = {"Content-Length": str(len(answer.content))}
     unchanged = HttpResponseNotModified(headers=length)
     for name in ("ETag", *(headers or {})):
@@ -84,17 +90,17 @@ def conditional_answer(
     return unchanged
 
 
-def entity_tag(facts: dict[str, Any]) -> str:
-    """Return the tag of what a bot reads, weak because the seconds left are not part of it.
+def entity_tag(representation: dict[str, Any]) -> str:
+    """Make a weak entity tag. It leaves out `expires_in`, which changes every second.
 
-    Keyed: tags are written into logs, and nobody is to guess a purpose or context from one.
+    It is a keyed digest: tags are logged, and without a key a purpose or context could be guessed from one.
     """
-    digest = key_ring().digest("entity-tag", msgspec.json.encode(_without_seconds(facts)))[-_TAG_BYTES:]
+    digest = key_ring().digest("entity-tag", msgspec.json.encode(_without_seconds(representation)))[-_TAG_BYTES:]
     return f'W/"{base64.urlsafe_b64encode(digest).decode()}"'
 
 
-def has_seen(request: HttpRequest, tag: str) -> bool:
-    """Tell whether `If-None-Match` names what has this entity tag, compared weakly (RFC 9110 section 13.1.2)."""
+def matches_entity_tag(request: HttpRequest, tag: str) -> bool:
+    """Whether `If-None-Match` names this entity tag, by weak comparison (RFC 9110 section 13.1.2)."""
     tags = parse_etags(request.headers.get("If-None-Match", ""))
     return "*" in tags or tag.removeprefix("W/") in {named.removeprefix("W/") for named in tags}
 
@@ -107,29 +113,25 @@ def _without_seconds(value: Any) -> Any:
     return value
 
 
-MAX_BODY_BYTES: Final = 16 * 1024
-
-logger = logging.getLogger("consumer_delegation.api")
-
 Body = TypeVar("Body")
-# A response where headers of its own belong to it.
+# Status and body; or a whole response, if it has headers of its own.
 Answer = tuple[int, dict[str, Any]] | HttpResponse
 
 
 @dataclass(frozen=True)
 class Call:
-    """An authenticated call: whose key, and the request itself."""
+    """An authenticated call."""
 
     request: HttpRequest
     bot_key: BotKey
 
     @property
     def actor(self) -> str:
-        """Return the key's name for audit rows and log lines."""
+        """The key's name in audit events and log lines."""
         return f"bot:{self.bot_key.public_id}"
 
     def query(self, *names: str) -> dict[str, str]:
-        """Return the query parameters. Raises `Problem` for an unknown or repeated one."""
+        """Read the query parameters of these names. Raises `Problem` for any other parameter, or a repeated one."""
         for name, values in self.request.GET.lists():
             if name not in names:
                 raise Problem(422, "unknown_parameter", f"There is no query parameter {_shortened(name)} here.")
@@ -138,7 +140,7 @@ class Call:
         return {name: self.request.GET[name] for name in names if name in self.request.GET}
 
     def body(self, shape: type[Body]) -> Body:
-        """Decode the JSON body strictly; an empty one is an empty object. Raises `Problem`."""
+        """Decode the JSON body strictly. An empty body counts as an empty object. Raises `Problem`."""
         raw = _raw_body(self.request)
         if raw and self.request.content_type != "application/json":
             raise Problem(415, "unsupported_media_type", "Send the body as application/json.")
@@ -151,7 +153,7 @@ class Call:
 
 
 def seconds(text: str, most: int) -> int | None:
-    """Return a query's number of seconds, 0 to `most`; None where it is none."""
+    """Parse a query parameter as a whole number from 0 to `most`; None if it is not one."""
     is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
     return int(text) if is_number and int(text) <= most else None
 
@@ -160,7 +162,7 @@ View = Callable[..., Answer]
 
 
 def endpoint(**views: View) -> Callable[..., HttpResponse]:
-    """Make one URL's view out of a function for each HTTP method; their docstrings are in the contract."""
+    """Build one URL's view from one function for each HTTP method. Errors become problem documents."""
 
     @csrf_exempt
     def dispatch(request: HttpRequest, **path: str) -> HttpResponse:
@@ -168,12 +170,12 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
         try:
             if view is None:
                 allowed = ", ".join(views)
-                problem = f"This address answers {allowed}."
-                raise Problem(405, "method_not_allowed", problem, headers={"Allow": allowed})
+                detail = f"This address accepts {allowed}."
+                raise Problem(405, "method_not_allowed", detail, headers={"Allow": allowed})
             answer = view(request, **path)
         except (Problem, FlowError, rate_limits.RateLimited, DecryptionError) as error:
-            refusal = _problem_of(error)
-            return refusal.response(next_call(refusal, request, path))
+            problem = _problem_of(error)
+            return problem.response(next_call(problem, request, path))
         if isinstance(answer, HttpResponse):
             return answer
         status, body = answer
@@ -183,39 +185,39 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
 
 
 def count_call(bot_key: BotKey) -> None:
-    """Count a call of this key, in all processes together. Raises `RateLimited` (G8)."""
+    """Count a call of this key in the store that all processes share. Raises `RateLimited` (G8)."""
     rate_limits.count(rate_limits.CALLS_PER_KEY, bot_key.public_id)
 
 
 def count_token_read(bot_key: BotKey) -> None:
-    """Count a token read of this key in this process: no read waits for a write. Raises `RateLimited` (G8)."""
+    """Count a token read of this key in this process, so that no read waits for a write. Raises `RateLimited` (G8)."""
     rate_limits.count_in_process(rate_limits.TOKEN_READS_PER_KEY, bot_key.public_id)
 
 
 def count_nothing(bot_key: BotKey) -> None:
-    """Let a call that was counted before go on."""
+    """Used for the second half of a call that has been counted already."""
 
 
 def bot_call(
     *scopes: BotKey.Scope,
     counted: Callable[[BotKey], None] = count_call,
-    at_once: Callable[..., Answer | None] | None = None,
+    fast_path: Callable[..., Answer | None] | None = None,
 ) -> Callable[[View], View]:
-    """Authenticate the bot and demand these scopes; the view gets a `Call` in place of the request.
+    """Authenticate the bot and require these scopes. The view gets a `Call` in place of the request.
 
-    The key is taken from the Authorization header and nowhere else (G2); no cookie is looked at (G7). `at_once` gets
-    the request and the `PresentedKey`, which it has to recognise itself; where it has no answer, all of this is done.
+    The key is read from the Authorization header only (G2); cookies are ignored (G7). `fast_path` is tried first, with
+    the request and the `PresentedKey`, which it has to authenticate itself. If it returns None, the view is called.
     """
 
     def decorate(view: View) -> View:
         @wraps(view)
         def wrapper(request: HttpRequest, **path: str) -> Answer:
             presented = PresentedKey.read(request.META.get("HTTP_AUTHORIZATION", ""))
-            if at_once and presented and (answer := at_once(request, presented, **path)):
+            if fast_path and presented and (answer := fast_path(request, presented, **path)):
                 return answer
             bot_key = presented.live_key(timezone.now()) if presented else None
             if bot_key is None:
-                # Only failures are counted, so that a stranger's noise does not lock out a bot behind the same address.
+                # Only failures are counted, so that they cannot lock out a bot that shares the address.
                 rate_limits.count(rate_limits.FAILED_KEYS_PER_ADDRESS, client_address(request))
                 challenge = {"WWW-Authenticate": "Bearer"}
                 raise Problem(401, "invalid_bot_key", "Send a live bot key as a bearer token.", headers=challenge)
@@ -238,7 +240,7 @@ def _problem_of(error: Problem | FlowError | rate_limits.RateLimited | Decryptio
     if isinstance(error, rate_limits.RateLimited):
         return rate_limited(error.retry_after)
     if isinstance(error, DecryptionError):
-        # A row that was moved or tampered with, or a key that was taken out of the ring too early (K2).
+        # The row was moved or tampered with, or its key was removed from the ring too early (K2).
         logger.error("a stored value could not be read", exc_info=error)
         return Problem(500, "stored_value_unreadable", "A stored value cannot be read. Tell the operator.")
     return error
@@ -246,7 +248,7 @@ def _problem_of(error: Problem | FlowError | rate_limits.RateLimited | Decryptio
 
 def _raw_body(request: HttpRequest) -> bytes:
     if request.headers.get("Transfer-Encoding"):
-        # Django reads nothing of a body without a length: what the bot asked for would be ignored without a word.
+        # Django reads no body without a Content-Length. The bot's fields would be silently ignored.
         raise Problem(411, "length_required", "Send the body with a Content-Length, not in chunks.")
     length = request.headers.get("Content-Length") or "0"
     if length.isascii() and length.isdecimal() and int(length) > MAX_BODY_BYTES:
@@ -261,13 +263,8 @@ def _shortened(text: str) -> str:
     return "".join(character for character in text[:40] if character.isprintable())
 
 
-_BARE: Final = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]{0,254}")
-# A String of structured fields (RFC 8941 section 3.3.3): quotes and backslashes are escaped, and nothing else is.
-_QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"')
-
-
 def idempotent_request(call: Call, body: ChallengeBody) -> IdempotentRequest | None:
-    """Return the key that came with this body, None where none came. Raises `Problem`."""
+    """Read the header `Idempotency-Key`; None if there is none. Raises `Problem` for a malformed one."""
     header = call.request.headers.get("Idempotency-Key")
     if header is None:
         return None
@@ -276,5 +273,5 @@ def idempotent_request(call: Call, body: ChallengeBody) -> IdempotentRequest | N
         detail = "An Idempotency-Key has 1 to 255 visible ASCII characters, in double quotes or without."
         raise Problem(422, "invalid_idempotency_key", detail)
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header
-    # The decoded body written anew: spaces and the order of its members make no other request of it.
+    # The decoded body is encoded again, so that white space and the order of members do not matter.
     return IdempotentRequest(key, msgspec.json.encode(body))

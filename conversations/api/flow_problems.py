@@ -1,4 +1,4 @@
-"""Each reason of the flow as a problem document, with the status that the contract promises."""
+"""Turn a `FlowError` into a problem document (RFC 9457): status, code, detail, and the next call to make."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from conversations.models import Challenge, ChallengeStatus
 from oauth_client import MEANINGS
 from web.errors import Problem, rate_limited
 
-# As the contract has them; tests/test_contract.py compares.
+# Operation ids, methods and paths of openapi.yaml. tests/test_contract.py compares them.
 OPERATIONS: Final = {
     "createChallenge": ("POST", "/api/v1/conversations/{conversation_id}/challenges"),
     "readChallenge": ("GET", "/api/v1/challenges/{challenge_id}"),
@@ -32,43 +32,11 @@ OPERATIONS: Final = {
     "readConversation": ("GET", "/api/v1/conversations/{conversation_id}"),
     "closeConversation": ("DELETE", "/api/v1/conversations/{conversation_id}"),
 }
-# What a segment of a path may hold as it stands, beside letters and digits (RFC 3986 section 3.3).
-_AS_THEY_STAND: Final = "-._~!$()*+,;=:@"
-_PLACE: Final = re.compile(r"\{(\w+)\}")
+# Characters that need no percent-encoding in a path segment, in addition to letters and digits (RFC 3986 section 3.3).
+_UNENCODED: Final = "-._~!$()*+,;=:@"
+_PATH_PARAMETER: Final = re.compile(r"\{(\w+)\}")
 
-
-def next_call(problem: Problem, request: HttpRequest, path: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the call that a bot makes after this problem; `path` is what the refused call's address names.
-
-    A call that came too soon is its own next one. Several authorization servers: the bot names the same one again.
-    """
-    operation = _own_operation(request, path) if problem.code == "rate_limited" else problem.next_operation
-    if not operation:
-        return None
-    method, address = OPERATIONS[operation]
-    values = {**path, **problem.members}
-    return {
-        "operation": operation,
-        "method": method,
-        "path": _PLACE.sub(lambda place: _quoted(values[place[1]]), address),
-    }
-
-
-def _own_operation(request: HttpRequest, path: Mapping[str, str]) -> str:
-    called = (request.method, request.path)
-    found = (
-        operation
-        for operation, (method, address) in OPERATIONS.items()
-        if (method, _PLACE.sub(lambda place: path.get(place[1], ""), address)) == called
-    )
-    return next(found, "")
-
-
-def _quoted(value: str) -> str:
-    return quote(value, safe=_AS_THEY_STAND)
-
-
-# Authorization statuses: what to do next in words, and the call that does it.
+# For each authorization status: the detail, and the operation to call next.
 _NEXT_STEP: Final = {
     "confirmation_needed": (
         "Post the code on the consumer's page, or the chat page's handle, to completion.",
@@ -79,14 +47,17 @@ _NEXT_STEP: Final = {
         "readChallenge",
     ),
     "rechallenge_required": ("Create a challenge: the consumer has to sign in again.", "createChallenge"),
-    "unchallenged": ("Create a challenge. Where there was one, last_challenge says how it ended.", "createChallenge"),
-    "authorized": ("Nothing waits for a confirmation. Read the token.", "readToken"),
+    "unchallenged": (
+        "Create a challenge. If there was one before, last_challenge says how it ended.",
+        "createChallenge",
+    ),
+    "authorized": ("No sign-in waits for a confirmation. Read the token.", "readToken"),
 }
 
-_CHANGE_FIRST: Final = "No other helps until the brand's admin or the operator has changed something."
+_CHANGE_FIRST: Final = "Another sign-in cannot succeed until the brand's admin or the operator has changed something."
 
-# Errors that say all there is to say by their class: status, code, what to do next in words, and the call that does it.
-_PLAIN: Final[dict[type[errors.FlowError], tuple[int, str, str, str]]] = {
+# Errors without attributes: status, code, detail, and the operation to call next.
+_WITHOUT_ATTRIBUTES: Final[dict[type[errors.FlowError], tuple[int, str, str, str]]] = {
     errors.ConversationClosed: (
         410,
         "conversation_closed",
@@ -96,31 +67,31 @@ _PLAIN: Final[dict[type[errors.FlowError], tuple[int, str, str, str]]] = {
     errors.CompletionCodeMalformed: (
         422,
         "completion_code_malformed",
-        "A completion code has six digits. No try was counted. Ask the consumer for it again.",
+        "A completion code has six digits. This was not counted as a try. Ask the consumer for the code again.",
         "complete",
     ),
     errors.HandleUnknown: (
         422,
         "handle_unknown",
-        "No sign-in waits for this handle. Handles work once, for 60 seconds. Look where the conversation stands.",
+        "No sign-in waits for this handle. A handle works once, for 60 seconds. Read the conversation's status.",
         "readConversation",
     ),
     errors.HandleOfOtherConversation: (
         409,
         "other_conversation",
-        "The handle belongs to another conversation. That sign-in was ended; create a challenge here.",
+        "The handle belongs to another conversation. That sign-in was ended. Create a challenge in this conversation.",
         "createChallenge",
     ),
     errors.IdempotencyKeyReused: (
         422,
         "idempotency_key_reused",
-        "This Idempotency-Key came with another body or conversation before. Send a new key with a new request.",
+        "This Idempotency-Key was used before, with another body or conversation. Send a new key with a new request.",
         "",
     ),
     errors.InvalidScope: (
         422,
         "invalid_scope",
-        "Ask for a subset of the authorization server's scope that holds all it requires.",
+        "Ask for a subset of the authorization server's scopes that contains every required one.",
         "",
     ),
     errors.SamePersonCheckRefused: (
@@ -132,15 +103,47 @@ _PLAIN: Final[dict[type[errors.FlowError], tuple[int, str, str, str]]] = {
     errors.ExpectedSubjectRefused: (
         422,
         "expected_subject_refused",
-        "expected_subject goes with same_person_check expected_subject, and with no other.",
+        "Send expected_subject if same_person_check is expected_subject, and only then.",
         "",
     ),
 }
 
 
+def next_call(problem: Problem, request: HttpRequest, path: Mapping[str, str]) -> dict[str, str] | None:
+    """Say which call the bot makes next; None if no call helps. `path` holds the path parameters of the refused call.
+
+    After `rate_limited` it is the refused call itself. Query parameters such as `authorization_server` are left out:
+    the bot sends the same ones again.
+    """
+    operation = _own_operation(request, path) if problem.code == "rate_limited" else problem.next_operation
+    if not operation:
+        return None
+    method, address = OPERATIONS[operation]
+    values = {**path, **problem.members}
+    return {
+        "operation": operation,
+        "method": method,
+        "path": _PATH_PARAMETER.sub(lambda parameter: _quoted(values[parameter[1]]), address),
+    }
+
+
+def _own_operation(request: HttpRequest, path: Mapping[str, str]) -> str:
+    called = (request.method, request.path)
+    found = (
+        operation
+        for operation, (method, address) in OPERATIONS.items()
+        if (method, _PATH_PARAMETER.sub(lambda parameter: path.get(parameter[1], ""), address)) == called
+    )
+    return next(found, "")
+
+
+def _quoted(value: str) -> str:
+    return quote(value, safe=_UNENCODED)
+
+
 @singledispatch
 def problem_of(error: errors.FlowError) -> Problem:
-    status, code, detail, operation = _PLAIN[type(error)]
+    status, code, detail, operation = _WITHOUT_ATTRIBUTES[type(error)]
     return Problem(status, code, detail, next_operation=operation)
 
 
@@ -156,31 +159,32 @@ def _(error: errors.ChallengeDiffers) -> Problem:
 
 @problem_of.register
 def _(error: errors.InsufficientLifetime) -> Problem:
+    issued_for = f"The brand issued this token for {error.lifetime} seconds"
     detail, operation = (
-        (f"This token's whole life was {error.lifetime} seconds: another sign-in brings none longer. Ask for less.", "")
+        (f"{issued_for}, so another sign-in does not help. Use a smaller min_ttl.", "")
         if error.is_permanent
-        else ("The token lives, but not for min_ttl seconds. Create a challenge.", "createChallenge")
+        else ("The token expires in less than min_ttl seconds. Create a challenge.", "createChallenge")
     )
     return Problem(409, "insufficient_lifetime", detail, next_operation=operation, expires_in=error.expires_in)
 
 
 @problem_of.register
 def _(error: errors.MissingScope) -> Problem:
-    facts: dict[str, Any] = {
+    members: dict[str, Any] = {
         "requested_scope": error.requested,
         "scope": error.granted,
         "missing_scope": error.missing,
     }
     detail = (
-        "The token lives, but was not granted all that the bot needs. Create a challenge that asks for it:"
-        " it helps only if the consumer ticks it this time."
+        "The token was not granted every scope that the bot needs. Create a challenge that asks for them."
+        " The consumer has to allow them this time."
     )
-    return Problem(409, "missing_scope", detail, next_operation="createChallenge", **facts)
+    return Problem(409, "missing_scope", detail, next_operation="createChallenge", **members)
 
 
 @problem_of.register
 def _(error: errors.TooManyChallenges) -> Problem:
-    detail = "This conversation has had too many new challenges. Hand out the live one, or wait."
+    detail = "This conversation has had too many new challenges. Send the open challenge's link again, or wait."
     return rate_limited(error.retry_after, detail)
 
 
@@ -212,15 +216,15 @@ def _(error: errors.WrongAuthorizationStatus) -> Problem:
 
 
 def _after_failed_authorization_request(authorization: Authorization) -> tuple[str, str] | None:
-    """Return what to do after a failed authorization request, of a waiting challenge or of the last one that ended.
+    """Choose detail and next operation after a failed authorization request; None if none has failed.
 
-    Returns None otherwise. The table of codes says whether another try helps.
+    It is one of the open challenge, or of the last challenge that ended. `MEANINGS` says if another try helps.
     """
     waiting, ended = authorization.challenge, authorization.last_challenge
     if waiting and waiting.last_error and waiting.status == ChallengeStatus.STARTED:
         failed = f"The last sign-in failed with {waiting.last_error}."
         if _another_try_helps(waiting) or retry_in_progress(waiting):
-            return f"{failed} The consumer has another: wait, or send the same link again.", "readChallenge"
+            return f"{failed} The consumer can try again: wait, or send the same link again.", "readChallenge"
         return f"{failed} {_CHANGE_FIRST} Tell the consumer, and withdraw the challenge.", "withdrawChallenge"
     if ended and ended.last_error and not _another_try_helps(ended):
         return (

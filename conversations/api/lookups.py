@@ -1,4 +1,4 @@
-"""From what a call names to rows, always starting from the caller's brand: a stranger's object is a 404."""
+"""Find the rows that a call names. Every query is limited to the caller's brand: other brands' objects are a 404."""
 
 import re
 from typing import Final
@@ -45,7 +45,7 @@ def is_conversation_id(text: str) -> bool:
 
 
 def checked_conversation_id(conversation_id: str) -> str:
-    """Return a messaging platform's own id, unchanged. Raises `Problem`."""
+    """Pass the id through unchanged. Raises `Problem` for a malformed one."""
     if not is_conversation_id(conversation_id):
         detail = (
             "A conversation id has 1 to 200 characters of A-Z a-z 0-9 . _ ~ : @ | = ; , + ! $ * ( ) -"
@@ -56,13 +56,13 @@ def checked_conversation_id(conversation_id: str) -> str:
 
 
 def existing_conversation(call: Call, conversation_id: str) -> Conversation | None:
-    """Return the brand's conversation of this id; None before its first challenge. Raises `Problem`."""
+    """Find the brand's conversation; None before its first challenge. Raises `Problem` for a malformed id."""
     brand, external_id = call.bot_key.brand, checked_conversation_id(conversation_id)
     return _CONVERSATIONS.first(brand=brand.pk, external_id=external_id)
 
 
 def open_conversation_of(call: Call, conversation_id: str) -> Conversation:
-    """As `conversation_of`, for what is 410 on a closed one, whatever else is wrong with it. Raises `Problem`."""
+    """As `conversation_of`. Raises `ConversationClosed` too, before any other error of the call is looked for."""
     conversation = conversation_of(call, conversation_id)
     if conversation.closed_at is not None:
         raise ConversationClosed
@@ -70,7 +70,7 @@ def open_conversation_of(call: Call, conversation_id: str) -> Conversation:
 
 
 def conversation_of(call: Call, conversation_id: str) -> Conversation:
-    """Return the brand's conversation of this id. Raises `Problem`."""
+    """Find the brand's conversation. Raises `Problem` for a malformed or unknown id."""
     conversation = existing_conversation(call, conversation_id)
     if conversation is None:
         detail = "No challenge was ever created in this conversation. Create one."
@@ -79,14 +79,14 @@ def conversation_of(call: Call, conversation_id: str) -> Conversation:
 
 
 def server_of(brand: Brand, key: str | None) -> AuthorizationServer:
-    """Return the active server of this key; without a key, the brand's only one. Raises `Problem`."""
+    """Find the active server with this key, or without a key the brand's only active one. Raises `Problem`."""
     return _only_one(_ACTIVE_SERVERS.all(brand=brand.pk), key)
 
 
 def server_to_sign_out_of(conversation: Conversation, key: str | None) -> AuthorizationServer:
-    """As `server_of`, and one that was switched off meanwhile: of this key, or whose token still lives here.
+    """As `server_of`, but an inactive server counts too if it is named, or if a token of it lives in the conversation.
 
-    Passed over, that token would be readable again as soon as the server is on.
+    Otherwise that token could not be ended, and could be read again once the server is active.
     """
     if key:
         return _only_one(_SERVERS.all(brand=conversation.brand_id), key)
@@ -99,7 +99,7 @@ def _only_one(found: list[AuthorizationServer], key: str | None) -> Authorizatio
     if key:
         found = [server for server in found if server.key == key]
     if not found:
-        detail = "This brand has no active authorization server of that key." if key else "This brand has none."
+        detail = f"This brand has no active authorization server{' with that key' if key else ''}."
         raise Problem(422, "authorization_server_unknown", detail)
     if len(found) > 1:
         detail = "This brand has several authorization servers: name one in authorization_server."
@@ -108,9 +108,9 @@ def _only_one(found: list[AuthorizationServer], key: str | None) -> Authorizatio
 
 
 def challenge_of(call: Call, challenge_id: str) -> Challenge:
-    """Return the brand's challenge of this id. Raises `Problem`."""
+    """Find the brand's challenge. Raises `Problem` for an unknown id."""
     known = _UUID.fullmatch(challenge_id)
     challenge = _CHALLENGES.first(brand=call.bot_key.brand_id, uuid=UUID(challenge_id)) if known else None
     if challenge is None:
-        raise Problem(404, "challenge_unknown", "There is no challenge of this id. Create one in its conversation.")
+        raise Problem(404, "challenge_unknown", "There is no challenge with this id. Create one in its conversation.")
     return challenge

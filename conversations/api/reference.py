@@ -1,4 +1,4 @@
-"""The contract as this installation serves it: `openapi.yaml` with our own address, as JSON and as a page."""
+"""Serve the API's contract: `openapi.yaml` with this installation's address, as JSON and as an HTML page."""
 
 import hashlib
 import json
@@ -19,31 +19,12 @@ from django.utils.safestring import SafeString
 
 from web.errors import Problem
 
-
-@lru_cache(maxsize=1)
-def contract(public_base_url: str) -> dict[str, Any]:
-    """Return the OpenAPI document; whoever reads it changes nothing in it."""
-    text = (settings.BASE_DIR / "openapi.yaml").read_text(encoding="utf-8")
-    document: dict[str, Any] = yaml.safe_load(text)
-    return document | {"servers": [{"url": f"{public_base_url}/api/v1"}]}
-
-
-def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    """Return what a reference within the document points at; anything else as it is."""
-    reference = node.get("$ref")
-    if reference is None:
-        return node
-    target: Any = document
-    for part in reference.removeprefix("#/").split("/"):
-        target = target[part]
-    return dict(target)
-
-
-# What a shell fills in; the page says how each of them is set.
+# Shell variables for path parameters in the curl examples. The page explains how to set them.
 _SHELL_VARIABLES: Final = {"{conversation_id}": "$CHAT", "{challenge_id}": "$CHALLENGE_ID"}
-_VOCABULARIES: Final = {
-    "AuthorizationStatus": "Where a conversation stands",
-    "ChallengeStatus": "How a challenge stands",
+# Enumerations whose values the page explains, with their headings.
+_ENUMERATIONS: Final = {
+    "AuthorizationStatus": "The status of a conversation",
+    "ChallengeStatus": "The status of a challenge",
     "ChallengeError": "Why a challenge failed: error",
     "AuthorizationRequestError": "What went wrong in the last sign-in: last_error",
     "EndReason": "How a token ended",
@@ -54,9 +35,28 @@ _CODE_OF_CURL: Final = '"{\\"code\\": \\"$CODE\\"}"'
 Json = dict[str, Any]
 
 
+@lru_cache(maxsize=1)
+def contract(public_base_url: str) -> dict[str, Any]:
+    """Load the OpenAPI document. It is cached, so callers must not change it."""
+    text = (settings.BASE_DIR / "openapi.yaml").read_text(encoding="utf-8")
+    document: dict[str, Any] = yaml.safe_load(text)
+    return document | {"servers": [{"url": f"{public_base_url}/api/v1"}]}
+
+
+def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """Follow a `$ref` within the document; a node without one is returned unchanged."""
+    reference = node.get("$ref")
+    if reference is None:
+        return node
+    target: Any = document
+    for part in reference.removeprefix("#/").split("/"):
+        target = target[part]
+    return dict(target)
+
+
 @dataclass(frozen=True)
 class Field:
-    """A parameter, or a field of a body."""
+    """A parameter or a member of the request body. `place` is path, query, header or body; `form` is its type."""
 
     name: str
     place: str
@@ -67,7 +67,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Example:
-    """One answer as it goes over the wire; of a problem also its code, and the call where it sends the bot."""
+    """An example body. For a problem document also its code and the operation that the bot should call next."""
 
     name: str
     summary: SafeString
@@ -79,7 +79,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of a call: its status and its examples."""
+    """One response of an operation."""
 
     status: int
     description: SafeString
@@ -87,8 +87,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class OneCall:
-    """Everything about one call."""
+class Operation:
+    """One operation of the API. `good` are the answers below 400, `expected` the status of the first of them."""
 
     operation: str
     method: str
@@ -105,23 +105,21 @@ class OneCall:
 
 
 @dataclass(frozen=True)
-class Word:
-    """A word of a vocabulary and what it means."""
-
-    word: str
+class EnumerationValue:
+    value: str
     meaning: SafeString
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The whole page."""
+    """The context of the HTML page."""
 
     title: str
     version: str
     description: list[SafeString]
     base_url: str
-    calls: list[OneCall]
-    vocabularies: list[tuple[str, str, list[Word]]]
+    calls: list[Operation]
+    enumerations: list[tuple[str, str, list[EnumerationValue]]]
     events: list[str]
     problems: list[tuple[int, Example]]
 
@@ -136,24 +134,24 @@ def reference_of(document: Json) -> Reference:
         description=[_marked(text) for text in info["description"].strip().split("\n\n")],
         base_url=document["servers"][0]["url"],
         calls=list(_calls(document)),
-        vocabularies=list(_vocabularies(document)),
+        enumerations=list(_enumerations(document)),
         events=list(document["webhooks"]),
         problems=[(status, _example(document, name, named[name])) for status, name in sorted(problems)],
     )
 
 
-def _calls(document: Json) -> Iterator[OneCall]:
+def _calls(document: Json) -> Iterator[Operation]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             if method != "parameters":
                 yield _call(document, method.upper(), path, methods.get("parameters", []), operation)
 
 
-def _call(document: Json, method: str, path: str, shared: list[Json], operation: Json) -> OneCall:
+def _call(document: Json, method: str, path: str, shared: list[Json], operation: Json) -> Operation:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     answers = [_answer(document, int(status), answer) for status, answer in operation["responses"].items()]
     good = [answer for answer in answers if answer.status < HTTPStatus.BAD_REQUEST]
-    return OneCall(
+    return Operation(
         operation=operation["operationId"],
         method=method,
         path=format_html_join("", "/{}<wbr>", ((part,) for part in path.split("/")[1:])),
@@ -186,7 +184,7 @@ def _example(document: Json, name: str, example: Json) -> Example:
     found = Example(name, _marked(example.get("summary", "")), json.dumps(value, indent=2, ensure_ascii=False))
     if "code" not in value or "next" not in value:
         return found
-    # Two examples of one code are told apart by what else they hold.
+    # Two examples with the same code are distinguished by these members.
     details = [f"{member} {value[member]}" for member in ("reason", "attempts_left") if member in value]
     next_call = (value["next"] or {}).get("operation", "")
     return replace(found, code=value["code"], detail=", ".join(details), next_call=next_call)
@@ -213,7 +211,7 @@ def _body_fields(document: Json, body: Json) -> Iterator[Field]:
 
 
 def _form(schema: Json) -> str:
-    """Say in words what a schema takes."""
+    """Describe in words which values a schema allows."""
     kinds = schema.get("type", [])
     words = [" or ".join([kinds] if isinstance(kinds, str) else kinds)]
     if "enum" in schema:
@@ -237,14 +235,14 @@ def _curl(method: str, path: str, body: Any) -> str:
     return " \\\n  ".join(lines)
 
 
-def _vocabularies(document: Json) -> Iterator[tuple[str, str, list[Word]]]:
-    for name, heading in _VOCABULARIES.items():
+def _enumerations(document: Json) -> Iterator[tuple[str, str, list[EnumerationValue]]]:
+    for name, heading in _ENUMERATIONS.items():
         meanings = document["components"]["schemas"][name]["x-meanings"]
-        yield name, heading, [Word(word, _marked(meaning)) for word, meaning in meanings.items()]
+        yield name, heading, [EnumerationValue(value, _marked(meaning)) for value, meaning in meanings.items()]
 
 
 def _marked(text: str) -> SafeString:
-    """Return escaped text in which what stands between backticks is code."""
+    """Escape text for HTML. Text between backticks becomes a `code` element."""
     parts = text.split("`")
     pairs = zip(parts[::2], [*parts[1::2], ""], strict=False)
     return format_html_join("", "{}{}", ((plain, _code(code)) for plain, code in pairs))
@@ -267,7 +265,7 @@ def docs(request: HttpRequest) -> HttpResponseBase:
 def _document(request: HttpRequest, render: Callable[[str], bytes], content_type: str) -> HttpResponseBase:
     if request.method not in {"GET", "HEAD"}:
         allowed = {"Allow": "GET, HEAD"}
-        return Problem(405, "method_not_allowed", "This address answers GET, HEAD.", headers=allowed).response()
+        return Problem(405, "method_not_allowed", "This address accepts GET, HEAD.", headers=allowed).response()
     content = render(settings.PUBLIC_BASE_URL)
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers = {"Cache-Control": "public, max-age=300", "ETag": etag}

@@ -1,4 +1,4 @@
-"""`GET .../token`: in one query where the answer is the token, step by step where it is anything else."""
+"""`GET .../token`: one query if the answer is the token; otherwise step by step, to find out which error to answer."""
 
 import logging
 import re
@@ -21,14 +21,14 @@ from conversations.models import AccessToken
 from web.errors import Problem
 
 HEADER: Final = "X-Purpose"
-# Asked for by this name: `request.headers` is made anew for each request, and nothing else of a token read needs it.
+# Read from `request.META`: building `request.headers` for this one header would slow down each token read.
 _WSGI_NAME: Final = HttpHeaders.to_wsgi_name(HEADER)
 PARAMETER: Final = "purpose"
-# A code and no prose: it is counted, and stands in log lines.
+# A code, not prose: reads are counted by purpose, and log lines contain it.
 _PURPOSE: Final = re.compile(r"[a-z0-9][a-z0-9_.:-]{0,63}")
 MAX_MIN_TTL: Final = 3600
-# RFC 6749 section 3.3; half of what a challenge may ask for: percent-encoded, all of it has to fit into the 8,190 bytes
-# of a request line that gunicorn reads. A bot that needs more compares it with the `scope` of the answer.
+# RFC 6749 section 3.3. Half of what a challenge may ask for, because it has to fit percent-encoded into the 8,190 bytes
+# of gunicorn's longest request line. A bot that needs more compares the answer's `scope` itself.
 MAX_NEEDED_SCOPE_LENGTH: Final = 2000
 _SCOPE: Final = re.compile(rf"[ !#-\[\]-~]{{0,{MAX_NEEDED_SCOPE_LENGTH}}}")
 _PARAMETERS: Final = {"authorization_server", "min_ttl", "scope", PARAMETER}
@@ -37,7 +37,7 @@ logger = logging.getLogger("consumer_delegation.audit")
 
 
 def read_purpose(request: HttpRequest, brand: Brand, parameter: str | None = None) -> str:
-    """Return the purpose of the header or of the query; empty where none is named and none is needed.
+    """Read the purpose from the header or the query; empty if there is none and the brand requires none.
 
     Raises `Problem`.
     """
@@ -46,7 +46,7 @@ def read_purpose(request: HttpRequest, brand: Brand, parameter: str | None = Non
     if None not in {header, parameter} and header != parameter:
         raise Problem(422, "invalid_purpose", f"{HEADER} and {PARAMETER} name different purposes. Send one of them.")
     if not purpose and brand.token_read_purpose_required:
-        raise Problem(422, "purpose_required", f"This brand demands a purpose of each token read: send {HEADER}.")
+        raise Problem(422, "purpose_required", f"This brand requires a purpose for each token read: send {HEADER}.")
     if purpose is None:
         return ""
     if not _PURPOSE.fullmatch(purpose):
@@ -55,18 +55,18 @@ def read_purpose(request: HttpRequest, brand: Brand, parameter: str | None = Non
     return purpose
 
 
-def token_answer(call: Call, access_token: AccessToken, read_for: str, now: datetime) -> dict[str, Any]:
-    """Return the token as the answer to a read; count the read, and write the line that says so."""
+def token_answer(call: Call, access_token: AccessToken, purpose: str, now: datetime) -> dict[str, Any]:
+    """Build the answer that contains the token. Logs and counts the read."""
     value, members = access_token.reveal_access_token().reveal(), access_token.reveal_response_members()
-    _log(call, access_token, read_for)
-    count_read(call.bot_key, read_for, now)
+    _log(call, access_token, purpose)
+    count_read(call.bot_key, purpose, now)
     answer = {"access_token": value, **token_representation(access_token, now)}
-    # As it was written when it was read: JSON, and no member of ours.
+    # Stored as JSON, so it is copied into the answer undecoded.
     return answer | ({"token_response_members": msgspec.Raw(members.reveal().encode())} if members else {})
 
 
-def _log(call: Call, access_token: AccessToken, read_for: str) -> None:
-    """Write the line of a read that is answered with the token; `purpose` is what the consumer was told."""
+def _log(call: Call, access_token: AccessToken, purpose: str) -> None:
+    """Log a successful read. `purpose` in the log line is the challenge's, which the consumer saw."""
     logger.info(
         "token.read",
         extra={
@@ -75,13 +75,13 @@ def _log(call: Call, access_token: AccessToken, read_for: str) -> None:
             "conversation_uuid": str(access_token.conversation.uuid),
             "access_token_uuid": str(access_token.uuid),
             "purpose": access_token.challenge.purpose,
-            "read_purpose": read_for,
+            "read_purpose": purpose,
         },
     )
 
 
-def _at_once(request: HttpRequest, presented: PresentedKey, conversation_id: str) -> Answer | None:
-    """Answer with the token; None where `read_token` has to say why not. Nothing is counted or noted before."""
+def _in_one_query(request: HttpRequest, presented: PresentedKey, conversation_id: str) -> Answer | None:
+    """Answer with the token, or with None if `read_token` has to find the error. Then nothing was counted or logged."""
     query = {name: values[0] for name, values in request.GET.lists() if len(values) == 1}
     if not query.keys() <= _PARAMETERS or len(query) != len(request.GET):
         return None
@@ -104,14 +104,14 @@ def _at_once(request: HttpRequest, presented: PresentedKey, conversation_id: str
     return 200, token_answer(Call(request, read.bot_key), read.access_token, purpose, now)
 
 
-@bot_call(BotKey.Scope.TOKEN_READ, counted=count_token_read, at_once=_at_once)
+@bot_call(BotKey.Scope.TOKEN_READ, counted=count_token_read, fast_path=_in_one_query)
 def read_token(call: Call, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}/token`."""
     query = call.query(*_PARAMETERS)
     if (min_ttl := seconds(query.get("min_ttl", "0"), MAX_MIN_TTL)) is None:
         raise Problem(422, "invalid_min_ttl", "min_ttl is a number of seconds from 0 to 3600.")
     if not _SCOPE.fullmatch(needed := query.get("scope", "")):
-        detail = f"A scope is names separated by spaces, in at most {MAX_NEEDED_SCOPE_LENGTH} characters."
+        detail = f"scope is a list of names separated by spaces, of at most {MAX_NEEDED_SCOPE_LENGTH} characters."
         raise Problem(422, "invalid_scope", detail)
     purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER))
     conversation = open_conversation_of(call, conversation_id)

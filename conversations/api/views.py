@@ -20,8 +20,8 @@ from conversations.api.calls import (
     count_nothing,
     count_token_read,
     entity_tag,
-    has_seen,
     idempotent_request,
+    matches_entity_tag,
     seconds,
 )
 from conversations.api.lookups import (
@@ -63,7 +63,7 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     try:
         wanted = _wanted(call, body)
     except (Problem, FlowError):
-        _not_closed(call, conversation_id)
+        _refuse_closed(call, conversation_id)
         raise
     now = timezone.now()
     challenge, created = issue_challenge(
@@ -74,31 +74,31 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
 
 @bot_call(READ)
 def read_challenge(call: Call, challenge_id: str) -> Answer:
-    """`GET /challenges/{challenge_id}`: as it stands, or with `wait` as soon as that has changed."""
+    """`GET /challenges/{challenge_id}`; with `wait`, answer when the challenge changes, or after `wait` seconds."""
     wait = _wait(call.query("wait").get("wait", "0"))
     challenge, now = challenge_of(call, challenge_id), timezone.now()
-    facts = challenge_representation(challenge, now)
-    if not wait or not can_change(challenge, now) or _has_missed(call, facts):
-        return conditional_answer(call.request, facts)
+    representation = challenge_representation(challenge, now)
+    if not wait or not can_change(challenge, now) or _has_missed_change(call, representation):
+        return conditional_answer(call.request, representation)
     if not wait_for_change(challenge, wait):
-        return conditional_answer(call.request, facts, retry_after())
+        return conditional_answer(call.request, representation, retry_after())
     return _read_challenge_again(call.request, challenge_id=challenge_id)
 
 
-def _has_missed(call: Call, facts: dict[str, Any]) -> bool:
-    """Tell whether what the bot names as seen is past: it is told so at once, and no change falls between two calls."""
-    return "If-None-Match" in call.request.headers and not has_seen(call.request, entity_tag(facts))
+def _has_missed_change(call: Call, representation: dict[str, Any]) -> bool:
+    """Whether the challenge changed after the read that `If-None-Match` names. Then the poll is answered at once."""
+    return "If-None-Match" in call.request.headers and not matches_entity_tag(call.request, entity_tag(representation))
 
 
 @bot_call(READ, counted=count_nothing)
 def _read_challenge_again(call: Call, challenge_id: str) -> Answer:
-    """Answer after a wait, authenticated once more: the key may have been revoked meanwhile."""
+    """Answer after a wait. Authenticates again: the key may have been revoked meanwhile."""
     return conditional_answer(call.request, challenge_representation(challenge_of(call, challenge_id), timezone.now()))
 
 
 @bot_call(CREATE)
 def withdraw(call: Call, challenge_id: str) -> Answer:
-    """`DELETE /challenges/{challenge_id}`: also one that has ended answers with how it ended."""
+    """`DELETE /challenges/{challenge_id}`. A challenge that has ended stays as it is; the answer says how it ended."""
     call.query()
     withdraw_challenge(challenge_of(call, challenge_id), actor=call.actor, now=timezone.now())
     return 200, challenge_representation(challenge_of(call, challenge_id), timezone.now())
@@ -121,13 +121,13 @@ def post_completion(call: Call, conversation_id: str) -> Answer:
 
 @bot_call(READ)
 def read_conversation(call: Call, conversation_id: str) -> Answer:
-    """`GET /conversations/{conversation_id}`: where it stands at each authorization server; never a token."""
+    """`GET /conversations/{conversation_id}`: its authorization status at each server; never a token."""
     key = call.query("authorization_server").get("authorization_server")
     conversation = conversation_of(call, conversation_id)
     brand = call.bot_key.brand
     servers = [server_of(brand, key)] if key else list(brand.authorization_servers.active())
     now = timezone.now()
-    facts = {
+    representation = {
         "conversation_id": conversation.external_id,
         "closed_at": conversation.closed_at,
         "authorization_servers": [
@@ -135,20 +135,23 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
             for server in servers
         ],
     }
-    return conditional_answer(call.request, facts)
+    return conditional_answer(call.request, representation)
 
 
 @bot_call(CREATE, TOKEN, counted=count_token_read)
 def authorize(call: Call, conversation_id: str) -> Answer:
-    """`POST /conversations/{conversation_id}/authorize`: a token good for `min_ttl` seconds, or the live challenge."""
+    """`POST /conversations/{conversation_id}/authorize`.
+
+    Answers with a token that lives at least `min_ttl` seconds, or else with the open challenge, which it may create.
+    """
     call.query()
     body = call.body(AuthorizeBody)
-    read_for = read_purpose(call.request, call.bot_key.brand)
-    conversation, wanted = _not_closed(call, conversation_id), _wanted(call, body)
+    purpose = read_purpose(call.request, call.bot_key.brand)
+    conversation, wanted = _refuse_closed(call, conversation_id), _wanted(call, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
-        return 200, token_answer(call, access_token, read_for, now)
+        return 200, token_answer(call, access_token, purpose, now)
     count_call(call.bot_key)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return _issued(challenge, now, status=202)
@@ -175,7 +178,7 @@ def end_token(call: Call, conversation_id: str) -> Answer:
 
 @bot_call(CREATE)
 def close(call: Call, conversation_id: str) -> Answer:
-    """`DELETE /conversations/{conversation_id}`: closed and erased; the same receipt the second time."""
+    """`DELETE /conversations/{conversation_id}`: close it and erase its data. A repeated call gets the same receipt."""
     call.query()
     conversation = conversation_of(call, conversation_id)
     receipt = close_conversation(conversation, actor=call.actor, now=timezone.now())
@@ -188,8 +191,8 @@ def close(call: Call, conversation_id: str) -> Answer:
     }
 
 
-def _not_closed(call: Call, conversation_id: str) -> Conversation | None:
-    """Return the conversation, None before its first challenge. Raises `ConversationClosed`, whatever else is wrong."""
+def _refuse_closed(call: Call, conversation_id: str) -> Conversation | None:
+    """Find the conversation; None before its first challenge. Raises `ConversationClosed`, `Problem`."""
     conversation = existing_conversation(call, conversation_id)
     if conversation and conversation.closed_at is not None:
         raise ConversationClosed
@@ -197,7 +200,7 @@ def _not_closed(call: Call, conversation_id: str) -> Conversation | None:
 
 
 def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
-    """Return what is asked for. Raises what `server_of` and `WantedChallenge.check` raise."""
+    """Build what the bot asks for. Raises what `server_of` and `WantedChallenge.check` raise."""
     wanted = WantedChallenge(
         server=server_of(call.bot_key.brand, body.authorization_server),
         same_person_check=body.same_person_check,
@@ -213,18 +216,18 @@ def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
 
 
 def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:
-    """Answer with the challenge, its link and the tag of its first read: a wait with it misses nothing since now."""
-    facts = challenge_representation(challenge, now)
-    # A repeated Idempotency-Key of one that has ended: how it ended, and no link that leads nowhere.
+    """Answer with the challenge, its link and its entity tag. A long poll that sends the tag misses no change."""
+    representation = challenge_representation(challenge, now)
+    # A repeated Idempotency-Key may find a challenge that has ended. Its link no longer works.
     link: dict[str, Any] = {"url": None, "message": None}
     if challenge.status_at(now) in OPEN_STATUSES:
         url = link_of(challenge)
         link = {"url": url, "message": _message(challenge, url)}
-    return json_response(facts | link, status=status, headers={"ETag": entity_tag(facts)})
+    return json_response(representation | link, status=status, headers={"ETag": entity_tag(representation)})
 
 
 def _message(challenge: Challenge, url: str) -> str:
-    """Return the sentence for the chat; once the consumer has signed in, it asks for the code and not for a sign-in."""
+    """Write the sentence for the chat, in the chat's language. After the sign-in it asks for the confirmation."""
     words = {"brand": challenge.conversation.brand.name, "url": url}
     with translation.override(language_of_chat(challenge.locale)):
         if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED and challenge.same_person_check == "chat_page":

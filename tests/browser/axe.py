@@ -1,4 +1,4 @@
-"""axe-core, run on a page by way of the browser's debugger: our Content-Security-Policy stays as it is."""
+"""Run axe-core on a page through the browser's debugger, so that our Content-Security-Policy stays unchanged."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from playwright.sync_api import Page
 
 from tests.browser.pictures import Look, show_as
 
-# Everything that axe knows of WCAG 2.2 AA, and its advice beyond. Nothing is loaded again: the policy would refuse it.
+# All of axe's rules for WCAG 2.2 AA, and its best practices. Nothing is loaded again: the policy would refuse it.
 OPTIONS: Final[dict[str, Any]] = {
     "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
     "resultTypes": ["violations", "incomplete"],
@@ -30,12 +30,12 @@ class Axe:
 
     @classmethod
     def installed_in(cls, node_modules: Path) -> "Axe | None":
-        """Return the library, or None where it is not installed."""
+        """Read the library; None if it is not installed."""
         file = node_modules / "axe-core" / "axe.min.js"
         return cls(file.read_text()) if file.exists() else None
 
     def findings(self, page: Page, looks: Iterable[Look]) -> dict[str, list[str]]:
-        """Return, for each look, every rule that an element of the page breaks or that axe could not decide on."""
+        """For each look, every rule that an element of the page breaks, or that axe could not decide."""
         return {look.name: self._findings(page, look) for look in looks}
 
     def _findings(self, page: Page, look: Look) -> list[str]:

@@ -1,4 +1,4 @@
-"""The servers and the browser, once for all tests of this folder; a profile of its own for everybody in each test."""
+"""Servers and browser, once for all tests of this folder. Each test gets new profiles."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +16,23 @@ from tests.tls import Authority
 
 @pytest.fixture(scope="session")
 def stage(tls_authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """Return the running product, sample brand and sample chat."""
+    """The running product, sample brand and sample chat."""
     with running_stage(tmp_path_factory.mktemp("stage") / "folder", tls_authority) as stage:
         yield stage
 
 
-# For one module at a time: while Playwright runs, its process has an event loop, and Django refuses to touch a database
-# beside one; a second Playwright cannot start, either.
+# For one module at a time: while Playwright runs, its process has an event loop, and Django then refuses to use a
+# database. A second Playwright cannot start either.
 @pytest.fixture(scope="module")
 def chromium(requires_chromium: Path, stage: Stage) -> Iterator[Browser]:
-    """Return the system's Chromium; it trusts the stage's certificate, as if its authority were installed."""
+    """The system's Chromium. It trusts the stage's certificate, as if its authority were installed."""
     with running_chromium(requires_chromium, stage) as browser:
         yield browser
 
 
 @pytest.fixture(scope="module")
 def signed_in(stage: Stage, chromium: Browser) -> dict[str, Any]:
-    """Return what the browsers of the brand's two customers remember: both are signed in there."""
+    """The browser state of the brand's two customers, who are signed in there."""
     remembered: dict[str, Any] = {}
     for name in SUBJECTS:
         with profile_of(chromium, stage) as profile:
@@ -43,27 +43,27 @@ def signed_in(stage: Stage, chromium: Browser) -> dict[str, Any]:
 
 @pytest.fixture
 def mallory(stage: Stage, chromium: Browser, signed_in: dict[str, Any]) -> Iterator[Profile]:
-    """Return Mallory's browser. She is in the chat, asks for the link, and forwards it."""
+    """Mallory's browser. She is in the chat, asks for the link, and forwards it."""
     with profile_of(chromium, stage, signed_in["mallory"]) as profile:
         yield profile
 
 
 @pytest.fixture
 def victor(stage: Stage, chromium: Browser, signed_in: dict[str, Any]) -> Iterator[Profile]:
-    """Return Victor's browser. He is signed in at the brand, which remembers his consent."""
+    """Victor's browser. He is signed in at the brand, which remembers his consent."""
     with profile_of(chromium, stage, signed_in["victor"]) as profile:
         yield profile
 
 
 @pytest.fixture
 def stranger(stage: Stage, chromium: Browser) -> Iterator[Profile]:
-    """Return a browser that has never been anywhere."""
+    """A new browser without cookies."""
     with profile_of(chromium, stage) as profile:
         yield profile
 
 
 @pytest.fixture(scope="session")
 def requires_axe() -> Axe:
-    """Return axe-core, one of the npm packages of `tests/peers`."""
+    """axe-core, one of the npm packages of `tests/peers`."""
     axe = Axe.installed_in(Path(__file__).parent.parent / "peers" / "node_modules")
     return axe or missing("axe-core is not installed: nothing looked for barriers in the pages")

@@ -1,4 +1,4 @@
-"""Another site: it serves one page, with a link to ours, or a form that a script sends as soon as it is open."""
+"""Another site: it serves one page, with a link to ours, or with a form that a script submits at once."""
 
 import html
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from tests.tls import ServerCertificate
 
 @dataclass
 class Elsewhere:
-    """The site. It answers under two names: one is of another site than ours, one only of another origin."""
+    """The site. Of its two names one is cross-site to ours, the other only cross-origin."""
 
     port: int
     page: bytes = b""
@@ -20,21 +20,21 @@ class Elsewhere:
 
     @property
     def other_site(self) -> str:
-        """Return an address whose requests carry none of our cookies, which are Lax."""
+        """A cross-site URL. Its requests carry none of our cookies, which are Lax."""
         return f"https://127.0.0.1:{self.port}/"
 
     @property
     def other_origin(self) -> str:
-        """Return an address of our own host: cookies ignore ports, so its requests carry all of ours."""
+        """A URL on our own host. Cookies ignore ports, so its requests carry all of ours."""
         return f"https://localhost:{self.port}/"
 
     def link_to(self, url: str) -> None:
-        """Serve a page with a plain link that opens a tab of its own, as mail programs and chats have it."""
+        """Serve a page with a plain link that opens a new tab, as mail programs and chats have."""
         link = f'<a target="_blank" rel="noopener" href="{html.escape(url)}">Sign in</a>'
         self.page = f"<!doctype html><link rel=icon href=data:,>{link}".encode()
 
     def send_form_to(self, action: str, **fields: str) -> None:
-        """Serve a page that sends this form."""
+        """Serve a page that submits this form."""
         inputs = "".join(f'<input name="{name}" value="{html.escape(value)}">' for name, value in fields.items())
         form = f'<form method="post" action="{html.escape(action)}">{inputs}</form>'
         script = "<script>document.forms[0].submit()</script>"
@@ -47,7 +47,7 @@ def another_site(certificate: ServerCertificate) -> Iterator[Elsewhere]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            """Keep the headers of a form."""
+            """Store the headers of a form."""
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             site.posted = dict(self.headers.items())
             self.do_GET()
@@ -60,7 +60,7 @@ def another_site(certificate: ServerCertificate) -> Iterator[Elsewhere]:
             self.wfile.write(site.page)
 
         def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.socket = certificate.server_context().wrap_socket(server.socket, server_side=True)

@@ -1,4 +1,4 @@
-"""Writes `docs/consumer-pages.md` and its pictures from those that the browser tests took last: `make gallery`."""
+"""Write `docs/consumer-pages.md` and its pictures from those of the last browser tests: `make gallery`."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ PAGE: Final = ROOT / "docs" / "consumer-pages.md"
 PICTURES: Final = ROOT / "docs" / "pictures"
 ON_A_DESK: Final = ("link", "completion_code")
 IN_HEBREW: Final = ("link", "completion_code", "receipt")
-# The README shows these; `tests.demo.pictures` takes them.
+# The README's pictures, taken by `tests.demo.pictures`.
 OF_THE_DEMO: Final = ("demo-chat", "demo-admin")
 MOST_BYTES: Final = 1_500_000
 COLOURS: Final = 48
@@ -34,7 +34,7 @@ request to paint, and no script and no cookies of other sites.
 
 
 def side_by_side(files: list[Path]) -> Image.Image:
-    """Return pictures beside each other, each cut off where nothing follows but ground."""
+    """Place pictures side by side. Each is cut off below its content."""
     pictures = [_cut(Image.open(file).convert("RGB")) for file in files]
     height = max(picture.height for picture in pictures)
     width = sum(picture.width for picture in pictures) + GAP * (len(pictures) - 1)
@@ -54,7 +54,7 @@ def _cut(picture: Image.Image) -> Image.Image:
 
 
 def write_picture(name: str, files: list[Path]) -> None:
-    """Save a sheet of pictures with few colours, the rare ones among them: text and flat grounds need no more."""
+    """Save pictures with few colours, rare ones included. Text and plain backgrounds need no more."""
     sheet = side_by_side(files).quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     sheet.save(PICTURES / f"{name}.png", optimize=True)
 
@@ -78,7 +78,7 @@ def _shown(name: str, words: str, width: int) -> str:
 
 
 def main() -> int:
-    """Write the page and every picture anew."""
+    """Write the page and every picture."""
     headings = {name: json.loads((KEPT / f"{name}-en.json").read_text())["heading"] for name in STATES}
     PICTURES.mkdir(parents=True, exist_ok=True)
     for old in PICTURES.glob("*.png"):

@@ -1,4 +1,4 @@
-"""The looks in which pages are tested and photographed, and where the pictures are kept."""
+"""The devices and colour schemes in which pages are tested and photographed, and where the pictures are stored."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ KEPT: Final = ROOT / "test-output" / "pages"
 
 @dataclass(frozen=True)
 class Look:
-    """A device and its owner's wish for light or dark."""
+    """A device, and light or dark mode."""
 
     device: str
     width: int
@@ -34,18 +34,18 @@ LOOKS: Final = (
 
 
 def show_as(page: Page, look: Look) -> None:
-    """Show an open page on this device, without loading it again."""
+    """Show an open page on this device, without reloading it."""
     page.set_viewport_size({"width": look.width, "height": look.height})
     page.emulate_media(color_scheme=look.scheme)
 
 
 def picture_of(state: str, locale: str, look: Look) -> Path:
-    """Return where the picture of a state is kept."""
+    """The path of a state's picture."""
     return KEPT / f"{state}-{locale}-{look.name}.png"
 
 
 def keep_pictures(page: Page, state: str, locale: str, looks: tuple[Look, ...]) -> None:
-    """Take pictures of the whole page, and note its heading for whoever shows them."""
+    """Take pictures of the whole page, and store its heading for the gallery."""
     for look in looks:
         show_as(page, look)
         scale: Literal["css", "device"] = "device" if look.device == "phone" else "css"

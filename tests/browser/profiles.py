@@ -1,4 +1,4 @@
-"""Browser profiles of their own cookies, each with a watch on everything that its browser complains of."""
+"""Browser profiles with their own cookies. Each records everything that its browser complains about."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from tests.browser.stage import Stage
 
 @dataclass
 class Profile:
-    """One person's browser. `expected` are the statuses that the test expects beside good ones."""
+    """One person's browser. `expected` are error statuses that the test expects."""
 
     context: BrowserContext
     stage: Stage
@@ -38,24 +38,24 @@ class Profile:
         self.context.on("response", self._note_response)
 
     def open(self, url: str) -> Page:
-        """Open an address in a new tab."""
+        """Open a URL in a new tab."""
         page = self.context.new_page()
         page.goto(url)
         return page
 
     def follow(self, url: str) -> Page:
-        """Open a link of ours and press its button; return the page at the end of all redirects."""
+        """Open a link of ours and press its button. Returns the last page after all redirects."""
         page = self.open(url)
         page.locator("main form button").first.click()
         page.wait_for_load_state()
         return page
 
     def begin(self, page: Page) -> None:
-        """Press the button of a link; return without waiting for where it leads."""
+        """Press the button of a link. Does not wait for the next page."""
         page.evaluate("document.forms[0].submit()")
 
     def post(self, url: str) -> None:
-        """Send a link's first form as a scanner does, which goes nowhere from there."""
+        """Submit a link's first form as a scanner does, which does not follow the redirect."""
         form_token = self.context.request.get(url).text().partition('csrfmiddlewaretoken" value="')[2].partition('"')[0]
         origin = {"Origin": self.stage.addresses.product, "Referer": self.stage.addresses.product}
         sent: dict[str, Any] = {"csrfmiddlewaretoken": form_token}
@@ -63,21 +63,21 @@ class Profile:
         assert answer.status == 303, answer.text()
 
     def authorization_url(self) -> str:
-        """Return the authorization request that this browser was last sent to the brand with."""
+        """The last authorization request with which this browser was sent to the brand."""
         return next(address for address in reversed(self.addresses) if "/identity/o/authorize?" in address)
 
     def callback_with(self, **parameters: str) -> str:
-        """Return where the brand sends this browser back to, with an answer of the test's own."""
+        """The URL of our callback with another authorization response."""
         request = dict(parse_qsl(urlsplit(self.authorization_url()).query))
         sent = {"state": request["state"], "iss": self.stage.addresses.brand, **parameters}
         return f"{request['redirect_uri']}?{urlencode(sent)}"
 
     def callback_url(self) -> str:
-        """Return the address at our callback that this browser was last sent to, code and state included."""
+        """The last URL of our callback that this browser was sent to, with code and state."""
         return next(address for address in reversed(self.addresses) if "/callback/" in address)
 
     def sign_in_at_the_brand(self, name: str, page: Page | None = None) -> None:
-        """Sign in; on a page that already asks for it, or at the brand's own door."""
+        """Sign in, on the sign-in page if it is open, or on the brand's own page."""
         page = page or self.open(f"{self.stage.addresses.brand}/accounts/login/")
         page.get_by_label("Username").fill(name)
         page.get_by_label("Password").fill(self.stage.demo.customers[name])
@@ -85,15 +85,15 @@ class Profile:
         page.wait_for_load_state()
 
     def _note_console(self, message: ConsoleMessage) -> None:
-        # A status that the test expects is one the console shows as an error, too.
+        # The console shows an expected error status as an error too.
         expected = any(f"status of {status} " in message.text for status in self.expected)
-        # What Chromium says where a window is to stay open, since no script had opened it (static/consumer.js).
+        # Chromium's warning if a window cannot be closed because no script opened it (static/consumer.js).
         expected = expected or message.text == "Scripts may close only the windows that were opened by them."
         if message.type in {"error", "warning"} and not expected:
             self.complaints.append(f"{message.text} ({message.location['url']})")
 
     def _note_failed(self, request: Request) -> None:
-        # A page that is left while something of it still loads aborts that: whoever goes on quickly sees no fault.
+        # Leaving a page while it still loads aborts the requests. That is no fault.
         if request.failure != "net::ERR_ABORTED":
             self.complaints.append(f"{request.failure}: {request.url}")
 
@@ -105,7 +105,7 @@ class Profile:
 
 @contextmanager
 def running_chromium(executable: Path, stage: Stage) -> Iterator[Browser]:
-    """Run a Chromium that trusts the stage's certificate and no other that it would not trust anyway."""
+    """Run a Chromium that trusts the stage's certificate, and otherwise only what it trusts by default."""
     trusted = f"--ignore-certificate-errors-spki-list={stage.certificate.public_key_digest()}"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(executable), args=["--no-sandbox", trusted])
@@ -115,7 +115,7 @@ def running_chromium(executable: Path, stage: Stage) -> Iterator[Browser]:
 
 @contextmanager
 def profile_of(browser: Browser, stage: Stage, memory: Any = None, **options: Any) -> Iterator[Profile]:
-    """Open a profile, with the cookies that `memory` holds; fail at its end if the browser complained of anything.
+    """Open a profile with the cookies in `memory`. Fails at its end if the browser complained about anything.
 
     `options` are Playwright's own: locale, viewport and the like.
     """
@@ -128,10 +128,10 @@ def profile_of(browser: Browser, stage: Stage, memory: Any = None, **options: An
 
 
 def heading(page: Page, words: str) -> None:
-    """Fail where a page's heading is another one."""
+    """Fail if a page has another heading."""
     expect(page.get_by_role("heading", level=1)).to_have_text(words)
 
 
 def code_on(page: Page) -> str:
-    """Return the completion code on a page; fails where it shows none."""
+    """The completion code on a page. Fails if there is none."""
     return page.locator("[data-completion-code]").get_attribute("data-completion-code") or ""

@@ -1,4 +1,4 @@
-"""Who plays on the stage when a page is to be reached, and the table in which every page has a row."""
+"""The persons in a scene that leads to a page, and the table of all pages."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ PURPOSES: Final = {"en": "to look up your order", "he": "לבדוק את ההז�
 
 @dataclass
 class Scene:
-    """Who plays: a consumer who is signed in at the brand, and a stranger who is not; their chat has a language."""
+    """A consumer who is signed in at the brand, a stranger who is not, and the language of their chat."""
 
     stage: Stage
     consumer: Profile
@@ -25,18 +25,18 @@ class Scene:
     locale: str = "en"
 
     def challenge(self, check: str = "completion_code", **wishes: Any) -> tuple[Bot, dict[str, Any]]:
-        """Return a bot in a conversation of its own, and the challenge that it asked for."""
+        """Create a challenge in a new conversation. Returns the bot and the challenge."""
         bot = self.stage.bot(check)
         return bot, bot.challenge(purpose=PURPOSES.get(self.locale, PURPOSES["en"]), locale=self.locale, **wishes)
 
     def begun_by_stranger(self, **wishes: Any) -> tuple[Bot, dict[str, Any]]:
-        """Return the same after a stranger has pressed the button; the brand asks that browser to sign in."""
+        """As `challenge`, after a stranger has pressed the button. The brand asks that browser to sign in."""
         bot, challenge = self.challenge(**wishes)
         self.stranger.follow(challenge["url"])
         return bot, challenge
 
     def signed_in(self) -> tuple[Bot, Page]:
-        """Return the bot, which can read the token, and the page that says so."""
+        """The bot, which can read the token, and the page after the sign-in."""
         bot, challenge = self.challenge()
         page = self.consumer.follow(challenge["url"])
         assert bot.complete(code=code_on(page)).status == 200
@@ -44,13 +44,13 @@ class Scene:
         return bot, page
 
     def rewrite(self, challenge: dict[str, Any], assignment: str) -> None:
-        """Change a challenge's row past the product."""
+        """Change a challenge's row without the product."""
         statement = f"UPDATE conversations_challenge SET {assignment} WHERE uuid = ?"  # noqa: S608  our own words
         assert self.execute(statement, challenge["challenge_id"].replace("-", "")) == 1
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the database's lock to write inside the block: whoever else writes gives up after 20 seconds."""
+        """Hold the database's write lock inside the block. Other writers give up after 20 seconds."""
         connection = sqlite3.connect(database_file(self.stage.demo.folder), timeout=20, isolation_level=None)
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -78,7 +78,7 @@ class Scene:
             self.execute("UPDATE brands_brand SET name = 'Acme'")
 
     def execute(self, statement: str, *values: str) -> int:
-        """Execute SQL in the product's database; return the number of rows that it changed."""
+        """Execute SQL in the product's database. Returns the number of changed rows."""
         connection = sqlite3.connect(database_file(self.stage.demo.folder), timeout=20)
         with connection:
             rows = connection.execute(statement, values).rowcount
@@ -88,7 +88,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class State:
-    """A page, by the template that it is made from, and what the browser is shown it with."""
+    """A page by its template, and a function that leads a browser to it."""
 
     template: str
     shows: Callable[[Scene], Page]
@@ -100,7 +100,7 @@ class State:
 
     @property
     def about(self) -> str:
-        """Return when a consumer sees it."""
+        """When a consumer sees the page: the function's docstring."""
         return self.shows.__doc__ or ""
 
 
@@ -108,7 +108,7 @@ STATES: Final[dict[str, State]] = {}
 
 
 def state(template: str, *statuses: int) -> Callable[[Callable[[Scene], Page]], Callable[[Scene], Page]]:
-    """Enter a page in the table, with the statuses that browsers complain of and that belong to it."""
+    """Add a page to the table, with the error statuses that belong to it."""
 
     def enter(shows: Callable[[Scene], Page]) -> Callable[[Scene], Page]:
         STATES[shows.__name__] = State(template, shows, statuses)

@@ -1,7 +1,7 @@
 """Everything runs: the product, the sample brand and the sample chat over real TLS, and a bot for any conversation.
 
-The brand's settings are the worst case: it remembers sessions and consent, and nothing asks it to sign anybody in again
-(`prompt = ""`). Whoever is signed in there and presses our button is back a moment later without another word.
+The brand's settings are the worst case. It remembers sessions and consent, and nothing makes it ask for a new sign-in
+(`prompt = ""`). A customer who is signed in there and presses our button comes back at once, without a question.
 """
 
 import json
@@ -35,12 +35,12 @@ from tests.demo.machines import free_ports
 from tests.installation import new_database
 from tests.tls import Authority, ServerCertificate
 
-# The sample brand's subjects are its row numbers, and its customers are made in this order.
+# The sample brand's subjects are its row ids, and its customers are created in this order.
 SUBJECTS: Final = {"mallory": "1", "victor": "2"}
 CHECKS: Final = ("completion_code", "chat_page", "expected_subject", "none")
 TOKEN_LIFETIME: Final = 600
 STUBBORN: Final = "stubborn"
-# A host name as real brands have it, for the page that names it; no sign-in ever begins there.
+# A realistic host name, for the page that shows it. No sign-in begins there.
 NAMED: Final = "named"
 NAMED_HOST: Final = "https://login.acme.example"
 
@@ -82,7 +82,7 @@ client.save()
 
 @dataclass(frozen=True)
 class Bot:
-    """A bot in one conversation, at the authorization server that accepts one check, or at the stubborn one."""
+    """A bot in one conversation, at the authorization server for one same-person check, or at the stubborn one."""
 
     stage: "Stage"
     check: str
@@ -93,13 +93,12 @@ class Bot:
         return self.check.replace("_", "-")
 
     def challenge(self, **wishes: Any) -> dict[str, Any]:
-        """Ask for a challenge; fails where there is none."""
+        """Create a challenge. Fails if none was created."""
         answer = self._send("POST", "/challenges", {"authorization_server": self.server, **wishes})
         assert answer.status == 201, answer.body
         return answer.body
 
-    def challenge_facts(self, challenge: dict[str, Any]) -> dict[str, Any]:
-        """Read a challenge again."""
+    def read_challenge(self, challenge: dict[str, Any]) -> dict[str, Any]:
         return self.stage.call_api("GET", f"/challenges/{challenge['challenge_id']}").body
 
     def complete(self, **proof: str) -> Answer:
@@ -108,18 +107,17 @@ class Bot:
         return self._send("POST", "/completion", {**proof, **named})
 
     def withdraw(self, challenge: dict[str, Any]) -> Answer:
-        """Take a challenge back."""
         return self.stage.call_api("DELETE", f"/challenges/{challenge['challenge_id']}")
 
     def end_token(self) -> Answer:
-        """Sign the consumer out."""
+        """End the token, as if the consumer had signed out."""
         return self._send("DELETE", f"/token?authorization_server={self.server}&reason=signed_out")
 
     def read_token(self) -> Answer:
         return self._send("GET", f"/token?authorization_server={self.server}")
 
     def refused_token(self) -> str:
-        """Read the token, which must not be there; return why it is not."""
+        """Read the token, which must fail. Returns the problem's code and reason."""
         answer = self.read_token()
         assert answer.status == 409, answer.body
         assert "access_token" not in answer.body
@@ -131,19 +129,19 @@ class Bot:
 
 @dataclass(frozen=True)
 class DemoOverTLS(Demo):
-    """The demo's servers with certificates of a throw-away authority, and on the database that the tests run on."""
+    """The demo's servers over TLS, and on the database that the tests run on."""
 
     database_url: str = field(repr=False, default="")
 
     def product_environment(self) -> dict[str, str]:
-        # One process: what a test fills up, such as the exchanges with a brand, is then full for all requests.
+        # One process, so that limits per process, such as exchanges with a brand, are used up for all requests.
         trusted = {"OUTBOUND_CA_FILE": os.environ["DEMO_CA_FILE"], "ACME_CLIENT_SECRET": self.client_secret}
         return super().product_environment() | trusted | {"DATABASE_URL": self.database_url, "WORKERS": "1"}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The running servers, and the certificate of all of them."""
+    """The running servers and their certificate."""
 
     demo: Demo
     bot_key: str = field(repr=False)
@@ -158,11 +156,11 @@ class Stage:
         return call(method, f"{self.addresses.product}/api/v1{path}", self.bot_key, sent)
 
     def bot(self, check: str) -> Bot:
-        """Return a bot in a conversation of its own."""
+        """A bot in a new conversation."""
         return Bot(self, check)
 
     def customer_of(self, token: str) -> str:
-        """Return whose orders the brand's API shows to whoever brings this token."""
+        """The customer whose orders the brand's API shows for this token."""
         answer = call("GET", f"{self.addresses.brand}/api/orders", token)
         assert answer.status == 200, answer.body
         return str(answer.body["customer"])
@@ -170,7 +168,7 @@ class Stage:
 
 @contextmanager
 def running_stage(folder: Path, authority: Authority) -> Iterator[Stage]:
-    """Set everything up in a fresh folder, run it, and stop it at the end."""
+    """Set everything up in an empty folder, run it, and stop it at the end."""
     issued = authority.issue()
     certificate = Certificate(issued.certificate_file, issued.key_file, authority.ca_file)
     make_folder(folder)
@@ -202,7 +200,7 @@ def _prepare(demo: Demo, stubborn: StubbornBrand) -> str:
 
 
 def _configuration(addresses: Addresses, stubborn: StubbornBrand) -> str:
-    """Return a file with one authorization server for each check, named after it, and the stubborn one."""
+    """A configuration file with one authorization server for each check, named after it, and the stubborn one."""
     shared = {"brand": addresses.brand, "chat": addresses.chat, "client_id": CLIENT_ID}
     shared["authorization_endpoint"] = f"{addresses.brand}/identity/o/authorize"
     honest = {"token_endpoint": f"{addresses.brand}/identity/o/api/token", "scope": "openid orders.read"}

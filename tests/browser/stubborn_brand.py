@@ -1,7 +1,6 @@
-"""A token endpoint that does as a test says: it hangs, fails, or grants less than was asked for.
+"""A token endpoint that hangs, fails, or grants less than was asked for.
 
-The sample brand does none of this. Its sign-in page stands before this endpoint all the same: a browser goes the whole
-way.
+The sample brand does none of this. Its sign-in page is used with this endpoint, so that a browser goes the whole way.
 """
 
 import json
@@ -18,7 +17,7 @@ LONGEST_WAIT = 20
 
 @dataclass
 class StubbornBrand:
-    """The endpoint. `granted` is the scope of every token; None fails the exchange; `open` holds all of them up."""
+    """The endpoint. `granted` is the scope of every token; None fails the exchange; while `open` is clear, all hang."""
 
     port: int
     granted: str | None = None
@@ -38,7 +37,7 @@ class StubbornBrand:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """Answer nobody inside the block."""
+        """Answer no request inside the block."""
         self.arrived = Semaphore(0)
         self.open.clear()
         try:
@@ -47,13 +46,13 @@ class StubbornBrand:
             self.open.set()
 
     def wait_for(self, exchanges: int) -> None:
-        """Return as soon as that many hang here."""
+        """Wait until this many requests hang."""
         for _ in range(exchanges):
             assert self.arrived.acquire(timeout=LONGEST_WAIT)
 
     @contextmanager
     def granting(self, scope: str) -> Iterator[None]:
-        """Issue tokens of this scope inside the block."""
+        """Issue tokens with this scope inside the block."""
         self.granted = scope
         try:
             yield
@@ -77,7 +76,7 @@ def stubborn_brand(certificate: ServerCertificate) -> Iterator[StubbornBrand]:
             self.wfile.write(body)
 
         def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.socket = certificate.server_context().wrap_socket(server.socket, server_side=True)

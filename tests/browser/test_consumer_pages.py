@@ -100,10 +100,10 @@ def test_a_scanner_that_runs_scripts_and_posts_forms_spends_nothing(
     page.goto(challenge["url"])
     page.clock.fast_forward("01:00:00")
     assert page.url == challenge["url"]
-    assert bot.challenge_facts(challenge)["status"] == "issued"
+    assert bot.read_challenge(challenge)["status"] == "issued"
     for _ in range(11):
         post_the_first_form(page, challenge["url"])
-    assert bot.challenge_facts(challenge)["status"] == "started"
+    assert bot.read_challenge(challenge)["status"] == "started"
     assert bot.complete(code=code_on(victor.follow(challenge["url"]))).status == 200
     assert stage.customer_of(bot.read_token().body["access_token"]) == "victor"
 
@@ -125,7 +125,7 @@ def test_a_form_of_another_origin_starts_cancels_and_undoes_nothing(
     challenge = bot.challenge()
     page = victor.follow(challenge["url"]) if action == "/undo" else victor.open(challenge["url"])
     token = page.locator("[name=csrfmiddlewaretoken]").first.input_value()
-    before = bot.challenge_facts(challenge)
+    before = bot.read_challenge(challenge)
     elsewhere.send_form_to(f"{challenge['url']}{action}", csrfmiddlewaretoken=token)
 
     victor.expected = {403}
@@ -136,7 +136,7 @@ def test_a_form_of_another_origin_starts_cancels_and_undoes_nothing(
     assert (refused.value.status, refused.value.request.method) == (403, "POST")
     assert sent["origin"] == getattr(elsewhere, where).rstrip("/")
     assert ("__Host-csrf" in sent.get("cookie", "")) == (where == "other_origin")
-    now = bot.challenge_facts(challenge)
+    now = bot.read_challenge(challenge)
     assert {**now, "expires_in": 0} == {**before, "expires_in": 0}
 
 
@@ -151,7 +151,7 @@ def test_this_was_not_me_closes_the_link(stage: Stage, victor: Profile) -> None:
     assert sizes[0] == sizes[1]
     page.get_by_role("button", name="This wasn't me").click()
     heading(page, "Thank you: this link is now closed")
-    assert bot.challenge_facts(challenge)["status"] == "cancelled"
+    assert bot.read_challenge(challenge)["status"] == "cancelled"
     victor.expected = {404}
     page.goto(challenge["url"])
     heading(page, "This link no longer works")

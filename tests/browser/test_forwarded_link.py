@@ -41,7 +41,7 @@ def test_with_a_completion_code_mallory_reads_nothing(stage: Stage, mallory: Pro
     ]
     assert bot.complete(code=code).status == 409
     assert bot.refused_token() == "unchallenged"
-    facts = bot.challenge_facts(challenge)
+    facts = bot.read_challenge(challenge)
     assert (facts["status"], facts["error"]) == ("failed", "too_many_codes")
     page.reload()
     heading(page, "Too many wrong codes")
@@ -68,7 +68,7 @@ def test_with_the_chat_page_victors_chat_notices(stage: Stage, victor: Profile) 
     assert bot.refused_token() == "unchallenged"
     assert bot.complete(handle=handle).code == "unchallenged"
     assert victors_bot.refused_token() == "challenged"
-    facts = bot.challenge_facts(challenge)
+    facts = bot.read_challenge(challenge)
     assert (facts["status"], facts["error"]) == ("failed", "other_conversation")
     heading(victor.open(f"{challenge['url']}/done"), "This sign-in was for another chat")
 
@@ -89,7 +89,7 @@ def test_with_the_expected_subject_victor_is_the_wrong_person(stage: Stage, mall
     challenge = bot.challenge(expected_subject=SUBJECTS["mallory"])
     heading(victor.follow(challenge["url"]), "That was another account")
     assert bot.refused_token() == "unchallenged"
-    facts = bot.challenge_facts(challenge)
+    facts = bot.read_challenge(challenge)
     assert (facts["status"], facts["error"]) == ("failed", "subject_mismatch")
 
     again = bot.challenge(expected_subject=SUBJECTS["mallory"])
@@ -136,4 +136,4 @@ def test_the_brands_own_address_forwarded_leads_nowhere(
     heading(page, "You came back in another browser")
     assert page.url == f"{challenge['url']}/other-browser"
     assert bot.refused_token() == "challenged"
-    assert bot.challenge_facts(challenge)["status"] == "started"
+    assert bot.read_challenge(challenge)["status"] == "started"

@@ -131,7 +131,7 @@ def test_previews_between_the_steps_change_nothing(stage: Stage, stranger: Profi
     bot = stage.bot("completion_code")
     challenge = bot.challenge()
     assert previewed(stranger, challenge["url"]) == {200}
-    assert bot.challenge_facts(challenge)["status"] == "issued"
+    assert bot.read_challenge(challenge)["status"] == "issued"
     page = victor.open(challenge["url"])
     assert previewed(stranger, challenge["url"]) == {200}
     page.locator("main form button").first.click()

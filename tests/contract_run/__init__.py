@@ -1,1 +1,1 @@
-"""The contract against a running server: schemathesis makes up calls from `openapi.yaml` and judges every answer."""
+"""The contract against a running server: schemathesis generates calls from `openapi.yaml` and checks the answers."""

@@ -1,4 +1,4 @@
-"""`python -m tests.contract_run [schemathesis' own arguments]`: what `make contract` runs."""
+"""`python -m tests.contract_run [arguments of schemathesis]`: `make contract` runs it."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ FEWEST_CASES: Final = 5_000
 
 
 def main() -> int:
-    """Return 0 only where every check held and, unless arguments say otherwise, there were enough cases."""
+    """Run schemathesis. The exit status is 0 only if every check passed and enough cases were generated."""
     arguments = sys.argv[1:]
     with running_product(databases.run_folder()) as product:
         outcome = make_up_calls(product, *arguments)

@@ -1,11 +1,11 @@
-"""What schemathesis needs to know of us: every call comes from an address of its own, and what its own checks miss."""
+"""Hooks for schemathesis: another client address for each call, and checks that it does not have."""
 
 import itertools
 from typing import Any, Final
 
 import schemathesis
 
-# What says that a call was not even well formed. A call that the contract's schemas allow is never told any of these.
+# Codes for malformed calls. A call that matches the contract's schemas must not get them.
 MALFORMED: Final = {
     "malformed_json",
     "invalid_request_body",
@@ -24,7 +24,7 @@ _withdrawn: set[str] = set()
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
-    """Come from a new address each time: 30 wrong keys a minute of one address are 429 and not 401."""
+    """Use a new client address for each call: after 30 wrong keys a minute an address gets 429, not 401."""
     number = next(_numbers)
     case.headers["X-Forwarded-For"] = f"198.{18 + number // 62500 % 2}.{number // 250 % 250}.{number % 250 + 1}"
 
@@ -33,7 +33,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
 def problems_say_what_to_do_next(
     ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
 ) -> None:
-    """Every refusal is a problem document with its own status and `next`; nothing well formed is called malformed."""
+    """Every refusal is a problem document with its own status and `next`. No well-formed call is called malformed."""
     if response.status_code < 400:
         return
     assert response.headers["content-type"] == ["application/problem+json"], response.text
@@ -49,7 +49,7 @@ def problems_say_what_to_do_next(
 def what_is_over_stays_over(
     ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]
 ) -> None:
-    """A closed conversation gives nothing out again, and a withdrawn challenge never opens again."""
+    """A closed conversation hands out nothing more, and a withdrawn challenge never opens again."""
     if response.status_code >= 400 or response.status_code == 304:  # a 304 has no body
         return
     answer, operation = response.json(), case.operation.label

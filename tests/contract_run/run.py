@@ -1,4 +1,4 @@
-"""Starts the product on PostgreSQL with something to find in it, and lets schemathesis loose on it."""
+"""Start the product on PostgreSQL with seeded data, and run schemathesis against it."""
 
 import json
 import os
@@ -38,7 +38,7 @@ chat_page_url = "https://chat.{slug}.example/"
 
 @dataclass(frozen=True)
 class Product:
-    """A running product, and what schemathesis is told of it."""
+    """A running product, and the settings for schemathesis."""
 
     address: str
     configuration: Path
@@ -46,7 +46,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went: what was printed, how many cases were made up, and whether every check held."""
+    """The result of a run: output, number of generated cases, and whether every check passed."""
 
     output: str
     cases: int
@@ -58,7 +58,7 @@ def running_product(folder: Path) -> Iterator[Product]:
     """Run gunicorn as in production over a seeded database."""
     (port,) = free_ports(1)
     address = f"http://localhost:{port}"
-    # As behind a proxy, which says the client's address: one address may not be the limit of a whole run.
+    # As behind a proxy, which sends the client's address: the limit of one address must not end the run.
     settings = {"PUBLIC_BASE_URL": address, "ALLOW_LOCAL_ENDPOINTS": "1", "TRUSTED_PROXY_COUNT": "1"}
     installation = Installation(folder, ENCRYPTION_KEYS, settings)
     installation.manage("migrate", "--verbosity", "0")
@@ -68,7 +68,7 @@ def running_product(folder: Path) -> Iterator[Product]:
     assert seeded.returncode == 0, seeded.stderr
     for name, ids in json.loads(seeded.stdout.strip().splitlines()[-1]).items():
         (folder / name).write_text("".join(f'"{value}"\n' for value in ids))
-    (folder / CONFIGURATION.name).write_text(CONFIGURATION.read_text())  # beside the lists that it names
+    (folder / CONFIGURATION.name).write_text(CONFIGURATION.read_text())  # in addition to the lists that it names
     with Servers(folder) as servers:
         servers.start(
             "product", "delegation_site.wsgi", port, installation.environment, "/health/ready", options=AS_IN_PRODUCTION
@@ -77,7 +77,7 @@ def running_product(folder: Path) -> Iterator[Product]:
 
 
 def _make_bot(installation: Installation, name: str) -> dict[str, Any]:
-    """Make a brand with a bot key of all scopes; return how its bot signs its calls (Web Fuzzing Commons)."""
+    """Create a brand and a bot key with all scopes. Returns how the bot authenticates (Web Fuzzing Commons)."""
     slug = name.lower()
     installation.manage("apply_config", "-", text=BRAND.format(slug=slug, name=name))
     scopes = [part for scope in BotKey.Scope.values for part in ("--scope", scope)]
@@ -86,7 +86,7 @@ def _make_bot(installation: Installation, name: str) -> dict[str, Any]:
 
 
 def make_up_calls(product: Product, *arguments: str, quietly: bool = False) -> Outcome:
-    """Run schemathesis to its end."""
+    """Run schemathesis."""
     contract = f"{product.address}/api/v1/openapi.json"
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(product.configuration), "run", contract]
     with subprocess.Popen(

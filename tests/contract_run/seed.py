@@ -1,7 +1,7 @@
-"""Conversations in every state that a bot can meet, written by the product's own flow.
+"""Seed conversations in every status that a bot can meet, with the product's own flow.
 
-Made-up calls alone would never get a consumer to sign in, so no token would ever be read. Prints the ids of the
-conversations and of the challenges as JSON.
+Generated calls alone would never make a consumer sign in, so no token could be read. Prints the ids of the
+conversations and challenges as JSON.
 """
 
 import json
@@ -27,12 +27,12 @@ from infrastructure.crypto import Secret  # noqa: E402
 from oauth_client import TokenResponse  # noqa: E402
 
 ACTOR = "operator"
-# As many of each as a long run wears out: calls close conversations and end tokens.
+# Enough of each for a long run, whose calls close conversations and end tokens.
 TIMES = 12
 
 
 def main() -> None:
-    """Write them and print their ids."""
+    """Create the conversations and print their ids."""
     brand = Brand.objects.get(slug="acme")
     server = AuthorizationServer.objects.select_related("brand").get(brand=brand)
     now = timezone.now()

@@ -93,7 +93,7 @@ def test_ending_a_token_that_waits_for_its_code_ends_its_challenge(
     Browser().sign_in(challenge["url"], login)
     pending = AccessToken.objects.get(confirmed_at=None)
     acme.admin.run(AccessToken, "revoke_tokens", pending)
-    assert acme.bot.challenge_facts(challenge)["status"] == "withdrawn"
+    assert acme.bot.read_challenge(challenge)["status"] == "withdrawn"
     assert acme.bot.status() == ("unchallenged", None)
     pending.refresh_from_db()
     assert (pending.ciphertext, pending.end_reason) == (None, "revoked")

@@ -38,13 +38,13 @@ def test_a_link_that_is_begun_again_was_started_once(
     """Each browser and each tab has an authorization request of its own; the bot is told of the first."""
     challenge = acme_bot.challenge()
     ada.begin(challenge["url"])
-    started_at = acme_bot.challenge_facts(challenge)["started_at"]
+    started_at = acme_bot.read_challenge(challenge)["started_at"]
     with time_machine.travel(timezone.now() + timedelta(minutes=1)):
         for browser in (ada, rita):
             browser.begin(challenge["url"])
-        assert acme_bot.challenge_facts(challenge)["started_at"] == started_at
+        assert acme_bot.read_challenge(challenge)["started_at"] == started_at
     assert AuthorizationRequest.objects.count() == 3
-    assert acme_hooks.told() == ["challenge.issued", "challenge.started"]
+    assert acme_hooks.deliver() == ["challenge.issued", "challenge.started"]
     assert AuditEvent.objects.filter(outcome="started").count() == 1
 
 

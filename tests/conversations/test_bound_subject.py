@@ -70,7 +70,7 @@ def test_without_an_id_token_nobody_is_the_customer_that_was_expected(
     acme_login.openid = False
     challenge = acme_bot.challenge(expected_subject="ada")
     assert heading_of(ada.sign_in(challenge["url"], acme_login)) == "Acme cannot sign you in right now"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "claim_unusable"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "claim_unusable"
     assert not AccessToken.objects.exists()
 
 

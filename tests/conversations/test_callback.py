@@ -140,7 +140,7 @@ def test_a_success_without_the_right_issuer_is_refused(
     query = acme_login.authorize(ada.begin(challenge["url"]))
     page = ada.get(ada.get(callback(acme_login, with_changes(query, iss=iss)))["Location"])
     assert heading_of(page) == "That sign-in did not work"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "issuer_mismatch"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "issuer_mismatch"
     assert acme_login.token_requests == []
 
 
@@ -153,7 +153,7 @@ def test_an_error_without_an_issuer_is_still_an_error_and_is_noted(
     query = acme_login.authorize(ada.begin(challenge["url"]))
     page = ada.get(ada.get(callback(acme_login, with_changes(query, iss=None)))["Location"])
     assert heading_of(page) == "You are not signed in"
-    assert acme_bot.challenge_facts(challenge)["status"] == "denied"
+    assert acme_bot.read_challenge(challenge)["status"] == "denied"
     assert "an error response has no iss" in caplog.messages
 
 
@@ -166,7 +166,7 @@ def test_an_error_of_another_issuer_denies_nothing(
     query = with_changes(acme_login.authorize(ada.begin(challenge["url"])), iss="https://login.rival.example")
     page = ada.get(ada.get(callback(acme_login, query))["Location"])
     assert heading_of(page) == "That sign-in did not work"
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["last_error"]) == ("started", "issuer_mismatch")
 
 
@@ -178,7 +178,7 @@ def test_denial_is_an_outcome_that_ends_the_challenge(
     challenge = acme_bot.challenge()
     page = ada.sign_in(challenge["url"], acme_login)
     assert (page.status_code, heading_of(page)) == (200, "You are not signed in")
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["last_error"]) == ("denied", None)
     assert acme_bot.token()[1]["code"] == "unchallenged"
     assert heading_of(ada.get(challenge["url"] + "/done")) == "You are not signed in"
@@ -199,7 +199,7 @@ def test_another_error_ends_the_authorization_request_only_and_shows_nothing_of_
     assert (row.status, row.last_error) == ("started", "server_error")
     assert len(row.last_error_detail) <= 200
     assert not {"\r", "\n"} & set(row.last_error_detail)
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "server_error"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "server_error"
     assert code_on(ada.sign_in(challenge["url"], acme_login))
 
 
@@ -210,7 +210,7 @@ def test_an_unknown_error_code_is_not_taken_over(
     challenge = acme_bot.challenge()
     query = acme_login.authorize(ada.begin(challenge["url"]))
     ada.get(callback(acme_login, with_changes(query, code=None, error="<b>own</b>")))
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "authorization_request_refused"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "authorization_request_refused"
 
 
 def test_a_code_beside_an_error_is_not_exchanged(
@@ -244,7 +244,7 @@ def test_a_code_is_not_sent_to_an_endpoint_that_was_swapped_meanwhile(
     AuthorizationServer.objects.filter(brand__slug="acme").update(**change)
     page = ada.get(ada.get(callback(acme_login, query))["Location"])
     assert heading_of(page) == "That sign-in did not work"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "configuration_changed"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "configuration_changed"
     assert (acme_login.token_requests, rival_login.token_requests) == ([], [])
 
 

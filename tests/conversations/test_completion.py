@@ -46,7 +46,7 @@ def test_the_code_stands_nowhere_but_on_the_page(
 ) -> None:
     """A3: not in the API, the audit, the log or the database."""
     code = ada.read_code(challenge["url"])
-    answers = [acme_bot.challenge_facts(challenge), acme_bot.in_chat("GET"), acme_bot.in_chat("POST", "/authorize")]
+    answers = [acme_bot.read_challenge(challenge), acme_bot.in_chat("GET"), acme_bot.in_chat("POST", "/authorize")]
     rows = [list(Challenge.objects.values()), list(AuditEvent.objects.values()), list(AccessToken.objects.values())]
     assert code not in repr(answers) + repr(rows) + caplog.text
 
@@ -79,7 +79,7 @@ def test_a_right_code_after_five_wrong_ones_fails_and_the_token_is_wiped(
     assert answers == [4, 3, 2, 1, 0]
     status, problem = acme_bot.complete(code)
     assert (status, problem["code"]) == (409, "unchallenged")
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["error"]) == ("failed", "too_many_codes")
     token = AccessToken.objects.get()
     assert (token.ciphertext, token.end_reason, token.confirmed_at) == (None, "unconfirmed", None)
@@ -120,9 +120,9 @@ def test_what_cannot_be_a_code_is_not_counted(challenge: dict[str, Any], acme_bo
 def test_the_code_works_for_five_minutes(challenge: dict[str, Any], acme_bot: Bot, ada: Browser) -> None:
     """A2: until then the token is pending; after that it is wiped."""
     code = ada.read_code(challenge["url"])
-    assert 295 <= acme_bot.challenge_facts(challenge)["expires_in"] <= 300
+    assert 295 <= acme_bot.read_challenge(challenge)["expires_in"] <= 300
     with time_machine.travel(timezone.now() + timedelta(seconds=301), tick=False):
-        assert acme_bot.challenge_facts(challenge)["status"] == "expired"
+        assert acme_bot.read_challenge(challenge)["status"] == "expired"
         assert acme_bot.complete(code)[1]["code"] == "unchallenged"
         assert heading_of(ada.get(f"{challenge['url']}/done")) == "This took too long"
         acme_bot.challenge()
@@ -133,7 +133,7 @@ def test_a_code_does_not_outlive_its_token(acme_bot: Bot, ada: Browser, acme_log
     acme_login.expires_in = 10
     challenge = acme_bot.challenge()
     ada.sign_in(challenge["url"], acme_login)
-    assert acme_bot.challenge_facts(challenge)["expires_in"] <= 9
+    assert acme_bot.read_challenge(challenge)["expires_in"] <= 9
 
 
 @pytest.mark.parametrize("when", ["before any challenge", "before the sign-in", "after the completion"])

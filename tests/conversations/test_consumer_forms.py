@@ -8,7 +8,6 @@ import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from conversations import urls
-from conversations.api import urls as calls
 from conversations.models import AuthorizationRequest
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -116,7 +115,7 @@ def test_a_view_leaves_djangos_check_only_for_our_own() -> None:
     """Another one that is exempt would be open to every site; of a POST to a callback nothing is read."""
     exempt = {pattern.name for pattern in urls.urlpatterns if getattr(pattern.callback, "csrf_exempt", False)}
     everywhere = {view for view in _views(get_resolver().url_patterns) if getattr(view, "csrf_exempt", False)}
-    assert len(everywhere - {pattern.callback for pattern in calls.urlpatterns}) == len(exempt)
+    assert len(everywhere - {pattern.callback for pattern in urls.api_urlpatterns}) == len(exempt)
     assert exempt == {"link", "cancel", "undo", "end_by_receipt", "callback", "damaged_callback"}
 
 

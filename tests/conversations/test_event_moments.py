@@ -39,7 +39,7 @@ def test_a_token_ended_when_the_clock_or_the_bot_ended_it_whenever_that_was_writ
         AccessToken.objects.update(expires_at=NOON + ends_after)
         clock.shift(timedelta(minutes=30))
         acme_bot.in_chat("DELETE", "/token")
-        acme_hooks.told()
+        acme_hooks.deliver()
     (ended,) = (message.payload for message in acme_hooks.messages if message.type == "token.ended")
     assert (ended["data"]["end_reason"], ended["data"]["ended_at"]) == told
     assert ended["timestamp"] == "2030-01-01T12:30:00Z"
@@ -53,7 +53,7 @@ def test_the_sequence_is_the_moment_in_milliseconds_and_goes_on_by_one_where_the
         acme_bot.challenge(replace=True)
         clock.shift(timedelta(seconds=2))
         acme_bot.challenge(replace=True)
-        assert acme_hooks.told() == [
+        assert acme_hooks.deliver() == [
             "challenge.issued",
             *("challenge.superseded", "challenge.issued"),
             *("challenge.superseded", "challenge.issued"),

@@ -65,7 +65,9 @@ def test_after_a_failure_that_no_try_mends_the_bot_withdraws_and_is_told_what_to
     assert acme_bot.call(problem["next"]["method"], problem["next"]["path"].removeprefix("/api/v1"))[0] == 200
     _, problem = acme_bot.token()
     assert (problem["code"], problem["next"]["operation"]) == ("unchallenged", "createChallenge")
-    assert problem["detail"].startswith("The last sign-in failed with invalid_client. No other helps until")
+    assert problem["detail"].startswith(
+        "The last sign-in failed with invalid_client. Another sign-in cannot succeed until"
+    )
 
 
 def test_the_link_goes_on_working_once_the_secret_is_right(
@@ -110,7 +112,7 @@ def test_a_cancel_is_heard_in_the_servers_own_words(
     challenge = acme_bot.challenge()
     page = answered(ada, acme_login, challenge["url"], error=error, error_description="Nope <b>")
     assert heading_of(page) == "You are not signed in"
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["last_error"]) == ("denied", None)
     assert detail() == f"{error} Nope <b>"
 
@@ -123,7 +125,7 @@ def test_the_list_of_another_server_denies_nothing_here(
     challenge = acme_bot.challenge()
     page = answered(ada, acme_login, challenge["url"], error="17")
     assert heading_of(page) == "That sign-in did not work"
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["last_error"], detail()) == ("started", "authorization_request_refused", "17")
     assert code_on(ada.sign_in(challenge["url"], acme_login))
 
@@ -165,7 +167,7 @@ def test_a_rule_of_the_servers_is_not_the_consumers_no(
     page = answered(ada, acme_login, challenge["url"], error="access_denied", error_description=description)
     assert (heading_of(page), "<form" in page.content.decode()) == (heading, again)
     assert "AADB2C" not in page.content.decode()
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["last_error"], detail()) == ("started", code, description)
 
 
@@ -178,7 +180,7 @@ def test_nobody_is_told_that_a_denial_was_her_own_choice(
     page = answered(ada, acme_login, challenge["url"], error="access_denied", error_description=description)
     assert heading_of(page) == "You are not signed in"
     assert "chose" not in page.content.decode()
-    assert (acme_bot.challenge_facts(challenge)["status"], detail()) == ("denied", description)
+    assert (acme_bot.read_challenge(challenge)["status"], detail()) == ("denied", description)
 
 
 def test_the_admin_reads_what_a_failure_means_and_what_mends_it(
@@ -227,7 +229,7 @@ def test_a_claim_that_cannot_be_compared_accuses_nobody(
     challenge = acme_bot.challenge(expected_subject="ada@example.org")
     page = ada.sign_in(challenge["url"], expecting)
     assert heading_of(page) == "Acme cannot sign you in right now"
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["error"], facts["last_error"]) == ("started", None, "claim_unusable")
     assert detail().startswith(words)
     assert not AccessToken.objects.exists()
@@ -280,7 +282,7 @@ def test_a_first_mismatch_says_nothing_of_an_earlier_account(
         assert heading_of(page) == "That was another account"
         assert "This chat is about another account than the one" in page.content.decode()
         assert "before" not in page.content.decode().split("<h1>")[1].split("</main>")[0]
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["error"]) == ("failed", "subject_mismatch")
     assert AuditEvent.objects.get(kind="token.discarded").outcome == "unexpected_subject"
 

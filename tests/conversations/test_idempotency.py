@@ -57,7 +57,7 @@ def test_replace_is_not_repeated(acme_bot: Bot) -> None:
     assert first["challenge_id"] != before["challenge_id"]
     status, second = ask(acme_bot, replace=True)
     assert (status, second["url"]) == (200, first["url"])
-    assert acme_bot.challenge_facts(first)["status"] == "issued"
+    assert acme_bot.read_challenge(first)["status"] == "issued"
 
 
 def test_a_challenge_that_was_handed_out_is_remembered_too(acme_bot: Bot) -> None:

@@ -32,7 +32,7 @@ def test_the_whole_life_of_a_challenge(acme_bot: Bot, ada: Browser, acme_login: 
     assert (token["token_type"], token["scope"], token["missing_scope"]) == ("Bearer", "orders.read", "")
     assert (token["assurance"], token["lifetime_assumed"]) == ("completion_code", False)
     assert 3500 <= token["expires_in"] <= 3570
-    assert acme_bot.challenge_facts(challenge)["status"] == "completed"
+    assert acme_bot.read_challenge(challenge)["status"] == "completed"
     assert heading_of(ada.get(f"{challenge['url']}/done")) == "You're signed in"
 
 
@@ -182,7 +182,7 @@ def test_openid_connect_verifies_the_id_token_and_holds_a_rechallenge_to_the_sam
     swapped = acme_bot.challenge()
     page = ada.sign_in(swapped["url"], acme_login)
     assert heading_of(page) == "That was another account"
-    facts = acme_bot.challenge_facts(swapped)
+    facts = acme_bot.read_challenge(swapped)
     assert (facts["status"], facts["error"]) == ("failed", "subject_mismatch")
     assert acme_bot.status() == ("rechallenge_required", "rejected")
     assert AccessToken.objects.count() == 1
@@ -215,7 +215,7 @@ def test_an_id_token_of_another_authorization_request_is_refused(
     challenge = acme_bot.challenge()
     page = ada.sign_in(challenge["url"], acme_login)
     assert heading_of(page) == "Acme cannot sign you in right now"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "invalid_id_token"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "invalid_id_token"
     assert not AccessToken.objects.exists()
 
 

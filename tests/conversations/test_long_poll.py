@@ -26,15 +26,15 @@ def challenge(acme_bot: Bot, acme_server: AuthorizationServer) -> dict[str, Any]
 
 @pytest.fixture
 def entered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Return everybody who came to wait, from now on."""
+    """The waiters that were added since the test began."""
     waiters: list[Any] = []
-    enter = product._WaitingRoom.enter
+    add = product._Waiters.add
 
-    def note(room: Any, waiter: Any) -> bool:
+    def note(registry: Any, waiter: Any) -> bool:
         waiters.append(waiter)
-        return enter(room, waiter)
+        return add(registry, waiter)
 
-    monkeypatch.setattr(product._WaitingRoom, "enter", note)
+    monkeypatch.setattr(product._Waiters, "add", note)
     return waiters
 
 
@@ -101,14 +101,14 @@ def test_a_change_between_our_own_read_and_the_wait_is_not_missed(
 ) -> None:
     """The watcher compares with what was read, and not with what it sees first."""
     entered: list[Any] = []
-    enter = product._WaitingRoom.enter
+    add = product._Waiters.add
 
-    def withdrawn_before(room: Any, waiter: Any) -> bool:
+    def withdrawn_before(registry: Any, waiter: Any) -> bool:
         withdraw(acme_bot, challenge)
         entered.append(waiter)
-        return enter(room, waiter)
+        return add(registry, waiter)
 
-    monkeypatch.setattr(product._WaitingRoom, "enter", withdrawn_before)
+    monkeypatch.setattr(product._Waiters, "add", withdrawn_before)
     assert poll(acme_bot, challenge).json()["status"] == "withdrawn"
     assert [waiter.woken.is_set() for waiter in entered] == [True]
 
@@ -167,9 +167,9 @@ def test_a_waiter_holds_no_database_connection(
 ) -> None:
     """Its thread gives the connection back before it waits; thousands of polls are no connections."""
     held: list[Any] = []
-    enter = product._WaitingRoom.enter
+    add = product._Waiters.add
 
-    def look(room: Any, waiter: Any) -> bool:
+    def record_connection(registry: Any, waiter: Any) -> bool:
         wait = waiter.woken.wait
 
         def wait_and_tell(seconds: int) -> None:
@@ -177,9 +177,9 @@ def test_a_waiter_holds_no_database_connection(
             wait(seconds)
 
         waiter.woken.wait = wait_and_tell
-        return enter(room, waiter)
+        return add(registry, waiter)
 
-    monkeypatch.setattr(product._WaitingRoom, "enter", look)
+    monkeypatch.setattr(product._Waiters, "add", record_connection)
     with waiting(acme_bot, challenge) as polled:
         withdraw(acme_bot, challenge)
         polled.result()
@@ -190,13 +190,13 @@ def test_everybody_is_looked_after_by_one_query(
     acme_bot: Bot, acme_server: AuthorizationServer, challenge: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[set[int]] = []
-    standings = product._standings
+    statuses = product._statuses
 
     def ask(pks: set[int]) -> Any:
         asked.append(pks)
-        return standings(pks)
+        return statuses(pks)
 
-    monkeypatch.setattr(product, "_standings", ask)
+    monkeypatch.setattr(product, "_statuses", ask)
     other = make_bot(acme_server.brand, chat="web:other")
     others = other.challenge()
     both = set(Challenge.objects.values_list("pk", flat=True))
@@ -213,14 +213,14 @@ def test_a_database_that_fails_leaves_nobody_hanging(
     acme_bot: Bot, challenge: dict[str, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The watcher says so, goes on, and finds the change when the database is back."""
-    standings, failures = product._standings, [OperationalError("the database went away")]
+    statuses, failures = product._statuses, [OperationalError("the database went away")]
 
     def failing(pks: set[int]) -> Any:
         if failures:
             raise failures.pop()
-        return standings(pks)
+        return statuses(pks)
 
-    monkeypatch.setattr(product, "_standings", failing)
+    monkeypatch.setattr(product, "_statuses", failing)
     with waiting(acme_bot, challenge) as polled:
         withdraw(acme_bot, challenge)
         assert polled.result().json()["status"] == "withdrawn"
@@ -239,7 +239,7 @@ def test_a_watcher_that_died_is_replaced(
     died: list[Any] = []
     with monkeypatch.context() as broken:
         broken.setattr(threading, "excepthook", died.append)
-        broken.setattr(product, "_look", die)
+        broken.setattr(product, "_wake_changed", die)
         assert poll(acme_bot, challenge, 1).status_code == 200
     assert len(died) == 1
     with waiting(acme_bot, challenge) as polled:

@@ -48,7 +48,7 @@ def test_a_malformed_callback_is_logged_with_its_reason_and_offered_another_try(
     assert (vars(line)["brand"], vars(line)["authorization_server"]) == ("acme", "orders")
     assert "planted" not in repr(vars(line)["reason"])
     assert list(AuthorizationRequest.objects.values()) == before
-    assert acme_bot.challenge_facts(challenge)["last_error"] is None
+    assert acme_bot.read_challenge(challenge)["last_error"] is None
     assert code_on(ada.sign_in(challenge["url"], acme_login))
 
 

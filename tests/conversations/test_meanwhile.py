@@ -128,7 +128,7 @@ def come_back(bot: Bot, ada: Browser, login: FakeAuthorizationServer) -> dict[st
     """Sign in, and return the challenge after the callback."""
     challenge = bot.challenge()
     ada.come_back(ada.begin(challenge["url"]), login)
-    return bot.challenge_facts(challenge)
+    return bot.read_challenge(challenge)
 
 
 def test_a_client_secret_that_cannot_be_read_ends_the_authorization_request_only(
@@ -150,7 +150,7 @@ def test_an_openid_answer_without_an_id_token_is_no_sign_in(
     authorization_url = ada.begin(challenge["url"])
     acme_login.openid = False
     ada.come_back(authorization_url, acme_login)
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["last_error"]) == ("started", "invalid_id_token")
     assert not AccessToken.objects.exists()
 

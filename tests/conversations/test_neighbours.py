@@ -70,7 +70,7 @@ def test_a_try_that_failed_is_told_of_its_own_challenge_alone(
     challenges = [bot.challenge() for bot in (acme_bot, beside)]
     acme_login.next_token_answer = (503, {}, b"")
     ada.sign_in(challenges[0]["url"], acme_login)
-    told = [acme_bot.challenge_facts(challenge)["last_error"] for challenge in challenges]
+    told = [acme_bot.read_challenge(challenge)["last_error"] for challenge in challenges]
     assert told == ["temporarily_unavailable", None]
 
 

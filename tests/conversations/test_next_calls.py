@@ -124,7 +124,7 @@ def test_a_code_of_a_challenge_that_is_over_is_answered_with_where_the_conversat
     else:
         now += timedelta(minutes=6)
     with time_machine.travel(now, tick=False):
-        assert acme_bot.challenge_facts(challenge)["status"] == end
+        assert acme_bot.read_challenge(challenge)["status"] == end
         assert told(acme_bot.complete(code)) == expected
 
 
@@ -201,8 +201,8 @@ def test_a_token_without_a_scope_that_the_bot_needs_is_refused_with_all_three_sc
             "title": "Missing scope",
             "status": 409,
             "detail": (
-                "The token lives, but was not granted all that the bot needs. Create a challenge that asks for it:"
-                " it helps only if the consumer ticks it this time."
+                "The token was not granted every scope that the bot needs. Create a challenge that asks for them."
+                " The consumer has to allow them this time."
             ),
             "code": "missing_scope",
             "next": CREATE,

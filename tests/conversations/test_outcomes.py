@@ -173,7 +173,7 @@ def test_every_outcome_is_told_alike_on_every_way(
     with waiting(scene.bot, scene.challenge) as answer:
         happen()
         polled = answer.result().json()
-    read = scene.bot.challenge_facts(scene.challenge)
+    read = scene.bot.read_challenge(scene.challenge)
     told = {"long poll": polled, "read": read}
     if (
         last_error is None
@@ -195,7 +195,7 @@ def test_a_bot_that_kept_no_id_is_told_the_outcome_too(
 ) -> None:
     """A refusal, five wrong codes and a link that ran out all looked as if nobody had ever been asked."""
     prepare(scene)()
-    read = scene.bot.challenge_facts(scene.challenge)
+    read = scene.bot.read_challenge(scene.challenge)
     is_told = status not in {*OPEN_STATUSES, "superseded"} and prepare is not closed
     ended = {name: read[name] for name in ("challenge_id", "status", "error", "last_error", "ended_at")}
     assert told_of_the_last(scene.bot) == [ended if is_told else None] * WAYS.get(prepare, 3)
@@ -225,7 +225,7 @@ def told_of_the_last(bot: Bot) -> list[dict[str, Any] | None]:
 
 def webhook_of(challenge: dict[str, Any], hooks: Receiver) -> dict[str, Any]:
     """Return the last that the bot's endpoint was told of this challenge."""
-    hooks.told()
+    hooks.deliver()
     told = [message.payload["data"] for message in hooks.messages if message.type.startswith("challenge.")]
     return dict([data for data in told if data["challenge_id"] == challenge["challenge_id"]][-1])
 
@@ -237,7 +237,7 @@ def test_the_example_of_a_status_has_the_moments_of_a_real_challenge(
     """The example of a completed challenge had an end; a real one has none, since its token lives on."""
     prepare(scene)()
     example = contract.document()["components"]["examples"][f"challenge_{status}"]["value"]
-    assert moments(example) == moments(scene.bot.challenge_facts(scene.challenge))
+    assert moments(example) == moments(scene.bot.read_challenge(scene.challenge))
 
 
 def moments(facts: dict[str, Any]) -> set[str]:

@@ -151,7 +151,7 @@ def test_this_wasnt_me_closes_the_link_and_tells_the_bot(
     challenge = acme_bot.challenge()
     page = rita.press(challenge["url"], "/cancel")
     assert heading_of(page) == "Thank you: this link is now closed"
-    assert acme_bot.challenge_facts(challenge)["status"] == "cancelled"
+    assert acme_bot.read_challenge(challenge)["status"] == "cancelled"
     assert rita.get(challenge["url"]).status_code == 404
     again = rita.press(challenge["url"], "/cancel")
     assert (again.status_code, again["Location"]) == (303, challenge["url"].removeprefix(f"https://{HOST}"))
@@ -168,7 +168,7 @@ def test_cancelling_is_only_for_before_the_sign_in(
     token = late.client.cookies["__Host-csrf"].value
     for action in ("/cancel", "/undo"):
         late.client.post(challenge["url"] + action, {"csrfmiddlewaretoken": token}, secure=True, headers=REFERER)
-    assert acme_bot.challenge_facts(challenge)["status"] == "confirmation_needed"
+    assert acme_bot.read_challenge(challenge)["status"] == "confirmation_needed"
     assert heading_of(rita.get(f"{challenge['url']}/done")) == "This link no longer works"
 
 

@@ -78,7 +78,7 @@ def test_the_sweep_leaves_what_still_lives(acme_bot: Bot, ada: Browser, acme_log
     challenge = acme_bot.challenge()
     assert prune() == "swept 0 conversations; deleted 0 challenges, 0 conversations"
     assert acme_bot.token()[0] == 200
-    assert acme_bot.challenge_facts(challenge)["status"] == "issued"
+    assert acme_bot.read_challenge(challenge)["status"] == "issued"
 
 
 def test_what_ended_long_ago_is_deleted_and_the_audit_is_not(
@@ -123,7 +123,7 @@ def test_the_last_token_of_an_open_conversation_stays_without_its_ciphertext(
         acme_login.subject = "somebody-else"
         swapped = acme_bot.challenge()
         ada.sign_in(swapped["url"], acme_login)
-        assert acme_bot.challenge_facts(swapped)["error"] == "subject_mismatch"
+        assert acme_bot.read_challenge(swapped)["error"] == "subject_mismatch"
 
 
 def test_each_chats_last_token_at_each_server_stays(

@@ -69,7 +69,7 @@ def test_a_refused_push_ends_the_authorization_request_and_another_try_works(
     """B14, B21: the challenge stays open, whatever the brand calls its refusal."""
     login.next_push_answer = answer
     challenge = failing(login, acme_bot, ada, words)
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["last_error"]) == ("started", error)
     authorization_request = AuthorizationRequest.objects.get()
     assert (
@@ -84,7 +84,7 @@ def test_a_refused_push_ends_the_authorization_request_and_another_try_works(
 
 def test_a_brand_that_hangs_is_not_answering(acme_bot: Bot, ada: Browser, login: ModernAuthorizationServer) -> None:
     login.push_hangs = True
-    assert acme_bot.challenge_facts(failing(login, acme_bot, ada))["last_error"] == "par_endpoint_timeout"
+    assert acme_bot.read_challenge(failing(login, acme_bot, ada))["last_error"] == "par_endpoint_timeout"
 
 
 def test_a_secret_that_cannot_be_read_is_our_trouble(
@@ -92,7 +92,7 @@ def test_a_secret_that_cannot_be_read_is_our_trouble(
 ) -> None:
     """K2."""
     AuthorizationServer.objects.update(client_secret_ciphertext=b"nonsense")
-    assert acme_bot.challenge_facts(failing(login, acme_bot, ada, CANNOT))["last_error"] == "stored_secret_unreadable"
+    assert acme_bot.read_challenge(failing(login, acme_bot, ada, CANNOT))["last_error"] == "stored_secret_unreadable"
     assert login.pushes == []
 
 
@@ -100,7 +100,7 @@ def test_a_brand_at_its_limit_is_not_pushed_to(
     acme_bot: Bot, ada: Browser, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sign_in, "MAX_EXCHANGES_PER_SERVER", 0)
-    assert acme_bot.challenge_facts(failing(login, acme_bot, ada))["last_error"] == "temporarily_unavailable"
+    assert acme_bot.read_challenge(failing(login, acme_bot, ada))["last_error"] == "temporarily_unavailable"
     assert login.pushes == []
 
 
@@ -112,7 +112,7 @@ def test_a_push_takes_one_of_its_own_servers_places(
     server = AuthorizationServer.objects.get()
     with places_taken_at(server.pk):
         challenge = failing(login, acme_bot, ada)
-    assert (acme_bot.challenge_facts(challenge)["last_error"], login.pushes) == ("temporarily_unavailable", [])
+    assert (acme_bot.read_challenge(challenge)["last_error"], login.pushes) == ("temporarily_unavailable", [])
     with places_taken_at(server.pk + 1):
         ada.begin(challenge["url"])
     assert len(login.pushes) == 1

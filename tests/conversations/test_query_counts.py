@@ -15,8 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, get_resolver
 
 from brands.models import Brand
-from conversations import urls as pages
-from conversations.api import urls as calls
+from conversations import urls as conversations
 from delegation_site import urls as site
 from tests.cast import Bot, Browser, code_on, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -163,7 +162,7 @@ def _outside_a_conversation(meter: Meter, browser: Browser, redirect_uri: str) -
 def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
     brands = [pattern for pattern in site.urlpatterns if getattr(pattern, "name", "") in {"client_keys", "brand_logo"}]
-    patterns: list[Any] = [*calls.urlpatterns, *pages.urlpatterns, *brands]
+    patterns: list[Any] = [*conversations.api_urlpatterns, *conversations.urlpatterns, *brands]
     assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 15 + 2
     assert get_resolver().resolve(f"/c/{'x' * 27}").url_name == "link"
 

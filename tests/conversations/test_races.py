@@ -72,7 +72,7 @@ def test_a_fault_while_storing_ends_the_authorization_request_and_leaves_no_code
         context.setattr(sign_in, "store_result", fail)
         page = ada.sign_in(challenge["url"], acme_login)
     assert heading_of(page) == "That sign-in did not work"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "internal_error"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "internal_error"
     authorization_request = AuthorizationRequest.objects.get()
     assert (
         authorization_request.error,
@@ -92,7 +92,7 @@ def test_half_a_surrogate_pair_in_an_id_token_is_no_fault_of_ours(
     challenge = acme_bot.challenge()
     answer = ada.come_back(ada.begin(challenge["url"]), acme_login)
     assert answer.status_code == 303
-    assert acme_bot.challenge_facts(challenge)["last_error"] in {"invalid_id_token", None}
+    assert acme_bot.read_challenge(challenge)["last_error"] in {"invalid_id_token", None}
     assert not AccessToken.objects.exclude(confirmed_at=None).exists()
 
 
@@ -213,7 +213,7 @@ def test_closing_erases_what_was_typed_too(
     Challenge.objects.update(**others, last_error_detail="what the server said")
     assert AccessToken.objects.get().receipt_digest is not None
     acme_bot.in_chat("DELETE")
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["purpose"], facts["context"]) == (None, None)
     row, token = Challenge.objects.get(), AccessToken.objects.get()
     assert (row.completion_code_digest, row.link_token_ciphertext, row.context_ciphertext) == (None, None, None)

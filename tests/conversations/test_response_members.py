@@ -158,7 +158,7 @@ def test_members_stand_in_no_status_webhook_log_audit_row_or_admin_page(
     """H1, J9, G5."""
     caplog.set_level(0)
     challenge = authorize(acme_bot, ada, login)
-    answers = [acme_bot.in_chat("GET"), acme_bot.challenge_facts(challenge)]
+    answers = [acme_bot.in_chat("GET"), acme_bot.read_challenge(challenge)]
     assert members_of(acme_bot) == MEMBERS
     token = AccessToken.objects.get()
     pages = [operator.get(address(AccessToken, page, token)) for page in ("change", "history")]

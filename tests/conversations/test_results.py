@@ -109,7 +109,7 @@ def test_a_challenge_that_ended_during_a_try_that_failed_has_no_trouble_to_tell_
 
     acme_login.on_token_request, acme_login.next_token_answer = withdraw, REFUSED
     ada.come_back(authorization_url, acme_login)
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (len(acme_login.token_requests), facts["status"], facts["last_error"]) == (1, "withdrawn", None)
 
 
@@ -185,6 +185,6 @@ def test_a_step_of_a_challenge_writes_down_what_the_clock_has_ended_beside_it(
         "cancelled": lambda: ada.press(challenge["url"], "/cancel"),
         "withdrawn": lambda: acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}"),
     }.get(step, lambda: ada.come_back(authorization_url, acme_login))()
-    assert acme_bot.challenge_facts(challenge)["status"] == step
+    assert acme_bot.read_challenge(challenge)["status"] == step
     first = AccessToken.objects.earliest("id")
     assert (first.end_reason, first.ciphertext) == ("expired", None)

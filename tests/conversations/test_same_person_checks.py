@@ -73,7 +73,7 @@ def test_a_handle_posted_for_another_conversation_ends_its_challenge(
     handle = handle_in(ada.come_back(ada.begin(challenge["url"]), acme_login))
     status, problem = acme_bot.in_chat("POST", "/completion", {"handle": handle})
     assert (status, problem["code"]) == (409, "other_conversation")
-    facts = mallory.challenge_facts(challenge)
+    facts = mallory.read_challenge(challenge)
     assert (facts["status"], facts["error"]) == ("failed", "other_conversation")
     token = AccessToken.objects.get()
     assert (token.ciphertext, token.end_reason) == (None, "unconfirmed")
@@ -87,7 +87,7 @@ def test_a_handle_works_for_sixty_seconds(acme_bot: Bot, ada: Browser, acme_logi
     """A11."""
     challenge = acme_bot.challenge()
     handle = handle_in(ada.come_back(ada.begin(challenge["url"]), acme_login))
-    assert 55 <= acme_bot.challenge_facts(challenge)["expires_in"] <= 60
+    assert 55 <= acme_bot.read_challenge(challenge)["expires_in"] <= 60
     with time_machine.travel(timezone.now() + timedelta(seconds=61), tick=False):
         assert acme_bot.in_chat("POST", "/completion", {"handle": handle})[1]["code"] == "unchallenged"
 
@@ -144,7 +144,7 @@ def test_an_unknown_handle_is_refused_and_changes_nothing(acme_bot: Bot, handle:
     challenge = acme_bot.challenge()
     status, problem = acme_bot.in_chat("POST", "/completion", {"handle": handle})
     assert (status, problem["code"]) == (422, "handle_unknown")
-    assert acme_bot.challenge_facts(challenge)["status"] == "issued"
+    assert acme_bot.read_challenge(challenge)["status"] == "issued"
 
 
 @pytest.mark.usefixtures("chat_page")
@@ -195,7 +195,7 @@ def test_somebody_else_is_refused_and_nothing_is_stored(
     challenge = acme_bot.challenge(expected_subject="ada")
     page = ada.sign_in(challenge["url"], acme_login)
     assert heading_of(page) == "That was another account"
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["error"]) == ("failed", "subject_mismatch")
     assert not AccessToken.objects.exists()
 

@@ -36,7 +36,7 @@ def signed_in(bot: Bot, browser: Browser, login: FakeAuthorizationServer) -> dic
     page = browser.sign_in(challenge["url"], login)
     if "data-completion-code" in page.content.decode():
         bot.complete(code_on(page))
-    return bot.challenge_facts(challenge)
+    return bot.read_challenge(challenge)
 
 
 def test_commas_are_written_and_read_and_bots_see_spaces(
@@ -71,7 +71,7 @@ def test_a_required_scope_is_found_between_commas(acme_bot: Bot, ada: Browser, s
     strava.granted_scope = f"{READ},other"
     challenge = acme_bot.challenge(replace=True)
     ada.sign_in(challenge["url"], strava)
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "insufficient_scope"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "insufficient_scope"
 
 
 def test_a_bot_asks_for_some_of_them(acme_bot: Bot, ada: Browser, strava: FakeAuthorizationServer) -> None:

@@ -90,7 +90,7 @@ def test_an_error_without_the_servers_issuer_is_noted_once_however_often_it_come
     state = dict(parse_qsl(urlsplit(ada.begin(challenge["url"])).query))["state"]
     for _ in range(3):
         ada.get(f"{acme_login.redirect_uri}?{urlencode({'error': 'server_error', 'state': state})}")
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "server_error"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "server_error"
     noted = [line for line in caplog.records if line.getMessage() == "an error response has no iss"]
     assert [vars(line)["challenge"] for line in noted] == [challenge["challenge_id"]]
 

@@ -27,7 +27,7 @@ def test_a_conversation_tells_of_challenge_and_token_as_their_own_reads_do(
     with time_machine.travel(NOON, tick=False):
         first = acme_bot.challenge(context="order 7", purpose="to look up your order")
         nothing_yet = {"reason": None, "access_token": None, "last_challenge": None}
-        open_one = {"authorization_server": "orders", "challenge": acme_bot.challenge_facts(first)}
+        open_one = {"authorization_server": "orders", "challenge": acme_bot.read_challenge(first)}
         assert authorization_of(acme_bot) == nothing_yet | open_one | {"status": "challenged"}
         acme_bot.complete(code_on(ada.sign_in(first["url"], acme_login)))
         second = acme_bot.challenge()
@@ -37,7 +37,7 @@ def test_a_conversation_tells_of_challenge_and_token_as_their_own_reads_do(
             "authorization_server": "orders",
             "status": "authorized",
             "reason": None,
-            "challenge": acme_bot.challenge_facts(second),
+            "challenge": acme_bot.read_challenge(second),
             "access_token": token,
             "last_challenge": None,
         }
@@ -53,7 +53,7 @@ def test_the_seconds_left_are_rounded_down_and_end_at_zero(
     with time_machine.travel(NOON, tick=False) as clock:
         challenge = acme_bot.challenge()
         clock.shift(timedelta(seconds=seconds))
-        facts = acme_bot.challenge_facts(challenge)
+        facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["expires_in"]) == told
 
 

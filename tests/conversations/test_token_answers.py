@@ -54,7 +54,7 @@ def test_a_bad_token_answer_stores_nothing_and_the_consumer_has_a_way_on(
     challenge = acme_bot.challenge()
     page = ada.sign_in(challenge["url"], acme_login)
     assert heading_of(page) == heading
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
     assert (facts["status"], facts["last_error"]) == ("started", error)
     assert not AccessToken.objects.exists()
     assert rival_login.token_requests == []
@@ -71,7 +71,7 @@ def test_a_hanging_token_endpoint_is_not_asked_again_with_the_same_code(
     for _ in range(3):
         page = ada.get(ada.get(callback(acme_login, query))["Location"])
         assert heading_of(page) == "Acme is not answering right now"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "token_endpoint_timeout"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "token_endpoint_timeout"
     assert len(acme_login.token_requests) == 1
 
 
@@ -84,7 +84,7 @@ def test_a_grant_without_the_required_scope_is_refused_in_words(
     challenge = acme_bot.challenge()
     page = ada.sign_in(challenge["url"], acme_login)
     assert heading_of(page) == "One permission was missing"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "insufficient_scope"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "insufficient_scope"
     acme_login.granted_scope = "orders.read"
     acme_bot.complete(code_on(ada.sign_in(challenge["url"], acme_login)))
     _, token = acme_bot.token()

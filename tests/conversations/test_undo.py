@@ -24,7 +24,7 @@ def test_undo_wipes_the_token_before_and_after_the_completion(
     answer = ada.press(f"{challenge['url']}/done", "/undo")
     assert (answer.status_code, answer["Location"].endswith("/done")) == (303, True)
     assert heading_of(ada.get(answer["Location"])) == "Undone"
-    assert acme_bot.challenge_facts(challenge)["status"] == "cancelled"
+    assert acme_bot.read_challenge(challenge)["status"] == "cancelled"
     token = AccessToken.objects.get()
     assert (token.ciphertext, token.end_reason) == (None, "undone")
     expected = ("rechallenge_required", "undone") if confirmed else ("unchallenged", None)
@@ -50,7 +50,7 @@ def test_undoing_an_older_sign_in_does_not_claim_to_have_ended_a_newer_one(
     acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
     ada.press(f"{first['url']}/done", "/undo")
     assert heading_of(ada.get(f"{first['url']}/done")) == "This is over"
-    assert acme_bot.challenge_facts(first)["status"] == "completed"
+    assert acme_bot.read_challenge(first)["status"] == "completed"
     assert acme_bot.token()[0] == 200
 
 

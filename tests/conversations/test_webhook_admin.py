@@ -120,7 +120,7 @@ def test_a_test_event_goes_the_way_of_every_other(browser: AdminBrowser, acme_ho
     """Whatever the endpoint wants to hear; signed, in the outbox, and to be seen in the list."""
     WebhookEndpoint.objects.update(events=["token.ended"])
     page = browser.run(WebhookEndpoint, "send_test_event", acme_hooks.endpoint)
-    assert said(page) == ["A test event is on its way; the list of webhook deliveries says what became of it."]
+    assert said(page) == ["The test event will be sent. The list of webhook deliveries shows its outcome."]
     acme_hooks.next_answers = [500]
     worker.run_once()
     (message,) = acme_hooks.messages
@@ -139,7 +139,7 @@ def test_test_events_are_counted_and_need_an_endpoint_that_is_on(browser: AdminB
     assert WebhookDelivery.objects.count() == 10
     WebhookEndpoint.objects.update(is_active=False)
     page = browser.run(WebhookEndpoint, "send_test_event", acme_hooks.endpoint)
-    assert said(page) == ["The endpoint or its brand is switched off."]
+    assert said(page) == ["The endpoint or its brand is inactive."]
 
 
 def test_dead_letters_are_found_and_replayed_by_their_own_brand_alone(houses: tuple[House, House]) -> None:
@@ -153,7 +153,7 @@ def test_dead_letters_are_found_and_replayed_by_their_own_brand_alone(houses: tu
     assert (listed.status_code, listed.context["cl"].result_count) == (200, total)
     page = acme.admin.run(WebhookDelivery, "replay_deliveries", *mine, *theirs)
     assert said(page) == [
-        f"{total - 1} deliveries are on their way again. 1 had nothing to send: delivered, still waiting, or erased."
+        f"{total - 1} deliveries will be sent again. 1 cannot be replayed: delivered, still waiting, or erased."
     ]
     assert (mine.filter(dead_at=None, attempts=0).count(), theirs.filter(dead_at=None).count()) == (total - 1, 0)
     assert rival.admin.get(address(WebhookDelivery, "changelist"), state="waiting").context["cl"].result_count == 0

@@ -48,12 +48,12 @@ def test_a_journey_is_told_step_by_step_as_the_api_reads_it(
 ) -> None:
     with time_machine.travel(timezone.now(), tick=False):
         challenge = acme_bot.challenge(context="order 7, then refund", purpose="to look up your order")
-        assert acme_hooks.told() == ["challenge.issued"]
-        assert last_data(acme_hooks) == acme_bot.challenge_facts(challenge)
+        assert acme_hooks.deliver() == ["challenge.issued"]
+        assert last_data(acme_hooks) == acme_bot.read_challenge(challenge)
         page = ada.sign_in(challenge["url"], acme_login)
-        assert acme_hooks.told() == ["challenge.started", "challenge.confirmation_needed"]
+        assert acme_hooks.deliver() == ["challenge.started", "challenge.confirmation_needed"]
         acme_bot.complete(code_on(page))
-        assert acme_hooks.told() == ["challenge.completed", "token.issued"]
+        assert acme_hooks.deliver() == ["challenge.completed", "token.issued"]
         read = acme_bot.token()[1]
         told = last_data(acme_hooks)
         assert read.pop("access_token") == acme_login.issued_access_tokens[0]
@@ -63,7 +63,7 @@ def test_a_journey_is_told_step_by_step_as_the_api_reads_it(
             "challenge_id": challenge["challenge_id"],
         }
         receipt = acme_bot.in_chat("DELETE")[1]
-        assert acme_hooks.told() == ["token.ended", "conversation.closed"]
+        assert acme_hooks.deliver() == ["token.ended", "conversation.closed"]
         assert last_data(acme_hooks) == receipt
     contexts = {m.payload["data"]["context"] for m in acme_hooks.messages if m.type.startswith("challenge.")}
     assert contexts == {"order 7, then refund"}
@@ -79,7 +79,7 @@ def test_no_event_holds_a_token_a_link_or_a_code(
     code = code_on(ada.sign_in(challenge["url"], acme_login))
     acme_bot.complete(code)
     acme_bot.in_chat("DELETE", "/token")
-    assert len(acme_hooks.told()) == 6
+    assert len(acme_hooks.deliver()) == 6
     everything = repr(acme_hooks.messages)
     planted = [*acme_login.issued_access_tokens, challenge["url"].rsplit("/", 1)[1], f'"{code}"', acme_bot.key]
     assert [value for value in planted if value in everything] == []
@@ -90,7 +90,7 @@ def test_the_end_of_a_token_is_told_with_its_reason(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_hooks: Receiver, reason: str
 ) -> None:
     challenge = authorized(acme_bot, ada, acme_login)
-    acme_hooks.told()
+    acme_hooks.deliver()
     told = {
         "rejected": lambda: acme_bot.in_chat("DELETE", "/token"),
         "signed_out": lambda: acme_bot.in_chat("DELETE", "/token?reason=signed_out"),
@@ -101,7 +101,7 @@ def test_the_end_of_a_token_is_told_with_its_reason(
         "closed": lambda: acme_bot.in_chat("DELETE"),
     }
     told[reason]()
-    events = acme_hooks.told()
+    events = acme_hooks.deliver()
     (ended,) = (message.payload for message in acme_hooks.messages if message.type == "token.ended")
     assert ended["data"]["end_reason"] == reason
     assert ended["data"]["challenge_id"] == challenge["challenge_id"]
@@ -119,7 +119,7 @@ def test_a_token_that_could_never_be_read_is_not_told_of(
     acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")
     ada.sign_in(acme_bot.challenge()["url"], acme_login)
     acme_bot.in_chat("DELETE")
-    acme_hooks.told()
+    acme_hooks.deliver()
     assert AccessToken.objects.filter(ended_at__isnull=False).count() == 2
     assert {name for name in acme_hooks.types if name.startswith("token.")} == set()
     assert acme_hooks.types.count("challenge.withdrawn") == 2
@@ -144,7 +144,7 @@ def test_every_end_of_a_challenge_is_told(
             "superseded": lambda: acme_bot.challenge(replace=True),
             "withdrawn": lambda: acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}"),
         }[end]()
-    acme_hooks.told()
+    acme_hooks.deliver()
     (ended,) = (message for message in acme_hooks.messages if message.type == f"challenge.{end}")
     data = ended.payload["data"]
     assert (data["challenge_id"], data["status"], data["context"]) == (challenge["challenge_id"], end, "resume here")
@@ -167,14 +167,14 @@ def test_what_the_clock_ends_is_told_by_the_next_call_too(
 def test_an_event_is_rolled_back_with_its_change(
     acme_bot: Bot, acme_server: AuthorizationServer, acme_hooks: Receiver
 ) -> None:
-    acme_hooks.told()
+    acme_hooks.deliver()
     wanted = WantedChallenge(server=acme_server)
     with transaction.atomic():
         issue_challenge(acme_server.brand, "web:1", wanted, actor="test", now=timezone.now())
         assert WebhookDelivery.objects.count() == 1
         transaction.set_rollback(True)
     assert (WebhookDelivery.objects.count(), Challenge.objects.count()) == (0, 0)
-    assert acme_hooks.told() == []
+    assert acme_hooks.deliver() == []
 
 
 def test_a_change_is_rolled_back_with_its_event(
@@ -190,7 +190,7 @@ def test_a_change_is_rolled_back_with_its_event(
     row = Challenge.objects.select_related("conversation").get()
     with pytest.raises(RuntimeError), transitions.locked_conversation(row.conversation_id):
         transitions.end_challenge(row, ChallengeStatus.WITHDRAWN, now=timezone.now(), actor="test")
-    assert acme_bot.challenge_facts(challenge)["status"] == "issued"
+    assert acme_bot.read_challenge(challenge)["status"] == "issued"
 
 
 def test_an_endpoint_hears_what_it_asked_for_and_each_gets_the_same_id(
@@ -203,7 +203,7 @@ def test_an_endpoint_hears_what_it_asked_for_and_each_gets_the_same_id(
     WebhookEndpoint.objects.filter(pk=off.endpoint.pk).update(is_active=False)
     authorized(acme_bot, ada, acme_login)
     acme_bot.in_chat("DELETE")
-    everything.told()
+    everything.deliver()
     steps = ("issued", "started", "confirmation_needed", "completed")
     assert set(challenges.types) == {f"challenge.{step}" for step in steps}
     assert (ends.types, off.types) == (["token.ended", "conversation.closed"], [])
@@ -219,7 +219,7 @@ def test_a_brand_hears_of_its_own_alone(
 ) -> None:
     rivals = receivers.add(rival)
     acme_bot.challenge()
-    assert acme_hooks.told() == ["challenge.issued"]
+    assert acme_hooks.deliver() == ["challenge.issued"]
     assert rivals.messages == []
 
 
@@ -241,12 +241,12 @@ def test_the_sequence_grows_where_the_clock_stands_still_or_goes_back_and_where_
     for moment in (noon, noon, noon - timedelta(minutes=5)):
         with time_machine.travel(moment, tick=False):
             acme_bot.challenge(replace=True)
-    acme_hooks.told()
+    acme_hooks.deliver()
     written = [str(event) for event in WebhookDelivery.objects.order_by("pk").values_list("event_uuid", flat=True)]
     Conversation.objects.all().delete()
     with time_machine.travel(noon + timedelta(seconds=1), tick=False):
         acme_bot.challenge()
-        acme_hooks.told()
+        acme_hooks.deliver()
     sequences = {message.id: message.payload["sequence"] for message in acme_hooks.messages}
     in_order = [*(sequences[event] for event in written), acme_hooks.messages[-1].payload["sequence"]]
     assert (len(in_order), in_order) == (6, sorted(set(in_order)))
@@ -259,7 +259,7 @@ def test_a_context_that_cannot_be_read_keeps_nothing_from_ending(
     """K2: the sweep would otherwise meet the row every minute, and the chat never get another challenge."""
     acme_bot.challenge(context="resume here")
     Challenge.objects.update(context_ciphertext=b"tampered with", expires_at=timezone.now())
-    assert acme_hooks.told() == ["challenge.issued", "challenge.expired"]
+    assert acme_hooks.deliver() == ["challenge.issued", "challenge.expired"]
     assert last_data(acme_hooks)["context"] is None
 
 
@@ -282,5 +282,5 @@ def test_another_account_is_told_as_a_failed_challenge(
     authorized(acme_bot, Browser(), acme_login)
     acme_login.subject = "mallory"
     Browser().sign_in(acme_bot.challenge()["url"], acme_login)
-    assert acme_hooks.told()[-1] == "challenge.failed"
+    assert acme_hooks.deliver()[-1] == "challenge.failed"
     assert last_data(acme_hooks)["error"] == "subject_mismatch"

@@ -1,6 +1,6 @@
-"""How many made-up inputs a test is given, and what they are made of.
+"""How many generated inputs a test gets, and strategies for them.
 
-The usual suite tries a few, the same ones each time. `HYPOTHESIS_PROFILE=long` tries many, others each time, and fails
+The usual suite tries a few, always the same. `HYPOTHESIS_PROFILE=long` tries many, different ones each time, and fails
 a test that tried fewer than it promises.
 """
 
@@ -25,14 +25,14 @@ from tests.cast import HOST
 LONG: Final = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 ALL_CHECKS: Final = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 
-# One for all cases: each new client reads every middleware and every static file anew, which takes 20 ms.
+# One for all cases: each new client loads all middleware and static files again, which takes 20 ms.
 _CLIENT: Final = Client(SERVER_NAME=HOST)
 
 Test = Callable[..., None]
 
 
 def fuzzed(few: int, many: int, **strategies: st.SearchStrategy[Any]) -> Callable[[Test], Test]:
-    """Give a test so many made-up inputs; `counted.cases` tells how many it has seen."""
+    """Give a test this many generated inputs. `counted.cases` is the number that it has seen."""
 
     def decorate(test: Test) -> Test:
         @wraps(test)
@@ -48,7 +48,7 @@ def fuzzed(few: int, many: int, **strategies: st.SearchStrategy[Any]) -> Callabl
             derandomize=not LONG,
             suppress_health_check=ALL_CHECKS,
         )
-        # That a failing case is long to print is no reason to print the warning in its place.
+        # A failing case that is long to print must not be hidden by this warning.
         quiet = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
         tried: Test = quiet(examples(given(**strategies)(counted)))
         return tried
@@ -58,7 +58,7 @@ def fuzzed(few: int, many: int, **strategies: st.SearchStrategy[Any]) -> Callabl
 
 @contextmanager
 def rolled_back() -> Iterator[None]:
-    """Take back whatever the block writes, so that no case sees another's rows or used-up limits."""
+    """Roll back all writes of the block, so that no case sees another's rows or used-up limits."""
     rate_limits.forget_in_process()
     with transaction.atomic():
         yield
@@ -66,13 +66,13 @@ def rolled_back() -> Iterator[None]:
 
 
 def send(method: str, path: str, body: bytes = b"", content_type: str = "", **environment: str) -> Any:
-    """Send a request of a browser, or a bot, that remembers nothing of an earlier one."""
+    """Send a request from a new browser or bot, without cookies of earlier ones."""
     _CLIENT.cookies.clear()
     return _CLIENT.generic(method, path, body, content_type=content_type, secure=True, **environment)  # type: ignore[arg-type]
 
 
 def stored_rows() -> list[Any]:
-    """What a refusal must not change: a conversation's rows, and the moments of its authorization requests."""
+    """The rows that a refusal must not change: a conversation's, and the times of its authorization requests."""
     return [
         list(Conversation.objects.values_list("pk", "closed_at")),
         list(Challenge.objects.values_list("pk", "status", "error", "last_error", "expires_at")),
@@ -81,7 +81,7 @@ def stored_rows() -> list[Any]:
     ]
 
 
-# Text of every kind: what Python cannot write as UTF-8 included, but for where a parser would never hand it on.
+# All kinds of text, including lone surrogates, except where a parser would refuse them first.
 ANY_TEXT: Final = st.text(max_size=60) | st.text(alphabet=st.characters(codec="ascii"), max_size=60)
 BROKEN_TEXT: Final = ANY_TEXT | st.text(alphabet=st.characters(min_codepoint=0xD7F0, max_codepoint=0xE010), max_size=5)
 LONG_TEXT: Final = st.integers(1, 20_000).map(lambda length: "x" * length)
@@ -99,10 +99,10 @@ DEEP_JSON: Final = st.sampled_from([b"[", b'{"a":', b'[{"a":']).map(lambda part:
 
 
 def as_json(value: Any) -> bytes:
-    """Write a value down; a lone surrogate becomes an escape, an infinite number JavaScript's word for it."""
+    """Encode as JSON. A lone surrogate becomes an escape, an infinite number `Infinity`."""
     return json.dumps(value).encode()
 
 
 def percent_encoded(text: str) -> str:
-    """Write a text for an address; what is no UTF-8 goes as the bytes that a careless client would send."""
+    """Percent-encode a text for a URL. What is not UTF-8 becomes the bytes that a careless client would send."""
     return quote(text, safe="", errors="surrogatepass")

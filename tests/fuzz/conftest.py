@@ -1,4 +1,4 @@
-"""Says at the end how many cases were tried, and fails a long run that tried fewer than a test promises."""
+"""Print at the end how many cases were tried, and fail a long run that tried fewer than a test promises."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def _cases(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _silence() -> Iterator[None]:
-    """Write no log: pytest would keep every line of every case."""
+    """Turn logging off: pytest would keep every line of every case."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)

@@ -15,12 +15,12 @@ from typing import Final
 from mutmut.__main__ import copy_also_copy_files, copy_src_dir, create_mutants, setup_source_paths
 
 TESTS: Final = ("tests/site", "tests/brands", "tests/conversations")
-# Processes, timings and other machines' loads: slow, or about something else than a line of the four modules.
+# Tests with processes and timings: slow, or not about the four modules.
 LEFT_OUT: Final = ("crashes", "fairness", "long_poll", "query_counts", "races", "at_once", "transport", "gunicorn")
 
 
 def main() -> int:
-    """Make the mutants that are missing, then run pytest over them; return its status."""
+    """Create the missing mutants, then run pytest over them. Returns its exit status."""
     Path("mutants").mkdir(exist_ok=True)
     copy_src_dir()
     copy_also_copy_files()

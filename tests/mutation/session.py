@@ -1,7 +1,7 @@
-"""A pytest session in which each mutant meets its tests in a process of its own, forked from one that is warm.
+"""A pytest session that runs each mutant's tests in a forked process, so that nothing is set up again.
 
-First every test runs once and notes which functions it reaches. Then, for each mutant, a child process runs the tests
-that reach its function until one fails. Verdicts are written to `verdicts.jsonl`, one line each.
+First every test runs once, and the session records which functions it reaches. Then, for each mutant, a child process
+runs the tests that reach its function until one fails. Verdicts are written to `verdicts.jsonl`, one line each.
 """
 
 import fnmatch
@@ -26,14 +26,14 @@ from mutmut.state import state
 
 VERDICTS: Final = Path("verdicts.jsonl")
 MUTANTS: Final = os.environ.get("MUTANTS", "*").split()
-# Seconds of tests for one mutant. Whoever reads a survivor tries it again with more.
+# Seconds of tests for one mutant. Try survivors again with more.
 LONGEST: Final = float(os.environ.get("SECONDS_FOR_EACH", "3"))
 _NUMBER: Final = re.compile(r"__mutmut_\d+$")
 _failed: list[str] = []
 
 
 class _SessionOnly:
-    """What pytest is told comes next, so that it tears everything down but what lives as long as the session."""
+    """Passed to pytest as the next item, so that it tears down everything except session fixtures."""
 
     def __init__(self, session: pytest.Session) -> None:
         self._session = session
@@ -44,14 +44,14 @@ class _SessionOnly:
 
 @dataclass
 class Reached:
-    """What each test costs, and which tests reach a function."""
+    """Each test's duration, and the tests that reach a function."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     tests: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     killers: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def chosen(self, function: str) -> list[str]:
-        """Return the tests to run: recent killers first, then one of each file in turn, the quickest first."""
+        """The tests to run: recent killers first, then one of each file in turn, the quickest first."""
         files: defaultdict[str, list[str]] = defaultdict(list)
         for test in sorted(self.tests[function], key=self.seconds.__getitem__):
             files[test.partition("::")[0]].append(test)
@@ -73,7 +73,7 @@ class Reached:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note what failed."""
+    """Record what failed."""
     if report.failed:
         _failed.append(report.nodeid)
 
@@ -85,7 +85,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     reached = _run_once(session, items)
     connections.close_all()
     database = Path(connection.settings_dict["NAME"])
-    if database.exists():  # not where no chosen test has one
+    if database.exists():  # unless no chosen test has one
         shutil.copy(database, f"{database}.before-mutants")
     tried = {json.loads(line)["mutant"] for line in VERDICTS.read_text().splitlines()} if VERDICTS.exists() else set()
     with VERDICTS.open("a") as verdicts:
@@ -115,7 +115,7 @@ def _passes(item: pytest.Item, session: pytest.Session) -> bool:
 
 
 def _run_once(session: pytest.Session, items: dict[str, pytest.Item]) -> Reached:
-    """Leave out what fails without a mutant: it would kill every one."""
+    """Leave out tests that fail without a mutant: they would kill every one."""
     reached = Reached()
     set_mutant_under_test("stats")
     for nodeid, item in items.items():
@@ -131,7 +131,7 @@ def _run_once(session: pytest.Session, items: dict[str, pytest.Item]) -> Reached
 
 
 def _try(mutant: str, session: pytest.Session, items: dict[str, pytest.Item], reached: Reached) -> dict[str, Any]:
-    """Return the verdict on a mutant, the test that killed it, and how many of its tests were run."""
+    """The verdict on a mutant, the test that killed it, and the number of tests that were run."""
     function = _NUMBER.sub("", mutant)
     chosen = reached.chosen(function)
     if not chosen:
@@ -148,7 +148,7 @@ def _try(mutant: str, session: pytest.Session, items: dict[str, pytest.Item], re
 
 
 def _be_a_mutant(mutant: str, chosen: list[pytest.Item], session: pytest.Session, writing: int) -> None:
-    """Run the tests in the child process; write which one failed, and end."""
+    """Run the tests in the child process, write which one failed, and exit."""
     try:
         set_mutant_under_test(mutant)
         killer = next((item.nodeid for item in chosen if not _passes(item, session)), "-")
@@ -159,7 +159,7 @@ def _be_a_mutant(mutant: str, chosen: list[pytest.Item], session: pytest.Session
 
 
 def _killer(child: int, reading: int, deadline: float) -> str | None:
-    """Wait for the child; one that hangs or breaks down has been noticed, too, and leaves a new database behind."""
+    """Wait for the child. A child that hangs or crashes counts as killed; it may leave a changed database."""
     while time.monotonic() < deadline:
         if os.waitpid(child, os.WNOHANG)[0]:
             break
@@ -176,7 +176,7 @@ def _killer(child: int, reading: int, deadline: float) -> str | None:
 
 
 def _restore_database() -> None:
-    """Put back the database as it was before the first mutant."""
+    """Restore the database as it was before the first mutant."""
     database = Path(connection.settings_dict["NAME"])
     if not Path(f"{database}.before-mutants").exists():
         return

@@ -1,4 +1,4 @@
-"""The code flow by hand, with nothing but `requests`: what the tests of the peers themselves have in common."""
+"""The code flow with only `requests`, for the tests of the peers themselves."""
 
 import base64
 import hashlib
@@ -15,7 +15,7 @@ CODE_CHALLENGE: Final = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode(
 
 
 class Peer(Protocol):
-    """What the peers have in common."""
+    """What all peers have."""
 
     @property
     def authorization_endpoint(self) -> str: ...
@@ -26,7 +26,7 @@ class Peer(Protocol):
 
 
 def authorization_url(peer: Peer, client: RegisteredClient, scope: str, **changes: str) -> str:
-    """Return the URL that a consumer's browser opens, with `changes` to its parameters."""
+    """Build the URL that a consumer's browser opens, with `changes` to its parameters."""
     parameters = {
         "response_type": "code",
         "client_id": client.client_id,
@@ -41,7 +41,7 @@ def authorization_url(peer: Peer, client: RegisteredClient, scope: str, **change
 
 
 def answer_of(callback_url: str) -> dict[str, str]:
-    """Return the parameters with which the browser came back."""
+    """The parameters of the authorization response."""
     return {name: values[0] for name, values in parse_qs(urlsplit(callback_url).query).items()}
 
 

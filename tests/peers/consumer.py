@@ -12,14 +12,14 @@ from demo.html_forms import Form, parse_page
 MOST_PAGES: Final = 12
 PASSWORD: Final = "correct horse battery staple"
 
-# What a person fills in.
+# Fields that a person fills in.
 TYPED: Final = frozenset({"login", "username", "password"})
-# How a button that says no calls itself.
+# Names and texts of buttons that refuse.
 REFUSALS: Final = frozenset({"cancel", "deny", "refuse"})
 
 
 class BrowserSession(requests.Session):
-    """Sends cookies by the session's own policy; `requests` would merge them into a jar with the standard library's."""
+    """Sends cookies by its own policy. `requests` would use the standard library's."""
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         prepared = super().prepare_request(request)
@@ -29,7 +29,7 @@ class BrowserSession(requests.Session):
 
 
 class Consumer:
-    """One browser: its cookies last from one sign-in to the next."""
+    """A browser. It keeps its cookies from one sign-in to the next."""
 
     def __init__(self, login: str, password: str = PASSWORD, ca_file: str = "") -> None:
         self.login = login
@@ -40,14 +40,14 @@ class Consumer:
         self.browser.cookies = RequestsCookieJar(policy=BrowserCookiePolicy())
 
     def sign_in(self, authorization_url: str, *, untick: frozenset[str] = frozenset(), redirect_uri: str = "") -> str:
-        """Sign in, agree to everything but the scopes in `untick`, and return the callback URL with the answer.
+        """Sign in and agree to everything except the scopes in `untick`. Returns the callback URL with the response.
 
-        `redirect_uri` is given where the address does not name it: the request was pushed.
+        Give `redirect_uri` if the URL does not contain it, because the request was pushed.
         """
         return self._walk(authorization_url, refusing=False, untick=untick, redirect_uri=redirect_uri)
 
     def refuse(self, authorization_url: str) -> str:
-        """Sign in where that comes first, say no on the page that asks, and return the callback URL."""
+        """Sign in if asked to, and refuse consent. Returns the callback URL."""
         return self._walk(authorization_url, refusing=True, untick=frozenset())
 
     def _walk(self, address: str, *, refusing: bool, untick: frozenset[str], redirect_uri: str = "") -> str:
@@ -71,7 +71,7 @@ class Consumer:
         address = urljoin(response.url, form.action)
         typed = {name: self._typed(name) for name in form.fields if name in TYPED}
         if refusing and not typed and _button(form, refusing=True) is None:
-            return self._open(f"{address}/abort")  # oidc-provider's way out is a link beside the form
+            return self._open(f"{address}/abort")  # oidc-provider's refusal is a link beside the form
         kept = {name: _without(values, untick) for name, values in form.fields.items()}
         pressed = _button(form, refusing=refusing and not typed) or {}
         return self.browser.post(
@@ -94,7 +94,7 @@ def _without(values: str | list[str], unticked: frozenset[str]) -> list[str]:
 
 
 def _button(form: Form, *, refusing: bool) -> dict[str, str] | None:
-    """Return what the button adds that says yes, or the one that says no; None where there is no such button."""
+    """The fields that the accepting button adds, or the refusing one; None if there is no such button."""
     for button in form.buttons:
         if button.name and (button.value in REFUSALS) == refusing:
             return {button.name: button.value}

@@ -1,4 +1,4 @@
-"""Servers that others wrote: one of each for a whole test process; each test registers a client of its own."""
+"""Third-party servers, one of each for a whole test process. Each test registers its own client."""
 
 from collections.abc import Iterator
 from pathlib import Path

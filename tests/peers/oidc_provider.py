@@ -1,4 +1,4 @@
-"""npm `oidc-provider`, certified and strict, as a server for tests; started by the fixture of the same name."""
+"""npm `oidc-provider`, certified and strict, as a server for tests. The fixture of the same name starts it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ SCOPE: Final = "openid orders.read offline_access"
 
 @dataclass(frozen=True)
 class RegisteredClient:
-    """Our registration at the peer. Id and secret hold characters that HTTP Basic loses without form encoding."""
+    """Our registration at the peer. Id and secret contain characters that break without form encoding."""
 
     client_id: str
     client_secret: str
@@ -27,7 +27,7 @@ class RegisteredClient:
 
 @dataclass(frozen=True)
 class OidcProvider:
-    """The running peer: where its endpoints are and what else a test may do with it."""
+    """The running peer: its endpoints, and what a test can do with it."""
 
     issuer: str
     ca_file: str
@@ -85,19 +85,19 @@ class OidcProvider:
         return RegisteredClient(answer["client_id"], answer.get("client_secret", ""), redirect_uri)
 
     def consumer(self, login: str = "ada") -> Consumer:
-        """Return a new browser whose owner signs in as `login`; the ID token's `sub` is the login."""
+        """A new browser whose owner signs in as `login`. The ID token's `sub` is the login."""
         return Consumer(login, ca_file=self.ca_file)
 
     def sign_in(self, authorization_url: str, login: str = "ada") -> str:
-        """Let `login` sign in with a new browser; return the callback URL with code, state and iss."""
+        """Sign in as `login` with a new browser. Returns the callback URL with code, state and iss."""
         return self.consumer(login).sign_in(authorization_url)
 
     def refuse(self, authorization_url: str, login: str = "ada") -> str:
-        """Let `login` refuse; return the callback URL with `error=access_denied`."""
+        """Refuse as `login`. Returns the callback URL with `error=access_denied`."""
         return self.consumer(login).refuse(authorization_url)
 
     def token_responses(self) -> list[dict[str, Any]]:
-        """Return every token response so far, refresh tokens included."""
+        """Every token response so far, refresh tokens included."""
         response = requests.get(f"{self.issuer}/test/token-responses", verify=self.ca_file, timeout=10)
         answers: list[dict[str, Any]] = response.json()
         return answers
@@ -107,7 +107,7 @@ class OidcProvider:
 def running(node: Path, authority: Authority, *, resource: str = "") -> Iterator[OidcProvider]:
     """Start the peer and stop it at the end.
 
-    With a `resource` it binds access tokens to audiences (RFC 8707): only one for that audience opens the orders.
+    With a `resource` it binds access tokens to audiences (RFC 8707). Only a token for that audience opens the orders.
     """
     certificate = authority.issue("localhost", "127.0.0.1")
     command = [

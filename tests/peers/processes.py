@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def serving(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Start a peer in `folder`, and yield the address that it says; it also stops when this process dies."""
+    """Start a peer in `folder`. Yields its address. The peer also stops when this process dies."""
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -29,4 +29,4 @@ def _address(peer: subprocess.Popen[str]) -> str:
     for line in peer.stdout:
         if line.startswith("READY "):
             return line.removeprefix("READY ").strip()
-    raise RuntimeError(f"{peer.args!r} did not start; its reason stands above")
+    raise RuntimeError(f"{peer.args!r} did not start; see its output above")

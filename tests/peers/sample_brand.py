@@ -20,7 +20,7 @@ MANAGE = ("-m", "demo.sample_brand.manage")
 
 @dataclass(frozen=True)
 class SampleBrand:
-    """The running sample brand: where its endpoints are and what else a test may do with it."""
+    """The running sample brand: its endpoints, and what a test can do with it."""
 
     demo: Demo
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1), repr=False)
@@ -59,15 +59,15 @@ class SampleBrand:
         return client
 
     def consumer(self, login: str = "ada") -> Consumer:
-        """Return a new browser whose owner signs in as `login`: ada or rita."""
+        """A new browser whose owner signs in as `login`: ada or rita."""
         return Consumer(login, password=self.demo.customers[login])
 
     def sign_in(self, authorization_url: str, login: str = "ada", *, untick: frozenset[str] = frozenset()) -> str:
-        """Let `login` sign in with a new browser, without the scopes in `untick`; return the callback URL."""
+        """Sign in as `login` with a new browser, without the scopes in `untick`. Returns the callback URL."""
         return self.consumer(login).sign_in(authorization_url, untick=untick)
 
     def refuse(self, authorization_url: str, login: str = "ada") -> str:
-        """Let `login` refuse; return the callback URL with `error=access_denied`."""
+        """Refuse as `login`. Returns the callback URL with `error=access_denied`."""
         return self.consumer(login).refuse(authorization_url)
 
 

@@ -89,7 +89,7 @@ def test_a_push_that_the_peer_refuses_names_its_error(
     AuthorizationServer.objects.filter(pk=server.pk).update(scope="openid orders.read orders.write")
     challenge = acme_bot.challenge()
     assert ada.press(challenge["url"])["Location"].endswith("/done")
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "invalid_scope"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "invalid_scope"
 
 
 def test_another_key_than_the_registered_one_is_refused(acme: Brand, oidc_provider: OidcProvider) -> None:

@@ -95,7 +95,7 @@ def test_a_rechallenge_at_oidc_provider_by_somebody_else_is_refused(
     second = acme_bot.challenge()
     page = ada.get(ada.get(oidc_provider.sign_in(ada.begin(second["url"]), "rita"))["Location"])
     assert heading_of(page) == "That was another account"
-    assert acme_bot.challenge_facts(second)["error"] == "subject_mismatch"
+    assert acme_bot.read_challenge(second)["error"] == "subject_mismatch"
 
 
 @pytest.mark.xdist_group("oidc_provider")
@@ -106,7 +106,7 @@ def test_a_refusal_at_oidc_provider_is_denied(
     challenge = acme_bot.challenge()
     page = ada.get(ada.get(oidc_provider.refuse(ada.begin(challenge["url"])))["Location"])
     assert heading_of(page) == "You are not signed in"
-    assert acme_bot.challenge_facts(challenge)["status"] == "denied"
+    assert acme_bot.read_challenge(challenge)["status"] == "denied"
 
 
 @pytest.mark.xdist_group("oidc_provider")
@@ -118,7 +118,7 @@ def test_a_wrong_client_secret_at_oidc_provider_is_named(
     challenge = acme_bot.challenge()
     page = ada.get(ada.get(oidc_provider.sign_in(ada.begin(challenge["url"])))["Location"])
     assert heading_of(page) == "Acme cannot sign you in right now"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "invalid_client"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "invalid_client"
 
 
 @pytest.mark.xdist_group("sample_brand")
@@ -144,6 +144,6 @@ def test_an_unticked_scope_at_allauth_is_named_and_another_try_works(
     url = ada.begin(challenge["url"])
     page = ada.get(ada.get(sample_brand.sign_in(url, untick=frozenset({"orders.read"})))["Location"])
     assert heading_of(page) == "One permission was missing"
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "insufficient_scope"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "insufficient_scope"
     page = ada.get(ada.get(sample_brand.sign_in(ada.begin(challenge["url"])))["Location"])
     assert acme_bot.complete(code_on(page))[0] == 200

@@ -80,7 +80,7 @@ def signed_in(bot: Bot, browser: Browser, vendor: Vendor) -> dict[str, Any]:
     """Go the whole way, and return what the bot reads."""
     challenge = bot.challenge()
     page = browser.sign_in(challenge["url"], vendor)
-    assert bot.complete(code_on(page))[0] == 200, bot.challenge_facts(challenge)
+    assert bot.complete(code_on(page))[0] == 200, bot.read_challenge(challenge)
     status, token = bot.token()
     assert status == 200, token
     return token
@@ -90,7 +90,7 @@ def refused(bot: Bot, browser: Browser, vendor: Vendor) -> tuple[str, str, str]:
     """Sign in where that fails; return the code, its detail for the admin, and the heading that the consumer reads."""
     challenge = bot.challenge()
     heading = heading_of(browser.sign_in(challenge["url"], vendor))
-    code = bot.challenge_facts(challenge)["last_error"]
+    code = bot.read_challenge(challenge)["last_error"]
     assert not AccessToken.objects.exists()
     return code, Challenge.objects.get().last_error_detail, heading
 
@@ -128,7 +128,7 @@ def test_a_no_at_the_vendor_is_a_denial(
     challenge = acme_bot.challenge()
 
     assert heading_of(ada.sign_in(challenge["url"], vendor)) == "You are not signed in"
-    assert acme_bot.challenge_facts(challenge)["status"] == "denied"
+    assert acme_bot.read_challenge(challenge)["status"] == "denied"
     assert vendor.token_requests == []
 
 
@@ -227,7 +227,7 @@ def test_okta_without_the_word_is_pushed_to_and_says_so(
     page = ada.get(page["Location"]) if page.status_code == 303 else page
 
     assert heading_of(page) == HEADINGS[ConsumerPage.CANNOT_SIGN_IN]
-    assert acme_bot.challenge_facts(challenge)["last_error"] == "invalid_client"
+    assert acme_bot.read_challenge(challenge)["last_error"] == "invalid_client"
     assert (len(vendor.pushes), vendor.authorization_requests) == (1, [])
 
 
@@ -282,7 +282,7 @@ def test_cognito_says_in_a_text_that_an_address_is_verified(
     challenge = acme_bot.challenge(expected_subject="ada@acme.example")
     ada.sign_in(challenge["url"], vendor)
 
-    facts = acme_bot.challenge_facts(challenge)
+    facts = acme_bot.read_challenge(challenge)
 
     assert ends in (facts["status"], facts["last_error"])
 
@@ -311,7 +311,7 @@ def test_linkedin_has_another_code_for_a_cancel_before_the_sign_in(
     challenge = acme_bot.challenge()
     ada.sign_in(challenge["url"], vendor)
 
-    assert acme_bot.challenge_facts(challenge)["status"] == "denied"
+    assert acme_bot.read_challenge(challenge)["status"] == "denied"
 
 
 @each(LinkedIn)

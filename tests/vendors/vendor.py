@@ -1,4 +1,4 @@
-"""What the played vendors share: their addresses in place of the usual ones, and their words in place of the usual."""
+"""What the fake vendors share: other URLs and other response formats than the usual server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ Refusal = tuple[int, dict[str, Any]]
 
 @dataclass
 class Vendor(ModernAuthorizationServer):
-    """A vendor's server: its addresses, what it writes in place of the usual answers, and what a bot then reads.
+    """A vendor's server: its URLs, its answers in place of the usual ones, and what a bot then reads.
 
-    `refusals` has, for the code that RFC 6749 names, status and body that this vendor sends; None means that no source
-    was found for it, and nothing is played.
+    `refusals` maps an error code of RFC 6749 to the status and body that this vendor sends. None means that no source
+    was found, and nothing is tested.
     """
 
     key: ClassVar[str]
@@ -48,11 +48,11 @@ class Vendor(ModernAuthorizationServer):
 
     @property
     def hosts(self) -> set[str]:
-        """Return every host that this vendor answers at."""
+        """Every host that this vendor answers at."""
         return {self.host, *(urlsplit(address).netloc for address in self.paths.values() if "://" in address)}
 
     def address(self, path: str) -> str:
-        """Return the vendor's address of one of the usual paths."""
+        """The vendor's URL for one of the usual paths."""
         return self.paths[path] if "://" in self.paths[path] else f"https://{self.host}{self.paths[path]}"
 
     def metadata(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Vendor(ModernAuthorizationServer):
 
 @contextmanager
 def played(vendor: Vendor) -> Iterator[Vendor]:
-    """Let every outbound call of this process reach this vendor, at its hosts, and nothing else."""
+    """Route all outbound calls of this process to this vendor, at its hosts, and to nothing else."""
     keys.forget_all()
     with mock.patch.object(transport, "adapter_for", lambda url: dict.fromkeys(vendor.hosts, vendor)[_host(url)]):
         yield vendor

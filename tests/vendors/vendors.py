@@ -1,6 +1,6 @@
-"""Ten vendors' dialects, each as small changes to the strict server: what docs/servers.md says of them, on the wire.
+"""Ten vendors' differences from the strict server, as docs/servers.md describes them.
 
-Names, members and codes are those of the vendors' documents and of public reports; the sources stand in the document.
+Names, members and codes are from the vendors' documents and public reports. docs/servers.md names the sources.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from tests.vendors.vendor import Vendor
 
 @dataclass
 class Strava(Vendor):
-    """Commas; what was granted stands on the redirect alone; errors are a list of resource, field and code."""
+    """Commas between scopes; the granted scope is only in the redirect; errors list resource, field and code."""
 
     key = "strava"
     paths = {"/authorize": "/oauth/authorize", "/token": "/oauth/token"}
@@ -47,7 +47,7 @@ class Strava(Vendor):
 
 @dataclass
 class Shopify(Vendor):
-    """A host for each shop; commas; no token type; `hmac` and more on the way back; a spent code is a bad request."""
+    """One host for each shop; commas; no token type; `hmac` and more in the response; a used code is a bad request."""
 
     key = "shopify"
     paths = {"/authorize": "/admin/oauth/authorize", "/token": "/admin/oauth/access_token"}
@@ -78,7 +78,7 @@ class Shopify(Vendor):
 
 @dataclass
 class GitHub(Vendor):
-    """Refuses with status 200; commas in the answer alone; a token without an end."""
+    """Refuses with status 200; commas in the answer only; tokens without expiry."""
 
     key = "github"
     paths = {"/authorize": "/login/oauth/authorize", "/token": "/login/oauth/access_token"}
@@ -105,7 +105,7 @@ class GitHub(Vendor):
 
 @dataclass
 class LINE(Vendor):
-    """Announces ES256 and signs with the channel's secret; wants the secret in the body."""
+    """Announces ES256 and signs with the channel's secret; requires the secret in the body."""
 
     key = "line"
     paths = {
@@ -123,7 +123,7 @@ class LINE(Vendor):
         "code_challenge_methods_supported": ["S256"],
     }
     granted = "openid profile"
-    # A secret that comes by HTTP Basic; of a wrong secret and a spent code nothing was found.
+    # For a secret by HTTP Basic. No source was found for a wrong secret or a used code.
     refusals = {
         "invalid_client": (
             400,
@@ -143,7 +143,7 @@ class LINE(Vendor):
 
 @dataclass
 class Mailchimp(Vendor):
-    """A lifetime of 0, which means none; `scope` is null; no token type."""
+    """`expires_in` is 0, which means no expiry; `scope` is null; no token type."""
 
     key = "mailchimp"
     paths = {"/authorize": "/oauth2/authorize", "/token": "/oauth2/token"}
@@ -160,7 +160,7 @@ class Mailchimp(Vendor):
 
 @dataclass
 class Apigee(Vendor):
-    """`BearerToken`, numbers as texts, a dozen members of its own; faults and errors in shapes of its own."""
+    """`BearerToken`, numbers as strings, a dozen further members; faults and errors in its own formats."""
 
     key = "apigee"
     paths = {"/authorize": "/oauth/authorize", "/token": "/oauth/token"}
@@ -202,7 +202,7 @@ class Apigee(Vendor):
 
 @dataclass
 class Okta(Vendor):
-    """Announces the endpoint for pushed requests, where this client may not push."""
+    """Announces the endpoint for pushed requests, but this client may not use it."""
 
     key = "okta"
     named_issuer = "https://acme.okta.com/oauth2/default"
@@ -247,7 +247,7 @@ class Okta(Vendor):
 
 @dataclass
 class AzureB2C(Vendor):
-    """The policy is a part of each path but the issuer's, which ends in a slash; numbers as texts."""
+    """The policy is part of each path except the issuer's, which ends in a slash; numbers as strings."""
 
     key = "azure-b2c"
     named_issuer = "https://acme.b2clogin.com/4c2f1234-0123-4567-7654-123321828afd/v2.0/"
@@ -287,7 +287,7 @@ class AzureB2C(Vendor):
 
 @dataclass
 class Cognito(Vendor):
-    """The issuer is another host than the one that signs in; `email_verified` is a text; no `scope` in answers."""
+    """The issuer has another host than the sign-in; `email_verified` is a string; no `scope` in answers."""
 
     key = "cognito"
     named_issuer = "https://cognito-idp.eu-central-1.amazonaws.com/eu-central-1_Acme12345"
@@ -321,7 +321,7 @@ class Cognito(Vendor):
 
 @dataclass
 class LinkedIn(Vendor):
-    """Two codes for a cancel; commas in the answer. As it comes its `pkce` is "refused"; here it has switched it on."""
+    """Two codes for a cancelled sign-in; commas in the answer. By default it refuses PKCE; here PKCE is enabled."""
 
     key = "linkedin"
     paths = {"/authorize": "/oauth/v2/authorization", "/token": "/oauth/v2/accessToken"}

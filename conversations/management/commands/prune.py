@@ -1,4 +1,4 @@
-"""`manage.py prune`: closes and erases what the clock has ended, and deletes what ended long ago."""
+"""`manage.py prune`: sweep once, then delete rows that ended long ago."""
 
 from argparse import ArgumentParser
 from datetime import timedelta
@@ -13,16 +13,15 @@ from infrastructure.database_errors import in_one_line
 
 
 class Command(BaseCommand):
-    """Run it every minute or so: expired tokens are unreadable at once in any case, this erases them."""
+    """Run it once a night. It can run while the worker runs."""
 
     help = "Erase expired tokens now, and delete ended challenges and empty conversations older than --days."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("--days", type=int, default=30, help="how long ended rows are kept (default: 30)")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Sweep, then prune; exits with 1 where the clock is wrong, or something was left undone."""
+        """Sweep and prune. Exits with 1 if the clock is wrong or the sweep could not finish."""
         if options["days"] < 1:
             raise CommandError("--days is at least 1.")
         try:
@@ -33,12 +32,12 @@ class Command(BaseCommand):
             raise CommandError(in_one_line(error)) from None
 
     def _prune(self, kept_for: timedelta) -> None:
-        now, left_undone = checked_now(), ""
+        now, unfinished = checked_now(), ""
         try:
             swept = f"swept {sweep(now)} conversations"
         except SweepIncomplete as error:
-            swept, left_undone = "swept what could be", str(error)
+            swept, unfinished = "swept in part", str(error)
         challenges, conversations = prune(now - kept_for)
         self.stdout.write(f"{swept}; deleted {challenges} challenges, {conversations} conversations")
-        if left_undone:
-            raise CommandError(f"The sweep left something undone: {left_undone}")
+        if unfinished:
+            raise CommandError(f"The sweep did not finish: {unfinished}")

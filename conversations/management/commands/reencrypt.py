@@ -1,4 +1,4 @@
-"""`manage.py reencrypt`: moves every stored value to the newest key of `ENCRYPTION_KEYS`."""
+"""`manage.py reencrypt`: encrypt every stored value with the newest key of `ENCRYPTION_KEYS`."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from infrastructure.columns import EncryptedField, encrypted_columns, reencrypt,
 
 
 class Command(BaseCommand):
-    """Safe to stop and start again; the server may run meanwhile, with both keys in its ring."""
+    """It can be stopped and run again. The server may run at the same time, if its key ring has both keys."""
 
-    help = "Re-encrypt every stored value under the newest key, and count what each key still holds."
+    help = "Re-encrypt every stored value with the newest key, and count the values that still need each key."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Re-encrypt, then count; exit 1 where a value could not be read."""
+        """Re-encrypt, then count by key. Exits with 1 if a value could not be decrypted."""
         unreadable = 0
         values = {_name(column): stored_in(column) for column in encrypted_columns()}
         for name, stored in (values | {"authenticator.data": stored_second_factors()}).items():
             moved, failed = reencrypt(stored)
             unreadable += failed
             self.stdout.write(f"{name}: moved {moved}, unreadable {failed}")
-        # By the database's clock: ours may be ahead, and a key that is still needed would count as free to go.
+        # The database's clock: if ours were ahead, a key that is still needed would be counted as unused.
         database_clock.measure()
         counts = counts_by_key(database_clock.now()) | {"authenticator.data": second_factors_by_key()}
         for name, counter in counts.items():

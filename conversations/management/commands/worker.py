@@ -1,4 +1,4 @@
-"""`manage.py worker`: the outbox and the minute sweep. Run one or more of it beside the web processes."""
+"""`manage.py worker`: deliver the outbox, and sweep once a minute. Run one or more with the web processes."""
 
 import logging
 import os
@@ -14,8 +14,8 @@ from django.db import DEFAULT_DB_ALIAS, Error, connections
 from conversations.outbox.worker import RunIncomplete, run, run_once
 from infrastructure.database_errors import in_one_line
 
-# What is under way ends by itself within the 10 s of a call and the writing of its result. What hangs in a database
-# that is connected and does not answer never does.
+# An HTTP call takes at most 10 s, and then its result is stored. Only a database that is connected and does not answer
+# takes longer.
 STOPS_WITHIN_SECONDS: Final = 20
 CONNECT_WITHIN_SECONDS: Final = 5
 
@@ -23,16 +23,15 @@ logger = logging.getLogger("consumer_delegation.worker")
 
 
 class Command(BaseCommand):
-    """Works until it gets SIGTERM or SIGINT, and finishes what is under way first."""
+    """Runs until SIGTERM or SIGINT, and then finishes the entries that it has begun."""
 
     help = "Deliver webhooks, revoke ended tokens at the brands, and sweep once a minute."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Declare the arguments."""
         parser.add_argument("--once", action="store_true", help="do what is due now, then exit")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Run; `--once` exits with 1 where something was left undone."""
+        """Run. With `--once`, exits with 1 if an entry or the sweep failed."""
         if options["once"]:
             self._once()
             return
@@ -53,20 +52,21 @@ class Command(BaseCommand):
 
 
 def _connect_within(seconds: int) -> None:
-    """Bound each connect: one that is never answered would hold the pauses and the stop up."""
+    """Limit connection attempts to the database. One without an answer would delay the retries and the stop."""
     settings = connections.settings[DEFAULT_DB_ALIAS]
     if settings["ENGINE"].endswith("postgresql"):
         settings["OPTIONS"].setdefault("connect_timeout", seconds)
 
 
 def _run_until(stop: Event) -> None:
-    """Run in a thread: a signal is not handled while the main one waits inside the database's driver."""
+    """Run the worker in a thread: Python handles no signal while the main thread waits in the database driver."""
     running = ThreadPoolExecutor(max_workers=1).submit(run, stop)
     while not running.done() and not stop.wait(1):
         pass
     try:
         running.result(STOPS_WITHIN_SECONDS)
     except TimeoutError:
-        logger.error("what is under way does not end: it is left, and done again after its lease")  # noqa: TRY400  no traceback of the waiting
+        # No traceback: it would only show this wait.
+        logger.error("open entries did not finish; they are repeated when their lease ends")  # noqa: TRY400
         logging.shutdown()
-        os._exit(1)  # the threads that hang would be waited for
+        os._exit(1)  # a normal exit would wait for the hanging threads

@@ -1,1 +1,1 @@
-"""Journeys in the system's Firefox. A folder of its own, so that a quick run can leave it to a whole one."""
+"""Journeys in the system's Firefox. They are in their own folder, so that a quick run can leave them out."""

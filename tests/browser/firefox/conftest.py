@@ -1,4 +1,4 @@
-"""Firefox with the stage's servers in front of it; Victor is signed in at the brand, which remembers his consent."""
+"""Firefox with the stage's servers. Victor is signed in at the brand, which remembers his consent."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,14 +13,14 @@ from tests.machine import missing
 
 @pytest.fixture(scope="session")
 def requires_firefox() -> Path:
-    """Return the system's Firefox, Debian's firefox-esr."""
+    """The path of the system's Firefox, Debian's firefox-esr."""
     found = shutil.which("firefox-esr") or shutil.which("firefox")
     return Path(found) if found else missing("Firefox is not installed: journeys in it did not run")
 
 
 @pytest.fixture(scope="module")
 def victor(requires_firefox: Path, stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
-    """Return Victor's Firefox; each test begins in a tab of its own."""
+    """Victor's Firefox. Each test begins in a new tab."""
     with running_firefox(requires_firefox, tmp_path_factory.mktemp("firefox")) as firefox:
         firefox.open(f"{stage.addresses.brand}/accounts/login/")
         firefox.fill("[name=login]", "victor")

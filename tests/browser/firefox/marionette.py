@@ -1,7 +1,7 @@
-"""Drives the system's Firefox by Marionette, its own remote control: WebDriver's commands as JSON over a socket.
+"""Drive the system's Firefox by Marionette, its remote control: WebDriver commands as JSON over a socket.
 
-Playwright drives a Firefox of its own alone, Selenium needs geckodriver, which Debian does not have. Mozilla's client
-brings sixteen packages along for what is these few lines.
+Playwright drives only its own build of Firefox. Selenium needs geckodriver, which Debian does not have. Mozilla's
+client needs sixteen packages.
 """
 
 import base64
@@ -34,11 +34,11 @@ _QUIET: Final = {
 
 
 class BrowserError(Exception):
-    """Firefox could not do what it was asked to; with its own words."""
+    """Firefox refused a command. The message is Firefox's own."""
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """Return what the condition came to, as soon as that is anything."""
+    """Wait until the condition returns a true value. Returns that value."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         if found := condition():
@@ -49,14 +49,14 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 
 @dataclass
 class Firefox:
-    """A running Firefox with a profile of its own, seen through the tab that was chosen last."""
+    """A running Firefox with its own profile. Commands go to the tab that was chosen last."""
 
     connection: socket.socket
     received: bytes = b""
     commands: int = field(default=0)
 
     def call(self, command: str, **parameters: Any) -> Any:
-        """Send a WebDriver command; return its value. Raises `BrowserError`."""
+        """Send a WebDriver command. Returns its value. Raises `BrowserError`."""
         self.commands += 1
         sent = json.dumps([0, self.commands, command, parameters]).encode()
         self.connection.sendall(b"%d:%s" % (len(sent), sent))
@@ -66,7 +66,7 @@ class Firefox:
         return result.get("value", result) if isinstance(result, dict) else result
 
     def read(self) -> Any:
-        """Return the next message: its length in digits, a colon, JSON."""
+        """Read the next message: its length in digits, a colon, JSON."""
         while b":" not in self.received:
             self._receive()
         length, _, self.received = self.received.partition(b":")
@@ -82,7 +82,7 @@ class Firefox:
         self.received += more
 
     def open(self, url: str) -> None:
-        """Open an address in this tab, and wait for the page."""
+        """Open a URL in this tab, and wait for the page."""
         self.call("WebDriver:Navigate", url=url)
 
     @property
@@ -90,16 +90,16 @@ class Firefox:
         return str(self.call("WebDriver:GetCurrentURL"))
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Run a script in the page; return its value."""
+        """Run a script in the page. Returns its value."""
         return self.call("WebDriver:ExecuteScript", script=script, args=list(arguments))
 
     def find(self, selector: str) -> str | None:
-        """Return the first element of a CSS selector; None where there is none."""
+        """The first element of a CSS selector; None if there is none."""
         found = self.call("WebDriver:FindElements", using="css selector", value=selector)
         return str(found[0][_ELEMENT]) if found else None
 
     def text(self, selector: str) -> str:
-        """Return what is to be read in the first such element, as soon as there is one."""
+        """Wait for the first such element. Returns its text."""
         found = until(lambda: self.find(selector), selector)
         return str(self.call("WebDriver:GetElementText", id=found))
 
@@ -107,7 +107,7 @@ class Firefox:
         return self.text("h1")
 
     def press(self, words: str) -> None:
-        """Click on the visible button or link whose words begin so, and wait for the page that it leads to, if any."""
+        """Click on the visible button or link whose text begins so, and wait for the page that it opens, if any."""
         found = until(lambda: self.run(_PRESSED, words), f"a button {words!r}")
         self.call("WebDriver:ElementClick", id=found[_ELEMENT])
 
@@ -116,23 +116,23 @@ class Firefox:
         self.call("WebDriver:ElementSendKeys", id=until(lambda: self.find(selector), selector), text=words)
 
     def cookies(self) -> set[str]:
-        """Return the names of this page's cookies."""
+        """The names of this page's cookies."""
         return {cookie["name"] for cookie in self.call("WebDriver:GetCookies")}
 
     def tabs(self) -> list[str]:
         return [str(handle) for handle in self.call("WebDriver:GetWindowHandles")]
 
     def choose(self, tab: str) -> None:
-        """See through another tab."""
+        """Switch to another tab."""
         self.call("WebDriver:SwitchToWindow", handle=tab, focus=True)
 
     def new_tab(self) -> None:
-        """Open an empty tab, and see through it."""
+        """Open an empty tab and switch to it."""
         self.choose(self.call("WebDriver:NewWindow", type="tab")["handle"])
 
     @contextmanager
     def preferring(self, preferences: dict[str, int]) -> Iterator[None]:
-        """Change settings of Firefox inside the block, as their owner does in `about:config`."""
+        """Change Firefox settings inside the block, as in `about:config`."""
         self._in_chrome("for (const n in arguments[0]) Services.prefs.setIntPref(n, arguments[0][n])", preferences)
         try:
             yield
@@ -147,13 +147,13 @@ class Firefox:
             self.call("Marionette:SetContext", value="content")
 
     def picture(self, file: Path) -> None:
-        """Keep a picture of the whole page."""
+        """Save a picture of the whole page."""
         file.write_bytes(base64.b64decode(self.call("WebDriver:TakeScreenshot", full=True)))
 
 
 @contextmanager
 def running_firefox(executable: Path, folder: Path) -> Iterator[Firefox]:
-    """Run Firefox with a fresh profile in this folder; it takes the certificates of loopback servers."""
+    """Run Firefox with a new profile in this folder. It accepts the certificates of loopback servers."""
     profile = folder / "profile"
     profile.mkdir(parents=True)
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});" for name, value in _QUIET.items()]
@@ -166,7 +166,7 @@ def running_firefox(executable: Path, folder: Path) -> Iterator[Firefox]:
             port = until(lambda: _port(profile / "MarionetteActivePort"), "Firefox")
             with socket.create_connection(("127.0.0.1", port), timeout=SECONDS * 2) as connection:
                 firefox = Firefox(connection)
-                firefox.read()  # who it is
+                firefox.read()  # Firefox introduces itself
                 firefox.call("WebDriver:NewSession", acceptInsecureCerts=True)
                 yield firefox
         finally:
@@ -175,6 +175,6 @@ def running_firefox(executable: Path, folder: Path) -> Iterator[Firefox]:
 
 
 def _port(file: Path) -> int | None:
-    """Return the port that Firefox chose, and wrote down."""
+    """The port that Firefox chose and wrote into a file."""
     written = re.fullmatch(r"(\d+)\s*", file.read_text()) if file.exists() else None
     return int(written[1]) if written else None

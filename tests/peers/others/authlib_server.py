@@ -1,4 +1,4 @@
-"""Authlib's Flask server on a loopback port: PKCE demanded, HTTP Basic percent-decoded, revocation (RFC 7009).
+"""Authlib's Flask server on a loopback port: PKCE required, HTTP Basic percent-decoded, revocation (RFC 7009).
 
 Run by file name in the environment of `requirements.txt` beside it. Prints `READY {origin}` and serves until its input
 closes.
@@ -23,7 +23,7 @@ from werkzeug.serving import make_server
 
 @dataclass
 class Client:
-    """Authlib's client interface, by hand."""
+    """Authlib's client interface."""
 
     client_id: str
     client_secret: str
@@ -58,7 +58,7 @@ class Client:
 
 @dataclass
 class Code:
-    """Authlib's authorization code interface, by hand."""
+    """Authlib's authorization code interface."""
 
     code: str
     client_id: str
@@ -77,7 +77,7 @@ class Code:
 
 @dataclass
 class Store:
-    """Everything in memory."""
+    """Clients, codes and tokens, in memory."""
 
     clients: dict[str, Client] = field(default_factory=dict)
     codes: dict[str, Code] = field(default_factory=dict)
@@ -89,7 +89,7 @@ store = Store()
 
 
 class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
-    """The code grant, for all the methods that the tests register."""
+    """The code grant, for all client authentication methods that the tests register."""
 
     TOKEN_ENDPOINT_AUTH_METHODS = ["client_secret_basic", "client_secret_post", "none"]
 
@@ -117,7 +117,7 @@ class AuthorizationCodeGrant(grants.AuthorizationCodeGrant):
 
 
 class Revocation(RevocationEndpoint):
-    """RFC 7009."""
+    """The revocation endpoint (RFC 7009)."""
 
     def query_token(self, token_string: str, token_type_hint: str) -> dict[str, object] | None:
         return store.tokens.get(token_string)
@@ -127,7 +127,7 @@ class Revocation(RevocationEndpoint):
 
 
 class Token(dict):
-    """A token row, as the revocation endpoint wants one."""
+    """A token row, as the revocation endpoint needs it."""
 
     def check_client(self, client: Client) -> bool:
         return self["client_id"] == client.client_id
@@ -139,7 +139,7 @@ def save_token(token: dict[str, object], request: object) -> None:
 
 
 def application() -> Flask:
-    """Return Authlib's endpoints, and the page, the orders and the test's window beside them."""
+    """Authlib's endpoints, the sign-in page, the orders, and the tests' view of its state."""
     app = Flask("authlib-peer")
     app.config["OAUTH2_REFRESH_TOKEN_GENERATOR"] = True
     server = AuthorizationServer(app, query_client=store.clients.get, save_token=save_token)

@@ -35,7 +35,7 @@ def authlib() -> Iterator[servers.Server]:
 
 @pytest.fixture(scope="session")
 def jupyterhub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Server]:
-    """Run JupyterHub with its one client."""
+    """Run JupyterHub with its only client."""
     redirect_uri = f"https://delegation.test/callback/{servers.JupyterHub.REDIRECT_PATH}"
     with servers.jupyterhub(tmp_path_factory.mktemp("jupyterhub"), redirect_uri) as running:
         yield running
@@ -43,6 +43,6 @@ def jupyterhub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Ser
 
 @pytest.fixture(scope="session")
 def oidc_provider_of_resources(requires_node: Path, tls_authority: Authority) -> Iterator[peer.OidcProvider]:
-    """Run npm oidc-provider with resource indicators on."""
+    """Run npm oidc-provider with resource indicators."""
     with peer.running(requires_node, tls_authority, resource=RESOURCE) as running:
         yield running

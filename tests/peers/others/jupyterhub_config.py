@@ -1,6 +1,6 @@
-"""JupyterHub as an authorization server: one client, any name with one password, and no proxy or notebook behind it.
+"""JupyterHub as an authorization server: one client, any name with one password, no proxy and no notebook.
 
-Run by `jupyterhub_server.py` beside it, which says ports, redirect URI and secret in the environment.
+Run by `jupyterhub_server.py` beside it, which sets ports, redirect URI and secret in the environment.
 """
 
 import os
@@ -13,7 +13,7 @@ PORT = int(os.environ["PEER_PORT"])
 
 
 class NoProxy(Proxy):
-    """Browsers come to the hub itself: nothing is routed."""
+    """Browsers reach the hub directly, so nothing is routed."""
 
     should_start = False
 

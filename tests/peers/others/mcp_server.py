@@ -1,7 +1,7 @@
-"""The authorization server of MCP's Python SDK on a loopback port, with the least that it leaves to its user.
+"""The authorization server of MCP's Python SDK on a loopback port, with the minimum that it leaves to its user.
 
 Run by file name in the environment of `requirements.txt` beside it. Prints `READY {origin}` and serves until its input
-closes. Codes are taken once, as RFC 6749 section 4.1.2 asks; the SDK leaves that to whoever stores them.
+closes. A code can be used once, as RFC 6749 section 4.1.2 requires; the SDK leaves that to the storage.
 """
 
 import secrets
@@ -33,7 +33,7 @@ LIFETIME = 3600
 
 
 class Provider(OAuthAuthorizationServerProvider):
-    """Everything in memory. A refresh token is issued that nobody asked for."""
+    """Everything in memory. It issues a refresh token although nobody asks for one."""
 
     def __init__(self) -> None:
         self.clients: dict[str, OAuthClientInformationFull] = {}
@@ -91,7 +91,7 @@ class Provider(OAuthAuthorizationServerProvider):
 
 
 def back(client_id: str, params: AuthorizationParams, provider: Provider, customer: str) -> str:
-    """Return where the consumer is sent with a code."""
+    """The URL that the consumer is redirected to with a code."""
     code = AuthorizationCode(
         code=secrets.token_urlsafe(32),
         scopes=params.scopes or [],
@@ -108,7 +108,7 @@ def back(client_id: str, params: AuthorizationParams, provider: Provider, custom
 
 
 def application(origin: str) -> Starlette:
-    """Return the SDK's own routes, and the page, the orders and the test's window beside them."""
+    """The SDK's own routes, the sign-in page, the orders, and the tests' view of its state."""
     provider = Provider()
 
     async def sign_in(request: Request) -> Response:

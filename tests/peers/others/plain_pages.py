@@ -1,4 +1,4 @@
-"""Sign-in and consent as plainly as can be, for the servers that ship no pages of their own."""
+"""Plain sign-in and consent pages, for the servers that have none."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,7 +14,7 @@ _CONSENT: Final = """<!doctype html><title>Allow?</title><form method="post">
 
 
 def next_page(form: Mapping[str, str]) -> str | None:
-    """Return the page to show after this form (empty at first); None once the consumer has decided."""
+    """The page to show after this form (empty at first); None once the consumer has decided."""
     if form.get("decision"):
         return None
     login = form.get("login", "")
@@ -24,5 +24,5 @@ def next_page(form: Mapping[str, str]) -> str | None:
 
 
 def allowed_by(form: Mapping[str, str]) -> str | None:
-    """Return the customer who allowed it; None where it was denied. Only tests come here: the form is believed."""
+    """The customer who allowed it; None if it was denied. The form is trusted, because only tests use this."""
     return form["customer"] if form["decision"] == "allow" else None

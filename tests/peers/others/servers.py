@@ -1,4 +1,4 @@
-"""Four more authorization servers that others wrote, as a test sees them: endpoints, registration, orders."""
+"""Four more third-party authorization servers for tests: endpoints, registration, orders."""
 
 import os
 import secrets
@@ -19,15 +19,15 @@ from tests.peers.oidc_provider import RegisteredClient
 from tests.peers.processes import serving
 
 FOLDER: Final = Path(__file__).parent
-# Where `make peers-full` puts their packages; they share no environment with the product.
+# `make peers-full` installs their packages here, in an environment separate from the product's.
 ENVIRONMENT: Final = Path(os.environ.get("PEERS_VENV", FOLDER.parents[2] / ".venv-peers"))
-# HTTP Basic loses these unless they are percent-encoded, and a `+` for the space is read as a plus by some.
+# HTTP Basic breaks these unless they are percent-encoded. Some servers read a `+` for the space as a plus.
 AWKWARD_SECRET: Final = "s3cret of+client%:/"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running peer. `values` are the settings of an `AuthorizationServer` there, as docs/servers.md names them."""
+    """A running peer. `values` are the settings of an `AuthorizationServer` for it, as in docs/servers.md."""
 
     origin: str
     authorization_endpoint: str
@@ -37,7 +37,7 @@ class Server:
     values: dict[str, Any] = field(default_factory=dict)
 
     def consumer(self, login: str = "ada") -> Consumer:
-        """Return a new browser whose owner signs in as `login`."""
+        """A new browser whose owner signs in as `login`."""
         return Consumer(login)
 
     def register(self, redirect_uri: str) -> RegisteredClient:
@@ -50,13 +50,13 @@ class Server:
         return requests.get(self.orders_url, headers=headers, timeout=10)
 
     def token_responses(self) -> list[dict[str, Any]]:
-        """Return every token response so far, refresh tokens included."""
+        """Every token response so far, refresh tokens included."""
         answers: list[dict[str, Any]] = requests.get(f"{self.origin}/test/token-responses", timeout=10).json()
         return answers
 
 
 class BetterAuth(Server):
-    """npm better-auth with its oauth-provider: EdDSA for ID tokens, `iss` on the way back, opaque tokens."""
+    """npm better-auth with its oauth-provider: EdDSA for ID tokens, `iss` in the response, opaque tokens."""
 
     def register(self, redirect_uri: str) -> RegisteredClient:
         metadata = {
@@ -72,7 +72,7 @@ class BetterAuth(Server):
 
 
 class MCP(Server):
-    """The authorization server of MCP's Python SDK: wants `client_id` in the body, beside HTTP Basic too."""
+    """The authorization server of MCP's Python SDK: needs `client_id` in the body, with HTTP Basic too."""
 
     def register(self, redirect_uri: str) -> RegisteredClient:
         metadata = {
@@ -86,7 +86,7 @@ class MCP(Server):
 
 
 class Authlib(Server):
-    """Authlib's Flask server: percent-decodes HTTP Basic and leaves a `+` alone."""
+    """Authlib's Flask server: percent-decodes HTTP Basic and keeps a `+`."""
 
     def register(self, redirect_uri: str) -> RegisteredClient:
         client = RegisteredClient(f"client {secrets.token_hex(4)}", AWKWARD_SECRET, redirect_uri)
@@ -101,7 +101,7 @@ class Authlib(Server):
 
 
 class JupyterHub(Server):
-    """JupyterHub: takes the secret in the body alone, has no refusal, grants more than was asked for."""
+    """JupyterHub: accepts the secret in the body only, cannot refuse, grants more than was asked for."""
 
     REDIRECT_PATH: Final = "jupyterhub-for-tests"
 
@@ -115,7 +115,7 @@ class JupyterHub(Server):
 
 @contextmanager
 def better_auth(node: Path) -> Iterator[Server]:
-    """Run better-auth; its packages are those of `package.json` beside this file."""
+    """Run better-auth. Its packages are in `package.json` beside this file."""
     if not (FOLDER / "node_modules" / "better-auth").is_dir():
         missing("npm packages of tests/peers/others are not installed: tests against better-auth did not run")
     with serving([str(node), str(FOLDER / "better_auth.mjs")], FOLDER) as origin:
@@ -146,7 +146,7 @@ def mcp() -> Iterator[Server]:
 
 @contextmanager
 def authlib() -> Iterator[Server]:
-    """Run Authlib's server, which would refuse plain http without the word in its environment."""
+    """Run Authlib's server. It refuses plain http unless its environment allows it."""
     command = [str(python()), "authlib_server.py", str(free_port())]
     with serving(command, FOLDER, {"AUTHLIB_INSECURE_TRANSPORT": "true"}) as origin:
         values = {"revocation_endpoint": f"{origin}/revoke"}
@@ -155,7 +155,7 @@ def authlib() -> Iterator[Server]:
 
 @contextmanager
 def jupyterhub(folder: Path, redirect_uri: str) -> Iterator[Server]:
-    """Run JupyterHub, which takes some seconds to start; its one client has this redirect URI."""
+    """Run JupyterHub, which takes some seconds to start. Its only client has this redirect URI."""
     port = free_port()
     origin = f"http://127.0.0.1:{port}"
     environment = {
@@ -179,7 +179,7 @@ def jupyterhub(folder: Path, redirect_uri: str) -> Iterator[Server]:
 
 
 def python() -> Path:
-    """Return the interpreter that has these servers."""
+    """The interpreter that has these servers."""
     found = ENVIRONMENT / "bin" / "python"
     return found if found.exists() else missing("make peers-full was not run: tests against these servers did not run")
 
@@ -193,7 +193,7 @@ def free_port() -> int:
 def _wait_for(address: str, process: "Popen[bytes]") -> None:
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        assert process.poll() is None, "JupyterHub did not start; its reason stands above"
+        assert process.poll() is None, "JupyterHub did not start; see its output above"
         try:
             requests.get(address, timeout=5)
         except requests.ConnectionError:

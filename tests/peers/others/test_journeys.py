@@ -40,7 +40,7 @@ def signed_in(bot: Bot, browser: Browser, peer: Server) -> dict[str, Any]:
     challenge = bot.challenge()
     callback = peer.consumer().sign_in(browser.begin(challenge["url"]))
     page = browser.get(browser.get(callback)["Location"])
-    assert bot.complete(code_on(page))[0] == 200, bot.challenge_facts(challenge)
+    assert bot.complete(code_on(page))[0] == 200, bot.read_challenge(challenge)
     status, token = bot.token()
     assert status == 200, token
     return token
@@ -71,4 +71,4 @@ def test_a_refusal_is_a_denial(peer: Server, acme: Brand, acme_bot: Bot, ada: Br
     challenge = acme_bot.challenge()
     page = ada.get(ada.get(peer.consumer("rita").refuse(ada.begin(challenge["url"])))["Location"])
     assert heading_of(page) == "You are not signed in"
-    assert acme_bot.challenge_facts(challenge)["status"] == "denied"
+    assert acme_bot.read_challenge(challenge)["status"] == "denied"
