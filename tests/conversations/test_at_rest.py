@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand, Logo
 from conversations.flow import read_counts
+from conversations.flow.trial_sign_in import begin_trial
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
 from infrastructure.crypto import DecryptionError
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
@@ -66,7 +67,12 @@ def test_no_secret_is_stored_in_plain(acme_bot: Bot, ada: Browser, acme_login: F
 
 @pytest.mark.usefixtures("both_authorized")
 def test_no_row_calls_itself_by_a_secret(
-    acme_bot: Bot, other_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_hooks: Receiver
+    acme_bot: Bot,
+    other_bot: Bot,
+    ada: Browser,
+    acme_login: FakeAuthorizationServer,
+    acme_hooks: Receiver,
+    acme_admin: Any,
 ) -> None:
     """K5: tracebacks and log lines print a row by what it says it is."""
     AccessToken.objects.update(revocation_endpoint=f"{acme_login.issuer}/revoke")
@@ -75,7 +81,9 @@ def test_no_row_calls_itself_by_a_secret(
     other_bot.in_chat("DELETE", "/token")
     other_bot.call("POST", f"/conversations/{other_bot.chat}/challenges", {}, **{"Idempotency-Key": "planted-key"})
     Logo.objects.create(brand=Brand.objects.get(), png=b"a picture")
-    planted = [*begin_another(acme_bot, ada, acme_login), acme_hooks.secret, "planted-key"]
+    trial = begin_trial(AuthorizationServer.objects.get(), acme_admin, "planted-session", timezone.now())
+    of_the_trial = ["planted-session", trial.cookie.reveal()]
+    planted = [*begin_another(acme_bot, ada, acme_login), acme_hooks.secret, "planted-key", *of_the_trial]
     models = [model for name in OURS for model in apps.get_app_config(name).get_models()]
     rows = [row for model in models for row in model._default_manager.all()]
     shown = repr(rows)
