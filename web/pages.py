@@ -20,6 +20,7 @@ from django.utils.cache import patch_vary_headers
 
 # Java, and so older Android, still uses the code of Hebrew from before 1989.
 _FORMER_CODES: Final = {"iw": "he"}
+_NOT_NEEDED: Final = re.compile(r"/\*.*?\*/|\s*\n\s*", re.DOTALL)
 
 
 def language_of_locale(locale: str) -> str | None:
@@ -50,9 +51,6 @@ def _quality(part: str) -> tuple[float, str]:
         return float(weight or "1"), code
     except ValueError:
         return 0.0, code
-
-
-_NOT_NEEDED: Final = re.compile(r"/\*.*?\*/|\s*\n\s*", re.DOTALL)
 
 
 def render_page(
