@@ -14,6 +14,12 @@ from urllib.parse import unquote
 from django.urls import reverse
 
 _ALPHABET: Final = "A-Za-z0-9_-"
+# A slash or a backslash, percent-encoded once or several times.
+_SLASH: Final = r"(?:[/\\]|%(?:25)*(?:2[fF]|5[cC]))"
+_DASHES: Final = re.compile("[\u2010-\u2015\u2212\ufe58]")
+# Markdown escapes `_` and `-` with a backslash, which browsers turn into a slash. Mail ends a wrapped line with `=`.
+_ESCAPES: Final = re.compile(r"[\\/]+(?=[_-])|=(?=[\r\n])")
+_INVISIBLE: Final = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
 
 
 class LinkToken:
@@ -43,18 +49,12 @@ class ReceiptToken(LinkToken):
 
 
 _KINDS: Final = {"c": LinkToken, "r": ReceiptToken}
-# A slash or a backslash, percent-encoded once or several times.
-_SLASH: Final = r"(?:[/\\]|%(?:25)*(?:2[fF]|5[cC]))"
 # A link with other text in front of it. It does not match URLs of other parts of the site. Anybody can send any URL, so
 # it has to run in linear time: once `kind` and the slash match, the rest always matches, and nothing is tried again.
 PREFIXED: Final = (
     rf"^(?!(?:admin|api|brands|health|static)/)(?=[\s\S]*?[{_ALPHABET}]{{{LinkToken.length}}})"
     rf"(?:[\s\S]*?(?:[^{_ALPHABET}]|{_SLASH}))??(?P<kind>[cCrR]){_SLASH}(?P<rest>[\s\S]*)\Z"
 )
-_DASHES: Final = re.compile("[\u2010-\u2015\u2212\ufe58]")
-# Markdown escapes `_` and `-` with a backslash, which browsers turn into a slash. Mail ends a wrapped line with `=`.
-_ESCAPES: Final = re.compile(r"[\\/]+(?=[_-])|=(?=[\r\n])")
-_INVISIBLE: Final = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
 
 
 def clean_address(kind: str, rest: str) -> str | None:

@@ -204,7 +204,7 @@ def damaged_callback(request: HttpRequest, callback_id: str) -> HttpResponse:
 
 def _callback_response(request: HttpRequest, result: CallbackResult) -> HttpResponse:
     if result.authorization_request is None:
-        return SeeOther(reverse("no_link") + _end_of_fragment(request))
+        return SeeOther(reverse("no_link") + _empty_fragment(request))
     if result.page == CallbackPage.SERVER_BUSY:
         response = _render(request, server_busy_page(result.authorization_request.challenge))
         response["Retry-After"] = "5"
@@ -227,7 +227,7 @@ def _result_redirect(
             timezone.now()
         )
         page = reverse("not_completed" if is_open else "done", args=[link_token])
-        return SeeOther(page + _end_of_fragment(request))
+        return SeeOther(page + _empty_fragment(request))
     authorization_request = reloaded(authorization_request)
     response = SeeOther(chat_page_of(authorization_request, request.COOKIES) or reverse("done", args=[link_token]))
     if authorization_request.succeeded:
@@ -235,7 +235,7 @@ def _result_redirect(
     return response
 
 
-def _end_of_fragment(request: HttpRequest) -> str:
+def _empty_fragment(request: HttpRequest) -> str:
     """Choose an empty fragment, "#", if the authorization response may be in the fragment and not in the query.
 
     A browser keeps the fragment across a redirect unless the new URL has one, even an empty one. Otherwise the response

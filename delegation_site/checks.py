@@ -18,6 +18,8 @@ from infrastructure.crypto import InvalidKeyRing, key_ring
 
 MIN_SECRET_KEY_LENGTH = 40
 MIN_SECRET_KEY_CHARACTERS = 10
+# "" is the value for a PUBLIC_BASE_URL that is refused itself.
+_ALLOWED_HOST = re.compile(r"|\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
 
 
 def check_encryption_keys(**_: Any) -> list[CheckMessage]:
@@ -112,10 +114,6 @@ def check_allowed_hosts(**_: Any) -> list[CheckMessage]:
     message = "ALLOWED_HOSTS must be host names, separated by commas: no scheme, port, path or space."
     hint = "Such as delegation.example,10.0.0.5,[::1] or .example for all names below; * answers to every name."
     return [Error(message, hint=hint, id="delegation.E025")]
-
-
-# "" is the value for a PUBLIC_BASE_URL that is refused itself.
-_ALLOWED_HOST = re.compile(r"|\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\]")
 
 
 # These read only settings, never the database.

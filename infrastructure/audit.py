@@ -42,6 +42,35 @@ _LOGGED: Final = (
 )
 
 _EVENTS: Final = CompiledInsert(AuditEvent)
+_REFUSAL: Final = "the audit log is append-only"
+_POSTGRESQL: Final = (
+    f"""CREATE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'restrict_violation'; END $$""",
+    """CREATE TRIGGER audit_rows_stay BEFORE UPDATE OR DELETE ON infrastructure_auditevent
+        FOR EACH ROW EXECUTE FUNCTION audit_log_is_append_only()""",
+    """CREATE TRIGGER audit_log_stays BEFORE TRUNCATE ON infrastructure_auditevent
+        FOR EACH STATEMENT EXECUTE FUNCTION audit_log_is_append_only()""",
+)
+_POSTGRESQL_REMOVED: Final = (
+    "DROP TRIGGER audit_rows_stay ON infrastructure_auditevent",
+    "DROP TRIGGER audit_log_stays ON infrastructure_auditevent",
+    "DROP FUNCTION audit_log_is_append_only()",
+)
+_SQLITE: Final = (
+    f"""CREATE TRIGGER audit_rows_are_not_updated BEFORE UPDATE ON infrastructure_auditevent
+        BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
+    f"""CREATE TRIGGER audit_rows_are_not_deleted BEFORE DELETE ON infrastructure_auditevent
+        BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
+    # INSERT OR REPLACE deletes the old row without firing the DELETE trigger, unless `recursive_triggers` is on.
+    """CREATE TRIGGER audit_rows_are_not_replaced BEFORE INSERT ON infrastructure_auditevent
+        WHEN EXISTS (SELECT 1 FROM infrastructure_auditevent WHERE id = NEW.id)
+        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
+)
+_SQLITE_REMOVED: Final = (
+    "DROP TRIGGER audit_rows_are_not_updated",
+    "DROP TRIGGER audit_rows_are_not_deleted",
+    "DROP TRIGGER audit_rows_are_not_replaced",
+)
 
 logger = logging.getLogger("consumer_delegation.audit")
 
@@ -85,38 +114,6 @@ def actor_of_admin(user_pk: object) -> str:
 
 def log_fields(event: AuditEvent) -> dict[str, str]:
     return {name: str(value) for name in _LOGGED if (value := getattr(event, name))}
-
-
-_REFUSAL: Final = "the audit log is append-only"
-
-_POSTGRESQL: Final = (
-    f"""CREATE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'restrict_violation'; END $$""",
-    """CREATE TRIGGER audit_rows_stay BEFORE UPDATE OR DELETE ON infrastructure_auditevent
-        FOR EACH ROW EXECUTE FUNCTION audit_log_is_append_only()""",
-    """CREATE TRIGGER audit_log_stays BEFORE TRUNCATE ON infrastructure_auditevent
-        FOR EACH STATEMENT EXECUTE FUNCTION audit_log_is_append_only()""",
-)
-_POSTGRESQL_REMOVED: Final = (
-    "DROP TRIGGER audit_rows_stay ON infrastructure_auditevent",
-    "DROP TRIGGER audit_log_stays ON infrastructure_auditevent",
-    "DROP FUNCTION audit_log_is_append_only()",
-)
-_SQLITE: Final = (
-    f"""CREATE TRIGGER audit_rows_are_not_updated BEFORE UPDATE ON infrastructure_auditevent
-        BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
-    f"""CREATE TRIGGER audit_rows_are_not_deleted BEFORE DELETE ON infrastructure_auditevent
-        BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END""",
-    # INSERT OR REPLACE deletes the old row without firing the DELETE trigger, unless `recursive_triggers` is on.
-    """CREATE TRIGGER audit_rows_are_not_replaced BEFORE INSERT ON infrastructure_auditevent
-        WHEN EXISTS (SELECT 1 FROM infrastructure_auditevent WHERE id = NEW.id)
-        BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
-)
-_SQLITE_REMOVED: Final = (
-    "DROP TRIGGER audit_rows_are_not_updated",
-    "DROP TRIGGER audit_rows_are_not_deleted",
-    "DROP TRIGGER audit_rows_are_not_replaced",
-)
 
 
 def install(connection: BaseDatabaseWrapper) -> None:

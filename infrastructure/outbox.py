@@ -24,6 +24,10 @@ _RESTING: Final = timedelta(seconds=5)
 _LONGEST_AFTER_FAULT: Final = timedelta(minutes=15)
 # Key of the advisory lock. Any number will do, if all workers use the same one.
 _TURN: Final = 7009
+# Pauses of a worker whose database is unavailable.
+FIRST_PAUSE: Final = timedelta(milliseconds=500)
+LONGEST_PAUSE: Final = timedelta(seconds=10)
+_MOST_CHARACTERS: Final = 300
 
 
 @dataclass(frozen=True)
@@ -146,10 +150,6 @@ def _one_worker_at_a_time() -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
 
-
-FIRST_PAUSE: Final = timedelta(milliseconds=500)
-LONGEST_PAUSE: Final = timedelta(seconds=10)
-_MOST_CHARACTERS: Final = 300
 
 logger = logging.getLogger("consumer_delegation.worker")
 

@@ -28,6 +28,19 @@ from infrastructure.prepared import PreparedStatement
 
 _MOST_KEPT_IN_PROCESS: Final = 20_000
 _DIGEST_BYTES: Final = 32
+_UPSERT: Final = """
+    INSERT INTO infrastructure_ratecounter (key, times, expires_at) VALUES {}
+    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
+"""
+# The commit does not wait for the disk: losing a counter in a power cut is acceptable, and callers with the same key
+# would otherwise wait for each other's commits.
+_UPSERT_UNSYNCHRONISED: Final = """
+    WITH unsynchronised AS (SELECT set_config('synchronous_commit', 'off', true))
+    INSERT INTO infrastructure_ratecounter (key, times, expires_at)
+    SELECT counted.key, counted.times, counted.expires_at
+    FROM unsynchronised, (VALUES {}) AS counted (key, times, expires_at)
+    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
+"""
 
 
 @dataclass(frozen=True)
@@ -167,21 +180,6 @@ def _add_one_in_cache(window: _Window) -> int:
         return int(cache.incr(window.key))
     except ValueError:  # the window ended, or Redis failed, between the two commands
         return 1
-
-
-_UPSERT: Final = """
-    INSERT INTO infrastructure_ratecounter (key, times, expires_at) VALUES {}
-    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
-"""
-# The commit does not wait for the disk: losing a counter in a power cut is acceptable, and callers with the same key
-# would otherwise wait for each other's commits.
-_UPSERT_UNSYNCHRONISED: Final = """
-    WITH unsynchronised AS (SELECT set_config('synchronous_commit', 'off', true))
-    INSERT INTO infrastructure_ratecounter (key, times, expires_at)
-    SELECT counted.key, counted.times, counted.expires_at
-    FROM unsynchronised, (VALUES {}) AS counted (key, times, expires_at)
-    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
-"""
 
 
 def _add_one_in_database(windows: list[_Window]) -> list[int]:

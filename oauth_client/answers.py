@@ -12,6 +12,17 @@ from oauth_client.endpoints import Endpoint
 from oauth_client.error_codes import ENDPOINT_CODES, ENDPOINT_DESCRIPTIONS
 from oauth_client.errors import AuthorizationServerError, ErrorCode
 
+# No digits, no capitals: all registered codes have this form, and hardly any secret that a server might echo.
+_ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
+# RFC 7636 section 4.6 defines no error code of its own for PKCE. Servers name it only in the description.
+_PKCE_WORDS: Final = re.compile(r"pkce|code[ _]?(?:verifier|challenge)", re.IGNORECASE)
+_MAX_DESCRIPTION: Final = 1000
+_STATUS_ERRORS: Final = {
+    401: ErrorCode.INVALID_CLIENT,
+    429: ErrorCode.TEMPORARILY_UNAVAILABLE,
+    503: ErrorCode.TEMPORARILY_UNAVAILABLE,
+}
+
 
 class NotStrictJSON(ValueError):
     """The bytes are not one JSON object. The message is our own and quotes none of them."""
@@ -52,18 +63,6 @@ def _each_member_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(_name: str) -> NoReturn:
     raise NotStrictJSON("it is not JSON")
-
-
-# No digits, no capitals: all registered codes have this form, and hardly any secret that a server might echo.
-_ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
-# RFC 7636 section 4.6 defines no error code of its own for PKCE. Servers name it only in the description.
-_PKCE_WORDS: Final = re.compile(r"pkce|code[ _]?(?:verifier|challenge)", re.IGNORECASE)
-_MAX_DESCRIPTION: Final = 1000
-_STATUS_ERRORS: Final = {
-    401: ErrorCode.INVALID_CLIENT,
-    429: ErrorCode.TEMPORARILY_UNAVAILABLE,
-    503: ErrorCode.TEMPORARILY_UNAVAILABLE,
-}
 
 
 def read_parameters(endpoint: Endpoint, response: requests.Response, *, accept_form: bool = False) -> dict[str, Any]:

@@ -25,6 +25,16 @@ _MAX_REQUEST_URI_LENGTH: Final = 512
 MAX_URL_LENGTH: Final = 8000
 # oauthlib builds a whole URL; we use only its query.
 _NOWHERE: Final = "https://authorization-endpoint.invalid/"
+MAX_PARAMETER_LENGTH: Final = 4096
+# RFC 6749 sections 4.1.2 and 4.1.2.1, RFC 9207. Any other parameter is ignored, however often it comes.
+_PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri")
+_VALUE: Final = re.compile(r"[\x20-\x7e]*")
+# Stands for a POST response, whose parameters are never read (B4).
+FORM_POST: Final = "form_post"
+# JWT Secured Authorization Response Mode (JARM) section 2.3.
+_SIGNED: Final = "response"
+# Left over from a URL that the server escaped for HTML: `&amp;state=`.
+_ESCAPED: Final = "amp;"
 
 
 def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: str, code_challenge: str) -> str:
@@ -107,19 +117,6 @@ def _check_lifetime(value: object) -> None:
     """Require a positive lifetime (RFC 9126 section 2.2). Its length is irrelevant: the browser follows at once."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise PAR_ENDPOINT.invalid("expires_in is not a positive whole number of seconds")
-
-
-MAX_PARAMETER_LENGTH: Final = 4096
-
-# RFC 6749 sections 4.1.2 and 4.1.2.1, RFC 9207. Any other parameter is ignored, however often it comes.
-_PROTOCOL_PARAMETERS: Final = ("code", "state", "iss", "error", "error_description", "error_uri")
-_VALUE: Final = re.compile(r"[\x20-\x7e]*")
-# Stands for a POST response, whose parameters are never read (B4).
-FORM_POST: Final = "form_post"
-# JWT Secured Authorization Response Mode (JARM) section 2.3.
-_SIGNED: Final = "response"
-# Left over from a URL that the server escaped for HTML: `&amp;state=`.
-_ESCAPED: Final = "amp;"
 
 
 class Query(Protocol):

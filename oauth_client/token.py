@@ -35,6 +35,8 @@ _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,16384}")
 _ID_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,65536}")
 _SCOPE: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]*")
 _WHOLE_SECONDS: Final = re.compile(r"[0-9]{1,30}")
+# RFC 7009 section 2.2 requires 200. Frameworks that answer an empty body with 204 mean the same.
+_DONE: Final = frozenset({HTTPStatus.OK, HTTPStatus.NO_CONTENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +216,6 @@ def exchange_code(
     requested_at = timezone.now()
     response = post(TOKEN_ENDPOINT, configuration, parameters, credentials)
     return read_token_response(configuration, response, requested_at)
-
-
-# Section 2.2 requires 200. Frameworks that answer an empty body with 204 mean the same.
-_DONE: Final = frozenset({HTTPStatus.OK, HTTPStatus.NO_CONTENT})
 
 
 def revoke_token(configuration: ServerConfiguration, access_token: Secret, credentials: ClientCredentials) -> None:

@@ -31,6 +31,7 @@ ADMIN_POLICY = {
 
 # The API contract and its page: public, not secret, and the same for everybody.
 CACHEABLE: Final = frozenset({"/api/v1/openapi.json", "/api/docs"})
+PREFIX: Final = "/api/"
 
 
 def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
@@ -120,9 +121,6 @@ _checked: Any = decorator_from_middleware(_ConsumerFormMiddleware)
 def consumer_form(view: Any) -> Any:
     """Decorate a view: accept forms only from our own pages, with this CSRF check instead of the middleware's."""
     return csrf_exempt(_checked(view))
-
-
-PREFIX: Final = "/api/"
 
 
 def bot_paths_middleware(

@@ -218,7 +218,7 @@ def _(error: errors.WrongAuthorizationStatus) -> Problem:
 def _after_failed_authorization_request(authorization: Authorization) -> tuple[str, str] | None:
     """Choose detail and next operation after a failed authorization request; None if none has failed.
 
-    It is one of the open challenge, or of the last challenge that ended. `MEANINGS` says if another try helps.
+    The request belongs to the open challenge or to the last one that ended. `MEANINGS` says if another try helps.
     """
     waiting, ended = authorization.challenge, authorization.last_challenge
     if waiting and waiting.last_error and waiting.status == ChallengeStatus.STARTED:

@@ -73,12 +73,12 @@ class _Waiters:
     def _watch(self) -> None:
         pause = Event()
         try:
-            while waiters := self._present_or_end():
+            while waiters := self._waiters_or_stop():
                 pause.wait(_wake_changed(waiters))
         finally:
             connection.close()
 
-    def _present_or_end(self) -> list[_Waiter]:
+    def _waiters_or_stop(self) -> list[_Waiter]:
         with self._lock:
             if not self._waiters:
                 # This thread ends. Under the lock, so that the next waiter starts a new one.

@@ -23,6 +23,11 @@ _OF_EVERY_CONNECTION: Final = {
 }
 # Error messages of PgBouncer and RDS Proxy.
 _REFUSED: Final = re.compile("unsupported startup parameter|command-line options", re.IGNORECASE)
+# In milliseconds. They free a blocked thread, so that health probes are answered, too.
+LIMITS: Final = {"lock_timeout": 4_000, "statement_timeout": 8_000, "idle_in_transaction_session_timeout": 20_000}
+# For storing a token that a brand has issued: giving up would lose it. The proxy's timeout is 35 seconds.
+PATIENT: Final = LIMITS | {"lock_timeout": 20_000, "statement_timeout": 20_000}
+START_UP_OPTIONS: Final = " ".join(f"-c {name}={limit}" for name, limit in LIMITS.items())
 
 
 class LimitedConnection(extensions.connection):
@@ -89,14 +94,6 @@ def _has_time_outs(connection: Any) -> bool:
         cursor.execute("SELECT current_setting('lock_timeout') <> '0'")
         (has,) = cursor.fetchone()
     return bool(has)
-
-
-# In milliseconds. They free a blocked thread, so that health probes are answered, too.
-LIMITS: Final = {"lock_timeout": 4_000, "statement_timeout": 8_000, "idle_in_transaction_session_timeout": 20_000}
-# For storing a token that a brand has issued: giving up would lose it. The proxy's timeout is 35 seconds.
-PATIENT: Final = LIMITS | {"lock_timeout": 20_000, "statement_timeout": 20_000}
-
-START_UP_OPTIONS: Final = " ".join(f"-c {name}={limit}" for name, limit in LIMITS.items())
 
 
 def _in_transaction(limits: dict[str, int]) -> str:
