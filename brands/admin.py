@@ -19,6 +19,7 @@ from brands.models import AuthorizationServer, BotKey, Brand
 from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter
 from brands.server_rules import asks_for_metadata, registrations_with_other_owners
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
+from brands.unsaved_secrets import UnsavedSecrets
 from infrastructure import rate_limits
 from oauth_client import DiscoveryFailed, ServerMetadata, discover
 
@@ -206,7 +207,13 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Hand the form, whose class is made for this request, what was fetched."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.metadata = getattr(request, "server_metadata", None)
+        form.unsaved = UnsavedSecrets(request.user.pk, request.session.session_key or "")
         return form
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Keep a secret that was typed into a form that comes back (H10)."""
+        context["adminform"].form.show_secret()
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A server never moves to another brand: its secret and its tokens are bound to this one."""

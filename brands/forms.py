@@ -20,6 +20,7 @@ from brands.server_rules import (
     problem_of,
     refuse_shared_registration,
 )
+from brands.unsaved_secrets import UnsavedSecretForm
 from infrastructure.crypto import Secret
 from oauth_client import DiscoveryFailed, ServerMetadata
 from oauth_client.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
@@ -28,6 +29,10 @@ _SECRET_NEEDED = {
     SecretProblem.NONE_STORED: "This client authentication needs a secret.",
     SecretProblem.FOR_ANOTHER_HOST: "A host or the issuer is new: type the client secret again.",
 }
+# It would be dropped, and the save would report success.
+_SECRET_NOT_USED = (
+    "This client authentication uses no secret. Forget the secret below, or choose another authentication."
+)
 # A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere, nor to decide what
 # is believed of who has signed in (G10).
 _NEEDS_CONFIRMATION = frozenset(
@@ -96,19 +101,11 @@ class NamesField(forms.CharField):
         return " ".join(value) if isinstance(value, list) else value
 
 
-class AuthorizationServerForm(ConfirmedForm):
+class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
     """An authorization server, with a write-only secret and its lists as choices of words."""
 
     # What the issuer's metadata said, where the admin asked for it before this form was made.
     metadata: ServerMetadata | DiscoveryFailed | None = None
-    client_secret = forms.CharField(
-        label="Client secret",
-        required=False,
-        strip=False,
-        max_length=1024,
-        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password", "class": "vTextField"}),
-        help_text="Write-only: it is never shown again. Leave it empty to keep the stored one.",
-    )
     same_person_checks = forms.MultipleChoiceField(
         label="Accepted checks",
         choices=SamePersonCheck.choices,
@@ -234,9 +231,17 @@ class AuthorizationServerForm(ConfirmedForm):
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, after which the instance has the new values
         if not self.errors:
             self._check_registration()
-        problem = self._change.problem_with_secret(is_given=bool(self.cleaned_data.get("client_secret")))
+        if "client_secret" not in self.errors:
+            self._check_secret(is_given=bool(self.cleaned_data["client_secret"]))
+        if not self.errors:
+            self.take_kept_secret()
+
+    def _check_secret(self, *, is_given: bool) -> None:
+        problem = self._change.problem_with_secret(is_given=is_given)
         if problem is not None:
             self.add_error("client_secret", ValidationError(_SECRET_NEEDED[problem], problem))
+        elif is_given and not self.instance.uses_client_secret:
+            self.add_error("client_secret", ValidationError(_SECRET_NOT_USED, "secret_not_used"))
 
     def _check_registration(self) -> None:
         try:

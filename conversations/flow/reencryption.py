@@ -14,7 +14,7 @@ from django.db.models import F, Func, Q
 from django.utils import timezone
 
 from accounts.second_factors import second_factors_by_key
-from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
+from brands.models import AuthorizationServer, BotKey, UnsavedClientSecret, WebhookEndpoint
 from conversations.models import (
     IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
@@ -126,6 +126,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (keys_of_requests, "digest"),
         (keys_of_requests, "request_digest"),
         (receipts, "receipt_digest"),
+        (UnsavedClientSecret.objects.filter(expires_at__gt=now), "session_digest"),
     ]
 
 

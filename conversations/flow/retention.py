@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
+from brands.models import UnsavedClientSecret
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
 from conversations.flow.events import forget_challenges, give_up_switched_off
@@ -100,6 +101,7 @@ def _what_is_old(now: datetime) -> dict[str, QuerySet[Any]]:
     return {
         "deliveries": WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR),
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
+        "unsaved client secrets": UnsavedClientSecret.objects.expired(now),
         "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNTS_KEPT_FOR),
     }
 
