@@ -267,16 +267,7 @@ class BotKeyAdmin(BrandScopedAdmin):
     """Keys are made here, shown once, and revoked here."""
 
     form = BotKeyForm
-    list_display = (
-        "label",
-        "brand",
-        "public_id",
-        "scope_list",
-        "created_at",
-        "expires_at",
-        "last_used_at",
-        "revoked_at",
-    )
+    list_display = ("label", "brand", "scope_list", "last_used_at", "expires_at", "revoked_at", "public_id")
     list_filter = (("brand", OwnFieldListFilter),)
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)

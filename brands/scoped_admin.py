@@ -62,9 +62,6 @@ class BrandScopedAdmin(ConfirmedAdmin):
     paginator = BoundedPaginator
     show_full_result_count = False
 
-    class Media:
-        css = {"all": ("admin_forms.css",)}
-
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         rows: Any = super().get_queryset(request)
         return rows.administered_by(request.user)  # type: ignore[no-any-return]

@@ -37,7 +37,7 @@ class ConversationAdmin(ReadOnlyAdmin):
 class ChallengeAdmin(ReadOnlyAdmin):
     """A challenge and where it stands."""
 
-    list_display = ("conversation", "issued_at", "current_status", "authorization_server", "last_error")
+    list_display = ("conversation", "current_status", "last_error", "issued_at", "authorization_server")
     fields = (
         "uuid", "conversation", "authorization_server", "current_status", "error", "last_error", "last_error_detail",
         "cause", "remedy", "same_person_check", "scope", "completion_attempts", "issued_at", "started_at",
@@ -75,7 +75,7 @@ def _meaning(challenge: Challenge) -> Meaning | None:
 class AccessTokenAdmin(ReadOnlyAdmin):
     """An access token's life, without the token."""
 
-    list_display = ("conversation", "issued_at", "state", "authorization_server", "expires_at")
+    list_display = ("conversation", "state", "issued_at", "expires_at", "authorization_server")
     fields = (
         "uuid", "conversation", "authorization_server", "challenge", "state", "token_type", "scope", "scope_widened",
         "assurance", "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out", "confirmed_at",

@@ -1,10 +1,12 @@
 """What a brand's admin sees of conversations: states and times; and what ending a token does."""
 
 import html
+import re
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.templatetags.admin_list import result_headers
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -116,6 +118,25 @@ def test_a_conversation_is_found_by_the_whole_of_its_id_alone(houses: Houses) ->
     for model in (Conversation, Challenge, AccessToken):
         for q, count in ((acme.bot.chat, 1), (acme.bot.chat[:-1], 0)):
             assert acme.admin.get(address(model, "changelist"), q=q).context["cl"].result_count == count
+
+
+@pytest.mark.parametrize("model", OURS, ids=lambda model: model.__name__)
+def test_each_cell_of_a_list_names_its_column(houses: Houses, model: type[Any]) -> None:
+    """A phone shows no table but a card for each row: a time without the name of its column says nothing."""
+    page = houses[0].admin.get(address(model, "changelist"))
+    texts = [str(header["text"]) for header in _headers(page)]
+    labels = re.findall(r'<t[dh] data-label="([^"]+)"', page.content.decode())
+    assert set(labels) == {text[:1].upper() + text[1:] for text in texts}
+
+
+def _headers(page: Any) -> list[dict[str, Any]]:
+    return [header for header in result_headers(page.context["cl"]) if "checkbox" not in header["class_attrib"]]
+
+
+def test_a_challenges_status_and_error_come_right_after_its_chat(houses: Houses) -> None:
+    """The bug: the error stood in the last column, which was cut off at 1280 pixels."""
+    text = houses[0].admin.get(address(Challenge, "changelist")).content.decode()
+    assert re.findall(r'<t[dh] data-label="([^"]+)"', text)[:3] == ["Conversation", "Status", "Last error"]
 
 
 def test_lists_cost_the_same_however_long_they_are(houses: Houses, logins: dict[str, FakeAuthorizationServer]) -> None:
