@@ -186,8 +186,8 @@ def validate_support_contact(value: str) -> None:
         validate_endpoint(value)
     elif not _MAIL.fullmatch(value) and not _PHONE.fullmatch(value):
         message = (
-            "Write an e-mail address such as help@acme.example, a telephone number such as +49 30 123456, or an address "
-            "that begins with https://."
+            "Write an e-mail address such as help@acme.example, a telephone number such as +49 30 123456, or an "
+            "address that begins with https://."
         )
         raise ValidationError(message, "invalid_support_contact")
 

@@ -30,7 +30,7 @@ class ConversationAdmin(ReadOnlyAdmin):
     list_filter = (("brand", OwnFieldListFilter),)
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
-    search_fields = ("=external_id",)
+    searched_by_prefix = "external_id"
 
 
 @admin.register(Challenge)
@@ -46,7 +46,7 @@ class ChallengeAdmin(ReadOnlyAdmin):
     list_filter = ("status", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("status__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand")
-    search_fields = ("=conversation__external_id",)
+    searched_by_prefix = "conversation__external_id"
 
     @admin.display(description="status", ordering="status")
     def current_status(self, challenge: Challenge) -> str:
@@ -84,7 +84,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     list_filter = ("end_reason", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("end_reason__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand", "challenge")
-    search_fields = ("=conversation__external_id",)
+    searched_by_prefix = "conversation__external_id"
     actions = ("revoke_tokens",)
 
     @admin.display(description="state")

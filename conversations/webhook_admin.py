@@ -140,7 +140,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     list_filter = (StateFilter, ("endpoint", OwnFieldListFilter), "event")
     allowed_lookups = ("state", "endpoint__id__exact", "event__exact")
     list_select_related = ("endpoint__brand", "conversation")
-    search_fields = ("=conversation__external_id",)
+    searched_by_prefix = "conversation__external_id"
     actions = ("replay_deliveries",)
 
     @admin.display(description="state")
