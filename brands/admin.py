@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
@@ -16,7 +16,7 @@ from brands.authentication import create_bot_key, revoke
 from brands.doctor import server_answers
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
-from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter
 from brands.server_rules import asks_for_metadata, registrations_with_other_owners
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
@@ -25,7 +25,7 @@ from oauth_client import DiscoveryFailed, ServerMetadata, discover
 
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
-admin.site.site_url = None  # there is no page at / to look at
+admin.site.site_url = None  # the page at / is for consumers
 
 
 @admin.register(Brand)
@@ -34,6 +34,7 @@ class BrandAdmin(BrandScopedAdmin):
 
     form = BrandForm
     list_display = ("name", "slug", "is_active")
+    list_filter = (ActiveFilter,)
     filter_horizontal = ("admins",)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
@@ -79,8 +80,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     form = AuthorizationServerForm
     list_display = ("key", "brand", "is_active", "authorization_endpoint")
     actions = ("test_connection", "rotate_key", "rotate_key_at_once")
-    list_filter = (("brand", OwnFieldListFilter), "is_active")
-    allowed_lookups = ("brand__id__exact", "is_active__exact")
+    list_filter = (ActiveFilter, ("brand", OwnFieldListFilter))
+    allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     readonly_fields = ("redirect_uri", "client_jwks_uri", "signing_keys")
     fieldsets = (
@@ -262,13 +263,20 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             self.message_user(request, self.signing_keys(rotated), messages.SUCCESS)
 
 
+class UsableKeyFilter(ActiveFilter):
+    """The same for keys, which are revoked or expire."""
+
+    def active(self) -> Q:
+        return Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
+
+
 @admin.register(BotKey)
 class BotKeyAdmin(BrandScopedAdmin):
     """Keys are made here, shown once, and revoked here."""
 
     form = BotKeyForm
     list_display = ("label", "brand", "scope_list", "last_used_at", "expires_at", "revoked_at", "public_id")
-    list_filter = (("brand", OwnFieldListFilter),)
+    list_filter = (UsableKeyFilter, ("brand", OwnFieldListFilter))
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     actions = ("revoke_keys",)

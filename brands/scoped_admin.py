@@ -5,6 +5,7 @@ Scoping the list is not enough: foreign keys, filters and lookups in the address
 
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 from uuid import UUID
 
@@ -39,6 +40,30 @@ class OwnFieldListFilter(admin.RelatedFieldListFilter):
         ordering = self.field_admin_ordering(field, request, model_admin)
         only = {"pk__in": own.order_by().values("pk")}
         return field.get_choices(include_blank=False, limit_choices_to=only, ordering=ordering)
+
+
+class ActiveFilter(admin.SimpleListFilter):
+    """Shows the active rows first: rows are never deleted, and what was tried once would stay in the list for good."""
+
+    title = parameter_name = "state"
+
+    def active(self) -> models.Q:
+        return models.Q(is_active=True)
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("inactive", "Inactive"), ("all", "All")]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Name the choice without a parameter, which Django calls All."""
+        first, *others = super().choices(changelist)
+        yield {**first, "display": "Active"}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        chosen = self.value()
+        if chosen == "all":
+            return queryset
+        return queryset.exclude(self.active()) if chosen == "inactive" else queryset.filter(self.active())
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at run time
@@ -124,8 +149,10 @@ class BrandScopedAdmin(ConfirmedAdmin):
         return super().response_action(request, *args, **kwargs)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        """Allow the listed lookups alone (J5)."""
-        return lookup in self.allowed_lookups
+        """Allow the listed lookups and the parameters of our own filters alone (J5)."""
+        filters = [found for found in self.list_filter if isinstance(found, type)]
+        own = [found.parameter_name for found in filters if issubclass(found, admin.SimpleListFilter)]
+        return lookup in (*self.allowed_lookups, *own)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         """Show the app to whoever administers a brand."""

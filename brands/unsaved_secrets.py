@@ -170,7 +170,9 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
 
     def show_secret(self) -> None:
         """Keep what was typed if the form comes back with an error, and say at the field what is stored and kept."""
-        now, secret = timezone.now(), self.fields["client_secret"]
+        now, secret = timezone.now(), self.fields.get("client_secret")
+        if secret is None:  # the page is read-only
+            return
         if self.is_bound and self._kept is None:
             self._drop_what_is_replaced(now)
         if self._typed:

@@ -169,7 +169,7 @@ def test_each_cell_of_a_list_names_its_column(houses: Houses, model: type[Any]) 
 
 
 def _headers(page: Any) -> list[dict[str, Any]]:
-    return [header for header in result_headers(page.context["cl"]) if "checkbox" not in header["class_attrib"]]
+    return [header for header in result_headers(page.context["cl"]) if "checkbox" not in str(header["class_attrib"])]
 
 
 def test_a_challenges_status_and_error_come_right_after_its_chat(houses: Houses) -> None:
