@@ -1,4 +1,4 @@
-"""Django admin for what happened: states and times, never a token, a subject or a code (J9)."""
+"""Django admin of conversations and what happened in them: states and times, never a token, subject or code (J9)."""
 
 from typing import Any
 
@@ -23,8 +23,6 @@ __all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]
 
 @admin.register(Conversation)
 class ConversationAdmin(ReadOnlyAdmin):
-    """A chat."""
-
     list_display = ("external_id", "brand", "created_at", "closed_at")
     fields = ("external_id", "uuid", "brand", "created_at", "closed_at")
     list_filter = (("brand", OwnFieldListFilter),)
@@ -35,8 +33,6 @@ class ConversationAdmin(ReadOnlyAdmin):
 
 @admin.register(Challenge)
 class ChallengeAdmin(ReadOnlyAdmin):
-    """A challenge and where it stands."""
-
     list_display = ("conversation", "current_status", "last_error", "issued_at", "authorization_server")
     fields = (
         "uuid", "conversation", "authorization_server", "current_status", "error", "last_error", "last_error_detail",
@@ -50,18 +46,17 @@ class ChallengeAdmin(ReadOnlyAdmin):
 
     @admin.display(description="status", ordering="status")
     def current_status(self, challenge: Challenge) -> str:
-        """Show the status that is true now."""
+        """Return the status at this moment; the stored one may have expired since."""
         return challenge.status_at(timezone.now()).value
 
     @admin.display(description="what it means")
     def cause(self, challenge: Challenge) -> str:
-        """Show the table's words about how the challenge, or else its last attempt, failed."""
+        """Return why the challenge, or else its last attempt, failed, in the words of the table of codes."""
         row = _meaning(challenge)
         return row.cause if row else "-"
 
-    @admin.display(description="what mends it")
+    @admin.display(description="how to fix it")
     def remedy(self, challenge: Challenge) -> str:
-        """Show what to change, and where."""
         row = _meaning(challenge)
         return row.remedy.replace("*", "").replace("`", "") if row else "-"
 
@@ -73,7 +68,7 @@ def _meaning(challenge: Challenge) -> Meaning | None:
 
 @admin.register(AccessToken)
 class AccessTokenAdmin(ReadOnlyAdmin):
-    """An access token's life, without the token."""
+    """The times and states of an access token, without the token."""
 
     list_display = ("conversation", "state", "issued_at", "expires_at", "authorization_server")
     fields = (
@@ -89,12 +84,11 @@ class AccessTokenAdmin(ReadOnlyAdmin):
 
     @admin.display(description="state")
     def state(self, access_token: AccessToken) -> str:
-        """Show in one word whether the token can be read now."""
+        """Return the end reason, or whether the token is live or pending."""
         ended = access_token.end_reason_at(timezone.now())
         return ended or ("live" if access_token.confirmed_at else "pending")
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        """Whoever sees a brand's tokens may end them."""
         return self.has_view_permission(request)
 
     @admin.action(description="End the selected tokens now", permissions=["revoke"])
@@ -108,7 +102,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
 
 @admin.register(TokenReadCount)
 class TokenReadCountAdmin(ReadOnlyAdmin):
-    """How often tokens were read, and for what."""
+    """How often each key read tokens, by hour and purpose."""
 
     list_display = ("hour", "bot_key", "purpose", "times")
     list_filter = (("bot_key", OwnFieldListFilter),)
@@ -117,7 +111,7 @@ class TokenReadCountAdmin(ReadOnlyAdmin):
 
 
 class KindFilter(admin.SimpleListFilter):
-    """Offers every kind that there can be: reading the log to find out which there are takes seconds."""
+    """Offers every kind that exists in the code: finding those in the log would read the whole table."""
 
     title = "kind"
     parameter_name = "kind"
@@ -131,7 +125,5 @@ class KindFilter(admin.SimpleListFilter):
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    """The log that nobody changes."""
-
     list_display = ("at", "kind", "outcome", "actor", "conversation_uuid")
     list_filter = (KindFilter,)
