@@ -14,7 +14,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 from django.utils.functional import cached_property
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from brands.audited_changes import client_secret_set
@@ -178,25 +178,22 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
         if self._typed:
             self._kept = self.unsaved.keep(Secret(self._typed), self._server, self._addresses, now)
         secret.widget.kept = self._kept
-        sentences = [*_about_kept(self._kept), *_about_stored(self.instance)]
-        self["client_secret"].help_text = format_html_join(" ", "{}", ((sentence,) for sentence in sentences))
+        self["client_secret"].help_text = _about_kept(self._kept) if self._kept else _about_stored(self.instance)
 
 
-def _about_kept(row: UnsavedClientSecret | None) -> list[str]:
-    if row is None:
-        return []
-    return [
-        "The secret that you typed is not saved yet.",
-        f"It is kept until {row.expires_at:%H:%M} UTC.",
-        "Leave the field empty to use it, or type another.",
-    ]
+def _about_kept(row: UnsavedClientSecret) -> SafeString:
+    said = (
+        "<strong>The secret that you typed is not saved yet. It is kept until {} UTC. Leave the field empty to use it, or "
+        "type another.</strong>"
+    )
+    return format_html(said, f"{row.expires_at:%H:%M}")
 
 
-def _about_stored(server: AuthorizationServer) -> list[str]:
+def _about_stored(server: AuthorizationServer) -> str:
     if not server.pk:
-        return ["It is never shown again."]
+        return "It is never shown again."
     if server.client_secret_ciphertext is None:
-        return ["No secret is stored."]
+        return "No secret is stored."
     found = client_secret_set(server)
-    when = [f"It was set on {found[0]:%Y-%m-%d} at {found[0]:%H:%M} UTC by {found[1]}."] if found else []
-    return ["A secret is stored.", *when, "It is never shown again. Leave the field empty for no change."]
+    when = f" It was set on {found[0]:%Y-%m-%d} at {found[0]:%H:%M} UTC by {found[1]}." if found else ""
+    return format_html("A secret is stored.{} It is never shown again. Leave the field empty for no change.", when)

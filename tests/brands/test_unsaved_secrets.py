@@ -18,6 +18,8 @@ from tests.admin_pages import AdminBrowser, House, address, filled_in
 from tests.brands.test_logo import picture
 from tests.cast import make_server
 from tests.concurrency import at_once
+from tests.fake_authorization_server import mounted
+from tests.modern_authorization_server import ModernAuthorizationServer
 from tests.stored import everything_stored
 
 TYPED = "planted-typed-secret-7c2f"
@@ -95,6 +97,24 @@ def test_a_secret_of_a_server_that_is_not_stored_yet_is_kept_as_well(acme_house:
     refused = acme_house.admin.send_changed(add, client_secret=TYPED, **named, **addresses)
     assert acme_house.admin.post(add, as_shown(refused, key="returns")).status_code == 302
     assert secret_of(AuthorizationServer.objects.get(key="returns")) == TYPED
+
+
+@pytest.mark.django_db
+def test_a_secret_is_kept_for_an_issuer_whose_metadata_is_fetched_after_the_confirmation(acme_house: House) -> None:
+    """H10, N8, C6: its endpoints are filled in at the second save; another issuer's would get nothing."""
+    admin, add = acme_house.admin, address(AuthorizationServer, "add")
+    named = {"key": "returns", "client_id": "acme-client", "issuer": "https://login.acme.example"}
+    empty = {"authorization_endpoint": "", "token_endpoint": ""}
+    admin.sign_in_again(seconds_ago=11 * 60)
+    refused = admin.send_changed(add, brand=acme_house.brand.pk, client_secret=TYPED, **named, **empty)
+    admin.sign_in_again()
+    with mounted(ModernAuthorizationServer(), ModernAuthorizationServer(host="login.elsewhere.example")):
+        assert admin.post(add, as_shown(refused)).status_code == 302
+        again = admin.send_changed(add, brand=acme_house.brand.pk, client_secret="another", **named, **empty, **WRONG)
+        moved = as_shown(again, key="moved", issuer="https://login.elsewhere.example")
+        assert errors_of(admin.post(add, moved))["client_secret"] == [FOR_OTHER_HOSTS]
+    stored = AuthorizationServer.objects.get(key="returns")
+    assert (secret_of(stored), stored.token_endpoint.split("/")[2]) == (TYPED, "login.acme.example")
 
 
 @pytest.mark.django_db
