@@ -183,8 +183,8 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
 
 def _about_kept(row: UnsavedClientSecret) -> SafeString:
     said = (
-        "<strong>The secret that you typed is not saved yet. It is kept until {} UTC. Leave the field empty to use it, or "
-        "type another.</strong>"
+        "<strong>The secret that you typed is not saved yet. It is kept until {} UTC. Leave the field empty to use it, "
+        "or type another.</strong>"
     )
     return format_html(said, f"{row.expires_at:%H:%M}")
 
