@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
 from django.utils import timezone
@@ -16,15 +16,16 @@ from brands.authentication import create_bot_key, revoke
 from brands.doctor import server_answers
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
-from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter
 from brands.server_rules import needs_discovery, servers_with_shared_registration
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
+from brands.unsaved_secrets import UnsavedSecrets
 from infrastructure import rate_limits
 from oauth_client import DiscoveryFailed, ServerMetadata, discover
 
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
-admin.site.site_url = None  # there is no page at / to look at
+admin.site.site_url = None  # the page at / is for consumers
 
 
 @admin.register(Brand)
@@ -33,6 +34,7 @@ class BrandAdmin(BrandScopedAdmin):
 
     form = BrandForm
     list_display = ("name", "slug", "is_active")
+    list_filter = (ActiveFilter,)
     filter_horizontal = ("admins",)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
@@ -78,8 +80,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     form = AuthorizationServerForm
     list_display = ("key", "brand", "is_active", "authorization_endpoint")
     actions = ("test_connection", "rotate_key", "rotate_key_at_once")
-    list_filter = (("brand", OwnFieldListFilter), "is_active")
-    allowed_lookups = ("brand__id__exact", "is_active__exact")
+    list_filter = (ActiveFilter, ("brand", OwnFieldListFilter))
+    allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     readonly_fields = ("redirect_uri", "client_jwks_uri", "signing_keys")
     fieldsets = (
@@ -206,7 +208,13 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Hand the form, whose class is made for this request, what was fetched."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.metadata = getattr(request, "server_metadata", None)
+        form.unsaved = UnsavedSecrets(request.user.pk, request.session.session_key or "")
         return form
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Keep a secret that was typed into a form that comes back (H10)."""
+        context["adminform"].form.show_secret()
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A server never moves to another brand: its secret and its tokens are bound to this one."""
@@ -255,22 +263,20 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             self.message_user(request, self.signing_keys(rotated), messages.SUCCESS)
 
 
+class UsableKeyFilter(ActiveFilter):
+    """The same for keys, which are revoked or expire."""
+
+    def active(self) -> Q:
+        return Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
+
+
 @admin.register(BotKey)
 class BotKeyAdmin(BrandScopedAdmin):
     """Keys are made here, shown once, and revoked here."""
 
     form = BotKeyForm
-    list_display = (
-        "label",
-        "brand",
-        "public_id",
-        "scope_list",
-        "created_at",
-        "expires_at",
-        "last_used_at",
-        "revoked_at",
-    )
-    list_filter = (("brand", OwnFieldListFilter),)
+    list_display = ("label", "brand", "scope_list", "last_used_at", "expires_at", "revoked_at", "public_id")
+    list_filter = (UsableKeyFilter, ("brand", OwnFieldListFilter))
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     actions = ("revoke_keys",)

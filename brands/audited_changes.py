@@ -7,17 +7,20 @@ redirects consumers or secrets to their own host, or reads events.
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 from smtplib import SMTPException
 from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage
 from django.db import models, transaction
 
 from brands.models import AuthorizationServer, BotKey, Brand, Logo, WebhookEndpoint
 from brands.server_rules import host_of, hosts_of
 from infrastructure.audit import OPERATOR, actor_of_admin, record_event
+from infrastructure.models import AuditEvent
 
 logger = logging.getLogger("consumer_delegation.changes")
 
@@ -108,6 +111,21 @@ def record_change(
     record_event(
         kind, brand_uuid=brand_uuid, actor=actor, outcome=outcome, object_uuid=row.uuid, changed_fields=changed
     )
+
+
+def client_secret_set(server: AuthorizationServer) -> tuple[datetime, str] | None:
+    """Return when the stored client secret was set, and by whom; None if the audit log no longer says."""
+    changes = models.Q(kind=BrandEvent.SERVER_CREATED)
+    changes |= models.Q(kind=BrandEvent.SERVER_SECRET_CHANGED, changed_fields__contains="client_secret_ciphertext")
+    event = AuditEvent.objects.filter(changes, object_uuid=server.uuid).first()
+    return (event.at, _name_of_actor(event.actor)) if event else None
+
+
+def _name_of_actor(actor: str) -> str:
+    if actor == OPERATOR:
+        return "the operator"
+    users = get_user_model().objects.filter(pk=actor.removeprefix("admin:"))
+    return users.values_list("username", flat=True).first() or "an admin whose account is deleted"
 
 
 def _changed_fields(before: models.Model, row: models.Model) -> list[str]:

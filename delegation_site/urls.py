@@ -3,6 +3,7 @@
 from allauth.account import views as account
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from accounts import sign_in
 from brands import views as brands
@@ -10,7 +11,7 @@ from conversations import urls as conversations
 from conversations.preview import brand_preview
 from conversations.trial_page import trial_sign_in
 from delegation_site import health
-from web import errors
+from web import errors, pages
 from web.limits import limited
 
 # The allauth URLs that we use. There is no password reset by e-mail: it would allow enumeration, and takeover through a
@@ -25,6 +26,7 @@ _account = [
 ]
 
 urlpatterns = [
+    path("", pages.front_page, name="front_page"),
     path("api/v1/", include(conversations.api_urlpatterns)),
     # Below the redirect URI, so that a brand that may register that URI may read this one. The alphabet is the same.
     re_path(
@@ -32,6 +34,7 @@ urlpatterns = [
     ),
     path("brands/<uuid:brand_uuid>/logo-<slug:logo_hash>.png", limited(brands.logo), name="brand_logo"),
     path("", include(conversations)),
+    path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", sign_in.admin_login),
     path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include(_account)),

@@ -35,6 +35,14 @@ class AuditEvent(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        indexes = [
+            # For what became of one row, such as who set a secret. Only an admin's changes name one, so it stays small.
+            models.Index(
+                fields=("object_uuid", "-id"),
+                condition=models.Q(object_uuid__isnull=False),
+                name="audit_events_by_object",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.outcome}".strip()

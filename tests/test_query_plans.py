@@ -81,9 +81,9 @@ class Stage:
         code = code_on(browser.sign_in(self.challenge["url"], self.login))
         assert self.waiting.complete(code)[0] == 200
 
-    def list_in_admin(self, browser: str, model: str) -> None:
+    def list_in_admin(self, browser: str, model: str, **query: str) -> None:
         """Open a list of the admin."""
-        page = getattr(self, browser).get(f"/admin/{model}/")
+        page = getattr(self, browser).get(f"/admin/{model}/", **query)
         assert page.status_code == 200
 
 
@@ -114,7 +114,7 @@ def _keep_all_in_memory() -> None:
         cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
 
 
-OPERATIONS: Final[dict[str, Callable[[Stage], Any]]] = {
+OPERATIONS: dict[str, Callable[[Stage], Any]] = {
     "token_read": lambda stage: stage.bot.token(),
     "authorize": lambda stage: stage.bot.in_chat("POST", "/authorize", {}),
     "conversation_read": lambda stage: stage.bot.status(),
@@ -137,6 +137,13 @@ OPERATIONS: Final[dict[str, Callable[[Stage], Any]]] = {
         "conversations/accesstoken",
         "infrastructure/auditevent",
     )
+}
+OPERATIONS |= {
+    f"search_for_{model}_by_the_{browser}": partial(
+        Stage.list_in_admin, browser=browser, model=f"conversations/{model}", q="web:1234"
+    )
+    for browser in ("admin", "operator")
+    for model in ("conversation", "challenge", "accesstoken", "webhookdelivery")
 }
 
 

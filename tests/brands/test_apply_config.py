@@ -116,6 +116,12 @@ def test_the_look_is_set_where_the_file_speaks_of_it_and_kept_where_not(monkeypa
     assert sorted(problem.split(":")[0] for problem in found) == ["brand.accent_colour", "brand.support_contact"]
 
 
+def test_a_file_takes_a_support_contact_as_people_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for written, kept in (("help@acme.example", "mailto:help@acme.example"), ("+49 30 123456", "tel:+4930123456")):
+        apply(BRAND + f'support_contact = "{written}"\n', monkeypatch)
+        assert Brand.objects.get().support_contact == kept
+
+
 def test_a_file_lists_the_codes_of_a_denial(monkeypatch: pytest.MonkeyPatch) -> None:
     """B14."""
     apply(configuration(denial_codes="17 user_cancelled"), monkeypatch)
