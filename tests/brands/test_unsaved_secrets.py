@@ -317,7 +317,7 @@ def test_a_file_that_a_form_did_not_keep_is_asked_for_again(acme_house: House) -
     said = "Choose the file again: nothing was saved, and a browser does not keep a chosen file."
     assert errors_of(refused) == {"accent_colour": ["Write it as #1f4fbf."], "logo": [said]}
     bad = acme_house.admin.post(page, sent | {"accent_colour": "red", "logo": SimpleUploadedFile("logo.png", b"x")})
-    assert errors_of(bad)["logo"] == ["This is no PNG or JPEG that can be read."]
+    assert errors_of(bad)["logo"] == ["This file cannot be read as a PNG or JPEG."]
 
 
 @pytest.mark.django_db
