@@ -28,7 +28,10 @@ _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
 
 
 class DiscoveryFailed(Exception):
-    """No usable metadata was found. `field` names the member at fault; the message is our own."""
+    """No usable metadata was found. `field` names the member at fault; the message is our own.
+
+    If no response arrived, `__cause__` is the `OutboundError`. It is for the operator alone (N9).
+    """
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -77,14 +80,15 @@ def discover(issuer: str) -> ServerMetadata:
             return read_metadata(issuer, _document(address))
         except NoMetadata as failure:
             failures.append(failure)
-    raise max(failures, key=lambda failure: failure.weight) from None
+    worst = max(failures, key=lambda failure: failure.weight)
+    raise worst from worst.__cause__
 
 
 def _document(address: str) -> bytes:
     try:
         response = transport.get(address)
-    except transport.OutboundError:
-        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1) from None
+    except transport.OutboundError as error:
+        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1) from error
     if response.status_code != HTTPStatus.OK:
         raise NoMetadata("This issuer publishes no metadata: type the endpoints.", weight=0)
     return response.content

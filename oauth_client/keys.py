@@ -1,7 +1,7 @@
 """Fetch and cache the keys with which a server signs its ID tokens (RFC 7517), through the guarded transport (E18)."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from threading import Lock
@@ -65,9 +65,13 @@ def signing_keys(jwks_uri: str, algorithm: str, kid: str | None) -> list[jwt.PyJ
     return usable
 
 
-def signing_key_count(jwks_uri: str, algorithm: str) -> int:
-    """Count the keys for this algorithm. Raises `AuthorizationServerError` with `jwks_unavailable`."""
-    return len(_key_sets[jwks_uri].matching(jwks_uri, algorithm, None)[0])
+def signing_key_counts(jwks_uri: str, algorithms: Iterable[str]) -> dict[str, int]:
+    """Fetch the keys now, whatever copy there is, and count those for each algorithm.
+
+    Raises `AuthorizationServerError` with `jwks_unavailable`; if no response arrived, its cause is the `OutboundError`.
+    """
+    keys = _fetch_keys(jwks_uri)
+    return {name: sum(_fits(key, name, None) for key in keys) for name in algorithms}
 
 
 def forget_all() -> None:
@@ -153,7 +157,7 @@ def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:
         response = transport.get(jwks_uri, accept="application/jwk-set+json, application/json")
         keys = read_json_object(response.content).get("keys")
     except transport.OutboundError as error:
-        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error)) from None
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error)) from error
     except NotStrictJSON as error:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set cannot be read: {error}") from None
     if response.status_code != HTTPStatus.OK or not isinstance(keys, list):

@@ -1,0 +1,84 @@
+"""Two steps of the doctor that send no credentials: the published metadata, and the keys that verify ID tokens."""
+
+from collections.abc import Iterator
+
+from brands.doctor.examination import Examination, Unanswered
+from brands.doctor.findings import Finding, Verdict, found
+from brands.models import AuthorizationServer
+from brands.server_rules import DISCOVERED, ENDPOINTS, ISS_PARAMETER, fill_in
+from oauth_client import AuthorizationServerError, DiscoveryFailed, ServerMetadata, discover, transport
+from oauth_client.keys import signing_key_counts
+
+
+def metadata(examination: Examination) -> Iterator[Finding]:
+    """Compare what is configured with what the server publishes."""
+    server = examination.server
+    if not server.issuer:
+        yield found("issuer_not_set")
+        return
+    tried = f"GET the metadata of {server.issuer}"
+    try:
+        published = discover(server.issuer)
+    except DiscoveryFailed as failure:
+        if isinstance(failure.__cause__, transport.OutboundError):
+            raise Unanswered(failure.__cause__, "issuer", tried, Verdict.NOTE) from None
+        yield _no_metadata(examination, failure, tried)
+        return
+    findings = list(_differences(server, published))
+    if not any(finding.verdict == Verdict.PROBLEM or finding.code == "metadata_differs" for finding in findings):
+        yield found("metadata_agrees", tried=tried, answer="metadata of this issuer")
+    yield from findings
+
+
+def _no_metadata(examination: Examination, failure: DiscoveryFailed, tried: str) -> Finding:
+    if "issuer in the metadata" not in failure.message:
+        return found("metadata_not_found", tried=tried, detail=failure.message)
+    configuration = examination.configuration
+    fails = configuration.uses_openid or configuration.authorization_response_iss_parameter_supported
+    verdict = Verdict.PROBLEM if fails else Verdict.NOTE
+    effect = "Sign-ins would be refused." if fails else "No sign-in here depends on it."
+    return found("issuer_differs", verdict, tried=tried, detail=failure.message, effect=effect)
+
+
+def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iterator[Finding]:
+    names = (*DISCOVERED, "token_endpoint_auth_method", "scope", "ignored_metadata")
+    values = {name: getattr(server, name) for name in names}
+    for name, words in fill_in(dict(values), published).items():
+        detail = f"Here it is {values[name]}. {words}" if name in ENDPOINTS else words
+        if name == "issuer":
+            yield found("pkce_not_supported", detail=words)
+        elif name == "id_token_signing_alg_values" and not set(values[name]) & set(
+            published.id_token_signing_alg_values_supported
+        ):
+            yield found("algorithm_not_announced", detail=words)
+        else:
+            yield found("metadata_differs", field=name, detail=detail)
+    if not published.code_challenge_methods_supported:
+        yield found("pkce_not_announced")
+    for name in server.ignored_metadata:
+        if getattr(published, name):
+            yield found("announced_not_used", field=name)
+    announced = published.authorization_response_iss_parameter_supported
+    if announced and not values[ISS_PARAMETER] and ISS_PARAMETER not in server.ignored_metadata:
+        yield found("iss_not_asked_for")
+
+
+def keys(examination: Examination) -> Iterator[Finding]:
+    """Fetch the keys that verify ID tokens, if there will be any."""
+    configuration = examination.configuration
+    if not configuration.uses_openid:
+        return
+    asymmetric = [name for name in configuration.id_token_signing_alg_values if not name.startswith("HS")]
+    if not asymmetric:
+        yield found("keys_not_needed")
+        return
+    tried = f"GET {configuration.jwks_uri}"
+    try:
+        fitting = signing_key_counts(configuration.jwks_uri, asymmetric)
+    except AuthorizationServerError as error:
+        if isinstance(error.__cause__, transport.OutboundError):
+            raise Unanswered(error.__cause__, "jwks_uri", tried) from None
+        yield found("keys_unreadable", tried=tried, detail=error.detail)
+        return
+    code = "keys_found" if any(fitting.values()) else "keys_missing"
+    yield found(code, tried=tried, algorithms=", ".join(asymmetric))

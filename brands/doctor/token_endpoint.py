@@ -1,0 +1,238 @@
+"""The doctor's step at the token endpoint: a made-up code, and the same with a wrong secret.
+
+Of the wrong secrets that a server could count, a run sends one. If our own is refused, it is tried in up to six other
+ways: other methods and encodings, and without PKCE's `code_verifier`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote
+
+from django.utils import timezone
+
+from brands.doctor.examination import Examination, Unanswered
+from brands.doctor.findings import Finding, Verdict, found
+from infrastructure.crypto import Secret, new_signing_key, random_token
+from oauth_client import AuthorizationServerError, ClientCredentials, ErrorCode, transport
+from oauth_client.answers import error_in, members_of_refusal, refusal
+from oauth_client.endpoints import TOKEN_ENDPOINT, post
+
+# ID tokens are refused beyond this (`oauth_client.id_token`).
+_TOLERATED_SKEW: Final = timedelta(seconds=60)
+_NO_PAGE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
+_FIRST_REDIRECT, _FIRST_CLIENT_ERROR = 300, 400
+_SAID_BY_CODE: Final = {
+    ErrorCode.UNSUPPORTED_GRANT_TYPE: "grant_not_allowed",
+    ErrorCode.REDIRECT_URI_MISMATCH: "redirect_uri_refused",
+    ErrorCode.INVALID_TARGET: "resource_refused",
+}
+_FORM: Final = {
+    "token_endpoint_auth_method": "client_secret_basic",
+    "basic_encoding": "form",
+    "send_client_id_with_basic": False,
+}
+_RAW: Final = _FORM | {"basic_encoding": "raw"}
+_POST: Final = _FORM | {"token_endpoint_auth_method": "client_secret_post"}
+_BESIDE: Final = {"send_client_id_with_basic": True}
+# In the words of the admin's form.
+_METHODS: Final[dict[str, dict[str, Any]]] = {
+    "client_secret_basic with the encoding form": _FORM,
+    "client_secret_basic with the encoding raw": _RAW,
+    "client_secret_post": _POST,
+    "client_secret_basic with the encoding form and client_id beside it": _FORM | _BESIDE,
+    "client_secret_basic with the encoding raw and client_id beside it": _RAW | _BESIDE,
+}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a token endpoint said to a made-up code. `error` is what it means, `words` are status and code.
+
+    `names_error` tells a token endpoint's own answer from a page of whatever stands in front of it.
+    """
+
+    status: int
+    error: ErrorCode
+    words: str
+    names_error: bool
+    media_type: str
+    is_json: bool
+    grants: bool
+    date: str
+
+    @classmethod
+    def of(cls, response: transport.Response) -> "_Answer":
+        members = members_of_refusal(response.content)
+        error, description = error_in(members)
+        refused = refusal(TOKEN_ENDPOINT, response.status_code, error, description)
+        return cls(
+            status=response.status_code,
+            error=refused.error,
+            words=refused.detail,
+            names_error=bool(error),
+            media_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+            is_json=bool(members),
+            grants=response.status_code == HTTPStatus.OK and "access_token" in members and not error,
+            date=response.headers.get("Date", ""),
+        )
+
+    @property
+    def is_busy(self) -> bool:
+        return self.error in {ErrorCode.SERVER_ERROR, ErrorCode.TEMPORARILY_UNAVAILABLE}
+
+    @property
+    def is_page(self) -> bool:
+        return self.media_type == "text/html" and not self.names_error
+
+    @property
+    def refuses_client(self) -> bool:
+        return self.error in {ErrorCode.INVALID_CLIENT, ErrorCode.UNAUTHORIZED_CLIENT} and not self.is_page
+
+
+def token_endpoint(examination: Examination) -> Iterator[Finding]:
+    """Bring a made-up code. A server that looks at the client first tells so whether it knows ours."""
+    try:
+        answer = _bring_made_up_code(examination)
+    except AuthorizationServerError as error:
+        yield found("request_not_sent", field="token_endpoint_auth_method", detail=error.detail)
+        return
+    yield from _clock(examination, answer)
+    yield from _judge(examination, answer)
+    if answer.names_error and answer.media_type not in {"application/json", "application/problem+json"}:
+        yield found("token_content_type", tried=_tried(examination), answer=answer.words)
+
+
+def _judge(examination: Examination, answer: _Answer) -> Iterator[Finding]:
+    said = {"tried": _tried(examination), "answer": answer.words}
+    if code := _by_answer(answer):
+        yield found(code, redirect_uri=examination.configuration.redirect_uri, **said)
+    elif answer.refuses_client:
+        yield _refused(examination, said)
+    else:
+        yield _compare(examination, answer)
+
+
+def _by_answer(answer: _Answer) -> str:
+    """Return the finding's code if the answer alone decides it; otherwise nothing."""
+    if answer.grants:
+        return "token_for_any_code"
+    if answer.is_busy:
+        return "token_endpoint_busy"
+    if answer.names_error:
+        return _SAID_BY_CODE.get(answer.error, "")
+    if _FIRST_REDIRECT <= answer.status < _FIRST_CLIENT_ERROR:
+        return "token_endpoint_redirects"
+    if answer.status in _NO_PAGE and not answer.is_json:
+        return "token_endpoint_not_found"
+    if answer.is_page:
+        return "token_endpoint_error_page" if answer.status >= _FIRST_CLIENT_ERROR else "token_endpoint_page"
+    return ""
+
+
+def _compare(examination: Examination, answer: _Answer) -> Finding:
+    """Send the same with a wrong secret. Only a different answer proves that the server looks at the secret."""
+    control = _bring_made_up_code(_with_wrong_client(examination))
+    said = {
+        "tried": f"{_tried(examination)}; then the same with a wrong client",
+        "answer": f"{answer.words}; then {control.words}",
+    }
+    proves = answer.error == ErrorCode.INVALID_GRANT or control.refuses_client
+    if proves and not control.is_busy and answer.words != control.words:
+        return found("client_accepted", **said)
+    # MCP's Python SDK says invalid_request if client_id is not beside Basic.
+    if answer.error == ErrorCode.INVALID_REQUEST and (method := _other_method(examination)):
+        return found("client_method_differs", method=method, **said)
+    return found("client_not_proven", **said)
+
+
+def _refused(examination: Examination, said: dict[str, str]) -> Finding:
+    match examination.configuration.token_endpoint_auth_method:
+        case "private_key_jwt":
+            return found("key_refused", **said)
+        case "none":
+            return found("public_client_refused", **said)
+    if method := _other_method(examination):
+        return found("client_method_differs", method=method, **said)
+    return found("pkce_refused" if _refuses_pkce(examination) else "client_refused", **said)
+
+
+def _other_method(examination: Examination) -> str:
+    """Try the same secret in the other ways in which servers take it; return the words for the one that works."""
+    configuration, secret = examination.configuration, examination.credentials.client_secret
+    if secret is None or configuration.token_endpoint_auth_method == "none":
+        return ""
+    texts = (configuration.client_id, secret.reveal())
+    encodings_differ = any(quote(text, safe="") != text for text in texts)
+    for words, changes in _METHODS.items():
+        is_same = all(getattr(configuration, name) == value for name, value in changes.items())
+        if is_same or (changes["basic_encoding"] == "raw" and not encodings_differ):
+            continue
+        answer = _bring_made_up_code(examination.changed(**changes))
+        if answer.error == ErrorCode.INVALID_GRANT:
+            return words
+        if answer.is_busy:
+            return ""
+    return ""
+
+
+def _refuses_pkce(examination: Examination) -> bool:
+    """Tell whether the code would be looked at if no `code_verifier` came with it, as at LinkedIn."""
+    in_body = examination.changed(**_POST)
+    ways = [examination, *([] if in_body.configuration == examination.configuration else [in_body])]
+    return any(_bring_made_up_code(way, with_verifier=False).error == ErrorCode.INVALID_GRANT for way in ways)
+
+
+def _bring_made_up_code(examination: Examination, *, with_verifier: bool = True) -> _Answer:
+    """Send a code that nobody issued. Raises `Unanswered`; `AuthorizationServerError` if nothing can be sent."""
+    configuration = examination.configuration
+    parameters = [
+        ("grant_type", "authorization_code"),
+        ("code", random_token()),
+        ("redirect_uri", configuration.redirect_uri),
+        *([("code_verifier", random_token(48))] if with_verifier else []),
+        *(("resource", resource) for resource in configuration.resource),
+    ]
+    try:
+        response = post(TOKEN_ENDPOINT, configuration, parameters, examination.credentials)
+    except AuthorizationServerError as error:
+        if isinstance(error.__cause__, transport.OutboundError):
+            raise Unanswered(error.__cause__, "token_endpoint", _tried(examination)) from None
+        raise
+    examination.heard()
+    return _Answer.of(response)
+
+
+def _with_wrong_client(examination: Examination) -> Examination:
+    """Return our client with a secret or key that nobody knows; a client without either gets another id."""
+    method = examination.configuration.token_endpoint_auth_method
+    if method == "none":
+        return examination.changed(client_id=random_token())
+    if method == "private_key_jwt":
+        return replace(examination, credentials=ClientCredentials(signing_key=new_signing_key()[0]))
+    return replace(examination, credentials=ClientCredentials(client_secret=Secret(random_token())))
+
+
+def _tried(examination: Examination) -> str:
+    return f"POST to {examination.configuration.token_endpoint} with a made-up code"
+
+
+def _clock(examination: Examination, answer: _Answer) -> Iterator[Finding]:
+    """Compare clocks by the answer to a POST, which no cache stores."""
+    try:
+        theirs = parsedate_to_datetime(answer.date)
+    except ValueError:
+        return
+    # RFC 9110 section 5.6.7 has GMT; a date without a zone is taken for it.
+    ahead = (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - timezone.now()
+    if abs(ahead) <= _TOLERATED_SKEW:
+        return
+    configuration = examination.configuration
+    signs = configuration.token_endpoint_auth_method == "private_key_jwt"
+    fails = signs or (configuration.uses_openid and ahead > _TOLERATED_SKEW)
+    effect = "What one signs, the other refuses." if fails else "Sign-ins may fail."
+    seconds = int(abs(ahead).total_seconds())
+    yield found("clock_differs", Verdict.PROBLEM if fails else Verdict.NOTE, seconds=seconds, effect=effect)
