@@ -47,6 +47,10 @@ class NoMetadata(DiscoveryFailed):
         self.weight = weight
 
 
+class OtherIssuer(NoMetadata):
+    """The document is of another issuer; the message has both."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerMetadata:
     """A server's metadata, with the names of RFC 8414. A missing endpoint is ""."""
@@ -104,7 +108,7 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
         raise NoMetadata("The metadata of this issuer cannot be read: it names no issuer.", weight=2)
     # Exact comparison, slash and case included: otherwise one server could speak for another (RFC 8414 section 3.3).
     if members.get("issuer") != issuer:
-        raise NoMetadata(f"The issuer in the metadata {other_issuer(issuer, members['issuer'])}.", weight=3)
+        raise OtherIssuer(f"The issuer in the metadata {other_issuer(issuer, members['issuer'])}.", weight=3)
     return ServerMetadata(
         issuer=issuer,
         **{name: _endpoint(members, name) for name in _ENDPOINTS},

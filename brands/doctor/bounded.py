@@ -3,8 +3,8 @@
 An address that is blocked, has no DNS entry, refuses the connection, answers too late or speaks no HTTP over TLS is one
 sentence after one time. Padding alone could not do that: a time-out has no upper bound that a slow resolver keeps. So
 nobody waits for the call itself, and what comes later than that time counts as no answer. Each step runs in a thread of
-its own: otherwise what a step tells, and when, would depend on how an earlier one failed. A thread that nobody waits for
-any more ends by the transport's own deadline. Runs share no threads: the next one would wait for those.
+its own. Otherwise what a step tells, and when, would depend on how an earlier one failed. A thread that nobody waits
+for any more ends by the transport's own deadline. Runs share no threads: the next one would wait for those.
 
 All else is told as it is: status, codes, and what is wrong with a certificate come from addresses that were checked to
 be public.

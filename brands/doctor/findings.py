@@ -121,7 +121,14 @@ ROWS: Final[Mapping[str, _Row]] = {
         "issuer",
         _HERE,
         "{detail} Nothing was compared.",
-        "If your server publishes metadata, copy its issuer exactly; the part /.well-known/... does not belong to it.",
+        "If your server publishes metadata, copy its issuer exactly.",
+    ),
+    "issuer_is_metadata_address": _Row(
+        _PROBLEM,
+        "issuer",
+        _HERE,
+        "This is the address of the metadata, not the issuer. {effect}",
+        "Take the issuer that stands in the document. Mostly it is what comes before /.well-known/.",
     ),
     "issuer_differs": _Row(
         _PROBLEM, "issuer", _HERE, "{detail} {effect}", "Copy the issuer from the server, to the last slash."

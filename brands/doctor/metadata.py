@@ -7,6 +7,7 @@ from brands.doctor.findings import Finding, Verdict, found
 from brands.models import AuthorizationServer
 from brands.server_rules import DISCOVERED, ENDPOINTS, ISS_PARAMETER, fill_in
 from oauth_client import AuthorizationServerError, DiscoveryFailed, ServerMetadata, discover, transport
+from oauth_client.discovery import OtherIssuer
 from oauth_client.keys import signing_key_counts
 
 
@@ -15,6 +16,9 @@ def metadata(examination: Examination) -> Iterator[Finding]:
     server = examination.server
     if not server.issuer:
         yield found("issuer_not_set")
+        return
+    if "/.well-known/" in server.issuer:
+        yield _wrong_issuer(examination, "issuer_is_metadata_address")
         return
     tried = f"GET the metadata of {server.issuer}"
     try:
@@ -31,13 +35,18 @@ def metadata(examination: Examination) -> Iterator[Finding]:
 
 
 def _no_metadata(examination: Examination, failure: DiscoveryFailed, tried: str) -> Finding:
-    if "issuer in the metadata" not in failure.message:
-        return found("metadata_not_found", tried=tried, detail=failure.message)
+    said = {"tried": tried, "detail": failure.message}
+    if isinstance(failure, OtherIssuer):
+        return _wrong_issuer(examination, "issuer_differs", **said)
+    return found("metadata_not_found", **said)
+
+
+def _wrong_issuer(examination: Examination, code: str, **said: str) -> Finding:
+    """A problem only if something is compared with it: an ID token, or `iss` in the response (RFC 9207)."""
     configuration = examination.configuration
     fails = configuration.uses_openid or configuration.authorization_response_iss_parameter_supported
-    verdict = Verdict.PROBLEM if fails else Verdict.NOTE
-    effect = "Sign-ins would be refused." if fails else "No sign-in here depends on it."
-    return found("issuer_differs", verdict, tried=tried, detail=failure.message, effect=effect)
+    effect = "Sign-ins will be refused." if fails else "No sign-in here depends on it."
+    return found(code, Verdict.PROBLEM if fails else Verdict.NOTE, effect=effect, **said)
 
 
 def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iterator[Finding]:
