@@ -267,7 +267,11 @@ ROWS: Final[Mapping[str, _Row]] = {
         "Look at its address, with www and the last slash, and type the one that answers itself.",
     ),
     "token_endpoint_not_found": _Row(
-        _PROBLEM, "token_endpoint", _HERE, "There is no token endpoint at this address.", "Look at its address."
+        _PROBLEM,
+        "token_endpoint",
+        _HERE,
+        "There is no token endpoint at this address.",
+        "Look at its address, and at its last slash.",
     ),
     "token_endpoint_page": _Row(
         _PROBLEM,

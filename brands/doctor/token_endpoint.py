@@ -4,11 +4,13 @@ Of the wrong secrets that a server could count, a run sends one. If our own is r
 ways: other methods and encodings, and without PKCE's `code_verifier`.
 """
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from string import digits
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -30,6 +32,8 @@ _SAID_BY_CODE: Final = {
     ErrorCode.REDIRECT_URI_MISMATCH: "redirect_uri_refused",
     ErrorCode.INVALID_TARGET: "resource_refused",
 }
+# Hexadecimal digits apart, since %ab is another matter than %xy.
+_ALIKE: Final = (digits, "abcdef", "ABCDEF", "ghijklmnopqrstuvwxyz", "GHIJKLMNOPQRSTUVWXYZ")
 _FORM: Final = {
     "token_endpoint_auth_method": "client_secret_basic",
     "basic_encoding": "form",
@@ -208,12 +212,27 @@ def _bring_made_up_code(examination: Examination, *, with_verifier: bool = True)
 
 def _with_wrong_client(examination: Examination) -> Examination:
     """Return our client with a secret or key that nobody knows; a client without either gets another id."""
-    method = examination.configuration.token_endpoint_auth_method
-    if method == "none":
-        return examination.changed(client_id=random_token())
+    method, secret = examination.configuration.token_endpoint_auth_method, examination.credentials.client_secret
     if method == "private_key_jwt":
         return replace(examination, credentials=ClientCredentials(signing_key=new_signing_key()[0]))
-    return replace(examination, credentials=ClientCredentials(client_secret=Secret(random_token())))
+    if secret is None:
+        return examination.changed(client_id=random_token())
+    return replace(examination, credentials=ClientCredentials(client_secret=_wrong_secret(secret)))
+
+
+def _wrong_secret(secret: Secret) -> Secret:
+    """Replace letters and digits alone. The rest has to stay: only so do encodings go wrong as with the real secret.
+
+    oidc-provider says `invalid_request` of a Basic header in the wrong encoding, and would say `invalid_client` of a
+    wrong secret that each encoding writes alike. That difference would prove nothing.
+    """
+    wrong = "".join(_other_character(character) for character in secret.reveal())
+    return Secret(wrong if wrong != secret.reveal() else random_token())
+
+
+def _other_character(character: str) -> str:
+    group = next((group for group in _ALIKE if character in group), character)
+    return secrets.choice(group)
 
 
 def _tried(examination: Examination) -> str:

@@ -1,10 +1,12 @@
 """The set-up doctor proves what can be proven without a consumer, names each mistake, and invents none."""
 
 import json
+import re
+from base64 import b64decode
 from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 import time_machine
@@ -323,7 +325,12 @@ def test_no_run_sends_more_than_is_promised(
     login.client_secret = "another one"
     calls: list[str] = []
     send = login.send
-    monkeypatch.setattr(login, "send", lambda request, *_a, **_k: calls.append(str(request.url)) or send(request))
+
+    def counted(request: Any, *arguments: Any, **options: Any) -> Any:
+        calls.append(str(request.url))
+        return send(request, *arguments, **options)
+
+    monkeypatch.setattr(login, "send", counted)
     assert "client_refused" in codes(server)
     assert len(calls) <= MOST_REQUESTS
     assert calls.count(server.token_endpoint) == 7
@@ -651,6 +658,14 @@ def test_our_secret_goes_to_our_token_endpoint_alone_and_a_wrong_one_once(
     sent_secrets = [request.headers["Authorization"] for request in login.token_requests]
     assert [request.url for request in login.token_requests] == [f"{login.issuer}/token"] * 2
     assert len(set(sent_secrets)) == 2
+
+
+def test_the_wrong_secret_has_what_goes_wrong_in_encodings_too(acme: Brand, login: ModernAuthorizationServer) -> None:
+    """The bug: of two secrets one had + and % and was refused for its encoding, which proved nothing."""
+    codes(configured(acme, login))
+    ours, wrong = (unquote(b64decode(sent.headers["Authorization"][6:]).decode()) for sent in login.token_requests)
+    assert ours != wrong
+    assert re.sub(r"[a-z]", "x", ours) == re.sub(r"[a-z]", "x", re.sub(r"[0-9]", "7", wrong))
 
 
 def test_each_row_can_be_said() -> None:
