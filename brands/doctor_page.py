@@ -26,7 +26,8 @@ def doctor_page(model_admin: BrandScopedAdmin, request: HttpRequest, key: str) -
     server = get_object_or_404(model_admin.get_queryset(request).select_related("brand"), pk=key)
     if not model_admin.has_change_permission(request, server):
         raise PermissionDenied
-    findings, status = None, HTTPStatus.OK
+    findings: list[Finding] = []
+    status = HTTPStatus.OK
     if request.method == "POST":
         findings, status = _run(model_admin, request, server)
     context = {
@@ -34,22 +35,22 @@ def doctor_page(model_admin: BrandScopedAdmin, request: HttpRequest, key: str) -
         "title": f"Check the set-up of {server}",
         "opts": model_admin.opts,
         "server": server,
-        "findings": findings and [_shown(finding, server) for finding in findings],
-        "summary": findings and _summary(findings),
+        "findings": [_shown(finding, server) for finding in findings],
+        "summary": _summary(findings),
     }
     return render(request, "admin/brands/doctor.html", context, status=status)
 
 
 def _run(
     model_admin: BrandScopedAdmin, request: HttpRequest, server: AuthorizationServer
-) -> tuple[list[Finding] | None, HTTPStatus]:
+) -> tuple[list[Finding], HTTPStatus]:
     if not model_admin.may_test(request):
-        return None, HTTPStatus.TOO_MANY_REQUESTS
+        return [], HTTPStatus.TOO_MANY_REQUESTS
     try:
         return examine_within_bounds(server), HTTPStatus.OK
     except AnotherRun:
         model_admin.message_user(request, "Other checks are running: try again in a minute.", messages.WARNING)
-        return None, HTTPStatus.SERVICE_UNAVAILABLE
+        return [], HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _shown(finding: Finding, server: AuthorizationServer) -> dict[str, Any]:

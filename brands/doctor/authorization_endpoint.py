@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from brands.doctor.examination import Examination, Unanswered
@@ -100,7 +100,7 @@ def authorization_endpoint(examination: Examination) -> Iterator[Finding]:
     except AuthorizationServerError as error:
         yield _not_taken(examination, error)
         return
-    said = {"tried": _tried(examination), "answer": arrival.words}
+    said: dict[str, Any] = {"tried": _tried(examination), "answer": arrival.words}
     ours = examination.configuration.redirect_uri
     if arrival.is_busy:
         yield found("authorization_endpoint_busy", **said)
@@ -116,13 +116,13 @@ def authorization_endpoint(examination: Examination) -> Iterator[Finding]:
         yield _compare(examination, arrival)
 
 
-def _refused(arrival: _Arrival, redirect_uri: str, said: dict[str, str]) -> Finding:
+def _refused(arrival: _Arrival, redirect_uri: str, said: dict[str, Any]) -> Finding:
     meant = arrival.meant
     if arrival.location != redirect_uri and meant in {*_ABOUT_REGISTRATION, ErrorCode.AUTHORIZATION_REQUEST_REFUSED}:
         named = f" with {arrival.error}"
         return found("client_or_redirect_uri_refused", redirect_uri=redirect_uri, error=named, **said)
     cause, remedy = MEANINGS[meant].cause, MEANINGS[meant].remedy
-    values = {"error": arrival.error, "cause": cause, "remedy": remedy}
+    values: dict[str, Any] = {"error": arrival.error, "cause": cause, "remedy": remedy}
     return found("authorization_refused", field=_FIELDS.get(meant, ""), **values, **said)
 
 
@@ -140,7 +140,7 @@ def _compare(examination: Examination, arrival: _Arrival) -> Finding:
         refused = error.error not in _BUSY
         code = "redirect_uri_registered" if refused else "redirect_uri_not_proven"
         return found(code, redirect_uri=ours, tried=tried, answer=f"{arrival.words}; then {error.detail}")
-    said = {"tried": tried, "answer": f"{arrival.words}; then {control.words}"}
+    said: dict[str, Any] = {"tried": tried, "answer": f"{arrival.words}; then {control.words}"}
     if control.location.startswith(stranger.configuration.redirect_uri):
         return found("redirects_to_any_address", **said)
     proves = not control.is_busy and not arrival.looks_like(control) and (control.is_refused or not arrival.is_refused)
@@ -152,7 +152,10 @@ def _not_taken(examination: Examination, error: AuthorizationServerError) -> Fin
     configuration = examination.configuration
     if not configuration.pushed_authorization_request_endpoint:
         return found("request_not_sent", field="scope", detail=error.detail)
-    said = {"tried": f"POST to {configuration.pushed_authorization_request_endpoint}", "detail": error.detail}
+    said: dict[str, Any] = {
+        "tried": f"POST to {configuration.pushed_authorization_request_endpoint}",
+        "detail": error.detail,
+    }
     if error.error in _BUSY:
         return found("push_busy", **said)
     remedy = error.meaning.remedy

@@ -1,6 +1,7 @@
 """Two steps of the doctor that send no credentials: the published metadata, and the keys that verify ID tokens."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from brands.doctor.examination import Examination, Unanswered
 from brands.doctor.findings import Finding, Verdict, found
@@ -35,13 +36,13 @@ def metadata(examination: Examination) -> Iterator[Finding]:
 
 
 def _no_metadata(examination: Examination, failure: DiscoveryFailed, tried: str) -> Finding:
-    said = {"tried": tried, "detail": failure.message}
+    said: dict[str, Any] = {"tried": tried, "detail": failure.message}
     if isinstance(failure, OtherIssuer):
         return _wrong_issuer(examination, "issuer_differs", **said)
     return found("metadata_not_found", **said)
 
 
-def _wrong_issuer(examination: Examination, code: str, **said: str) -> Finding:
+def _wrong_issuer(examination: Examination, code: str, **said: Any) -> Finding:
     """A problem only if something is compared with it: an ID token, or `iss` in the response (RFC 9207)."""
     configuration = examination.configuration
     fails = configuration.uses_openid or configuration.authorization_response_iss_parameter_supported

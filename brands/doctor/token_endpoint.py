@@ -111,7 +111,7 @@ def token_endpoint(examination: Examination) -> Iterator[Finding]:
 
 
 def _judge(examination: Examination, answer: _Answer) -> Iterator[Finding]:
-    said = {"tried": _tried(examination), "answer": answer.words}
+    said: dict[str, Any] = {"tried": _tried(examination), "answer": answer.words}
     if code := _by_answer(answer):
         yield found(code, redirect_uri=examination.configuration.redirect_uri, **said)
     elif answer.refuses_client:
@@ -140,7 +140,7 @@ def _by_answer(answer: _Answer) -> str:
 def _compare(examination: Examination, answer: _Answer) -> Finding:
     """Send the same with a wrong secret. Only a different answer proves that the server looks at the secret."""
     control = _bring_made_up_code(_with_wrong_client(examination))
-    said = {
+    said: dict[str, Any] = {
         "tried": f"{_tried(examination)}; then the same with a wrong client",
         "answer": f"{answer.words}; then {control.words}",
     }
@@ -153,7 +153,7 @@ def _compare(examination: Examination, answer: _Answer) -> Finding:
     return found("client_not_proven", **said)
 
 
-def _refused(examination: Examination, said: dict[str, str]) -> Finding:
+def _refused(examination: Examination, said: dict[str, Any]) -> Finding:
     match examination.configuration.token_endpoint_auth_method:
         case "private_key_jwt":
             return found("key_refused", **said)
