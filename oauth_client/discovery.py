@@ -30,20 +30,21 @@ _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
 class DiscoveryFailed(Exception):
     """No usable metadata was found. `field` names the member at fault; the message is our own.
 
-    If no response arrived, `__cause__` is the `OutboundError`. It is for the operator alone (N9).
+    `unanswered` is the reason if no response arrived. It is for the operator alone (N9).
     """
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, field: str, message: str, unanswered: transport.OutboundError | None = None) -> None:
         super().__init__(message)
         self.field = field
         self.message = message
+        self.unanswered = unanswered
 
 
 class NoMetadata(DiscoveryFailed):
     """One address has no metadata of this issuer; the other may. Of two failures, the one with more weight is shown."""
 
-    def __init__(self, message: str, weight: int) -> None:
-        super().__init__("issuer", message)
+    def __init__(self, message: str, weight: int, unanswered: transport.OutboundError | None = None) -> None:
+        super().__init__("issuer", message, unanswered)
         self.weight = weight
 
 
@@ -84,15 +85,14 @@ def discover(issuer: str) -> ServerMetadata:
             return read_metadata(issuer, _document(address))
         except NoMetadata as failure:
             failures.append(failure)
-    worst = max(failures, key=lambda failure: failure.weight)
-    raise worst from worst.__cause__
+    raise max(failures, key=lambda failure: failure.weight) from None
 
 
 def _document(address: str) -> bytes:
     try:
         response = transport.get(address)
     except transport.OutboundError as error:
-        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1) from error
+        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1, unanswered=error) from None
     if response.status_code != HTTPStatus.OK:
         raise NoMetadata("This issuer publishes no metadata: type the endpoints.", weight=0)
     return response.content

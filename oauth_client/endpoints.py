@@ -117,7 +117,7 @@ class Endpoint:
             CertificateNotAccepted: self.unreachable,
             ResponseTooLarge: self.invalid_response,
         }
-        return AuthorizationServerError(codes[type(error)], str(error))
+        return AuthorizationServerError(codes[type(error)], str(error), unanswered=error)
 
     def invalid(self, detail: str) -> AuthorizationServerError:
         return AuthorizationServerError(self.invalid_response, detail)
@@ -162,8 +162,7 @@ def post(
     """Post a form once, with client authentication. Blocks for up to 10 seconds: call it outside a transaction.
 
     `parameters` may repeat a name, as `resource` does (RFC 8707). Authentication parameters replace others of the same
-    name. Raises `AuthorizationServerError` if no response arrived; its cause is the `OutboundError`. The caller judges
-    the response.
+    name. Raises `AuthorizationServerError` if no response arrived. The caller judges the response.
     """
     authentication = client_authentication(configuration, credentials)
     form = [(name, value) for name, value in parameters if name not in authentication.parameters]
@@ -176,4 +175,4 @@ def post(
                 auth=authentication.basic,
             )
     except OutboundError as error:
-        raise endpoint.failure(error) from error
+        raise endpoint.failure(error) from None

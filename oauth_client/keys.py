@@ -68,7 +68,7 @@ def signing_keys(jwks_uri: str, algorithm: str, kid: str | None) -> list[jwt.PyJ
 def signing_key_counts(jwks_uri: str, algorithms: Iterable[str]) -> dict[str, int]:
     """Fetch the keys now, whatever copy there is, and count those for each algorithm.
 
-    Raises `AuthorizationServerError` with `jwks_unavailable`; if no response arrived, its cause is the `OutboundError`.
+    Raises `AuthorizationServerError` with `jwks_unavailable`.
     """
     keys = _fetch_keys(jwks_uri)
     return {name: sum(_fits(key, name, None) for key in keys) for name in algorithms}
@@ -157,7 +157,7 @@ def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:
         response = transport.get(jwks_uri, accept="application/jwk-set+json, application/json")
         keys = read_json_object(response.content).get("keys")
     except transport.OutboundError as error:
-        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error)) from error
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error), unanswered=error) from None
     except NotStrictJSON as error:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set cannot be read: {error}") from None
     if response.status_code != HTTPStatus.OK or not isinstance(keys, list):

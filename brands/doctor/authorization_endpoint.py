@@ -186,9 +186,9 @@ def _ask(examination: Examination) -> _Arrival:
             url = authorization_url(configuration, **request)
         response = transport.get(url, accept="text/html")
     except AuthorizationServerError as error:
-        if isinstance(error.__cause__, transport.OutboundError):
+        if error.unanswered:
             tried = f"POST to {configuration.pushed_authorization_request_endpoint}"
-            raise Unanswered(error.__cause__, PAR, tried) from None
+            raise Unanswered(error.unanswered, PAR, tried) from None
         examination.heard()
         raise
     except transport.OutboundError as error:

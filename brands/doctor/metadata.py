@@ -7,7 +7,7 @@ from brands.doctor.examination import Examination, Unanswered
 from brands.doctor.findings import Finding, Verdict, found
 from brands.models import AuthorizationServer
 from brands.server_rules import DISCOVERED, ENDPOINTS, ISS_PARAMETER, fill_in
-from oauth_client import AuthorizationServerError, DiscoveryFailed, ServerMetadata, discover, transport
+from oauth_client import AuthorizationServerError, DiscoveryFailed, ServerMetadata, discover
 from oauth_client.discovery import OtherIssuer
 from oauth_client.keys import signing_key_counts
 
@@ -25,8 +25,8 @@ def metadata(examination: Examination) -> Iterator[Finding]:
     try:
         published = discover(server.issuer)
     except DiscoveryFailed as failure:
-        if isinstance(failure.__cause__, transport.OutboundError):
-            raise Unanswered(failure.__cause__, "issuer", tried, Verdict.NOTE) from None
+        if failure.unanswered:
+            raise Unanswered(failure.unanswered, "issuer", tried, Verdict.NOTE) from None
         yield _no_metadata(examination, failure, tried)
         return
     findings = list(_differences(server, published))
@@ -86,8 +86,8 @@ def keys(examination: Examination) -> Iterator[Finding]:
     try:
         fitting = signing_key_counts(configuration.jwks_uri, asymmetric)
     except AuthorizationServerError as error:
-        if isinstance(error.__cause__, transport.OutboundError):
-            raise Unanswered(error.__cause__, "jwks_uri", tried) from None
+        if error.unanswered:
+            raise Unanswered(error.unanswered, "jwks_uri", tried) from None
         yield found("keys_unreadable", tried=tried, detail=error.detail)
         return
     code = "keys_found" if any(fitting.values()) else "keys_missing"

@@ -203,8 +203,8 @@ def _bring_made_up_code(examination: Examination, *, with_verifier: bool = True)
     try:
         response = post(TOKEN_ENDPOINT, configuration, parameters, examination.credentials)
     except AuthorizationServerError as error:
-        if isinstance(error.__cause__, transport.OutboundError):
-            raise Unanswered(error.__cause__, "token_endpoint", _tried(examination)) from None
+        if error.unanswered:
+            raise Unanswered(error.unanswered, "token_endpoint", _tried(examination)) from None
         raise
     examination.heard()
     return _Answer.of(response)
