@@ -154,7 +154,7 @@ class AuthorizationServerForm(ConfirmedForm):
         # The model's own stand at its fields; these speak of what only an admin meets.
         help_texts = {
             "basic_encoding": "raw is for a server that refuses the right id and secret because it does not decode "
-            "them. Your operator's check_brand tells.",
+            "them. The set-up doctor tells.",
             "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
             "access_token=...&scope=..., in place of JSON.",
             "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",

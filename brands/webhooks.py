@@ -138,8 +138,9 @@ def apply_webhooks(
     """
     made: dict[str, dict[str, str]] = {}
     urls = [table.url for table in tables]
-    problems += [f"webhooks.{url}: the address stands twice" for url in sorted(set(urls)) if urls.count(url) > 1]
-    for table in tables if not problems else []:
+    doubled = [f"webhooks.{url}: the address stands twice" for url in sorted(set(urls)) if urls.count(url) > 1]
+    problems += doubled
+    for table in tables if not doubled else []:
         secret = _apply(brand, table, environment, problems)
         if secret is not None:
             made[table.url] = {"secret": secret.reveal()}

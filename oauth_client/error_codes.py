@@ -98,7 +98,7 @@ class Meaning:
 _CANNOT, _LATER, _AGAIN = ConsumerPage.CANNOT_SIGN_IN, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED
 _NETWORK: Final = "Check the server's status and the network between it and us."
 _ADDRESS: Final = "Type an https address of a public host. For a private one, ask the operator."
-_DIALECT: Final = "Read the detail. *Check the set-up* tests the endpoint; the settings under *What comes back* may help."
+_DIALECT: Final = "Read the detail. *Check the set-up* tests the endpoint; settings under *What comes back* may help."
 _LET_IT_ASK: Final = (
     "Nothing, if it works at the next try. Otherwise let the server show its sign-in page to our client."
 )
