@@ -96,7 +96,7 @@ def barriers(page: Page, axe: Axe) -> dict[str, list[str]]:
 
     The list of models beside the page is Django's.
     """
-    found = {}
+    found: dict[str, list[str]] = {}
     for look in (replace(look, height=4000) for look in LOOKS):  # axe cannot judge what is cut off at the edge
         show_as(page, look)
         page.wait_for_timeout(500)
