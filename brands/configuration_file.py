@@ -231,7 +231,7 @@ def _apply_server(
     environment: Mapping[str, str],
     problems: list[str],
 ) -> AuthorizationServer:
-    server = brand.authorization_servers.filter(key=table.key).first() if not brand._state.adding else None
+    server = brand.authorization_servers.filter(key=table.key).first() if brand.pk else None
     server = server or AuthorizationServer(brand=brand, key=table.key)
     change = ServerChange(server)
     for name, value in values.items():
@@ -239,7 +239,7 @@ def _apply_server(
     where = f"authorization_servers.{table.key}"
     lacks_metadata = any(problem.startswith(f"{where}.") for problem in problems)
     _apply_secret(change, table, environment, problems)
-    if brand._state.adding:
+    if not brand.pk:
         problems += _problems(where, partial(server.full_clean, exclude=["brand"]))
         return server
     found = _problems(where, server.full_clean) or _problems(where, lambda: refuse_shared_registration(server))
