@@ -155,12 +155,15 @@ def _read(members: dict[str, Any], algorithm: str) -> jwt.PyJWK | None:
 def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:
     try:
         response = transport.get(jwks_uri, accept="application/jwk-set+json, application/json")
-        keys = read_json_object(response.content).get("keys")
     except transport.OutboundError as error:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error), unanswered=error) from None
+    if response.status_code != HTTPStatus.OK:
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"no key set; HTTP status {response.status_code}")
+    try:
+        keys = read_json_object(response.content).get("keys")
     except NotStrictJSON as error:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set cannot be read: {error}") from None
-    if response.status_code != HTTPStatus.OK or not isinstance(keys, list):
+    if not isinstance(keys, list):
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"no key set; HTTP status {response.status_code}")
     if len(keys) > MAX_KEYS:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set has more than {MAX_KEYS} keys")

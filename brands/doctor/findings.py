@@ -173,6 +173,7 @@ ROWS: Final[Mapping[str, _Row]] = {
     "keys_unreadable": _Row(
         _PROBLEM, "jwks_uri", _EITHER, "There are no keys for ID tokens: {detail}.", "Compare the address."
     ),
+    "keys_busy": _Row(_NOTE, "jwks_uri", _SERVER, "The server is busy: {detail}.", _LATER),
     "keys_missing": _Row(
         _PROBLEM,
         "id_token_signing_alg_values",
@@ -198,9 +199,9 @@ ROWS: Final[Mapping[str, _Row]] = {
         _PROBLEM,
         "client_secret",
         _EITHER,
-        "The server does not accept our client: client id or secret is wrong, the client is disabled, or was "
-        "registered for another authentication method.",
-        "Type client id and secret again, and compare the client's state and its authentication method.",
+        "The server does not accept our client: client id or secret is wrong, the client is disabled, may not "
+        "use the authorization code grant, or was registered for another authentication method.",
+        "Type client id and secret again, and compare the client's state, grants and authentication method.",
     ),
     "key_refused": _Row(
         _PROBLEM,

@@ -1,7 +1,8 @@
 """Two steps of the doctor that send no credentials: the published metadata, and the keys that verify ID tokens."""
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from brands.doctor.examination import Examination, Unanswered
 from brands.doctor.findings import Finding, Verdict, found
@@ -10,6 +11,9 @@ from brands.server_rules import DISCOVERED, ENDPOINTS, ISS_PARAMETER, fill_in
 from oauth_client import AuthorizationServerError, DiscoveryFailed, ServerMetadata, discover
 from oauth_client.discovery import OtherIssuer
 from oauth_client.keys import signing_key_counts
+
+# The end of our own text for a key set with such a status.
+_BUSY: Final = re.compile(r"HTTP status (?:429|5\d\d)\Z")
 
 
 def metadata(examination: Examination) -> Iterator[Finding]:
@@ -88,7 +92,8 @@ def keys(examination: Examination) -> Iterator[Finding]:
     except AuthorizationServerError as error:
         if error.unanswered:
             raise Unanswered(error.unanswered, "jwks_uri", tried) from None
-        yield found("keys_unreadable", tried=tried, detail=error.detail)
+        code = "keys_busy" if _BUSY.search(error.detail) else "keys_unreadable"
+        yield found(code, tried=tried, detail=error.detail)
         return
     code = "keys_found" if any(fitting.values()) else "keys_missing"
     yield found(code, tried=tried, algorithms=", ".join(asymmetric))

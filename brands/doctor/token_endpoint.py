@@ -56,7 +56,8 @@ _METHODS: Final[dict[str, dict[str, Any]]] = {
 class _Answer:
     """What a token endpoint said to a made-up code. `error` is what it means, `words` are status and code.
 
-    `names_error` tells a token endpoint's own answer from a page of whatever stands in front of it.
+    `names_error` tells a token endpoint's own answer from that of whatever stands in front of it. A name of the status,
+    such as "Unauthorized", is what frameworks write by themselves.
     """
 
     status: int
@@ -65,6 +66,7 @@ class _Answer:
     names_error: bool
     media_type: str
     is_json: bool
+    is_named_after_status: bool
     grants: bool
     date: str
 
@@ -73,11 +75,13 @@ class _Answer:
         members = members_of_refusal(response.content)
         error, description = error_in(members)
         refused = refusal(TOKEN_ENDPOINT, response.status_code, error, description)
+        status_name = _status_name(response.status_code)
         return cls(
             status=response.status_code,
             error=refused.error,
             words=refused.detail,
-            names_error=bool(error),
+            names_error=isinstance(error, str) and error.lower() not in {"", status_name},
+            is_named_after_status=status_name in [str(value).lower() for value in members.values()],
             media_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             is_json=bool(members),
             grants=response.status_code == HTTPStatus.OK and "access_token" in members and not error,
@@ -114,7 +118,7 @@ def _judge(examination: Examination, answer: _Answer) -> Iterator[Finding]:
     said: dict[str, Any] = {"tried": _tried(examination), "answer": answer.words}
     if code := _by_answer(answer):
         yield found(code, redirect_uri=examination.configuration.redirect_uri, **said)
-    elif answer.refuses_client:
+    elif answer.refuses_client and answer.names_error:
         yield _refused(examination, said)
     else:
         yield _compare(examination, answer)
@@ -130,7 +134,7 @@ def _by_answer(answer: _Answer) -> str:
         return _SAID_BY_CODE.get(answer.error, "")
     if _FIRST_REDIRECT <= answer.status < _FIRST_CLIENT_ERROR:
         return "token_endpoint_redirects"
-    if answer.status in _NO_PAGE and not answer.is_json:
+    if answer.status in _NO_PAGE and (answer.is_named_after_status or not answer.is_json):
         return "token_endpoint_not_found"
     if answer.is_page:
         return "token_endpoint_error_page" if answer.status >= _FIRST_CLIENT_ERROR else "token_endpoint_page"
@@ -147,8 +151,8 @@ def _compare(examination: Examination, answer: _Answer) -> Finding:
     proves = answer.error == ErrorCode.INVALID_GRANT or control.refuses_client
     if proves and not control.is_busy and answer.words != control.words:
         return found("client_accepted", **said)
-    # MCP's Python SDK says invalid_request if client_id is not beside Basic.
-    if answer.error == ErrorCode.INVALID_REQUEST and (method := _other_method(examination)):
+    # MCP's Python SDK says invalid_request if client_id is not beside Basic. A bare 401 may be about the code, too.
+    if answer.error in {ErrorCode.INVALID_REQUEST, ErrorCode.INVALID_CLIENT} and (method := _other_method(examination)):
         return found("client_method_differs", method=method, **said)
     return found("client_not_proven", **said)
 
@@ -233,6 +237,13 @@ def _wrong_secret(secret: Secret) -> Secret:
 def _other_character(character: str) -> str:
     group = next((group for group in _ALIKE if character in group), character)
     return secrets.choice(group)
+
+
+def _status_name(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase.lower()
+    except ValueError:  # one of its own
+        return ""
 
 
 def _tried(examination: Examination) -> str:

@@ -1,6 +1,7 @@
 """The set-up doctor proves what can be proven without a consumer, and says so of the rest."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -188,6 +189,12 @@ def test_any_answer_to_a_made_up_code_will_do_if_a_wrong_secret_gets_another(
         refusal("some_code_of_its_own"),
         (200, JSON, b'{"errcode": 40029}'),
         (400, JSON, b'{"error": {"message": "Error validating client secret.", "code": 1}}'),
+        (401, JSON, b'{"error": {"message": "Invalid code", "code": 190}}'),
+        (401, JSON, b'{"statusCode": 401, "message": "Invalid code", "error": "Unauthorized"}'),
+        (401, JSON, b'{"message": "Invalid code"}'),
+        (403, JSON, b'{"error": "forbidden"}'),
+        (418, JSON, b'{"error": "teapot"}'),
+        (499, {}, b""),
         (400, {"Content-Type": "text/plain"}, b"no such code"),
         (400, {}, b""),
     ],
@@ -228,3 +235,17 @@ def test_a_server_that_needs_no_sign_in_has_no_problem(
     server = configured(acme, login)
     without_browser(login, monkeypatch, to(f"{server.redirect_uri}?code=abc&state=1"), (400, HTML, b""))
     assert codes(server) == [*GOOD[:3], "code_without_sign_in", "redirect_uri_registered"]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_key_set_that_is_busy_is_no_problem(acme: Brand, login: ModernAuthorizationServer, status: int) -> None:
+    server = configured(acme, login)
+    send = login.send
+
+    def busy(request: Any, *arguments: Any, **options: Any) -> Any:
+        answer = send(request, *arguments, **options)
+        answer.status_code = status if request.url.endswith("/jwks") else answer.status_code
+        return answer
+
+    login.send = busy  # type: ignore[method-assign]
+    assert codes(server) == [GOOD[0], "keys_busy", *GOOD[2:]]

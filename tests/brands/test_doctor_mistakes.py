@@ -143,6 +143,8 @@ def test_a_key_that_was_never_made_is_no_crash(acme: Brand, login: ModernAuthori
         ((301, {"Location": "https://www.acme.example/token"}, b""), "token_endpoint_redirects"),
         (to("/login"), "token_endpoint_redirects"),
         ((405, {}, b""), "token_endpoint_not_found"),
+        ((404, JSON, b'{"status": 404, "error": "Not Found", "path": "/typo"}'), "token_endpoint_not_found"),
+        ((404, JSON, b'{"detail": "Not Found"}'), "token_endpoint_not_found"),
         ((200, HTML, b"<h1>Welcome</h1>"), "token_endpoint_page"),
     ],
 )

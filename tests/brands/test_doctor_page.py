@@ -320,6 +320,16 @@ def test_a_certificate_that_is_not_accepted_is_told(
     assert told(run(browser, acme_server))[1:] == ["certificate_unknown_ca"] * 2
 
 
+def test_a_certificate_for_another_name_is_told(
+    browser: AdminBrowser, acme_server: AuthorizationServer, settings: Any, tls_authority: Authority
+) -> None:
+    """N9: as above."""
+    settings.ALLOW_LOCAL_ENDPOINTS, settings.OUTBOUND_CA_FILE = True, str(tls_authority.ca_file)
+    with running(tls_authority.issue("login.rival.example")) as other:
+        point_at(acme_server, other.url)
+        assert told(run(browser, acme_server))[1:] == ["certificate_other_name"] * 2
+
+
 def test_an_error_of_ours_is_no_finding(
     browser: AdminBrowser,
     acme_server: AuthorizationServer,
