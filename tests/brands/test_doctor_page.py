@@ -113,6 +113,17 @@ def test_an_old_sign_in_is_enough(
     assert "client_accepted" in told(run(browser, acme_server))
 
 
+def test_it_takes_few_queries(
+    browser: AdminBrowser,
+    acme_server: AuthorizationServer,
+    acme_login: FakeAuthorizationServer,
+    django_assert_max_num_queries: Any,
+) -> None:
+    for ask in (browser.get, browser.post):
+        with django_assert_max_num_queries(15):
+            assert ask(page_of(acme_server)).status_code == 200
+
+
 # What it says.
 
 
