@@ -19,7 +19,7 @@ from django.utils import timezone
 from brands.doctor.examination import Examination, Unanswered
 from brands.doctor.findings import Finding, Verdict, found
 from infrastructure.crypto import Secret, new_signing_key, random_token
-from oauth_client import AuthorizationServerError, ClientCredentials, ErrorCode, transport
+from oauth_client import AuthorizationServerError, ClientCredentials, ErrorCode, ServerConfiguration, transport
 from oauth_client.answers import error_in, members_of_refusal, refusal
 from oauth_client.endpoints import TOKEN_ENDPOINT, post
 
@@ -176,10 +176,11 @@ def _other_method(examination: Examination) -> str:
     texts = (configuration.client_id, secret.reveal())
     encodings_differ = any(quote(text, safe="") != text for text in texts)
     for words, changes in _METHODS.items():
-        is_same = all(getattr(configuration, name) == value for name, value in changes.items())
+        other = examination.changed(**changes)
+        is_same = _on_the_wire(other.configuration) == _on_the_wire(configuration)
         if is_same or (changes["basic_encoding"] == "raw" and not encodings_differ):
             continue
-        answer = _bring_made_up_code(examination.changed(**changes))
+        answer = _bring_made_up_code(other)
         if answer.error == ErrorCode.INVALID_GRANT:
             return words
         if answer.is_busy:
@@ -187,10 +188,19 @@ def _other_method(examination: Examination) -> str:
     return ""
 
 
+def _on_the_wire(configuration: ServerConfiguration) -> tuple[str, ...]:
+    """Return what of the method can be seen in a request: without Basic, its settings mean nothing."""
+    method = configuration.token_endpoint_auth_method
+    if method != "client_secret_basic":
+        return (method,)
+    return method, configuration.basic_encoding, str(configuration.send_client_id_with_basic)
+
+
 def _refuses_pkce(examination: Examination) -> bool:
     """Tell whether the code would be looked at if no `code_verifier` came with it, as at LinkedIn."""
     in_body = examination.changed(**_POST)
-    ways = [examination, *([] if in_body.configuration == examination.configuration else [in_body])]
+    is_same = _on_the_wire(in_body.configuration) == _on_the_wire(examination.configuration)
+    ways = [examination, *([] if is_same else [in_body])]
     return any(_bring_made_up_code(way, with_verifier=False).error == ErrorCode.INVALID_GRANT for way in ways)
 
 

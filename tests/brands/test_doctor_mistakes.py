@@ -64,13 +64,23 @@ def test_each_mistake_is_named_with_its_field(
     assert sent(login) <= MOST_REQUESTS
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"token_endpoint_auth_method": "client_secret_basic"},
+        {"token_endpoint_auth_method": "client_secret_post", "basic_encoding": "raw"},
+        {"token_endpoint_auth_method": "client_secret_post", "send_client_id_with_basic": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("error", ["invalid_client", "invalid_request"])
 def test_no_run_sends_more_than_is_promised(
-    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], error: str
 ) -> None:
     """A refused secret with characters that each encoding writes in another way, and pushed requests."""
-    server = configured(acme, login, pushed_authorization_request_endpoint=f"{login.issuer}/par")
+    server = configured(acme, login, pushed_authorization_request_endpoint=f"{login.issuer}/par", **method)
     login.metadata_path = "/.well-known/oauth-authorization-server"
-    login.client_refusal = "invalid_client"
+    login.client_refusal = error
     login.client_secret = "another one"
     calls: list[str] = []
     send = login.send
@@ -80,9 +90,9 @@ def test_no_run_sends_more_than_is_promised(
         return send(request, *arguments, **options)
 
     monkeypatch.setattr(login, "send", counted)
-    assert "client_refused" in codes(server)
+    assert {"client_refused", "client_not_proven"} & set(codes(server))
     assert len(calls) <= MOST_REQUESTS
-    assert calls.count(server.token_endpoint) == 7
+    assert calls.count(server.token_endpoint) <= 7
 
 
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client", "invalid_request"])
