@@ -84,6 +84,7 @@ def test_nothing_on_the_page_is_a_barrier_in_any_look(
         profile.context.set_default_timeout(30_000)
         page = opened(profile, stage, server)
         assert barriers(page, requires_axe) == {}
+        keep(page, f"start-{server}")
         assert examined(page)
         keep(page, server)
         assert barriers(page, requires_axe) == {}
