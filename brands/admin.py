@@ -1,11 +1,14 @@
 """Django admin for brands, their authorization servers and their bots' keys."""
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import re_path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
@@ -13,7 +16,7 @@ from django.utils.translation import ngettext
 from accounts.sign_in import confirmation_needed, signed_in_recently
 from brands.audited_changes import BrandEvent, actor_of, record_change, save_audited, save_logo
 from brands.authentication import create_bot_key, revoke
-from brands.doctor import server_answers
+from brands.doctor_page import doctor_page
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter
@@ -79,7 +82,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     form = AuthorizationServerForm
     list_display = ("key", "brand", "is_active", "authorization_endpoint")
-    actions = ("test_connection", "rotate_key", "rotate_key_at_once")
+    actions = ("check_set_up", "rotate_key", "rotate_key_at_once")
     list_filter = (ActiveFilter, ("brand", OwnFieldListFilter))
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
@@ -225,16 +228,17 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         form.apply_secret()  # type: ignore[attr-defined]
         save_audited(obj, request.user)
 
-    @admin.action(description="Test the connection of the selected server")
-    def test_connection(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> None:
-        """Say whether the server answers, in one sentence for every kind of no (N9)."""
-        if (server := self.only_selected(request, queryset)) is None or not self.may_test(request):
-            return
-        if server_answers(server):
-            self.message_user(request, "The server answers.", messages.SUCCESS)
-        else:
-            no = "No answer: the address is wrong, or its server is not reachable, slow, or not trusted over TLS."
-            self.message_user(request, no, messages.ERROR)
+    @admin.action(description="Check the set-up of the selected server")
+    def check_set_up(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> HttpResponse | None:
+        """Open the doctor's page."""
+        server = self.only_selected(request, queryset)
+        return redirect("admin:brands_authorizationserver_doctor", server.pk) if server else None
+
+    def get_urls(self) -> list[Any]:
+        """Add the doctor's page, before the pattern that takes everything for a key."""
+        view = self.admin_site.admin_view(partial(doctor_page, self))
+        page = re_path(r"^(?P<key>[0-9]{1,18})/doctor/$", view, name="brands_authorizationserver_doctor")
+        return [page, *super().get_urls()]
 
     @admin.action(description="Rotate the signing key of the selected server (a day of overlap)")
     def rotate_key(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> None:

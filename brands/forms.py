@@ -148,7 +148,7 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
         # In addition to the help texts of the model.
         help_texts = {
             "basic_encoding": "raw is for a server that refuses the right id and secret because it does not decode "
-            "them. Your operator's check_brand tells.",
+            "them. The set-up doctor tells.",
             "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
             "access_token=...&scope=..., in place of JSON.",
             "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",

@@ -28,20 +28,28 @@ _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
 
 
 class DiscoveryFailed(Exception):
-    """No usable metadata was found. `field` names the member at fault; the message is our own."""
+    """No usable metadata was found. `field` names the member at fault; the message is our own.
 
-    def __init__(self, field: str, message: str) -> None:
+    `unanswered` is the reason if no response arrived. It is for the operator alone (N9).
+    """
+
+    def __init__(self, field: str, message: str, unanswered: transport.OutboundError | None = None) -> None:
         super().__init__(message)
         self.field = field
         self.message = message
+        self.unanswered = unanswered
 
 
 class NoMetadata(DiscoveryFailed):
     """One address has no metadata of this issuer; the other may. Of two failures, the one with more weight is shown."""
 
-    def __init__(self, message: str, weight: int) -> None:
-        super().__init__("issuer", message)
+    def __init__(self, message: str, weight: int, unanswered: transport.OutboundError | None = None) -> None:
+        super().__init__("issuer", message, unanswered)
         self.weight = weight
+
+
+class OtherIssuer(NoMetadata):
+    """The document is of another issuer; the message has both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +91,8 @@ def discover(issuer: str) -> ServerMetadata:
 def _document(address: str) -> bytes:
     try:
         response = transport.get(address)
-    except transport.OutboundError:
-        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1) from None
+    except transport.OutboundError as error:
+        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1, unanswered=error) from None
     if response.status_code != HTTPStatus.OK:
         raise NoMetadata("This issuer publishes no metadata: type the endpoints.", weight=0)
     return response.content
@@ -100,7 +108,7 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
         raise NoMetadata("The metadata of this issuer cannot be read: it names no issuer.", weight=2)
     # Exact comparison, slash and case included: otherwise one server could speak for another (RFC 8414 section 3.3).
     if members.get("issuer") != issuer:
-        raise NoMetadata(f"The issuer in the metadata {other_issuer(issuer, members['issuer'])}.", weight=3)
+        raise OtherIssuer(f"The issuer in the metadata {other_issuer(issuer, members['issuer'])}.", weight=3)
     return ServerMetadata(
         issuer=issuer,
         **{name: _endpoint(members, name) for name in _ENDPOINTS},

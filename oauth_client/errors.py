@@ -5,6 +5,7 @@ import unicodedata
 from typing import Final
 
 from oauth_client.error_codes import MEANINGS, ErrorCode, Meaning
+from oauth_client.transport import OutboundError
 
 __all__ = ["AUTHORIZATION_ERRORS", "TOKEN_ERRORS", "AuthorizationServerError", "ErrorCode", "other_issuer", "sanitised"]
 
@@ -49,10 +50,12 @@ class AuthorizationServerError(Exception):
 
     `error` is the code, `detail` a short English text for admins. It never contains a secret. Server text in it is
     limited to an issuer, and to error and error_description of the callback, truncated and sanitised (H8).
+    `unanswered` is the reason if no response arrived.
     """
 
-    def __init__(self, error: ErrorCode, detail: str = "") -> None:
+    def __init__(self, error: ErrorCode, detail: str = "", *, unanswered: OutboundError | None = None) -> None:
         self.error = error
+        self.unanswered = unanswered
         self.detail = sanitised(detail)
         super().__init__(f"{error}: {self.detail}" if self.detail else str(error))
 
