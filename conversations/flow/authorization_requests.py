@@ -76,6 +76,7 @@ _FINISH: Final = CompiledUpdate(
     lambda: _THIS,
     finished_at=_NOW,
     error=Parameter("error", models.CharField()),
+    error_detail=Parameter("detail", models.CharField()),
     nonce_digest=None,
     code_verifier_ciphertext=None,
 )
@@ -251,12 +252,14 @@ def cookie_lifetime(authorization_request: AuthorizationRequest, now: datetime) 
     return int((max(moments) - now).total_seconds())
 
 
-def finish_authorization_request(authorization_request: AuthorizationRequest, now: datetime, error: str = "") -> None:
+def finish_authorization_request(
+    authorization_request: AuthorizationRequest, now: datetime, error: str = "", detail: str = ""
+) -> None:
     """Write the authorization request's result and erase what only its exchange needed (K7).
 
     The state's digest stays (B11).
     """
-    _FINISH.run(pk=authorization_request.pk, now=now, error=error)
+    _FINISH.run(pk=authorization_request.pk, now=now, error=error, detail=detail)
 
 
 def _insert(challenge: Challenge, now: datetime) -> BegunAuthorizationRequest:

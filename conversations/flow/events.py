@@ -3,7 +3,7 @@
 A payload lives no longer than it is of use. Delivered, it is erased at once. Given up, it waits for seven days to be
 replayed. Of a closed conversation, what is on its way still goes out, for a day at the most: the bot would otherwise
 never learn of the end. But what was given up there, or waits for an endpoint that is off, and may hold the bot's
-context or purpose (`challenge.*`) is erased.
+context or purpose (`challenge.*`, `authorization_request.*`) is erased.
 """
 
 import logging
@@ -29,6 +29,7 @@ class ConversationEvent(models.TextChoices):
     """What is recorded of a conversation."""
 
     CHALLENGE_CHANGED = "challenge.changed"
+    AUTHORIZATION_REQUEST_FAILED = "authorization_request.failed"
     TOKEN_ISSUED = "token.issued"
     TOKEN_ENDED = "token.ended"
     TOKEN_DISCARDED = "token.discarded"
@@ -71,9 +72,12 @@ _ENDPOINTS: Final = CompiledQuery(
 logger = logging.getLogger("consumer_delegation.webhooks")
 
 
-def publish_challenge(challenge: Challenge, now: datetime) -> None:
-    """Tell where a challenge stands now. Call it after the change, under the conversation's lock, as all of these."""
-    event = WebhookEvent(f"challenge.{challenge.status}")
+def publish_challenge(challenge: Challenge, now: datetime, event: WebhookEvent | None = None) -> None:
+    """Tell where a challenge stands now, by default with the event of its status.
+
+    Call it after the change, under the conversation's lock, as all of these.
+    """
+    event = event or WebhookEvent(f"challenge.{challenge.status}")
     if endpoints := _listening(challenge.conversation, event):
         # Read anew: the caller's row may be as it was before others changed it.
         rows = Challenge.objects.select_related("conversation__brand", "authorization_server")
@@ -166,6 +170,8 @@ def _readable_facts(challenge: Challenge, now: datetime) -> dict[str, Any]:
 
 
 SWITCHED_OFF: Final = "switched off"
+# Their payload is a challenge's representation, with the bot's context and purpose.
+_OF_A_CHALLENGE: Final = Q(event__startswith="challenge.") | Q(event=WebhookEvent.AUTHORIZATION_REQUEST_FAILED)
 _OFF: Final = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
 
 
@@ -205,7 +211,7 @@ def forget_challenges(now: datetime, closing: Conversation | None = None) -> Non
     That is what was given up, and what waits for an endpoint or brand that is off: switched on again, it would go out.
     """
     whose = Q(conversation=closing) if closing else Q(conversation__closed_at__isnull=False)
-    rows = WebhookDelivery.objects.filter(whose, event__startswith="challenge.", payload_ciphertext__isnull=False)
+    rows = WebhookDelivery.objects.filter(whose, _OF_A_CHALLENGE, payload_ciphertext__isnull=False)
     rows.waiting().filter(_OFF).update(
         dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF, payload_ciphertext=None
     )

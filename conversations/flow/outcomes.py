@@ -10,7 +10,7 @@ from django.db import models
 
 from brands.models import SamePersonCheck, WebhookEvent
 from conversations.flow.authorization_requests import UNEXPECTED_SUBJECT, finish_authorization_request
-from conversations.flow.events import ConversationEvent, publish_token, record
+from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
 from conversations.flow.revocations import renew_connection, schedule_revocation_of_fresh
 from conversations.flow.transitions import (
     close_clock_expired,
@@ -169,7 +169,7 @@ def record_denial(authorization_request: AuthorizationRequest, detail: str, now:
     """
     with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
-        finish_authorization_request(authorization_request, now, ErrorCode.ACCESS_DENIED)
+        _finish_as_failed(authorization_request, conversation, ErrorCode.ACCESS_DENIED, detail, now, actor=CONSUMER)
         # From these statuses only: a second tab's no does not undo what the first one has brought.
         denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
         move_challenge(
@@ -200,12 +200,36 @@ def record_failure(
     )
     # Under the conversation's lock as everything else: without it this would lock authorization request and challenge
     # in the other order than an ending does, and PostgreSQL would end one of the two as a deadlock.
-    with locked_conversation(authorization_request.challenge.conversation_id):
-        finish_authorization_request(authorization_request, now, error)
+    with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
+        _finish_as_failed(authorization_request, conversation, error, detail, now, actor=SYSTEM)
         if access_token is not None:
             schedule_revocation_of_fresh(authorization_request, access_token, now)
         rows = Challenge.objects.filter(pk=authorization_request.challenge_id, status__in=SIGN_IN_STATUSES)
-        rows.update(last_error=error, last_error_detail=detail)
+        if rows.update(last_error=error, last_error_detail=detail):
+            # Only what a read tells too: a challenge that another authorization request has taken further keeps quiet.
+            publish_challenge(authorization_request.challenge, now, WebhookEvent.AUTHORIZATION_REQUEST_FAILED)
+
+
+def _finish_as_failed(
+    authorization_request: AuthorizationRequest,
+    conversation: Conversation,
+    error: str,
+    detail: str,
+    now: datetime,
+    *,
+    actor: str,
+) -> None:
+    """Write an end without a token, with its audit row. A closed conversation keeps no words of the server's."""
+    detail = "" if conversation.closed_at else detail
+    finish_authorization_request(authorization_request, now, error, detail)
+    record(
+        ConversationEvent.AUTHORIZATION_REQUEST_FAILED,
+        conversation,
+        now=now,
+        actor=actor,
+        outcome=error,
+        challenge=authorization_request.challenge,
+    )
 
 
 def store_result(

@@ -17,6 +17,7 @@ from conversations.flow.transitions import (
 from conversations.models import (
     OPEN_STATUSES,
     AccessToken,
+    AuthorizationRequest,
     Challenge,
     ChallengeStatus,
     Conversation,
@@ -112,6 +113,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         purpose="",
         last_error_detail="",
     )
+    AuthorizationRequest.objects.filter(challenge__conversation=conversation).update(error_detail="")
     conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
     forget_challenges(now, conversation)
     IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
