@@ -14,6 +14,7 @@ from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
 from conversations.flow.events import ConversationEvent
 from conversations.flow.termination import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
+from conversations.timeline_page import TimelineAdmin
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
 from oauth_client import MEANINGS, ErrorCode, Meaning
 
@@ -22,8 +23,8 @@ __all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]
 
 
 @admin.register(Conversation)
-class ConversationAdmin(ReadOnlyAdmin):
-    """A chat."""
+class ConversationAdmin(TimelineAdmin):
+    """A chat, with its timeline."""
 
     list_display = ("external_id", "brand", "created_at", "closed_at")
     fields = ("external_id", "uuid", "brand", "created_at", "closed_at")

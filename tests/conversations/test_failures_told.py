@@ -129,7 +129,11 @@ def test_a_failure_after_the_end_of_the_conversation_keeps_no_words(
     challenge = acme_bot.challenge()
     left = ada.begin(challenge["url"])
     acme_login.next_token_answer = (400, JSON, b'{"error": "invalid_grant", "error_description": "code expired"}')
-    acme_login.on_token_request = lambda _: acme_bot.in_chat("DELETE") and None
+
+    def close(_: Any) -> None:
+        acme_bot.in_chat("DELETE")
+
+    acme_login.on_token_request = close
     ada.come_back(left, acme_login)
     request = AuthorizationRequest.objects.get()
     assert (request.error, request.error_detail) == ("invalid_grant", "")
