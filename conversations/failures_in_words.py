@@ -20,9 +20,9 @@ _CLIENT: Final = ("client_id", "token_endpoint_auth_method", "basic_encoding", "
 # What the request that failed had, to be compared with what the server wants or says. Nothing that may hold a secret.
 _TO_COMPARE: Final[dict[str, tuple[str, ...]]] = {
     ErrorCode.REDIRECT_URI_MISMATCH: ("redirect_uri", "client_id"),
-    ErrorCode.INVALID_REQUEST: ("redirect_uri", "scope", "scope_separator", "resource"),
+    ErrorCode.INVALID_REQUEST: ("redirect_uri", "scope", "resource"),
     ErrorCode.INVALID_GRANT: ("redirect_uri", "client_id"),
-    ErrorCode.INVALID_SCOPE: ("scope", "scope_separator"),
+    ErrorCode.INVALID_SCOPE: ("scope",),
     ErrorCode.INSUFFICIENT_SCOPE: ("scope", "required_scope", "scope_separator"),
     ErrorCode.INVALID_TARGET: ("resource",),
     ErrorCode.INVALID_CLIENT: _CLIENT,

@@ -106,12 +106,13 @@ def timeline_of(conversation: Conversation, now: datetime) -> Timeline:
     """Return what happened in a conversation. Costs at most eight queries, however much that is."""
     rows = _rows_of(conversation)
     entries = [
-        *_of_conversation(conversation),
         *(entry for challenge in rows.challenges for entry in _of_challenge(challenge, rows, now)),
         *map(_of_delivery, rows.deliveries),
         *map(_of_revocation, rows.revocations),
     ]
-    entries = _with_actors(entries, rows)
+    # Its own row is a moment younger than the request that made it.
+    begun_at = min([conversation.created_at, *(entry.at for entry in entries)])
+    entries = _with_actors([*_of_conversation(conversation, begun_at), *entries], rows)
     newest_first = sorted(enumerate(entries), key=lambda numbered: (numbered[1].at, numbered[0]), reverse=True)
     shown = [entry for _, entry in newest_first[:MOST_ENTRIES]]
     return Timeline(shown, rows.is_cut or len(entries) > len(shown))
@@ -144,8 +145,8 @@ def _rows_of(conversation: Conversation) -> _Rows:
     return rows
 
 
-def _of_conversation(conversation: Conversation) -> Iterator[Entry]:
-    yield Entry(conversation.created_at, GOOD, "Conversation begun")
+def _of_conversation(conversation: Conversation, begun_at: datetime) -> Iterator[Entry]:
+    yield Entry(begun_at, GOOD, "Conversation begun")
     if conversation.closed_at:
         step = (conversation.uuid, ConversationEvent.CONVERSATION_CLOSED.value)
         yield Entry(conversation.closed_at, NOTE, "Conversation closed and erased", step=step)

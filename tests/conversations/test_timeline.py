@@ -98,9 +98,9 @@ def test_a_journey_is_one_list_with_seconds_and_names(
             "The server has revoked the token",
         ]
         shown = timeline(admin)
-    assert "2030-01-01 12:30:07, by the bot key" in shown[1]
-    assert "2030-01-01 12:30:12, by the consumer" in shown[3]
-    assert "2030-01-01 12:31:43, by this product" in shown[-1]
+    assert "2030-01-01 12:30:07 , by the bot key" in shown[1]
+    assert "2030-01-01 12:30:12 , by the consumer" in shown[3]
+    assert "2030-01-01 12:31:43 , by this product" in shown[-1]
 
 
 def test_each_entry_leads_to_its_rows(
