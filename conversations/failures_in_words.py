@@ -1,6 +1,7 @@
-"""Why a sign-in failed, in words for a brand's admins: cause, what to do, and the values to compare."""
+"""Why sign-ins fail, in words for a brand's admins: cause, what to do, and the values to compare."""
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.utils.text import capfirst
@@ -48,6 +49,28 @@ _ADDRESS_OF: Final = {
 _LISTED: Final = frozenset(
     {*_HOSTS, "redirect_uri", "issuer"} | {name for names in _TO_COMPARE.values() for name in names}
 )
+
+
+# Of so many sign-ins in a row, in the last day and begun before the last five minutes.
+_MOST_UNRETURNED: Final = 10
+_FEWEST_UNRETURNED: Final = 3
+_CHALLENGES_LOOKED_AT: Final = 30
+
+
+def unreturned_sign_ins(server: AuthorizationServer, now: datetime) -> int:
+    """Count the newest sign-ins that left for the server if not one of them came back; otherwise 0. One query.
+
+    Most servers show a page of their own for an unregistered redirect URI, so no error ever reaches us. Fewer than
+    three say nothing: consumers do close the window.
+    """
+    newest = Challenge.objects.filter(authorization_server=server).order_by("-id").values("pk")[:_CHALLENGES_LOOKED_AT]
+    requests = AuthorizationRequest.objects.filter(challenge__in=newest, created_at__gt=now - timedelta(days=1))
+    left, waiting_since = 0, now - timedelta(minutes=5)
+    for created_at, claimed_at in requests.order_by("-id").values_list("created_at", "claimed_at")[:_MOST_UNRETURNED]:
+        if claimed_at is not None:
+            return 0
+        left += created_at <= waiting_since
+    return left if left >= _FEWEST_UNRETURNED else 0
 
 
 def failure_lines(code: str, detail: str = "", request: AuthorizationRequest | None = None) -> list[str]:

@@ -35,6 +35,15 @@ class AuditEvent(models.Model):
 
     class Meta:
         ordering = ("-id",)
+        indexes = [
+            # For the timeline of a conversation. Its cost at each insert is accepted: without it, one admin who opens
+            # a conversation reads the whole log.
+            models.Index(
+                fields=("conversation_uuid",),
+                condition=models.Q(conversation_uuid__isnull=False),
+                name="audit_events_by_conversation",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.outcome}".strip()
