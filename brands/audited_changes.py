@@ -1,8 +1,8 @@
 """Saving what an admin or the operator has changed: with its audit rows, in one transaction, and mail where it matters.
 
-Audit rows name fields and never values. That a host changed, or that another address gets webhooks, is also mailed to
-the brand's other admins (N8): whoever took one admin's session over must not be able to send consumers and secrets
-elsewhere unnoticed, nor read along.
+Audit rows name fields, and values only of scopes, switches and hosts. That a host changed, or that another address gets
+webhooks, is also mailed to the brand's other admins (N8): whoever took one admin's session over must not be able to
+send consumers and secrets elsewhere unnoticed, nor read along.
 """
 
 import logging
@@ -113,6 +113,10 @@ _SECRETS: Final[dict[type[models.Model], BrandEvent]] = {
     AuthorizationServer: BrandEvent.SERVER_SECRET_CHANGED,
     WebhookEndpoint: BrandEvent.WEBHOOK_SECRET_CHANGED,
 }
+# Their values are in the log: they say what access was widened or moved, and hold no secret. An address may, in its
+# path or query, so only its host is written. Every other field is named alone.
+_SCOPES: Final = frozenset({"scope", "required_scope"})
+_LONGEST_VALUE: Final = 500
 # Written by the product itself while an admin has a form open.
 _NEVER_CHANGED_HERE: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
 
@@ -152,13 +156,25 @@ def keep_logo(brand: Brand, png: bytes | None) -> None:
 
 
 def record_change(
-    row: AuditedRow, kind: BrandEvent, user: Any = None, changed: Iterable[str] = (), outcome: str = ""
+    row: AuditedRow,
+    kind: BrandEvent,
+    user: Any = None,
+    changed: Iterable[str] = (),
+    *,
+    outcome: str = "",
+    values: dict[str, list[Any]] | None = None,
 ) -> None:
     """Write one event about a row; call it in the transaction of the change."""
     brand_uuid: UUID = row.uuid if isinstance(row, Brand) else row.brand.uuid
     actor = actor_of(user)
     record_event(
-        kind, brand_uuid=brand_uuid, actor=actor, outcome=outcome, object_uuid=row.uuid, changed_fields=changed
+        kind,
+        brand_uuid=brand_uuid,
+        actor=actor,
+        outcome=outcome,
+        object_uuid=row.uuid,
+        changed_fields=changed,
+        changed_values=values,
     )
 
 
@@ -176,7 +192,7 @@ def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> Non
     secret = [name for name in changed if name in _SECRET_FIELDS]
     plain = [name for name in changed if name not in secret]
     if plain:
-        record_change(row, _KINDS[type(row)][1], user, plain)
+        record_change(row, _KINDS[type(row)][1], user, plain, values=_listed_values(before, row, plain))
     if secret:
         record_change(row, _SECRETS[type(row)], user, secret)
     if isinstance(row, AuthorizationServer):
@@ -185,11 +201,23 @@ def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> Non
         tell_of_webhooks(row, user)
 
 
+def _listed_values(before: models.Model, row: models.Model, names: list[str]) -> dict[str, list[Any]]:
+    """Return old and new value of the scopes and switches among these fields."""
+    switches = {field.name for field in row._meta.concrete_fields if isinstance(field, models.BooleanField)}
+    listed = [name for name in names if name in _SCOPES or name in switches]
+    return {name: [_cut(getattr(before, name)), _cut(getattr(row, name))] for name in listed}
+
+
+def _cut(value: Any) -> Any:
+    return f"{value[:_LONGEST_VALUE]}..." if isinstance(value, str) and len(value) > _LONGEST_VALUE else value
+
+
 def _tell_of_other_hosts(before: AuthorizationServer, server: AuthorizationServer, user: Any) -> None:
     old, new = hosts(before), hosts(server)
     moved = [name for name in new if new[name] != old[name]]
     if not moved:
         return
-    record_change(server, BrandEvent.SERVER_HOST_CHANGED, user, moved)
+    values = {name: [old[name], new[name]] for name in moved}
+    record_change(server, BrandEvent.SERVER_HOST_CHANGED, user, moved, values=values)
     lines = [f"{name}: {old[name] or '(none)'} -> {new[name] or '(none)'}" for name in moved]
     tell_of_other_hosts(server, lines, user)

@@ -1,6 +1,7 @@
 """Django admin for what happened: states and times, never a token, a subject or a code (J9)."""
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -14,6 +15,7 @@ from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
 from conversations.flow.events import ConversationEvent
 from conversations.flow.termination import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
+from conversations.object_history import NamedEventsAdmin
 from conversations.timeline_page import TimelineAdmin
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
 from oauth_client import MEANINGS, ErrorCode, Meaning
@@ -22,13 +24,58 @@ from oauth_client import MEANINGS, ErrorCode, Meaning
 __all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]
 
 
+class WithinFilter(admin.SimpleListFilter):
+    """Keeps what is newer than an hour, a day, a week or 30 days. Subclasses name the column in `moment`.
+
+    A bound that the list's own order by id already follows: `date_hierarchy` would read the whole table for its years.
+    """
+
+    title = "when"
+    parameter_name = "within"
+    moment: str
+    _spans: Final = {
+        "hour": ("The last hour", timedelta(hours=1)),
+        "day": ("The last 24 hours", timedelta(days=1)),
+        "week": ("The last 7 days", timedelta(days=7)),
+        "month": ("The last 30 days", timedelta(days=30)),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the spans."""
+        return [(name, words) for name, (words, _) in self._spans.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the chosen span; a name that is none keeps all."""
+        if (value := self.value()) not in self._spans:
+            return queryset
+        return queryset.filter(**{f"{self.moment}__gte": timezone.now() - self._spans[value][1]})
+
+
+class CreatedWithin(WithinFilter):
+    """By `created_at`."""
+
+    moment = "created_at"
+
+
+class IssuedWithin(WithinFilter):
+    """By `issued_at`."""
+
+    moment = "issued_at"
+
+
+class RecordedWithin(WithinFilter):
+    """By `at`."""
+
+    moment = "at"
+
+
 @admin.register(Conversation)
 class ConversationAdmin(TimelineAdmin):
     """A chat, with its timeline."""
 
     list_display = ("external_id", "brand", "created_at", "closed_at")
     fields = ("external_id", "uuid", "brand", "created_at", "closed_at")
-    list_filter = (("brand", OwnFieldListFilter),)
+    list_filter = (CreatedWithin, ("brand", OwnFieldListFilter))
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     search_fields = ("=external_id",)
@@ -44,7 +91,7 @@ class ChallengeAdmin(ReadOnlyAdmin):
         "cause", "remedy", "same_person_check", "scope", "completion_attempts", "issued_at", "started_at",
         "confirmation_needed_at", "completed_at", "ended_at", "expires_at",
     )  # fmt: skip
-    list_filter = ("status", ("authorization_server", OwnFieldListFilter))
+    list_filter = (IssuedWithin, "status", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("status__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand")
     search_fields = ("=conversation__external_id",)
@@ -82,7 +129,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         "assurance", "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out", "confirmed_at",
         "ended_at", "end_reason",
     )  # fmt: skip
-    list_filter = ("end_reason", ("authorization_server", OwnFieldListFilter))
+    list_filter = (IssuedWithin, "end_reason", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("end_reason__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand", "challenge")
     search_fields = ("=conversation__external_id",)
@@ -131,8 +178,11 @@ class KindFilter(admin.SimpleListFilter):
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnlyAdmin):
+class AuditEventAdmin(NamedEventsAdmin):
     """The log that nobody changes."""
 
-    list_display = ("at", "kind", "outcome", "actor", "conversation_uuid")
-    list_filter = (KindFilter,)
+    fields = (
+        "at", "kind", "outcome", "who", "actor", "conversation_link", "changed_fields", "changed_values", "uuid",
+        "brand_uuid", "conversation_uuid", "challenge_uuid", "access_token_uuid", "object_uuid", "request_id",
+    )  # fmt: skip
+    list_filter = (RecordedWithin, KindFilter)

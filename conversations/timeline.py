@@ -14,7 +14,6 @@ from django.db.models import Model
 from django.urls import reverse
 
 from brands.models import AuthorizationServer
-from brands.object_history import names_of
 from brands.server_rules import host_of
 from conversations.failures_in_words import failure_lines
 from conversations.flow.authorization_requests import DROPPED
@@ -29,6 +28,7 @@ from conversations.models import (
     Revocation,
     WebhookDelivery,
 )
+from conversations.object_history import names_of
 from oauth_client import ErrorCode
 
 GOOD, NOTE, PROBLEM, WAITING = "good", "note", "problem", "waiting"

@@ -28,7 +28,10 @@ class AuditEvent(models.Model):
     challenge_uuid = models.UUIDField(null=True)
     access_token_uuid = models.UUIDField(null=True)
     object_uuid = models.UUIDField(null=True, help_text="The row that was changed, such as a bot key.")
-    changed_fields = models.CharField(max_length=1024, blank=True, help_text="Their names, never their values.")
+    changed_fields = models.CharField(max_length=1024, blank=True, help_text="Their names.")
+    changed_values = models.JSONField(
+        null=True, help_text="Old and new value of scopes and switches, and of addresses the host. Never of others."
+    )
     request_id = models.CharField(max_length=32, blank=True)
 
     objects = AuditEventQuerySet.as_manager()

@@ -1,12 +1,14 @@
 """What a brand's admin sees of conversations: states and times; and what ending a token does."""
 
 import html
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from brands import scoped_admin
 from brands.models import AuthorizationServer
@@ -168,3 +170,27 @@ def queries_at(browser: AdminBrowser, page: str) -> int:
     with CaptureQueriesContext(connection) as queries:
         browser.get(page)
     return len(queries)
+
+
+@pytest.mark.parametrize(
+    ("model", "moment"),
+    [(Conversation, "created_at"), (Challenge, "issued_at"), (AccessToken, "issued_at")],
+)
+def test_lists_are_cut_to_the_last_hour_day_week_or_month(houses: Houses, model: type[Any], moment: str) -> None:
+    """J4: of the admin's own brands; a span that does not exist shows all."""
+    acme, rival = houses
+    shown = {}
+    for days in (0, 0.5, 3, 20, 40):
+        model.objects.filter(pk=acme.row(model).pk).update(**{moment: timezone.now() - timedelta(days=days)})
+        spans = ("hour", "day", "week", "month", "nonsense", "")
+        pages = {span: acme.admin.get(address(model, "changelist"), within=span) for span in spans}
+        shown[days] = [span for span, page in pages.items() if page.context["cl"].result_count]
+        assert [mark for page in pages.values() for mark in rival.marks if mark in page.content.decode()] == []
+    always = ["nonsense", ""]
+    assert shown == {
+        0: ["hour", "day", "week", "month", *always],
+        0.5: ["day", "week", "month", *always],
+        3: ["week", "month", *always],
+        20: ["month", *always],
+        40: always,
+    }
