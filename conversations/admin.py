@@ -76,7 +76,7 @@ class ConversationAdmin(TimelineAdmin):
     list_display = ("external_id", "brand", "created_at", "closed_at")
     fields = ("external_id", "uuid", "brand", "created_at", "closed_at")
     list_filter = (CreatedWithin, ("brand", OwnFieldListFilter))
-    allowed_lookups = ("brand__id__exact",)
+    allowed_lookups = ("within", "brand__id__exact")
     list_select_related = ("brand",)
     search_fields = ("=external_id",)
 
@@ -92,7 +92,7 @@ class ChallengeAdmin(ReadOnlyAdmin):
         "confirmation_needed_at", "completed_at", "ended_at", "expires_at",
     )  # fmt: skip
     list_filter = (IssuedWithin, "status", ("authorization_server", OwnFieldListFilter))
-    allowed_lookups = ("status__exact", "authorization_server__id__exact")
+    allowed_lookups = ("within", "status__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand")
     search_fields = ("=conversation__external_id",)
 
@@ -130,7 +130,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         "ended_at", "end_reason",
     )  # fmt: skip
     list_filter = (IssuedWithin, "end_reason", ("authorization_server", OwnFieldListFilter))
-    allowed_lookups = ("end_reason__exact", "authorization_server__id__exact")
+    allowed_lookups = ("within", "end_reason__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand", "challenge")
     search_fields = ("=conversation__external_id",)
     actions = ("revoke_tokens",)
@@ -186,3 +186,4 @@ class AuditEventAdmin(NamedEventsAdmin):
         "brand_uuid", "conversation_uuid", "challenge_uuid", "access_token_uuid", "object_uuid", "request_id",
     )  # fmt: skip
     list_filter = (RecordedWithin, KindFilter)
+    allowed_lookups = ("within", "kind")

@@ -194,3 +194,11 @@ def test_lists_are_cut_to_the_last_hour_day_week_or_month(houses: Houses, model:
         20: ["month", *always],
         40: always,
     }
+
+
+def test_the_log_is_cut_to_a_kind_and_a_span(houses: Houses) -> None:
+    """The bug: the page offered to filter by kind, and answered 400 to whoever did."""
+    acme, _ = houses
+    page = acme.admin.get(address(AuditEvent, "changelist"), kind="token.issued", within="hour")
+    assert (page.status_code, [event.kind for event in page.context["cl"].result_list]) == (200, ["token.issued"])
+    assert acme.admin.get(address(AuditEvent, "changelist"), kind="no.such").context["cl"].result_count == 0
