@@ -30,7 +30,7 @@ class WithinFilter(admin.SimpleListFilter):
     A bound that the list's own order by id already follows: `date_hierarchy` would read the whole table for its years.
     """
 
-    title = "when"
+    title = "time"
     parameter_name = "within"
     moment: str
     _spans: Final = {

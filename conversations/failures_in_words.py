@@ -62,6 +62,10 @@ def unreturned_sign_ins(server: AuthorizationServer, now: datetime) -> int:
 
     Most servers show a page of their own for an unregistered redirect URI, so no error ever reaches us. Fewer than
     three say nothing: consumers do close the window.
+
+    There is no index by server and age, on purpose: PostgreSQL would use it to find the newest challenge of one
+    conversation, too, and read a server's challenges one by one. Without it, the newest are found in the order of the
+    ids if a server has many, and by the server if it has few.
     """
     newest = Challenge.objects.filter(authorization_server=server).order_by("-id").values("pk")[:_CHALLENGES_LOOKED_AT]
     requests = AuthorizationRequest.objects.filter(challenge__in=newest, created_at__gt=now - timedelta(days=1))

@@ -75,11 +75,11 @@ def _lookup(row: Model) -> dict[str, Any] | None:
 
 
 def _line(event: AuditEvent, row: Model, names: dict[str, str]) -> Line:
-    what = event.kind.partition(".")[2] if event.object_uuid else event.kind
+    what = capfirst(event.kind.partition(".")[2].replace("_", " ")) if event.object_uuid else event.kind
     outcome = f": {event.outcome}" if event.outcome else ""
     url = reverse("admin:infrastructure_auditevent_change", args=[event.pk])
     fields = list(_fields(event, row))
-    return Line(event.at, names[event.actor], capfirst(what.replace("_", " ")) + outcome, fields, url)
+    return Line(event.at, names[event.actor], what + outcome, fields, url)
 
 
 def _fields(event: AuditEvent, row: Model) -> Iterator[str]:

@@ -91,10 +91,7 @@ class Challenge(models.Model):
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="challenges")
-    # Its index is `challenges_by_server`.
-    authorization_server = models.ForeignKey(
-        AuthorizationServer, on_delete=models.PROTECT, related_name="+", db_index=False
-    )
+    authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     status = models.CharField(max_length=24, choices=ChallengeStatus, default=ChallengeStatus.ISSUED)
     error = models.CharField(max_length=32, choices=Error, blank=True)
     last_error = models.CharField(max_length=64, blank=True)
@@ -124,8 +121,6 @@ class Challenge(models.Model):
     class Meta:
         ordering = ("-id",)
         indexes = [
-            # The newest of a server are found without reading its others or those of other servers.
-            models.Index(fields=("authorization_server", "-id"), name="challenges_by_server"),
             # For the sweep, once a minute; of open challenges only.
             models.Index(
                 fields=("expires_at",),
