@@ -212,7 +212,8 @@ def _of_request(request: AuthorizationRequest, now: datetime) -> Iterator[Entry]
     yield Entry(request.created_at, GOOD, how, (asked,), links)
     if request.claimed_at and (request.succeeded or not is_pushed):
         seconds = round((request.claimed_at - request.created_at).total_seconds(), 1)
-        yield Entry(request.claimed_at, GOOD, f"The browser came back after {seconds} seconds", (), links)
+        step = (request.challenge.uuid, f"returned {request.claimed_at.isoformat()}")
+        yield Entry(request.claimed_at, GOOD, f"The browser came back after {seconds} seconds", (), links, step=step)
     yield from _end_of_request(request, links, now)
 
 
@@ -309,6 +310,8 @@ def _step_of(event: AuditEvent) -> tuple[UUID, str] | None:
             return event.access_token_uuid, _TOKEN_ENDED
         case ConversationEvent.CONVERSATION_CLOSED if event.conversation_uuid:
             return event.conversation_uuid, event.kind
+        case _ if event.challenge_uuid:
+            return event.challenge_uuid, f"{event.kind.rpartition('.')[2]} {event.at.isoformat()}"
     return None
 
 

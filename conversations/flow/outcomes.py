@@ -167,13 +167,14 @@ def record_denial(authorization_request: AuthorizationRequest, detail: str, now:
 
     The server's words are kept for the admin: where they tell of a rule of the server's, it was not the consumer's no.
     """
-    with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
+    challenge = authorization_request.challenge
+    with locked_conversation(challenge.conversation_id) as conversation:
         close_clock_expired(conversation, now)
-        _finish_as_failed(authorization_request, conversation, ErrorCode.ACCESS_DENIED, detail, now, actor=CONSUMER)
+        _finish(authorization_request, conversation, ErrorCode.ACCESS_DENIED, detail, now)
         # From these statuses only: a second tab's no does not undo what the first one has brought.
         denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
-        move_challenge(
-            authorization_request.challenge,
+        is_moved = move_challenge(
+            challenge,
             denied,
             now=now,
             actor=CONSUMER,
@@ -181,6 +182,8 @@ def record_denial(authorization_request: AuthorizationRequest, detail: str, now:
             last_error="",
             last_error_detail=detail,
         )
+        if not is_moved:
+            _record_failed(challenge, conversation, ErrorCode.ACCESS_DENIED, now, actor=CONSUMER)
 
 
 def record_failure(
@@ -201,7 +204,8 @@ def record_failure(
     # Under the conversation's lock as everything else: without it this would lock authorization request and challenge
     # in the other order than an ending does, and PostgreSQL would end one of the two as a deadlock.
     with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
-        _finish_as_failed(authorization_request, conversation, error, detail, now, actor=SYSTEM)
+        _finish(authorization_request, conversation, error, detail, now)
+        _record_failed(authorization_request.challenge, conversation, error, now, actor=SYSTEM)
         if access_token is not None:
             schedule_revocation_of_fresh(authorization_request, access_token, now)
         rows = Challenge.objects.filter(pk=authorization_request.challenge_id, status__in=SIGN_IN_STATUSES)
@@ -210,26 +214,16 @@ def record_failure(
             publish_challenge(authorization_request.challenge, now, WebhookEvent.AUTHORIZATION_REQUEST_FAILED)
 
 
-def _finish_as_failed(
-    authorization_request: AuthorizationRequest,
-    conversation: Conversation,
-    error: str,
-    detail: str,
-    now: datetime,
-    *,
-    actor: str,
+def _finish(
+    authorization_request: AuthorizationRequest, conversation: Conversation, error: str, detail: str, now: datetime
 ) -> None:
-    """Write an end without a token, with its audit row. A closed conversation keeps no words of the server's."""
-    detail = "" if conversation.closed_at else detail
-    finish_authorization_request(authorization_request, now, error, detail)
-    record(
-        ConversationEvent.AUTHORIZATION_REQUEST_FAILED,
-        conversation,
-        now=now,
-        actor=actor,
-        outcome=error,
-        challenge=authorization_request.challenge,
-    )
+    """Write an end without a token. A closed conversation keeps no words of the server's (K6)."""
+    finish_authorization_request(authorization_request, now, error, "" if conversation.closed_at else detail)
+
+
+def _record_failed(challenge: Challenge, conversation: Conversation, error: str, now: datetime, *, actor: str) -> None:
+    failed = ConversationEvent.AUTHORIZATION_REQUEST_FAILED
+    record(failed, conversation, now=now, actor=actor, outcome=error, challenge=challenge)
 
 
 def store_result(

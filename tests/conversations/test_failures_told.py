@@ -8,6 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, WebhookEndpoint
+from conversations.flow.outcomes import record_denial
 from conversations.flow.sign_in import begin_sign_in
 from conversations.models import AuditEvent, AuthorizationRequest, Challenge, WebhookDelivery
 from tests.cast import Bot, Browser, code_on
@@ -62,14 +63,27 @@ def test_a_failed_push_is_told_too(
     assert FAILED in acme_hooks.told()
 
 
-def test_a_refusal_has_a_row_for_its_authorization_request_and_its_own_event(
+def test_a_refusal_is_audited_and_told_once_as_the_end_of_its_challenge(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_hooks: Receiver
 ) -> None:
-    """B14: bots hear of a denial once, as `challenge.denied`; the log has the end of every authorization request."""
+    """B14."""
     acme_login.denies = True
     ada.sign_in(acme_bot.challenge()["url"], acme_login)
-    assert failures() == [("access_denied", "consumer")]
+    assert failures() == []
+    assert AuditEvent.objects.filter(kind="challenge.changed").latest("id").outcome == "denied"
     assert (acme_hooks.told()[-1], FAILED in acme_hooks.types) == ("challenge.denied", False)
+
+
+def test_a_refusal_that_came_too_late_to_end_the_challenge_is_audited_too(
+    acme_bot: Bot, acme_login: FakeAuthorizationServer
+) -> None:
+    """B12, H11. The bug: the row of the authorization request said how it ended, and the log had nothing of it."""
+    acme_login.denies = True
+    Browser().begin(acme_bot.challenge()["url"])
+    request = AuthorizationRequest.objects.select_related("challenge__conversation__brand").get()
+    acme_bot.challenge(replace=True)
+    record_denial(request, PLANTED, timezone.now())
+    assert failures() == [("access_denied", "consumer")]
 
 
 def test_a_failure_beside_a_success_is_audited_and_told_to_no_bot(
