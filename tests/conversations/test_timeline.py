@@ -280,3 +280,53 @@ def queries(admin: AdminBrowser) -> int:
     with CaptureQueriesContext(connection) as asked:
         page_of(admin)
     return len(asked)
+
+
+def test_an_error_whose_request_is_deleted_is_shown_from_the_challenge(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, admin: AdminBrowser
+) -> None:
+    """B8: of many authorization requests the oldest rows go."""
+    acme_login.next_token_answer = (503, {}, b"")
+    ada.sign_in(acme_bot.challenge()["url"], acme_login)
+    AuthorizationRequest.objects.all().delete()
+    (entry,) = [entry for entry in timeline(admin) if entry.startswith("Problem: The last sign-in failed")]
+    assert MEANINGS[ErrorCode.TEMPORARILY_UNAVAILABLE].cause in entry
+    assert "Detail: HTTP status 503" in entry
+
+
+def test_a_dead_webhook_and_a_failed_revocation_are_problems(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_hooks: Receiver, admin: AdminBrowser
+) -> None:
+    AuthorizationServer.objects.update(revocation_endpoint=f"{acme_login.issuer}/revoke")
+    acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge()["url"], acme_login)))
+    acme_bot.in_chat("DELETE", "/token")
+    assert "Waiting: A revocation waits for the server" in titles(admin)
+    acme_login.next_revocation_answers = [(400, JSON, b'{"error": "unsupported_token_type"}')]
+    worker.run_once()
+    WebhookDelivery.objects.filter(event="token.ended").update(
+        dead_at=timezone.now(), delivered_at=None, last_outcome="answered 500"
+    )
+    shown = timeline(admin)
+    (revocation,) = [entry for entry in shown if "The revocation failed" in entry]
+    assert "unsupported_token_type" in revocation
+    assert f"What to do: {MEANINGS[ErrorCode.UNSUPPORTED_TOKEN_TYPE].remedy}" in revocation
+    (webhook,) = [entry for entry in shown if "Webhook token.ended" in entry]
+    assert webhook.startswith("Problem: Webhook token.ended to bot.acme.example")
+    assert "Last answer: answered 500. It can be replayed" in webhook
+
+
+def test_a_token_that_was_discarded_is_told_once(
+    acme_bot: Bot, acme_login: FakeAuthorizationServer, admin: AdminBrowser
+) -> None:
+    """A8: the challenge was withdrawn while the code was exchanged."""
+    challenge, browser = acme_bot.challenge(), Browser()
+    left = browser.begin(challenge["url"])
+
+    def withdraw(_: Any) -> None:
+        acme_bot.call("DELETE", f"/challenges/{challenge['challenge_id']}")
+
+    acme_login.on_token_request = withdraw
+    browser.come_back(left, acme_login)
+    (ended,) = [entry for entry in timeline(admin) if "challenge_ended" in entry]
+    assert ended.startswith("Note: The sign-in ended: challenge_ended")
+    assert "by this product" in ended
