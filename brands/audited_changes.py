@@ -1,8 +1,8 @@
 """Save what an admin or the operator changed, with its audit rows, in one transaction; send mail about risky changes.
 
-Audit rows name the changed fields, never their values. If an address moves to another host, or a further address gets
-webhooks, the brand's other admins are notified by mail (N8). Attack: somebody who has stolen one admin's session
-redirects consumers or secrets to their own host, or reads events.
+Audit rows name the changed fields, and values only of scopes, switches and hosts. If an address moves to another host,
+or a further address gets webhooks, the brand's other admins are notified by mail (N8). Attack: somebody who has stolen
+one admin's session redirects consumers or secrets to their own host, or reads events.
 """
 
 import logging
@@ -62,6 +62,10 @@ _SECRET_EVENTS: Final[dict[type[models.Model], BrandEvent]] = {
     AuthorizationServer: BrandEvent.SERVER_SECRET_CHANGED,
     WebhookEndpoint: BrandEvent.WEBHOOK_SECRET_CHANGED,
 }
+# Their values are in the log: they say what access was widened or moved, and hold no secret. An address may, in its
+# path or query, so only its host is written. Every other field is named alone.
+_SCOPES: Final = frozenset({"scope", "required_scope"})
+_LONGEST_VALUE: Final = 500
 # Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo that.
 _NOT_SAVED: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
 
@@ -103,13 +107,25 @@ def save_logo(brand: Brand, png: bytes | None) -> None:
 
 
 def record_change(
-    row: AuditedRow, kind: BrandEvent, user: Any = None, changed: Iterable[str] = (), outcome: str = ""
+    row: AuditedRow,
+    kind: BrandEvent,
+    user: Any = None,
+    changed: Iterable[str] = (),
+    *,
+    outcome: str = "",
+    values: dict[str, list[Any]] | None = None,
 ) -> None:
     """Write one audit event about a row. Call it in the transaction of the change."""
     brand_uuid: UUID = row.uuid if isinstance(row, Brand) else row.brand.uuid
     actor = actor_of(user)
     record_event(
-        kind, brand_uuid=brand_uuid, actor=actor, outcome=outcome, object_uuid=row.uuid, changed_fields=changed
+        kind,
+        brand_uuid=brand_uuid,
+        actor=actor,
+        outcome=outcome,
+        object_uuid=row.uuid,
+        changed_fields=changed,
+        changed_values=values,
     )
 
 
@@ -142,7 +158,7 @@ def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> Non
     secret = [name for name in changed if name in _SECRET_FIELDS]
     plain = [name for name in changed if name not in secret]
     if plain:
-        record_change(row, _EVENTS[type(row)][1], user, plain)
+        record_change(row, _EVENTS[type(row)][1], user, plain, values=_listed_values(before, row, plain))
     if secret:
         record_change(row, _SECRET_EVENTS[type(row)], user, secret)
     if isinstance(row, AuthorizationServer):
@@ -151,12 +167,24 @@ def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> Non
         _notify_of_webhook_endpoint(row, user)
 
 
+def _listed_values(before: models.Model, row: models.Model, names: list[str]) -> dict[str, list[Any]]:
+    """Return old and new value of the scopes and switches among these fields."""
+    switches = {field.name for field in row._meta.concrete_fields if isinstance(field, models.BooleanField)}
+    listed = [name for name in names if name in _SCOPES or name in switches]
+    return {name: [_cut(getattr(before, name)), _cut(getattr(row, name))] for name in listed}
+
+
+def _cut(value: Any) -> Any:
+    return f"{value[:_LONGEST_VALUE]}..." if isinstance(value, str) and len(value) > _LONGEST_VALUE else value
+
+
 def _record_changed_hosts(before: AuthorizationServer, server: AuthorizationServer, user: Any) -> None:
     old, new = hosts_of(before), hosts_of(server)
     changed = [name for name in new if new[name] != old[name]]
     if not changed:
         return
-    record_change(server, BrandEvent.SERVER_HOST_CHANGED, user, changed)
+    values = {name: [old[name], new[name]] for name in changed}
+    record_change(server, BrandEvent.SERVER_HOST_CHANGED, user, changed, values=values)
     lines = [f"{name}: {old[name] or '(none)'} -> {new[name] or '(none)'}" for name in changed]
     _notify_of_changed_hosts(server, lines, user)
 

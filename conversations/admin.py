@@ -1,6 +1,7 @@
 """Django admin of conversations and what happened in them: states and times, never a token, subject or code (J9)."""
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -14,6 +15,8 @@ from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
 from conversations.flow.events import ConversationEvent
 from conversations.flow.termination import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
+from conversations.object_history import NamedEventsAdmin
+from conversations.timeline_page import TimelineAdmin
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
 from oauth_client import MEANINGS, ErrorCode, Meaning
 
@@ -21,12 +24,57 @@ from oauth_client import MEANINGS, ErrorCode, Meaning
 __all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]
 
 
+class WithinFilter(admin.SimpleListFilter):
+    """Keeps what is newer than an hour, a day, a week or 30 days. Subclasses name the column in `moment`.
+
+    A bound that the list's own order by id already follows: `date_hierarchy` would read the whole table for its years.
+    """
+
+    title = "time"
+    parameter_name = "within"
+    moment: str
+    _spans: Final = {
+        "hour": ("The last hour", timedelta(hours=1)),
+        "day": ("The last 24 hours", timedelta(days=1)),
+        "week": ("The last 7 days", timedelta(days=7)),
+        "month": ("The last 30 days", timedelta(days=30)),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the spans."""
+        return [(name, words) for name, (words, _) in self._spans.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the chosen span; a name that is none keeps all."""
+        if (value := self.value()) not in self._spans:
+            return queryset
+        return queryset.filter(**{f"{self.moment}__gte": timezone.now() - self._spans[value][1]})
+
+
+class CreatedWithin(WithinFilter):
+    """By `created_at`."""
+
+    moment = "created_at"
+
+
+class IssuedWithin(WithinFilter):
+    """By `issued_at`."""
+
+    moment = "issued_at"
+
+
+class RecordedWithin(WithinFilter):
+    """By `at`."""
+
+    moment = "at"
+
+
 @admin.register(Conversation)
-class ConversationAdmin(ReadOnlyAdmin):
+class ConversationAdmin(TimelineAdmin):
     list_display = ("external_id", "brand", "created_at", "closed_at")
     fields = ("external_id", "uuid", "brand", "created_at", "closed_at")
-    list_filter = (("brand", OwnFieldListFilter),)
-    allowed_lookups = ("brand__id__exact",)
+    list_filter = (CreatedWithin, ("brand", OwnFieldListFilter))
+    allowed_lookups = ("within", "brand__id__exact")
     list_select_related = ("brand",)
     searched_by_prefix = "external_id"
 
@@ -39,8 +87,8 @@ class ChallengeAdmin(ReadOnlyAdmin):
         "cause", "remedy", "same_person_check", "scope", "completion_attempts", "issued_at", "started_at",
         "confirmation_needed_at", "completed_at", "ended_at", "expires_at",
     )  # fmt: skip
-    list_filter = ("status", ("authorization_server", OwnFieldListFilter))
-    allowed_lookups = ("status__exact", "authorization_server__id__exact")
+    list_filter = (IssuedWithin, "status", ("authorization_server", OwnFieldListFilter))
+    allowed_lookups = ("within", "status__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand")
     searched_by_prefix = "conversation__external_id"
 
@@ -76,8 +124,8 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         "assurance", "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out", "confirmed_at",
         "ended_at", "end_reason",
     )  # fmt: skip
-    list_filter = ("end_reason", ("authorization_server", OwnFieldListFilter))
-    allowed_lookups = ("end_reason__exact", "authorization_server__id__exact")
+    list_filter = (IssuedWithin, "end_reason", ("authorization_server", OwnFieldListFilter))
+    allowed_lookups = ("within", "end_reason__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand", "challenge")
     searched_by_prefix = "conversation__external_id"
     actions = ("revoke_tokens",)
@@ -124,6 +172,10 @@ class KindFilter(admin.SimpleListFilter):
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnlyAdmin):
-    list_display = ("at", "kind", "outcome", "actor", "conversation_uuid")
-    list_filter = (KindFilter,)
+class AuditEventAdmin(NamedEventsAdmin):
+    fields = (
+        "at", "kind", "outcome", "who", "actor", "conversation_link", "changed_fields", "changed_values", "uuid",
+        "brand_uuid", "conversation_uuid", "challenge_uuid", "access_token_uuid", "object_uuid", "request_id",
+    )  # fmt: skip
+    list_filter = (RecordedWithin, KindFilter)
+    allowed_lookups = ("within", "kind")

@@ -9,6 +9,7 @@ from accounts import sign_in
 from brands import views as brands
 from conversations import urls as conversations
 from conversations.preview import brand_preview
+from conversations.timeline_page import close, end_tokens
 from conversations.trial_page import trial_sign_in
 from delegation_site import health
 from web import errors, pages
@@ -44,6 +45,8 @@ urlpatterns = [
         admin.site.admin_view(trial_sign_in),
         name="trial_sign_in",
     ),
+    path("admin/conversations/conversation/<int:pk>/end-tokens/", admin.site.admin_view(end_tokens), name="end_tokens"),
+    path("admin/conversations/conversation/<int:pk>/close/", admin.site.admin_view(close), name="close_conversation"),
     path("admin/", admin.site.urls),
     path("health/live", health.live),
     path("health/ready", health.ready),

@@ -2,6 +2,7 @@
 
 import html
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.admin.templatetags.admin_list import result_headers
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from brands import scoped_admin
 from brands.models import AuthorizationServer
@@ -228,3 +230,35 @@ def queries_at(browser: AdminBrowser, page: str) -> int:
     with CaptureQueriesContext(connection) as queries:
         browser.get(page)
     return len(queries)
+
+
+@pytest.mark.parametrize(
+    ("model", "moment"),
+    [(Conversation, "created_at"), (Challenge, "issued_at"), (AccessToken, "issued_at")],
+)
+def test_lists_are_cut_to_the_last_hour_day_week_or_month(houses: Houses, model: type[Any], moment: str) -> None:
+    """J4: of the admin's own brands; a span that does not exist shows all."""
+    acme, rival = houses
+    shown = {}
+    for days in (0, 0.5, 3, 20, 40):
+        model.objects.filter(pk=acme.row(model).pk).update(**{moment: timezone.now() - timedelta(days=days)})
+        spans = ("hour", "day", "week", "month", "nonsense", "")
+        pages = {span: acme.admin.get(address(model, "changelist"), within=span) for span in spans}
+        shown[days] = [span for span, page in pages.items() if page.context["cl"].result_count]
+        assert [mark for page in pages.values() for mark in rival.marks if mark in page.content.decode()] == []
+    always = ["nonsense", ""]
+    assert shown == {
+        0: ["hour", "day", "week", "month", *always],
+        0.5: ["day", "week", "month", *always],
+        3: ["week", "month", *always],
+        20: ["month", *always],
+        40: always,
+    }
+
+
+def test_the_log_is_cut_to_a_kind_and_a_span(houses: Houses) -> None:
+    """The bug: the page offered to filter by kind, and answered 400 to whoever did."""
+    acme, _ = houses
+    page = acme.admin.get(address(AuditEvent, "changelist"), kind="token.issued", within="hour")
+    assert (page.status_code, [event.kind for event in page.context["cl"].result_list]) == (200, ["token.issued"])
+    assert acme.admin.get(address(AuditEvent, "changelist"), kind="no.such").context["cl"].result_count == 0
