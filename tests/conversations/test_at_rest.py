@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.contrib.auth import get_user_model
 from django.core import serializers
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand, Logo
+from brands.unsaved_secrets import UnsavedSecrets
 from conversations.flow import read_counts
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
-from infrastructure.crypto import DecryptionError
+from infrastructure.crypto import DecryptionError, Secret
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.stored import everything_stored
@@ -75,7 +77,11 @@ def test_no_row_calls_itself_by_a_secret(
     other_bot.in_chat("DELETE", "/token")
     other_bot.call("POST", f"/conversations/{other_bot.chat}/challenges", {}, **{"Idempotency-Key": "planted-key"})
     Logo.objects.create(brand=Brand.objects.get(), png=b"a picture")
+    typed = Secret("planted-typed-secret")
+    typist = UnsavedSecrets(get_user_model().objects.create_user("ada").pk, "planted-session")
+    typist.keep(typed, AuthorizationServer.objects.get(), {}, timezone.now())
     planted = [*begin_another(acme_bot, ada, acme_login), acme_hooks.secret, "planted-key"]
+    planted += [typed.reveal(), typist.session_key]
     models = [model for name in OURS for model in apps.get_app_config(name).get_models()]
     rows = [row for model in models for row in model._default_manager.all()]
     shown = repr(rows)
