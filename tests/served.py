@@ -24,7 +24,7 @@ from datetime import timedelta
 from django.utils import timezone
 from brands.models import Brand
 from oauth_client import TokenResponse
-from conversations.flow.authorization_requests import begin_attempt
+from conversations.flow.authorization_requests import begin_authorization_request
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from conversations.flow.completion import complete
 from conversations.flow.outcomes import store_result
@@ -38,9 +38,9 @@ for number, stage in enumerate(json.loads(sys.argv[1])):
     challenge, _ = issue_challenge(server.brand, chat, WantedChallenge(server=server), actor="bot:x", now=now)
     code = ""
     if stage != "issued":
-        begun = begin_attempt(challenge, now)
+        begun = begin_authorization_request(challenge, now)
         token = TokenResponse(Secret(f"token-{number}"), server.scope, False, now + timedelta(hours=1), False, None)
-        store_result(begun.attempt, begun.cookie.reveal(), token, None, now)
+        store_result(begun.authorization_request, begun.cookie.reveal(), token, None, now)
         code = key_ring().completion_codes(challenge.uuid, begun.cookie.reveal())[0]
     if stage == "completed":
         complete(challenge.conversation, server, code, actor="bot:x", now=now)
