@@ -169,13 +169,12 @@ def record_denial(authorization_request: AuthorizationRequest, detail: str, now:
         end_expired(conversation, now)
         finish_authorization_request(authorization_request, now, ErrorCode.ACCESS_DENIED)
         # From these statuses only: a denial in a second tab must not undo the success of the first.
-        denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
         move_challenge(
             authorization_request.challenge,
-            denied,
+            ChallengeStatus.DENIED,
             now=now,
             actor=CONSUMER,
-            from_statuses=from_statuses,
+            from_statuses=SIGN_IN_STATUSES,
             last_error="",
             last_error_detail=detail,
         )

@@ -65,9 +65,7 @@ def test_after_a_failure_that_no_try_mends_the_bot_withdraws_and_is_told_what_to
     assert acme_bot.call(problem["next"]["method"], problem["next"]["path"].removeprefix("/api/v1"))[0] == 200
     _, problem = acme_bot.token()
     assert (problem["code"], problem["next"]["operation"]) == ("unchallenged", "createChallenge")
-    assert problem["detail"].startswith(
-        "The last sign-in failed with invalid_client. No other helps until"
-    )
+    assert problem["detail"].startswith("The last sign-in failed with invalid_client. No other helps until")
 
 
 def test_the_link_goes_on_working_once_the_secret_is_right(
