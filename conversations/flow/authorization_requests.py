@@ -185,11 +185,11 @@ def retry_in_progress(challenge: Challenge) -> bool:
 
 
 def cookies_to_expire(cookies: Mapping[str, str], now: datetime) -> list[str]:
-    """Return the names of at most ten cookies that the browser is to delete now, useless ones first (B3).
+    """Return the names of at most `MAX_EXPIRED_AT_ONCE` cookies that the browser is to delete, useless ones first (B3).
 
-    A cookie is useless if `cookie_is_useless` says so, or if it belongs to no authorization request of this browser. If
-    more than `MAX_COOKIES` would remain together with the new one, the oldest go too; those of successful sign-ins,
-    which can still be undone, go last. A browser without a cookie of ours costs no query.
+    A cookie is useless if `cookie_is_useless` says so, or if it belongs to no authorization request of this browser.
+    The browser keeps at most `MAX_COOKIES`, the new one included. If there are more, the oldest go; those of successful
+    sign-ins go last, because they can still be undone. A browser without a cookie of ours costs no query.
     """
     named = _cookie_uuids(cookies)
     if not named:

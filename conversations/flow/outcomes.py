@@ -170,13 +170,12 @@ def record_denial(authorization_request: AuthorizationRequest, detail: str, now:
         end_expired(conversation, now)
         _finish(authorization_request, conversation, ErrorCode.ACCESS_DENIED, detail, now)
         # From these statuses only: a denial in a second tab must not undo the success of the first.
-        denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
         is_moved = move_challenge(
             challenge,
-            denied,
+            ChallengeStatus.DENIED,
             now=now,
             actor=CONSUMER,
-            from_statuses=from_statuses,
+            from_statuses=SIGN_IN_STATUSES,
             last_error="",
             last_error_detail=detail,
         )
