@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid4
@@ -11,8 +12,16 @@ from uuid import UUID, uuid4
 from django.db import models
 
 from brands.models import AuthorizationServer
+from conversations.flow.events import ConversationEvent, record
 from conversations.flow.transitions import locked_conversation, move_challenge
-from conversations.models import COOKIE_PREFIX, AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
+from conversations.models import (
+    COOKIE_PREFIX,
+    AccessToken,
+    AuthorizationRequest,
+    Challenge,
+    ChallengeStatus,
+    Conversation,
+)
 from infrastructure.audit import CONSUMER
 from infrastructure.compiled import (
     CompiledInsert,
@@ -96,6 +105,13 @@ class BegunAttempt:
     attempt: AuthorizationRequest
     parameters: dict[str, str] = field(repr=False)
     cookie: Secret
+
+
+class Returned(StrEnum):
+    """What the browser came back with: the authorization response (RFC 6749 section 4.1.2) has a code or an error."""
+
+    CODE = "code"
+    ERROR = "error"
 
 
 def begin_attempt(challenge: Challenge, now: datetime) -> BegunAttempt | None:
@@ -204,12 +220,16 @@ def nonce_matches(attempt: AuthorizationRequest, nonce: str) -> bool:
 
 def claim(attempt: AuthorizationRequest, now: datetime) -> bool:
     """Claim the attempt for its one exchange: of any number of concurrent callbacks exactly one gets True (B10)."""
-    return _CLAIM.run(pk=attempt.pk, now=now) == 1
+    if _CLAIM.run(pk=attempt.pk, now=now) != 1:
+        return False
+    attempt.claimed_at = now
+    return True
 
 
 def release(attempt: AuthorizationRequest) -> None:
     """Give a claim back that nothing was done with: the same callback works a moment later."""
     _RELEASE.run(pk=attempt.pk)
+    attempt.claimed_at = None
 
 
 def reloaded(attempt: AuthorizationRequest) -> AuthorizationRequest:
@@ -230,6 +250,18 @@ def cookie_lifetime(attempt: AuthorizationRequest, now: datetime) -> int:
 def finish_attempt(attempt: AuthorizationRequest, now: datetime, error: str = "") -> None:
     """Write the attempt's result and erase what only its exchange needed (K7). The state's digest stays (B11)."""
     _FINISH.run(pk=attempt.pk, now=now, error=error)
+
+
+def record_return(attempt: AuthorizationRequest, conversation: Conversation, returned: Returned, now: datetime) -> None:
+    """Record the callback, at the moment of its claim. In the transaction of its result, which saves a commit."""
+    record(
+        ConversationEvent.AUTHORIZATION_REQUEST_RETURNED,
+        conversation,
+        now=attempt.claimed_at or now,
+        actor=CONSUMER,
+        outcome=returned,
+        challenge=attempt.challenge,
+    )
 
 
 def _insert_attempt(challenge: Challenge, now: datetime) -> BegunAttempt:

@@ -9,7 +9,7 @@ from uuid import uuid4
 from django.db import models
 
 from brands.models import SamePersonCheck, WebhookEvent
-from conversations.flow.attempts import UNEXPECTED_SUBJECT, finish_attempt
+from conversations.flow.attempts import UNEXPECTED_SUBJECT, Returned, finish_attempt, record_return
 from conversations.flow.events import ConversationEvent, publish_token, record
 from conversations.flow.revocations import renew_connection, schedule_revocation_of_fresh
 from conversations.flow.transitions import (
@@ -168,6 +168,7 @@ def record_denial(attempt: AuthorizationRequest, detail: str, now: datetime) -> 
     The server's words are kept for the admin: where they tell of a rule of the server's, it was not the consumer's no.
     """
     with locked_conversation(attempt.challenge.conversation_id) as conversation:
+        record_return(attempt, conversation, Returned.ERROR, now)
         close_clock_expired(conversation, now)
         finish_attempt(attempt, now, ErrorCode.ACCESS_DENIED)
         # From these statuses only: a second tab's no does not undo what the first one has brought.
@@ -184,17 +185,27 @@ def record_denial(attempt: AuthorizationRequest, detail: str, now: datetime) -> 
 
 
 def record_failure(
-    attempt: AuthorizationRequest, error: str, detail: str, now: datetime, access_token: Secret | None = None
+    attempt: AuthorizationRequest,
+    error: str,
+    detail: str,
+    now: datetime,
+    access_token: Secret | None = None,
+    *,
+    returned: Returned | None = None,
 ) -> None:
     """End this attempt alone; the challenge stays open and another try is offered (B14).
 
-    A token that the brand has issued all the same is not left alive there.
+    A token that the brand has issued all the same is not left alive there. `returned` is None where no callback came.
     """
     logger.warning("sign-in failed", extra={"error": error, "detail": detail, "challenge": str(attempt.challenge.uuid)})
     # Under the conversation's lock as everything else: without it this would lock attempt and challenge in the other
     # order than an ending does, and PostgreSQL would end one of the two as a deadlock.
-    with locked_conversation(attempt.challenge.conversation_id):
+    with locked_conversation(attempt.challenge.conversation_id) as conversation:
+        if returned:
+            record_return(attempt, conversation, returned, now)
         finish_attempt(attempt, now, error)
+        failed, challenge = ConversationEvent.AUTHORIZATION_REQUEST_FAILED, attempt.challenge
+        record(failed, conversation, now=now, actor=SYSTEM, outcome=error, challenge=challenge)
         if access_token is not None:
             schedule_revocation_of_fresh(attempt, access_token, now)
         rows = Challenge.objects.filter(pk=attempt.challenge_id, status__in=SIGN_IN_STATUSES)
@@ -215,6 +226,7 @@ def store_result(
     is_committing = False
     try:
         with locked_conversation(attempt.challenge.conversation_id) as conversation:
+            record_return(attempt, conversation, Returned.CODE, now)
             close_clock_expired(conversation, now)
             _store(attempt, conversation, response, claims, now, cookie=cookie)
             is_committing = True

@@ -16,12 +16,14 @@ from conversations.flow.revocations import finish_revocation, overdue_revocation
 from conversations.flow.transitions import close_clock_expired, locked_conversation
 from conversations.models import (
     DELIVERY_KEPT_FOR,
+    HOURLY_COUNTS_KEPT_FOR,
     IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
     READ_COUNTS_KEPT_FOR,
     AccessToken,
     Challenge,
     Conversation,
+    HourlyCount,
     IdempotencyKey,
     TokenReadCount,
     WebhookDelivery,
@@ -100,6 +102,7 @@ def _what_is_old(now: datetime) -> dict[str, QuerySet[Any]]:
     return {
         "deliveries": WebhookDelivery.objects.over(now - DELIVERY_KEPT_FOR),
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
+        "hourly counts": HourlyCount.objects.filter(hour__lt=now - HOURLY_COUNTS_KEPT_FOR),
         "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNTS_KEPT_FOR),
     }
 

@@ -18,6 +18,7 @@ from django.utils import timezone
 from brands.models import AuthorizationServer
 from conversations.flow.attempts import (
     BegunAttempt,
+    Returned,
     attempt_of_state,
     begin_attempt,
     claim,
@@ -236,6 +237,7 @@ def _come_to_a_result(
     issuer_error: AuthorizationServerError | None,
 ) -> None:
     configuration = attempt.stored_configuration()
+    returned = Returned.CODE if response.code and not response.error else Returned.ERROR
     issued: IssuedToken | None = None
     began = monotonic()
     try:
@@ -252,9 +254,9 @@ def _come_to_a_result(
         claims = _verified_claims(attempt, configuration, tokens, credentials)
         store_result(attempt, cookie, tokens, claims, timezone.now())
     except AuthorizationServerError as error:
-        _fail(attempt, error.error, error.detail, issued)
+        _fail(attempt, returned, error.error, error.detail, issued)
     except DecryptionError:
-        _fail(attempt, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
+        _fail(attempt, returned, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
     except CommitUnknown:
         logger.exception(_UNEXPECTED, extra={"challenge": str(attempt.challenge.uuid)})
         _settle(attempt, issued)
@@ -264,16 +266,19 @@ def _come_to_a_result(
             # Whoever holds the conversation would keep the failure from being recorded for as long again.
             revoke_at_once(attempt, issued)
             raise
-        _fail(attempt, ErrorCode.INTERNAL_ERROR, "", issued)
+        _fail(attempt, returned, ErrorCode.INTERNAL_ERROR, "", issued)
 
 
-def _fail(attempt: AuthorizationRequest, error: ErrorCode, detail: str, issued: IssuedToken | None) -> None:
+def _fail(
+    attempt: AuthorizationRequest, returned: Returned, error: ErrorCode, detail: str, issued: IssuedToken | None
+) -> None:
     """End the attempt. Where the database does not take that, a token that was issued is revoked here and now (A8).
 
     Nothing of it was stored for certain: the storing transaction was never asked to commit.
     """
     try:
-        record_failure(attempt, error, detail, timezone.now(), issued.access_token if issued else None)
+        access_token = issued.access_token if issued else None
+        record_failure(attempt, error, detail, timezone.now(), access_token, returned=returned)
     except Exception:
         if issued is not None:
             revoke_at_once(attempt, issued)
@@ -289,7 +294,7 @@ def _settle(attempt: AuthorizationRequest, issued: IssuedToken | None) -> None:
             note_unknown(attempt, issued)
         raise
     if not is_stored:
-        _fail(attempt, ErrorCode.INTERNAL_ERROR, "", issued)
+        _fail(attempt, Returned.CODE, ErrorCode.INTERNAL_ERROR, "", issued)
 
 
 def _issuer_error(attempt: AuthorizationRequest, response: AuthorizationResponse) -> AuthorizationServerError | None:

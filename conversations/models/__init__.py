@@ -24,6 +24,7 @@ from conversations.models.conversation import (
     Conversation,
     IdempotencyKey,
 )
+from conversations.models.hourly_count import HOURLY_COUNTS_KEPT_FOR, CountedAuditLog, HourlyCount
 from conversations.models.webhook_delivery import DELIVERY_KEPT_FOR, DELIVERY_LIFETIME, WebhookDelivery
 from infrastructure.models import AuditEvent
 
@@ -35,6 +36,7 @@ __all__ = [
     "DELIVERY_LIFETIME",
     "EXCHANGE_GIVEN_UP_AFTER",
     "HANDLE_LIFETIME",
+    "HOURLY_COUNTS_KEPT_FOR",
     "IDEMPOTENCY_LIFETIME",
     "OPEN_STATUSES",
     "READ_COUNTS_KEPT_FOR",
@@ -46,6 +48,8 @@ __all__ = [
     "Challenge",
     "ChallengeStatus",
     "Conversation",
+    "CountedAuditLog",
+    "HourlyCount",
     "IdempotencyKey",
     "Revocation",
     "TokenReadCount",

@@ -1,4 +1,4 @@
-"""The worker's loop: take what is due, do it in a few threads, sweep once a minute, stop cleanly.
+"""The worker's loop: take what is due, do it in a few threads, sweep and count once a minute, stop cleanly.
 
 Nothing that fails takes the rest along. Each kind of work, the sweep and the clock have their own trouble. Only where
 the database is away does everything wait, in growing pauses; what was done meanwhile is written down once it is back,
@@ -21,6 +21,7 @@ from django.db import Error, OperationalError, close_old_connections, connection
 from conversations.flow.retention import SweepIncomplete, sweep
 from conversations.outbox.revocations import lease_revocations, present
 from conversations.outbox.webhooks import attempt, lease_deliveries
+from conversations.statistics import count_events
 from infrastructure import database_clock
 from infrastructure.database_errors import is_unavailable
 from infrastructure.outbox import Trouble, give_back, put_off_after_fault
@@ -40,6 +41,7 @@ WORK: tuple[tuple[str, Lease, Do], ...] = (
 )
 
 _FAULT: Final = "an outbox entry failed"
+_NOT_COUNTED: Final = "the audit log cannot be counted"
 
 logger = logging.getLogger("consumer_delegation.worker")
 
@@ -55,9 +57,9 @@ def run(stop: Event) -> None:
 
 
 def run_once(now: datetime | None = None) -> int:
-    """Sweep, and do everything that is due now, one after the other; return how many. For cron and tests.
+    """Sweep, do everything that is due now, one after the other, and count; return how many. For cron and tests.
 
-    Where the sweep or an entry fails, the rest is done, and `OnceIncomplete` is raised. Raises the database's error
+    Where the sweep, the counting or an entry fails, the rest is done, and `OnceIncomplete` is raised. Raises the database's error
     where that is away.
     """
     failures = []
@@ -73,6 +75,13 @@ def run_once(now: datetime | None = None) -> int:
                 done += 1
             else:
                 failures.append(f"{name} {taken[0].uuid} failed")
+    try:
+        count_events(now or database_clock.now())
+    except Exception as error:
+        if is_unavailable(error):
+            raise
+        logger.exception(_NOT_COUNTED)
+        failures.append(f"{_NOT_COUNTED} ({type(error).__name__})")
     if failures:
         raise OnceIncomplete(done, failures)
     return done
@@ -149,6 +158,7 @@ class _Worker:
             quiet_seconds=_QUIET_SECONDS,
         )
         self._clock = Trouble("the clock is wrong: nothing is swept", "the clock is right again")
+        self._counts = Trouble(_NOT_COUNTED, "the audit log can be counted again")
         self._sweeps = Trouble("the sweep left something undone", "the sweep leaves nothing undone")
         self._next_sweep, self._sweeping = 0.0, Future[None]()
         self._sweeping.set_result(None)
@@ -231,7 +241,7 @@ class _Worker:
             self._unwritten.popleft()
 
     def _sweep_once_a_minute(self, threads: ThreadPoolExecutor) -> None:
-        """Measure the clock, and sweep in a thread: whatever holds it up holds up nothing else."""
+        """Measure the clock, sweep and count in a thread: whatever holds it up holds up nothing else."""
         if monotonic() < self._next_sweep:
             return
         close_old_connections()
@@ -247,15 +257,20 @@ class _Worker:
 
     def _sweep(self, now: datetime) -> None:
         try:
-            sweep(now, self._stop.is_set)
-        except Exception as error:  # noqa: BLE001  `Trouble` says it
-            # Where the database is away, that is said once, by whatever meets it first.
-            is_away = is_unavailable(error)
-            (self._database if is_away else self._sweeps).met(error, traceback=not is_away)
-        else:
-            self._sweeps.worked()
+            self._run_part(self._sweeps, partial(sweep, now, self._stop.is_set))
+            self._run_part(self._counts, partial(count_events, now, self._stop.is_set))
         finally:
             connections.close_all()
+
+    def _run_part(self, trouble: Trouble, work: Callable[[], object]) -> None:
+        """Do it, and say it if that fails. Where the database is away, whatever meets that first says so once."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  `Trouble` says it
+            is_away = is_unavailable(error)
+            (self._database if is_away else trouble).met(error, traceback=not is_away)
+        else:
+            trouble.worked()
 
     def _wait(self) -> None:
         """Wait a second; shorter, where something finishes and may make room for more."""
