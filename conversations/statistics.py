@@ -24,7 +24,7 @@ from django.db.models import Max, QuerySet
 from brands.models import Brand, SamePersonCheck
 from conversations.flow.attempts import Returned
 from conversations.flow.events import ConversationEvent
-from conversations.models import OPEN_STATUSES, AuditEvent, ChallengeStatus, CountedAuditLog, HourlyCount
+from conversations.models import OPEN_STATUSES, AuditEvent, Challenge, ChallengeStatus, CountedAuditLog, HourlyCount
 from oauth_client import ErrorCode
 
 CHUNK: Final = 5_000
@@ -39,6 +39,11 @@ BUCKETS: Final = (
 OVER: Final = "over"
 
 ISSUED, LEFT, RETURNED, TOKEN, CONFIRMED = STEPS = ("issued", "left", "returned", "token", "confirmed")
+# How challenges end: details of the measure `outcome`.
+OUTCOMES: Final = (
+    *(status.value for status in ChallengeStatus if status not in {*OPEN_STATUSES, ChallengeStatus.FAILED}),
+    *(f"{ChallengeStatus.FAILED}:{error}" for error in Challenge.Error),
+)
 # The detail of a token request that was answered with a token. All others are error codes.
 ANSWERED: Final = "answered"
 

@@ -59,8 +59,8 @@ def run(stop: Event) -> None:
 def run_once(now: datetime | None = None) -> int:
     """Sweep, do everything that is due now, one after the other, and count; return how many. For cron and tests.
 
-    Where the sweep, the counting or an entry fails, the rest is done, and `OnceIncomplete` is raised. Raises the database's error
-    where that is away.
+    Where the sweep, the counting or an entry fails, the rest is done, and `OnceIncomplete` is raised. Raises the
+    database's error where that is away.
     """
     failures = []
     try:
