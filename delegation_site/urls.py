@@ -6,6 +6,7 @@ from django.urls import include, path, re_path
 
 from accounts import sign_in
 from brands import views as brands
+from conversations import home_page
 from delegation_site import health
 from web import errors
 from web.limits import limited
@@ -32,6 +33,8 @@ urlpatterns = [
     path("admin/login/", sign_in.admin_login),
     path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include(_account)),
+    path("admin/", home_page.index),  # Django's index, with the brand's report above it
+    path("admin/home.csv", home_page.as_csv, name="home_csv"),
     path("admin/", admin.site.urls),
     path("health/live", health.live),
     path("health/ready", health.ready),
