@@ -14,7 +14,7 @@ from conversations import charts
 from conversations.home import PERIODS, STALE_AFTER, Period, Report, brands_of, report
 
 _DEFAULT_PERIOD: Final = "24h"
-# A cell that begins with one of these is a formula to a spreadsheet (CWE-1236).
+# A cell that begins with one of these is a formula to a spreadsheet (J11, CWE-1236).
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 

@@ -134,9 +134,10 @@ def die_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def count_all() -> None:
-    """Count as often as a running worker does while others are writing."""
-    for _ in range(3):
-        count_events(NOON)
+    """Count as often as a running worker does while others are writing, until all is counted."""
+    while count_events(NOON):
+        pass
+    count_events(NOON)
 
 
 class Crowd:
@@ -266,6 +267,19 @@ def test_a_challenge_whose_rows_are_counted_in_pieces_is_counted_as_one(
     count_all()
     assert counted() == in_the_log()
     assert {measure for _, _, measure, _ in counted()} == set(HourlyCount.Measure)
+
+
+def test_a_long_backlog_is_counted_in_parts_and_not_while_the_worker_stops(
+    acme: Brand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep, which erases tokens, waits for it."""
+    monkeypatch.setattr(statistics, "CHUNK", 1)
+    monkeypatch.setattr(statistics, "CHUNKS_AT_ONCE", 2)
+    for _ in range(5):
+        event(uuid4(), acme, "challenge.changed", "issued", NOON)
+    assert count_events(NOON, lambda: True) == 0
+    assert [count_events(NOON) for _ in range(4)] == [2, 2, 1, 0]
+    assert counted() == {(acme.uuid, NOON, "step", "issued"): 5}
 
 
 def test_workers_that_count_at_once_count_each_row_once(acme: Brand, acme_bot: Bot, acme_server: Any) -> None:
