@@ -151,7 +151,8 @@ class _Journey:
         elif row.kind == ConversationEvent.AUTHORIZATION_REQUEST_RETURNED:
             yield from self._returned(row)
         elif row.kind == ConversationEvent.AUTHORIZATION_REQUEST_FAILED:
-            yield _Measure.ERROR, row.outcome
+            if row.outcome != ErrorCode.ACCESS_DENIED:  # the challenge's outcome, and no fault
+                yield _Measure.ERROR, row.outcome
             yield from self._request_ended(row, ANSWERED if row.outcome in _AFTER_THE_ANSWER else row.outcome)
         elif row.kind == ConversationEvent.TOKEN_DISCARDED:
             yield from self._request_ended(row, ANSWERED)

@@ -1,7 +1,6 @@
 """Hourly counts equal the audit log: each row is counted once, whatever happens to the worker."""
 
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -22,6 +21,7 @@ from conversations.statistics import count_events
 from infrastructure.audit import record_event
 from tests.cast import Bot, Browser, code_on, make_server
 from tests.concurrency import at_once
+from tests.counted_by_hand import Counts, in_the_log
 from tests.fake_authorization_server import FakeAuthorizationServer
 
 # On PostgreSQL a test's own transaction would be the one that counting waits for.
@@ -29,10 +29,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 NOON: Final = datetime(2030, 1, 1, 12, tzinfo=UTC)
 BEFORE_MIDNIGHT: Final = datetime(2030, 1, 1, 22, 30, tzinfo=UTC)
-_Counts = Counter[tuple[Any, ...]]
 
 
-def counted(*measures: str) -> _Counts:
+def counted(*measures: str) -> Counts:
     """Return the counts as they are stored."""
     rows = HourlyCount.objects.filter(measure__in=measures) if measures else HourlyCount.objects.all()
     return Counter({row[:-1]: row[-1] for row in rows.values_list("brand__uuid", "hour", "measure", "detail", "times")})
@@ -44,75 +43,6 @@ def event(challenge: UUID, brand: Brand, kind: str, outcome: str, at: datetime) 
         Conversation.objects.create(brand=brand, external_id=uuid4().hex)
         record_event(ConversationEvent(kind), brand_uuid=brand.uuid, actor="system", now=at, outcome=outcome,
                      challenge_uuid=challenge)  # fmt: skip
-
-
-def in_the_log() -> _Counts:
-    """Count the audit log in another way: all of it at once, each challenge's rows in their order."""
-    journeys: dict[UUID | None, list[AuditEvent]] = {}
-    for row in AuditEvent.objects.exclude(challenge_uuid=None).order_by("pk"):
-        journeys.setdefault(row.challenge_uuid, []).append(row)
-    found: _Counts = Counter()
-    for rows in journeys.values():
-        for row, measure, detail in _of_one_challenge(rows):
-            found[row.brand_uuid, row.at.replace(minute=0, second=0, microsecond=0), measure, detail] += 1
-    return found
-
-
-_STEP_OF: Final = {
-    ("challenge.changed", "issued"): "issued",
-    ("challenge.changed", "started"): "left",
-    ("authorization_request.returned", "code"): "returned",
-    ("authorization_request.returned", "error"): "returned",
-    ("challenge.changed", "confirmation_needed"): "token",
-    ("token.issued", "none"): "token",
-}
-_NO_TOKEN_REQUEST: Final = {"configuration_changed", "internal_error", "issuer_mismatch", "stored_secret_unreadable"}
-
-
-def _of_one_challenge(rows: list[AuditEvent]) -> Iterator[tuple[AuditEvent, str, str]]:
-    first: dict[str, AuditEvent] = {}
-    for row in rows:
-        if (step := _STEP_OF.get((row.kind, row.outcome))) and step not in first:
-            first[step] = row
-            yield row, "step", step
-        if row.kind == "token.issued":
-            yield row, "step", "confirmed"
-        if row.kind == "challenge.changed" and row.outcome not in {"issued", "started", "confirmation_needed"}:
-            yield row, "outcome", row.outcome
-        if row.kind == "authorization_request.failed":
-            yield row, "error", row.outcome
-    yield from _durations(rows, first)
-
-
-def _durations(rows: list[AuditEvent], first: dict[str, AuditEvent]) -> Iterator[tuple[AuditEvent, str, str]]:
-    for measure, since, until in (("until_left", "issued", "left"), ("until_returned", "left", "returned")):
-        if until in first:
-            yield first[until], measure, bucket(first[until].at - first[since].at)
-    confirmed = next((row for row in rows if row.kind == "token.issued" and row.outcome != "none"), None)
-    if confirmed:
-        yield confirmed, "until_confirmed", bucket(confirmed.at - first["token"].at)
-    for number, row in enumerate(rows):
-        if (row.kind, row.outcome) == ("authorization_request.returned", "code"):
-            yield from _token_request(row, rows[number + 1 :], first)
-
-
-def _token_request(
-    came_back: AuditEvent, later: list[AuditEvent], first: dict[str, AuditEvent]
-) -> Iterator[tuple[AuditEvent, str, str]]:
-    ends = ("authorization_request.failed", "token.discarded", "token.issued")
-    result = next(row for row in later if row.kind in ends or row.outcome == "confirmation_needed")
-    took = bucket(result.at - came_back.at)
-    if result == first.get("token"):
-        yield result, "until_token", took
-    failed = result.outcome if result.kind == "authorization_request.failed" else "answered"
-    if failed not in _NO_TOKEN_REQUEST:
-        yield result, "token_request", failed
-        yield result, "token_request_time", took
-
-
-def bucket(duration: timedelta) -> str:
-    fitting = [bound for bound in statistics.BUCKETS if duration <= timedelta(milliseconds=bound)]
-    return str(min(fitting)) if fitting else "over"
 
 
 class Killed(Exception):
@@ -333,6 +263,16 @@ def test_a_request_that_failed_before_the_browser_left_says_nothing_of_the_token
     event(challenge, acme, "authorization_request.failed", "par_endpoint_timeout", NOON)
     count_all()
     assert counted("token_request") == {(acme.uuid, NOON, "token_request", "invalid_grant"): 1}
+
+
+def test_a_denial_is_an_outcome_and_no_error(acme: Brand) -> None:
+    """It ends its authorization request and its challenge; it counts as what the consumer did."""
+    challenge = uuid4()
+    event(challenge, acme, "authorization_request.returned", "error", NOON)
+    event(challenge, acme, "authorization_request.failed", "access_denied", NOON)
+    event(challenge, acme, "challenge.changed", "denied", NOON)
+    count_all()
+    assert counted("error", "outcome", "token_request") == {(acme.uuid, NOON, "outcome", "denied"): 1}
 
 
 @pytest.mark.parametrize(
