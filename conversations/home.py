@@ -139,7 +139,7 @@ class Report:
 def brands_of(user: Any) -> list[Brand]:
     """Return an admin's brands, each with `counted_at`: until when the audit log is counted."""
     counted_at = Subquery(CountedAuditLog.objects.values("counted_at")[:1])
-    return Brand.objects.order_by("name", "pk").annotate(counted_at=counted_at).listed_for(user)
+    return list(Brand.objects.administered_by(user).annotate(counted_at=counted_at).order_by("name", "pk"))
 
 
 def report(brand: Brand, period: Period, now: datetime) -> Report:
