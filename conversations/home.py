@@ -41,6 +41,8 @@ _OUTCOMES: Final = {
 }
 # Older counts are said to be old: the worker counts once a minute.
 STALE_AFTER: Final = timedelta(minutes=5)
+# Fewer say nothing: one consumer may have closed the page.
+ENOUGH: Final = 5
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 
@@ -129,6 +131,20 @@ class Report:
     @property
     def is_empty(self) -> bool:
         return not any(step.times for step in self.steps) and not self.outcomes and not self.errors
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what points to a fault of the server, or of its settings here."""
+        found = []
+        left, returned = (step.times for step in self.steps[1:3])
+        if left >= ENOUGH and not returned:
+            found.append(
+                f"{left:,} sign-ins left for your server and none came back. Is the redirect URI registered there, "
+                "exactly as the server's page here shows it?"
+            )
+        if self.token_requests >= ENOUGH and 2 * sum(error.times for error in self.token_errors) > self.token_requests:
+            found.append("More than half of the requests to the token endpoint failed: see the errors below.")
+        return found
 
     @property
     def token_error_percent(self) -> str:

@@ -115,6 +115,27 @@ def test_the_token_endpoints_errors_are_told_from_its_answers(acme: Brand, ada: 
 
 
 @pytest.mark.parametrize(
+    ("left", "returned", "warned"), [(5, 0, True), (5, 1, False), (4, 0, False), (0, 0, False), (1_000, 0, True)]
+)
+def test_a_page_says_that_nobody_comes_back(
+    acme: Brand, ada: AdminBrowser, left: int, returned: int, warned: bool
+) -> None:
+    """A server shows its sign-in first and looks at the redirect URI afterwards: nothing reaches us then."""
+    count_steps(acme, left, left, returned, returned, returned)
+    assert ("Is the redirect URI registered there" in ada.get("/admin/").content.decode()) is warned
+
+
+@pytest.mark.parametrize(("answered", "failed", "warned"), [(3, 3, False), (3, 4, True), (0, 4, False), (0, 5, True)])
+def test_a_page_says_that_the_token_endpoint_fails(
+    acme: Brand, ada: AdminBrowser, answered: int, failed: int, warned: bool
+) -> None:
+    count_steps(acme, 9, 9, 9, 9, 9)
+    for times, detail in ((answered, "answered"), (failed, "server_error")):
+        count(acme, times, "token_request", detail)
+    assert ("More than half of the requests" in ada.get("/admin/").content.decode()) is warned
+
+
+@pytest.mark.parametrize(
     ("buckets", "median", "p95"),
     [
         ({}, "", ""),

@@ -153,7 +153,7 @@ class Crowd:
         browser.press(f"{url}/done", "/undo")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("challenges", [60, pytest.param(1_000, marks=pytest.mark.full)])
 def test_counts_equal_the_audit_log_across_midnight_though_the_worker_dies_now_and_then(
     acme: Brand,
