@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from math import ceil, inf
 from typing import Any, Final
 
-from django.db.models import Subquery, Sum
-from django.db.models.functions import Trunc
+from django.db.models import Case, F, Subquery, Sum, When
 
 from brands.models import Brand
 from conversations.models import ChallengeStatus, CountedAuditLog, HourlyCount
@@ -57,10 +56,14 @@ class Period:
     length: timedelta
     count: int
 
+    def beginning(self, moment: datetime) -> datetime:
+        """Return the beginning of the hour or day that a moment is in."""
+        hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        return hour.replace(hour=0) if self.unit == "day" else hour
+
     def moments(self, now: datetime) -> list[datetime]:
         """Return the beginning of each of its hours or days."""
-        last = now.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        last = last.replace(hour=0) if self.unit == "day" else last
+        last = self.beginning(now)
         return [last - self.length * ago for ago in reversed(range(self.count))]
 
 
@@ -163,10 +166,10 @@ def report(brand: Brand, period: Period, now: datetime) -> Report:
     moments = period.moments(now)
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     series: dict[datetime, Counter[str]] = defaultdict(Counter)
-    for at, measure, detail, times in _rows(brand, period, moments[0]):
+    for at, measure, detail, times in _rows(brand, moments[0]):
         sums[measure][detail] += times
-        if measure == _Measure.STEP:
-            series[at][detail] += times
+        if at is not None:
+            series[period.beginning(at)][detail] += times
     token_requests = sums[_Measure.TOKEN_REQUEST]
     return Report(
         brand,
@@ -186,10 +189,11 @@ def report(brand: Brand, period: Period, now: datetime) -> Report:
     )
 
 
-def _rows(brand: Brand, period: Period, since: datetime) -> Iterable[tuple[datetime, str, str, int]]:
+def _rows(brand: Brand, since: datetime) -> Iterable[tuple[datetime | None, str, str, int]]:
+    """Return sums; those of steps by the hour, all others of the whole period, without a moment."""
     rows = HourlyCount.objects.filter(brand=brand, hour__gte=since).order_by()
-    by_unit = rows.annotate(at=Trunc("hour", period.unit, tzinfo=UTC)).values("at", "measure", "detail")
-    return by_unit.annotate(sum=Sum("times")).values_list("at", "measure", "detail", "sum")
+    by_hour = rows.annotate(at=Case(When(measure=_Measure.STEP, then=F("hour")))).values("at", "measure", "detail")
+    return by_hour.annotate(sum=Sum("times")).values_list("at", "measure", "detail", "sum")
 
 
 def _funnel(times: Counter[str]) -> list[Step]:
