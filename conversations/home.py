@@ -166,7 +166,7 @@ def report(brand: Brand, period: Period, now: datetime) -> Report:
     moments = period.moments(now)
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     series: dict[datetime, Counter[str]] = defaultdict(Counter)
-    for at, measure, detail, times in _rows(brand, moments[0]):
+    for at, measure, detail, times in _rows(brand, moments[0], now):
         sums[measure][detail] += times
         if at is not None:
             series[period.beginning(at)][detail] += times
@@ -189,9 +189,9 @@ def report(brand: Brand, period: Period, now: datetime) -> Report:
     )
 
 
-def _rows(brand: Brand, since: datetime) -> Iterable[tuple[datetime | None, str, str, int]]:
+def _rows(brand: Brand, since: datetime, until: datetime) -> Iterable[tuple[datetime | None, str, str, int]]:
     """Return sums; those of steps by the hour, all others of the whole period, without a moment."""
-    rows = HourlyCount.objects.filter(brand=brand, hour__gte=since).order_by()
+    rows = HourlyCount.objects.filter(brand=brand, hour__range=(since, until)).order_by()
     by_hour = rows.annotate(at=Case(When(measure=_Measure.STEP, then=F("hour")))).values("at", "measure", "detail")
     return by_hour.annotate(sum=Sum("times")).values_list("at", "measure", "detail", "sum")
 

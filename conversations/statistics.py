@@ -90,40 +90,53 @@ def count_events(now: datetime, is_stopping: Callable[[], bool] = lambda: False)
 
 def _count_chunk(now: datetime) -> int:
     """Count the next rows, and note how far, in one transaction."""
-    newest, oldest_running, next_transaction = _horizon()
+    newest = AuditEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
     with transaction.atomic():
         log = CountedAuditLog.objects.select_for_update(skip_locked=True).filter(pk=1).first()
         if log is None:
             return 0
-        final_id = newest if oldest_running == next_transaction else log.counted_id
-        # A mark above the next transaction is that of another server, which a backup was restored from.
-        if oldest_running >= log.mark_transaction or log.mark_transaction > next_transaction:
-            final_id = max(final_id, log.mark_id)
-            log.mark_id, log.mark_transaction = newest, next_transaction
+        final_id, final_at = _final(log, newest, now)
         rows = list(_uncounted(log.counted_id, final_id)[:CHUNK])
         _add_up(_counted(rows, _journeys_before(rows, log.counted_id)))
-        log.counted_id = rows[-1].pk if len(rows) == CHUNK else max(log.counted_id, final_id)
-        log.counted_at = now
+        if len(rows) == CHUNK:  # there may be more
+            log.counted_id = rows[-1].pk
+        else:
+            log.counted_id, log.counted_at = final_id, final_at
         log.save()
     return len(rows)
 
 
-def _horizon() -> tuple[int, int, int]:
-    """Return the newest row's number, the oldest running transaction and the next one, as one snapshot sees them.
+def _final(log: CountedAuditLog, newest: int, now: datetime) -> tuple[int, datetime | None]:
+    """Return a number below which no row can appear any more, and since when; move the mark.
 
-    Transactions that write audit rows of conversations have a number before the row has: they lock the conversation
-    first. On SQLite one transaction writes at a time, so none is running.
+    `newest` was read before this transaction got its own number. Whoever wrote a row up to there has a lower number:
+    transactions get theirs when they lock the conversation, before they write to the audit log.
+    """
+    oldest_running, ours = _transactions()
+    final_id, final_at = log.counted_id, log.counted_at
+    # A mark above our own transaction is that of another server, which a backup was restored from.
+    if oldest_running >= log.mark_transaction or log.mark_transaction > ours:
+        final_id, final_at = max(log.mark_id, final_id), log.mark_at
+        log.mark_id, log.mark_transaction, log.mark_at = newest, ours, now
+    if oldest_running == ours:
+        final_id, final_at = max(newest, final_id), now
+    return final_id, final_at
+
+
+def _transactions() -> tuple[int, int]:
+    """Return the numbers of the oldest transaction that may be running, and of our own.
+
+    Not the end of the snapshot (`pg_snapshot_xmax`): running transactions may have numbers above it. On SQLite one
+    transaction writes at a time, so ours is the oldest.
     """
     if connection.vendor != "postgresql":
-        return AuditEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0, 0, 0
+        return 0, 0
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT (SELECT coalesce(max(id), 0) FROM infrastructure_auditevent),"
-            " pg_snapshot_xmin(pg_current_snapshot())::text::bigint,"
-            " pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+            "SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint, pg_current_xact_id()::text::bigint"
         )
-        newest, oldest_running, next_transaction = cursor.fetchone()
-    return newest, oldest_running, next_transaction
+        oldest_running, ours = cursor.fetchone()
+    return oldest_running, ours
 
 
 def _uncounted(counted_id: int, final_id: int) -> QuerySet[AuditEvent]:

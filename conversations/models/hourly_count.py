@@ -57,6 +57,8 @@ class CountedAuditLog(models.Model):
     # Up to here it is counted once no transaction below `mark_transaction` is running any more.
     mark_id = models.BigIntegerField(default=0)
     mark_transaction = models.BigIntegerField(default=0)
+    mark_at = models.DateTimeField(null=True)
+    # What was committed before this moment is counted.
     counted_at = models.DateTimeField(null=True)
 
     class Meta:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand, Logo
 from conversations.flow import read_counts
-from conversations.models import AccessToken, AuthorizationRequest, Challenge
+from conversations.models import AccessToken, AuthorizationRequest, Challenge, CountedAuditLog, HourlyCount
 from infrastructure.crypto import DecryptionError
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
@@ -75,6 +75,8 @@ def test_no_row_calls_itself_by_a_secret(
     other_bot.in_chat("DELETE", "/token")
     other_bot.call("POST", f"/conversations/{other_bot.chat}/challenges", {}, **{"Idempotency-Key": "planted-key"})
     Logo.objects.create(brand=Brand.objects.get(), png=b"a picture")
+    CountedAuditLog.objects.create()
+    HourlyCount.objects.create(brand=Brand.objects.get(), hour=timezone.now(), measure="step", detail="left", times=1)
     planted = [*begin_another(acme_bot, ada, acme_login), acme_hooks.secret, "planted-key"]
     models = [model for name in OURS for model in apps.get_app_config(name).get_models()]
     rows = [row for model in models for row in model._default_manager.all()]

@@ -84,7 +84,7 @@ def test_who_began_before_the_period_makes_no_loss_negative(acme: Brand, ada: Ad
 def test_a_period_has_whole_hours_or_days_and_nothing_before_them(
     acme: Brand, ada: AdminBrowser, period: str, first_hours_ago: int
 ) -> None:
-    for hours_ago, times in ((0, 1), (first_hours_ago, 10), (first_hours_ago + 1, 1_000)):
+    for hours_ago, times in ((-1, 1_000), (0, 1), (first_hours_ago, 10), (first_hours_ago + 1, 1_000)):
         count(acme, times, "step", "issued", hours_ago)
     found = report(ada, period=period)
     assert found.steps[0].times == 11
