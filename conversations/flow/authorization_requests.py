@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid4
@@ -11,8 +12,16 @@ from uuid import UUID, uuid4
 from django.db import models
 
 from brands.models import AuthorizationServer
+from conversations.flow.events import ConversationEvent, record
 from conversations.flow.transitions import locked_conversation, move_challenge
-from conversations.models import COOKIE_PREFIX, AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
+from conversations.models import (
+    COOKIE_PREFIX,
+    AccessToken,
+    AuthorizationRequest,
+    Challenge,
+    ChallengeStatus,
+    Conversation,
+)
 from infrastructure.audit import CONSUMER
 from infrastructure.compiled import (
     CompiledInsert,
@@ -92,6 +101,13 @@ _TOKEN_EXPIRY: Final = CompiledRows(
         .values_list("expires_at")
     )
 )
+
+
+class Returned(StrEnum):
+    """What the authorization response (RFC 6749 section 4.1.2) contained: a code or an error."""
+
+    CODE = "code"
+    ERROR = "error"
 
 
 @dataclass(frozen=True)
@@ -241,6 +257,20 @@ def finish_authorization_request(
     The state's digest stays, so that a repeated callback is recognised (B11).
     """
     _FINISH.run(pk=authorization_request.pk, now=now, error=error, detail=detail)
+
+
+def record_return(
+    authorization_request: AuthorizationRequest, conversation: Conversation, returned: Returned, now: datetime
+) -> None:
+    """Record the callback at the moment of its claim. Runs in the transaction of the result, which saves a commit."""
+    record(
+        ConversationEvent.AUTHORIZATION_REQUEST_RETURNED,
+        conversation,
+        now=authorization_request.claimed_at or now,
+        actor=CONSUMER,
+        outcome=returned,
+        challenge=authorization_request.challenge,
+    )
 
 
 def _insert(challenge: Challenge, now: datetime) -> NewAuthorizationRequest:
