@@ -226,12 +226,16 @@ def nonce_matches(authorization_request: AuthorizationRequest, nonce: str) -> bo
 
 def claim(authorization_request: AuthorizationRequest, now: datetime) -> bool:
     """Claim the exchange. Of any number of concurrent callbacks exactly one gets True (B10)."""
-    return _CLAIM.run(pk=authorization_request.pk, now=now) == 1
+    if _CLAIM.run(pk=authorization_request.pk, now=now) != 1:
+        return False
+    authorization_request.claimed_at = now
+    return True
 
 
 def release(authorization_request: AuthorizationRequest) -> None:
     """Undo a claim if nothing was done with it, so that the same callback works a moment later."""
     _RELEASE.run(pk=authorization_request.pk)
+    authorization_request.claimed_at = None
 
 
 def reloaded(authorization_request: AuthorizationRequest) -> AuthorizationRequest:
