@@ -251,7 +251,7 @@ class AuthorizationServerForm(ConfirmedForm):
 
 
 class BrandForm(ConfirmedForm):
-    """A brand and its look. Who administers it, and whom its consumers ask, no stolen session may decide (G10)."""
+    """A brand and its look. No stolen session may decide who its members are, and whom its consumers ask (G10)."""
 
     logo = forms.FileField(
         required=False,
@@ -270,6 +270,7 @@ class BrandForm(ConfirmedForm):
             "accent_colour",
             "support_contact",
             "admins",
+            "viewers",
         )
 
     def clean_logo(self) -> bytes | None:
@@ -278,8 +279,8 @@ class BrandForm(ConfirmedForm):
         return drawn_anew(upload.read(MAX_UPLOAD + 1)) if upload else None
 
     def needs_confirmation(self) -> bool:
-        """Who administers the brand, and whom its consumers ask."""
-        return bool({"admins", "support_contact"} & set(self.changed_data))
+        """Who administers the brand or looks at it, and whom its consumers ask."""
+        return bool({"admins", "viewers", "support_contact"} & set(self.changed_data))
 
     def clean(self) -> dict[str, Any]:
         """Name the picture that is kept or forgotten."""
