@@ -16,7 +16,12 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
-from accounts.account_changes import AccountEvent, record_account_change
+from accounts.account_changes import (
+    AccountEvent,
+    end_sessions,
+    record_account_change,
+    tell_of_removed_second_factor,
+)
 from accounts.sign_in import ConfirmedAdmin, ConfirmedForm, confirmation_needed, signed_in_recently
 from infrastructure.audit import actor_of_admin
 
@@ -101,6 +106,8 @@ class AuthenticatorAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as abov
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         record_account_change(AccountEvent.ADMIN_CHANGED, obj.user, actor_of_admin(request.user.pk), ["second_factor"])
         super().delete_model(request, obj)
+        end_sessions(obj.user, but=request.session.session_key)
+        transaction.on_commit(lambda: tell_of_removed_second_factor(obj.user), robust=True)
 
 
 def _unconfirmed(request: HttpRequest) -> HttpResponse | None:

@@ -4,7 +4,7 @@ from allauth.account import views as account
 from django.contrib import admin
 from django.urls import include, path, re_path
 
-from accounts import sign_in
+from accounts import second_factor_demand, sign_in
 from brands import views as brands
 from delegation_site import health
 from web import errors
@@ -18,6 +18,8 @@ _account = [
     path("signup/", account.signup, name="account_signup"),
     path("inactive/", account.account_inactive, name="account_inactive"),
     path("reauthenticate/", account.reauthenticate, name="account_reauthenticate"),
+    path("second-factor/totp/activate/", second_factor_demand.activate_totp),
+    path("second-factor/webauthn/add/", second_factor_demand.add_webauthn),
     path("second-factor/", include("allauth.mfa.urls")),
 ]
 
