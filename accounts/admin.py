@@ -6,6 +6,7 @@ A thief of the operator's session could otherwise create a permanent account or 
 from typing import Any
 
 from allauth.account.models import EmailAddress
+from allauth.mfa.base.internal.flows import delete_dangling_recovery_codes
 from allauth.mfa.models import Authenticator
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
@@ -106,6 +107,7 @@ class AuthenticatorAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as abov
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         record_account_change(AccountEvent.ADMIN_CHANGED, obj.user, actor_of_admin(request.user.pk), ["second_factor"])
         super().delete_model(request, obj)
+        delete_dangling_recovery_codes(obj.user)
         end_sessions(obj.user, but=request.session.session_key)
         transaction.on_commit(lambda: tell_of_removed_second_factor(obj.user), robust=True)
 

@@ -295,9 +295,11 @@ def test_the_admins_page_that_deletes_a_factor_does_the_same(
     acme_admin.email = "ada@acme.example"
     acme_admin.save()
     factor = TOTP.activate(acme_admin, generate_totp_secret()).instance
+    RecoveryCodes.activate(acme_admin)
     operator, theirs = AdminBrowser(get_user_model().objects.create_superuser("operator")), AdminBrowser(acme_admin)
     with django_capture_on_commit_callbacks(execute=True):
         assert operator.post(address(Authenticator, "delete", factor), {"post": "yes"}).status_code == 302
     assert theirs.get(INDEX)["Location"].startswith("/admin/login/")
     assert operator.get(INDEX).status_code == 200
+    assert not Authenticator.objects.exists()  # the codes of the old factor are in the same stolen phone
     assert [re.sub(r"\s+", " ", letter.subject) for letter in mail.outbox] == ["Your second factor was removed"]
