@@ -42,7 +42,7 @@ def record_account_change(kind: AccountEvent, user: Any, actor: str, changed: It
 def reset_second_factor(user: Any) -> int:
     """Delete every second factor of an account as the operator, and end its sessions; return how many were deleted."""
     with transaction.atomic():
-        deleted, _ = Authenticator.objects.filter(user=user).delete()
+        deleted: int = Authenticator.objects.filter(user=user).delete()[0]
         if deleted:
             record_account_change(AccountEvent.ADMIN_CHANGED, user, OPERATOR, ["second_factor"])
             end_sessions(user)

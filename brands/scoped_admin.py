@@ -119,7 +119,7 @@ class BrandScopedAdmin(ConfirmedAdmin):
         """Offer actions to admins of a brand alone (J11)."""
         return super().get_actions(request) if administers_a_brand(request) else {}
 
-    def response_action(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:
+    def response_action(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:  # type: ignore[override]
         """Run an action on rows that the user administers; refuse it if another row is selected (J11).
 
         Answer 400 where a selected row is named by anything but a key: Django asks the database for it as it is.

@@ -35,8 +35,8 @@ NOT_COMPARED: Final = {"django_session", "infrastructure_ratecounter"}
 
 def member(name: str, *, views: list[Brand], administers: list[Brand]) -> AdminBrowser:
     user = get_user_model().objects.create_user(name, password=name, is_staff=True)
-    user.viewed_brands.set(views)  # type: ignore[attr-defined]  # a relation of ours
-    user.brands.set(administers)  # type: ignore[attr-defined]
+    user.viewed_brands.set(views)
+    user.brands.set(administers)
     return AdminBrowser(user)
 
 
