@@ -12,9 +12,10 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import models
-from django.forms import ModelForm
+from django.forms import ModelForm, SplitDateTimeField
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 
 from accounts.sign_in import ConfirmedAdmin
 from brands.audited_changes import actor_of
@@ -97,6 +98,14 @@ class BrandScopedAdmin(ConfirmedAdmin):
         if len(only := own[:2]) == 1:
             kwargs["initial"] = only[0].pk
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Name both halves of a moment: Django's label stands for neither, and a screen reader reads nothing."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if isinstance(field, SplitDateTimeField):
+            for half, widget in zip(("date", "time"), field.widget.widgets, strict=True):
+                widget.attrs["aria-label"] = f"{capfirst(db_field.verbose_name)}: {half}"
+        return field
 
     def only_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         """Return the one row that an action was called for; say so and return None where there is not just one."""

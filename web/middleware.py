@@ -69,12 +69,16 @@ def head_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Call
 def admin_policy_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Set the admin's own Content-Security-Policy before django-csp writes the header."""
+    """Set the admin's own Content-Security-Policy before django-csp writes the header.
+
+    Error pages have a stylesheet inside, and allow it by its hash (`render_page`). They keep that.
+    """
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         if request.path.startswith("/admin/"):
-            response._csp_replace = ADMIN_POLICY  # type: ignore[attr-defined]  # what csp_replace() sets
+            own = getattr(response, "_csp_replace", {})
+            response._csp_replace = ADMIN_POLICY | own  # type: ignore[attr-defined]  # what csp_replace() sets
         return response
 
     return middleware

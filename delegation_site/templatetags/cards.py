@@ -1,4 +1,4 @@
-"""Template filter for Django admin's lists: each cell names its column, so that a narrow page can show rows as cards."""
+"""Template filter for the admin's lists: each cell names its column, so that a narrow page can show rows as cards."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from django.template import Library
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.text import capfirst
 
 register = Library()
 
@@ -19,6 +20,6 @@ def with_labels(cells: Iterable[SafeString], headers: list[dict[str, Any]]) -> l
 def _labelled(cell: SafeString, header: dict[str, Any]) -> SafeString:
     if "action-checkbox" in header.get("class_attrib", ""):
         return cell
-    label = format_html(' data-label="{}"', header["text"])
+    label = format_html(' data-label="{}"', capfirst(header["text"]))
     tag = cell[:3]  # "<td" or "<th": Django makes the cell, so nothing stands before it
     return mark_safe(tag + label + cell[3:])  # noqa: S308  # both parts are escaped
