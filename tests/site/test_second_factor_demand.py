@@ -18,8 +18,7 @@ from django.urls import reverse
 from accounts.account_changes import NO_BRAND
 from brands.models import Brand
 from infrastructure.models import AuditEvent
-from tests.admin_pages import AdminBrowser, address
-from tests.brands.test_admin_viewers import addresses
+from tests.admin_pages import AdminBrowser, address, addresses_of_the_admin
 from tests.cast import HOST
 from tests.site.test_sign_in import SECOND_FACTOR, SignIn, code_for
 
@@ -77,7 +76,13 @@ def test_without_a_second_factor_everything_leads_to_enrolment(houses: Any) -> N
     """G10: every address of the admin by GET and POST, whoever signs in; and the page says why in one sentence."""
     acme, _ = houses
     operator = AdminBrowser(get_user_model().objects.create_superuser("operator", password="operator"))
-    pages = [*addresses(acme), "/admin/login/", "/admin/account/login/", "/admin/nowhere/", "/admin/account/signup/"]
+    pages = [
+        *addresses_of_the_admin(acme),
+        "/admin/login/",
+        "/admin/account/login/",
+        "/admin/nowhere/",
+        "/admin/account/signup/",
+    ]
     for browser in (acme.admin, operator):
         for send in (browser.get, browser.post):
             answers = {page: send(page) for page in pages}
