@@ -250,7 +250,7 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
 
 
 class BrandForm(ConfirmedForm):
-    """A brand and its look. Its admins and its support contact change only after a recent sign-in (G10)."""
+    """A brand and its look. Its members and its support contact change only after a recent sign-in (G10)."""
 
     logo = forms.FileField(
         required=False,
@@ -269,6 +269,7 @@ class BrandForm(ConfirmedForm):
             "accent_colour",
             "support_contact",
             "admins",
+            "viewers",
         )
 
     def clean_logo(self) -> bytes | None:
@@ -277,7 +278,8 @@ class BrandForm(ConfirmedForm):
         return reencode_logo(upload.read(MAX_LOGO_UPLOAD + 1)) if upload else None
 
     def needs_confirmation(self) -> bool:
-        return bool({"admins", "support_contact"} & set(self.changed_data))
+        """Whether the members or the support contact change, so that a recent sign-in is needed."""
+        return bool({"admins", "viewers", "support_contact"} & set(self.changed_data))
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
