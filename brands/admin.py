@@ -8,7 +8,7 @@ from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
-from django.urls import re_path
+from django.urls import path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
@@ -19,7 +19,7 @@ from brands.authentication import create_bot_key, revoke
 from brands.doctor_page import doctor_page
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
-from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers
 from brands.server_rules import needs_discovery, servers_with_shared_registration
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
@@ -215,8 +215,11 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         return form
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Keep a secret that was typed into a form that comes back (H10)."""
-        context["adminform"].form.show_secret()
+        """Keep a secret that was typed into a form that comes back (H10). A viewer has no such form, and no buttons."""
+        row, form = context.get("original"), context["adminform"].form
+        context["administers"] = row is not None and administers(request, row)
+        if isinstance(form, AuthorizationServerForm):
+            form.show_secret()
         return super().render_change_form(request, context, *args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
@@ -237,7 +240,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     def get_urls(self) -> list[Any]:
         """Add the doctor's page, before the pattern that takes everything for a key."""
         view = self.admin_site.admin_view(partial(doctor_page, self))
-        page = re_path(r"^(?P<key>[0-9]{1,18})/doctor/$", view, name="brands_authorizationserver_doctor")
+        page = path("<int:pk>/doctor/", view, name="brands_authorizationserver_doctor")
         return [page, *super().get_urls()]
 
     @admin.action(description="Rotate the signing key of the selected server (a day of overlap)")

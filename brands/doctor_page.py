@@ -18,12 +18,12 @@ _MARKS: Final = {Verdict.GOOD: "Proven", Verdict.NOTE: "Note", Verdict.PROBLEM: 
 _SHOWN_ONLY: Final = frozenset({"redirect_uri", "client_jwks_uri"})
 
 
-def doctor_page(model_admin: BrandScopedAdmin, request: HttpRequest, key: str) -> HttpResponse:
+def doctor_page(model_admin: BrandScopedAdmin, request: HttpRequest, pk: int) -> HttpResponse:
     """Show the page; run the doctor on POST. Another brand's server is not found (J1).
 
     No password has to be typed again, as nothing is changed and only stored values are sent.
     """
-    server = get_object_or_404(model_admin.get_queryset(request).select_related("brand"), pk=key)
+    server = get_object_or_404(model_admin.get_queryset(request).select_related("brand"), pk=pk)
     if not model_admin.has_change_permission(request, server):
         raise PermissionDenied
     findings: list[Finding] = []

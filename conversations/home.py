@@ -158,7 +158,7 @@ class Report:
 def brands_of(user: Any) -> list[Brand]:
     """Return an admin's brands, each with `counted_at`: until when the audit log is counted."""
     counted_at = Subquery(CountedAuditLog.objects.values("counted_at")[:1])
-    return list(Brand.objects.administered_by(user).annotate(counted_at=counted_at).order_by("name", "pk"))
+    return list(Brand.objects.visible_to(user).annotate(counted_at=counted_at).order_by("name", "pk"))
 
 
 def report(brand: Brand, period: Period, now: datetime) -> Report:

@@ -5,12 +5,12 @@ from typing import Final
 
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from brands.branding import validate_support_contact
 from brands.models import AuthorizationServer, Brand
+from brands.scoped_admin import own_row_or_404
 from conversations.models import Challenge, Conversation
 from conversations.pages import link_page
 from web.pages import language_of_locale, render_page
@@ -24,7 +24,7 @@ _LONGEST_NAME: Final = 80
 @require_http_methods(["GET", "HEAD", "POST"])
 def brand_preview(request: HttpRequest, pk: int) -> HttpResponse:
     """`/admin/brands/brand/{pk}/preview/`: the saved brand, or on POST its unsaved form."""
-    brand = get_object_or_404(Brand.objects.administered_by(request.user), pk=pk)
+    brand: Brand = own_row_or_404(Brand, request, pk, to_change=False)
     server = brand.authorization_servers.order_by("-is_active", "pk").first()
     if request.method == "POST":
         _take_typed_values(brand, request)

@@ -5,13 +5,13 @@ from typing import Any, Final
 
 from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
 from brands.audited_changes import actor_of
-from brands.scoped_admin import ReadOnlyAdmin
+from brands.scoped_admin import ReadOnlyAdmin, administers, own_row_or_404
 from conversations.flow.termination import EndingReceipt, close_and_count, end_access_tokens
 from conversations.models import OPEN_STATUSES, Conversation
 from conversations.timeline import timeline_of
@@ -28,6 +28,7 @@ class TimelineAdmin(ReadOnlyAdmin):
         """Add the timeline; `obj` was found among the admin's own brands (J1)."""
         if (conversation := more.get("obj")) is not None:
             context["timeline"] = timeline_of(conversation, timezone.now())
+            context["administers"] = administers(request, conversation)
         return super().render_change_form(request, context, *args, **more)
 
 
@@ -67,9 +68,8 @@ def close(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _own_conversation(request: HttpRequest, pk: int) -> Conversation:
-    """The conversation, if an admin of its brand asks; another brand's is not found (J1)."""
-    own = Conversation.objects.administered_by(request.user).select_related("brand")
-    conversation: Conversation = get_object_or_404(own, pk=pk)
+    """The conversation, for an admin of its brand. Another brand's is not found (J1); a viewer is refused (J15)."""
+    conversation: Conversation = own_row_or_404(Conversation, request, pk, to_change=True)
     return conversation
 
 

@@ -4,13 +4,14 @@ from typing import Any, Final
 
 from django.contrib import admin, messages
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
 from brands.audited_changes import actor_of
 from brands.models import AuthorizationServer
+from brands.scoped_admin import own_row_or_404
 from conversations.flow.trial_sign_in import (
     COOKIE,
     NO_REVOCATION_ENDPOINT,
@@ -60,9 +61,8 @@ def page_of_trial(trial: TrialSignIn) -> str:
 
 
 def _server(request: HttpRequest, pk: int) -> AuthorizationServer:
-    """The server, if an admin of its brand asks; another brand's is not found (J1)."""
-    own = AuthorizationServer.objects.administered_by(request.user).select_related("brand")
-    server: AuthorizationServer = get_object_or_404(own, pk=pk)
+    """The server, if an admin of its brand asks; another brand's is not found (J1), and a viewer is refused (J15)."""
+    server: AuthorizationServer = own_row_or_404(AuthorizationServer, request, pk, to_change=True)
     if not request.session.session_key:
         raise Http404
     return server
