@@ -207,12 +207,13 @@ def test_the_admins_pages_have_a_row_of_their_own(houses: tuple[House, House]) -
         check(acme.admin.get(page), admin=True)
 
 
-def test_an_error_page_of_the_admin_may_use_its_own_style(houses: tuple[House, House]) -> None:
-    """H6. The bug: the admin's policy forbade the stylesheet inside, and whoever was refused read a bare page."""
+def test_an_error_page_of_the_admin_has_a_style_that_its_policy_allows(houses: tuple[House, House]) -> None:
+    """H6. The bug: the admin's policy forbade the stylesheet inside the page, so an error page had no style."""
     acme, _ = houses
     for url, status in ((address(Brand, "add"), 403), ("/admin/nowhere/", 404)):
         page = acme.admin.get(url)
-        assert (page.status_code, "sha256-" in policy_of(page)["style-src"]) == (status, True)
+        text = page.content.decode()
+        assert (page.status_code, 'rel="stylesheet"' in text, "<style" in text) == (status, True, False)
         check(page, admin=True)
 
 
