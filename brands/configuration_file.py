@@ -18,6 +18,7 @@ from brands.configuration_tables import (
     problems_of,
     read_table,
     read_tables,
+    unknown,
 )
 from brands.models import AuthorizationServer, Brand
 from brands.server_rules import (
@@ -71,7 +72,7 @@ def read_configuration(text: str) -> ConfigurationFile:
         # Python's TOML parser fails on numbers of more than 4,300 digits and on very deep nesting.
         raise ConfigurationRefused(["the file contains a number that is too long, or is nested too deeply"]) from None
     known = ("brand", "authorization_servers", "webhooks")
-    problems = [f"{name}: there is no such table or setting" for name in found if name not in known]
+    problems = [f"{name}: {unknown(name, known)}" for name in found if name not in known]
     return ConfigurationFile(
         brand=read_table(BrandTable, found.get("brand", {}), "brand", problems),
         authorization_servers=read_tables(AuthorizationServerTable, found.get(known[1], []), known[1], "key", problems),
@@ -228,7 +229,7 @@ def _apply_secret(
         problems += refused.problems
         return
     problem = change.problem_with_secret(is_given=secret is not None)
-    if problem is not None and not any("secret" in name for name in table.unreadable):
+    if problem is not None and not {"client_secret", "client_secret_env"} & table.lost:
         problems.append(f"authorization_servers.{table.key}.client_secret: {_SECRET_NEEDED[problem]}")
     change.apply_credentials(secret)
 

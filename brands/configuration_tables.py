@@ -1,6 +1,7 @@
 """The tables of a configuration file. They are read line by line, so that all mistakes are named at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -137,7 +138,7 @@ def read_table(kind: type[_Table], found: object, where: str, problems: list[str
     if not isinstance(found, dict):
         problems.append(f"{where}: this is not a table")
         return kind(**_blank(kind), unreadable=kind.settings())
-    mistakes = {name: "there is no such setting" for name in found if name not in kind.settings()}
+    mistakes = {name: unknown(name, kind.settings()) for name in found if name not in kind.settings()}
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         if field.name == _UNREADABLE:
@@ -164,6 +165,12 @@ def read_tables(kind: type[_Table], found: object, name: str, identified_by: str
         where = f"{name}.{identifier}" if identifier and isinstance(identifier, str) else f"{name}[{position}]"
         tables.append(read_table(kind, table, where, problems))
     return [table for table in tables if identified_by not in table.unreadable]
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """Say that there is no setting of this name, and which one may be meant."""
+    similar = get_close_matches(name, sorted(known), n=1)
+    return f"there is no such setting. Do you mean {similar[0]}?" if similar else "there is no such setting"
 
 
 def problems_of(where: str, check: Callable[[], None]) -> list[str]:
