@@ -314,6 +314,7 @@ def test_a_lost_value_is_not_blamed_on_other_lines(problems: Any) -> None:
         (BRAND + webhook(url='"https://x.example/\\u0000"'), ["webhooks.https://x.example/\x00.url: Expected"]),
         (configuration(issuer="https://x.example/\x00"), ["authorization_servers.orders.issuer: Expected `str`"]),
         (configuration(client_sekret="x"), ["authorization_servers.orders.client_sekret: there is no such"]),
+        (configuration(scope_descriptions={'"a\\u0000"': "x"}), ["authorization_servers.orders.scope_descriptions: "]),
         (configuration(key=""), ["authorization_servers..key: This field cannot be blank."]),
         (configuration() + "challenge_lifetime = 99999999999999999999\n",
          ["authorization_servers.orders.challenge_lifetime: "]),

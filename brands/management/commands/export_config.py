@@ -16,7 +16,6 @@ class Command(BaseCommand):
         parser.add_argument("brand", help="the brand's slug")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print the file in UTF-8, whatever the terminal's encoding is."""
         brand = Brand.objects.filter(slug=options["brand"]).first()
         if brand is None:
             raise CommandError(f"There is no brand {options['brand']}.")
