@@ -10,7 +10,7 @@ from typing import Any, Final
 from django.db import models
 
 from brands.audited_changes import SECRET_FIELDS
-from brands.configuration_tables import AuthorizationServerTable
+from brands.configuration_tables import AuthorizationServerTable, printable
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint
 
 _HEADER: Final = """\
@@ -33,8 +33,6 @@ _WEBHOOK_SECRET: Final = """\
 """
 # Written even with their default: who reads the file looks for them, and a later default must not change them.
 _ALWAYS_WRITTEN: Final = frozenset({"token_endpoint_auth_method", "scope", "same_person_checks", "prompt"})
-_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_SHORT_ESCAPE: Final = 0xFFFF
 
 # What a file does not set, and what tells nothing: ids, moments, and public halves of keys.
 _NO_DIFFERENCE: Final = frozenset(
@@ -86,17 +84,8 @@ def toml(value: Any) -> str:
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{toml(name)} = {toml(inner)}' for name, inner in value.items())}}}"
-    return f'"{"".join(map(_escaped, value))}"'
-
-
-def _escaped(character: str) -> str:
-    """Escape what TOML forbids, and what a terminal or editor would obey or hide, such as a right-to-left override."""
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    if character.isprintable():
-        return character
-    code = ord(character)
-    return f"\\u{code:04x}" if code <= _SHORT_ESCAPE else f"\\U{code:08x}"
+    quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(quoted)}"'
 
 
 def _table(head: str, values: Mapping[str, Any]) -> str:

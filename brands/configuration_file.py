@@ -15,10 +15,11 @@ from brands.configuration_tables import (
     AuthorizationServerTable,
     BrandTable,
     WebhookTable,
+    no_such_setting,
+    printable,
     problems_of,
     read_table,
     read_tables,
-    unknown,
 )
 from brands.models import AuthorizationServer, Brand
 from brands.server_rules import (
@@ -58,8 +59,9 @@ class ConfigurationRefused(Exception):
     """Nothing was changed. `problems` has a message for each bad field, without secret values."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+        # The messages contain names from the file, which somebody else may have written.
+        self.problems = [printable(problem) for problem in problems]
+        super().__init__("; ".join(self.problems))
 
 
 def read_configuration(text: str) -> ConfigurationFile:
@@ -72,7 +74,7 @@ def read_configuration(text: str) -> ConfigurationFile:
         # Python's TOML parser fails on numbers of more than 4,300 digits and on very deep nesting.
         raise ConfigurationRefused(["the file contains a number that is too long, or is nested too deeply"]) from None
     known = ("brand", "authorization_servers", "webhooks")
-    problems = [f"{name}: {unknown(name, known)}" for name in found if name not in known]
+    problems = [f"{name}: {no_such_setting(name, known)}" for name in found if name not in known]
     return ConfigurationFile(
         brand=read_table(BrandTable, found.get("brand", {}), "brand", problems),
         authorization_servers=read_tables(AuthorizationServerTable, found.get(known[1], []), known[1], "key", problems),

@@ -13,6 +13,7 @@ from oauth_client.validators import IGNORABLE_METADATA
 
 # TOML can write every control character as an escape. NUL is the one that PostgreSQL cannot store.
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]*$")]
+_LONGEST_SHORT_ESCAPE: Final = 0xFFFF
 _UNREADABLE: Final = "unreadable"
 # Of a server's table: what is no setting of the row, or keeps the row's value if it is omitted.
 _NOT_SIMPLY_STORED: Final = frozenset({"key", "client_secret", "client_secret_env", "is_active"})
@@ -138,7 +139,7 @@ def read_table(kind: type[_Table], found: object, where: str, problems: list[str
     if not isinstance(found, dict):
         problems.append(f"{where}: this is not a table")
         return kind(**_blank(kind), unreadable=kind.settings())
-    mistakes = {name: unknown(name, kind.settings()) for name in found if name not in kind.settings()}
+    mistakes = {name: no_such_setting(name, kind.settings()) for name in found if name not in kind.settings()}
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(kind):
         if field.name == _UNREADABLE:
@@ -167,10 +168,19 @@ def read_tables(kind: type[_Table], found: object, name: str, identified_by: str
     return [table for table in tables if identified_by not in table.unreadable]
 
 
-def unknown(name: str, known: Iterable[str]) -> str:
+def no_such_setting(name: str, known: Iterable[str]) -> str:
     """Say that there is no setting of this name, and which one may be meant."""
     similar = get_close_matches(name, sorted(known), n=1)
     return f"there is no such setting. Do you mean {similar[0]}?" if similar else "there is no such setting"
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal or editor would obey or hide, such as a right-to-left override. TOML reads it again."""
+    return "".join(character if character.isprintable() else _escaped(ord(character)) for character in text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\u{code:04x}" if code <= _LONGEST_SHORT_ESCAPE else f"\\U{code:08x}"
 
 
 def problems_of(where: str, check: Callable[[], None]) -> list[str]:

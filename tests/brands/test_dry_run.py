@@ -311,10 +311,12 @@ def test_a_lost_value_is_not_blamed_on_other_lines(problems: Any) -> None:
         ("authorization_servers = [5]\n" + BRAND, ["authorization_servers[0]: this is not a table"]),
         ("webhooks = 5\n" + BRAND, ["webhooks: write each one as a table [[webhooks]]"]),
         (BRAND + webhook(url="2026-11-28"), ["webhooks[0].url: Expected `str`, got `date`"]),
-        (BRAND + webhook(url='"https://x.example/\\u0000"'), ["webhooks.https://x.example/\x00.url: Expected"]),
+        (BRAND + webhook(url='"https://x.example/\\u0000"'), ["webhooks.https://x.example/\\u0000.url: Expected"]),
         (configuration(issuer="https://x.example/\x00"), ["authorization_servers.orders.issuer: Expected `str`"]),
         (configuration(client_sekret="x"), ["authorization_servers.orders.client_sekret: there is no such"]),
         (configuration(scope_descriptions={'"a\\u0000"': "x"}), ["authorization_servers.orders.scope_descriptions: "]),
+        # The attack: a name in a file of somebody else's fakes a line, or sends codes to the terminal.
+        (configuration(key="a\nb\x1b[2J\u202e"), ["authorization_servers.a\\u000ab\\u001b[2J\\u202e.key: Use lower"]),
         (configuration(key=""), ["authorization_servers..key: This field cannot be blank."]),
         (configuration() + "challenge_lifetime = 99999999999999999999\n",
          ["authorization_servers.orders.challenge_lifetime: "]),
