@@ -51,7 +51,7 @@ _EVENTS: Final[dict[type[models.Model], tuple[BrandEvent, BrandEvent]]] = {
     WebhookEndpoint: (BrandEvent.WEBHOOK_CREATED, BrandEvent.WEBHOOK_CHANGED),
 }
 # Changes of these fields are recorded as an event of their own.
-_SECRET_FIELDS: Final = frozenset(
+SECRET_FIELDS: Final = frozenset(
     {
         *("client_secret_ciphertext", "signing_key_ciphertext", "previous_signing_key_ciphertext"),
         *("previous_signing_key_jwk", "previous_signing_key_signs_until"),
@@ -155,7 +155,7 @@ def _value(row: models.Model, name: str) -> Any:
 
 
 def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> None:
-    secret = [name for name in changed if name in _SECRET_FIELDS]
+    secret = [name for name in changed if name in SECRET_FIELDS]
     plain = [name for name in changed if name not in secret]
     if plain:
         record_change(row, _EVENTS[type(row)][1], user, plain, values=_listed_values(before, row, plain))

@@ -58,6 +58,7 @@ _WRITTEN_NUMBER: Final = re.compile(r"\+?[0-9 \u00a0\u2009\u202f().\-/\u2010-\u2
 _WRITTEN_HOST: Final = re.compile(r"(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}(?:/[^\s]*)?")
 _DIGITS: Final = range(3, 16)  # from 112 to the longest number (ITU-T E.164)
 _DESCRIPTION: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,80}")
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4})?")
 
 
@@ -193,7 +194,8 @@ def validate_support_contact(value: str) -> None:
 
 def validate_scope_descriptions(value: object) -> None:
     """Allow an object from scopes to descriptions. A description is a text, or an object from languages to texts."""
-    if not isinstance(value, dict):
+    # JSON can write characters that PostgreSQL cannot store. A scope has only visible ASCII (RFC 6749 section 3.3).
+    if not isinstance(value, dict) or not all(isinstance(name, str) and _SCOPE.fullmatch(name) for name in value):
         raise _invalid_descriptions()
     for description in value.values():
         by_language = description if isinstance(description, dict) else {"en": description}

@@ -1,15 +1,26 @@
 """Read a brand, its authorization servers and webhooks from a TOML file, and apply all of it or nothing."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 import msgspec
-from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from brands.audited_changes import save_audited
+from brands.configuration_export import differences, stored_rows
+from brands.configuration_tables import (
+    AuthorizationServerTable,
+    BrandTable,
+    WebhookTable,
+    no_such_setting,
+    printable,
+    problems_of,
+    read_table,
+    read_tables,
+)
 from brands.models import AuthorizationServer, Brand
 from brands.server_rules import (
     DISCOVERED,
@@ -23,7 +34,7 @@ from brands.server_rules import (
     needs_discovery,
     refuse_shared_registration,
 )
-from brands.webhooks import Line, WebhookTable, apply_webhooks
+from brands.webhooks import apply_webhooks
 from infrastructure.crypto import Secret
 from oauth_client import DiscoveryFailed, discover
 from oauth_client.validators import IGNORABLE_METADATA
@@ -34,129 +45,72 @@ _SECRET_NEEDED: Final = {
 }
 
 
-class BrandTable(msgspec.Struct, forbid_unknown_fields=True):
-    """`[brand]`."""
+@dataclass(frozen=True, slots=True)
+class ConfigurationFile:
+    """The file's tables without the lines that cannot be read, and `problems` with a message for each of those."""
 
-    slug: Line
-    name: Line
-    token_read_purpose_required: bool = False
-    accent_colour: Line | msgspec.UnsetType = msgspec.UNSET
-    support_contact: Line | msgspec.UnsetType = msgspec.UNSET
-
-    def apply_to(self, brand: Brand) -> None:
-        """Set the file's values. Without `accent_colour` or `support_contact`, the stored one stays. Does not save."""
-        for name in ("name", "token_read_purpose_required", "accent_colour", "support_contact"):
-            value = getattr(self, name)
-            if value is not msgspec.UNSET:
-                setattr(brand, name, value)
-
-
-class AuthorizationServerTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[[authorization_servers]]`. An omitted field gets the model's default, even if the row has another value."""
-
-    key: Line
-    client_id: Line
-    issuer: str | msgspec.UnsetType = msgspec.UNSET
-    authorization_endpoint: str | msgspec.UnsetType = msgspec.UNSET
-    token_endpoint: str | msgspec.UnsetType = msgspec.UNSET
-    revocation_endpoint: str | msgspec.UnsetType = msgspec.UNSET
-    pushed_authorization_request_endpoint: str | msgspec.UnsetType = msgspec.UNSET
-    jwks_uri: str | msgspec.UnsetType = msgspec.UNSET
-    authorization_response_iss_parameter_supported: bool | msgspec.UnsetType = msgspec.UNSET
-    client_secret: str | None = None
-    client_secret_env: str | None = None
-    token_endpoint_auth_method: str | msgspec.UnsetType = msgspec.UNSET
-    basic_encoding: str | msgspec.UnsetType = msgspec.UNSET
-    send_client_id_with_basic: bool | msgspec.UnsetType = msgspec.UNSET
-    scope: str | msgspec.UnsetType = msgspec.UNSET
-    scope_separator: str | msgspec.UnsetType = msgspec.UNSET
-    required_scope: str | msgspec.UnsetType = msgspec.UNSET
-    resource: list[str] | msgspec.UnsetType = msgspec.UNSET
-    scope_descriptions: dict[str, str | dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
-    same_person_checks: list[str] | msgspec.UnsetType = msgspec.UNSET
-    subject_claim: str | msgspec.UnsetType = msgspec.UNSET
-    chat_page_url: str | msgspec.UnsetType = msgspec.UNSET
-    prompt: str | msgspec.UnsetType = msgspec.UNSET
-    max_age: int | msgspec.UnsetType = msgspec.UNSET
-    id_token_signing_alg_values: list[str] | msgspec.UnsetType = msgspec.UNSET
-    denial_codes: str | msgspec.UnsetType = msgspec.UNSET
-    accept_scope_in_authorization_response: bool | msgspec.UnsetType = msgspec.UNSET
-    accept_form_encoded_tokens: bool | msgspec.UnsetType = msgspec.UNSET
-    accept_missing_token_type: bool | msgspec.UnsetType = msgspec.UNSET
-    accepted_token_type: str | msgspec.UnsetType = msgspec.UNSET
-    accept_zero_expires_in: bool | msgspec.UnsetType = msgspec.UNSET
-    trusted_audiences: list[str] | msgspec.UnsetType = msgspec.UNSET
-    token_response_members: list[str] | msgspec.UnsetType = msgspec.UNSET
-    extra_authorization_parameters: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
-    default_token_lifetime: int | msgspec.UnsetType = msgspec.UNSET
-    max_token_lifetime: int | msgspec.UnsetType = msgspec.UNSET
-    challenge_lifetime: int | msgspec.UnsetType = msgspec.UNSET
-
-    def model_values(self) -> dict[str, Any]:
-        """Return the values of all model fields that a file can set."""
-        values: dict[str, Any] = {}
-        for name in self.__struct_fields__:
-            if name in {"key", "client_secret", "client_secret_env"}:
-                continue
-            value = getattr(self, name)
-            model_field = AuthorizationServer._meta.get_field(name)
-            values[name] = model_field.get_default() if value is msgspec.UNSET else value  # type: ignore[union-attr]
-        return values | {"ignored_metadata": self.emptied_fields()}
-
-    def emptied_fields(self) -> list[str]:
-        """List the fields that the file sets to empty or false. Metadata does not fill them."""
-        return [name for name in IGNORABLE_METADATA if not self.omits(name) and not getattr(self, name)]
-
-    def omits(self, name: str) -> bool:
-        return getattr(self, name) is msgspec.UNSET
-
-    def secret(self, environment: Mapping[str, str]) -> Secret | None:
-        """Return the client secret from the file or the environment, if there is one. Raises `ConfigurationRefused`."""
-        if self.client_secret_env is None:
-            return Secret(self.client_secret) if self.client_secret else None
-        where = f"authorization_servers.{self.key}.client_secret_env"
-        if self.client_secret is not None:
-            raise ConfigurationRefused([f"{where}: give this or client_secret, not both"])
-        if not environment.get(self.client_secret_env):
-            problem = f"the environment variable {self.client_secret_env} is not set"
-            raise ConfigurationRefused([f"{where}: {problem}"])
-        return Secret(environment[self.client_secret_env])
-
-
-class ConfigurationFile(msgspec.Struct, forbid_unknown_fields=True):
     brand: BrandTable
-    authorization_servers: list[AuthorizationServerTable] = []
-    webhooks: list[WebhookTable] = []
+    authorization_servers: list[AuthorizationServerTable]
+    webhooks: list[WebhookTable]
+    problems: list[str]
 
 
 class ConfigurationRefused(Exception):
     """Nothing was changed. `problems` has a message for each bad field, without secret values."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+        # The messages contain names from the file, which somebody else may have written.
+        self.problems = [printable(problem) for problem in problems]
+        super().__init__("; ".join(self.problems))
 
 
 def read_configuration(text: str) -> ConfigurationFile:
-    """Parse the TOML text. Raises `ConfigurationRefused`."""
+    """Parse the TOML text. Raises `ConfigurationRefused` if it is not TOML."""
     try:
-        return msgspec.toml.decode(text, type=ConfigurationFile)
+        found = msgspec.toml.decode(text)
     except msgspec.DecodeError as error:
         raise ConfigurationRefused([str(error)]) from None
     except (ValueError, RecursionError):
         # Python's TOML parser fails on numbers of more than 4,300 digits and on very deep nesting.
         raise ConfigurationRefused(["the file contains a number that is too long, or is nested too deeply"]) from None
+    known = ("brand", "authorization_servers", "webhooks")
+    problems = [f"{name}: {no_such_setting(name, known)}" for name in found if name not in known]
+    return ConfigurationFile(
+        brand=read_table(BrandTable, found.get("brand", {}), "brand", problems),
+        authorization_servers=read_tables(AuthorizationServerTable, found.get(known[1], []), known[1], "key", problems),
+        webhooks=read_tables(WebhookTable, found.get(known[2], []), known[2], "url", problems),
+        problems=problems,
+    )
 
 
 def apply_configuration(file: ConfigurationFile, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Create or update the brand, its servers and webhooks. Return URIs to register at the servers, and new secrets.
 
-    Metadata is fetched before the transaction begins. Raises `ConfigurationRefused`.
+    Metadata is fetched before the transaction begins. Raises `ConfigurationRefused`, with all problems of the file.
     """
-    problems = [f"authorization_servers.{key}: the key is given twice" for key in _duplicate_keys(file)]
-    values = [_complete_values(file.brand.slug, table, problems) for table in file.authorization_servers]
+    values, problems = _values_and_problems(file)
     with transaction.atomic():
         return _apply(file, values, environment, problems)
+
+
+def preview_configuration(file: ConfigurationFile, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the lines that say what `apply_configuration` would change. Nothing is stored, and no mail is sent.
+
+    Metadata is fetched as it would be then. Raises `ConfigurationRefused`, with all problems of the file.
+    """
+    values, problems = _values_and_problems(file)
+    with transaction.atomic():
+        before = stored_rows(file.brand.slug)
+        _apply(file, values, environment, problems)
+        lines = differences(before, stored_rows(file.brand.slug))
+        transaction.set_rollback(True)
+    return lines
+
+
+def _values_and_problems(file: ConfigurationFile) -> tuple[list[dict[str, Any]], list[str]]:
+    problems = [*file.problems]
+    problems += [f"authorization_servers.{key}: the key is given twice" for key in _duplicate_keys(file)]
+    return [_complete_values(file.brand.slug, table, problems) for table in file.authorization_servers], problems
 
 
 def _apply(
@@ -165,14 +119,14 @@ def _apply(
     lock_all_brands()  # before `save_audited` locks this one
     brand = Brand.objects.filter(slug=file.brand.slug).first() or Brand(slug=file.brand.slug)
     file.brand.apply_to(brand)
-    problems_of_brand = _problems("brand", brand.full_clean)
+    problems_of_brand = problems_of("brand", partial(brand.full_clean, exclude=file.brand.lost))
     problems += problems_of_brand
-    if not problems_of_brand:
+    if not problems_of_brand and not file.brand.unreadable:
         save_audited(brand)
-    # Whatever was wrong so far, everything is looked at: an operator mends a file in one go.
+    # Everything is checked, whatever was wrong so far, so that an operator can correct the file in one go.
     tables = zip(file.authorization_servers, values, strict=True)
     servers = [_apply_server(brand, table, found, environment, problems) for table, found in tables]
-    secrets = {} if problems_of_brand else apply_webhooks(brand, file.webhooks, environment, problems)
+    secrets = apply_webhooks(brand, file.webhooks, environment, problems)
     if problems:
         raise ConfigurationRefused(problems)
     addresses = {server.key: _addresses(server) for server in servers}
@@ -234,46 +188,54 @@ def _apply_server(
     change = ServerChange(server)
     for name, value in values.items():
         setattr(server, name, value)
+    if table.is_active is not msgspec.UNSET:
+        server.is_active = table.is_active
     where = f"authorization_servers.{table.key}"
-    lacks_metadata = any(problem.startswith(f"{where}.") for problem in problems)
     _apply_secret(change, table, environment, problems)
-    if not brand.pk:
-        problems += _problems(where, partial(server.full_clean, exclude=["brand"]))
-        return server
-    found = _problems(where, server.full_clean) or _problems(where, lambda: refuse_shared_registration(server))
-    # What metadata would have filled in is not missing in the file.
-    missing = {name for name in DISCOVERED if lacks_metadata and not getattr(server, name)}
-    problems += [problem for problem in found if _field_of(problem) not in missing]
-    if not found:
+    found = _problems_of_server(server, table)
+    # Without metadata, what it would have filled in is empty. That is no further mistake of the file.
+    lacks_metadata = needs_discovery(values) or "issuer" in table.lost
+    empty = {f"{where}.{name}" for name in DISCOVERED if lacks_metadata and not getattr(server, name)}
+    problems += [problem for problem in found if problem.partition(": ")[0] not in empty]
+    if not found and not table.unreadable and brand.pk is not None:
         save_audited(server)
     return server
 
 
-def _field_of(problem: str) -> str:
-    return problem.partition(": ")[0].rpartition(".")[2]
+def _problems_of_server(server: AuthorizationServer, table: AuthorizationServerTable) -> list[str]:
+    where = f"authorization_servers.{server.key}"
+    unsaved = set() if server.brand.pk else {"brand"}
+    if table.lost:  # their values are unknown, so only the other fields can be checked, each alone
+        return problems_of(where, partial(server.clean_fields, exclude={*table.lost, *unsaved}))
+    found = problems_of(where, partial(server.full_clean, exclude=unsaved))
+    return found or ([] if unsaved else problems_of(where, partial(refuse_shared_registration, server)))
+
+
+def _secret_of(table: AuthorizationServerTable, environment: Mapping[str, str]) -> Secret | None:
+    """Return the client secret from the file or the environment, if there is one. Raises `ConfigurationRefused`."""
+    if table.client_secret_env is None:
+        return Secret(table.client_secret) if table.client_secret else None
+    where = f"authorization_servers.{table.key}.client_secret_env"
+    if table.client_secret is not None:
+        raise ConfigurationRefused([f"{where}: give this or client_secret, not both"])
+    if not environment.get(table.client_secret_env):
+        problem = f"the environment variable {table.client_secret_env} is not set"
+        raise ConfigurationRefused([f"{where}: {problem}"])
+    return Secret(environment[table.client_secret_env])
 
 
 def _apply_secret(
     change: ServerChange, table: AuthorizationServerTable, environment: Mapping[str, str], problems: list[str]
 ) -> None:
     try:
-        secret = table.secret(environment)
+        secret = _secret_of(table, environment)
     except ConfigurationRefused as refused:
         problems += refused.problems
         return
     problem = change.problem_with_secret(is_given=secret is not None)
-    if problem is not None:
+    if problem is not None and not {"client_secret", "client_secret_env"} & table.lost:
         problems.append(f"authorization_servers.{table.key}.client_secret: {_SECRET_NEEDED[problem]}")
     change.apply_credentials(secret)
-
-
-def _problems(where: str, check: Callable[[], None]) -> list[str]:
-    try:
-        check()
-    except ValidationError as error:
-        found = error.message_dict.items()
-        return [f"{where}.{name}: {message}" for name, messages in found for message in messages]
-    return []
 
 
 def _duplicate_keys(file: ConfigurationFile) -> list[str]:

@@ -1,4 +1,4 @@
-"""Our public signing keys, for authorization servers, and brands' logos, for consumer pages."""
+"""Our public signing keys, brands' logos for consumer pages, and the export of a brand for its admins."""
 
 from uuid import UUID
 
@@ -7,7 +7,8 @@ from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
-from brands.models import AuthorizationServer, Logo
+from brands.configuration_export import export_configuration
+from brands.models import AuthorizationServer, Brand, Logo
 
 
 @require_safe
@@ -27,3 +28,14 @@ def logo(request: HttpRequest, brand_uuid: UUID, logo_hash: str) -> HttpResponse
     found = get_object_or_404(Logo, brand__uuid=brand_uuid, brand__logo_hash=logo_hash, brand__is_active=True)
     headers = {"Cache-Control": "public, max-age=31536000, immutable"}
     return HttpResponse(bytes(found.png), content_type="image/png", headers=headers)
+
+
+@require_safe
+def brand_export(request: HttpRequest, pk: int) -> HttpResponse:
+    """`/admin/brands/brand/{pk}/export/`: the brand's configuration as a file, without secrets (J1, H7).
+
+    It holds the addresses of webhooks, as their admin pages do: without them the file could not be applied.
+    """
+    brand = get_object_or_404(Brand.objects.visible_to(request.user), pk=pk)
+    headers = {"Content-Disposition": f'attachment; filename="{brand.slug}.toml"', "Cache-Control": "no-store"}
+    return HttpResponse(export_configuration(brand), content_type="application/toml; charset=utf-8", headers=headers)

@@ -9,7 +9,8 @@ import binascii
 import secrets
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 from django.core.exceptions import ValidationError
@@ -18,8 +19,8 @@ from django.utils import timezone
 from standardwebhooks import Webhook
 
 from brands.audited_changes import BrandEvent, save_audited
+from brands.configuration_tables import WebhookTable, problems_of
 from brands.models import Brand, WebhookEndpoint
-from brands.models.webhook_endpoint import every_event
 from infrastructure.audit import SYSTEM, record_event
 from infrastructure.crypto import DecryptionError, Secret
 from oauth_client import transport
@@ -30,9 +31,6 @@ _SECRET_BYTES: Final = 32
 # The sizes that the specification allows.
 _MIN_SECRET_BYTES: Final = 24
 _MAX_SECRET_BYTES: Final = 64
-
-# TOML can write any control character as an escape; PostgreSQL cannot store all of them.
-Line = Annotated[str, msgspec.Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 def new_secret() -> Secret:
@@ -125,27 +123,19 @@ def post_message(endpoint: WebhookEndpoint, message_id: str, payload: Secret, no
     return transport.post(endpoint.url, body.encode(), headers).status_code
 
 
-class WebhookTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """`[[webhooks]]`. By default all events are sent, and the secret is random."""
-
-    url: str
-    events: list[str] = msgspec.field(default_factory=every_event)
-    label: Line = ""
-    secret_env: str | None = None
-
-
 def apply_webhooks(
     brand: Brand, tables: list[WebhookTable], environment: Mapping[str, str], problems: list[str]
 ) -> dict[str, dict[str, str]]:
     """Create or update a brand's endpoints. Return each random secret of a new endpoint by URL: `{"secret": ...}`.
 
-    Errors are appended to `problems`. If there are any, the caller must roll the transaction back.
+    Errors are appended to `problems`. If there are any, the caller must roll the transaction back. Endpoints of a brand
+    that could not be saved are checked only.
     """
     new_secrets: dict[str, dict[str, str]] = {}
     urls = [table.url for table in tables]
-    duplicates = [f"webhooks.{url}: the URL is given twice" for url in sorted(set(urls)) if urls.count(url) > 1]
-    problems += duplicates
-    for table in tables if not duplicates else []:
+    repeated = [f"webhooks.{url}: the URL is given twice" for url in sorted(set(urls)) if urls.count(url) > 1]
+    problems += repeated
+    for table in tables if not repeated else []:
         secret = _apply(brand, table, environment, problems)
         if secret is not None:
             new_secrets[table.url] = {"secret": secret.reveal()}
@@ -154,15 +144,20 @@ def apply_webhooks(
 
 def _apply(brand: Brand, table: WebhookTable, environment: Mapping[str, str], problems: list[str]) -> Secret | None:
     """Create or update one endpoint. Return its secret if it is new and the secret is random."""
-    stored = brand.webhook_endpoints.filter(url=table.url).first()
+    stored = brand.webhook_endpoints.filter(url=table.url).first() if brand.pk else None
     endpoint = stored or WebhookEndpoint(brand=brand, url=table.url)
     endpoint.events, endpoint.label = table.events, table.label
+    if table.is_active is not msgspec.UNSET:
+        endpoint.is_active = table.is_active
+    where = f"webhooks.{table.url}"
+    found = problems_of(where, partial(endpoint.full_clean, exclude={*table.lost, *(() if brand.pk else ("brand",))}))
+    given: Secret | None = None
     try:
-        endpoint.full_clean()
         given = _given_secret(table, environment)
     except ValidationError as error:
-        found = error.message_dict.items()
-        problems += [f"webhooks.{table.url}.{name}: {text}" for name, messages in found for text in messages]
+        found.append(f"{where}.secret_env: {error.messages[0]}")
+    problems += found
+    if found or table.unreadable or brand.pk is None:
         return None
     if stored is None:
         secret = create_webhook_endpoint(endpoint, secret=given)
@@ -181,7 +176,7 @@ def _given_secret(table: WebhookTable, environment: Mapping[str, str]) -> Secret
     try:
         validate_secret(secret)
     except ValidationError as error:
-        raise ValidationError({"secret_env": f"{table.secret_env}: {error.message}"}) from None
+        raise ValidationError(f"{table.secret_env}: {error.message}") from None
     return secret
 
 

@@ -43,6 +43,7 @@ urlpatterns = [
     path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include(_account)),
     path("admin/brands/brand/<int:pk>/preview/", admin.site.admin_view(brand_preview), name="brand_preview"),
+    path("admin/brands/brand/<int:pk>/export/", admin.site.admin_view(brands.brand_export), name="brand_export"),
     path(
         "admin/brands/authorizationserver/<int:pk>/sign-in/",
         admin.site.admin_view(trial_sign_in),

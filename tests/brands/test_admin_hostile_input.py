@@ -85,6 +85,16 @@ def test_json_that_is_no_parameters_is_a_mistake_at_its_field(
     assert acme_server.extra_authorization_parameters == {}
 
 
+@pytest.mark.parametrize("name", ["a\\u0000", "\\ud800", "a b", "é", "", '\\"'])
+def test_a_description_of_what_cannot_be_a_scope_is_a_mistake_at_its_field(
+    browser: AdminBrowser, acme_server: AuthorizationServer, name: str
+) -> None:
+    """The bug: PostgreSQL cannot store every name that JSON can write, and the page was a 500."""
+    typed = f'{{"{name}": "see your orders"}}'
+    answer = browser.send_changed(address(AuthorizationServer, "change", acme_server), scope_descriptions=typed)
+    assert list(errors_of(answer)) == ["scope_descriptions"]
+
+
 def test_parameters_are_shown_again_as_they_were_typed(browser: AdminBrowser, acme_server: AuthorizationServer) -> None:
     page = address(AuthorizationServer, "change", acme_server)
     typed = '{ "audience":  "orders", "ui_locales": "dé" }'
