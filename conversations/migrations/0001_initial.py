@@ -7,243 +7,463 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('brands', '0001_initial'),
+        ("brands", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Challenge',
+            name="Challenge",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('uuid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('status', models.CharField(choices=[('issued', 'Issued'), ('started', 'Started'), ('confirmation_needed', 'Confirmation Needed'), ('completed', 'Completed'), ('denied', 'Denied'), ('cancelled', 'Cancelled'), ('expired', 'Expired'), ('superseded', 'Superseded'), ('withdrawn', 'Withdrawn'), ('failed', 'Failed')], default='issued', max_length=24)),
-                ('error', models.CharField(blank=True, choices=[('subject_mismatch', 'Subject Mismatch'), ('too_many_codes', 'Too Many Codes'), ('other_conversation', 'Other Conversation')], max_length=32)),
-                ('last_error', models.CharField(blank=True, max_length=64)),
-                ('last_error_detail', models.CharField(blank=True, max_length=200)),
-                ('same_person_check', models.CharField(choices=[('completion_code', 'Completion code: six digits, typed into the chat'), ('chat_page', "Chat page: back to the chat's own page, which passes a handle to the bot"), ('expected_subject', 'Expected subject: the bot names the customer, the ID token must agree'), ('none', 'None: whoever holds the link signs in for this chat, also when it was forwarded to them')], max_length=24)),
-                ('scope', models.CharField(blank=True, max_length=4000)),
-                ('purpose', models.CharField(blank=True, max_length=140)),
-                ('locale', models.CharField(blank=True, max_length=35)),
-                ('context_ciphertext', models.BinaryField(null=True)),
-                ('link_token_digest', models.BinaryField(max_length=80, unique=True)),
-                ('link_token_ciphertext', models.BinaryField(null=True)),
-                ('completion_code_digest', models.BinaryField(null=True)),
-                ('completion_handle_digest', models.BinaryField(max_length=80, null=True, unique=True)),
-                ('expected_subject_digest', models.BinaryField(null=True)),
-                ('completion_attempts', models.PositiveSmallIntegerField(default=0)),
-                ('issued_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('started_at', models.DateTimeField(null=True)),
-                ('confirmation_needed_at', models.DateTimeField(null=True)),
-                ('completed_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('expires_at', models.DateTimeField()),
-                ('authorization_server', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='brands.authorizationserver')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uuid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("issued", "Issued"),
+                            ("started", "Started"),
+                            ("confirmation_needed", "Confirmation Needed"),
+                            ("completed", "Completed"),
+                            ("denied", "Denied"),
+                            ("cancelled", "Cancelled"),
+                            ("expired", "Expired"),
+                            ("superseded", "Superseded"),
+                            ("withdrawn", "Withdrawn"),
+                            ("failed", "Failed"),
+                        ],
+                        default="issued",
+                        max_length=24,
+                    ),
+                ),
+                (
+                    "error",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("subject_mismatch", "Subject Mismatch"),
+                            ("too_many_codes", "Too Many Codes"),
+                            ("other_conversation", "Other Conversation"),
+                        ],
+                        max_length=32,
+                    ),
+                ),
+                ("last_error", models.CharField(blank=True, max_length=64)),
+                ("last_error_detail", models.CharField(blank=True, max_length=200)),
+                (
+                    "same_person_check",
+                    models.CharField(
+                        choices=[
+                            ("completion_code", "Completion code: six digits, typed into the chat"),
+                            ("chat_page", "Chat page: back to the chat's own page, which passes a handle to the bot"),
+                            (
+                                "expected_subject",
+                                "Expected subject: the bot names the customer, the ID token must agree",
+                            ),
+                            (
+                                "none",
+                                "None: whoever holds the link signs in for this chat, also when it was forwarded to them",
+                            ),
+                        ],
+                        max_length=24,
+                    ),
+                ),
+                ("scope", models.CharField(blank=True, max_length=4000)),
+                ("purpose", models.CharField(blank=True, max_length=140)),
+                ("locale", models.CharField(blank=True, max_length=35)),
+                ("context_ciphertext", models.BinaryField(null=True)),
+                ("link_token_digest", models.BinaryField(max_length=80, unique=True)),
+                ("link_token_ciphertext", models.BinaryField(null=True)),
+                ("completion_code_digest", models.BinaryField(null=True)),
+                ("completion_handle_digest", models.BinaryField(max_length=80, null=True, unique=True)),
+                ("expected_subject_digest", models.BinaryField(null=True)),
+                ("completion_attempts", models.PositiveSmallIntegerField(default=0)),
+                ("issued_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("started_at", models.DateTimeField(null=True)),
+                ("confirmation_needed_at", models.DateTimeField(null=True)),
+                ("completed_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                ("expires_at", models.DateTimeField()),
+                (
+                    "authorization_server",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="brands.authorizationserver"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-id',),
+                "ordering": ("-id",),
             },
         ),
         migrations.CreateModel(
-            name='AuthorizationRequest',
+            name="AuthorizationRequest",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('uuid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('state_digest', models.BinaryField(max_length=80, unique=True)),
-                ('cookie_digest', models.BinaryField()),
-                ('nonce_digest', models.BinaryField(null=True)),
-                ('code_verifier_ciphertext', models.BinaryField(null=True)),
-                ('configuration', models.JSONField()),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('claimed_at', models.DateTimeField(null=True)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('error', models.CharField(blank=True, max_length=64)),
-                ('challenge', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='authorization_requests', to='conversations.challenge')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uuid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("state_digest", models.BinaryField(max_length=80, unique=True)),
+                ("cookie_digest", models.BinaryField()),
+                ("nonce_digest", models.BinaryField(null=True)),
+                ("code_verifier_ciphertext", models.BinaryField(null=True)),
+                ("configuration", models.JSONField()),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("claimed_at", models.DateTimeField(null=True)),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("error", models.CharField(blank=True, max_length=64)),
+                (
+                    "challenge",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="authorization_requests",
+                        to="conversations.challenge",
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-id',),
+                "ordering": ("-id",),
             },
         ),
         migrations.CreateModel(
-            name='Conversation',
+            name="Conversation",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('uuid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('external_id', models.CharField(max_length=200, verbose_name='conversation id')),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('closed_at', models.DateTimeField(null=True)),
-                ('last_event', models.BigIntegerField(default=0, editable=False)),
-                ('brand', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='conversations', to='brands.brand')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uuid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("external_id", models.CharField(max_length=200, verbose_name="conversation id")),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("closed_at", models.DateTimeField(null=True)),
+                ("last_event", models.BigIntegerField(default=0, editable=False)),
+                (
+                    "brand",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="conversations", to="brands.brand"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-id',),
+                "ordering": ("-id",),
             },
         ),
         migrations.AddField(
-            model_name='challenge',
-            name='conversation',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='challenges', to='conversations.conversation'),
+            model_name="challenge",
+            name="conversation",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="challenges", to="conversations.conversation"
+            ),
         ),
         migrations.CreateModel(
-            name='AccessToken',
+            name="AccessToken",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('uuid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('ciphertext', models.BinaryField(null=True)),
-                ('response_members_ciphertext', models.BinaryField(null=True)),
-                ('response_members_left_out', models.TextField(blank=True)),
-                ('revocation_endpoint', models.CharField(blank=True, max_length=2048)),
-                ('token_type', models.CharField(max_length=16)),
-                ('scope', models.TextField(blank=True)),
-                ('scope_widened', models.BooleanField(default=False)),
-                ('assurance', models.CharField(choices=[('completion_code', 'Completion code: six digits, typed into the chat'), ('chat_page', "Chat page: back to the chat's own page, which passes a handle to the bot"), ('expected_subject', 'Expected subject: the bot names the customer, the ID token must agree'), ('none', 'None: whoever holds the link signs in for this chat, also when it was forwarded to them')], max_length=24)),
-                ('subject_ciphertext', models.BinaryField(null=True)),
-                ('issued_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('expires_at', models.DateTimeField()),
-                ('lifetime_assumed', models.BooleanField(default=False)),
-                ('confirmed_at', models.DateTimeField(null=True)),
-                ('ended_at', models.DateTimeField(null=True)),
-                ('end_reason', models.CharField(blank=True, choices=[('expired', 'Expired'), ('rejected', 'Rejected'), ('signed_out', 'Signed Out'), ('revoked', 'Revoked'), ('undone', 'Undone'), ('replaced', 'Replaced'), ('unconfirmed', 'Unconfirmed'), ('closed', 'Closed')], max_length=16)),
-                ('receipt_digest', models.BinaryField(max_length=80, null=True, unique=True)),
-                ('authorization_server', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='brands.authorizationserver')),
-                ('challenge', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='access_token', to='conversations.challenge')),
-                ('conversation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='access_tokens', to='conversations.conversation')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uuid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("ciphertext", models.BinaryField(null=True)),
+                ("response_members_ciphertext", models.BinaryField(null=True)),
+                ("response_members_left_out", models.TextField(blank=True)),
+                ("revocation_endpoint", models.CharField(blank=True, max_length=2048)),
+                ("token_type", models.CharField(max_length=16)),
+                ("scope", models.TextField(blank=True)),
+                ("scope_widened", models.BooleanField(default=False)),
+                (
+                    "assurance",
+                    models.CharField(
+                        choices=[
+                            ("completion_code", "Completion code: six digits, typed into the chat"),
+                            ("chat_page", "Chat page: back to the chat's own page, which passes a handle to the bot"),
+                            (
+                                "expected_subject",
+                                "Expected subject: the bot names the customer, the ID token must agree",
+                            ),
+                            (
+                                "none",
+                                "None: whoever holds the link signs in for this chat, also when it was forwarded to them",
+                            ),
+                        ],
+                        max_length=24,
+                    ),
+                ),
+                ("subject_ciphertext", models.BinaryField(null=True)),
+                ("issued_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("expires_at", models.DateTimeField()),
+                ("lifetime_assumed", models.BooleanField(default=False)),
+                ("confirmed_at", models.DateTimeField(null=True)),
+                ("ended_at", models.DateTimeField(null=True)),
+                (
+                    "end_reason",
+                    models.CharField(
+                        blank=True,
+                        choices=[
+                            ("expired", "Expired"),
+                            ("rejected", "Rejected"),
+                            ("signed_out", "Signed Out"),
+                            ("revoked", "Revoked"),
+                            ("undone", "Undone"),
+                            ("replaced", "Replaced"),
+                            ("unconfirmed", "Unconfirmed"),
+                            ("closed", "Closed"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("receipt_digest", models.BinaryField(max_length=80, null=True, unique=True)),
+                (
+                    "authorization_server",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="brands.authorizationserver"
+                    ),
+                ),
+                (
+                    "challenge",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="access_token",
+                        to="conversations.challenge",
+                    ),
+                ),
+                (
+                    "conversation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="access_tokens",
+                        to="conversations.conversation",
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-id',),
+                "ordering": ("-id",),
             },
         ),
         migrations.CreateModel(
-            name='IdempotencyKey',
+            name="IdempotencyKey",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('digest', models.BinaryField(max_length=80)),
-                ('request_digest', models.BinaryField(max_length=80)),
-                ('created_at', models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
-                ('brand', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='brands.brand')),
-                ('challenge', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='conversations.challenge')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("digest", models.BinaryField(max_length=80)),
+                ("request_digest", models.BinaryField(max_length=80)),
+                ("created_at", models.DateTimeField(db_index=True, default=django.utils.timezone.now)),
+                (
+                    "brand",
+                    models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name="+", to="brands.brand"),
+                ),
+                (
+                    "challenge",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="+", to="conversations.challenge"
+                    ),
+                ),
             ],
             options={
-                'ordering': ('id',),
+                "ordering": ("id",),
             },
         ),
         migrations.CreateModel(
-            name='Revocation',
+            name="Revocation",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('uuid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('access_token_uuid', models.UUIDField()),
-                ('revocation_endpoint', models.CharField(max_length=2048)),
-                ('ciphertext', models.BinaryField()),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('next_attempt_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('lease_until', models.DateTimeField(null=True)),
-                ('attempts', models.PositiveSmallIntegerField(default=0)),
-                ('authorization_server', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to='brands.authorizationserver')),
-                ('conversation', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='revocations', to='conversations.conversation')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uuid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("access_token_uuid", models.UUIDField()),
+                ("revocation_endpoint", models.CharField(max_length=2048)),
+                ("ciphertext", models.BinaryField()),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("next_attempt_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("lease_until", models.DateTimeField(null=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                (
+                    "authorization_server",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to="brands.authorizationserver"
+                    ),
+                ),
+                (
+                    "conversation",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="revocations",
+                        to="conversations.conversation",
+                    ),
+                ),
             ],
             options={
-                'ordering': ('id',),
+                "ordering": ("id",),
             },
         ),
         migrations.CreateModel(
-            name='TokenReadCount',
+            name="TokenReadCount",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('purpose', models.CharField(blank=True, max_length=64)),
-                ('hour', models.DateTimeField(db_index=True)),
-                ('times', models.PositiveIntegerField()),
-                ('bot_key', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='token_read_counts', to='brands.botkey')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("purpose", models.CharField(blank=True, max_length=64)),
+                ("hour", models.DateTimeField(db_index=True)),
+                ("times", models.PositiveIntegerField()),
+                (
+                    "bot_key",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="token_read_counts",
+                        to="brands.botkey",
+                    ),
+                ),
             ],
             options={
-                'ordering': ('-hour', 'bot_key', 'purpose'),
+                "ordering": ("-hour", "bot_key", "purpose"),
             },
         ),
         migrations.CreateModel(
-            name='WebhookDelivery',
+            name="WebhookDelivery",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('uuid', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('event_uuid', models.UUIDField()),
-                ('event', models.CharField(choices=[('challenge.issued', 'Challenge Issued'), ('challenge.started', 'Challenge Started'), ('challenge.confirmation_needed', 'Challenge Confirmation Needed'), ('challenge.completed', 'Challenge Completed'), ('challenge.denied', 'Challenge Denied'), ('challenge.cancelled', 'Challenge Cancelled'), ('challenge.expired', 'Challenge Expired'), ('challenge.superseded', 'Challenge Superseded'), ('challenge.withdrawn', 'Challenge Withdrawn'), ('challenge.failed', 'Challenge Failed'), ('token.issued', 'Token Issued'), ('token.ended', 'Token Ended'), ('conversation.closed', 'Conversation Closed'), ('webhook.test', 'Webhook Test')], max_length=40)),
-                ('payload_ciphertext', models.BinaryField(null=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('given_up_at', models.DateTimeField()),
-                ('next_attempt_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('lease_until', models.DateTimeField(null=True)),
-                ('attempts', models.PositiveSmallIntegerField(default=0)),
-                ('last_outcome', models.CharField(blank=True, max_length=64)),
-                ('delivered_at', models.DateTimeField(null=True)),
-                ('dead_at', models.DateTimeField(null=True)),
-                ('conversation', models.ForeignKey(null=True, on_delete=django.db.models.deletion.CASCADE, related_name='webhook_deliveries', to='conversations.conversation')),
-                ('endpoint', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='deliveries', to='brands.webhookendpoint')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("uuid", models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ("event_uuid", models.UUIDField()),
+                (
+                    "event",
+                    models.CharField(
+                        choices=[
+                            ("challenge.issued", "Challenge Issued"),
+                            ("challenge.started", "Challenge Started"),
+                            ("challenge.confirmation_needed", "Challenge Confirmation Needed"),
+                            ("challenge.completed", "Challenge Completed"),
+                            ("challenge.denied", "Challenge Denied"),
+                            ("challenge.cancelled", "Challenge Cancelled"),
+                            ("challenge.expired", "Challenge Expired"),
+                            ("challenge.superseded", "Challenge Superseded"),
+                            ("challenge.withdrawn", "Challenge Withdrawn"),
+                            ("challenge.failed", "Challenge Failed"),
+                            ("token.issued", "Token Issued"),
+                            ("token.ended", "Token Ended"),
+                            ("conversation.closed", "Conversation Closed"),
+                            ("webhook.test", "Webhook Test"),
+                        ],
+                        max_length=40,
+                    ),
+                ),
+                ("payload_ciphertext", models.BinaryField(null=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("give_up_at", models.DateTimeField()),
+                ("next_attempt_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("lease_until", models.DateTimeField(null=True)),
+                ("attempts", models.PositiveSmallIntegerField(default=0)),
+                ("last_outcome", models.CharField(blank=True, max_length=64)),
+                ("delivered_at", models.DateTimeField(null=True)),
+                ("dead_at", models.DateTimeField(null=True)),
+                (
+                    "conversation",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="webhook_deliveries",
+                        to="conversations.conversation",
+                    ),
+                ),
+                (
+                    "endpoint",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="deliveries",
+                        to="brands.webhookendpoint",
+                    ),
+                ),
             ],
             options={
-                'verbose_name_plural': 'webhook deliveries',
-                'ordering': ('-id',),
+                "verbose_name_plural": "webhook deliveries",
+                "ordering": ("-id",),
             },
         ),
         migrations.AddConstraint(
-            model_name='conversation',
-            constraint=models.UniqueConstraint(fields=('brand', 'external_id'), name='one_conversation_per_brand_and_id'),
+            model_name="conversation",
+            constraint=models.UniqueConstraint(
+                fields=("brand", "external_id"), name="one_conversation_per_brand_and_id"
+            ),
         ),
         migrations.AddIndex(
-            model_name='challenge',
-            index=models.Index(condition=models.Q(('status__in', ('issued', 'started', 'confirmation_needed'))), fields=['expires_at'], name='open_challenges_by_expiry'),
+            model_name="challenge",
+            index=models.Index(
+                condition=models.Q(("status__in", ("issued", "started", "confirmation_needed"))),
+                fields=["expires_at"],
+                name="open_challenges_by_expiry",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='challenge',
-            constraint=models.UniqueConstraint(condition=models.Q(('status__in', ('issued', 'started', 'confirmation_needed'))), fields=('conversation', 'authorization_server'), name='one_open_challenge'),
+            model_name="challenge",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("status__in", ("issued", "started", "confirmation_needed"))),
+                fields=("conversation", "authorization_server"),
+                name="one_open_challenge",
+            ),
         ),
         migrations.AddIndex(
-            model_name='accesstoken',
-            index=models.Index(condition=models.Q(('ended_at', None)), fields=['expires_at'], name='unended_tokens_by_expiry'),
+            model_name="accesstoken",
+            index=models.Index(
+                condition=models.Q(("ended_at", None)), fields=["expires_at"], name="unended_tokens_by_expiry"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accesstoken',
-            constraint=models.UniqueConstraint(condition=models.Q(('confirmed_at', None), ('ended_at', None)), fields=('conversation', 'authorization_server'), name='one_pending_access_token'),
+            model_name="accesstoken",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("confirmed_at", None), ("ended_at", None)),
+                fields=("conversation", "authorization_server"),
+                name="one_pending_access_token",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accesstoken',
-            constraint=models.UniqueConstraint(condition=models.Q(('confirmed_at__isnull', False), ('ended_at', None)), fields=('conversation', 'authorization_server'), name='one_live_access_token'),
+            model_name="accesstoken",
+            constraint=models.UniqueConstraint(
+                condition=models.Q(("confirmed_at__isnull", False), ("ended_at", None)),
+                fields=("conversation", "authorization_server"),
+                name="one_live_access_token",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='accesstoken',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('end_reason', ''), ('ended_at', None)), models.Q(('ended_at__isnull', False), models.Q(('end_reason', ''), _negated=True)), _connector='OR'), name='ended_access_token_has_a_reason'),
+            model_name="accesstoken",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("end_reason", ""), ("ended_at", None)),
+                    models.Q(("ended_at__isnull", False), models.Q(("end_reason", ""), _negated=True)),
+                    _connector="OR",
+                ),
+                name="ended_access_token_has_a_reason",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='idempotencykey',
-            constraint=models.UniqueConstraint(fields=('brand', 'digest'), name='one_challenge_per_idempotency_key'),
+            model_name="idempotencykey",
+            constraint=models.UniqueConstraint(fields=("brand", "digest"), name="one_challenge_per_idempotency_key"),
         ),
         migrations.AddIndex(
-            model_name='revocation',
-            index=models.Index(fields=['authorization_server', 'next_attempt_at', 'id'], name='waiting_by_server'),
+            model_name="revocation",
+            index=models.Index(fields=["authorization_server", "next_attempt_at", "id"], name="waiting_by_server"),
         ),
         migrations.AddConstraint(
-            model_name='tokenreadcount',
-            constraint=models.UniqueConstraint(fields=('bot_key', 'hour', 'purpose'), name='one_count_per_key_hour_and_purpose'),
+            model_name="tokenreadcount",
+            constraint=models.UniqueConstraint(
+                fields=("bot_key", "hour", "purpose"), name="one_count_per_key_hour_and_purpose"
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(condition=models.Q(('dead_at', None), ('delivered_at', None)), fields=['endpoint', 'next_attempt_at', 'id'], name='waiting_by_endpoint'),
+            model_name="webhookdelivery",
+            index=models.Index(
+                condition=models.Q(("dead_at", None), ("delivered_at", None)),
+                fields=["endpoint", "next_attempt_at", "id"],
+                name="waiting_by_endpoint",
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(condition=models.Q(('lease_until__isnull', False)), fields=['lease_until'], name='leased_deliveries'),
+            model_name="webhookdelivery",
+            index=models.Index(
+                condition=models.Q(("lease_until__isnull", False)), fields=["lease_until"], name="leased_deliveries"
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(condition=models.Q(('dead_at__isnull', False)), fields=['dead_at'], name='dead_deliveries'),
+            model_name="webhookdelivery",
+            index=models.Index(
+                condition=models.Q(("dead_at__isnull", False)), fields=["dead_at"], name="dead_deliveries"
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(condition=models.Q(('delivered_at__isnull', False)), fields=['delivered_at'], name='done_deliveries'),
+            model_name="webhookdelivery",
+            index=models.Index(
+                condition=models.Q(("delivered_at__isnull", False)), fields=["delivered_at"], name="done_deliveries"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='webhookdelivery',
-            constraint=models.UniqueConstraint(fields=('event_uuid', 'endpoint'), name='one_delivery_per_event_and_endpoint'),
+            model_name="webhookdelivery",
+            constraint=models.UniqueConstraint(
+                fields=("event_uuid", "endpoint"), name="one_delivery_per_event_and_endpoint"
+            ),
         ),
     ]

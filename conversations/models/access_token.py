@@ -133,7 +133,10 @@ class AccessToken(models.Model):
 
 
 class Revocation(models.Model):
-    """An outbox row, written in the transaction that ends the token. Deleted when it is done or given up."""
+    """An outbox row, written in the transaction that ends the token.
+
+    Deleted, with its token, when the revocation has succeeded or is given up.
+    """
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="revocations")
@@ -154,8 +157,8 @@ class Revocation(models.Model):
         return str(self.uuid)
 
     @property
-    def given_up_at(self) -> datetime:
-        """When the token is erased even if no revocation succeeded."""
+    def give_up_at(self) -> datetime:
+        """The deadline: when the token is erased even if no revocation succeeded."""
         return self.created_at + REVOCATION_LIFETIME
 
     def set_access_token(self, access_token: Secret) -> None:

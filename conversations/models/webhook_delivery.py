@@ -50,7 +50,7 @@ class WebhookDelivery(models.Model):
     )
     payload_ciphertext = EncryptedField(related=("conversation__brand", "endpoint__brand"), null=True)
     created_at = models.DateTimeField(default=timezone.now)
-    given_up_at = models.DateTimeField()
+    give_up_at = models.DateTimeField()
     next_attempt_at = models.DateTimeField(default=timezone.now)
     lease_until = models.DateTimeField(null=True)
     attempts = models.PositiveSmallIntegerField(default=0)
