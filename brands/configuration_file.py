@@ -11,7 +11,7 @@ from django.db import transaction
 from brands.audited_changes import save_audited
 from brands.models import AuthorizationServer, Brand
 from brands.server_rules import (
-    DISCOVERED,
+    FIELDS_FROM_METADATA,
     NEEDED_ENDPOINTS,
     SecretProblem,
     ServerChange,
@@ -211,7 +211,7 @@ def _stored_values(
     table: AuthorizationServerTable, values: dict[str, Any], stored: AuthorizationServer
 ) -> dict[str, Any]:
     """Return the values that the row keeps: fields that the file omits, and needed endpoints that it sets to empty."""
-    kept = [name for name in DISCOVERED if table.omits(name)]
+    kept = [name for name in FIELDS_FROM_METADATA if table.omits(name)]
     kept += [name for name in NEEDED_ENDPOINTS if not values[name]]
     still_ignored = [name for name in stored.ignored_metadata if table.omits(name)]
     ignored = [name for name in IGNORABLE_METADATA if name in {*table.emptied_fields(), *still_ignored}]

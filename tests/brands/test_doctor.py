@@ -76,7 +76,7 @@ def test_an_issuer_without_metadata_is_noted_and_the_rest_is_tried_out(
     login.metadata_path = "/nowhere"
     found = list(examine(configured(acme, login)))
     assert found[0] == Finding(
-        Verdict.NOTE, "issuer", "This issuer publishes no metadata: type the endpoints. Endpoints were not compared."
+        Verdict.NOTE, "issuer", "No metadata was found for this issuer. Enter the endpoints yourself. Endpoints were not compared."
     )
     assert {finding.verdict for finding in found[1:]} == {Verdict.GOOD}
     assert {finding.about for finding in found[1:]} == GOOD - {"issuer"}

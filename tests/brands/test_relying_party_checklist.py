@@ -76,7 +76,7 @@ def with_another_signature(id_token: str) -> str:
 @pytest.mark.usefixtures("key_server")
 def test_id_token_bad_iss() -> None:
     """E17."""
-    assert refused(signed(claims(iss="https://rival.example")))[1].startswith("iss is another: found https://rival")
+    assert refused(signed(claims(iss="https://rival.example")))[1].startswith("iss differs: found https://rival")
 
 
 @pytest.mark.usefixtures("key_server")
@@ -157,7 +157,7 @@ def test_userinfo_bad_sub() -> None:
 def test_discovery_issuer_mismatch() -> None:
     """C6."""
     fake = ModernAuthorizationServer(metadata_changes={"issuer": "https://rival.example"})
-    with mounted(fake), pytest.raises(DiscoveryFailed, match=r"is another: found https://rival\.example"):
+    with mounted(fake), pytest.raises(DiscoveryFailed, match=r"differs: found https://rival\.example"):
         discover(fake.issuer)
 
 
