@@ -118,7 +118,8 @@ def _unconfirmed(request: HttpRequest) -> HttpResponse | None:
     """Redirect a POST without a recent sign-in back to its page, with the message that asks for one."""
     if request.method != "POST" or signed_in_recently(request):
         return None
-    messages.error(request, confirmation_needed().message)
+    then = "do it again: nothing was changed, and nothing that you typed is kept"
+    messages.error(request, confirmation_needed(then).message)
     return redirect(request.get_full_path())
 
 

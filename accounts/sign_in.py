@@ -74,10 +74,10 @@ def reauthentication_address() -> str:
     return f"{reverse('account_reauthenticate')}?{urlencode({'next': reverse('admin:index')})}"
 
 
-def confirmation_needed() -> ValidationError:
+def confirmation_needed(then: str = "save again") -> ValidationError:
     """Build the form error that asks to reauthenticate. allauth's way would keep the form's secrets in the session."""
-    said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then save again.'
-    return ValidationError(format_html(said, reauthentication_address()), "confirmation_needed")
+    said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then {}.'
+    return ValidationError(format_html(said, reauthentication_address(), then), "confirmation_needed")
 
 
 class ConfirmedForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
@@ -96,6 +96,20 @@ class ConfirmedForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs'
             self.add_error(None, confirmation_needed())
         return cleaned
 
+    def ask_again_for_what_is_not_kept(self) -> None:
+        """Add an error at each password and file of a form that comes back: a browser shows them empty (H10)."""
+        for name, field in self.fields.items() if self.is_bound else ():
+            if name not in self.errors and self[name].data and (message := _not_kept(field.widget)):
+                self.add_error(name, ValidationError(message, "not_kept"))
+
+
+def _not_kept(widget: forms.Widget) -> str:
+    if isinstance(widget, forms.FileInput):
+        return "Choose the file again: nothing was saved, and a browser does not keep a chosen file."
+    if isinstance(widget, forms.PasswordInput) and not getattr(widget, "kept", None):
+        return "Type it again: nothing was saved, and what was typed here is not kept."
+    return ""
+
 
 class ConfirmedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     """A model admin whose form may be a `ConfirmedForm`."""
@@ -105,6 +119,12 @@ class ConfirmedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
         form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.confirmed = signed_in_recently(request)
         return form
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        form = context["adminform"].form
+        if isinstance(form, ConfirmedForm):
+            form.ask_again_for_what_is_not_kept()
+        return super().render_change_form(request, context, *args, **kwargs)
 
 
 def change_own_password(request: HttpRequest) -> HttpResponse:

@@ -1,11 +1,14 @@
 """Django admin for brands, their authorization servers and their bots' keys."""
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import re_path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
@@ -13,18 +16,19 @@ from django.utils.translation import ngettext
 from accounts.sign_in import confirmation_needed, signed_in_recently
 from brands.audited_changes import BrandEvent, actor_of, record_change, save_audited, save_logo
 from brands.authentication import create_bot_key, revoke
-from brands.doctor import server_answers
+from brands.doctor_page import doctor_page
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
-from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter
 from brands.server_rules import needs_discovery, servers_with_shared_registration
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
+from brands.unsaved_secrets import UnsavedSecrets
 from infrastructure import rate_limits
 from oauth_client import DiscoveryFailed, ServerMetadata, discover
 
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
-admin.site.site_url = None  # there is no page at / to look at
+admin.site.site_url = None  # the page at / is for consumers
 
 
 @admin.register(Brand)
@@ -33,6 +37,7 @@ class BrandAdmin(BrandScopedAdmin):
 
     form = BrandForm
     list_display = ("name", "slug", "is_active")
+    list_filter = (ActiveFilter,)
     filter_horizontal = ("admins",)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
@@ -77,9 +82,9 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     form = AuthorizationServerForm
     list_display = ("key", "brand", "is_active", "authorization_endpoint")
-    actions = ("test_connection", "rotate_key", "rotate_key_at_once")
-    list_filter = (("brand", OwnFieldListFilter), "is_active")
-    allowed_lookups = ("brand__id__exact", "is_active__exact")
+    actions = ("check_set_up", "rotate_key", "rotate_key_at_once")
+    list_filter = (ActiveFilter, ("brand", OwnFieldListFilter))
+    allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     readonly_fields = ("redirect_uri", "client_jwks_uri", "signing_keys")
     fieldsets = (
@@ -206,7 +211,13 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Hand the form, whose class is made for this request, what was fetched."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.metadata = getattr(request, "server_metadata", None)
+        form.unsaved = UnsavedSecrets(request.user.pk, request.session.session_key or "")
         return form
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Keep a secret that was typed into a form that comes back (H10)."""
+        context["adminform"].form.show_secret()
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A server never moves to another brand: its secret and its tokens are bound to this one."""
@@ -217,16 +228,17 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         form.apply_secret()  # type: ignore[attr-defined]
         save_audited(obj, request.user)
 
-    @admin.action(description="Test the connection of the selected server")
-    def test_connection(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> None:
-        """Say whether the server answers, in one sentence for every kind of no (N9)."""
-        if (server := self.only_selected(request, queryset)) is None or not self.may_test(request):
-            return
-        if server_answers(server):
-            self.message_user(request, "The server answers.", messages.SUCCESS)
-        else:
-            no = "No answer: the address is wrong, or its server is not reachable, slow, or not trusted over TLS."
-            self.message_user(request, no, messages.ERROR)
+    @admin.action(description="Check the set-up of the selected server")
+    def check_set_up(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> HttpResponse | None:
+        """Open the doctor's page."""
+        server = self.only_selected(request, queryset)
+        return redirect("admin:brands_authorizationserver_doctor", server.pk) if server else None
+
+    def get_urls(self) -> list[Any]:
+        """Add the doctor's page, before the pattern that takes everything for a key."""
+        view = self.admin_site.admin_view(partial(doctor_page, self))
+        page = re_path(r"^(?P<key>[0-9]{1,18})/doctor/$", view, name="brands_authorizationserver_doctor")
+        return [page, *super().get_urls()]
 
     @admin.action(description="Rotate the signing key of the selected server (a day of overlap)")
     def rotate_key(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> None:
@@ -255,22 +267,20 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             self.message_user(request, self.signing_keys(rotated), messages.SUCCESS)
 
 
+class UsableKeyFilter(ActiveFilter):
+    """The same for keys, which are revoked or expire."""
+
+    def active(self) -> Q:
+        return Q(revoked_at=None) & (Q(expires_at=None) | Q(expires_at__gt=timezone.now()))
+
+
 @admin.register(BotKey)
 class BotKeyAdmin(BrandScopedAdmin):
     """Keys are made here, shown once, and revoked here."""
 
     form = BotKeyForm
-    list_display = (
-        "label",
-        "brand",
-        "public_id",
-        "scope_list",
-        "created_at",
-        "expires_at",
-        "last_used_at",
-        "revoked_at",
-    )
-    list_filter = (("brand", OwnFieldListFilter),)
+    list_display = ("label", "brand", "scope_list", "last_used_at", "expires_at", "revoked_at", "public_id")
+    list_filter = (UsableKeyFilter, ("brand", OwnFieldListFilter))
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     actions = ("revoke_keys",)

@@ -1,23 +1,27 @@
 """Save a change by an admin or the operator and its audit rows in one transaction; send mail about risky changes.
 
-Audit rows name the changed fields, never their values. If a server's URL moves to another host, or a webhook endpoint
-is added or switched on, the brand's other admins are notified by mail (N8). This is against somebody who has stolen one
-admin's session, and redirects consumers or secrets to a host of the attacker, or reads events.
+Audit rows name the changed fields, and values only of scopes, switches and hosts. If a server's URL moves to another
+host, or a webhook endpoint is added or switched on, the brand's other admins are notified by mail (N8). This is against
+somebody who has stolen one admin's session, and redirects consumers or secrets to a host of the attacker, or reads
+events.
 """
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 from smtplib import SMTPException
 from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage
 from django.db import models, transaction
 
 from brands.models import AuthorizationServer, BotKey, Brand, Logo, WebhookEndpoint
 from brands.server_rules import host_of, hosts_of
 from infrastructure.audit import OPERATOR, actor_of_admin, record_event
+from infrastructure.models import AuditEvent
 
 logger = logging.getLogger("consumer_delegation.changes")
 
@@ -59,6 +63,10 @@ _SECRET_EVENTS: Final[dict[type[models.Model], BrandEvent]] = {
     AuthorizationServer: BrandEvent.SERVER_SECRET_CHANGED,
     WebhookEndpoint: BrandEvent.WEBHOOK_SECRET_CHANGED,
 }
+# The values of these fields are in the log: they say what access was widened or moved, and hold no secret. The path or
+# query of a URL may hold a secret, so of a URL only the host is written. Of every other field only the name is written.
+_SCOPES: Final = frozenset({"scope", "required_scope"})
+_LONGEST_VALUE: Final = 500
 # Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo an update.
 _NOT_SAVED: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
 
@@ -101,14 +109,41 @@ def save_logo(brand: Brand, png: bytes | None) -> None:
 
 
 def record_change(
-    row: AuditedRow, kind: BrandEvent, user: Any = None, changed: Iterable[str] = (), outcome: str = ""
+    row: AuditedRow,
+    kind: BrandEvent,
+    user: Any = None,
+    changed: Iterable[str] = (),
+    *,
+    outcome: str = "",
+    values: dict[str, list[Any]] | None = None,
 ) -> None:
     """Write one audit event about a row. Call it in the transaction of the change."""
     brand_uuid: UUID = row.uuid if isinstance(row, Brand) else row.brand.uuid
     actor = actor_of(user)
     record_event(
-        kind, brand_uuid=brand_uuid, actor=actor, outcome=outcome, object_uuid=row.uuid, changed_fields=changed
+        kind,
+        brand_uuid=brand_uuid,
+        actor=actor,
+        outcome=outcome,
+        object_uuid=row.uuid,
+        changed_fields=changed,
+        changed_values=values,
     )
+
+
+def client_secret_set(server: AuthorizationServer) -> tuple[datetime, str] | None:
+    """Return when the stored client secret was set, and by whom; None if the audit log no longer says."""
+    changes = models.Q(kind=BrandEvent.SERVER_CREATED)
+    changes |= models.Q(kind=BrandEvent.SERVER_SECRET_CHANGED, changed_fields__contains="client_secret_ciphertext")
+    event = AuditEvent.objects.filter(changes, object_uuid=server.uuid).first()
+    return (event.at, _name_of_actor(event.actor)) if event else None
+
+
+def _name_of_actor(actor: str) -> str:
+    if actor == OPERATOR:
+        return "the operator"
+    users = get_user_model().objects.filter(pk=actor.removeprefix("admin:"))
+    return users.values_list("username", flat=True).first() or "an admin whose account is deleted"
 
 
 def _changed_fields(before: models.Model, row: models.Model) -> list[str]:
@@ -125,7 +160,7 @@ def _write_events_for(before: Any, row: Any, changed: list[str], user: Any) -> N
     secret = [name for name in changed if name in _SECRET_FIELDS]
     plain = [name for name in changed if name not in secret]
     if plain:
-        record_change(row, _EVENTS[type(row)][1], user, plain)
+        record_change(row, _EVENTS[type(row)][1], user, plain, values=_listed_values(before, row, plain))
     if secret:
         record_change(row, _SECRET_EVENTS[type(row)], user, secret)
     if isinstance(row, AuthorizationServer):
@@ -134,12 +169,24 @@ def _write_events_for(before: Any, row: Any, changed: list[str], user: Any) -> N
         _notify_of_webhook_endpoint(row, user)
 
 
+def _listed_values(before: models.Model, row: models.Model, names: list[str]) -> dict[str, list[Any]]:
+    """Return old and new value of the scopes and switches among these fields."""
+    switches = {field.name for field in row._meta.concrete_fields if isinstance(field, models.BooleanField)}
+    listed = [name for name in names if name in _SCOPES or name in switches]
+    return {name: [_cut(getattr(before, name)), _cut(getattr(row, name))] for name in listed}
+
+
+def _cut(value: Any) -> Any:
+    return f"{value[:_LONGEST_VALUE]}..." if isinstance(value, str) and len(value) > _LONGEST_VALUE else value
+
+
 def _report_changed_hosts(before: AuthorizationServer, server: AuthorizationServer, user: Any) -> None:
     old, new = hosts_of(before), hosts_of(server)
     changed = [name for name in new if new[name] != old[name]]
     if not changed:
         return
-    record_change(server, BrandEvent.SERVER_HOST_CHANGED, user, changed)
+    values = {name: [old[name], new[name]] for name in changed}
+    record_change(server, BrandEvent.SERVER_HOST_CHANGED, user, changed, values=values)
     lines = [f"{name}: {old[name] or '(none)'} -> {new[name] or '(none)'}" for name in changed]
     _notify_of_changed_hosts(server, lines, user)
 

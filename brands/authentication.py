@@ -1,4 +1,4 @@
-"""Bot keys: how one is made, and who is calling.
+"""Create, recognise and revoke bot keys.
 
 A key reads `cdk_<public id>_<secret><checksum>`: the public id finds the row, the secret has 256 random bits, and the
 checksum lets a secret scanner tell a real key from noise.
@@ -35,7 +35,7 @@ _LIVE_KEYS: Final = CompiledQuery(
 def create_bot_key(
     brand: Brand, label: str, scopes: Iterable[str], expires_at: datetime | None = None, *, user: Any = None
 ) -> tuple[BotKey, Secret]:
-    """Make and save a key, as this admin or as the operator; return the row and the key, which cannot be had again."""
+    """Create a key on behalf of an admin, or of the operator; return the row and the key, which is not stored."""
     public_id = random_hex(8)
     secret = random_token(32)
     key = f"{PREFIX}_{public_id}_{secret}{checksum(public_id + secret)}"
@@ -53,14 +53,14 @@ def create_bot_key(
 
 @dataclass(frozen=True, slots=True)
 class PresentedKey:
-    """What an `Authorization` header presents, well-formed and not yet recognised."""
+    """A well-formed key from an `Authorization` header, not yet authenticated."""
 
     public_id: str
     value: str = field(repr=False)
 
     @classmethod
     def read(cls, authorization_header: str) -> "PresentedKey | None":
-        """Read the header; None where it holds no bearer key of ours, mistyped and cut ones among them."""
+        """Parse the header. None if it has no bearer key of ours, or a mistyped or truncated one."""
         scheme, _, presented = authorization_header.partition(" ")
         match = _KEY.fullmatch(presented.strip())
         if scheme.lower() != "bearer" or match is None or checksum(match[1] + match[2]) != match[3]:
@@ -68,16 +68,16 @@ class PresentedKey:
         return cls(match[1], match[0])
 
     def is_of(self, bot_key: BotKey) -> bool:
-        """Tell whether this is the key of a row.
+        """Whether this is the key of a row.
 
-        The digest also covers the brand, so that a key's row moved to another brand by SQL is no key at all.
+        The digest also covers the brand, so a row that was moved to another brand by SQL recognises no key.
         """
         return key_ring().recognises(bot_key.digest, _DIGEST_PURPOSE, bot_key.brand.uuid.bytes, self.value)
 
     def live_key(self, now: datetime) -> BotKey | None:
-        """Return the live key that this is, with its brand, and note its use; None for every other one.
+        """Return the live key with its brand, and record its use.
 
-        Unknown, wrong, expired and revoked keys look alike (G1).
+        None if the key is unknown, wrong, expired or revoked: all of these look alike (G1).
         """
         bot_key = _LIVE_KEYS.first(public_id=self.public_id, now=now)
         if bot_key is None or not self.is_of(bot_key):
@@ -86,10 +86,10 @@ class PresentedKey:
         return bot_key
 
     def note_use(self, bot_key: BotKey, now: datetime) -> None:
-        """Write the moment at most once a minute: a busy key must not cost a write a read.
+        """Record the time at most once a minute, so that a busy key does not cost a write for each read.
 
-        A moment in the future, which a process with a wrong clock has left, is put right. The digest moves to the
-        newest key at any use, whatever the moment says: an old key could otherwise never leave the ring.
+        A time in the future, which a process with a wrong clock wrote, is corrected. Any use moves the digest to the
+        newest key of the ring. Otherwise the old key could never be removed.
         """
         changes: dict[str, object] = {}
         if bot_key.last_used_at is None or abs(now - bot_key.last_used_at) >= _LAST_USED_RESOLUTION:
@@ -101,13 +101,13 @@ class PresentedKey:
 
 
 def authenticate(authorization_header: str, now: datetime) -> BotKey | None:
-    """Return the live key that an `Authorization` header presents, with its brand; None for every other header."""
+    """Return the live key in an `Authorization` header, with its brand; None if there is none."""
     presented = PresentedKey.read(authorization_header)
     return presented.live_key(now) if presented else None
 
 
 def revoke(bot_key: BotKey, user: Any = None) -> bool:
-    """Revoke a key from the next request on; return False where it was revoked before."""
+    """Revoke a key, with effect from the next request. Returns False if it was revoked before."""
     with transaction.atomic():
         revoked = BotKey.objects.filter(pk=bot_key.pk, revoked_at=None).update(revoked_at=timezone.now()) == 1
         if revoked:

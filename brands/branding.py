@@ -49,8 +49,14 @@ _PILLOW_ERRORS: Final = (
 MAX_DESCRIPTION_LENGTH: Final = 80
 # Needs no description: it requests an ID token, no access to data (OpenID Connect Core section 3.1.2.1).
 _OPENID: Final = "openid"
-_MAILTO: Final = re.compile(r"mailto:[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}")
+_ADDRESS: Final = r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9.-]{1,253}"
+_MAILTO: Final = re.compile(f"mailto:{_ADDRESS}")
 _TEL: Final = re.compile(r"tel:\+?[0-9-]{3,24}")
+# As people write them: `Acme Help <help@acme.example>`, `+49 (0)30 / 12 34-56`, `www.acme.example/help`.
+_WRITTEN_ADDRESS: Final = re.compile(rf"({_ADDRESS})|[^<>@\r\n]{{0,80}}<({_ADDRESS})>")
+_WRITTEN_NUMBER: Final = re.compile(r"\+?[0-9 \u00a0\u2009\u202f().\-/\u2010-\u2015]{3,40}")
+_WRITTEN_HOST: Final = re.compile(r"(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,63}(?:/[^\s]*)?")
+_DIGITS: Final = range(3, 16)  # from 112 to the longest number (ITU-T E.164)
 _DESCRIPTION: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,80}")
 _LANGUAGE: Final = re.compile(r"[a-z]{2,3}(?:-[a-z]{2,4})?")
 
@@ -149,10 +155,40 @@ def _encode(image: Image.Image, size: tuple[int, int]) -> bytes:
     return png.getvalue()
 
 
+def normalised_support_contact(value: str) -> str:
+    """Return an e-mail address as `mailto:`, a telephone number as `tel:` and a host as https; all else as it is."""
+    text = value.strip()
+    scheme, colon, rest = text.partition(":")
+    scheme, rest = (scheme.lower(), rest.strip()) if colon and scheme.lower() in {"mailto", "tel"} else ("", text)
+    if scheme != "tel" and (address := _WRITTEN_ADDRESS.fullmatch(rest)):
+        return f"mailto:{address[1] or address[2]}"
+    if scheme != "mailto" and (number := _number(rest)):
+        return f"tel:{number}"
+    return f"https://{text}" if _WRITTEN_HOST.fullmatch(text) else text
+
+
+def _number(written: str) -> str:
+    """Return the digits of a telephone number, after a plus if it begins with one or with 00; empty if it is none."""
+    if not _WRITTEN_NUMBER.fullmatch(written):
+        return ""
+    is_international = written.startswith(("+", "00"))
+    if is_international:
+        written = written.replace("(0)", "")  # only dialled inside the country
+    digits = re.sub("[^0-9]", "", written)
+    digits = digits.removeprefix("00") if written.startswith("00") else digits
+    return f"{'+' * is_international}{digits}" if len(digits) in _DIGITS else ""
+
+
 def validate_support_contact(value: str) -> None:
     """Allow an https URL, `mailto:` with one address and no parameters, or `tel:` with a number."""
-    if not _MAILTO.fullmatch(value) and not _TEL.fullmatch(value):
+    if value.startswith("https://"):
         validate_endpoint(value)
+    elif not _MAILTO.fullmatch(value) and not _TEL.fullmatch(value):
+        message = (
+            "Write an e-mail address such as help@acme.example, a telephone number such as +49 30 123456, or an "
+            "address that begins with https://."
+        )
+        raise ValidationError(message, "invalid_support_contact")
 
 
 def validate_scope_descriptions(value: object) -> None:

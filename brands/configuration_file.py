@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -164,13 +165,14 @@ def _apply(
     lock_all_brands()  # before `save_audited` locks this one
     brand = Brand.objects.filter(slug=file.brand.slug).first() or Brand(slug=file.brand.slug)
     file.brand.apply_to(brand)
-    problems += _problems("brand", brand.full_clean)
-    if problems:
-        raise ConfigurationRefused(problems)
-    save_audited(brand)
+    problems_of_brand = _problems("brand", brand.full_clean)
+    problems += problems_of_brand
+    if not problems_of_brand:
+        save_audited(brand)
+    # Whatever was wrong so far, everything is looked at: an operator mends a file in one go.
     tables = zip(file.authorization_servers, values, strict=True)
     servers = [_apply_server(brand, table, found, environment, problems) for table, found in tables]
-    secrets = apply_webhooks(brand, file.webhooks, environment, problems)
+    secrets = {} if problems_of_brand else apply_webhooks(brand, file.webhooks, environment, problems)
     if problems:
         raise ConfigurationRefused(problems)
     addresses = {server.key: _addresses(server) for server in servers}
@@ -198,7 +200,9 @@ def _complete_values(brand: str, table: AuthorizationServerTable, problems: list
     try:
         metadata = discover(values["issuer"])
     except DiscoveryFailed as failure:
-        found = dict([discovery_problem(failure)])
+        name, message = discovery_problem(failure)
+        # An operator reads why; a brand's admin would learn what is inside our network (N9).
+        found = {name: f"{message} The reason: {failure.unanswered}." if failure.unanswered else message}
     else:
         if table.omits("id_token_signing_alg_values"):
             values["id_token_signing_alg_values"] = default_algorithms(metadata)
@@ -225,18 +229,28 @@ def _apply_server(
     environment: Mapping[str, str],
     problems: list[str],
 ) -> AuthorizationServer:
-    server = brand.authorization_servers.filter(key=table.key).first()
+    server = brand.authorization_servers.filter(key=table.key).first() if brand.pk else None
     server = server or AuthorizationServer(brand=brand, key=table.key)
     change = ServerChange(server)
     for name, value in values.items():
         setattr(server, name, value)
     where = f"authorization_servers.{table.key}"
+    lacks_metadata = any(problem.startswith(f"{where}.") for problem in problems)
     _apply_secret(change, table, environment, problems)
+    if not brand.pk:
+        problems += _problems(where, partial(server.full_clean, exclude=["brand"]))
+        return server
     found = _problems(where, server.full_clean) or _problems(where, lambda: refuse_shared_registration(server))
-    problems += found
+    # What metadata would have filled in is not missing in the file.
+    missing = {name for name in FIELDS_FROM_METADATA if lacks_metadata and not getattr(server, name)}
+    problems += [problem for problem in found if _field_of(problem) not in missing]
     if not found:
         save_audited(server)
     return server
+
+
+def _field_of(problem: str) -> str:
+    return problem.partition(": ")[0].rpartition(".")[2]
 
 
 def _apply_secret(

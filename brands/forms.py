@@ -1,4 +1,4 @@
-"""The admin's forms: secrets go in and never come back."""
+"""The admin's forms for brands, authorization servers and bot keys. Secrets are write-only (H7)."""
 
 from typing import Any
 
@@ -20,6 +20,7 @@ from brands.server_rules import (
     discovery_problem,
     refuse_shared_registration,
 )
+from brands.unsaved_secrets import UnsavedSecretForm
 from infrastructure.crypto import Secret
 from oauth_client import DiscoveryFailed, ServerMetadata
 from oauth_client.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
@@ -28,8 +29,12 @@ _SECRET_NEEDED = {
     SecretProblem.NONE_STORED: "This client authentication needs a secret.",
     SecretProblem.FOR_ANOTHER_HOST: "A host or the issuer is new: type the client secret again.",
 }
-# A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere, nor to decide what
-# is believed of who has signed in (G10).
+# It would be dropped, and the save would report success.
+_SECRET_NOT_USED = (
+    "This client authentication uses no secret. Forget the secret below, or choose another authentication."
+)
+# A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere, or to change how a
+# consumer is identified (G10).
 _NEEDS_CONFIRMATION = frozenset(
     {
         *(*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"),
@@ -39,12 +44,11 @@ _NEEDS_CONFIRMATION = frozenset(
 
 
 class ParametersField(forms.JSONField):
-    """A JSON object of texts. What is none is an error here, before anything deeper nested is compared or written."""
+    """A JSON object of texts. Anything else is an error here, before deeply nested input is compared or written."""
 
     check_object = staticmethod(validate_extra_authorization_parameters)
 
     def to_python(self, value: Any) -> Any:
-        """Read the text. Raises `ValidationError`."""
         try:
             found = super().to_python(value)
         except (ValueError, RecursionError):  # a number of more than 4,300 digits; nested too deep
@@ -54,12 +58,12 @@ class ParametersField(forms.JSONField):
         return found
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        """Show again exactly what was typed: JSON can spell halves of characters that no page can hold."""
+        """Show again exactly what was typed: JSON can escape lone surrogates, which a page cannot contain."""
         return initial if self.disabled else InvalidJSONInput(data or "")
 
 
 class LinesField(forms.JSONField):
-    """A list of texts, written one on each line."""
+    """A list of texts, one on each line."""
 
     widget = forms.Textarea(attrs={"rows": 3, "class": "vLargeTextField"})
 
@@ -68,47 +72,37 @@ class LinesField(forms.JSONField):
         return [line.strip() for line in lines if line.strip()]
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        """Show again what was typed."""
         return initial if self.disabled else data
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(value) if isinstance(value, list) else value
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        """Compare lists: the text may differ by empty lines."""
+        """Compare the lists, because the texts may differ by empty lines."""
         return bool(self.to_python(initial) != self.to_python(data))
 
 
 class ScopeDescriptionsField(ParametersField):
-    """The same for scopes and their words."""
+    """A JSON object of scopes and their descriptions for consumers."""
 
     check_object = staticmethod(validate_scope_descriptions)
 
 
 class NamesField(forms.CharField):
-    """Names with spaces or commas between them, kept as a list."""
+    """Names, separated by spaces or commas, as a list."""
 
     def to_python(self, value: Any) -> Any:
         return str(super().to_python(value)).replace(",", " ").split()
 
     def prepare_value(self, value: Any) -> Any:
-        """Show them in one line."""
         return " ".join(value) if isinstance(value, list) else value
 
 
-class AuthorizationServerForm(ConfirmedForm):
-    """An authorization server, with a write-only secret and its lists as choices of words."""
+class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
+    """An authorization server."""
 
-    # What the issuer's metadata said, where the admin asked for it before this form was made.
+    # The issuer's metadata, if the posted form asks for it. The admin fetches it before it makes the form.
     metadata: ServerMetadata | DiscoveryFailed | None = None
-    client_secret = forms.CharField(
-        label="Client secret",
-        required=False,
-        strip=False,
-        max_length=1024,
-        widget=forms.PasswordInput(render_value=False, attrs={"autocomplete": "new-password", "class": "vTextField"}),
-        help_text="Write-only: it is never shown again. Leave it empty to keep the stored one.",
-    )
     same_person_checks = forms.MultipleChoiceField(
         label="Accepted checks",
         choices=SamePersonCheck.choices,
@@ -151,15 +145,15 @@ class AuthorizationServerForm(ConfirmedForm):
             "trusted_audiences": LinesField,
             "scope_descriptions": ScopeDescriptionsField,
         }
-        # The model's own stand at its fields; these speak of what only an admin meets.
+        # In addition to the help texts of the model.
         help_texts = {
             "basic_encoding": "raw is for a server that refuses the right id and secret because it does not decode "
-            "them. Your operator's check_brand tells.",
+            "them. The set-up doctor tells.",
             "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
             "access_token=...&scope=..., in place of JSON.",
             "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
         }
-        # The admin's own are too narrow for five digits on a phone.
+        # Django's default is too narrow for five digits on a phone.
         widgets = dict.fromkeys(
             ("max_age", "default_token_lifetime", "max_token_lifetime", "challenge_lifetime"),
             forms.NumberInput(attrs={"class": "vBigIntegerField"}),
@@ -171,27 +165,24 @@ class AuthorizationServerForm(ConfirmedForm):
         for name in NEEDED_ENDPOINTS:
             self.fields[name].required = False  # an issuer may stand for them
         for name in ("same_person_checks", "id_token_signing_alg_values", "ignored_metadata", "token_response_members"):
-            # Django does not look at the model's default of a field that the form declares itself.
+            # Django ignores the model's default if the form declares the field itself.
             self.initial.setdefault(name, getattr(self.instance, name))
         self.fields["default_check"].initial = self.instance.default_same_person_check
 
     def clean_extra_authorization_parameters(self) -> dict[str, str]:
-        """Take an emptied field as no parameters."""
         return self.cleaned_data["extra_authorization_parameters"] or {}
 
     def clean_scope_descriptions(self) -> dict[str, Any]:
-        """Take an emptied field as no words."""
         return self.cleaned_data["scope_descriptions"] or {}
 
     def needs_confirmation(self) -> bool:
-        """Where consumers and secrets are sent."""
         return bool(_NEEDS_CONFIRMATION & set(self.changed_data))
 
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
         cleaned = super().clean() or {}
         self._switch_off(cleaned)
-        if self.confirmed or not self.needs_confirmation():  # else nobody's metadata was asked for either
+        if self.confirmed or not self.needs_confirmation():  # without a confirmation no metadata was fetched
             self._complete_endpoints(cleaned)
         self._check_key(cleaned)
         accepted, default = cleaned.get("same_person_checks"), cleaned.get("default_check")
@@ -202,7 +193,7 @@ class AuthorizationServerForm(ConfirmedForm):
         return cleaned
 
     def _switch_off(self, cleaned: dict[str, Any]) -> None:
-        """Empty what is ticked as not to be used; what was typed at the same time is no wish that we could guess."""
+        """Empty each field that is ticked as not used. A value that was typed as well contradicts it: an error."""
         for name in cleaned.get("ignored_metadata") or ():
             if cleaned.get(name) and name in self.changed_data:
                 message = "It is ticked as not to be used: untick it, or leave this empty."
@@ -211,7 +202,7 @@ class AuthorizationServerForm(ConfirmedForm):
                 cleaned[name] = type(cleaned[name])()
 
     def _complete_endpoints(self, cleaned: dict[str, Any]) -> None:
-        """Take over what the issuer's metadata names, and say at each field where it cannot be (C6)."""
+        """Fill in what the issuer's metadata names, and add an error at each field that it contradicts (C6)."""
         problems: dict[str, str] = {}
         if isinstance(self.metadata, DiscoveryFailed):
             problems = dict([discovery_problem(self.metadata)])
@@ -225,7 +216,7 @@ class AuthorizationServerForm(ConfirmedForm):
                 self.add_error(name, ValidationError(message, "required"))
 
     def _check_key(self, cleaned: dict[str, Any]) -> None:
-        """Say it at the field; the database's constraint could only say it of the whole form."""
+        """Add the error at the field. From the database's constraint it would be an error of the whole form."""
         brand, key = cleaned.get("brand"), cleaned.get("key")
         if brand and key and brand.authorization_servers.filter(key=key).exists():
             self.add_error("key", ValidationError("This brand already has a server of this key.", "unique_together"))
@@ -234,9 +225,17 @@ class AuthorizationServerForm(ConfirmedForm):
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, after which the instance has the new values
         if not self.errors:
             self._check_registration()
-        problem = self._change.problem_with_secret(is_given=bool(self.cleaned_data.get("client_secret")))
+        if "client_secret" not in self.errors:
+            self._check_secret(is_given=bool(self.cleaned_data["client_secret"]))
+        if not self.errors:
+            self.take_kept_secret()
+
+    def _check_secret(self, *, is_given: bool) -> None:
+        problem = self._change.problem_with_secret(is_given=is_given)
         if problem is not None:
             self.add_error("client_secret", ValidationError(_SECRET_NEEDED[problem], problem))
+        elif is_given and not self.instance.uses_client_secret:
+            self.add_error("client_secret", ValidationError(_SECRET_NOT_USED, "secret_not_used"))
 
     def _check_registration(self) -> None:
         try:
@@ -245,17 +244,17 @@ class AuthorizationServerForm(ConfirmedForm):
             self.add_error(None, error)
 
     def apply_secret(self) -> None:
-        """Put the typed secret, or a signing key, on the instance."""
+        """Put the given secret, or a signing key, on the instance."""
         typed = self.cleaned_data["client_secret"]
         self._change.apply_credentials(Secret(typed) if typed else None)
 
 
 class BrandForm(ConfirmedForm):
-    """A brand and its look. Who administers it, and whom its consumers ask, no stolen session may decide (G10)."""
+    """A brand and its look. Its admins and its support contact change only after a recent sign-in (G10)."""
 
     logo = forms.FileField(
         required=False,
-        help_text="PNG or JPEG, at most 1 MB. It is drawn anew, at most 240 by 80 pixels.",
+        help_text="PNG or JPEG, at most 1 MB. It is scaled to at most 240 by 80 pixels.",
         widget=forms.FileInput(attrs={"accept": "image/png,image/jpeg"}),
     )
     remove_logo = forms.BooleanField(required=False)
@@ -273,16 +272,14 @@ class BrandForm(ConfirmedForm):
         )
 
     def clean_logo(self) -> bytes | None:
-        """Return the picture as it will be served; None where none was chosen. Raises `ValidationError`."""
+        """Return the picture as it will be served; None if no file was chosen. Raises `ValidationError`."""
         upload = self.cleaned_data["logo"]
         return reencode_logo(upload.read(MAX_LOGO_UPLOAD + 1)) if upload else None
 
     def needs_confirmation(self) -> bool:
-        """Who administers the brand, and whom its consumers ask."""
         return bool({"admins", "support_contact"} & set(self.changed_data))
 
     def clean(self) -> dict[str, Any]:
-        """Name the picture that is kept or forgotten."""
         cleaned = super().clean()
         if cleaned.get("remove_logo"):
             self.instance.logo_hash = ""
@@ -310,17 +307,16 @@ class BotKeyForm(ConfirmedForm):
         }
 
     def needs_confirmation(self) -> bool:
-        """A new key is shown, or an old one lives on."""
         return self.instance.pk is None or self._lives_on(self.cleaned_data)
 
     def _lives_on(self, cleaned: dict[str, Any]) -> bool:
-        """Tell whether the key's end is moved later, or taken away; the instance still has the old one."""
+        """Whether the key's expiry is moved later or removed. The instance still has the old one."""
         before, after = self.instance.expires_at, cleaned.get("expires_at")
         return before is not None and (after is None or after > before)
 
     def clean_expires_at(self) -> Any:
-        """Refuse a new key that could never be used; an old one may be ended this way."""
+        """Refuse an expiry in the past for a new key. An existing key may be ended with one."""
         expires_at = self.cleaned_data["expires_at"]
         if self.instance.pk is None and expires_at is not None and expires_at <= timezone.now():
-            raise ValidationError("This moment is over.", "expires_at_over")
+            raise ValidationError("This moment is in the past.", "expires_at_over")
         return expires_at

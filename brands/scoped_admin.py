@@ -4,13 +4,16 @@ Filtering the list is not enough: foreign keys, list filters and lookups in the 
 """
 
 import re
+import sys
+from collections.abc import Iterator
 from typing import Any, Final
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
-from django.db import models
+from django.db import connection, models
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
@@ -40,6 +43,30 @@ class OwnFieldListFilter(admin.RelatedFieldListFilter):
         return field.get_choices(include_blank=False, limit_choices_to=only, ordering=ordering)
 
 
+class ActiveFilter(admin.SimpleListFilter):
+    """Shows the active rows first: rows are never deleted, and what was tried once would stay in the list for good."""
+
+    title = parameter_name = "state"
+
+    def active(self) -> models.Q:
+        return models.Q(is_active=True)
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("inactive", "Inactive"), ("all", "All")]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        """Name the choice without a parameter, which Django calls All."""
+        first, *others = super().choices(changelist)
+        yield {**first, "display": "Active"}
+        yield from others
+
+    def queryset(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> models.QuerySet[Any]:
+        chosen = self.value()
+        if chosen == "all":
+            return queryset
+        return queryset.exclude(self.active()) if chosen == "inactive" else queryset.filter(self.active())
+
+
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at run time
     """Stops counting at `MOST_LISTED`, so that neither the count nor the last page reads the whole table."""
 
@@ -58,15 +85,36 @@ class BrandScopedAdmin(ConfirmedAdmin):
     # Lookups allowed in a list's URL. All others get a 400. With `?digest__startswith=`, digests could be guessed (J5).
     allowed_lookups: tuple[str, ...] = ()
 
+    # The column whose beginning the search box takes, such as `conversation__external_id`.
+    searched_by_prefix = ""
+    search_help_text = "The beginning of a conversation's id, or a whole UUID."
+
     paginator = BoundedPaginator
     show_full_result_count = False
-
-    class Media:
-        css = {"all": ("admin_forms.css",)}
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         rows: Any = super().get_queryset(request)
         return rows.administered_by(request.user)  # type: ignore[no-any-return]
+
+    def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
+        return (self.searched_by_prefix,) if self.searched_by_prefix else ()
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: models.QuerySet[Any], search_term: str
+    ) -> tuple[models.QuerySet[Any], bool]:
+        """Find rows by their own UUID or by the beginning of an id, both by index."""
+        term = search_term.strip()
+        if not term or not self.searched_by_prefix:
+            return queryset, False
+        if (uuid := _uuid(term)) and (found := queryset.filter(uuid=uuid)).exists():
+            return found, False
+        # The index begins with the brand, so the operator's search names all brands.
+        brands = {f"{self._brand_path}__in": Brand.objects.keys_administered_by(request.user)}
+        return queryset.filter(begins_with(self.searched_by_prefix, term), **brands), False
+
+    @property
+    def _brand_path(self) -> str:
+        return str(self.model._default_manager.all().brand_path)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Limit the choices to the admin's own brands. Django refuses a posted value that is not a choice (J2)."""
@@ -100,7 +148,10 @@ class BrandScopedAdmin(ConfirmedAdmin):
         return super().response_action(request, *args, **kwargs)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
-        return lookup in self.allowed_lookups
+        """Allow only the listed lookups and the parameters of our own filters (J5)."""
+        filters = [found for found in self.list_filter if isinstance(found, type)]
+        own = [found.parameter_name for found in filters if issubclass(found, admin.SimpleListFilter)]
+        return lookup in (*self.allowed_lookups, *own)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return _administers_a_brand(request)
@@ -127,6 +178,21 @@ class ReadOnlyAdmin(BrandScopedAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def begins_with(column: str, prefix: str) -> models.Q:
+    """Return the condition that a text begins with exactly these characters, in the form that an index serves."""
+    if connection.vendor == "postgresql":
+        return models.Q(**{f"{column}__startswith": prefix})  # by an index with `varchar_pattern_ops`
+    # SQLite's LIKE ignores upper and lower case, and uses no index if it has an ESCAPE clause.
+    return models.Q(**{f"{column}__gte": prefix, f"{column}__lt": prefix + chr(sys.maxunicode)})
+
+
+def _uuid(term: str) -> UUID | None:
+    try:
+        return UUID(term)
+    except ValueError:
+        return None
 
 
 def _administers_a_brand(request: HttpRequest) -> bool:

@@ -143,8 +143,9 @@ def apply_webhooks(
     """
     new_secrets: dict[str, dict[str, str]] = {}
     urls = [table.url for table in tables]
-    problems += [f"webhooks.{url}: the URL is given twice" for url in sorted(set(urls)) if urls.count(url) > 1]
-    for table in tables if not problems else []:
+    duplicates = [f"webhooks.{url}: the URL is given twice" for url in sorted(set(urls)) if urls.count(url) > 1]
+    problems += duplicates
+    for table in tables if not duplicates else []:
         secret = _apply(brand, table, environment, problems)
         if secret is not None:
             new_secrets[table.url] = {"secret": secret.reveal()}

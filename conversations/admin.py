@@ -1,6 +1,7 @@
-"""Django admin for what happened: states and times, never a token, a subject or a code (J9)."""
+"""Django admin of conversations and what happened in them: states and times, never a token, subject or code (J9)."""
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -14,6 +15,8 @@ from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
 from conversations.flow.events import ConversationEvent
 from conversations.flow.termination import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
+from conversations.object_history import NamedEventsAdmin
+from conversations.timeline_page import TimelineAdmin
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
 from oauth_client import MEANINGS, ErrorCode, Meaning
 
@@ -21,47 +24,87 @@ from oauth_client import MEANINGS, ErrorCode, Meaning
 __all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]
 
 
-@admin.register(Conversation)
-class ConversationAdmin(ReadOnlyAdmin):
-    """A chat."""
+class WithinFilter(admin.SimpleListFilter):
+    """Keeps what is newer than an hour, a day, a week or 30 days. Subclasses name the column in `moment`.
 
+    A bound that the list's own order by id already follows: `date_hierarchy` would read the whole table for its years.
+    """
+
+    title = "time"
+    parameter_name = "within"
+    moment: str
+    _spans: Final = {
+        "hour": ("The last hour", timedelta(hours=1)),
+        "day": ("The last 24 hours", timedelta(days=1)),
+        "week": ("The last 7 days", timedelta(days=7)),
+        "month": ("The last 30 days", timedelta(days=30)),
+    }
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the spans."""
+        return [(name, words) for name, (words, _) in self._spans.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the chosen span; a name that is none keeps all."""
+        if (value := self.value()) not in self._spans:
+            return queryset
+        return queryset.filter(**{f"{self.moment}__gte": timezone.now() - self._spans[value][1]})
+
+
+class CreatedWithin(WithinFilter):
+    """By `created_at`."""
+
+    moment = "created_at"
+
+
+class IssuedWithin(WithinFilter):
+    """By `issued_at`."""
+
+    moment = "issued_at"
+
+
+class RecordedWithin(WithinFilter):
+    """By `at`."""
+
+    moment = "at"
+
+
+@admin.register(Conversation)
+class ConversationAdmin(TimelineAdmin):
     list_display = ("external_id", "brand", "created_at", "closed_at")
     fields = ("external_id", "uuid", "brand", "created_at", "closed_at")
-    list_filter = (("brand", OwnFieldListFilter),)
-    allowed_lookups = ("brand__id__exact",)
+    list_filter = (CreatedWithin, ("brand", OwnFieldListFilter))
+    allowed_lookups = ("within", "brand__id__exact")
     list_select_related = ("brand",)
-    search_fields = ("=external_id",)
+    searched_by_prefix = "external_id"
 
 
 @admin.register(Challenge)
 class ChallengeAdmin(ReadOnlyAdmin):
-    """A challenge and where it stands."""
-
-    list_display = ("conversation", "issued_at", "current_status", "authorization_server", "last_error")
+    list_display = ("conversation", "current_status", "last_error", "issued_at", "authorization_server")
     fields = (
         "uuid", "conversation", "authorization_server", "current_status", "error", "last_error", "last_error_detail",
         "cause", "remedy", "same_person_check", "scope", "completion_attempts", "issued_at", "started_at",
         "confirmation_needed_at", "completed_at", "ended_at", "expires_at",
     )  # fmt: skip
-    list_filter = ("status", ("authorization_server", OwnFieldListFilter))
-    allowed_lookups = ("status__exact", "authorization_server__id__exact")
+    list_filter = (IssuedWithin, "status", ("authorization_server", OwnFieldListFilter))
+    allowed_lookups = ("within", "status__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand")
-    search_fields = ("=conversation__external_id",)
+    searched_by_prefix = "conversation__external_id"
 
     @admin.display(description="status", ordering="status")
     def current_status(self, challenge: Challenge) -> str:
-        """Show the status that is true now."""
+        """Return the status at this moment; the stored one may have expired since."""
         return challenge.status_at(timezone.now()).value
 
     @admin.display(description="what it means")
     def cause(self, challenge: Challenge) -> str:
-        """Show the table's words about how the challenge, or else its last authorization request, failed."""
+        """Why the challenge or its last authorization request failed, in the words of the table of codes."""
         row = _meaning(challenge)
         return row.cause if row else "-"
 
-    @admin.display(description="what mends it")
+    @admin.display(description="how to fix it")
     def remedy(self, challenge: Challenge) -> str:
-        """Show what to change, and where."""
         row = _meaning(challenge)
         return row.remedy.replace("*", "").replace("`", "") if row else "-"
 
@@ -73,28 +116,27 @@ def _meaning(challenge: Challenge) -> Meaning | None:
 
 @admin.register(AccessToken)
 class AccessTokenAdmin(ReadOnlyAdmin):
-    """An access token's life, without the token."""
+    """The times and states of an access token, without the token."""
 
-    list_display = ("conversation", "issued_at", "state", "authorization_server", "expires_at")
+    list_display = ("conversation", "state", "issued_at", "expires_at", "authorization_server")
     fields = (
         "uuid", "conversation", "authorization_server", "challenge", "state", "token_type", "scope", "scope_widened",
         "assurance", "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out", "confirmed_at",
         "ended_at", "end_reason",
     )  # fmt: skip
-    list_filter = ("end_reason", ("authorization_server", OwnFieldListFilter))
-    allowed_lookups = ("end_reason__exact", "authorization_server__id__exact")
+    list_filter = (IssuedWithin, "end_reason", ("authorization_server", OwnFieldListFilter))
+    allowed_lookups = ("within", "end_reason__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand", "challenge")
-    search_fields = ("=conversation__external_id",)
+    searched_by_prefix = "conversation__external_id"
     actions = ("revoke_tokens",)
 
     @admin.display(description="state")
     def state(self, access_token: AccessToken) -> str:
-        """Show in one word whether the token can be read now."""
+        """Return the end reason, or whether the token is live or pending."""
         ended = access_token.end_reason_at(timezone.now())
         return ended or ("live" if access_token.confirmed_at else "pending")
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        """Whoever sees a brand's tokens may end them."""
         return self.has_view_permission(request)
 
     @admin.action(description="End the selected tokens now", permissions=["revoke"])
@@ -108,7 +150,7 @@ class AccessTokenAdmin(ReadOnlyAdmin):
 
 @admin.register(TokenReadCount)
 class TokenReadCountAdmin(ReadOnlyAdmin):
-    """How often tokens were read, and for what."""
+    """How often each key read tokens, by hour and purpose."""
 
     list_display = ("hour", "bot_key", "purpose", "times")
     list_filter = (("bot_key", OwnFieldListFilter),)
@@ -117,7 +159,7 @@ class TokenReadCountAdmin(ReadOnlyAdmin):
 
 
 class KindFilter(admin.SimpleListFilter):
-    """Offers every kind that there can be: reading the log to find out which there are takes seconds."""
+    """Offers every kind that exists in the code: finding those in the log would read the whole table."""
 
     title = "kind"
     parameter_name = "kind"
@@ -130,8 +172,10 @@ class KindFilter(admin.SimpleListFilter):
 
 
 @admin.register(AuditEvent)
-class AuditEventAdmin(ReadOnlyAdmin):
-    """The log that nobody changes."""
-
-    list_display = ("at", "kind", "outcome", "actor", "conversation_uuid")
-    list_filter = (KindFilter,)
+class AuditEventAdmin(NamedEventsAdmin):
+    fields = (
+        "at", "kind", "outcome", "who", "actor", "conversation_link", "changed_fields", "changed_values", "uuid",
+        "brand_uuid", "conversation_uuid", "challenge_uuid", "access_token_uuid", "object_uuid", "request_id",
+    )  # fmt: skip
+    list_filter = (RecordedWithin, KindFilter)
+    allowed_lookups = ("within", "kind")

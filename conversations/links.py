@@ -111,8 +111,8 @@ def _token_in(text: str, length: int) -> tuple[str, str] | None:
 def _start_of_token(run: str, length: int) -> int:
     """Return where the token begins in a run such as `__TOKEN__`.
 
-    A token can itself begin or end with `_` or `-`. So strip them from the end, as long as `length` characters
-    remain, and then only as many from the start as are too many. Return 0 if other characters would have to be stripped.
+    A token can itself begin or end with `_` or `-`. So strip them from the end, as long as `length` characters remain,
+    and then strip only the surplus from the start. Return 0 if other characters would have to be stripped.
     """
     at_start, at_end = len(run) - len(run.lstrip("_-")), len(run) - len(run.rstrip("_-"))
     start = max(len(run) - length - at_end, 0)

@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 from accounts.sign_in import ConfirmedForm, confirmation_needed, signed_in_recently
 from brands.audited_changes import save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
-from brands.scoped_admin import BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
 from brands.webhooks import create_webhook_endpoint, rotate_secret
 from conversations.flow.events import erase_challenge_payloads, publish_test, replay
 from conversations.models import WebhookDelivery
@@ -50,8 +50,8 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
 
     form = WebhookEndpointForm
     list_display = ("__str__", "brand", "url", "event_list", "is_active", "failing_since")
-    list_filter = (("brand", OwnFieldListFilter), "is_active")
-    allowed_lookups = ("brand__id__exact", "is_active__exact")
+    list_filter = (ActiveFilter, ("brand", OwnFieldListFilter))
+    allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     actions = ("send_test_event", "replace_secret")
 
@@ -135,9 +135,9 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         "next_attempt_at", "give_up_at", "delivered_at", "dead_at", "can_be_replayed",
     )  # fmt: skip
     list_filter = (StateFilter, ("endpoint", OwnFieldListFilter), "event")
-    allowed_lookups = ("state", "endpoint__id__exact", "event__exact")
+    allowed_lookups = ("endpoint__id__exact", "event__exact")
     list_select_related = ("endpoint__brand", "conversation")
-    search_fields = ("=conversation__external_id",)
+    searched_by_prefix = "conversation__external_id"
     actions = ("replay_deliveries",)
 
     @admin.display(description="state")

@@ -3,14 +3,16 @@
 from allauth.account import views as account
 from django.contrib import admin
 from django.urls import include, path, re_path
+from django.views.generic import RedirectView
 
 from accounts import sign_in
 from brands import views as brands
 from conversations import urls as conversations
 from conversations.preview import brand_preview
+from conversations.timeline_page import close, end_tokens
 from conversations.trial_page import trial_sign_in
 from delegation_site import health
-from web import errors
+from web import errors, pages
 from web.limits import limited
 
 # The allauth URLs that we use. There is no password reset by e-mail: it would allow enumeration, and takeover through a
@@ -25,6 +27,7 @@ _account = [
 ]
 
 urlpatterns = [
+    path("", pages.front_page, name="front_page"),
     path("api/v1/", include(conversations.api_urlpatterns)),
     # Below the redirect URI, so that a brand that may register that URI may read this one. The alphabet is the same.
     re_path(
@@ -32,6 +35,7 @@ urlpatterns = [
     ),
     path("brands/<uuid:brand_uuid>/logo-<slug:logo_hash>.png", limited(brands.logo), name="brand_logo"),
     path("", include(conversations)),
+    path("admin", RedirectView.as_view(pattern_name="admin:index")),
     path("admin/login/", sign_in.admin_login),
     path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include(_account)),
@@ -41,6 +45,8 @@ urlpatterns = [
         admin.site.admin_view(trial_sign_in),
         name="trial_sign_in",
     ),
+    path("admin/conversations/conversation/<int:pk>/end-tokens/", admin.site.admin_view(end_tokens), name="end_tokens"),
+    path("admin/conversations/conversation/<int:pk>/close/", admin.site.admin_view(close), name="close_conversation"),
     path("admin/", admin.site.urls),
     path("health/live", health.live),
     path("health/ready", health.ready),

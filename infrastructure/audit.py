@@ -12,7 +12,7 @@ columns, so a migration of this table must call `remove` first and `install` las
 import logging
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import transaction
@@ -39,6 +39,7 @@ _LOGGED: Final = (
     "access_token_uuid",
     "object_uuid",
     "changed_fields",
+    "changed_values",
 )
 
 _EVENTS: Final = CompiledInsert(AuditEvent)
@@ -87,8 +88,12 @@ def record_event(
     access_token_uuid: UUID | None = None,
     object_uuid: UUID | None = None,
     changed_fields: Iterable[str] = (),
+    changed_values: dict[str, list[Any]] | None = None,
 ) -> None:
-    """Write one event. Pass only values that we generate, never text from a person or a remote server."""
+    """Write one event. Pass only values that we generate, never text from a person or a remote server.
+
+    The one exception are `changed_values`: the old and the new value of a field, if the caller's list allows it.
+    """
     event = AuditEvent(
         at=now or timezone.now(),
         kind=kind,
@@ -100,6 +105,7 @@ def record_event(
         access_token_uuid=access_token_uuid,
         object_uuid=object_uuid,
         changed_fields=" ".join(changed_fields),
+        changed_values=changed_values or None,
         request_id=current_request_id(),
     )
     _EVENTS.insert(event)

@@ -76,7 +76,8 @@ class Secret:
 class AssociatedData:
     """The location of a ciphertext, authenticated with it (AES-GCM's associated data).
 
-    `row` is the row's UUID, generated before the insert. `conversation` is set if the row belongs to one.
+    `row` is the row's UUID, generated before the insert. `conversation` is set if the row belongs to one. `owner` is
+    text about whatever else a row belongs to, such as an admin's session.
     """
 
     table: str
@@ -84,6 +85,7 @@ class AssociatedData:
     row: UUID
     brand: UUID
     conversation: UUID | None = None
+    owner: str = ""
 
     def to_bytes(self) -> bytes:
         """Encode the parts, each with its length, so that no two locations give the same bytes."""
@@ -95,6 +97,7 @@ class AssociatedData:
             self.row.bytes,
             self.brand.bytes,
             conversation,
+            *([self.owner.encode()] if self.owner else []),
         )
 
 

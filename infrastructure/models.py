@@ -28,13 +28,31 @@ class AuditEvent(models.Model):
     challenge_uuid = models.UUIDField(null=True)
     access_token_uuid = models.UUIDField(null=True)
     object_uuid = models.UUIDField(null=True, help_text="The row that was changed, such as a bot key.")
-    changed_fields = models.CharField(max_length=1024, blank=True, help_text="Their names, never their values.")
+    changed_fields = models.CharField(max_length=1024, blank=True, help_text="Their names.")
+    changed_values = models.JSONField(
+        null=True, help_text="Old and new value of scopes and switches, and of addresses the host. Never of others."
+    )
     request_id = models.CharField(max_length=32, blank=True)
 
     objects = AuditEventQuerySet.as_manager()
 
     class Meta:
         ordering = ("-id",)
+        indexes = [
+            # For what became of one row, such as who set a secret. Only an admin's changes name one, so it stays small.
+            models.Index(
+                fields=("object_uuid", "-id"),
+                condition=models.Q(object_uuid__isnull=False),
+                name="audit_events_by_object",
+            ),
+            # For the timeline of a conversation. Its cost at each insert is accepted: without it, one admin who opens
+            # a conversation reads the whole log.
+            models.Index(
+                fields=("conversation_uuid",),
+                condition=models.Q(conversation_uuid__isnull=False),
+                name="audit_events_by_conversation",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.outcome}".strip()

@@ -92,7 +92,7 @@ def refusal_in(endpoint: Endpoint, response: requests.Response) -> Authorization
     application/problem+json. That is safe: no token is read here, and only codes of our table count. A success is
     parsed strictly (E4).
     """
-    return refusal(endpoint, response.status_code, *error_in(_members_of_refusal(response.content)))
+    return refusal(endpoint, response.status_code, *error_in(members_of_refusal(response.content)))
 
 
 def error_in(members: dict[str, Any]) -> tuple[object, object]:
@@ -110,7 +110,7 @@ def error_in(members: dict[str, Any]) -> tuple[object, object]:
 
 def known_refusal_in(endpoint: Endpoint, response: requests.Response) -> AuthorizationServerError | None:
     """Read a known error from a response with a success status (E2); None for any other response."""
-    members = _members_of_refusal(response.content)
+    members = members_of_refusal(response.content)
     if _known(endpoint, members.get("error")) is None:
         return None
     return refusal(endpoint, response.status_code, members["error"], members.get("error_description"))
@@ -163,7 +163,8 @@ def _code_of_errors(errors: object) -> str:
     return kind if isinstance(kind, str) else f"{resource}.{field}"
 
 
-def _members_of_refusal(body: bytes) -> dict[str, Any]:
+def members_of_refusal(body: bytes) -> dict[str, Any]:
+    """Read JSON or a form, whatever the content type says; nothing if it is neither. For errors alone (E1)."""
     try:
         # Accept any Unicode encoding here, with or without a byte order mark. The strict parser wants plain UTF-8.
         return read_json_object(body.decode(json.detect_encoding(body), "replace").encode(errors="replace"))

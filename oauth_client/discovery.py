@@ -29,12 +29,16 @@ _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
 
 
 class DiscoveryFailed(Exception):
-    """No usable metadata was found. `field` names the wrong member. The message says so in our own words."""
+    """No usable metadata was found. `field` names the wrong member. The message says so in our own words.
 
-    def __init__(self, field: str, message: str) -> None:
+    `unanswered` is the transport's error if no response arrived. Only the operator may see it (N9).
+    """
+
+    def __init__(self, field: str, message: str, unanswered: transport.OutboundError | None = None) -> None:
         super().__init__(message)
         self.field = field
         self.message = message
+        self.unanswered = unanswered
 
 
 class NoMetadata(DiscoveryFailed):
@@ -43,9 +47,13 @@ class NoMetadata(DiscoveryFailed):
     The more specific a failure is, the greater is its weight.
     """
 
-    def __init__(self, message: str, weight: int) -> None:
-        super().__init__("issuer", message)
+    def __init__(self, message: str, weight: int, unanswered: transport.OutboundError | None = None) -> None:
+        super().__init__("issuer", message, unanswered)
         self.weight = weight
+
+
+class OtherIssuer(NoMetadata):
+    """The document is of another issuer. The message names both issuers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +96,8 @@ def discover(issuer: str) -> ServerMetadata:
 def _fetch(url: str) -> bytes:
     try:
         response = transport.get(url)
-    except transport.OutboundError:
-        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1) from None
+    except transport.OutboundError as error:
+        raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1, unanswered=error) from None
     if response.status_code != HTTPStatus.OK:
         raise NoMetadata("No metadata was found for this issuer. Enter the endpoints yourself.", weight=0)
     return response.content
@@ -108,7 +116,7 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
         raise NoMetadata("The metadata of this issuer cannot be read: it names no issuer.", weight=2)
     # Exact comparison, slash and case included: otherwise one server could speak for another (RFC 8414 section 3.3).
     if members.get("issuer") != issuer:
-        raise NoMetadata(f"The issuer in the metadata {issuer_mismatch(issuer, members['issuer'])}.", weight=3)
+        raise OtherIssuer(f"The issuer in the metadata {issuer_mismatch(issuer, members['issuer'])}.", weight=3)
     return ServerMetadata(
         issuer=issuer,
         **{name: _endpoint(members, name) for name in _ENDPOINTS},

@@ -15,6 +15,7 @@ from infrastructure.crypto import Secret, random_token
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
 from oauth_client.errors import AUTHORIZATION_ERRORS, TOKEN_ERRORS, AuthorizationServerError, ErrorCode
 from oauth_client.transport import (
+    CertificateNotAccepted,
     EndpointBlocked,
     EndpointTimeout,
     EndpointUnreachable,
@@ -113,9 +114,10 @@ class Endpoint:
             EndpointBlocked: self.blocked,
             EndpointTimeout: self.timeout,
             EndpointUnreachable: self.unreachable,
+            CertificateNotAccepted: self.unreachable,
             ResponseTooLarge: self.invalid_response,
         }
-        return AuthorizationServerError(codes[type(error)], str(error))
+        return AuthorizationServerError(codes[type(error)], str(error), unanswered=error)
 
     def invalid(self, detail: str) -> AuthorizationServerError:
         return AuthorizationServerError(self.invalid_response, detail)

@@ -98,7 +98,7 @@ class Meaning:
 _CANNOT, _LATER, _AGAIN = ConsumerPage.CANNOT_SIGN_IN, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED
 _NETWORK: Final = "Check the server's status and the network between it and us."
 _ADDRESS: Final = "Type an https address of a public host. For a private one, ask the operator."
-_DIALECT: Final = "Read the detail. `check_brand` tests the endpoint; the settings under *What comes back* may help."
+_DIALECT: Final = "Read the detail. *Check the set-up* tests the endpoint; settings under *What comes back* may help."
 _LET_IT_ASK: Final = (
     "Nothing, if it works at the next try. Otherwise let the server show its sign-in page to our client."
 )
@@ -144,7 +144,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ErrorCode.INVALID_CLIENT: Meaning(
         _CANNOT,
         "The server does not know our client id, or does not take the secret or key.",
-        "Type client id and secret again. `check_brand` says which client authentication the server takes.",
+        "Type client id and secret again. *Check the set-up* says which client authentication the server takes.",
     ),
     ErrorCode.INVALID_GRANT: Meaning(
         _AGAIN,

@@ -5,8 +5,16 @@ import unicodedata
 from typing import Final
 
 from oauth_client.error_codes import MEANINGS, ErrorCode, Meaning
+from oauth_client.transport import OutboundError
 
-__all__ = ["AUTHORIZATION_ERRORS", "TOKEN_ERRORS", "AuthorizationServerError", "ErrorCode", "issuer_mismatch", "sanitised"]
+__all__ = [
+    "AUTHORIZATION_ERRORS",
+    "TOKEN_ERRORS",
+    "AuthorizationServerError",
+    "ErrorCode",
+    "issuer_mismatch",
+    "sanitised",
+]
 
 MAX_DETAIL_LENGTH: Final = 200
 # Braces are allowed, because the metadata of one large server has a template here.
@@ -49,10 +57,12 @@ class AuthorizationServerError(Exception):
 
     `error` is the code, `detail` a short English text for admins. It never contains a secret. Server text in it is
     limited to an issuer, and to error and error_description of the callback, truncated and sanitised (H8).
+    `unanswered` is the reason if no response arrived.
     """
 
-    def __init__(self, error: ErrorCode, detail: str = "") -> None:
+    def __init__(self, error: ErrorCode, detail: str = "", *, unanswered: OutboundError | None = None) -> None:
         self.error = error
+        self.unanswered = unanswered
         self.detail = sanitised(detail)
         super().__init__(f"{error}: {self.detail}" if self.detail else str(error))
 

@@ -1,7 +1,7 @@
 """Fetch and cache the keys with which a server signs its ID tokens (RFC 7517), through the guarded transport (E18)."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from threading import Lock
@@ -65,9 +65,13 @@ def signing_keys(jwks_uri: str, algorithm: str, kid: str | None) -> list[jwt.PyJ
     return usable
 
 
-def signing_key_count(jwks_uri: str, algorithm: str) -> int:
-    """Count the keys for this algorithm. Raises `AuthorizationServerError` with `jwks_unavailable`."""
-    return len(_key_sets[jwks_uri].matching(jwks_uri, algorithm, None)[0])
+def signing_key_counts(jwks_uri: str, algorithms: Iterable[str]) -> dict[str, int]:
+    """Fetch the keys now, whatever copy there is, and count those for each algorithm.
+
+    Raises `AuthorizationServerError` with `jwks_unavailable`.
+    """
+    keys = _fetch_keys(jwks_uri)
+    return {name: sum(_fits(key, name, None) for key in keys) for name in algorithms}
 
 
 def forget_all() -> None:
@@ -151,12 +155,15 @@ def _read(members: dict[str, Any], algorithm: str) -> jwt.PyJWK | None:
 def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:
     try:
         response = transport.get(jwks_uri, accept="application/jwk-set+json, application/json")
-        keys = read_json_object(response.content).get("keys")
     except transport.OutboundError as error:
-        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error)) from None
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error), unanswered=error) from None
+    if response.status_code != HTTPStatus.OK:
+        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"no key set; HTTP status {response.status_code}")
+    try:
+        keys = read_json_object(response.content).get("keys")
     except NotStrictJSON as error:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set cannot be read: {error}") from None
-    if response.status_code != HTTPStatus.OK or not isinstance(keys, list):
+    if not isinstance(keys, list):
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"no key set; HTTP status {response.status_code}")
     if len(keys) > MAX_KEYS:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"the key set has more than {MAX_KEYS} keys")

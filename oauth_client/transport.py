@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
+from enum import StrEnum
 from functools import lru_cache
 from io import BytesIO
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -78,6 +79,24 @@ _IPV6_NOT_PUBLIC: Final = (
 
 _NOT_CALLED: Final = "the address is not allowed"
 
+
+class CertificateProblem(StrEnum):
+    """Why a server's TLS certificate was not accepted."""
+
+    EXPIRED = "it has expired"
+    OTHER_NAME = "it is for another name"
+    UNKNOWN_CA = "its CA is not known here"
+    OTHER = "it is not valid"
+
+
+# Verification results of OpenSSL (X509_V_ERR_*). The issuer is not there, or is the certificate itself; the name or
+# the address is another.
+_CERTIFICATE_PROBLEMS: Final = {
+    10: CertificateProblem.EXPIRED,
+    **dict.fromkeys((2, 18, 19, 20, 21), CertificateProblem.UNKNOWN_CA),
+    **dict.fromkeys((62, 64), CertificateProblem.OTHER_NAME),
+}
+
 # The response type, for modules that may not import requests.
 Response = requests.Response
 
@@ -101,6 +120,14 @@ class EndpointTimeout(OutboundError):
 
 class EndpointUnreachable(OutboundError):
     """No connection, no trusted certificate, or no HTTP response. The server may have received the request."""
+
+
+class CertificateNotAccepted(EndpointUnreachable):
+    """The TLS certificate is not valid for this name. Nothing was sent. The address is one that may be called."""
+
+    def __init__(self, problem: CertificateProblem) -> None:
+        super().__init__(f"the server's TLS certificate was not accepted: {problem}")
+        self.problem = problem
 
 
 class ResponseTooLarge(OutboundError):
@@ -195,8 +222,8 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
             raise EndpointBlocked(_NOT_CALLED) from None
         except (requests.Timeout, PoolTimeoutError, TimeoutError):
             raise EndpointTimeout("the server did not answer in time") from None
-        except requests.exceptions.SSLError:
-            raise EndpointUnreachable("the server's TLS certificate was not accepted") from None
+        except requests.exceptions.SSLError as error:
+            raise _tls_failure(error) from None
         except (requests.RequestException, HTTPError, OSError, ValueError):
             raise EndpointUnreachable("the server could not be reached, or its answer is not HTTP") from None
         finally:
@@ -329,6 +356,15 @@ class _Pool(HTTPConnectionPool):
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
+
+
+def _tls_failure(error: BaseException | None) -> EndpointUnreachable:
+    """Tell a certificate that was not accepted from a server that does not speak TLS."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__context__
+    if error is None:
+        return EndpointUnreachable("no TLS connection could be made")
+    return CertificateNotAccepted(_CERTIFICATE_PROBLEMS.get(error.verify_code, CertificateProblem.OTHER))
 
 
 def _in_turn(addresses: list[IPv4Address | IPv6Address]) -> tuple[str, ...]:

@@ -72,10 +72,10 @@ class AdminBrowser:
         form = self.get(url).context["adminform"].form
         return self.post(url, filled_in(form) | changes)
 
-    def run(self, model: type[Model], action: str, *rows: Model, **more: Any) -> Any:
+    def run(self, model: type[Model], action: str, *rows: Model, query: str = "", **more: Any) -> Any:
         """Run an action of a list on some rows. Returns the list page with its message."""
         data = {"action": action, "_selected_action": [row.pk for row in rows], "index": "0", **more}
-        return self.client.post(address(model, "changelist"), data, secure=True, follow=True)
+        return self.client.post(address(model, "changelist") + query, data, secure=True, follow=True)
 
 
 def filled_in(form: Any) -> dict[str, Any]:

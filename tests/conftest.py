@@ -37,6 +37,7 @@ SAME_ON_EVERY_DATABASE = [
     "test_bench.py",
     # What a page looks like and what a browser does with it; who may see which page is tried on both.
     "browser/firefox",
+    "browser/test_doctor_page.py",
     *(f"browser/test_{name}.py" for name in ("api_docs", "bad_days", "first_visit", "gallery", "journeys", "looks")),
     "browser/test_page_script.py",
     *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),

@@ -181,14 +181,15 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             return _response(request, self._answer_without_browser(str(request.url)))
         if path != ("POST", "/token"):
             return _response(request, (404, {"Content-Type": "text/html"}, b"<h1>Not found</h1>"))
-        return _response(request, self._answer_token_request(request))
+        status, headers, body = self._answer_token_request(request)
+        return _response(request, (status, {"Date": self._date()} | headers, body))
 
     def close(self) -> None:
         """Nothing to close."""
 
     def _answer_without_browser(self, url: str) -> Answer:
         """Answer with an error page if it must not redirect, with the redirect if it refuses, else the sign-in page."""
-        html = {"Content-Type": "text/html", "Date": formatdate(time.time() + self.clock_ahead, usegmt=True)}
+        html = {"Content-Type": "text/html", "Date": self._date()}
         try:
             query = self.authorize(url)
         except AuthorizationRequestRefused:
@@ -196,6 +197,9 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         if "error=" in query:
             return 302, html | {"Location": f"{self.redirect_uri}?{query}"}, b""
         return 200, html, b"<h1>Sign in</h1>"
+
+    def _date(self) -> str:
+        return formatdate(time.time() + self.clock_ahead, usegmt=True)
 
     def _answer_revocation_request(self, request: requests.PreparedRequest) -> Answer:
         """RFC 7009 section 2.2: 200 with an empty body, also for an unknown token."""

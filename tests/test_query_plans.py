@@ -17,9 +17,9 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import timezone
 
-from brands.models import Brand
+from brands.models import AuthorizationServer, Brand
 from conversations.flow.retention import prune, sweep
-from conversations.models import AccessToken
+from conversations.models import AccessToken, Conversation
 from conversations.outbox.revocations import lease_revocations
 from tests.admin_pages import AdminBrowser
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, make_server
@@ -81,9 +81,20 @@ class Stage:
         code = code_on(browser.sign_in(self.challenge["url"], self.login))
         assert self.waiting.complete(code)[0] == 200
 
-    def list_in_admin(self, browser: str, model: str) -> None:
+    def timeline(self) -> None:
+        """Open the conversation's page and its history as the brand's admin."""
+        row = Conversation.objects.get(external_id=self.bot.chat)
+        for page in ("change", "history"):
+            assert self.admin.get(f"/admin/conversations/conversation/{row.pk}/{page}/").status_code == 200
+
+    def server_in_admin(self) -> None:
+        """Open the server's page, which counts the sign-ins that did not come back."""
+        row = AuthorizationServer.objects.get(brand__slug="acme")
+        assert self.admin.get(f"/admin/brands/authorizationserver/{row.pk}/change/").status_code == 200
+
+    def list_in_admin(self, browser: str, model: str, **query: str) -> None:
         """Open a list of the admin."""
-        page = getattr(self, browser).get(f"/admin/{model}/")
+        page = getattr(self, browser).get(f"/admin/{model}/", **query)
         assert page.status_code == 200
 
 
@@ -114,7 +125,7 @@ def _keep_all_in_memory() -> None:
         cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
 
 
-OPERATIONS: Final[dict[str, Callable[[Stage], Any]]] = {
+OPERATIONS: dict[str, Callable[[Stage], Any]] = {
     "token_read": lambda stage: stage.bot.token(),
     "authorize": lambda stage: stage.bot.in_chat("POST", "/authorize", {}),
     "conversation_read": lambda stage: stage.bot.status(),
@@ -125,6 +136,8 @@ OPERATIONS: Final[dict[str, Callable[[Stage], Any]]] = {
     "sign_in": lambda stage: stage.sign_in(),
     "token_ended": lambda stage: stage.bot.in_chat("DELETE", "/token"),
     "conversation_closed": lambda stage: stage.bot.in_chat("DELETE"),
+    "timeline": lambda stage: stage.timeline(),
+    "server_in_admin": lambda stage: stage.server_in_admin(),
     "outbox": lambda _: lease_revocations(timezone.now(), 8),
     "sweep": lambda _: sweep(timezone.now()),
     "purge": lambda _: prune(timezone.now() - timedelta(days=30)),
@@ -137,6 +150,13 @@ OPERATIONS: Final[dict[str, Callable[[Stage], Any]]] = {
         "conversations/accesstoken",
         "infrastructure/auditevent",
     )
+}
+OPERATIONS |= {
+    f"search_for_{model}_by_the_{browser}": partial(
+        Stage.list_in_admin, browser=browser, model=f"conversations/{model}", q="web:1234"
+    )
+    for browser in ("admin", "operator")
+    for model in ("conversation", "challenge", "accesstoken", "webhookdelivery")
 }
 
 

@@ -3,6 +3,7 @@
 import base64
 import ssl
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -42,10 +43,10 @@ class Authority:
         self.ca_file = folder / "ca.pem"
         self._authority.cert_pem.write_to_path(str(self.ca_file))
 
-    def issue(self, *names: str) -> ServerCertificate:
+    def issue(self, *names: str, expired_at: datetime | None = None) -> ServerCertificate:
         """Issue a certificate for `names`; without any, for `localhost`, `127.0.0.1` and `::1`."""
         names = names or ("localhost", "127.0.0.1", "::1")
-        issued = self._authority.issue_cert(*names)
+        issued = self._authority.issue_cert(*names, not_after=expired_at)
         base = self._folder / names[0].replace("*", "any")
         files = ServerCertificate(base.with_name(f"{base.name}.crt"), base.with_name(f"{base.name}.key"))
         with files.certificate_file.open("wb") as certificate:

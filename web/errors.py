@@ -8,12 +8,14 @@ it must use `QuietExceptionReporter`, as the settings say.
 import logging
 import sys
 from collections.abc import Callable, ItemsView, Iterator
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from django.conf import settings
+from django.contrib import admin
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 from infrastructure.database_errors import is_unavailable, sqlstate
@@ -152,9 +154,33 @@ def _reference() -> str:
     return f"{current_request_id()[:5]} {current_request_id()[5:10]}".strip()
 
 
+# Title and advice of the admin's own error pages. If the database may be away, the consumer's page needs no query.
+_ADMIN_PAGES: Final = {
+    400: ("This request could not be read", "Nothing was changed. Go back and begin again from a list."),
+    403: ("This is not allowed", "Nothing was changed. Your operator can allow it to your account."),
+    404: ("There is nothing here", "The address is wrong, or what it names does not exist."),
+}
+_FORM_NOT_ACCEPTED: Final = (
+    "This form was not accepted",
+    (
+        "Nothing was changed. Go back, load the page again, and send the form again. If it does not help, allow "
+        "cookies for this website, and switch off add-ons that change what your browser sends."
+    ),
+)
+
+
+def _admin_page(request: HttpRequest, status: int, reason: str) -> HttpResponse:
+    """Render an error in the admin's style. Without a sign-in it shows nothing but the sentence."""
+    title, advice = _FORM_NOT_ACCEPTED if reason in {"form", "cookies"} else _ADMIN_PAGES[status]
+    context = {**admin.site.each_context(request), "title": title, "advice": advice, "reference": _reference()}
+    return render(request, "admin/error.html", context, status=status)
+
+
 def _answer(request: HttpRequest, status: int, code: str, detail: str, **context: str) -> HttpResponse:
     if request.path.startswith("/api/"):
         return Problem(status, code, detail, request_id=current_request_id()).response()
+    if request.path.startswith("/admin/") and status in _ADMIN_PAGES and hasattr(request, "user"):
+        return _admin_page(request, status, context.get("reason", ""))
     return render_page(request, f"errors/{status}.html", {"reference": _reference(), **context}, status=status)
 
 

@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import translation
 from django.utils.cache import patch_vary_headers
+from django.views.decorators.http import require_safe
 
 # Java, and so older Android, still uses the code of Hebrew from before 1989.
 _FORMER_CODES: Final = {"iw": "he"}
@@ -70,6 +71,12 @@ def render_page(
     patch_vary_headers(response, ["Accept-Language"])
     response._csp_replace = {"style-src": [f"'sha256-{_sha256(style)}'"]}  # type: ignore[attr-defined]  # csp_replace()
     return response
+
+
+@require_safe
+def front_page(request: HttpRequest) -> HttpResponse:
+    """Serve `/`: what this service is. Somebody may see the address of a link and open what is before its path."""
+    return render_page(request, "consumer/front_page.html", {})
 
 
 @cache

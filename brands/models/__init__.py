@@ -3,16 +3,20 @@
 from brands.models.authorization_server import AuthorizationServer
 from brands.models.brand import BotKey, Brand, BrandRowsQuerySet, Logo
 from brands.models.same_person import SamePersonCheck
+from brands.models.unsaved_client_secret import UNSAVED_SECRET_LIFETIME, UnsavedClientSecret, session_digest
 from brands.models.webhook_endpoint import EVENT_PATTERNS, WebhookEndpoint, WebhookEvent
 
 __all__ = [
     "EVENT_PATTERNS",
+    "UNSAVED_SECRET_LIFETIME",
     "AuthorizationServer",
     "BotKey",
     "Brand",
     "BrandRowsQuerySet",
     "Logo",
     "SamePersonCheck",
+    "UnsavedClientSecret",
     "WebhookEndpoint",
     "WebhookEvent",
+    "session_digest",
 ]

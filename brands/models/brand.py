@@ -10,7 +10,7 @@ from django.db import models
 from django.urls import reverse
 from django.utils import timezone
 
-from brands.branding import validate_support_contact
+from brands.branding import normalised_support_contact, validate_support_contact
 
 _Row = TypeVar("_Row", bound=models.Model)
 
@@ -38,6 +38,18 @@ class BrandQuerySet(models.QuerySet["Brand"]):
         return found
 
 
+class SupportContactField(models.CharField):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+    """A column that takes e-mail addresses and telephone numbers as people write them, in forms and in files."""
+
+    def deconstruct(self) -> Any:
+        """Describe the field to migrations as a plain `CharField`."""
+        name, _, args, options = super().deconstruct()
+        return name, "django.db.models.CharField", args, options
+
+    def to_python(self, value: Any) -> Any:
+        return normalised_support_contact(value) if isinstance(value, str) else value
+
+
 class Brand(models.Model):
     """A tenant. All other rows belong to one, directly or through others."""
 
@@ -60,11 +72,12 @@ class Brand(models.Model):
         validators=[RegexValidator(r"\A#[0-9A-Fa-f]{6}\Z", "Write it as #1f4fbf.", "invalid_colour")],
         help_text="For example #1f4fbf. If text in it would be hard to read, a darker or lighter shade is used.",
     )
-    support_contact = models.CharField(
+    support_contact = SupportContactField(
         max_length=255,
         blank=True,
         validators=[validate_support_contact],
-        help_text="Where consumers get help: https://..., mailto:help@acme.example or tel:+4930123456.",
+        help_text="Where consumers find help: an e-mail address, a telephone number, or an address that begins with "
+        "https://.",
     )
     # Part of the logo's URL, so that browsers may cache it for ever. Empty if there is no logo.
     logo_hash = models.CharField(max_length=16, blank=True, editable=False)

@@ -31,6 +31,7 @@ class WebhookEvent(models.TextChoices):
     CHALLENGE_SUPERSEDED = "challenge.superseded"
     CHALLENGE_WITHDRAWN = "challenge.withdrawn"
     CHALLENGE_FAILED = "challenge.failed"
+    AUTHORIZATION_REQUEST_FAILED = "authorization_request.failed"
     TOKEN_ISSUED = "token.issued"
     TOKEN_ENDED = "token.ended"
     CONVERSATION_CLOSED = "conversation.closed"

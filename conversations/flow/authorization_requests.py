@@ -84,6 +84,7 @@ _FINISH: Final = CompiledUpdate(
     lambda: _ROW,
     finished_at=_NOW,
     error=Parameter("error", models.CharField()),
+    error_detail=Parameter("detail", models.CharField()),
     nonce_digest=None,
     code_verifier_ciphertext=None,
 )
@@ -237,12 +238,14 @@ def cookie_lifetime(authorization_request: AuthorizationRequest, now: datetime) 
     return int((max(moments) - now).total_seconds())
 
 
-def finish_authorization_request(authorization_request: AuthorizationRequest, now: datetime, error: str = "") -> None:
+def finish_authorization_request(
+    authorization_request: AuthorizationRequest, now: datetime, error: str = "", detail: str = ""
+) -> None:
     """Store the result. Erase the nonce's digest and the code verifier, which only the exchange needed (K7).
 
     The state's digest stays, so that a repeated callback is recognised (B11).
     """
-    _FINISH.run(pk=authorization_request.pk, now=now, error=error)
+    _FINISH.run(pk=authorization_request.pk, now=now, error=error, detail=detail)
 
 
 def _insert(challenge: Challenge, now: datetime) -> NewAuthorizationRequest:

@@ -2,8 +2,9 @@
 
 A payload is kept no longer than it is needed. It is erased at delivery. A dead letter keeps it for seven days, so that
 an admin can replay it. Deliveries of a closed conversation still go out for up to a day, because the bot would
-otherwise not learn of the end. Events about challenges may contain the bot's context or purpose. After the conversation
-is closed, their payloads are erased if the delivery was given up, or if it waits for an inactive endpoint.
+otherwise not learn of the end. Events about challenges and authorization requests may contain the bot's context or
+purpose. After the conversation is closed, their payloads are erased if the delivery was given up, or if it waits for an
+inactive endpoint.
 """
 
 import logging
@@ -25,6 +26,8 @@ from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import DecryptionError, Secret
 
 SWITCHED_OFF: Final = "switched off"
+# Their payload is a challenge's representation, with the bot's context and purpose.
+_OF_A_CHALLENGE: Final = Q(event__startswith="challenge.") | Q(event=WebhookEvent.AUTHORIZATION_REQUEST_FAILED)
 _IS_INACTIVE: Final = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
 _ENDPOINTS: Final = CompiledQuery(
     lambda: (
@@ -41,6 +44,7 @@ class ConversationEvent(models.TextChoices):
     """Kinds of audit events of a conversation."""
 
     CHALLENGE_CHANGED = "challenge.changed"
+    AUTHORIZATION_REQUEST_FAILED = "authorization_request.failed"
     TOKEN_ISSUED = "token.issued"
     TOKEN_ENDED = "token.ended"
     TOKEN_DISCARDED = "token.discarded"
@@ -72,12 +76,12 @@ def record(
     )
 
 
-def publish_challenge(challenge: Challenge, now: datetime) -> None:
-    """Write webhook deliveries about a challenge's new status.
+def publish_challenge(challenge: Challenge, now: datetime, event: WebhookEvent | None = None) -> None:
+    """Write webhook deliveries about a challenge, by default with the event of its status.
 
     This and the other `publish_` functions are called after the change, under the conversation's lock.
     """
-    event = WebhookEvent(f"challenge.{challenge.status}")
+    event = event or WebhookEvent(f"challenge.{challenge.status}")
     if endpoints := _subscribed(challenge.conversation, event):
         # Loaded again, because the caller's row may be older than other changes.
         rows = Challenge.objects.select_related("conversation__brand", "authorization_server")
@@ -208,7 +212,7 @@ def erase_challenge_payloads(now: datetime, closing: Conversation | None = None)
     active again. With `closing` it is done for this conversation only, which is being closed.
     """
     closed = Q(conversation=closing) if closing else Q(conversation__closed_at__isnull=False)
-    rows = WebhookDelivery.objects.filter(closed, event__startswith="challenge.", payload_ciphertext__isnull=False)
+    rows = WebhookDelivery.objects.filter(closed, _OF_A_CHALLENGE, payload_ciphertext__isnull=False)
     rows.waiting().filter(_IS_INACTIVE).update(
         dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF, payload_ciphertext=None
     )

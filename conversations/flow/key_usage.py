@@ -14,7 +14,7 @@ from django.db.models import F, Func, Q
 from django.utils import timezone
 
 from accounts.second_factors import second_factors_by_key
-from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
+from brands.models import AuthorizationServer, BotKey, UnsavedClientSecret, WebhookEndpoint
 from conversations.models import (
     IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
@@ -133,6 +133,7 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (idempotency_keys, "request_digest"),
         (receipts, "receipt_digest"),
         *((trials, name) for name in ("session_digest", "state_digest", "cookie_digest")),
+        (UnsavedClientSecret.objects.filter(expires_at__gt=now), "session_digest"),
     ]
 
 

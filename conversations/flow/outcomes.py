@@ -10,7 +10,7 @@ from django.db import models
 
 from brands.models import SamePersonCheck, WebhookEvent
 from conversations.flow.authorization_requests import UNEXPECTED_SUBJECT, finish_authorization_request
-from conversations.flow.events import ConversationEvent, publish_token, record
+from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
 from conversations.flow.revocations import renew_connection, schedule_revocation_of_unstored
 from conversations.flow.transitions import (
     end_access_token,
@@ -165,13 +165,14 @@ def record_denial(authorization_request: AuthorizationRequest, detail: str, now:
     The server's description is stored for the admin. It may show that a rule of the server refused, and not the
     consumer.
     """
-    with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
+    challenge = authorization_request.challenge
+    with locked_conversation(challenge.conversation_id) as conversation:
         end_expired(conversation, now)
-        finish_authorization_request(authorization_request, now, ErrorCode.ACCESS_DENIED)
+        _finish(authorization_request, conversation, ErrorCode.ACCESS_DENIED, detail, now)
         # From these statuses only: a denial in a second tab must not undo the success of the first.
         denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
-        move_challenge(
-            authorization_request.challenge,
+        is_moved = move_challenge(
+            challenge,
             denied,
             now=now,
             actor=CONSUMER,
@@ -179,6 +180,8 @@ def record_denial(authorization_request: AuthorizationRequest, detail: str, now:
             last_error="",
             last_error_detail=detail,
         )
+        if not is_moved:
+            _record_failed(challenge, conversation, ErrorCode.ACCESS_DENIED, now, actor=CONSUMER)
 
 
 def record_failure(
@@ -198,12 +201,27 @@ def record_failure(
     )
     # Under the conversation's lock like every change. Without it, this would lock request and challenge in the opposite
     # order of a termination, and PostgreSQL would abort one of the two as a deadlock.
-    with locked_conversation(authorization_request.challenge.conversation_id):
-        finish_authorization_request(authorization_request, now, error)
+    with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
+        _finish(authorization_request, conversation, error, detail, now)
+        _record_failed(authorization_request.challenge, conversation, error, now, actor=SYSTEM)
         if access_token is not None:
             schedule_revocation_of_unstored(authorization_request, access_token, now)
         rows = Challenge.objects.filter(pk=authorization_request.challenge_id, status__in=SIGN_IN_STATUSES)
-        rows.update(last_error=error, last_error_detail=detail)
+        if rows.update(last_error=error, last_error_detail=detail):
+            # Only what a read tells too: a challenge that another authorization request has taken further keeps quiet.
+            publish_challenge(authorization_request.challenge, now, WebhookEvent.AUTHORIZATION_REQUEST_FAILED)
+
+
+def _finish(
+    authorization_request: AuthorizationRequest, conversation: Conversation, error: str, detail: str, now: datetime
+) -> None:
+    """Write an end without a token. A closed conversation keeps no words of the server's (K6)."""
+    finish_authorization_request(authorization_request, now, error, "" if conversation.closed_at else detail)
+
+
+def _record_failed(challenge: Challenge, conversation: Conversation, error: str, now: datetime, *, actor: str) -> None:
+    failed = ConversationEvent.AUTHORIZATION_REQUEST_FAILED
+    record(failed, conversation, now=now, actor=actor, outcome=error, challenge=challenge)
 
 
 def store_result(

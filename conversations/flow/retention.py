@@ -9,6 +9,7 @@ from typing import Any, Final
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
+from brands.models import UnsavedClientSecret
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
 from conversations.flow.events import erase_challenge_payloads, give_up_for_inactive
@@ -102,6 +103,7 @@ def _old_rows(now: datetime) -> dict[str, QuerySet[Any]]:
     return {
         "deliveries": WebhookDelivery.objects.finished_before(now - DELIVERY_RETENTION),
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
+        "unsaved client secrets": UnsavedClientSecret.objects.expired(now),
         "trials": old_trials(now, TRIAL_RETENTION),
         "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNT_RETENTION),
     }

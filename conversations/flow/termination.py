@@ -1,5 +1,6 @@
 """End access: rejected or signed out by the bot, undone by the consumer, revoked by an admin, or closed."""
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
@@ -17,10 +18,12 @@ from conversations.flow.transitions import (
 from conversations.models import (
     OPEN_STATUSES,
     AccessToken,
+    AuthorizationRequest,
     Challenge,
     ChallengeStatus,
     Conversation,
     IdempotencyKey,
+    Revocation,
 )
 from infrastructure.audit import CONSUMER
 
@@ -32,6 +35,15 @@ class ClosingReceipt:
     closed_at: datetime
     access_tokens_erased: int
     challenges_withdrawn: int
+
+
+@dataclass(frozen=True)
+class EndingReceipt:
+    """What an admin's ending did. `revocations_scheduled` wait for the worker to send them to the server."""
+
+    access_tokens_ended: int
+    revocations_scheduled: int
+    links_ended: int
 
 
 def end_live_token(
@@ -63,6 +75,29 @@ def revoke_token(access_token: AccessToken, *, actor: str, now: datetime) -> boo
         if ended and pending:
             end_challenge(current.challenge, ChallengeStatus.WITHDRAWN, now=now, actor=actor)
         return ended
+
+
+def end_access_tokens(conversation: Conversation, pks: Collection[int], *, actor: str, now: datetime) -> EndingReceipt:
+    """End these tokens of a conversation, pending or live, on an admin's behalf; of others nothing happens."""
+    with locked_conversation(conversation.pk) as locked:
+        end_expired(locked, now)
+        unended = locked.access_tokens.filter(pk__in=pks, ended_at=None)
+        ended = [token for token in unended if revoke_token(token, actor=actor, now=now)]
+        withdrawn = locked.challenges.filter(
+            access_token__in=ended, status=ChallengeStatus.WITHDRAWN, ended_at=now
+        ).count()
+        scheduled = Revocation.objects.filter(access_token_uuid__in=[token.uuid for token in ended]).count()
+        return EndingReceipt(len(ended), scheduled, withdrawn)
+
+
+def close_and_count(conversation: Conversation, *, actor: str, now: datetime) -> EndingReceipt | None:
+    """Close a conversation on an admin's behalf; return None where it was closed before."""
+    with locked_conversation(conversation.pk) as locked:
+        if locked.closed_at is not None:
+            return None
+        closed = close_conversation(locked, actor=actor, now=now)
+        scheduled = Revocation.objects.filter(conversation=locked, created_at=now).count()
+        return EndingReceipt(closed.access_tokens_erased, scheduled, closed.challenges_withdrawn)
 
 
 def undo(challenge: Challenge, *, now: datetime) -> bool:
@@ -112,6 +147,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         purpose="",
         last_error_detail="",
     )
+    AuthorizationRequest.objects.filter(challenge__conversation=conversation).update(error_detail="")
     conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
     erase_challenge_payloads(now, conversation)
     IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()

@@ -35,6 +35,8 @@ class AuthorizationRequest(models.Model):
     claimed_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     error = models.CharField(max_length=64, blank=True)
+    # For the brand's admins: what is known beside the code, cut and cleaned (H8). Erased when the conversation closes.
+    error_detail = models.CharField(max_length=200, blank=True)
 
     class Meta:
         ordering = ("-id",)

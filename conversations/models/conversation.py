@@ -55,7 +55,12 @@ class Conversation(models.Model):
     class Meta:
         ordering = ("-id",)
         constraints = [
-            models.UniqueConstraint(fields=("brand", "external_id"), name="one_conversation_per_brand_and_id"),
+            # With this operator class PostgreSQL also finds an id by its beginning, in any collation.
+            models.UniqueConstraint(
+                fields=("brand", "external_id"),
+                opclasses=("int8_ops", "varchar_pattern_ops"),
+                name="one_conversation_per_brand_and_id",
+            ),
         ]
 
     def __str__(self) -> str:

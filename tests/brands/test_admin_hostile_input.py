@@ -97,7 +97,7 @@ def test_parameters_are_shown_again_as_they_were_typed(browser: AdminBrowser, ac
 
 
 @pytest.mark.parametrize("key", ["abc", "\x00", "1\x00", "-1", "1.5", "9" * 19, "9" * 5000, "", "\u0661"])
-@pytest.mark.parametrize(("model", "action"), [(BotKey, "revoke_keys"), (AuthorizationServer, "test_connection")])
+@pytest.mark.parametrize(("model", "action"), [(BotKey, "revoke_keys"), (AuthorizationServer, "check_set_up")])
 def test_a_selected_row_that_is_no_key_is_a_bad_request(
     browser: AdminBrowser, model: type[Any], action: str, key: str
 ) -> None:

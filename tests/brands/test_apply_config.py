@@ -116,6 +116,12 @@ def test_the_look_is_set_where_the_file_speaks_of_it_and_kept_where_not(monkeypa
     assert sorted(problem.split(":")[0] for problem in found) == ["brand.accent_colour", "brand.support_contact"]
 
 
+def test_a_file_takes_a_support_contact_as_people_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for written, kept in (("help@acme.example", "mailto:help@acme.example"), ("+49 30 123456", "tel:+4930123456")):
+        apply(BRAND + f'support_contact = "{written}"\n', monkeypatch)
+        assert Brand.objects.get().support_contact == kept
+
+
 def test_a_file_lists_the_codes_of_a_denial(monkeypatch: pytest.MonkeyPatch) -> None:
     """B14."""
     apply(configuration(denial_codes="17 user_cancelled"), monkeypatch)
@@ -248,6 +254,26 @@ def test_a_second_server_that_is_bad_leaves_the_first_as_it_was(monkeypatch: pyt
     assert [problem.split(": ")[0] for problem in refused(good + bad, monkeypatch)] == [
         "authorization_servers.returns.token_endpoint"
     ]
+
+
+def test_everything_that_is_wrong_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: a wrong brand hid the servers, a server the webhooks, and so a file was mended in four goes."""
+    monkeypatch.delenv("NOT_SET", raising=False)
+    bad_brand = BRAND + 'accent_colour = "mauve"\n'
+    servers = server_table("one", **(WITH_SECRET | {"max_age": -1})) + server_table("one", **WITH_SECRET)
+    servers += server_table("two", **(ENDPOINTS | {"token_endpoint": "http://x", "client_secret_env": "NOT_SET"}))
+    webhooks = '[[webhooks]]\nurl = "http://hooks.acme.example/"\n'
+
+    of_servers = {
+        "authorization_servers.one",
+        "authorization_servers.one.max_age",
+        "authorization_servers.two.client_secret_env",
+        "authorization_servers.two.token_endpoint",
+    }
+    named = {problem.split(": ")[0] for problem in refused(bad_brand + servers + webhooks, monkeypatch)}
+    assert named >= {"brand.accent_colour", *of_servers}
+    named = {problem.split(": ")[0] for problem in refused(BRAND + servers + webhooks, monkeypatch)}
+    assert named >= {"webhooks.http://hooks.acme.example/.url", *of_servers}
 
 
 @pytest.mark.parametrize(

@@ -62,15 +62,44 @@ def acme_browser(acme_admin: Any) -> AdminBrowser:
     return AdminBrowser(acme_admin)
 
 
-def test_a_change_names_its_fields_and_never_their_values(acme_server: AuthorizationServer, acme_admin: Any) -> None:
-    """Part 5: the row tells who changed what, and holds nothing that was typed."""
+def test_a_change_names_its_fields_and_of_unlisted_ones_no_value(
+    acme_server: AuthorizationServer, acme_admin: Any
+) -> None:
+    """J13: the row tells who changed what. The attack: what was typed into a wrong field stays in the log for good."""
     before = len(events())
-    acme_server.client_id, acme_server.scope = "planted-client-id", "planted.scope"
+    acme_server.client_id, acme_server.resource = "planted-client-id", ["https://planted.example"]
+    acme_server.extra_authorization_parameters = {"planted": "planted"}
     save_audited(acme_server, acme_admin)
-    assert new_events(before) == [("authorization_server.changed", f"admin:{acme_admin.pk}", "client_id scope")]
+    changed = "client_id resource extra_authorization_parameters"
+    assert new_events(before) == [("authorization_server.changed", f"admin:{acme_admin.pk}", changed)]
     row = AuditEvent.objects.latest("id")
-    assert (row.brand_uuid, row.object_uuid) == (acme_server.brand.uuid, acme_server.uuid)
+    assert (row.brand_uuid, row.object_uuid, row.changed_values) == (acme_server.brand.uuid, acme_server.uuid, None)
     assert "planted" not in repr(list(AuditEvent.objects.values()))
+
+
+def test_scopes_and_switches_are_written_with_both_values_and_of_an_address_the_host(
+    acme_server: AuthorizationServer,
+) -> None:
+    """J13: they say what access was widened or moved."""
+    old, new = acme_server.scope, "orders.read orders.write"
+    acme_server.scope, acme_server.is_active = new, False
+    acme_server.token_endpoint = "https://tokens.acme.example/planted-path?key=planted"
+    save_audited(acme_server)
+    written = dict(AuditEvent.objects.exclude(changed_values=None).values_list("kind", "changed_values"))
+    assert written == {
+        "authorization_server.changed": {"scope": [old, new], "is_active": [True, False]},
+        "authorization_server.host_changed": {"token_endpoint": ["login.acme.example", "tokens.acme.example"]},
+    }
+    assert "planted" not in repr(list(AuditEvent.objects.values()))
+
+
+def test_a_long_value_is_cut(acme_server: AuthorizationServer) -> None:
+    """J13: a row of the log stays small."""
+    acme_server.scope = " ".join(f"scope-{number}" for number in range(300))
+    save_audited(acme_server)
+    values = AuditEvent.objects.exclude(changed_values=None).get().changed_values
+    assert values is not None
+    assert len(values["scope"][1]) == 503
 
 
 def test_what_did_not_change_is_not_written(acme_server: AuthorizationServer) -> None:

@@ -9,6 +9,7 @@ from django.db import connection
 
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
+from oauth_client import transport
 from tests.admin_pages import AdminBrowser, address
 from tests.fake_authorization_server import mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
@@ -107,6 +108,27 @@ def test_without_metadata_the_endpoints_have_to_be_typed(login: ModernAuthorizat
 
     assert problems_of() == [
         "authorization_servers.orders.issuer: No metadata was found for this issuer. Enter the endpoints yourself.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        transport.EndpointBlocked("the address is not allowed"),
+        transport.EndpointTimeout("the server did not answer in time"),
+        transport.CertificateNotAccepted(transport.CertificateProblem.EXPIRED),
+    ],
+    ids=lambda reason: type(reason).__name__,
+)
+def test_the_operator_reads_why_there_is_no_metadata_beside_all_else(
+    login: ModernAuthorizationServer, reason: transport.OutboundError
+) -> None:
+    """The bug: it "could not be fetched", for whatever reason, and other mistakes were told the next time."""
+    login.metadata_path, login.well_known_answers = "/nowhere", [reason, reason]
+
+    assert problems_of(challenge_lifetime=1) == [
+        f"authorization_servers.orders.issuer: The metadata of this issuer could not be fetched. The reason: {reason}.",
+        "authorization_servers.orders.challenge_lifetime: Ensure this value is greater than or equal to 300.",
     ]
 
 

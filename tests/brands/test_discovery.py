@@ -208,7 +208,7 @@ def test_an_endpoint_that_could_not_be_typed_is_not_believed_either(name: str, v
         read(**{name: value})
 
     assert failure.value.field == name
-    assert failure.value.message.startswith("The issuer's metadata names an address that is not allowed. ")
+    assert failure.value.message.startswith(f"The issuer's metadata has a {name} that is not allowed. ")
 
 
 def test_an_authorization_endpoint_sets_nothing_that_is_ours() -> None:
@@ -232,8 +232,8 @@ def test_a_member_of_another_type_is_refused(name: str, value: object) -> None:
     with pytest.raises(DiscoveryFailed) as failure:
         read(**{name: value})
 
-    wanted = "say true or false" if name.endswith("_parameter_supported") else "have a list of names"
-    assert (failure.value.field, failure.value.message) == (name, f"The issuer's metadata must {wanted}.")
+    wanted = "true or false" if name.endswith("_parameter_supported") else "a list of names"
+    assert (failure.value.field, failure.value.message) == (name, f"In the issuer's metadata, {name} must be {wanted}.")
 
 
 def test_a_list_may_be_as_long_as_that() -> None:
@@ -244,7 +244,7 @@ def test_an_address_that_is_no_text_is_called_so() -> None:
     with pytest.raises(DiscoveryFailed) as failure:
         read(token_endpoint=5)
 
-    message = "The issuer's metadata names an address that is not allowed. It is not a text."
+    message = "The issuer's metadata has a token_endpoint that is not allowed. A URL must be text."
     assert (failure.value.field, failure.value.message) == ("token_endpoint", message)
 
 
@@ -331,7 +331,12 @@ def test_only_what_is_missing_is_filled_in() -> None:
 @pytest.mark.parametrize(
     ("values", "metadata", "field", "message"),
     [
-        ({}, {"token_endpoint": ...}, "token_endpoint", "The issuer's metadata does not contain this endpoint. Enter it here."),
+        (
+            {},
+            {"token_endpoint": ...},
+            "token_endpoint",
+            "The issuer's metadata does not contain this endpoint. Enter it here.",
+        ),
         (
             {"jwks_uri": f"{ISSUER}/keys"},
             {"jwks_uri": ...},

@@ -240,11 +240,9 @@ def test_a_client_that_may_not_push_signs_in_without_it(
     login.redirect_uri = stored().redirect_uri
     login.next_push_answer = (400, {"Content-Type": "application/json"}, json.dumps({"error": error}).encode())
     (problem,) = [finding for finding in examine(stored()) if finding.verdict == Verdict.PROBLEM]
-    assert problem.about == PAR
-    assert problem.words == (
-        f"It refused our request: HTTP status 400, error {error}. "
-        "If this client may not push, tick it under what is not used, although the server announces it."
-    )
+    assert (problem.code, problem.field) == ("push_refused", PAR)
+    assert problem.meaning == f"It refused our request: HTTP status 400, error {error}."
+    assert problem.remedy.startswith("If this client may not push, tick the endpoint under what is not used")
     assert change(form, ignored_metadata=[PAR]) == {}
     pushes = len(login.pushes)
     code = code_on(ada.sign_in(acme_bot.challenge()["url"], login))
@@ -259,4 +257,5 @@ def test_the_doctor_notes_what_is_left_off_and_finds_no_fault_in_it(
     login.redirect_uri = server.redirect_uri
     found = list(examine(server))
     assert [finding for finding in found if finding.verdict == Verdict.PROBLEM] == []
-    assert [finding.about for finding in found if finding.verdict == Verdict.NOTE] == ALL
+    notes = [(finding.code, finding.field) for finding in found if finding.verdict == Verdict.NOTE]
+    assert notes == [("announced_not_used", name) for name in ALL]

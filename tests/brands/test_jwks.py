@@ -88,7 +88,7 @@ def test_a_key_change_within_the_minute_says_that_it_passes(
 
 def test_how_many_keys_there_are_is_counted_without_that_limit(key_server: KeyServer) -> None:
     """The doctor asks for each algorithm in turn; "none" is an answer there."""
-    assert [keys.signing_key_count(f"{ISSUER}/jwks", name) for name in ("RS256", "ES256")] == [1, 0]
+    assert keys.signing_key_counts(f"{ISSUER}/jwks", ["RS256", "ES256"]) == {"RS256": 1, "ES256": 0}
 
 
 def test_a_withdrawn_key_is_forgotten_after_five_minutes(key_server: KeyServer, clock: Callable[[float], None]) -> None:

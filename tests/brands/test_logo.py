@@ -144,6 +144,12 @@ def test_whom_consumers_ask_is_changed_only_after_a_recent_sign_in(houses: House
 
 
 @pytest.mark.django_db
+def test_a_support_contact_may_be_a_plain_address(houses: Houses) -> None:
+    assert upload(houses[0], support_contact="help@acme.example").status_code == 302
+    assert Brand.objects.get(pk=houses[0].brand.pk).support_contact == "mailto:help@acme.example"
+
+
+@pytest.mark.django_db
 def test_a_page_shows_the_look(acme_bot: Bot, ada: Browser, acme: Brand, acme_server: Any) -> None:
     Brand.objects.update(accent_colour="#ffd400", support_contact="mailto:help@acme.example", logo_hash="0" * 16)
     text = ada.get(acme_bot.challenge()["url"]).content.decode()

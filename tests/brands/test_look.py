@@ -22,6 +22,7 @@ from brands.branding import (
     validate_scope_descriptions,
     validate_support_contact,
 )
+from brands.models import Brand
 
 COLOURS = st.integers(min_value=0, max_value=0xFFFFFF).map(lambda number: f"#{number:06x}")
 ORDERS = {"orders.read": {"en": "see your orders", "de": "Ihre Bestellungen sehen"}, "orders.write": "place orders"}
@@ -94,6 +95,66 @@ def test_support_is_a_page_an_address_or_a_number(contact: str) -> None:
 def test_support_is_nothing_else(contact: str) -> None:
     with pytest.raises(ValidationError):
         validate_support_contact(contact)
+
+
+SPELLED = {
+    "help@acme.example": "mailto:help@acme.example",
+    " Help@Acme.example ": "mailto:Help@Acme.example",
+    "MAILTO: help@acme.example": "mailto:help@acme.example",
+    "Acme Help <help@acme.example>": "mailto:help@acme.example",
+    "+49 30 123456": "tel:+4930123456",
+    "+49 (0)30 / 12 34-56": "tel:+4930123456",
+    "0049 30 123456": "tel:+4930123456",
+    "(030) 123456": "tel:030123456",
+    "030.123.456": "tel:030123456",
+    "+1 (555) 010-9999": "tel:+15550109999",
+    "+33\u00a01\u202f23 45 67 89": "tel:+33123456789",
+    "+44 20\u20117946\u20130018": "tel:+442079460018",
+    "Tel: 112": "tel:112",
+    "tel:+49-30-123456": "tel:+4930123456",
+    "acme.example/help": "https://acme.example/help",
+    "www.acme.example": "https://www.acme.example",
+    "https://acme.example/help": "https://acme.example/help",
+}
+
+
+@pytest.mark.parametrize("typed", SPELLED)
+def test_support_is_taken_as_people_write_it(typed: str) -> None:
+    """The bug: `help@acme.example` was refused with "The address must begin with https://."."""
+    brand = Brand(name="Acme", slug="acme", support_contact=typed)
+    brand.clean_fields()
+    assert brand.support_contact == SPELLED[typed]
+    brand.clean_fields()
+    assert brand.support_contact == SPELLED[typed]
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "help",
+        "+49 30 12 x 5",
+        "1-800-FLOWERS",
+        "+1234567890123456",
+        "12",
+        "help@acme.example, other@acme.example",
+        "tel:help@acme.example",
+        "mailto:+49 30 123456",
+        "help@acme.example\nBcc: x@rival.example",
+        "+49 30\n123456",
+        "Acme <help@acme.example",
+        "ftp://acme.example",
+        "javascript:alert(1)//acme.example",
+        "acme.example:99999999/x y",
+    ],
+)
+def test_whatever_else_is_typed_gets_an_example_of_each(typed: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Brand(name="Acme", slug="acme", support_contact=typed).clean_fields()
+    said = (
+        "Write an e-mail address such as help@acme.example, a telephone number such as +49 30 123456, or an "
+        "address that begins with https://."
+    )
+    assert refused.value.message_dict == {"support_contact": [said]}
 
 
 def test_a_scope_is_told_in_the_readers_language_or_not_at_all() -> None:

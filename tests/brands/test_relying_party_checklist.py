@@ -164,9 +164,7 @@ def test_discovery_issuer_mismatch() -> None:
 @pytest.mark.parametrize("iss", ["https://rival.example", "https://login.acme.example/"])
 def test_authorization_response_wrong_iss(iss: str, acme: FakeAuthorizationServer) -> None:
     """C2."""
-    with pytest.raises(
-        AuthorizationServerError, match=r"issuer_mismatch: iss (is another|differs by the last slash): found"
-    ):
+    with pytest.raises(AuthorizationServerError, match=r"issuer_mismatch: iss differs( by the last slash)?: found"):
         check_issuer(acme.configuration(), parse_authorization_response(QueryDict(f"code=c&state=s&iss={iss}")))
 
 

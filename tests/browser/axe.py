@@ -15,8 +15,8 @@ OPTIONS: Final[dict[str, Any]] = {
     "resultTypes": ["violations", "incomplete"],
     "preload": False,
 }
-_RUN: Final = """async options => {
-    const found = await axe.run(document, options)
+_RUN: Final = """async ([without, options]) => {
+    const found = await axe.run(without ? {exclude: [without]} : document, options)
     const told = results => results.flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html}`))
     return told(found.violations).concat(told(found.incomplete))
 }"""
@@ -34,12 +34,15 @@ class Axe:
         file = node_modules / "axe-core" / "axe.min.js"
         return cls(file.read_text()) if file.exists() else None
 
-    def findings(self, page: Page, looks: Iterable[Look]) -> dict[str, list[str]]:
-        """For each look, every rule that an element of the page breaks, or that axe could not decide."""
-        return {look.name: self._findings(page, look) for look in looks}
+    def findings(self, page: Page, looks: Iterable[Look], without: str = "") -> dict[str, list[str]]:
+        """For each look, every rule that an element of the page breaks, or that axe could not decide.
 
-    def _findings(self, page: Page, look: Look) -> list[str]:
+        `without` selects an element that is left out.
+        """
+        return {look.name: self._findings(page, look, without) for look in looks}
+
+    def _findings(self, page: Page, look: Look, without: str) -> list[str]:
         show_as(page, look)
         if page.evaluate("typeof axe") == "undefined":
             page.evaluate(f"() => {{ {self.source} }}")
-        return list(page.evaluate(_RUN, OPTIONS))
+        return list(page.evaluate(_RUN, [without, OPTIONS]))

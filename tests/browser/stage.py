@@ -43,6 +43,8 @@ STUBBORN: Final = "stubborn"
 # A realistic host name, for the page that shows it. No sign-in begins there.
 NAMED: Final = "named"
 NAMED_HOST: Final = "https://login.acme.example"
+# One whose secret leaked: the sample brand has a new one, and an admin still has to type it.
+LEAKED: Final = "leaked"
 
 ACCENT_COLOUR: Final = "#0f766e"
 
@@ -61,7 +63,7 @@ authorization_endpoint = "{authorization_endpoint}"
 token_endpoint = "{token_endpoint}"
 jwks_uri = "{brand}/.well-known/jwks.json"
 client_id = "{client_id}"
-client_secret_env = "ACME_CLIENT_SECRET"
+client_secret_env = "{secret}"
 basic_encoding = "raw"
 scope = "{scope}"
 required_scope = "orders.read"
@@ -135,7 +137,8 @@ class DemoOverTLS(Demo):
 
     def product_environment(self) -> dict[str, str]:
         # One process, so that limits per process, such as exchanges with a brand, are used up for all requests.
-        trusted = {"OUTBOUND_CA_FILE": os.environ["DEMO_CA_FILE"], "ACME_CLIENT_SECRET": self.client_secret}
+        secrets = {"ACME_CLIENT_SECRET": self.client_secret, "LEAKED_CLIENT_SECRET": "a-secret-that-leaked"}
+        trusted = {"OUTBOUND_CA_FILE": os.environ["DEMO_CA_FILE"]} | secrets
         return super().product_environment() | trusted | {"DATABASE_URL": self.database_url, "WORKERS": "1"}
 
 
@@ -201,10 +204,12 @@ def _prepare(demo: Demo, stubborn: StubbornBrand) -> str:
 
 def _configuration(addresses: Addresses, stubborn: StubbornBrand) -> str:
     """A configuration file with one authorization server for each check, named after it, and the stubborn one."""
-    shared = {"brand": addresses.brand, "chat": addresses.chat, "client_id": CLIENT_ID}
+    shared = {"brand": addresses.brand, "chat": addresses.chat, "client_id": CLIENT_ID, "secret": "ACME_CLIENT_SECRET"}
     shared["authorization_endpoint"] = f"{addresses.brand}/identity/o/authorize"
     honest = {"token_endpoint": f"{addresses.brand}/identity/o/api/token", "scope": "openid orders.read"}
     servers = [_SERVER.format(key=check.replace("_", "-"), check=check, **shared, **honest) for check in CHECKS]
+    leaked = honest | shared | {"secret": "LEAKED_CLIENT_SECRET"}
+    servers.append(_SERVER.format(key=LEAKED, check="none", **leaked))
     of_its_own = {"token_endpoint": stubborn.token_endpoint, "scope": "orders.read"}
     servers.append(_SERVER.format(key=STUBBORN, check=CHECKS[0], **shared, **of_its_own))
     elsewhere = {"authorization_endpoint": f"{NAMED_HOST}/authorize", "token_endpoint": f"{NAMED_HOST}/token"}

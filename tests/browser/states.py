@@ -20,6 +20,12 @@ def link(scene: Scene) -> Page:
     return scene.consumer.open(scene.challenge(NAMED)[1]["url"])
 
 
+@state("consumer/front_page.html")
+def front_page(scene: Scene) -> Page:
+    """The address without a link."""
+    return scene.stranger.open(f"{scene.stage.addresses.product}/")
+
+
 @state("consumer/completion_code.html")
 def completion_code(scene: Scene) -> Page:
     """Signed in at the brand; one step is left in the chat."""

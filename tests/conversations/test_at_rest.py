@@ -9,10 +9,11 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand, Logo
+from brands.unsaved_secrets import UnsavedSecrets
 from conversations.flow import read_counts
 from conversations.flow.trial_sign_in import begin_trial
 from conversations.models import AccessToken, AuthorizationRequest, Challenge
-from infrastructure.crypto import DecryptionError
+from infrastructure.crypto import DecryptionError, Secret
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.stored import everything_stored
@@ -81,9 +82,12 @@ def test_no_row_calls_itself_by_a_secret(
     other_bot.in_chat("DELETE", "/token")
     other_bot.call("POST", f"/conversations/{other_bot.chat}/challenges", {}, **{"Idempotency-Key": "planted-key"})
     Logo.objects.create(brand=Brand.objects.get(), png=b"a picture")
-    trial = begin_trial(AuthorizationServer.objects.get(), acme_admin, "planted-session", timezone.now())
-    of_the_trial = ["planted-session", trial.cookie.reveal()]
-    planted = [*begin_another(acme_bot, ada, acme_login), acme_hooks.secret, "planted-key", *of_the_trial]
+    server, now = AuthorizationServer.objects.get(), timezone.now()
+    trial = begin_trial(server, acme_admin, "planted-session", now)
+    typed = Secret("planted-unsaved-secret")
+    UnsavedSecrets(acme_admin.pk, "planted-session").keep(typed, server, {"token_endpoint": server.token_endpoint}, now)
+    of_the_admin = ["planted-session", trial.cookie.reveal(), typed.reveal()]
+    planted = [*begin_another(acme_bot, ada, acme_login), acme_hooks.secret, "planted-key", *of_the_admin]
     models = [model for name in OURS for model in apps.get_app_config(name).get_models()]
     rows = [row for model in models for row in model._default_manager.all()]
     shown = repr(rows)

@@ -288,3 +288,15 @@ def test_the_address_of_a_link_names_all_that_it_answers(
     link = acme_bot.challenge()["url"].removeprefix("https://delegation.test")
     answer = ada.client.options(link, secure=True)
     assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD, POST")
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "act for you in that one chat"), ("he", "העוזר"), ("de", "der Assistent")]
+)
+def test_the_address_before_any_path_says_what_this_is(ada: Browser, language: str, words: str) -> None:
+    """The bug: 404, and "Go back to your chat", for whoever only wants to know whose address that is."""
+    answer = ada.client.get("/", secure=True, headers={"Accept-Language": language})
+    assert (answer.status_code, answer["Content-Language"]) == (200, language)
+    assert words in answer.content.decode()
+    assert "__Host-" not in str(answer.cookies)
+    assert ada.client.post("/", secure=True, headers={"Referer": "https://delegation.test/"}).status_code in {403, 405}

@@ -51,7 +51,7 @@ EXPECTED = {
     "POST /c/{link}/undo": 16,
     "POST /r/{receipt}/end": 15,
     "DELETE /challenges/{id}": 14,
-    "DELETE /conversation": 20,
+    "DELETE /conversation": 21,
     "GET /c/": 1,
     "GET /c/{link}.": 1,
     "GET /en/c/{link}": 1,

@@ -138,7 +138,7 @@ def test_test_events_are_counted_and_need_an_endpoint_that_is_on(browser: AdminB
     assert said(pages[-1])[0].startswith("Too many tests: wait ")
     assert WebhookDelivery.objects.count() == 10
     WebhookEndpoint.objects.update(is_active=False)
-    page = browser.run(WebhookEndpoint, "send_test_event", acme_hooks.endpoint)
+    page = browser.run(WebhookEndpoint, "send_test_event", acme_hooks.endpoint, query="?state=inactive")
     assert said(page) == ["The endpoint or its brand is inactive."]
 
 

@@ -38,7 +38,7 @@ def test_every_status_has_an_event_and_every_event_is_one_of_the_api() -> None:
     """One vocabulary for API, webhooks, admin and audit."""
     challenges = {f"challenge.{status}" for status in ChallengeStatus.values}
     assert set(WebhookEvent.values) - challenges == {
-        *("token.issued", "token.ended", "conversation.closed", "webhook.test"),
+        *("authorization_request.failed", "token.issued", "token.ended", "conversation.closed", "webhook.test"),
     }
     assert challenges < set(WebhookEvent.values)
 

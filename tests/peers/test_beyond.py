@@ -136,18 +136,31 @@ def test_an_issuer_alone_leads_to_a_journey(acme_bot: Bot, ada: Browser, oidc_pr
     signed_in(acme_bot, ada, oidc_provider, AuthorizationServer.objects.get())
 
 
-def test_the_doctor_finds_nothing_at_a_strict_server(acme: Brand, oidc_provider: OidcProvider) -> None:
-    server = server_at(oidc_provider, acme, token_endpoint_auth_method="client_secret_basic", basic_encoding="form")
-    assert {finding.about: finding.words for finding in examine(server) if finding.verdict == Verdict.PROBLEM} == {}
+@pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "private_key_jwt"])
+@pytest.mark.parametrize("pushed", [True, False], ids=["pushed", "in the address"])
+def test_the_doctor_proves_each_set_up_at_a_strict_server(
+    acme: Brand, oidc_provider: OidcProvider, method: str, pushed: bool
+) -> None:
+    endpoint = oidc_provider.pushed_authorization_request_endpoint if pushed else ""
+    values = {"token_endpoint_auth_method": method, "pushed_authorization_request_endpoint": endpoint}
+    assert [finding.code for finding in examine(server_at(oidc_provider, acme, **values))] == [
+        *("metadata_agrees", "keys_found", "client_accepted", "redirect_uri_registered")
+    ]
 
 
 def test_the_doctor_names_what_a_strict_server_refuses(acme: Brand, oidc_provider: OidcProvider) -> None:
     server = server_at(oidc_provider, acme, token_endpoint_auth_method="client_secret_basic", basic_encoding="form")
     server.callback_id = "never-registered"
     server.set_client_secret(Secret("mistyped"))
-    found = {finding.about: finding.words for finding in examine(server) if finding.verdict == Verdict.PROBLEM}
-    assert found == {
-        "client authentication": "The server does not know our client: client id or secret is wrong, or was registered "
-        "for another method.",
-        "redirect_uri": f"It answered 400: register this redirect URI exactly: {server.redirect_uri}",
-    }
+    found = {finding.code: finding for finding in examine(server) if finding.verdict == Verdict.PROBLEM}
+    assert list(found) == ["client_refused", "client_or_redirect_uri_refused"]
+    assert server.redirect_uri in found["client_or_redirect_uri_refused"].remedy
+
+
+def test_the_doctor_names_the_encoding_that_a_strict_server_takes(acme: Brand, oidc_provider: OidcProvider) -> None:
+    """The bug: it says `invalid_request` of the other encoding, and `invalid_client` of a secret without + and %."""
+    server = server_at(oidc_provider, acme, token_endpoint_auth_method="client_secret_basic")
+    server.basic_encoding = "raw"
+    (found,) = [finding for finding in examine(server) if finding.verdict == Verdict.PROBLEM]
+    assert found.code == "client_method_differs"
+    assert found.meaning.endswith("with client_secret_basic with the encoding form.")

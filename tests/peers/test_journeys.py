@@ -9,6 +9,7 @@ import time_machine
 from django.utils import timezone
 from pytest_django import Settings
 
+from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
 from infrastructure.crypto import Secret
 from tests.cast import Bot, Browser, code_on, heading_of
@@ -147,3 +148,31 @@ def test_an_unticked_scope_at_allauth_is_named_and_another_try_works(
     assert acme_bot.read_challenge(challenge)["last_error"] == "insufficient_scope"
     page = ada.get(ada.get(sample_brand.sign_in(ada.begin(challenge["url"])))["Location"])
     assert acme_bot.complete(code_on(page))[0] == 200
+
+
+# The set-up doctor. allauth looks at the redirect URI only after somebody has signed in.
+
+
+def judged(server: AuthorizationServer) -> dict[str, Verdict]:
+    server.authorization_response_iss_parameter_supported = True
+    return {finding.code: finding.verdict for finding in examine(server)}
+
+
+@pytest.mark.xdist_group("sample_brand")
+def test_the_doctor_invents_no_problem_at_allauth(at_sample_brand: AuthorizationServer) -> None:
+    assert judged(at_sample_brand) == {
+        "metadata_agrees": Verdict.GOOD,
+        "keys_found": Verdict.GOOD,
+        "client_accepted": Verdict.GOOD,
+        "redirect_uri_not_proven": Verdict.NOTE,
+    }
+
+
+@pytest.mark.xdist_group("sample_brand")
+def test_the_doctor_calls_nothing_right_that_is_wrong_at_allauth(at_sample_brand: AuthorizationServer) -> None:
+    """The bug: it was said that allauth takes a redirect URI that nobody had registered."""
+    at_sample_brand.callback_id = "never-registered"
+    at_sample_brand.set_client_secret(Secret("mistyped"))
+    found = judged(at_sample_brand)
+    assert found["client_refused"] == Verdict.PROBLEM
+    assert found["redirect_uri_not_proven"] == Verdict.NOTE

@@ -161,6 +161,40 @@ def test_a_refusal_in_the_vendors_own_shape_is_told_in_words(
     assert expected in page
 
 
+# The set-up doctor. Each vendor as it is, with a wrong secret, and without our redirect URI.
+
+# Their documents do not tell a wrong secret from a made-up code.
+SECRET_NOT_TOLD = {"line"}
+
+
+def judged(server: AuthorizationServer) -> dict[str, Verdict]:
+    return {finding.code: finding.verdict for finding in examine(server)}
+
+
+@each(*VENDORS)
+def test_the_doctor_invents_no_problem(vendor: Vendor, server: AuthorizationServer) -> None:
+    """Strava, Shopify, GitHub, Apigee and LinkedIn refuse a made-up code in words of their own."""
+    found = judged(server)
+    assert Verdict.PROBLEM not in found.values(), found
+    assert found["client_accepted"] == Verdict.GOOD
+
+
+@each(*VENDORS)
+def test_the_doctor_calls_no_wrong_secret_right(vendor: Vendor, server: AuthorizationServer) -> None:
+    vendor.client_secret = "another"
+    found = judged(server)
+    assert "client_accepted" not in found
+    assert ("client_refused" in found) == (vendor.key not in SECRET_NOT_TOLD)
+
+
+@each(*VENDORS)
+def test_the_doctor_calls_no_other_redirect_uri_right(vendor: Vendor, server: AuthorizationServer) -> None:
+    vendor.redirect_uri = "https://delegation.test/callback/another"
+    found = judged(server)
+    assert found["client_or_redirect_uri_refused"] == Verdict.PROBLEM
+    assert "redirect_uri_registered" not in found
+
+
 # What is one vendor's alone.
 
 
@@ -322,8 +356,8 @@ def test_linkedin_takes_pkce_for_a_wrong_secret_and_the_doctor_finds_out(
     vendor.pkce = "refused"
 
     assert refused(acme_bot, ada, vendor)[0] == "invalid_client"
-    (words,) = [found.words for found in examine(server) if found.verdict == Verdict.PROBLEM]
-    assert words.startswith("The server takes the code_verifier of PKCE (RFC 7636) for a wrong secret.")
+    (problem,) = [found for found in examine(server) if found.verdict == Verdict.PROBLEM]
+    assert problem.code == "pkce_refused"
 
 
 @each(Apigee)

@@ -5,14 +5,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from brands.doctor import Verdict, examine
+from brands.doctor import Finding, Verdict, examine
 from brands.models import Brand
 
 
 class Command(BaseCommand):
-    """Try each active authorization server of a brand, and exit 1 where something has to be mended."""
+    """Test each active authorization server of a brand; exit 1 if a problem is proven."""
 
-    help = "Try a brand's authorization servers out and say what has to be mended."
+    help = "Test a brand's authorization servers and say what to fix. The exit status is 1 if a problem is proven."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the arguments."""
@@ -32,8 +32,16 @@ class Command(BaseCommand):
         for server in chosen:
             for finding in examine(server):
                 problems += finding.verdict == Verdict.PROBLEM
-                self.stdout.write(f"{server.key}: {finding.verdict:<7} {finding.about}: {finding.words}")
+                self.stdout.write(f"{server.key}: {_line(finding)}")
         if not chosen:
             raise CommandError("There is no such active authorization server.")
         if problems:
-            raise CommandError(f"{problems} to be mended.")
+            raise CommandError(f"{problems} to be fixed.")
+
+
+def _line(finding: Finding) -> str:
+    """Return verdict, code, field, words, and what they rest on."""
+    about = f" ({finding.field})" if finding.field else ""
+    words = " ".join(filter(None, [finding.meaning, finding.remedy]))
+    seen = "; ".join(filter(None, [finding.tried, finding.answer]))
+    return f"{finding.verdict:<7} {finding.code}{about}: {words}" + (f" [{seen}]" if seen else "")

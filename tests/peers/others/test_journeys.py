@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
 from infrastructure.crypto import Secret
 from tests.cast import Bot, Browser, code_on, heading_of
@@ -72,3 +73,40 @@ def test_a_refusal_is_a_denial(peer: Server, acme: Brand, acme_bot: Bot, ada: Br
     page = ada.get(ada.get(peer.consumer("rita").refuse(ada.begin(challenge["url"])))["Location"])
     assert heading_of(page) == "You are not signed in"
     assert acme_bot.read_challenge(challenge)["status"] == "denied"
+
+
+# The set-up doctor. better-auth looks at the code before the client; JupyterHub looks at the redirect URI only after
+# somebody has signed in.
+SECRET_NOT_TOLD = {"better_auth"}
+REDIRECT_URI_NOT_TOLD = {"jupyterhub"}
+
+
+def judged(server: AuthorizationServer) -> dict[str, Verdict]:
+    return {finding.code: finding.verdict for finding in examine(server)}
+
+
+@pytest.mark.parametrize(("peer", "name"), [(name, name) for name in PEERS], indirect=["peer"])
+def test_the_doctor_proves_what_can_be_proven_and_invents_no_problem(peer: Server, name: str, acme: Brand) -> None:
+    found = judged(server_at(peer, acme))
+    assert Verdict.PROBLEM not in found.values(), found
+    assert ("client_accepted" in found) == (name not in SECRET_NOT_TOLD)
+    assert ("redirect_uri_registered" in found) == (name not in REDIRECT_URI_NOT_TOLD)
+
+
+@pytest.mark.parametrize(("peer", "name"), [(name, name) for name in PEERS], indirect=["peer"])
+def test_the_doctor_calls_no_wrong_secret_right(peer: Server, name: str, acme: Brand) -> None:
+    server = server_at(peer, acme)
+    server.set_client_secret(Secret("mistyped"))
+    found = judged(server)
+    assert "client_accepted" not in found
+    assert ("client_refused" in found) == (name not in SECRET_NOT_TOLD), found
+
+
+@pytest.mark.parametrize(("peer", "name"), [(name, name) for name in PEERS], indirect=["peer"])
+def test_the_doctor_calls_no_other_redirect_uri_right(peer: Server, name: str, acme: Brand) -> None:
+    server = server_at(peer, acme)
+    server.callback_id = "never-registered"
+    found = judged(server)
+    assert "redirect_uri_registered" not in found
+    named = {"client_or_redirect_uri_refused", "authorization_refused"} & found.keys()
+    assert bool(named) == (name not in REDIRECT_URI_NOT_TOLD), found

@@ -1,0 +1,51 @@
+"""The set-up doctor: tests an authorization server as a sign-in would use it.
+
+To tell what is proven from what is not, it sends a control beside a request: the same token request with a wrong
+secret, the same authorization request with a redirect URI that is not registered. If both get the same answer, only a
+sign-in can tell. A run sends at most 14 requests, each with a made-up code or without a consumer, and stores nothing.
+Our secret goes to no other host than in a sign-in.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from brands.doctor.authorization_endpoint import authorization_endpoint
+from brands.doctor.bounded import AnotherRun, run_within_bounds
+from brands.doctor.examination import Examination, Step, Unanswered
+from brands.doctor.findings import Finding, Side, Verdict, found
+from brands.doctor.metadata import keys, metadata
+from brands.doctor.token_endpoint import token_endpoint
+from brands.models import AuthorizationServer
+from infrastructure.crypto import DecryptionError
+
+__all__ = ["AnotherRun", "Finding", "Side", "Verdict", "examine", "examine_within_bounds"]
+
+# Each is independent of the others.
+_STEPS: Final = (
+    Step("The published metadata", "issuer", metadata, Verdict.NOTE),
+    Step("The keys for ID tokens", "jwks_uri", keys),
+    Step("The token endpoint", "token_endpoint", token_endpoint),
+    Step("The authorization endpoint", "authorization_endpoint", authorization_endpoint),
+)
+
+
+def examine(server: AuthorizationServer) -> Iterator[Finding]:
+    """Run all steps for the operator, with the reason of each missing answer. Blocks for up to two minutes."""
+    try:
+        examination = Examination.of(server)
+    except DecryptionError:
+        yield found("secret_unreadable")
+        return
+    for step in _STEPS:
+        try:
+            yield from step.run(examination)
+        except Unanswered as unanswered:
+            yield unanswered.told()
+
+
+def examine_within_bounds(server: AuthorizationServer) -> list[Finding]:
+    """Run all steps for a brand's admin (N9). Blocks for up to 20 seconds. Raises `AnotherRun`."""
+    try:
+        return run_within_bounds(Examination.of(server), _STEPS)
+    except DecryptionError:
+        return [found("secret_unreadable")]

@@ -1,0 +1,99 @@
+"""Two steps of the doctor that send no credentials: the published metadata, and the keys that verify ID tokens."""
+
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+from brands.doctor.examination import Examination, Unanswered
+from brands.doctor.findings import Finding, Verdict, found
+from brands.models import AuthorizationServer
+from brands.server_rules import ENDPOINTS, FIELDS_FROM_METADATA, ISS_PARAMETER, complete_from_metadata
+from oauth_client import AuthorizationServerError, DiscoveryFailed, ServerMetadata, discover
+from oauth_client.discovery import OtherIssuer
+from oauth_client.keys import signing_key_counts
+
+# The end of our own text for a key set with such a status.
+_BUSY: Final = re.compile(r"HTTP status (?:429|5\d\d)\Z")
+
+
+def metadata(examination: Examination) -> Iterator[Finding]:
+    """Compare what is configured with what the server publishes."""
+    server = examination.server
+    if not server.issuer:
+        yield found("issuer_not_set")
+        return
+    if "/.well-known/" in server.issuer:
+        yield _wrong_issuer(examination, "issuer_is_metadata_address")
+        return
+    tried = f"GET the metadata of {server.issuer}"
+    try:
+        published = discover(server.issuer)
+    except DiscoveryFailed as failure:
+        if failure.unanswered:
+            raise Unanswered(failure.unanswered, "issuer", tried, Verdict.NOTE) from None
+        yield _no_metadata(examination, failure, tried)
+        return
+    findings = list(_differences(server, published))
+    if not any(finding.verdict == Verdict.PROBLEM or finding.code == "metadata_differs" for finding in findings):
+        yield found("metadata_agrees", tried=tried, answer="metadata of this issuer")
+    yield from findings
+
+
+def _no_metadata(examination: Examination, failure: DiscoveryFailed, tried: str) -> Finding:
+    said: dict[str, Any] = {"tried": tried, "detail": failure.message}
+    if isinstance(failure, OtherIssuer):
+        return _wrong_issuer(examination, "issuer_differs", **said)
+    return found("metadata_not_found", **said)
+
+
+def _wrong_issuer(examination: Examination, code: str, **said: Any) -> Finding:
+    """A problem only if something is compared with it: an ID token, or `iss` in the response (RFC 9207)."""
+    configuration = examination.configuration
+    fails = configuration.uses_openid or configuration.authorization_response_iss_parameter_supported
+    effect = "Sign-ins will be refused." if fails else "No sign-in here depends on it."
+    return found(code, Verdict.PROBLEM if fails else Verdict.NOTE, effect=effect, **said)
+
+
+def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iterator[Finding]:
+    names = (*FIELDS_FROM_METADATA, "token_endpoint_auth_method", "scope", "ignored_metadata")
+    values = {name: getattr(server, name) for name in names}
+    for name, words in complete_from_metadata(dict(values), published).items():
+        detail = f"Here it is {values[name]}. {words}" if name in ENDPOINTS else words
+        if name == "issuer":
+            yield found("pkce_not_supported", detail=words)
+        elif name == "id_token_signing_alg_values" and not set(values[name]) & set(
+            published.id_token_signing_alg_values_supported
+        ):
+            yield found("algorithm_not_announced", detail=words)
+        else:
+            yield found("metadata_differs", field=name, detail=detail)
+    if not published.code_challenge_methods_supported:
+        yield found("pkce_not_announced")
+    for name in server.ignored_metadata:
+        if getattr(published, name):
+            yield found("announced_not_used", field=name)
+    announced = published.authorization_response_iss_parameter_supported
+    if announced and not values[ISS_PARAMETER] and ISS_PARAMETER not in server.ignored_metadata:
+        yield found("iss_not_asked_for")
+
+
+def keys(examination: Examination) -> Iterator[Finding]:
+    """Fetch the keys that verify ID tokens, if there will be any."""
+    configuration = examination.configuration
+    if not configuration.uses_openid:
+        return
+    asymmetric = [name for name in configuration.id_token_signing_alg_values if not name.startswith("HS")]
+    if not asymmetric:
+        yield found("keys_not_needed")
+        return
+    tried = f"GET {configuration.jwks_uri}"
+    try:
+        fitting = signing_key_counts(configuration.jwks_uri, asymmetric)
+    except AuthorizationServerError as error:
+        if error.unanswered:
+            raise Unanswered(error.unanswered, "jwks_uri", tried) from None
+        code = "keys_busy" if _BUSY.search(error.detail) else "keys_unreadable"
+        yield found(code, tried=tried, detail=error.detail)
+        return
+    code = "keys_found" if any(fitting.values()) else "keys_missing"
+    yield found(code, tried=tried, algorithms=", ".join(asymmetric))

@@ -1,0 +1,143 @@
+"""The audit log for readers: names instead of numbers, and the events about one row for its history page."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.contrib.auth import get_user_model
+from django.db.models import Model
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.text import capfirst
+
+from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
+from brands.scoped_admin import ReadOnlyAdmin
+from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
+from infrastructure.audit import CONSUMER, OPERATOR, SYSTEM
+
+MOST_EVENTS: Final = 200
+_ADMIN, _BOT = "admin:", "bot:"
+_KNOWN: Final = {CONSUMER: "the consumer", SYSTEM: "this product", OPERATOR: "the operator"}
+
+
+def names_of(actors: Iterable[str]) -> dict[str, str]:
+    """Map actors of the audit log to names: an account's user name, a bot key's label. Two queries at most."""
+    wanted = set(actors)
+    numbers = {actor[len(_ADMIN) :] for actor in wanted if actor.startswith(_ADMIN)}
+    users = [int(number) for number in numbers if number.isdigit()]
+    keys = [actor[len(_BOT) :] for actor in wanted if actor.startswith(_BOT)]
+    names = {actor: _KNOWN.get(actor, actor) for actor in wanted}
+    if users:
+        found = get_user_model()._default_manager.filter(pk__in=users).values_list("pk", "username")
+        names |= {f"{_ADMIN}{pk}": name for pk, name in found}
+    if keys:
+        labels = BotKey.objects.filter(public_id__in=keys).values_list("public_id", "label")
+        names |= {f"{_BOT}{public_id}": f"the bot key {label}" for public_id, label in labels}
+    return names
+
+
+@dataclass(frozen=True)
+class Line:
+    """One event of a row's history. `fields` are as the form calls them, with old and new value where both are kept."""
+
+    at: datetime
+    by: str
+    what: str
+    fields: list[str]
+    url: str
+
+
+def history_of(row: Model) -> list[Line]:
+    """Return the newest events about a row; empty for a row that the audit log does not name. Three queries at most."""
+    lookup = _lookup(row)
+    if lookup is None:
+        return []
+    events = list(AuditEvent.objects.filter(**lookup)[:MOST_EVENTS])
+    names = names_of(event.actor for event in events)
+    return [_line(event, row, names) for event in events]
+
+
+def _lookup(row: Model) -> dict[str, Any] | None:
+    match row:
+        case Brand() | AuthorizationServer() | BotKey() | WebhookEndpoint():
+            return {"object_uuid": row.uuid}
+        case Conversation():
+            return {"conversation_uuid": row.uuid}
+        case Challenge():
+            return {"conversation_uuid": row.conversation.uuid, "challenge_uuid": row.uuid}
+        case AccessToken():
+            return {"conversation_uuid": row.conversation.uuid, "access_token_uuid": row.uuid}
+    return None
+
+
+def _line(event: AuditEvent, row: Model, names: dict[str, str]) -> Line:
+    what = capfirst(event.kind.partition(".")[2].replace("_", " ")) if event.object_uuid else event.kind
+    outcome = f": {event.outcome}" if event.outcome else ""
+    url = reverse("admin:infrastructure_auditevent_change", args=[event.pk])
+    fields = list(_fields(event, row))
+    return Line(event.at, names[event.actor], what + outcome, fields, url)
+
+
+def _fields(event: AuditEvent, row: Model) -> Iterator[str]:
+    values = event.changed_values or {}
+    for name in event.changed_fields.split():
+        old_and_new = values.get(name)
+        shown = f": {_shown(old_and_new[0])} → {_shown(old_and_new[1])}" if old_and_new else ""
+        yield f"{_label(row, name)}{shown}"
+
+
+def _label(row: Model, name: str) -> str:
+    fields: dict[str, Any] = {field.name: field for field in row._meta.get_fields()}
+    return str(capfirst(getattr(fields.get(name), "verbose_name", name.replace("_", " "))))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) or "empty"
+
+
+class NamedChangeList(ChangeList):
+    """The list of the log, with the names of a page's actors and conversations, in three queries."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Find the names once for all rows of the page."""
+        super().get_results(request)
+        events = self.result_list = list(self.result_list)
+        names = names_of(event.actor for event in events)
+        uuids = {event.conversation_uuid for event in events if event.conversation_uuid}
+        conversations = {row.uuid: row for row in Conversation.objects.filter(uuid__in=uuids)}
+        for event in events:
+            event.actor_name = names[event.actor]
+            event.conversation = conversations.get(event.conversation_uuid, event.conversation_uuid)
+
+
+class NamedEventsAdmin(ReadOnlyAdmin):
+    """Shows who did something, and in which conversation, by name."""
+
+    list_display = ("at", "kind", "outcome", "who", "conversation_link")
+
+    def get_changelist(self, *_: Any, **__: Any) -> type[ChangeList]:
+        """Return our list."""
+        return NamedChangeList
+
+    @admin.display(description="who")
+    def who(self, event: Any) -> str:
+        """Show a name; of one event alone it is asked for."""
+        name = getattr(event, "actor_name", None)
+        return str(name or names_of([event.actor])[event.actor])
+
+    @admin.display(description="conversation")
+    def conversation_link(self, event: Any) -> str:
+        """Link the conversation's page; a conversation that was deleted is named by its UUID."""
+        row = getattr(event, "conversation", None)
+        if row is None and event.conversation_uuid:
+            row = Conversation.objects.filter(uuid=event.conversation_uuid).first() or event.conversation_uuid
+        if not isinstance(row, Conversation):
+            return str(row or "-")
+        url = reverse("admin:conversations_conversation_change", args=[row.pk])
+        return format_html('<a href="{}">{}</a>', url, row)

@@ -1,0 +1,115 @@
+"""The doctor's page in a real browser: from the list to the findings, in each look, by keyboard, and without script."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from demo.preparation import create_admin, readable_password
+from tests.browser.axe import Axe
+from tests.browser.pictures import KEPT, LOOKS, show_as
+from tests.browser.profiles import Profile, profile_of
+from tests.browser.stage import NAMED, STUBBORN, Stage
+
+pytestmark = [pytest.mark.xdist_group("product_in_browser"), pytest.mark.timeout(180)]
+
+# allauth looks at the redirect URI only after somebody has signed in.
+AT_ALLAUTH = ["iss_not_asked_for", "keys_found", "client_accepted", "redirect_uri_not_proven"]
+
+# The admin has no icon for the browser's tab.
+NO_ICON = {404}
+
+
+@pytest.fixture(scope="module")
+def admin_password(stage: Stage) -> str:
+    password = readable_password()
+    create_admin(password, stage.demo.product_environment())
+    return password
+
+
+@pytest.fixture(scope="module")
+def signed_in_admin(stage: Stage, chromium: Browser, admin_password: str) -> Any:
+    """Return what the browser of the admin remembers."""
+    with profile_of(chromium, stage) as profile:
+        profile.expected = NO_ICON
+        page = profile.open(f"{stage.addresses.product}/admin/login/")
+        page.get_by_label("Username").fill("admin")
+        page.get_by_label("Password").fill(admin_password)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.wait_for_url("**/admin/")
+        return profile.context.storage_state()
+
+
+@pytest.fixture(params=[True, False], ids=["with script", "without script"])
+def admin(stage: Stage, chromium: Browser, signed_in_admin: Any, request: pytest.FixtureRequest) -> Iterator[Profile]:
+    with profile_of(chromium, stage, signed_in_admin, java_script_enabled=request.param) as profile:
+        profile.expected = NO_ICON
+        profile.context.set_default_timeout(30_000)
+        yield profile
+
+
+def opened(profile: Profile, stage: Stage, server: str) -> Page:
+    """Go from the list to the server's page, and from there to the doctor's."""
+    page = profile.open(f"{stage.addresses.product}/admin/brands/authorizationserver/")
+    page.get_by_role("link", name=server, exact=True).click()
+    page.get_by_role("link", name="Check the set-up").click()
+    return page
+
+
+def examined(page: Page) -> list[str]:
+    """Press the button; return the codes of the findings."""
+    page.get_by_role("button", name="Check").press("Enter")
+    expect(page.get_by_role("status")).to_be_visible()
+    return page.locator(".doctor-finding code").all_inner_texts()
+
+
+def test_an_admin_finds_out_what_is_wrong_and_gets_to_the_field(admin: Profile, stage: Stage) -> None:
+    page = opened(admin, stage, "completion-code")
+    assert examined(page) == AT_ALLAUTH
+    page.get_by_role("link", name="Sends iss back").click()
+    expect(page).to_have_url(f"{page.url.partition('#')[0]}#id_authorization_response_iss_parameter_supported")
+    expect(page.locator("#id_authorization_response_iss_parameter_supported")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("server", ["completion-code", STUBBORN, NAMED])
+def test_nothing_on_the_page_is_a_barrier_in_any_look(
+    server: str, stage: Stage, chromium: Browser, signed_in_admin: Any, requires_axe: Axe
+) -> None:
+    """Phone and desktop, light and dark: axe finds nothing, and nothing is wider than a phone."""
+    with profile_of(chromium, stage, signed_in_admin) as profile:
+        profile.expected = NO_ICON
+        profile.context.set_default_timeout(30_000)
+        page = opened(profile, stage, server)
+        assert barriers(page, requires_axe) == {}
+        keep(page, f"start-{server}")
+        assert examined(page)
+        keep(page, server)
+        assert barriers(page, requires_axe) == {}
+        show_as(page, LOOKS[0])
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def barriers(page: Page, axe: Axe) -> dict[str, list[str]]:
+    """Return what axe finds in each look, once the admin's links have faded into their new colour.
+
+    The list of models beside the page is Django's.
+    """
+    found: dict[str, list[str]] = {}
+    for look in (replace(look, height=4000) for look in LOOKS):  # axe cannot judge what is cut off at the edge
+        show_as(page, look)
+        page.wait_for_timeout(500)
+        found |= axe.findings(page, (look,), without="#nav-sidebar")
+    return {look: findings for look, findings in found.items() if findings}
+
+
+def keep(page: Page, server: str) -> None:
+    """Keep pictures for whoever looks at them, with `KEEP_PICTURES=1`."""
+    if "KEEP_PICTURES" not in os.environ:
+        return
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for look in LOOKS:
+        show_as(page, look)
+        page.screenshot(path=KEPT / f"doctor-{server}-{look.name}.png", full_page=True)
