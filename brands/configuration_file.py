@@ -130,7 +130,10 @@ class ConfigurationFile(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ConfigurationRefused(Exception):
-    """Nothing was changed. `problems` has a message for each bad field, without secret values."""
+    """The file was refused, and nothing was changed.
+
+    `problems` has a message for each bad field, without secret values.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -169,7 +172,7 @@ def _apply(
     problems += problems_of_brand
     if not problems_of_brand:
         save_audited(brand)
-    # Whatever was wrong so far, everything is looked at: an operator mends a file in one go.
+    # Check everything even after the first problem, so that the operator can correct the file in one go.
     tables = zip(file.authorization_servers, values, strict=True)
     servers = [_apply_server(brand, table, found, environment, problems) for table, found in tables]
     secrets = {} if problems_of_brand else apply_webhooks(brand, file.webhooks, environment, problems)

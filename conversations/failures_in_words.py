@@ -12,7 +12,7 @@ from conversations.flow.authorization_requests import DROPPED, UNEXPECTED_SUBJEC
 from conversations.models import AuthorizationRequest, Challenge
 from oauth_client import MEANINGS, ErrorCode, ServerConfiguration
 
-# Ends of authorization requests that are no code of the table: no server said so.
+# Errors of authorization requests that are not in the table of codes, because no server sent them.
 _OURS: Final = {
     DROPPED: ("More than ten sign-ins of this challenge were begun: the oldest one was dropped.", "Nothing."),
     "challenge_ended": ("The challenge had ended before the sign-in was over. The token was discarded.", "Nothing."),
@@ -101,7 +101,7 @@ def _names(code: str) -> Iterator[str]:
 
 
 def _differences(before: ServerConfiguration, request: AuthorizationRequest) -> Iterator[str]:
-    """What differs from the settings of now: they may have been changed again since."""
+    """Return the settings of the request that differ from the current settings, which may have changed again since."""
     now = request.challenge.authorization_server.configuration(before.scope)
     for name in ServerConfiguration.__struct_fields__:
         old, new = getattr(before, name), getattr(now, name)

@@ -67,7 +67,7 @@ def close(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _own_conversation(request: HttpRequest, pk: int) -> Conversation:
-    """The conversation, if an admin of its brand asks; another brand's is not found (J1)."""
+    """Return the conversation. Raises `Http404` if the user is not an admin of its brand (J1)."""
     own = Conversation.objects.administered_by(request.user).select_related("brand")
     conversation: Conversation = get_object_or_404(own, pk=pk)
     return conversation

@@ -222,4 +222,4 @@ MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 LOGGING = LOGGING_TO_STANDARD_OUTPUT
 
 # Exit with a message for each missing or invalid variable.
-env.refuse()
+env.exit_if_mistakes()

@@ -1,7 +1,7 @@
 """Find which encryption keys are still in use (K4): before an operator removes one, and when a process starts.
 
 A digest cannot be moved to a new key, because its input is not stored. A bot key gets a new digest at its next use. The
-other digests are counted as long as someone may still present the value.
+other digests are counted as long as someone may still use the value.
 """
 
 from collections import Counter, defaultdict
@@ -112,7 +112,7 @@ def _is_readable(row: models.Model, column: str) -> bool:
 
 
 def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
-    """Select the digests of values that someone may still present: bot keys, links, cookies, codes, receipts."""
+    """Select the digests of values that someone may still use: bot keys, links, cookies, codes, receipts."""
     keys_in_use = BotKey.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
     # A link also works while its token can be undone.
     undoable = Q(access_token__ended_at=None, access_token__expires_at__gt=now)
@@ -138,5 +138,5 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
 
 
 def _values(rows: models.QuerySet[Any], name: str) -> Iterator[Any]:
-    present = rows.exclude(**{name: None}).order_by("pk")
-    return present.values_list(name, flat=True).iterator(chunk_size=CHUNK)
+    with_value = rows.exclude(**{name: None}).order_by("pk")
+    return with_value.values_list(name, flat=True).iterator(chunk_size=CHUNK)

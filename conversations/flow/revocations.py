@@ -88,7 +88,7 @@ def renew_connection() -> None:
 
 
 def _is_held(authorization_request: AuthorizationRequest, access_token: Secret) -> bool:
-    """Tell whether the conversation holds this value; False if the database does not answer."""
+    """Whether the conversation is known to hold this value; False if the database does not answer."""
     challenge, uuid = authorization_request.challenge, authorization_request.uuid
     try:
         renew_connection()

@@ -56,7 +56,7 @@ class AccessToken(models.Model):
     # Members of the token response that the brand declared for its bots, as JSON; and the names of those left out.
     response_members_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     response_members_left_out = models.TextField(blank=True)
-    # The endpoint configured at the time of the request. The token is never sent to one configured later.
+    # The revocation endpoint at the time of the request. The token is never sent to an endpoint configured later.
     revocation_endpoint = models.CharField(max_length=2048, blank=True)
     token_type = models.CharField(max_length=16)
     scope = models.TextField(blank=True)
@@ -125,7 +125,7 @@ class AccessToken(models.Model):
         return reveal_if_there(self, "response_members_ciphertext")
 
     def reveal_access_token(self) -> Secret:
-        """Decrypt the token. Raises `DecryptionError`, also after erasure."""
+        """Decrypt the token. Raises `DecryptionError`, also if it was erased."""
         return reveal(self, "ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:

@@ -155,7 +155,7 @@ class Challenge(models.Model):
         return self.conversation.associated_data("conversations_challenge", column, self.uuid)
 
     def reveal_link_token(self) -> Secret:
-        """Decrypt the link token, to return the same link again. Raises `DecryptionError`, also after erasure."""
+        """Decrypt the link token, to return the same link again. Raises `DecryptionError`, also if it was erased."""
         return reveal(self, "link_token_ciphertext")
 
     def reveal_context(self) -> Secret | None:
