@@ -64,6 +64,10 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
         ("Important dates", {"fields": ("last_login", "date_joined")}),
     )
 
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Whether the index lists it. Nobody but superusers has permissions; to ask for them costs two queries."""
+        return bool(request.user.is_active and request.user.is_superuser)
+
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if change:
@@ -98,6 +102,10 @@ class AuthenticatorAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as abov
     list_display = fields = ("user", "type", "created_at", "last_used_at")
     list_select_related = ("user",)
     actions = None
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """As accounts."""
+        return bool(request.user.is_active and request.user.is_superuser)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

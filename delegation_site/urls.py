@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 
 from accounts import sign_in
 from brands import views as brands
+from conversations import home_page
 from conversations import urls as conversations
 from conversations.preview import brand_preview
 from conversations.timeline_page import close, end_tokens
@@ -47,6 +48,8 @@ urlpatterns = [
     ),
     path("admin/conversations/conversation/<int:pk>/end-tokens/", admin.site.admin_view(end_tokens), name="end_tokens"),
     path("admin/conversations/conversation/<int:pk>/close/", admin.site.admin_view(close), name="close_conversation"),
+    path("admin/", home_page.index),  # Django's index, with the brand's report above it
+    path("admin/home.csv", home_page.as_csv, name="home_csv"),
     path("admin/", admin.site.urls),
     path("health/live", health.live),
     path("health/ready", health.ready),

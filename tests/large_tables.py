@@ -3,7 +3,7 @@
 Nothing in these rows can be decrypted or recognised. Their values are distributed as in a real installation.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
@@ -11,7 +11,7 @@ from django.db import connection
 from django.utils import timezone
 
 from bench.rows import Rows, write_all
-from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
+from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from conversations.flow.events import ConversationEvent
 from conversations.models import (
     AccessToken,
@@ -20,11 +20,13 @@ from conversations.models import (
     Challenge,
     ChallengeStatus,
     Conversation,
+    HourlyCount,
     IdempotencyKey,
     Revocation,
     TokenReadCount,
     WebhookDelivery,
 )
+from conversations.statistics import STEPS
 
 CHATS: Final = 20_000
 # One chat of this many: ended long ago, has an old unanswered challenge, waits for a sign-in, was closed.
@@ -113,3 +115,14 @@ def _fill_what_is_kept_for_a_while(server: AuthorizationServer) -> None:
         told.add(uuid=uuid4(), event_uuid=uuid4(), conversation_id=chat, created_at=at, delivered_at=at)
         reads.add(hour=at, purpose=f"purpose {number}")
     write_all((keys, told, reads))
+    _fill_counts(now)
+
+
+def _fill_counts(now: datetime) -> None:
+    """Fill thirty days of each brand's counts."""
+    counts = Rows(HourlyCount, measure=HourlyCount.Measure.STEP, times=1)
+    for brand in Brand.objects.all():
+        for hours in range(30 * 24):
+            for step in STEPS:
+                counts.add(brand_id=brand.pk, hour=now - timedelta(hours=hours), detail=step)
+    counts.write()

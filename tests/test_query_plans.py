@@ -81,6 +81,10 @@ class Stage:
         code = code_on(browser.sign_in(self.challenge["url"], self.login))
         assert self.waiting.complete(code)[0] == 200
 
+    def open_first_page(self) -> None:
+        """Open the admin's first page for a day."""
+        assert self.admin.get("/admin/", period="24h").status_code == 200
+
     def timeline(self) -> None:
         """Open the conversation's page and its history as the brand's admin."""
         row = Conversation.objects.get(external_id=self.bot.chat)
@@ -140,6 +144,7 @@ OPERATIONS: dict[str, Callable[[Stage], Any]] = {
     "server_in_admin": lambda stage: stage.server_in_admin(),
     "outbox": lambda _: lease_revocations(timezone.now(), 8),
     "sweep": lambda _: sweep(timezone.now()),
+    "first_page_of_the_admin": lambda stage: stage.open_first_page(),
     "purge": lambda _: prune(timezone.now() - timedelta(days=30)),
 } | {
     f"list_of_{model.replace('/', '_')}_for_the_{browser}": partial(Stage.list_in_admin, browser=browser, model=model)

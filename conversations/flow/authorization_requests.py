@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid4
@@ -11,8 +12,16 @@ from uuid import UUID, uuid4
 from django.db import models
 
 from brands.models import AuthorizationServer
+from conversations.flow.events import ConversationEvent, record
 from conversations.flow.transitions import locked_conversation, move_challenge
-from conversations.models import COOKIE_PREFIX, AccessToken, AuthorizationRequest, Challenge, ChallengeStatus
+from conversations.models import (
+    COOKIE_PREFIX,
+    AccessToken,
+    AuthorizationRequest,
+    Challenge,
+    ChallengeStatus,
+    Conversation,
+)
 from infrastructure.audit import CONSUMER
 from infrastructure.compiled import (
     CompiledInsert,
@@ -96,6 +105,13 @@ _TOKEN_EXPIRY: Final = CompiledRows(
         .values_list("expires_at")
     )
 )
+
+
+class Returned(StrEnum):
+    """What the authorization response (RFC 6749 section 4.1.2) contained: a code or an error."""
+
+    CODE = "code"
+    ERROR = "error"
 
 
 @dataclass(frozen=True)
@@ -189,12 +205,12 @@ def retry_in_progress(challenge: Challenge) -> bool:
 
 
 def cookies_to_expire(cookies: Mapping[str, str], now: datetime) -> list[str]:
-    """Return the names of at most ten cookies that the browser is to delete now, useless ones first (B3).
+    """Return the names of at most `MAX_EXPIRED_AT_ONCE` cookies that the browser is to delete, useless ones first (B3).
 
     A cookie is useless if its row is gone or its value is wrong, if the exchange failed, if the challenge no longer
-    accepts a sign-in, or if the token has ended. If more than `MAX_COOKIES` would remain together with the new cookie,
-    the oldest are expired too. Cookies of successful sign-ins, which can still be undone, are expired last. A browser
-    without a cookie of ours costs no query.
+    accepts a sign-in, or if the token has ended. The browser keeps at most `MAX_COOKIES`, the new cookie included. If
+    there are more, the oldest are expired too. Cookies of successful sign-ins, which can still be undone, are expired
+    last. A browser without a cookie of ours costs no query.
     """
     named = _cookie_uuids(cookies)
     if not named:
@@ -246,6 +262,20 @@ def finish_authorization_request(
     The state's digest stays, so that a repeated callback is recognised (B11).
     """
     _FINISH.run(pk=authorization_request.pk, now=now, error=error, detail=detail)
+
+
+def record_return(
+    authorization_request: AuthorizationRequest, conversation: Conversation, returned: Returned, now: datetime
+) -> None:
+    """Record the callback at the moment of its claim. Runs in the transaction of the result, which saves a commit."""
+    record(
+        ConversationEvent.AUTHORIZATION_REQUEST_RETURNED,
+        conversation,
+        now=authorization_request.claimed_at or now,
+        actor=CONSUMER,
+        outcome=returned,
+        challenge=authorization_request.challenge,
+    )
 
 
 def _insert(challenge: Challenge, now: datetime) -> NewAuthorizationRequest:

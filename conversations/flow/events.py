@@ -44,6 +44,9 @@ class ConversationEvent(models.TextChoices):
     """Kinds of audit events of a conversation."""
 
     CHALLENGE_CHANGED = "challenge.changed"
+    # The outcome is `code` or `error`: what the authorization response contained.
+    AUTHORIZATION_REQUEST_RETURNED = "authorization_request.returned"
+    # The outcome is an `ErrorCode`.
     AUTHORIZATION_REQUEST_FAILED = "authorization_request.failed"
     TOKEN_ISSUED = "token.issued"
     TOKEN_ENDED = "token.ended"

@@ -9,7 +9,12 @@ from uuid import uuid4
 from django.db import models
 
 from brands.models import SamePersonCheck, WebhookEvent
-from conversations.flow.authorization_requests import UNEXPECTED_SUBJECT, finish_authorization_request
+from conversations.flow.authorization_requests import (
+    UNEXPECTED_SUBJECT,
+    Returned,
+    finish_authorization_request,
+    record_return,
+)
 from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
 from conversations.flow.revocations import renew_connection, schedule_revocation_of_unstored
 from conversations.flow.transitions import (
@@ -167,16 +172,16 @@ def record_denial(authorization_request: AuthorizationRequest, detail: str, now:
     """
     challenge = authorization_request.challenge
     with locked_conversation(challenge.conversation_id) as conversation:
+        record_return(authorization_request, conversation, Returned.ERROR, now)
         end_expired(conversation, now)
         _finish(authorization_request, conversation, ErrorCode.ACCESS_DENIED, detail, now)
         # From these statuses only: a denial in a second tab must not undo the success of the first.
-        denied, from_statuses = ChallengeStatus.DENIED, SIGN_IN_STATUSES
         is_moved = move_challenge(
             challenge,
-            denied,
+            ChallengeStatus.DENIED,
             now=now,
             actor=CONSUMER,
-            from_statuses=from_statuses,
+            from_statuses=SIGN_IN_STATUSES,
             last_error="",
             last_error_detail=detail,
         )
@@ -190,10 +195,12 @@ def record_failure(
     detail: str,
     now: datetime,
     access_token: Secret | None = None,
+    *,
+    returned: Returned | None = None,
 ) -> None:
     """End this authorization request only. The challenge stays open, so that the consumer can try again (B14).
 
-    If the brand issued a token, its revocation is scheduled.
+    If the brand issued a token, its revocation is scheduled. `returned` is None if there was no callback.
     """
     logger.warning(
         "sign-in failed",
@@ -202,6 +209,8 @@ def record_failure(
     # Under the conversation's lock like every change. Without it, this would lock request and challenge in the opposite
     # order of a termination, and PostgreSQL would abort one of the two as a deadlock.
     with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
+        if returned:
+            record_return(authorization_request, conversation, returned, now)
         _finish(authorization_request, conversation, error, detail, now)
         _record_failed(authorization_request.challenge, conversation, error, now, actor=SYSTEM)
         if access_token is not None:
@@ -242,6 +251,7 @@ def store_result(
     is_committing = False
     try:
         with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
+            record_return(authorization_request, conversation, Returned.CODE, now)
             end_expired(conversation, now)
             _store(authorization_request, conversation, response, claims, now, cookie=cookie)
             is_committing = True

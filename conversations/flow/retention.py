@@ -18,6 +18,7 @@ from conversations.flow.transitions import end_expired, locked_conversation
 from conversations.flow.trial_sign_in import old_trials
 from conversations.models import (
     DELIVERY_RETENTION,
+    HOURLY_COUNT_RETENTION,
     IDEMPOTENCY_LIFETIME,
     OPEN_STATUSES,
     READ_COUNT_RETENTION,
@@ -25,6 +26,7 @@ from conversations.models import (
     AccessToken,
     Challenge,
     Conversation,
+    HourlyCount,
     IdempotencyKey,
     TokenReadCount,
     WebhookDelivery,
@@ -105,6 +107,7 @@ def _old_rows(now: datetime) -> dict[str, QuerySet[Any]]:
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
         "unsaved client secrets": UnsavedClientSecret.objects.expired(now),
         "trials": old_trials(now, TRIAL_RETENTION),
+        "hourly counts": HourlyCount.objects.filter(hour__lt=now - HOURLY_COUNT_RETENTION),
         "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNT_RETENTION),
     }
 

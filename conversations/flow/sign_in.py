@@ -18,6 +18,7 @@ from django.utils import timezone
 from brands.models import AuthorizationServer
 from conversations.flow.authorization_requests import (
     NewAuthorizationRequest,
+    Returned,
     authorization_request_by_state,
     begin_authorization_request,
     claim,
@@ -247,6 +248,7 @@ def _exchange_and_store(
     issuer_error: AuthorizationServerError | None,
 ) -> None:
     configuration = authorization_request.stored_configuration()
+    returned = Returned.CODE if response.code and not response.error else Returned.ERROR
     issued: IssuedToken | None = None
     began = monotonic()
     try:
@@ -263,9 +265,9 @@ def _exchange_and_store(
         claims = _verified_claims(authorization_request, configuration, tokens, credentials)
         store_result(authorization_request, cookie, tokens, claims, timezone.now())
     except AuthorizationServerError as error:
-        _end_as_failed(authorization_request, error.error, error.detail, issued)
+        _end_as_failed(authorization_request, returned, error.error, error.detail, issued)
     except DecryptionError:
-        _end_as_failed(authorization_request, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
+        _end_as_failed(authorization_request, returned, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
     except CommitUnknown:
         logger.exception(_UNEXPECTED, extra={"challenge": str(authorization_request.challenge.uuid)})
         _resolve_unknown_commit(authorization_request, issued)
@@ -275,18 +277,23 @@ def _exchange_and_store(
             # Recording the failure would wait just as long for the conversation's lock.
             revoke_at_once(authorization_request, issued)
             raise
-        _end_as_failed(authorization_request, ErrorCode.INTERNAL_ERROR, "", issued)
+        _end_as_failed(authorization_request, returned, ErrorCode.INTERNAL_ERROR, "", issued)
 
 
 def _end_as_failed(
-    authorization_request: AuthorizationRequest, error: ErrorCode, detail: str, issued: IssuedToken | None
+    authorization_request: AuthorizationRequest,
+    returned: Returned,
+    error: ErrorCode,
+    detail: str,
+    issued: IssuedToken | None,
 ) -> None:
     """End the authorization request. If the database refuses, revoke an issued token at once (A8).
 
     The token was certainly not stored, because the storing transaction never reached its COMMIT.
     """
     try:
-        record_failure(authorization_request, error, detail, timezone.now(), issued.access_token if issued else None)
+        access_token = issued.access_token if issued else None
+        record_failure(authorization_request, error, detail, timezone.now(), access_token, returned=returned)
     except Exception:
         if issued is not None:
             revoke_at_once(authorization_request, issued)
@@ -302,7 +309,7 @@ def _resolve_unknown_commit(authorization_request: AuthorizationRequest, issued:
             log_unknown_result(authorization_request, issued)
         raise
     if not is_stored:
-        _end_as_failed(authorization_request, ErrorCode.INTERNAL_ERROR, "", issued)
+        _end_as_failed(authorization_request, Returned.CODE, ErrorCode.INTERNAL_ERROR, "", issued)
 
 
 def _issuer_error(

@@ -24,6 +24,7 @@ from conversations.models.conversation import (
     Conversation,
     IdempotencyKey,
 )
+from conversations.models.hourly_count import HOURLY_COUNT_RETENTION, CountedAuditLog, HourlyCount
 from conversations.models.trial_sign_in import TRIAL_LIFETIME, TRIAL_RETENTION, TrialSignIn
 from conversations.models.webhook_delivery import DELIVERY_LIFETIME, DELIVERY_RETENTION, WebhookDelivery
 from infrastructure.models import AuditEvent
@@ -36,6 +37,7 @@ __all__ = [
     "DELIVERY_RETENTION",
     "EXCHANGE_GIVEN_UP_AFTER",
     "HANDLE_LIFETIME",
+    "HOURLY_COUNT_RETENTION",
     "IDEMPOTENCY_LIFETIME",
     "OPEN_STATUSES",
     "READ_COUNT_RETENTION",
@@ -49,6 +51,8 @@ __all__ = [
     "Challenge",
     "ChallengeStatus",
     "Conversation",
+    "CountedAuditLog",
+    "HourlyCount",
     "IdempotencyKey",
     "Revocation",
     "TokenReadCount",

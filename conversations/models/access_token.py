@@ -37,8 +37,6 @@ class AccessToken(models.Model):
     """An access token of one conversation at one authorization server. Refresh tokens have no field."""
 
     class EndReason(models.TextChoices):
-        """Why a token can no longer be read."""
-
         EXPIRED = "expired"
         REJECTED = "rejected"
         SIGNED_OUT = "signed_out"

@@ -83,7 +83,10 @@ class ChallengeQuerySet(BrandRowsQuerySet["Challenge"]):
 
 
 class Challenge(models.Model):
-    """A request to the consumer to sign in, so that the bot can act for them in this chat."""
+    """Our request to the consumer to sign in, so that the bot can act for them in this chat.
+
+    Not PKCE's code challenge.
+    """
 
     class Error(models.TextChoices):
         """Why a challenge has the status `failed`."""

@@ -1,4 +1,4 @@
-"""The worker's loop: lease due rows, work on them in a few threads, sweep once a minute, stop cleanly.
+"""The worker's loop: lease due rows, work on them in a few threads, sweep and count once a minute, stop cleanly.
 
 No failure stops the other work: each kind of work, the sweep and the clock report their failures separately. Only if
 the database is unavailable, everything waits, with growing pauses. If the database goes down during a call, the call's
@@ -21,6 +21,7 @@ from django.db import Error, OperationalError, close_old_connections, connection
 from conversations.flow.retention import SweepIncomplete, sweep
 from conversations.outbox.revocations import attempt_revocation, lease_revocations
 from conversations.outbox.webhooks import attempt_delivery, lease_deliveries
+from conversations.statistics import count_events
 from infrastructure import database_clock
 from infrastructure.database_errors import is_unavailable
 from infrastructure.outbox import LastingFailure, give_back, put_off_after_fault
@@ -42,6 +43,7 @@ WORK: tuple[tuple[str, Lease, Call], ...] = (
 )
 
 _FAULT: Final = "an outbox entry failed"
+_NOT_COUNTED: Final = "the audit log cannot be counted"
 
 logger = logging.getLogger("consumer_delegation.worker")
 
@@ -58,10 +60,10 @@ def run(stop: Event) -> None:
 
 
 def run_once(now: datetime | None = None) -> int:
-    """Sweep, then do everything that is due, one row at a time. Return the number of rows. For cron and tests.
+    """Sweep, do everything that is due, one row at a time, and count. Return the number of rows. For cron and tests.
 
-    If the sweep or a row fails, the rest is done and `RunIncomplete` is raised. Raises the database's error if the
-    database is unavailable.
+    If the sweep, the counting or a row fails, the rest is done and `RunIncomplete` is raised. Raises the database's
+    error if the database is unavailable.
     """
     failures = []
     try:
@@ -76,6 +78,13 @@ def run_once(now: datetime | None = None) -> int:
                 done += 1
             else:
                 failures.append(f"{name} {rows[0].uuid} failed")
+    try:
+        count_events(now or database_clock.now())
+    except Exception as error:
+        if is_unavailable(error):
+            raise
+        logger.exception(_NOT_COUNTED)
+        failures.append(f"{_NOT_COUNTED} ({type(error).__name__})")
     if failures:
         raise RunIncomplete(done, failures)
     return done
@@ -152,6 +161,7 @@ class _Worker:
             quiet_seconds=_QUIET_SECONDS,
         )
         self._clock = LastingFailure("the clock is wrong: no sweep", "the clock is right again")
+        self._counts = LastingFailure(_NOT_COUNTED, "the audit log can be counted again")
         self._sweeps = LastingFailure("the sweep was incomplete", "the sweep is complete again")
         self._next_sweep, self._sweeping = 0.0, Future[None]()
         self._sweeping.set_result(None)
@@ -237,7 +247,7 @@ class _Worker:
             self._kept.popleft()
 
     def _sweep_once_a_minute(self, threads: ThreadPoolExecutor) -> None:
-        """Check the clock, then sweep in a thread of its own, so that a slow sweep delays nothing else."""
+        """Check the clock, then sweep and count in a thread of its own, so that a slow sweep delays nothing else."""
         if monotonic() < self._next_sweep:
             return
         close_old_connections()
@@ -253,15 +263,20 @@ class _Worker:
 
     def _sweep(self, now: datetime) -> None:
         try:
-            sweep(now, self._stop.is_set)
-        except Exception as error:  # noqa: BLE001  `LastingFailure` logs it
-            # An unavailable database is logged once for the whole worker.
-            is_outage = is_unavailable(error)
-            (self._database if is_outage else self._sweeps).failed(error, traceback=not is_outage)
-        else:
-            self._sweeps.succeeded()
+            self._run_part(self._sweeps, partial(sweep, now, self._stop.is_set))
+            self._run_part(self._counts, partial(count_events, now, self._stop.is_set))
         finally:
             connections.close_all()
+
+    def _run_part(self, failure: LastingFailure, work: Callable[[], object]) -> None:
+        """Run `work` and log in `failure` if it fails. An unavailable database is logged once for the whole worker."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  `LastingFailure` logs it
+            is_outage = is_unavailable(error)
+            (self._database if is_outage else failure).failed(error, traceback=not is_outage)
+        else:
+            failure.succeeded()
 
     def _wait(self) -> None:
         """Wait for a second, or until a call finishes and its thread is free."""

@@ -12,7 +12,7 @@ from brands.models import AuthorizationServer, Brand, Logo
 from brands.unsaved_secrets import UnsavedSecrets
 from conversations.flow import read_counts
 from conversations.flow.trial_sign_in import begin_trial
-from conversations.models import AccessToken, AuthorizationRequest, Challenge
+from conversations.models import AccessToken, AuthorizationRequest, Challenge, CountedAuditLog, HourlyCount
 from infrastructure.crypto import DecryptionError, Secret
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
@@ -82,6 +82,8 @@ def test_no_row_calls_itself_by_a_secret(
     other_bot.in_chat("DELETE", "/token")
     other_bot.call("POST", f"/conversations/{other_bot.chat}/challenges", {}, **{"Idempotency-Key": "planted-key"})
     Logo.objects.create(brand=Brand.objects.get(), png=b"a picture")
+    CountedAuditLog.objects.create()
+    HourlyCount.objects.create(brand=Brand.objects.get(), hour=timezone.now(), measure="step", detail="left", times=1)
     server, now = AuthorizationServer.objects.get(), timezone.now()
     trial = begin_trial(server, acme_admin, "planted-session", now)
     typed = Secret("planted-unsaved-secret")

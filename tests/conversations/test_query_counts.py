@@ -23,6 +23,7 @@ from tests.fake_authorization_server import FakeAuthorizationServer
 pytestmark = pytest.mark.django_db
 
 # In the order of one journey. `POST .../challenges` inserts conversation, challenge and audit row at the first call.
+# `GET /callback` has two audit rows, both in the transaction of the result: that the consumer came back, and to what.
 EXPECTED = {
     "POST /challenges (new chat)": 9,
     "POST /challenges (the live one)": 10,
@@ -32,7 +33,7 @@ EXPECTED = {
     "GET /token (not yet)": 6,
     "GET /c/{link}": 2,
     "POST /c/{link}": 11,
-    "GET /callback": 17,
+    "GET /callback": 18,
     "GET /c/{link}/done": 3,
     "GET /c/{link}/other-browser": 2,
     "GET /c/{link}/not-completed": 2,
@@ -176,4 +177,4 @@ def test_an_id_token_costs_no_statement_but_the_subjects(
     url = acme_bot.challenge()["url"]
     returned = f"{acme_login.redirect_uri}?{acme_login.authorize(ada.begin(url))}"
     meter("GET /callback", lambda: ada.get(returned))
-    assert meter.counted == {"GET /callback": 18}
+    assert meter.counted == {"GET /callback": 19}

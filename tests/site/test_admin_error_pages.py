@@ -13,13 +13,7 @@ from tests.cast import HOST, client_of_ours
 pytestmark = pytest.mark.django_db
 
 Houses = tuple[House, House]
-NOWHERE = [
-    "/admin/nowhere",
-    "/admin/brands/",
-    "/admin/brands/nothing/",
-    "/admin/auth/group/",
-    "/admin/account/nowhere/",
-]
+NOWHERE = ["/admin/nowhere", "/admin/brands/nothing/", "/admin/auth/group/", "/admin/account/nowhere/"]
 
 
 def words_of(answer: Any) -> str:
