@@ -1,4 +1,4 @@
-"""Why sign-ins fail, in words for a brand's admins: cause, what to do, and the values to compare."""
+"""How sign-ins went, in words for a brand's admins: why one failed, what to do, what to compare, how long it took."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -130,3 +130,11 @@ def _label(name: str) -> str:
 
 def _plain(markdown: str) -> str:
     return markdown.replace("*", "").replace("`", "")
+
+
+def duration_in_words(duration: timedelta) -> str:
+    """Write a duration as "20.0 seconds", or from a minute on as "3 minutes 4 seconds"."""
+    if duration < timedelta(minutes=1):
+        return f"{duration.total_seconds():.1f} seconds"
+    minutes, seconds = divmod(round(duration.total_seconds()), 60)
+    return f"{minutes} minute{'s' * (minutes != 1)} {seconds} second{'s' * (seconds != 1)}"

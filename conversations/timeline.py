@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from brands.models import AuthorizationServer
 from brands.server_rules import host_of
-from conversations.failures_in_words import failure_lines
+from conversations.failures_in_words import duration_in_words, failure_lines
 from conversations.flow.authorization_requests import DROPPED
 from conversations.flow.events import ConversationEvent
 from conversations.models import (
@@ -211,9 +211,9 @@ def _of_request(request: AuthorizationRequest, now: datetime) -> Iterator[Entry]
         return
     yield Entry(request.created_at, GOOD, how, (asked,), links)
     if request.claimed_at and (request.succeeded or not is_pushed):
-        seconds = round((request.claimed_at - request.created_at).total_seconds(), 1)
+        title = f"The browser came back after {duration_in_words(request.claimed_at - request.created_at)}"
         step = (request.challenge.uuid, f"returned {request.claimed_at.isoformat()}")
-        yield Entry(request.claimed_at, GOOD, f"The browser came back after {seconds} seconds", (), links, step=step)
+        yield Entry(request.claimed_at, GOOD, title, (), links, step=step)
     yield from _end_of_request(request, links, now)
 
 

@@ -11,6 +11,7 @@ from django.views.decorators.http import require_http_methods
 
 from brands.audited_changes import actor_of
 from brands.models import AuthorizationServer
+from conversations.failures_in_words import duration_in_words
 from conversations.flow.trial_sign_in import (
     COOKIE,
     NO_REVOCATION_ENDPOINT,
@@ -107,8 +108,8 @@ def _steps(trial: TrialSignIn) -> list[dict[str, Any]]:
         mark, title = (PROBLEM, "Nothing came back") if lost else (WAITING, "The browser has not come back yet")
         return [*steps, _step(mark, title, None, [_IF_NOT_SENT_BACK, _OTHER_BROWSER])]
     if trial.returned_at is not None:
-        seconds = round((trial.returned_at - trial.created_at).total_seconds(), 1)
-        steps.append(_step(GOOD, "The browser came back", trial.returned_at, [f"After {seconds} seconds."]))
+        after = f"After {duration_in_words(trial.returned_at - trial.created_at)}."
+        steps.append(_step(GOOD, "The browser came back", trial.returned_at, [after]))
     if trial.finished_at is None:
         if is_lost(trial, timezone.now()):
             return [*steps, _step(PROBLEM, "No result: our process was stopped. Try again.", None, [])]

@@ -165,6 +165,6 @@ def _unreadable_keys() -> Finding | None:
 _content_check = _CachedCheck(_problem_with_content)
 
 
-def forget_in_process() -> None:
+def reset_in_process() -> None:
     """Clear the cache. Tests call it before each test."""
     _content_check.forget()

@@ -10,7 +10,7 @@ from csp.constants import NONE, SELF
 from environ import Env
 
 from delegation_site.environment import Environment, canonical_origin, origin_host
-from infrastructure.logs import LOGGING_TO_STANDARD_OUTPUT
+from infrastructure.logs import JSON_LOGGING
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -220,7 +220,7 @@ DEFAULT_EXCEPTION_REPORTER_FILTER = "web.errors.QuietReporterFilter"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 # A message shows a new bot key. Django's default storage can fall back to the session table, as plain text.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
-LOGGING = LOGGING_TO_STANDARD_OUTPUT
+LOGGING = JSON_LOGGING
 
 # Exit with a message for each missing or invalid variable.
 env.exit_if_mistakes()

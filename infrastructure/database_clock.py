@@ -2,7 +2,8 @@
 
 Processes compare timestamps that other processes wrote, so they need a common clock, and they all reach the database.
 Code that ends or erases rows by time must call `checked_now` (K6). This happened: a worker whose clock was an hour
-ahead ended every live token. On SQLite the offset is zero, because database and process share one machine.
+ahead ended every live token. With any database other than PostgreSQL, which is
+SQLite, the offset is zero, because database and process share one machine.
 """
 
 import logging

@@ -31,7 +31,7 @@ def log_stream(arguments: list[str]) -> str:
     return "ext://sys.stderr" if prints_a_result else "ext://sys.stdout"
 
 
-LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
+JSON_LOGGING: Final[dict[str, Any]] = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "infrastructure.logs.RequestIdFilter"}},

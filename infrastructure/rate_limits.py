@@ -22,7 +22,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connection, transaction
 
-from infrastructure.cache import forget_in_process as forget_cache_in_process
+from infrastructure.cache import reset_in_process as reset_cache_in_process
 from infrastructure.crypto import key_ring
 from infrastructure.models import RateCounter
 from infrastructure.prepared import PreparedStatement
@@ -167,11 +167,11 @@ def count_in_process(limit: Limit, subject: str) -> None:
         raise RateLimited(window.seconds_left)
 
 
-def forget_in_process() -> None:
+def reset_in_process() -> None:
     """Clear the counters of this process. Tests call it before each test."""
     for memory in (_memory, _refused_windows):
         memory.forget()
-    forget_cache_in_process()
+    reset_cache_in_process()
 
 
 def sweep(now: datetime, chunk: int = 1_000) -> int:

@@ -239,9 +239,14 @@ def _message(challenge: Challenge, url: str) -> str:
     words = {"brand": challenge.conversation.brand.name, "url": url}
     with translation.override(language_of_chat(challenge.locale)):
         if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED and challenge.same_person_check == "chat_page":
-            return gettext("Please finish the sign-in at %(brand)s: go back to the chat from that page.") % words
+            return gettext("Please finish the sign-in at %(brand)s: go back to the chat from the sign-in page.") % words
         if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
-            return gettext("Please finish the sign-in at %(brand)s: send the code from that page here.") % words
+            return (
+                gettext(
+                    "Please finish the sign-in at %(brand)s: copy the code shown on the sign-in page into this chat."
+                )
+                % words
+            )
         return gettext("Please sign in at %(brand)s to continue: %(url)s") % words
 
 

@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import F, Func, Q
 from django.utils import timezone
 
-from accounts.second_factors import second_factors_by_key
+from accounts.second_factors import count_second_factors_by_key_id
 from brands.models import AuthorizationServer, BotKey, UnsavedClientSecret, WebhookEndpoint
 from conversations.models import (
     IDEMPOTENCY_LIFETIME,
@@ -54,7 +54,7 @@ def unreadable_keys() -> list[str]:
     """
     now = timezone.now()
     used: defaultdict[str, set[str]] = defaultdict(set)
-    factors = ("second factors", set(second_factors_by_key()))
+    factors = ("second factors", set(count_second_factors_by_key_id()))
     for what, key_ids in [*_entered_by_admins(now), *_created_by_sign_ins(now), factors]:
         for key_id in key_ids - {NO_KEY}:
             used[key_id].add(what)

@@ -116,7 +116,7 @@ def flush(now: datetime | None = None) -> None:
 stopping.on_exit(flush)
 
 
-def forget_in_process() -> None:
+def reset_in_process() -> None:
     """Discard this process's counts. Tests call it, so that each test begins without counts."""
     _pending.forget()
 

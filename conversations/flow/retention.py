@@ -103,7 +103,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
 
 def _old_rows(now: datetime) -> dict[str, QuerySet[Any]]:
     return {
-        "deliveries": WebhookDelivery.objects.finished_before(now - DELIVERY_RETENTION),
+        "deliveries": WebhookDelivery.objects.delivered_or_dead_before(now - DELIVERY_RETENTION),
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
         "unsaved client secrets": UnsavedClientSecret.objects.expired(now),
         "trials": old_trials(now, TRIAL_RETENTION),

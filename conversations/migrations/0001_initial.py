@@ -299,7 +299,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='webhookdelivery',
-            index=models.Index(condition=models.Q(('delivered_at__isnull', False)), fields=['delivered_at'], name='done_deliveries'),
+            index=models.Index(condition=models.Q(('delivered_at__isnull', False)), fields=['delivered_at'], name='delivered_deliveries'),
         ),
         migrations.AddConstraint(
             model_name='webhookdelivery',

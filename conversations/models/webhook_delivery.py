@@ -31,7 +31,7 @@ class WebhookDeliveryQuerySet(BrandRowsQuerySet["WebhookDelivery"]):
     def dead(self) -> "WebhookDeliveryQuerySet":
         return self.filter(dead_at__isnull=False)
 
-    def finished_before(self, moment: datetime) -> "WebhookDeliveryQuerySet":
+    def delivered_or_dead_before(self, moment: datetime) -> "WebhookDeliveryQuerySet":
         return self.filter(Q(delivered_at__lt=moment) | Q(dead_at__lt=moment))
 
 
@@ -75,7 +75,9 @@ class WebhookDelivery(models.Model):
             models.Index(fields=("endpoint", "next_attempt_at", "id"), condition=_WAITING, name="waiting_by_endpoint"),
             models.Index(fields=("lease_until",), condition=Q(lease_until__isnull=False), name="leased_deliveries"),
             models.Index(fields=("dead_at",), condition=Q(dead_at__isnull=False), name="dead_deliveries"),
-            models.Index(fields=("delivered_at",), condition=Q(delivered_at__isnull=False), name="done_deliveries"),
+            models.Index(
+                fields=("delivered_at",), condition=Q(delivered_at__isnull=False), name="delivered_deliveries"
+            ),
         ]
 
     def __str__(self) -> str:

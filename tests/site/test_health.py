@@ -39,7 +39,7 @@ NEW = f"new:{NEW_BYTES}"
 
 def ready() -> tuple[int, str, str]:
     """Return status, code and detail, as a process that was just started answers."""
-    health.forget_in_process()
+    health.reset_in_process()
     answer = client_of_ours().get("/health/ready", secure=True)
     document = answer.json()
     return answer.status_code, document.get("code", ""), document.get("detail", "")
