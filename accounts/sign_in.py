@@ -155,7 +155,7 @@ def admin_login(request: HttpRequest) -> HttpResponse:
 def sign_in_limit_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Limit POSTs to the sign-in pages by address, in the shared store (G8, G10). Drop records whose time lies in the future.
+    """Limit POSTs to the sign-in pages by address, in the shared store (G8, G10). Drop future records.
 
     allauth limits failures of each account too, but its store is Django's cache, which is per process without Redis.
     """

@@ -45,7 +45,7 @@ _ADDRESS_OF: Final = {
     "par_endpoint": "pushed_authorization_request_endpoint",
     "jwks": "jwks_uri",
 }
-# Values that may be shown where a setting was changed during a sign-in.
+# Values that may be shown if a setting was changed during a sign-in.
 _LISTED: Final = frozenset(
     {*_HOSTS, "redirect_uri", "issuer"} | {name for names in _TO_COMPARE.values() for name in names}
 )

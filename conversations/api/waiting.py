@@ -90,7 +90,7 @@ _waiters = _Waiters()
 
 
 def most_waiters() -> int:
-    """How many calls of this process may wait at once: a quarter of the threads, at least 1, but 0 if there is only one thread."""
+    """How many calls of this process may wait at once: a quarter of the threads, at least 1; 0 of one thread."""
     return min(max(1, settings.THREADS // 4), settings.THREADS - 1)
 
 
