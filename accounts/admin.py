@@ -3,33 +3,28 @@
 A thief of the operator's session could otherwise create a permanent account or set another admin's password.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final
-from uuid import UUID
+from typing import Any
 
 from allauth.account.models import EmailAddress
+from allauth.mfa.base.internal.flows import delete_dangling_recovery_codes
 from allauth.mfa.models import Authenticator
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm
 from django.contrib.auth.models import Group, User
-from django.db import models, transaction
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
+from accounts.account_changes import (
+    AccountEvent,
+    end_sessions,
+    record_account_change,
+    tell_of_removed_second_factor,
+)
 from accounts.sign_in import ConfirmedAdmin, ConfirmedForm, confirmation_needed, signed_in_recently
-from infrastructure.audit import actor_of_admin, record_event
-
-# Used for accounts without a brand. Only the operator sees these events.
-NO_BRAND: Final = UUID(int=0)
-
-
-class AccountEvent(models.TextChoices):
-    ADMIN_CREATED = "admin.created"
-    ADMIN_CHANGED = "admin.changed"
-    ADMIN_DELETED = "admin.deleted"
-
+from infrastructure.audit import actor_of_admin
 
 admin.site.unregister(User)
 # Permissions come from brand membership; groups are not used.
@@ -71,9 +66,9 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
         if change:
-            _record(AccountEvent.ADMIN_CHANGED, request, obj, form.changed_data)
+            record_account_change(AccountEvent.ADMIN_CHANGED, obj, actor_of_admin(request.user.pk), form.changed_data)
         else:
-            _record(AccountEvent.ADMIN_CREATED, request, obj)
+            record_account_change(AccountEvent.ADMIN_CREATED, obj, actor_of_admin(request.user.pk))
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  # Django's own name
         """Set another user's password, with an audit row."""
@@ -84,14 +79,14 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
             before = user.password if user else None
             answer = super().user_change_password(request, id, form_url)
             if user and User.objects.get(pk=user.pk).password != before:
-                _record(AccountEvent.ADMIN_CHANGED, request, user, ["password"])
+                record_account_change(AccountEvent.ADMIN_CHANGED, user, actor_of_admin(request.user.pk), ["password"])
         return answer
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
         return _unconfirmed(request) or super().delete_view(request, object_id, extra_context)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        _record(AccountEvent.ADMIN_DELETED, request, obj)
+        record_account_change(AccountEvent.ADMIN_DELETED, obj, actor_of_admin(request.user.pk))
         super().delete_model(request, obj)
 
 
@@ -118,8 +113,11 @@ class AuthenticatorAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as abov
         return _unconfirmed(request) or super().delete_view(request, object_id, extra_context)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        _record(AccountEvent.ADMIN_CHANGED, request, obj.user, ["second_factor"])
+        record_account_change(AccountEvent.ADMIN_CHANGED, obj.user, actor_of_admin(request.user.pk), ["second_factor"])
         super().delete_model(request, obj)
+        delete_dangling_recovery_codes(obj.user)
+        end_sessions(obj.user, but=request.session.session_key)
+        transaction.on_commit(lambda: tell_of_removed_second_factor(obj.user), robust=True)
 
 
 def _unconfirmed(request: HttpRequest) -> HttpResponse | None:
@@ -129,10 +127,3 @@ def _unconfirmed(request: HttpRequest) -> HttpResponse | None:
     then = "do it again: nothing was changed, and nothing that you typed is kept"
     messages.error(request, confirmation_needed(then).message)
     return redirect(request.get_full_path())
-
-
-def _record(kind: AccountEvent, request: HttpRequest, user: Any, changed: Iterable[str] = ()) -> None:
-    """Write one event for each brand of an account, so that its co-admins see it. `outcome` names the account."""
-    actor, whose = actor_of_admin(request.user.pk), actor_of_admin(user.pk)
-    for brand_uuid in list(user.brands.order_by("pk").values_list("uuid", flat=True)) or [NO_BRAND]:
-        record_event(kind, brand_uuid=brand_uuid, actor=actor, outcome=whose, changed_fields=changed)

@@ -33,15 +33,15 @@ admin.site.site_url = None  # the page at / is for consumers
 
 @admin.register(Brand)
 class BrandAdmin(BrandScopedAdmin):
-    """A brand's admin may rename it; who administers it, its slug and whether it is active are the operator's (J7)."""
+    """A brand's admin may rename it; its members, its slug and whether it is active are the operator's (J7)."""
 
     form = BrandForm
     list_display = ("name", "slug", "is_active")
     list_filter = (ActiveFilter,)
-    filter_horizontal = ("admins",)
+    filter_horizontal = ("admins", "viewers")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
-        """Show the admins of a brand to the operator alone."""
+        """Show the admins and viewers of a brand to the operator alone."""
         look = ["accent_colour", "support_contact", "logo", "remove_logo"]
         return [
             "name",
@@ -49,7 +49,7 @@ class BrandAdmin(BrandScopedAdmin):
             "is_active",
             "token_read_purpose_required",
             *look,
-            *(["admins"] if request.user.is_superuser else []),
+            *(["admins", "viewers"] if request.user.is_superuser else []),
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
@@ -67,10 +67,10 @@ class BrandAdmin(BrandScopedAdmin):
         save_logo(obj, form.cleaned_data["logo"])
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Audit a change of the admins, and tell the operator where new ones give one registration two owners (C5)."""
+        """Audit a change of the members. Tell the operator where new admins give one registration two owners (C5)."""
         super().save_related(request, form, formsets, change)
-        if "admins" in form.changed_data:
-            record_change(form.instance, BrandEvent.BRAND_CHANGED, request.user, ["admins"])
+        if members := [name for name in ("admins", "viewers") if name in form.changed_data]:
+            record_change(form.instance, BrandEvent.BRAND_CHANGED, request.user, members)
         for server in servers_with_shared_registration(form.instance):
             said = "%s uses its client id together with a brand of other admins: give it a registration of its own."
             self.message_user(request, said % server, messages.WARNING)

@@ -1,6 +1,7 @@
-"""Base classes of our model admins. A brand's admins see only rows of their own brands (J1 to J8).
+"""Base classes of our model admins. Users see only rows of their own brands (J1 to J8, J15).
 
-Filtering the list is not enough: foreign keys, list filters and lookups in the URL could show other brands' rows, too.
+A brand's viewers read these rows, its admins also change them. Filtering the list is not enough: foreign keys, list
+filters and lookups in the URL could show other brands' rows, too.
 """
 
 import re
@@ -11,15 +12,17 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import connection, models
-from django.http import HttpRequest, HttpResponse
+from django.forms import ModelForm, SplitDateTimeField
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.functional import cached_property
+from django.utils.text import capfirst
 
 from accounts.sign_in import ConfirmedAdmin
 from brands.audited_changes import actor_of
-from brands.models import Brand
+from brands.models import Brand, memberships_of
 from infrastructure import rate_limits
 
 # A primary key as our pages write it; it fits into 64 bits.
@@ -30,14 +33,14 @@ MOST_LISTED: Final = 10_000
 
 
 class OwnFieldListFilter(admin.RelatedFieldListFilter):
-    """Offers the related rows of the admin's own brands, also those that no row of the list refers to (J4).
+    """Offers the related rows of the user's own brands, also those that no row of the list refers to (J4).
 
     Django's `RelatedOnlyFieldListFilter` offers only those in use. To find them it reads the whole list, which takes
     seconds for a million rows.
     """
 
     def field_choices(self, field: Any, request: HttpRequest, model_admin: Any) -> Any:
-        own = field.remote_field.model._default_manager.administered_by(request.user)
+        own = field.remote_field.model._default_manager.visible_to(request.user)
         ordering = self.field_admin_ordering(field, request, model_admin)
         only = {"pk__in": own.order_by().values("pk")}
         return field.get_choices(include_blank=False, limit_choices_to=only, ordering=ordering)
@@ -77,9 +80,10 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at r
 
 
 class BrandScopedAdmin(ConfirmedAdmin):
-    """A brand's admins may view and change its rows; they need no Django permissions. Nothing can be deleted.
+    """A brand's members need no Django permissions. Nothing can be deleted.
 
-    Rows are switched off, revoked or pruned instead.
+    A brand's viewers see its rows, and its admins also change them. Lists show what is visible. Actions get only what
+    the user administers. Rows are switched off, revoked or pruned instead.
     """
 
     # Lookups allowed in a list's URL. All others get a 400. With `?digest__startswith=`, digests could be guessed (J5).
@@ -94,7 +98,25 @@ class BrandScopedAdmin(ConfirmedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Any]:
         rows: Any = super().get_queryset(request)
-        return rows.administered_by(request.user)  # type: ignore[no-any-return]
+        return rows.visible_to(request.user)  # type: ignore[no-any-return]
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        """Show a viewer a plain form: ours count on having their fields, and there are none."""
+        if obj is not None and not self.has_change_permission(request, obj):
+            kwargs["form"] = ModelForm
+        return super().get_form(request, obj, change=change, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Leave out, where nothing can be typed, what the form asks for and no row has: it would read as empty."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fieldsets
+        columns = {field.name for field in self.opts.fields}
+        of_the_form = set(getattr(self.form, "declared_fields", ())) - columns
+        return [
+            (title, {**options, "fields": [name for name in options["fields"] if name not in of_the_form]})
+            for title, options in fieldsets
+        ]
 
     def get_search_fields(self, request: HttpRequest) -> tuple[str, ...]:
         return (self.searched_by_prefix,) if self.searched_by_prefix else ()
@@ -109,7 +131,7 @@ class BrandScopedAdmin(ConfirmedAdmin):
         if (uuid := _uuid(term)) and (found := queryset.filter(uuid=uuid)).exists():
             return found, False
         # The index begins with the brand, so the operator's search names all brands.
-        brands = {f"{self._brand_path}__in": Brand.objects.keys_administered_by(request.user)}
+        brands = {f"{self._brand_path}__in": Brand.objects.visible_to(request.user).values_list("pk", flat=True)}
         return queryset.filter(begins_with(self.searched_by_prefix, term), **brands), False
 
     @property
@@ -123,6 +145,14 @@ class BrandScopedAdmin(ConfirmedAdmin):
         if len(only := own[:2]) == 1:
             kwargs["initial"] = only[0].pk
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Name both halves of a moment: Django's label stands for neither, and a screen reader reads nothing."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if isinstance(field, SplitDateTimeField):
+            for half, widget in zip(("date", "time"), field.widget.widgets, strict=True):
+                widget.attrs["aria-label"] = f"{capfirst(db_field.verbose_name)}: {half}"
+        return field
 
     def only_selected(self, request: HttpRequest, queryset: models.QuerySet[Any]) -> Any:
         """Return the selected row of an action. If none or several are selected, show a message and return None."""
@@ -141,11 +171,29 @@ class BrandScopedAdmin(ConfirmedAdmin):
             return False
         return True
 
-    def response_action(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse | None:
-        """Answer 400 if a selected primary key is not a number: Django passes it to the database unchecked."""
-        if not all(_KEY.fullmatch(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Offer actions to admins of a brand alone (J15)."""
+        return super().get_actions(request) if administers_a_brand(request) else {}
+
+    def response_action(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:  # type: ignore[override]
+        """Run an action on rows that the user administers; refuse it if another row is selected (J15).
+
+        Answer 400 where a selected row is named by anything but a key: Django asks the database for it as it is.
+        """
+        keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if not all(_KEY.fullmatch(key) for key in keys):
             raise BadRequest
-        return super().response_action(request, *args, **kwargs)
+        own = queryset.administered_by(request.user)
+        if queryset.filter(pk__in=keys).count() > own.filter(pk__in=keys).count():
+            self.message_user(request, "Nothing was changed: you may only look at a selected row.", messages.WARNING)
+            return None
+        return super().response_action(request, own)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """Refuse a viewer's form, whatever it holds (J15)."""
+        if request.method == "POST" and not administers_a_brand(request):
+            raise PermissionDenied
+        return super().changelist_view(request, extra_context)
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow only the listed lookups and the parameters of our own filters (J5)."""
@@ -154,17 +202,18 @@ class BrandScopedAdmin(ConfirmedAdmin):
         return lookup in (*self.allowed_lookups, *own)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return _administers_a_brand(request)
+        return sees_a_brand(request)
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whether the user administers any brand. Rows of other brands are never fetched, so that is enough."""
-        return _administers_a_brand(request)
+        """Rows of other brands are never fetched, so membership is all there is to ask."""
+        return sees_a_brand(request)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return _administers_a_brand(request)
+        """Without a row: whether the user administers any brand."""
+        return administers_a_brand(request) if obj is None else administers(request, obj)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return _administers_a_brand(request)
+        return administers_a_brand(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
@@ -195,8 +244,43 @@ def _uuid(term: str) -> UUID | None:
         return None
 
 
-def _administers_a_brand(request: HttpRequest) -> bool:
+def sees_a_brand(request: HttpRequest) -> bool:
+    """Whether the user is an admin or a viewer of any brand, or the operator."""
     user: Any = request.user
-    if not user.is_active or not user.is_staff:
-        return False
-    return bool(user.is_superuser or Brand.objects.keys_administered_by(user))
+    return _is_staff(user) and bool(user.is_superuser or memberships_of(user).visible)
+
+
+def administers_a_brand(request: HttpRequest) -> bool:
+    """Whether the user is an admin of any brand, or the operator."""
+    user: Any = request.user
+    return _is_staff(user) and bool(user.is_superuser or memberships_of(user).administered)
+
+
+def administers(request: HttpRequest, row: Any) -> bool:
+    """Whether the user is an admin of this row's brand, or the operator. The row is a brand or has a `brand`."""
+    user: Any = request.user
+    brand_key = row.pk if isinstance(row, Brand) else row.brand_id
+    return _is_staff(user) and bool(user.is_superuser or brand_key in memberships_of(user).administered)
+
+
+def own_row_or_404(model: type[models.Model], request: HttpRequest, key: object, *, to_change: bool) -> Any:
+    """Return the row with this primary key, for a view of our own in the admin (J1, J15).
+
+    `to_change` says what the view does: read or change. It is about the view and not the HTTP method: a POST that only
+    shows something may read, and a GET never changes. Raises `Http404` if the row is not visible to the user, and
+    `PermissionDenied` if the view changes something and the user may only look.
+    """
+    user: Any = request.user
+    visible: Any = model._default_manager
+    if not _is_staff(user) or not _KEY.fullmatch(str(key)):
+        raise Http404
+    row = visible.visible_to(user).filter(pk=key).first()
+    if row is None:
+        raise Http404
+    if to_change and not visible.administered_by(user).filter(pk=key).exists():
+        raise PermissionDenied
+    return row
+
+
+def _is_staff(user: Any) -> bool:
+    return bool(user.is_active and user.is_staff)

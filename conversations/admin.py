@@ -9,9 +9,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from accounts.admin import AccountEvent
+from accounts.account_changes import AccountEvent
 from brands.audited_changes import BrandEvent
-from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin
+from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin, administers_a_brand
 from conversations.flow.events import ConversationEvent
 from conversations.flow.termination import revoke_token
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
@@ -137,7 +137,8 @@ class AccessTokenAdmin(ReadOnlyAdmin):
         return ended or ("live" if access_token.confirmed_at else "pending")
 
     def has_revoke_permission(self, request: HttpRequest) -> bool:
-        return self.has_view_permission(request)
+        """A brand's admins may end its tokens."""
+        return administers_a_brand(request)
 
     @admin.action(description="End the selected tokens now", permissions=["revoke"])
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[AccessToken]) -> None:

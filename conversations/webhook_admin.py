@@ -17,7 +17,7 @@ from django.utils.translation import ngettext
 from accounts.sign_in import ConfirmedForm, confirmation_needed, signed_in_recently
 from brands.audited_changes import save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
-from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin, administers_a_brand
 from brands.webhooks import create_webhook_endpoint, rotate_secret
 from conversations.flow.events import erase_challenge_payloads, publish_test, replay
 from conversations.models import WebhookDelivery
@@ -149,8 +149,8 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
         return delivery.dead_at is not None and delivery.payload_ciphertext is not None
 
     def has_replay_permission(self, request: HttpRequest) -> bool:
-        """Everybody who may see a delivery may replay it: it goes to the endpoint that it was written for."""
-        return self.has_view_permission(request)
+        """A brand's admins may send its dead letters again, to where they were meant to go."""
+        return administers_a_brand(request)
 
     @admin.action(description="Replay the selected dead deliveries", permissions=["replay"])
     def replay_deliveries(self, request: HttpRequest, queryset: QuerySet[WebhookDelivery]) -> None:

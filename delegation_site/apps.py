@@ -15,4 +15,5 @@ class DelegationSiteConfig(AppConfig):
         """Register the checks. `gunicorn.py` runs them before it serves."""
         for check in checks.OF_SETTINGS:
             register(check, Tags.security)
+        register(checks.check_second_factor, Tags.security)
         import_module(f"{self.name}.health")  # not at the top: it imports models, which are loaded only now

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as CheckWarning
 
 from delegation_site.environment import MAKE_A_KEY, exit_with, is_loopback, origin_host
 from infrastructure.cache import address_mistake
@@ -114,6 +115,14 @@ def check_allowed_hosts(**_: Any) -> list[CheckMessage]:
     message = "ALLOWED_HOSTS must be host names, separated by commas: no scheme, port, path or space."
     hint = "Such as delegation.example,10.0.0.5,[::1] or .example for all names below; * answers to every name."
     return [Error(message, hint=hint, id="delegation.E025")]
+
+
+def check_second_factor(**_: Any) -> list[CheckMessage]:
+    """W005: an installation for others that lets admins in with the password alone (G10)."""
+    if settings.REQUIRE_ADMIN_MFA or settings.DEBUG or settings.ALLOW_LOCAL_ENDPOINTS:
+        return []
+    message = "REQUIRE_ADMIN_MFA is off: a stolen password alone opens the admin."
+    return [CheckWarning(message, hint="Remove the setting; it is on by default.", id="delegation.W005")]
 
 
 # These read only settings, never the database.

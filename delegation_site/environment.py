@@ -30,6 +30,8 @@ _LISTENING: Final = re.compile(r"(?=.)(unix:/.+|fd://[0-9]+|([A-Za-z0-9._-]*|\[[
 _HOST: Final = re.compile(r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 _DATABASES: Final = frozenset({"postgres", "postgresql", "psql", "pgsql", "sqlite"})
 _MOST_PORTS: Final = 65_535
+_ON: Final = environ.Env.BOOLEAN_TRUE_STRINGS
+_OFF: Final = ("false", "off", "n", "no", "0")
 
 
 class Environment:
@@ -64,10 +66,12 @@ class Environment:
         value: list[str] = self._env.list(name, default=default)
         return value or default
 
-    def flag(self, name: str) -> bool:
-        """Read a boolean, by default False."""
-        value: bool = self._env.bool(name, default=False)
-        return value
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Read a boolean. An empty one counts as unset."""
+        text = self._env.str(name, default="").strip().lower()
+        if text and text not in (*_ON, *_OFF):
+            self._mistake("E026", f"{name} must be 1 or 0.")
+        return text in _ON if text else default
 
     def number(self, name: str, default: int, *, least: int, most: int) -> int:
         """Read a whole number from `least` to `most`."""

@@ -24,6 +24,8 @@ DEBUG: bool = env.flag("DEBUG")
 PUBLIC_BASE_URL: str = canonical_origin(env.required("PUBLIC_BASE_URL"))
 ALLOWED_HOSTS: list[str] = env.names("ALLOWED_HOSTS", default=[origin_host(PUBLIC_BASE_URL) or ""])
 ALLOW_LOCAL_ENDPOINTS: bool = env.flag("ALLOW_LOCAL_ENDPOINTS")
+# Tests and demos sign in with the password alone.
+REQUIRE_ADMIN_MFA: bool = env.flag("REQUIRE_ADMIN_MFA", default=not (DEBUG or ALLOW_LOCAL_ENDPOINTS))
 OUTBOUND_CA_FILE: str = env.text("OUTBOUND_CA_FILE", default="")
 TRUSTED_PROXY_COUNT: int = env.number("TRUSTED_PROXY_COUNT", default=0, least=0, most=100)
 REDIS_URL: str = env.text("REDIS_URL", default="")
@@ -73,6 +75,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "accounts.sign_in.sign_in_limit_middleware",
+    "accounts.second_factor_demand.second_factor_middleware",
 ]
 
 ROOT_URLCONF = "delegation_site.urls"

@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 from django.views.generic import RedirectView
 
-from accounts import sign_in
+from accounts import second_factor_demand, sign_in
 from brands import views as brands
 from conversations import home_page
 from conversations import urls as conversations
@@ -24,6 +24,8 @@ _account = [
     path("signup/", account.signup, name="account_signup"),
     path("inactive/", account.account_inactive, name="account_inactive"),
     path("reauthenticate/", account.reauthenticate, name="account_reauthenticate"),
+    path("second-factor/totp/activate/", second_factor_demand.activate_totp),
+    path("second-factor/webauthn/add/", second_factor_demand.add_webauthn),
     path("second-factor/", include("allauth.mfa.urls")),
 ]
 

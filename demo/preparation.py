@@ -60,6 +60,7 @@ class Demo:
             "ALLOWED_HOSTS": "localhost,127.0.0.1",
             "ALLOW_LOCAL_ENDPOINTS": "1",
             "DEBUG": "0",
+            "REQUIRE_ADMIN_MFA": "0",  # a visitor looks around with the printed password alone
             "OUTBOUND_CA_FILE": os.environ.get("DEMO_CA_FILE", ""),
         }
 

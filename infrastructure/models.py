@@ -8,8 +8,13 @@ from django.utils import timezone
 
 
 class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
+    def visible_to(self, user: Any) -> "AuditEventQuerySet":
+        """Return the events of the brands that this user administers or views. Superusers see all."""
+        own = user.brands.order_by().values("uuid").union(user.viewed_brands.order_by().values("uuid"))
+        return self if user.is_superuser else self.filter(brand_uuid__in=own)
+
     def administered_by(self, user: Any) -> "AuditEventQuerySet":
-        """Filter the events to the brands that this admin may see. Superusers see all."""
+        """Return the events of the brands that this user administers. Superusers see all."""
         return self if user.is_superuser else self.filter(brand_uuid__in=user.brands.values("uuid"))
 
 

@@ -16,6 +16,7 @@ TEST_ENVIRONMENT: Final = {
     "ALLOWED_HOSTS": "delegation.test,localhost,127.0.0.1",
     "ALLOW_LOCAL_ENDPOINTS": "1",
     "DEBUG": "0",
+    "REQUIRE_ADMIN_MFA": "0",
     "OUTBOUND_CA_FILE": "",
     "TRUSTED_PROXY_COUNT": "0",
     "REDIS_URL": "",

@@ -74,12 +74,16 @@ def head_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Call
 def admin_policy_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Set the admin's own Content-Security-Policy, unless the view has set one, before django-csp writes the header."""
+    """Set the admin's own Content-Security-Policy, unless the view has set one, before django-csp writes the header.
+
+    The admin's error pages set only the hash of their stylesheet, and get the rest of the policy here.
+    """
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        if request.path.startswith("/admin/") and not hasattr(response, "_csp_replace"):
-            response._csp_replace = ADMIN_POLICY  # type: ignore[attr-defined]  # what csp_replace() sets
+        own = getattr(response, "_csp_replace", {})
+        if request.path.startswith("/admin/") and "default-src" not in own:
+            response._csp_replace = ADMIN_POLICY | own  # type: ignore[attr-defined]  # what csp_replace() sets
         return response
 
     return middleware

@@ -1,5 +1,6 @@
 """Brands (our tenants), their logos and the keys of their bots."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -22,20 +23,15 @@ slug_validator = RegexValidator(
 
 
 class BrandQuerySet(models.QuerySet["Brand"]):
+    """Brands by what a user of the admin may do with them (J7, J15)."""
+
+    def visible_to(self, user: Any) -> "BrandQuerySet":
+        """Return the brands that this user may look at, as an admin or as a viewer; a superuser sees all of them."""
+        return self if user.is_superuser else self.filter(pk__in=memberships_of(user).visible)
+
     def administered_by(self, user: Any) -> "BrandQuerySet":
-        """Select this admin's brands; for a superuser, all."""
-        return self if user.is_superuser else self.filter(admins=user)
-
-    def keys_administered_by(self, user: Any) -> list[int]:
-        """Return the primary keys of an admin's brands. They are cached on the user object, so for one request.
-
-        Queries get the keys as constants instead of a join. PostgreSQL's planner then knows how many rows a brand has.
-        With a join, it read a million conversations for an admin whose brand had none.
-        """
-        found: list[int] | None = getattr(user, "brand_keys", None)
-        if found is None:
-            found = user.brand_keys = list(self.administered_by(user).order_by().values_list("pk", flat=True))
-        return found
+        """Return the brands that this user may change; a superuser may change all of them."""
+        return self if user.is_superuser else self.filter(pk__in=memberships_of(user).administered)
 
 
 class SupportContactField(models.CharField):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
@@ -57,6 +53,12 @@ class Brand(models.Model):
     name = models.CharField(max_length=80, help_text="The name that consumers know. Our pages show it first.")
     slug = models.CharField(max_length=64, unique=True, validators=[slug_validator])
     admins = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="brands", blank=True)
+    viewers = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        related_name="viewed_brands",
+        blank=True,
+        help_text="They see what the admins see and change nothing. Whoever is chosen in both lists is an admin.",
+    )
     is_active = models.BooleanField(
         default=True, help_text="Off: bots and links of this brand are refused. Nothing is deleted."
     )
@@ -96,16 +98,47 @@ class Brand(models.Model):
         return reverse("brand_logo", args=[self.uuid, self.logo_hash]) if self.logo_hash else ""
 
 
+@dataclass(frozen=True)
+class Memberships:
+    """The primary keys of a user's brands. An admin of a brand may look at it, too."""
+
+    administered: tuple[int, ...]
+    visible: tuple[int, ...]
+
+
+def memberships_of(user: Any) -> Memberships:
+    """Return a user's memberships, read with one query for each user object, so once a request.
+
+    The rows of brands are found by these keys and not by a join: the planner knows how many rows a key has. With a join
+    it read all of a million conversations for an admin whose brand had none.
+    """
+    found: Memberships | None = getattr(user, "brand_memberships", None)
+    if found is None:
+        as_admin, as_viewer = (
+            members._default_manager.filter(user_id=user.pk).values_list("brand_id", models.Value(is_admin))
+            for members, is_admin in ((Brand.admins.through, 1), (Brand.viewers.through, 0))
+        )
+        rows = sorted(as_admin.union(as_viewer))
+        administered = tuple(key for key, is_admin in rows if is_admin)
+        found = user.brand_memberships = Memberships(administered, tuple(sorted({key for key, _ in rows})))
+    return found
+
+
 class BrandRowsQuerySet(models.QuerySet[_Row]):
-    """Rows that belong to a brand (J1). `brand_path` is the lookup from the row to its brand."""
+    """Rows that belong to a brand (J1, J15). `brand_path` is the lookup from the row to its brand."""
 
     brand_path = "brand"
 
+    def visible_to(self, user: Any) -> Self:
+        """Return the rows that this user may look at, as an admin or as a viewer of their brand."""
+        return self if user.is_superuser else self._of(memberships_of(user).visible)
+
     def administered_by(self, user: Any) -> Self:
-        """Select the rows of this admin's brands; for a superuser, all rows."""
-        if user.is_superuser:
-            return self
-        return self.filter(**{f"{self.brand_path}__in": Brand.objects.keys_administered_by(user)})
+        """Return the rows that this user may change, as an admin of their brand."""
+        return self if user.is_superuser else self._of(memberships_of(user).administered)
+
+    def _of(self, brand_keys: tuple[int, ...]) -> Self:
+        return self.filter(**{f"{self.brand_path}__in": brand_keys})
 
 
 class Logo(models.Model):

@@ -231,12 +231,16 @@ def nonce_matches(authorization_request: AuthorizationRequest, nonce: str) -> bo
 
 def claim(authorization_request: AuthorizationRequest, now: datetime) -> bool:
     """Claim the exchange. If several callbacks run at once, exactly one gets True (B10)."""
-    return _CLAIM.run(pk=authorization_request.pk, now=now) == 1
+    if _CLAIM.run(pk=authorization_request.pk, now=now) != 1:
+        return False
+    authorization_request.claimed_at = now
+    return True
 
 
 def release(authorization_request: AuthorizationRequest) -> None:
     """Undo a claim, so that the same callback works a moment later. Call it only if the code has not been sent yet."""
     _RELEASE.run(pk=authorization_request.pk)
+    authorization_request.claimed_at = None
 
 
 def reloaded(authorization_request: AuthorizationRequest) -> AuthorizationRequest:

@@ -109,7 +109,7 @@ def flush(now: datetime | None = None) -> None:
             _store(counts)
             _check_rates({bot_key_pk for bot_key_pk, _, _ in counts}, now)
     except Error:
-        logger.exception("token read counts could not be stored; they will be stored with the next counts, in a minute")
+        logger.exception("token read counts could not be stored; another try follows in a minute")
         _pending.give_back(counts)
 
 

@@ -110,6 +110,7 @@ def test_a_brand_admin_renames_the_brand_and_changes_nothing_else_of_it(houses: 
     """J7: not the slug, not whether it is active, not who administers it."""
     acme, rival = houses
     forged = {"name": "Acme Ltd", "slug": "rival-2", "is_active": "", "admins": [rival.admin.user.pk]}
+    forged |= {"viewers": [rival.admin.user.pk]}
     form = acme.admin.get(address(Brand, "change", acme.brand))
     assert set(form.context["adminform"].form.fields) == {"name", "token_read_purpose_required", *LOOK}
     answer = acme.admin.post(address(Brand, "change", acme.brand), forged)
@@ -117,6 +118,7 @@ def test_a_brand_admin_renames_the_brand_and_changes_nothing_else_of_it(houses: 
     brand = Brand.objects.get(pk=acme.brand.pk)
     assert (brand.name, brand.slug, brand.is_active) == ("Acme Ltd", "acme", True)
     assert list(brand.admins.all()) == [acme.admin.user]
+    assert not brand.viewers.exists()
 
 
 def test_the_operator_decides_who_administers_a_brand(houses: Houses, operator: AdminBrowser) -> None:

@@ -47,11 +47,12 @@ def new_events(before: int) -> list[tuple[str, str, str]]:
 
 @pytest.fixture
 def colleagues(acme: Brand, rival: Brand) -> None:
-    """Give Acme two more admins with mail addresses and an inactive one, and Rival an admin."""
+    """Give Acme two more admins with mail addresses, an inactive one and a viewer, and Rival an admin."""
     make = get_user_model().objects.create_user
     for name in ("bea", "carl"):
         acme.admins.add(make(name, email=f"{name}@acme.example", is_staff=True))
     acme.admins.add(make("gone", email="gone@acme.example", is_staff=True, is_active=False))
+    acme.viewers.add(make("vera", email="vera@acme.example", is_staff=True))
     rival.admins.add(make("rita", email="rita@rival.example", is_staff=True))
 
 
@@ -156,11 +157,12 @@ def test_the_admin_audits_as_its_user(acme_browser: AdminBrowser, acme_server: A
 
 
 def test_who_administers_a_brand_is_audited(acme: Brand, acme_admin: Any, admin_user: Any) -> None:
-    """Part 5, J7: the operator's own changes too."""
+    """Part 5, J7: the operator's own changes too; and who views it."""
     before = len(events())
-    page = address(Brand, "change", acme)
+    page, me = address(Brand, "change", acme), f"admin:{admin_user.pk}"
     assert AdminBrowser(admin_user).send_changed(page, admins=[]).status_code == 302
-    assert new_events(before) == [("brand.changed", f"admin:{admin_user.pk}", "admins")]
+    assert AdminBrowser(admin_user).send_changed(page, viewers=[acme_admin.pk]).status_code == 302
+    assert new_events(before) == [("brand.changed", me, "admins"), ("brand.changed", me, "viewers")]
 
 
 def test_a_file_is_applied_by_the_operator(db: None, tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_another_host_is_audited_and_mailed_to_the_other_admins(
     acme_server: AuthorizationServer,
     django_capture_on_commit_callbacks: Any,
 ) -> None:
-    """N8: to each on their own, not to who did it, not to who has left, not to another brand."""
+    """N8, J15: to each on their own; not to who did it, who has left, who only views the brand, or another brand."""
     before, me = len(events()), f"admin:{acme_browser.user.pk}"
     old = getattr(acme_server, field).removeprefix("https://").split("/")[0] or "(none)"
     page = address(AuthorizationServer, "change", acme_server)
@@ -209,7 +211,7 @@ def test_another_host_is_audited_and_mailed_to_the_other_admins(
         ("authorization_server.host_changed", me, field),
     ]
     assert [message.to for message in mail.outbox] == [["bea@acme.example"], ["carl@acme.example"]]
-    assert all(message.subject == "Acme: the host of authorization server orders was changed" for message in mail.outbox)
+    assert {message.subject for message in mail.outbox} == {"Acme: the host of authorization server orders was changed"}
     assert {message.from_email for message in mail.outbox} == {"delegation@delegation.test"}
     ((first, _, change, *_, last),) = {tuple(message.body.splitlines()) for message in mail.outbox}
     assert first.startswith("acme-admin ")

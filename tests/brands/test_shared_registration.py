@@ -78,6 +78,18 @@ def test_one_owner_may_use_a_registration_for_two_brands(
     assert not is_refused(unsaved(rival))
 
 
+def test_a_viewer_owns_no_registration(
+    acme_shared: AuthorizationServer, rival: Brand, acme_admin: Any, rival_admin: Any
+) -> None:
+    """C5: viewers neither make two owners one, nor one owner two."""
+    rival.viewers.set([acme_admin])
+    acme_shared.brand.viewers.set([rival_admin])
+    assert is_refused(unsaved(rival))
+    rival.admins.set([acme_admin])
+    rival.viewers.set([rival_admin])
+    assert not is_refused(unsaved(rival))
+
+
 def test_brands_without_admins_are_the_operators_own(acme: Brand, rival: Brand) -> None:
     make_server(acme, **SHARED)
     assert not is_refused(unsaved(rival))

@@ -8,7 +8,7 @@ from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 
-from accounts.admin import NO_BRAND
+from accounts.account_changes import NO_BRAND
 from brands.models import Brand
 from infrastructure import rate_limits
 from infrastructure.models import AuditEvent

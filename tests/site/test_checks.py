@@ -17,6 +17,7 @@ PRODUCTION = {
     "ALLOW_LOCAL_ENDPOINTS": False,
     "OUTBOUND_CA_FILE": "",
     "DEBUG": False,
+    "REQUIRE_ADMIN_MFA": True,
     "REDIS_URL": "",
 }
 
@@ -186,6 +187,16 @@ def test_debug_of_a_public_installation_is_e008(settings: Any) -> None:
     settings.DEBUG = True
     assert raised() == ["delegation.E008"]
     settings.PUBLIC_BASE_URL = "http://localhost:8000"
+    assert raised() == []
+
+
+def test_a_password_alone_in_production_is_w005(settings: Any) -> None:
+    """G10: a warning, since an operator may have a second factor of their own in front; tests and demos have none."""
+    settings.REQUIRE_ADMIN_MFA = False
+    assert raised() == ["delegation.W005"]
+    change(settings, {"PUBLIC_BASE_URL": "http://localhost:8000", "DEBUG": True})
+    assert raised() == []
+    change(settings, {"DEBUG": False, "ALLOW_LOCAL_ENDPOINTS": True})
     assert raised() == []
 
 

@@ -98,6 +98,49 @@ def test_an_empty_number_is_the_default(monkeypatch: pytest.MonkeyPatch, value: 
     assert environment.mistakes == []
 
 
+@pytest.mark.parametrize("value", ["yess", "-", "2", "none", "0.0", "off,on", "1 0", "\N{FULLWIDTH DIGIT ONE}", "null"])
+def test_a_switch_that_is_neither_on_nor_off_is_e026(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """N10, G10. The bug: whatever was not clearly on was off, also for what protects when it is on."""
+    monkeypatch.setenv("REQUIRE_ADMIN_MFA", value)
+    environment = Environment()
+    environment.flag("REQUIRE_ADMIN_MFA", default=True)
+    assert found(environment.mistakes) == ["delegation.E026"]
+    assert value not in environment.mistakes[0].removeprefix("(delegation.E026)").replace("1 or 0", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "is_on"),
+    [*((value, True) for value in ("1", "on", "TRUE", "yes", "y", " 1 ", "ok")),
+     *((value, False) for value in ("0", "off", "False", "no", "n"))],
+)  # fmt: skip
+def test_a_switch_is_read_in_each_usual_writing(monkeypatch: pytest.MonkeyPatch, value: str, is_on: bool) -> None:
+    monkeypatch.setenv("DEBUG", value)
+    environment = Environment()
+    assert [environment.flag("DEBUG", default=default) for default in (True, False)] == [is_on, is_on]
+    assert environment.mistakes == []
+
+
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_an_empty_switch_is_its_default(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    """G10: `REQUIRE_ADMIN_MFA=` in a file does not switch it off."""
+    monkeypatch.delenv("DEBUG") if value is None else monkeypatch.setenv("DEBUG", value)
+    assert [Environment().flag("DEBUG", default=default) for default in (True, False)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [({}, "True"), ({"REQUIRE_ADMIN_MFA": "0"}, "False"), ({"REQUIRE_ADMIN_MFA": ""}, "True"),
+     ({"PUBLIC_BASE_URL": "http://localhost:8000"}, "True"),
+     ({"PUBLIC_BASE_URL": "http://localhost:8000", "DEBUG": "1"}, "False"),
+     ({"PUBLIC_BASE_URL": "http://localhost:8000", "ALLOW_LOCAL_ENDPOINTS": "1"}, "False"),
+     ({"PUBLIC_BASE_URL": "http://localhost:8000", "DEBUG": "1", "REQUIRE_ADMIN_MFA": "1"}, "True")],
+)  # fmt: skip
+def test_a_second_factor_is_required_unless_it_is_a_trial(tmp_path: Any, more: dict[str, str], expected: str) -> None:
+    """G10: an operator who sets nothing has the safe choice."""
+    installation = Installation(tmp_path, KEY, more)
+    assert installation.python("from django.conf import settings; print(settings.REQUIRE_ADMIN_MFA)") == expected
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -15,6 +15,7 @@ from django.conf import settings as current
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from brands.models import Brand
 from conversations import views
 from conversations.links import LinkToken, ReceiptToken
 from conversations.models import AuthorizationRequest, Challenge
@@ -70,20 +71,21 @@ def policy_of(answer: Any) -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def policy_for(answer: Any) -> dict[str, str]:
-    """Return our policy; a page's own stylesheet is allowed by the hash of its text, and no other."""
+def policy_for(answer: Any, *, admin: bool) -> dict[str, str]:
+    """Return the admin's policy or ours; a page's own stylesheet is allowed by the hash of its text, and no other."""
+    policy = ADMIN_POLICY if admin else OUR_POLICY
     if answer.request["REQUEST_METHOD"] == "HEAD" or "text/html" not in answer.get("Content-Type", ""):
-        return OUR_POLICY | {"style-src": policy_of(answer)["style-src"]}
+        return policy | {"style-src": policy_of(answer)["style-src"]}
     styles = re.findall(r"<style>(.*?)</style>", answer.content.decode(), re.DOTALL)
     hashes = [base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() for style in styles]
-    return OUR_POLICY | ({"style-src": f"'sha256-{hashes[0]}'"} if len(hashes) == 1 else {})
+    return policy | ({"style-src": f"'sha256-{hashes[0]}'"} if len(hashes) == 1 else {})
 
 
 def check(answer: Any, *, admin: bool = False) -> None:
     """Hold an answer against the table."""
     where = f"{answer.request['REQUEST_METHOD']} {answer.request['PATH_INFO']} {answer.status_code}"
     assert {name: answer.get(name) for name in EVERYWHERE} == EVERYWHERE, where
-    assert policy_of(answer) == (ADMIN_POLICY if admin else policy_for(answer)), where
+    assert policy_of(answer) == policy_for(answer, admin=admin), where
     if answer.request["REQUEST_METHOD"] != "HEAD":  # whose body, and with it the form, is not here to be seen
         with_form = b"<form" in answer.content
         assert answer.get("Referrer-Policy") == ("same-origin" if with_form else "no-referrer"), where
@@ -203,6 +205,15 @@ def test_the_admins_pages_have_a_row_of_their_own(houses: tuple[House, House]) -
     pages += [address(model, page, acme.row(model)) for model in OURS for page in ("change", "history")]
     for page in pages:
         check(acme.admin.get(page), admin=True)
+
+
+def test_an_error_page_of_the_admin_may_use_its_own_style(houses: tuple[House, House]) -> None:
+    """H6. The bug: the admin's policy forbade the stylesheet inside, and whoever was refused read a bare page."""
+    acme, _ = houses
+    for url, status in ((address(Brand, "add"), 403), ("/admin/nowhere/", 404)):
+        page = acme.admin.get(url)
+        assert (page.status_code, "sha256-" in policy_of(page)["style-src"]) == (status, True)
+        check(page, admin=True)
 
 
 def test_a_static_file_may_be_cached_and_is_nothing_but_itself() -> None:

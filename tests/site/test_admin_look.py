@@ -1,0 +1,51 @@
+"""The admin's own look: one stylesheet behind Django's, no script, and lists that a phone can show as cards."""
+
+from pathlib import Path
+from typing import Any
+
+import django.contrib.admin
+import pytest
+from django.conf import settings as current
+from django.utils.safestring import mark_safe
+
+from brands.models import BotKey
+from delegation_site.templatetags.cards import with_labels
+from tests.admin_pages import House, address
+
+RESULTS = Path("admin") / "change_list_results.html"
+
+
+@pytest.mark.django_db
+def test_every_page_of_the_admin_has_the_look_behind_every_other_stylesheet(houses: tuple[House, House]) -> None:
+    acme, _ = houses
+    for page in ("/admin/", address(BotKey, "changelist"), address(BotKey, "change", acme.row(BotKey))):
+        text = acme.admin.get(page).content.decode()
+        assert text.rpartition('<link rel="stylesheet"')[2].lstrip().startswith('href="/static/admin_look.css"')
+        assert '<link rel="icon" href="/static/icon.svg"' in text
+
+
+@pytest.mark.django_db
+def test_each_cell_of_a_list_says_its_column(houses: tuple[House, House]) -> None:
+    """On a phone the heads of the columns are not there."""
+    acme, _ = houses
+    text = acme.admin.get(address(BotKey, "changelist")).content.decode()
+    assert '<td data-label="Public id" class="field-public_id">' in text
+    assert '<td class="action-checkbox">' in text
+    assert text.count(' data-label="Label"') == 1
+
+
+def test_the_words_of_a_column_are_escaped() -> None:
+    cells = [mark_safe("<td>a</td>"), mark_safe('<td class="x">b</td>')]
+    headers: list[dict[str, Any]] = [{"text": 'a"><b>'}, {"text": "b", "class_attrib": ' class="x"'}]
+    labelled = with_labels(cells, headers)
+    assert labelled == ['<td data-label="A&quot;&gt;&lt;b&gt;">a</td>', '<td data-label="B" class="x">b</td>']
+
+
+def test_the_copied_template_is_still_djangos_but_for_the_labels() -> None:
+    """A new Django may change its own; then the copy has to follow."""
+    theirs = (Path(django.contrib.admin.__file__).parent / "templates" / RESULTS).read_text()
+    ours = (current.BASE_DIR / "templates" / RESULTS).read_text().partition("\n")[2]
+    back = ours.replace("{% load i18n cards %}", "{% load i18n %}").replace(
+        "result|with_labels:result_headers", "result"
+    )
+    assert back == theirs
