@@ -29,13 +29,13 @@ _CLOCK_TOLERANCE_SECONDS: Final = CLOCK_TOLERANCE.total_seconds()
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth has no types
-    """Disables sign-up and lets allauth's limits use our client address."""
+    """Disables sign-up. allauth's limits use the client address as we determine it behind our proxies."""
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:  # noqa: ARG002  # allauth's signature
         return False
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        """Use the client address that our trusted proxies saw."""
+        """Return the client address, or "unknown" if there is none."""
         return client_address(request) or "unknown"
 
 
@@ -50,7 +50,7 @@ class SecondFactorAdapter(DefaultMFAAdapter):  # type: ignore[misc]  # allauth h
 
 
 def signed_in_recently(request: HttpRequest) -> bool:
-    """Whether the admin gave a password or a second factor within the last ten minutes (G10)."""
+    """Whether the admin gave a password or a second factor within `ACCOUNT_REAUTHENTICATION_TIMEOUT` (G10)."""
     _drop_future_records(request)
     records = get_authentication_records(request, request.user)
     latest = max((record["at"] for record in records), default=0)
@@ -58,10 +58,10 @@ def signed_in_recently(request: HttpRequest) -> bool:
 
 
 def _drop_future_records(request: HttpRequest) -> None:
-    """Drop authentication records of the future from the session.
+    """Drop authentication records whose time lies in the future from the session.
 
-    A wrong clock wrote them, and they would count as recent for too long. allauth's pages, which change second factors,
-    read the same records.
+    They were written while a server's clock was wrong, and would count as recent for too long. allauth's pages, which
+    change second factors, read the same records.
     """
     records = request.session.get(AUTHENTICATION_METHODS_SESSION_KEY, [])
     past = [record for record in records if record["at"] <= time.time() + _CLOCK_TOLERANCE_SECONDS]
@@ -70,12 +70,15 @@ def _drop_future_records(request: HttpRequest) -> None:
 
 
 def reauthentication_address() -> str:
-    """The page leads back to the admin index."""
+    """Return the URL of the reauthentication page. Afterwards it leads back to the admin index."""
     return f"{reverse('account_reauthenticate')}?{urlencode({'next': reverse('admin:index')})}"
 
 
 def confirmation_needed(then: str = "save again") -> ValidationError:
-    """Build the form error that asks to reauthenticate. allauth's way would keep the form's secrets in the session."""
+    """Build the form error that asks to reauthenticate.
+
+    allauth's own decorator would store the whole POST, with its secrets, in the session.
+    """
     said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then {}.'
     return ValidationError(format_html(said, reauthentication_address(), then), "confirmation_needed")
 
@@ -128,7 +131,7 @@ class ConfirmedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
 
 
 def change_own_password(request: HttpRequest) -> HttpResponse:
-    """Serve `/admin/password_change/`, limited per admin: a thief of a session could otherwise guess the password."""
+    """Serve `/admin/password_change/`, limited per admin: with a stolen session the password could be guessed."""
     if request.method == "POST" and request.user.is_authenticated:
         try:
             rate_limits.count(rate_limits.PASSWORD_CHANGES_PER_ADMIN, actor_of_admin(request.user.pk))
@@ -152,7 +155,7 @@ def admin_login(request: HttpRequest) -> HttpResponse:
 def sign_in_limit_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Limit POSTs to the sign-in pages by address, in the shared store (G8, G10). Drop records of the future.
+    """Limit POSTs to the sign-in pages by address, in the shared store (G8, G10). Drop future records.
 
     allauth limits failures of each account too, but its store is Django's cache, which is per process without Redis.
     """

@@ -1,8 +1,9 @@
-"""Save what an admin or the operator changed, with its audit rows, in one transaction; send mail about risky changes.
+"""Save a change by an admin or the operator and its audit rows in one transaction; send mail about risky changes.
 
-Audit rows name the changed fields, and values only of scopes, switches and hosts. If an address moves to another host,
-or a further address gets webhooks, the brand's other admins are notified by mail (N8). Attack: somebody who has stolen
-one admin's session redirects consumers or secrets to their own host, or reads events.
+Audit rows name the changed fields, and values only of scopes, switches and hosts. If a server's URL moves to another
+host, or a webhook endpoint is added or switched on, the brand's other admins are notified by mail (N8). This is against
+somebody who has stolen one admin's session, and redirects consumers or secrets to a host of the attacker, or reads
+events.
 """
 
 import logging
@@ -43,7 +44,7 @@ class BrandEvent(models.TextChoices):
     WEBHOOK_SECRET_CHANGED = "webhook_endpoint.secret_changed"
 
 
-# For each model: the event of a new row, and that of a changed one.
+# For each model: the event for a new row, and the event for a changed row.
 _EVENTS: Final[dict[type[models.Model], tuple[BrandEvent, BrandEvent]]] = {
     Brand: (BrandEvent.BRAND_CREATED, BrandEvent.BRAND_CHANGED),
     AuthorizationServer: (BrandEvent.SERVER_CREATED, BrandEvent.SERVER_CHANGED),
@@ -62,11 +63,11 @@ _SECRET_EVENTS: Final[dict[type[models.Model], BrandEvent]] = {
     AuthorizationServer: BrandEvent.SERVER_SECRET_CHANGED,
     WebhookEndpoint: BrandEvent.WEBHOOK_SECRET_CHANGED,
 }
-# Their values are in the log: they say what access was widened or moved, and hold no secret. An address may, in its
-# path or query, so only its host is written. Every other field is named alone.
+# The values of these fields are in the log: they say what access was widened or moved, and hold no secret. The path or
+# query of a URL may hold a secret, so of a URL only the host is written. Of every other field only the name is written.
 _SCOPES: Final = frozenset({"scope", "required_scope"})
 _LONGEST_VALUE: Final = 500
-# Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo that.
+# Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo an update.
 _NOT_SAVED: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
 
 AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint
@@ -80,10 +81,11 @@ def actor_of(user: Any) -> str:
 def save_audited(row: AuditedRow, user: Any = None) -> None:
     """Insert a new row, or update the changed columns of an old one, and write the audit events.
 
-    `user` is the admin who saves; None means the operator.
+    `user` is the admin who saves, or None if it is the operator.
     """
     with transaction.atomic():
-        # no_key: the flow inserts rows that refer to an endpoint, then to a server. A full lock could deadlock with it.
+        # FOR NO KEY UPDATE: the sign-in flow inserts rows with foreign keys to these rows. FOR UPDATE would block the
+        # flow and could deadlock with it.
         rows = type(row)._default_manager.select_for_update(no_key=True)
         before = rows.filter(pk=row.pk).first() if row.pk else None
         if before is None:
@@ -95,7 +97,7 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
         changed = _changed_fields(before, row)
         if changed:
             row.save(update_fields=changed)
-            _record_changes(before, row, changed, user)
+            _write_events_for(before, row, changed, user)
 
 
 def save_logo(brand: Brand, png: bytes | None) -> None:
@@ -154,7 +156,7 @@ def _value(row: models.Model, name: str) -> Any:
     return bytes(value) if isinstance(value, memoryview) else value
 
 
-def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> None:
+def _write_events_for(before: Any, row: Any, changed: list[str], user: Any) -> None:
     secret = [name for name in changed if name in SECRET_FIELDS]
     plain = [name for name in changed if name not in secret]
     if plain:
@@ -162,7 +164,7 @@ def _record_changes(before: Any, row: Any, changed: list[str], user: Any) -> Non
     if secret:
         record_change(row, _SECRET_EVENTS[type(row)], user, secret)
     if isinstance(row, AuthorizationServer):
-        _record_changed_hosts(before, row, user)
+        _report_changed_hosts(before, row, user)
     elif isinstance(row, WebhookEndpoint) and row.is_active and not before.is_active:
         _notify_of_webhook_endpoint(row, user)
 
@@ -178,7 +180,7 @@ def _cut(value: Any) -> Any:
     return f"{value[:_LONGEST_VALUE]}..." if isinstance(value, str) and len(value) > _LONGEST_VALUE else value
 
 
-def _record_changed_hosts(before: AuthorizationServer, server: AuthorizationServer, user: Any) -> None:
+def _report_changed_hosts(before: AuthorizationServer, server: AuthorizationServer, user: Any) -> None:
     old, new = hosts_of(before), hosts_of(server)
     changed = [name for name in new if new[name] != old[name]]
     if not changed:
@@ -199,12 +201,12 @@ def _notify_of_changed_hosts(server: AuthorizationServer, lines: list[str], user
         "If you did not expect this, switch the server off at once and change that admin's password:",
         f"{settings.PUBLIC_BASE_URL}/admin/brands/authorizationserver/{server.pk}/change/",
     ]
-    subject = f"{brand}: the authorization server {server.key} has another host"
+    subject = f"{brand}: the host of authorization server {server.key} was changed"
     _notify_other_admins(server.brand, user, subject, text)
 
 
 def _notify_of_webhook_endpoint(endpoint: WebhookEndpoint, user: Any) -> None:
-    """Mail the endpoint's host only: its path may be a secret."""
+    """The mail names only the endpoint's host, because the path may be a secret."""
     brand, host = _name_on_one_line(endpoint.brand), host_of(endpoint.url)
     text = [
         f"{_name_of(user)} added or switched on a webhook endpoint of {brand}.",
@@ -237,7 +239,7 @@ def _other_admins(brand: Brand, user: Any) -> list[str]:
 
 
 def _send(mails: list[EmailMessage]) -> None:
-    """Send one mail each, after the commit. If the mail server is down, the change and its audit row stay."""
+    """Send the mails one by one, after the commit. If the mail server is down, the change and its audit row stay."""
     for mail in mails:
         try:
             mail.send()

@@ -60,7 +60,7 @@ class PresentedKey:
 
     @classmethod
     def read(cls, authorization_header: str) -> "PresentedKey | None":
-        """Parse the header. None if it has no bearer key of ours, or a mistyped or truncated one."""
+        """Parse the header. Return None if it has no bearer key of ours, or a key that is mistyped or truncated."""
         scheme, _, presented = authorization_header.partition(" ")
         match = _KEY.fullmatch(presented.strip())
         if scheme.lower() != "bearer" or match is None or checksum(match[1] + match[2]) != match[3]:
@@ -68,7 +68,7 @@ class PresentedKey:
         return cls(match[1], match[0])
 
     def is_of(self, bot_key: BotKey) -> bool:
-        """Whether this is the key of a row.
+        """Whether this key is the key of a row.
 
         The digest also covers the brand, so a row that was moved to another brand by SQL recognises no key.
         """
@@ -77,7 +77,7 @@ class PresentedKey:
     def live_key(self, now: datetime) -> BotKey | None:
         """Return the live key with its brand, and record its use.
 
-        None if the key is unknown, wrong, expired or revoked: all of these look alike (G1).
+        Returns None if the key is unknown, wrong, expired or revoked: all of these look alike (G1).
         """
         bot_key = _LIVE_KEYS.first(public_id=self.public_id, now=now)
         if bot_key is None or not self.is_of(bot_key):
@@ -89,7 +89,7 @@ class PresentedKey:
         """Record the time at most once a minute, so that a busy key does not cost a write for each read.
 
         A time in the future, which a process with a wrong clock wrote, is corrected. Any use moves the digest to the
-        newest key of the ring. Otherwise the old key could never be removed.
+        newest key of the ring. Otherwise the old encryption key could never be removed.
         """
         changes: dict[str, object] = {}
         if bot_key.last_used_at is None or abs(now - bot_key.last_used_at) >= _LAST_USED_RESOLUTION:

@@ -23,7 +23,7 @@ from brands.configuration_tables import (
 )
 from brands.models import AuthorizationServer, Brand
 from brands.server_rules import (
-    DISCOVERED,
+    FIELDS_FROM_METADATA,
     NEEDED_ENDPOINTS,
     SecretProblem,
     ServerChange,
@@ -56,7 +56,10 @@ class ConfigurationFile:
 
 
 class ConfigurationRefused(Exception):
-    """Nothing was changed. `problems` has a message for each bad field, without secret values."""
+    """The file was refused, and nothing was changed.
+
+    `problems` has a message for each bad field, without secret values.
+    """
 
     def __init__(self, problems: list[str]) -> None:
         # The messages contain names from the file, which somebody else may have written.
@@ -123,7 +126,7 @@ def _apply(
     problems += problems_of_brand
     if not problems_of_brand and not file.brand.unreadable:
         save_audited(brand)
-    # Everything is checked, whatever was wrong so far, so that an operator can correct the file in one go.
+    # Check everything even after the first problem, so that the operator can correct the file in one go.
     tables = zip(file.authorization_servers, values, strict=True)
     servers = [_apply_server(brand, table, found, environment, problems) for table, found in tables]
     secrets = apply_webhooks(brand, file.webhooks, environment, problems)
@@ -169,7 +172,7 @@ def _stored_values(
     table: AuthorizationServerTable, values: dict[str, Any], stored: AuthorizationServer
 ) -> dict[str, Any]:
     """Return the values that the row keeps: fields that the file omits, and needed endpoints that it sets to empty."""
-    kept = [name for name in DISCOVERED if table.omits(name)]
+    kept = [name for name in FIELDS_FROM_METADATA if table.omits(name)]
     kept += [name for name in NEEDED_ENDPOINTS if not values[name]]
     still_ignored = [name for name in stored.ignored_metadata if table.omits(name)]
     ignored = [name for name in IGNORABLE_METADATA if name in {*table.emptied_fields(), *still_ignored}]
@@ -195,7 +198,7 @@ def _apply_server(
     found = _problems_of_server(server, table)
     # Without metadata, what it would have filled in is empty. That is no further mistake of the file.
     lacks_metadata = needs_discovery(values) or "issuer" in table.lost
-    empty = {f"{where}.{name}" for name in DISCOVERED if lacks_metadata and not getattr(server, name)}
+    empty = {f"{where}.{name}" for name in FIELDS_FROM_METADATA if lacks_metadata and not getattr(server, name)}
     problems += [problem for problem in found if problem.partition(": ")[0] not in empty]
     if not found and not table.unreadable and brand.pk is not None:
         save_audited(server)

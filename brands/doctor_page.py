@@ -1,4 +1,4 @@
-"""The doctor's page in the admin: what a run sends, a button, and each finding with a link to the field it is about."""
+"""The doctor's page in the admin: what a run sends, a button, and each finding with a link to its field."""
 
 from http import HTTPStatus
 from typing import Any, Final
@@ -19,9 +19,9 @@ _SHOWN_ONLY: Final = frozenset({"redirect_uri", "client_jwks_uri"})
 
 
 def doctor_page(model_admin: BrandScopedAdmin, request: HttpRequest, pk: int) -> HttpResponse:
-    """Show the page; run the doctor on POST. Another brand's server is not found (J1).
+    """Show the page; run the doctor on POST. Raises `Http404` for another brand's server (J1).
 
-    No password has to be typed again, as nothing is changed and only stored values are sent.
+    No recent sign-in is needed, because nothing is changed and only stored values are sent.
     """
     server = get_object_or_404(model_admin.get_queryset(request).select_related("brand"), pk=pk)
     if not model_admin.has_change_permission(request, server):

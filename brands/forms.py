@@ -33,8 +33,8 @@ _SECRET_NEEDED = {
 _SECRET_NOT_USED = (
     "This client authentication uses no secret. Forget the secret below, or choose another authentication."
 )
-# A session that was left open, or stolen, must not be able to send secrets and consumers elsewhere, or to change how a
-# consumer is identified (G10).
+# With a session that was left open, or stolen, nobody must be able to send secrets and consumers elsewhere, or to
+# weaken how we verify who signed in (G10).
 _NEEDS_CONFIRMATION = frozenset(
     {
         *(*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"),
@@ -44,7 +44,10 @@ _NEEDS_CONFIRMATION = frozenset(
 
 
 class ParametersField(forms.JSONField):
-    """A JSON object of texts. Anything else is an error here, before deeply nested input is compared or written."""
+    """A JSON object whose values are strings.
+
+    Anything else is refused here, before nested values are compared or written.
+    """
 
     check_object = staticmethod(validate_extra_authorization_parameters)
 
@@ -58,7 +61,7 @@ class ParametersField(forms.JSONField):
         return found
 
     def bound_data(self, data: Any, initial: Any) -> Any:
-        """Show again exactly what was typed: JSON can escape lone surrogates, which a page cannot contain."""
+        """Show exactly what was typed. JSON can escape lone surrogates (half characters), which no page can contain."""
         return initial if self.disabled else InvalidJSONInput(data or "")
 
 
@@ -83,7 +86,7 @@ class LinesField(forms.JSONField):
 
 
 class ScopeDescriptionsField(ParametersField):
-    """A JSON object of scopes and their descriptions for consumers."""
+    """A JSON object: scope -> description for the consumer."""
 
     check_object = staticmethod(validate_scope_descriptions)
 
@@ -145,7 +148,7 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
             "trusted_audiences": LinesField,
             "scope_descriptions": ScopeDescriptionsField,
         }
-        # In addition to the help texts of the model.
+        # Most help texts are in the model. These concern only the admin.
         help_texts = {
             "basic_encoding": "raw is for a server that refuses the right id and secret because it does not decode "
             "them. The set-up doctor tells.",
@@ -163,7 +166,7 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
         super().__init__(*args, **kwargs)
         self._change = ServerChange(self.instance)
         for name in NEEDED_ENDPOINTS:
-            self.fields[name].required = False  # an issuer may stand for them
+            self.fields[name].required = False  # an issuer's metadata can supply them
         for name in ("same_person_checks", "id_token_signing_alg_values", "ignored_metadata", "token_response_members"):
             # Django ignores the model's default if the form declares the field itself.
             self.initial.setdefault(name, getattr(self.instance, name))
@@ -176,13 +179,14 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
         return self.cleaned_data["scope_descriptions"] or {}
 
     def needs_confirmation(self) -> bool:
+        """True if the change is sensitive, so that a recent sign-in is needed."""
         return bool(_NEEDS_CONFIRMATION & set(self.changed_data))
 
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
         cleaned = super().clean() or {}
         self._switch_off(cleaned)
-        if self.confirmed or not self.needs_confirmation():  # without a confirmation no metadata was fetched
+        if self.confirmed or not self.needs_confirmation():  # otherwise no metadata was fetched
             self._complete_endpoints(cleaned)
         self._check_key(cleaned)
         accepted, default = cleaned.get("same_person_checks"), cleaned.get("default_check")
@@ -193,7 +197,10 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
         return cleaned
 
     def _switch_off(self, cleaned: dict[str, Any]) -> None:
-        """Empty each field that is ticked as not used. A value that was typed as well contradicts it: an error."""
+        """Empty each field that is ticked as not used.
+
+        If a value was typed too, the admin's wish is unclear: an error.
+        """
         for name in cleaned.get("ignored_metadata") or ():
             if cleaned.get(name) and name in self.changed_data:
                 message = "It is ticked as not to be used: untick it, or leave this empty."
@@ -320,5 +327,5 @@ class BotKeyForm(ConfirmedForm):
         """Refuse an expiry in the past for a new key. An existing key may be ended with one."""
         expires_at = self.cleaned_data["expires_at"]
         if self.instance.pk is None and expires_at is not None and expires_at <= timezone.now():
-            raise ValidationError("This moment is in the past.", "expires_at_over")
+            raise ValidationError("This time is in the past.", "expires_at_over")
         return expires_at

@@ -1,4 +1,4 @@
-"""Rules for saving an authorization server, the same for the form and the file: hosts, metadata and registrations."""
+"""Rules for saving an authorization server, by the admin's form or `apply_config`: hosts, metadata, registrations."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ ENDPOINTS: Final = (
 )
 ISS_PARAMETER: Final = "authorization_response_iss_parameter_supported"
 # All fields that metadata can set.
-DISCOVERED: Final = (*ENDPOINTS, ISS_PARAMETER, "id_token_signing_alg_values")
+FIELDS_FROM_METADATA: Final = (*ENDPOINTS, ISS_PARAMETER, "id_token_signing_alg_values")
 
 _DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 _MAX_QUOTED_LENGTH: Final = 32
 _MAX_QUOTED_NAMES: Final = 20
-# Scheme, host and port. On loopback, other ports and http are allowed, and another port is another server.
+# Scheme, host and port. The port counts because on loopback (development) several servers share a host.
 Origin = tuple[str, str, int | None]
 
 
@@ -48,8 +48,8 @@ class SecretProblem(StrEnum):
 class CredentialHosts:
     """The hosts that an authorization server's stored credentials were entered for.
 
-    `receivers` are the origins that get the credentials, `issuer` is the audience of our client assertions, and `jwks`
-    is the origin of the keys that verify ID tokens.
+    `receivers` are the origins of the endpoints that get the credentials. `issuer` is the audience of our client
+    assertions. `jwks` is the origin of the keys that verify ID tokens: whoever controls them can forge ID tokens.
     """
 
     receivers: frozenset[Origin | None]
@@ -59,24 +59,25 @@ class CredentialHosts:
     @classmethod
     def of(cls, server: AuthorizationServer) -> "CredentialHosts":
         """Read the hosts from a server. Call this before the instance gets new values."""
-        receivers = [getattr(server, name) for name in CREDENTIAL_ENDPOINTS]
+        endpoints = [getattr(server, name) for name in CREDENTIAL_ENDPOINTS]
         return cls(
-            receivers=frozenset(origin_of(address) for address in receivers if address),
+            receivers=frozenset(origin_of(endpoint) for endpoint in endpoints if endpoint),
             issuer=server.issuer,
             jwks=origin_of(server.jwks_uri),
         )
 
     def need_new_credentials(self, changed: AuthorizationServer) -> bool:
-        """Whether the secret must be entered again, or a new signing key made, because of the changed server (N8).
+        """Whether `changed` needs credentials of its own: the secret entered again, or a new signing key (N8).
 
-        That is so if a further origin would receive credentials, if the issuer changes, or if the JWKS move to an
-        origin that is neither a known receiver nor the issuer's. Moving an endpoint to a known receiver, or removing
-        one, is allowed. The comparison is with the stored row only: an origin that was removed earlier is new again.
-        The authorization endpoint does not count as known, because an admin can move it without the secret.
+        It does if a further origin would receive credentials, if the issuer changes, or if the JWKS move to an origin
+        that is neither one of the receivers before the change nor the origin of the issuer before it. An endpoint may
+        be removed, or moved to one of the receivers, without new credentials. The comparison is with the stored row
+        only: an origin that was removed earlier is new again. The authorization endpoint's origin is not in `known`,
+        because an admin can move that endpoint without the secret.
 
-        Issuers are compared as exact strings (RFC 8414 section 3.3), because one host can serve many tenants. Setting
-        an issuer for the first time also counts. Otherwise two changes, to none and then to another, would lead from
-        one tenant to another.
+        Issuers are compared as exact strings (RFC 8414 section 3.3), because one host can serve many tenants. Removing
+        the issuer does not count, but setting one always does. Otherwise an admin could remove it and then set another
+        tenant's, without the secret.
         """
         new = CredentialHosts.of(changed)
         known = self.receivers | {self.jwks, origin_of(self.issuer)}
@@ -88,9 +89,9 @@ class CredentialHosts:
 
 
 class ServerChange:
-    """A change of a server by the form or the file, and what it means for the stored credentials (N8).
+    """A change of a server in the admin's form or by `apply_config`, and its effect on the stored credentials (N8).
 
-    Create it before the instance gets its new values, and call its methods afterwards.
+    Create the object before the server's instance gets its new values, and call the methods after that.
     """
 
     def __init__(self, server: AuthorizationServer) -> None:
@@ -99,7 +100,7 @@ class ServerChange:
 
     @property
     def needs_new_credentials(self) -> bool:
-        """Whether the stored secret or key was made for other hosts than the changed server has."""
+        """Whether the change moves the server to hosts that the stored secret or key was not meant for."""
         return self._hosts_before is not None and self._hosts_before.need_new_credentials(self._server)
 
     def problem_with_secret(self, *, is_given: bool) -> SecretProblem | None:
@@ -108,14 +109,14 @@ class ServerChange:
             return None
         if self._server.client_secret_ciphertext is None:
             return SecretProblem.NONE_STORED
-        # Attack: an admin points an endpoint to a host of their own, and we send the stored secret there.
+        # Attack: an admin points an endpoint to the admin's own host, and we send the stored secret there.
         return SecretProblem.FOR_ANOTHER_HOST if self.needs_new_credentials else None
 
     def apply_credentials(self, secret: Secret | None) -> None:
-        """Set the given secret, or a signing key, on the instance, whose brand must be set. The row is not saved.
+        """Store the given secret or a signing key in the instance. Its brand must be set. The row is not saved.
 
-        If the given secret is the stored one, the ciphertext stays. A stored secret is removed if the client
-        authentication uses none. A signing key is replaced if it was made for other hosts.
+        If the given secret equals the stored one, the ciphertext stays. A stored secret is removed if the client
+        authentication method uses no secret. A signing key is replaced if it was made for other hosts.
         """
         if not self._server.uses_client_secret:
             self._server.set_client_secret(None)
@@ -162,7 +163,10 @@ def needs_discovery(values: dict[str, Any]) -> bool:
 
 
 def complete_from_metadata(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, str]:
-    """Fill the empty endpoints of `values` in place. Return a message for each field that disagrees or is missing."""
+    """Fill the empty endpoints of `values` in place. Return a message for each field that disagrees or is missing.
+
+    `values["ignored_metadata"]` names the metadata members that the admin wants to leave off.
+    """
     problems = {}
     ignored = values.get("ignored_metadata") or ()
     for name in [name for name in ENDPOINTS if name not in ignored]:
@@ -172,14 +176,18 @@ def complete_from_metadata(values: dict[str, Any], metadata: ServerMetadata) -> 
         elif values[name] != published:
             problems[name] = _disagrees(published)
         if name in NEEDED_ENDPOINTS and not values[name]:
-            problems[name] = "The issuer's metadata does not contain it. Enter it here."
+            problems[name] = "The issuer's metadata does not contain this endpoint. Enter it here."
     if metadata.authorization_response_iss_parameter_supported and ISS_PARAMETER not in ignored:
         values[ISS_PARAMETER] = True
     return _unsupported(values, metadata) | problems
 
 
 def default_algorithms(metadata: ServerMetadata) -> list[str]:
-    """Return the ID token algorithms to use if none are configured: RS256, or what the server supports instead."""
+    """Return the ID token algorithms to use if the admin has chosen none.
+
+    RS256 if the server supports it or does not say; otherwise all algorithms that both we and the server support.
+    HS256 is never a default: with it the client secret would verify ID tokens, which an admin must choose.
+    """
     supported = metadata.id_token_signing_alg_values_supported
     if not supported or "RS256" in supported:
         return ["RS256"]
@@ -195,12 +203,12 @@ def _unsupported(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, 
     problems = {}
     methods = metadata.token_endpoint_auth_methods_supported
     if methods and values.get("token_endpoint_auth_method") not in methods:
-        problems["token_endpoint_auth_method"] = f"The issuer's metadata says: {_quoted(methods)}."
+        problems["token_endpoint_auth_method"] = f"The issuer's metadata lists {_quoted(methods)}."
     algorithms = metadata.id_token_signing_alg_values_supported
     # HS256 is not compared: some servers announce only their key set's algorithms and sign with the client secret.
     chosen = set(values.get("id_token_signing_alg_values") or ()) - {"HS256"}
     if "openid" in (values.get("scope") or "").split() and algorithms and not chosen <= set(algorithms):
-        problems["id_token_signing_alg_values"] = f"The issuer's metadata says: {_quoted(algorithms)}."
+        problems["id_token_signing_alg_values"] = f"The issuer's metadata lists {_quoted(algorithms)}."
     challenges = metadata.code_challenge_methods_supported
     if challenges and "S256" not in challenges:
         problems["issuer"] = (
@@ -210,27 +218,31 @@ def _unsupported(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, 
 
 
 def _disagrees(published: str) -> str:
-    return f"The issuer's metadata says: {published}" if published else "The issuer's metadata does not contain one."
+    return (
+        f"The issuer's metadata says: {published}"
+        if published
+        else "The issuer's metadata does not contain this endpoint."
+    )
 
 
 def _quoted(names: tuple[str, ...]) -> str:
-    """Join the names that look like protocol values. Other text of the server is not shown."""
+    """Join the names that look like protocol values. No other text from the server is shown."""
     plain = [name for name in names if name.isascii() and name.replace("_", "").isalnum()]
     short = [name for name in plain if len(name) <= _MAX_QUOTED_LENGTH]
-    return ", ".join(short[:_MAX_QUOTED_NAMES]) or "something else"
+    return ", ".join(short[:_MAX_QUOTED_NAMES]) or "none that we could use"
 
 
 def refuse_shared_registration(server: AuthorizationServer) -> None:
-    """Refuse a client id that a brand of other admins uses at the same token endpoint host. Raises `ValidationError`.
+    """Refuse a client id that a brand with different admins uses at the same token endpoint host.
 
-    Call it in the transaction that saves the server. Before that, the transaction must not have locked a brand, except
-    by `lock_all_brands`.
+    Raises `ValidationError`. Admins are different if the two sets of admins are not equal, even if they overlap. Call
+    this in the transaction that saves the server, and before that locks any brand (`lock_all_brands` is allowed).
     """
     with transaction.atomic():
         lock_all_brands()
         shared = any(_sharing(server))
     if shared:
-        message = "Another brand uses this client id at this server. Register a client for this brand alone."
+        message = "Another brand uses this client id at this server. Register a separate client for this brand there."
         raise ValidationError({"client_id": ValidationError(message, "shared_registration")})
 
 
@@ -245,18 +257,18 @@ def lock_all_brands() -> None:
 
 
 def servers_with_shared_registration(brand: Brand) -> list[AuthorizationServer]:
-    """List the brand's servers whose registration is also used by a brand of other admins."""
+    """List the brand's servers whose client registration is also used by a brand with different admins."""
     return [server for server in brand.authorization_servers.all() if any(_sharing(server))]
 
 
 def _sharing(server: AuthorizationServer) -> Iterator[AuthorizationServer]:
-    """Yield the servers of brands of other admins with the same client id and token endpoint host."""
+    """Yield the servers with the same client id and token endpoint host, of brands with a different set of admins."""
     others = AuthorizationServer.objects.filter(client_id=server.client_id).exclude(brand=server.brand)
-    admins = _admin_keys(server.brand)
+    admins = _admin_ids(server.brand)
     for other in others.select_related("brand"):
-        if host_of(other.token_endpoint) == host_of(server.token_endpoint) and _admin_keys(other.brand) != admins:
+        if host_of(other.token_endpoint) == host_of(server.token_endpoint) and _admin_ids(other.brand) != admins:
             yield other
 
 
-def _admin_keys(brand: Brand) -> set[int]:
+def _admin_ids(brand: Brand) -> set[int]:
     return set(brand.admins.values_list("pk", flat=True))

@@ -23,9 +23,9 @@ from brands.server_rules import CREDENTIAL_ENDPOINTS, CredentialHosts
 from infrastructure.columns import reveal, seal
 from infrastructure.crypto import DecryptionError, Secret
 
-# What decides where a secret is sent and whom it is trusted to (N8).
+# The fields that decide which hosts receive a secret (N8).
 _ADDRESSES: Final = (*CREDENTIAL_ENDPOINTS, "jwks_uri", "issuer")
-# Of one admin; the oldest goes first.
+# For each admin. Beyond this the oldest is deleted.
 _MOST_KEPT: Final = 20
 _NO_LONGER_KEPT: Final = (
     "The secret that you typed is no longer kept. Type it again, or leave the field empty for no change of the secret."
@@ -58,7 +58,7 @@ class UnsavedSecrets:
         return row
 
     def find(self, reference: str, server: AuthorizationServer | None, now: datetime) -> UnsavedClientSecret | None:
-        """Return the kept secret that a form names, if it is this session's, this server's and not expired."""
+        """Return the kept secret that a form names; None if it is of another session or server, or expired."""
         try:
             uuid = UUID(reference)
         except ValueError:
@@ -104,7 +104,7 @@ class SecretInput(forms.PasswordInput):
 class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
     """The form of an authorization server that keeps a typed client secret across errors."""
 
-    # Whose form it is; set by the admin.
+    # The kept secrets of the admin who uses the form; set by the model admin.
     unsaved: UnsavedSecrets
 
     client_secret = forms.CharField(
@@ -128,7 +128,7 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
 
     @cached_property
     def changed_data(self) -> list[str]:
-        """Name the secret also if a kept one is used: it is a change that needs a confirmation (G10)."""
+        """Include the secret if a kept secret is used: it is a change that needs a confirmation (G10)."""
         changed: list[str] = list(super().changed_data)
         return [*changed, "client_secret"] if self._names_a_kept_secret else changed
 
@@ -137,8 +137,8 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
         return self.instance if self.instance.pk else None
 
     def clean_client_secret(self) -> str:
-        """Return the typed secret, or else the kept one, as if it were typed now. Raises `ValidationError`."""
-        # All addresses are cleaned by now, and metadata has not filled in any yet.
+        """Return the typed secret, or else the kept secret, as if it were typed now. Raises `ValidationError`."""
+        # All URLs are cleaned by now, and metadata has not filled in any empty URL yet.
         self._addresses = {name: self.cleaned_data.get(name, "") for name in _ADDRESSES}
         self._typed = str(self.cleaned_data["client_secret"])
         if not self._names_a_kept_secret:
@@ -156,7 +156,7 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
         return secret.reveal()
 
     def take_kept_secret(self) -> None:
-        """Use up the kept secret. Call it last, in the transaction that saves the form."""
+        """Delete the kept secret, which is used now. Call this last, in the transaction that saves the form."""
         now = timezone.now()
         if self._kept is not None and not take(self._kept, now):
             self._kept = None
@@ -169,7 +169,7 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
             take(row, now)
 
     def show_secret(self) -> None:
-        """Keep what was typed if the form comes back with an error, and say at the field what is stored and kept."""
+        """Keep a typed secret if the form comes back with an error. Say at the field what is stored or kept."""
         now, secret = timezone.now(), self.fields.get("client_secret")
         if secret is None:  # the page is read-only
             return

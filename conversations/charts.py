@@ -1,4 +1,7 @@
-"""Where the shapes of the home page's charts are. Whole numbers, so that no language writes them with a comma."""
+"""Positions and sizes of the shapes in the home page's charts.
+
+They are whole numbers, because some languages write fractions with a comma, which SVG does not accept.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ COLUMNS_HEIGHT: Final = 120
 
 @dataclass(frozen=True)
 class Bar:
-    """One step of the funnel: its text above, its bar below, and how far the bar would go with nothing lost."""
+    """One step of the funnel: its text, and its bar below the text."""
 
     step: Step
     text_y: int
@@ -25,7 +28,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Column:
-    """One hour or day: what was issued, and in front of it what was confirmed."""
+    """One hour or day: a bar for the links issued, and in front of it a bar for the sign-ins confirmed."""
 
     point: Point
     x: int
@@ -46,7 +49,7 @@ class Funnel:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns over time, with the number that the highest stands for."""
+    """The columns over time. `most` is the number that the highest bar stands for."""
 
     columns: list[Column]
     most: int
@@ -74,5 +77,5 @@ def columns(points: Sequence[Point]) -> Columns:
 
 
 def _scaled(times: int, most: int, length: int) -> int:
-    """Return the length of a bar; one that stands for anything at all can be seen."""
+    """Return the length of a bar: at least 2, so that it can be seen, unless the number is 0."""
     return max(round(length * times / most), 2) if times else 0

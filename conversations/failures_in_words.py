@@ -1,4 +1,4 @@
-"""Why sign-ins fail, in words for a brand's admins: cause, what to do, and the values to compare."""
+"""How sign-ins went, in words for a brand's admins: why one failed, what to do, what to compare, how long it took."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from conversations.flow.authorization_requests import DROPPED, UNEXPECTED_SUBJEC
 from conversations.models import AuthorizationRequest, Challenge
 from oauth_client import MEANINGS, ErrorCode, ServerConfiguration
 
-# Ends of authorization requests that are no code of the table: no server said so.
+# Errors of authorization requests that are not in the table of codes, because no server sent them.
 _OURS: Final = {
     DROPPED: ("More than ten sign-ins of this challenge were begun: the oldest one was dropped.", "Nothing."),
     "challenge_ended": ("The challenge had ended before the sign-in was over. The token was discarded.", "Nothing."),
@@ -45,7 +45,7 @@ _ADDRESS_OF: Final = {
     "par_endpoint": "pushed_authorization_request_endpoint",
     "jwks": "jwks_uri",
 }
-# Values that may be shown where a setting was changed during a sign-in.
+# Values that may be shown if a setting was changed during a sign-in.
 _LISTED: Final = frozenset(
     {*_HOSTS, "redirect_uri", "issuer"} | {name for names in _TO_COMPARE.values() for name in names}
 )
@@ -101,7 +101,7 @@ def _names(code: str) -> Iterator[str]:
 
 
 def _differences(before: ServerConfiguration, request: AuthorizationRequest) -> Iterator[str]:
-    """What differs from the settings of now: they may have been changed again since."""
+    """Return the settings of the request that differ from the current settings, which may have changed again since."""
     now = request.challenge.authorization_server.configuration(before.scope)
     for name in ServerConfiguration.__struct_fields__:
         old, new = getattr(before, name), getattr(now, name)
@@ -130,3 +130,11 @@ def _label(name: str) -> str:
 
 def _plain(markdown: str) -> str:
     return markdown.replace("*", "").replace("`", "")
+
+
+def duration_in_words(duration: timedelta) -> str:
+    """Write a duration as "20.0 seconds", or from a minute on as "3 minutes 4 seconds"."""
+    if duration < timedelta(minutes=1):
+        return f"{duration.total_seconds():.1f} seconds"
+    minutes, seconds = divmod(round(duration.total_seconds()), 60)
+    return f"{minutes} minute{'s' * (minutes != 1)} {seconds} second{'s' * (seconds != 1)}"

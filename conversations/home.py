@@ -1,4 +1,4 @@
-"""What a brand's home page says of a period, read from the hourly counts with one query."""
+"""The figures of a brand's home page for a period, read from the hourly counts with one query."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -38,9 +38,9 @@ _OUTCOMES: Final = {
     ChallengeStatus.WITHDRAWN: "Taken back: by the bot, by an admin, or because the chat was closed.",
     ChallengeStatus.CANCELLED: "The consumer said that it was not them, or took the access back later.",
 }
-# Older counts are said to be old: the worker counts once a minute.
+# The page warns if the counts are older. The worker counts once a minute.
 STALE_AFTER: Final = timedelta(minutes=5)
-# Fewer say nothing: one consumer may have closed the page.
+# No warning for fewer sign-ins or requests: one consumer may have closed the page.
 ENOUGH: Final = 5
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
@@ -48,7 +48,7 @@ _DAY: Final = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Period:
-    """A stretch of whole hours or days (UTC) up to now, the one that is under way included."""
+    """Some whole hours or days (UTC) up to now. The current hour or day is the last."""
 
     key: str
     name: str
@@ -62,7 +62,7 @@ class Period:
         return hour.replace(hour=0) if self.unit == "day" else hour
 
     def moments(self, now: datetime) -> list[datetime]:
-        """Return the beginning of each of its hours or days."""
+        """Return the beginning of each hour or day of the period."""
         last = self.beginning(now)
         return [last - self.length * ago for ago in reversed(range(self.count))]
 
@@ -79,7 +79,7 @@ PERIODS: Final = {
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the funnel: how many challenges took it, and how many of the step before did not."""
+    """A step of the funnel: how many challenges reached it, and how many of the step before did not."""
 
     name: str
     times: int
@@ -89,7 +89,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Reason:
-    """How often something ended in one way, and what that means."""
+    """How often something ended with one outcome or error code, and what the code means."""
 
     code: str
     times: int
@@ -99,7 +99,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Quantiles:
-    """How long something took, each as the upper bound of a bucket."""
+    """How long something took: median and 95th percentile, each as the upper bound of a bucket."""
 
     name: str
     times: int
@@ -137,7 +137,7 @@ class Report:
 
     @property
     def warnings(self) -> list[str]:
-        """Return what points to a fault of the server, or of its settings here."""
+        """Return a sentence for each sign of a fault of the server, or of its settings here."""
         found = []
         left, returned = (step.times for step in self.steps[1:3])
         if left >= ENOUGH and not returned:
@@ -162,7 +162,7 @@ def brands_of(user: Any) -> list[Brand]:
 
 
 def report(brand: Brand, period: Period, now: datetime) -> Report:
-    """Read a period's counts."""
+    """Read the counts of a period, and build the report."""
     moments = period.moments(now)
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     series: dict[datetime, Counter[str]] = defaultdict(Counter)
@@ -190,14 +190,14 @@ def report(brand: Brand, period: Period, now: datetime) -> Report:
 
 
 def _rows(brand: Brand, since: datetime, until: datetime) -> Iterable[tuple[datetime | None, str, str, int]]:
-    """Return sums; those of steps by the hour, all others of the whole period, without a moment."""
+    """Return sums of counts: of steps for each hour, and of everything else for the whole period (hour None)."""
     rows = HourlyCount.objects.filter(brand=brand, hour__range=(since, until)).order_by()
     by_hour = rows.annotate(at=Case(When(measure=_Measure.STEP, then=F("hour")))).values("at", "measure", "detail")
     return by_hour.annotate(sum=Sum("times")).values_list("at", "measure", "detail", "sum")
 
 
 def _funnel(times: Counter[str]) -> list[Step]:
-    """Return the steps. Who began before the period and went on in it could make a loss negative: it is none then."""
+    """Return the steps. A loss is never negative, even if challenges that began before the period went on in it."""
     steps: list[Step] = []
     for key, name in STEPS.items():
         before = steps[-1].times if steps else None
@@ -213,7 +213,7 @@ def _by_reason(times: Counter[str]) -> list[Reason]:
 
 
 def _reason(code: str, times: int) -> Reason:
-    """Say what an outcome or code means. A failed challenge's outcome is `failed:` and one of the codes."""
+    """Explain an outcome or error code. The outcome of a failed challenge is `failed:` and an error code."""
     if code in _OUTCOMES:
         return Reason(code, times, _OUTCOMES[ChallengeStatus(code)])
     meaning = MEANINGS.get(code.removeprefix("failed:"))
@@ -228,7 +228,7 @@ def _quantiles(name: str, buckets: Counter[str]) -> Quantiles:
 
 
 def _quantile(buckets: Counter[str], share: float) -> str:
-    """Return the bound of the bucket that holds this quantile; empty where nothing was measured."""
+    """Return the upper bound of the bucket that holds this quantile; an empty string if nothing was measured."""
     below, wanted = 0, max(ceil(share * buckets.total()), 1)
     for bound in sorted(buckets, key=lambda bound: inf if bound == OVER else int(bound)):
         below += buckets[bound]

@@ -1,4 +1,4 @@
-"""The admin's first page, with what happened at one brand of the admin's own; the same as a CSV file."""
+"""The admin's first page with the report of one of the admin's brands, and the same report as a CSV file."""
 
 import csv
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 @require_safe
 @admin.site.admin_view
 def index(request: HttpRequest) -> HttpResponse:
-    """`GET /admin/`: the admin's index; above it the report of the brand that is chosen, or that is the only one."""
+    """`GET /admin/`: the admin's index; above it the report of the chosen brand, or of the only brand."""
     now, brands = timezone.now(), brands_of(request.user)
     brand, period = _chosen_brand(request, brands), _chosen_period(request)
     context: dict[str, Any] = {"brands": brands, "chosen": brand, "period": period, "periods": PERIODS.values()}
@@ -54,7 +54,7 @@ def as_csv(request: HttpRequest) -> HttpResponse:
 
 
 def _chosen_brand(request: HttpRequest, brands: list[Brand]) -> Brand | None:
-    """Return the brand that the address names, or the only one. Raises `Http404` where it is not the admin's (J1)."""
+    """Return the brand that the URL names, or the only brand. Raises `Http404` for another brand (J1)."""
     slug = request.GET.get("brand")
     if slug is None:
         return brands[0] if len(brands) == 1 else None
@@ -65,7 +65,7 @@ def _chosen_brand(request: HttpRequest, brands: list[Brand]) -> Brand | None:
 
 
 def _chosen_period(request: HttpRequest) -> Period:
-    """Return the period that the address names. Raises `Http404` for another."""
+    """Return the period that the URL names. Raises `Http404` for an unknown name."""
     try:
         return PERIODS[request.GET.get("period", _DEFAULT_PERIOD)]
     except KeyError:

@@ -122,12 +122,12 @@ class NamedEventsAdmin(ReadOnlyAdmin):
     list_display = ("at", "kind", "outcome", "who", "conversation_link")
 
     def get_changelist(self, *_: Any, **__: Any) -> type[ChangeList]:
-        """Return our list."""
+        """Return the list that shows names instead of numbers."""
         return NamedChangeList
 
     @admin.display(description="who")
     def who(self, event: Any) -> str:
-        """Show a name; of one event alone it is asked for."""
+        """Show the actor's name. On the page of a single event, look it up."""
         name = getattr(event, "actor_name", None)
         return str(name or names_of([event.actor])[event.actor])
 

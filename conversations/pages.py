@@ -58,8 +58,8 @@ def link_page(challenge: Challenge, link_token: str, now: datetime) -> Page:
         host=urlsplit(server.authorization_endpoint).netloc,
         purpose=challenge.purpose.rstrip(" ."),
         asked_at=_unless_just_now(challenge.issued_at, now),
-        allowed=_words(challenge, challenge.scope),
-        longest=now + timedelta(seconds=server.max_token_lifetime),
+        allowed=_scope_describer(challenge, challenge.scope),
+        latest_end=now + timedelta(seconds=server.max_token_lifetime),
         now=now,
     )
 
@@ -79,14 +79,18 @@ def cancelled_page(challenge: Challenge, link_token: str) -> Page:
 
 
 def server_busy_page(challenge: Challenge) -> Page:
-    """The page if all slots for exchanges with the brand are taken. Its button reloads the callback."""
+    """The page if this process already makes as many token requests to the brand's servers as it may at once.
+
+    The page's button reloads the callback.
+    """
     return replace(_page("server_busy.html", challenge), status=503)
 
 
 def chat_page_of(authorization_request: AuthorizationRequest, cookies: Mapping[str, str]) -> str | None:
-    """Build the URL of the chat's own page with the handle in its fragment (A11).
+    """Build the URL of the chat's own page, with the handle in its fragment (A11).
 
-    Returns None unless a sign-in with the check `chat_page` waits for its handle. The URL is always the configured one,
+    The handle is a one-use value that the page passes to its bot, to confirm the sign-in. Returns None unless a sign-in
+    with the check `chat_page` waits for its handle. The URL is always the configured one,
     never one from the request. Browsers do not send the fragment to a server, so no access log contains the handle.
     """
     challenge = authorization_request.challenge
@@ -131,8 +135,8 @@ def receipt_page(access_token: AccessToken, receipt_token: str, now: datetime) -
         challenge,
         receipt_token=receipt_token,
         signed_in_at=_unless_just_now(access_token.issued_at, now),
-        allowed=_words(challenge, access_token.scope),
-        left=_left(access_token.expires_at, now),
+        allowed=_scope_describer(challenge, access_token.scope),
+        left=_time_left_writer(access_token.expires_at, now),
         now=now,
     )
 
@@ -143,14 +147,17 @@ def _unfinished(authorization_requests: list[AuthorizationRequest], now: datetim
     if authorization_requests[0].error == DROPPED:
         return "start_again.html"
     if authorization_requests[0].claimed_at is not None:
-        # Without an error: the exchange did not finish within half a minute. Its cause is unknown (B11).
-        row = MEANINGS.get(authorization_requests[0].error)
-        return _template(row.page if row else ConsumerPage.NOT_ANSWERING)
+        # If `error` is empty, the exchange did not finish within half a minute, so show NOT_ANSWERING (B11).
+        meaning = MEANINGS.get(authorization_requests[0].error)
+        return _template(meaning.page if meaning else ConsumerPage.NOT_ANSWERING)
     return None
 
 
 def _failed(challenge: Challenge) -> tuple[str, dict[str, Any]]:
-    """If the bot named the customer (A12), the page must not speak of an earlier account: there may be none."""
+    """Choose the page of a failed challenge.
+
+    `was_named`: the bot expected a certain account (A12). Otherwise the mismatch is with the account used before.
+    """
     was_named = challenge.authorization_requests.filter(error=UNEXPECTED_SUBJECT).exists()
     return _template(MEANINGS[challenge.error].page), {"was_named": was_named}
 
@@ -162,15 +169,15 @@ def _template(page: ConsumerPage) -> str:
 def _code(
     challenge: Challenge, authorization_request: AuthorizationRequest, cookies: Mapping[str, str], now: datetime
 ) -> tuple[str, dict[str, Any]]:
-    handed_over = chat_page_of(authorization_request, cookies)
-    if handed_over:
-        return "back_to_chat.html", {"handed_over": handed_over}
+    chat_url = chat_page_of(authorization_request, cookies)
+    if chat_url:
+        return "back_to_chat.html", {"chat_url": chat_url}
     code = (
         derived_code(challenge, cookies[authorization_request.cookie_name]) if authorization_request.succeeded else None
     )
     if code is None:
         return "elsewhere.html", {}
-    return "completion_code.html", {"code": code, "left": _left(challenge.expires_at, now)}
+    return "completion_code.html", {"code": code, "left": _time_left_writer(challenge.expires_at, now)}
 
 
 def _signed_in(
@@ -181,8 +188,8 @@ def _signed_in(
         return "over.html", {}
     receipt = derived_receipt_token(token, cookies[authorization_request.cookie_name])
     context = {
-        "left": _left(token.expires_at, now),
-        "mine": authorization_request.succeeded,
+        "left": _time_left_writer(token.expires_at, now),
+        "signed_in_here": authorization_request.succeeded,
         "receipt_token": receipt,
     }
     return "signed_in.html", context
@@ -190,14 +197,15 @@ def _signed_in(
 
 def _page(template: str, challenge: Challenge, link_token: str = "", **context: Any) -> Page:
     brand = challenge.conversation.brand
-    known = {"brand": brand, "link_token": link_token, "chat_page": _chat_page(challenge)}
-    return Page(template, known | context, locale=challenge.locale, theme=theme_of(brand.accent_colour))
+    shared = {"brand": brand, "link_token": link_token, "chat_page": _chat_page(challenge)}
+    return Page(template, shared | context, locale=challenge.locale, theme=theme_of(brand.accent_colour))
 
 
 def _chat_page(challenge: Challenge) -> str:
-    """The URL of the page that contains the chat; empty if this chat is in another channel.
+    """Return the URL of the page that contains the chat; empty if this chat is in another channel.
 
-    If a server accepts the check `chat_page` among others, a challenge with another check comes from another channel.
+    If the server accepts the check `chat_page` but this challenge uses another check, the chat is not on that page. If
+    the server does not accept it, `chat_page_url` is only a link back.
     """
     server = challenge.authorization_server
     accepts_chat_page = SamePersonCheck.CHAT_PAGE in server.same_person_checks
@@ -206,17 +214,18 @@ def _chat_page(challenge: Challenge) -> str:
     return server.chat_page_url
 
 
-def _words(challenge: Challenge, scope: str) -> Callable[[], list[str]]:
-    """Describe a scope later: the template calls the result, because the page's language is chosen after this."""
+def _scope_describer(challenge: Challenge, scope: str) -> Callable[[], list[str]]:
+    """Return a function that describes a scope. The template calls it, because the page's language is chosen later."""
     return partial(described, scope, challenge.authorization_server.scope_descriptions)
 
 
 def _unless_just_now(moment: datetime, now: datetime) -> datetime | None:
+    """Return the moment; None if it is less than a minute ago."""
     return moment if now - moment >= timedelta(minutes=1) else None
 
 
-def _left(moment: datetime, now: datetime) -> Callable[[], str]:
-    """Write the time left later: the template calls the result, as in `_words`."""
+def _time_left_writer(moment: datetime, now: datetime) -> Callable[[], str]:
+    """Return a function that writes the time left. The template calls it, as that of `_scope_describer`."""
     return partial(_duration, now, moment)
 
 

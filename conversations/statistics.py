@@ -1,15 +1,16 @@
 """Count the audit log by the hour, so that a page reads a few hundred rows whatever a brand's size.
 
-The worker calls `count_events` once a minute. Nothing is written where a consumer or bot waits. Each row of the log is
+The worker calls `count_events` once a minute. Nothing is written while a consumer or bot waits. Each row of the log is
 counted exactly once: its counts and the number up to which the log is counted change in one transaction. A worker that
 is killed leaves both as they were.
 
-Rows are numbered when they are inserted and seen when they are committed, so a lower number may appear after a higher
-one. On PostgreSQL a number is only passed when every transaction that could still bring a lower one has ended.
+Rows get their number when they are inserted, and become visible when they are committed, so a row with a lower number
+may become visible after a row with a higher number. On PostgreSQL we count up to a number only after every transaction
+has ended that could still commit a row with a lower number.
 
-An event counts in the hour of its own moment (`at`), a challenge's return at its first callback only. A duration is
-the time between two events of one challenge. It is found if they are less than `LOOKED_BACK` apart, and no challenge
-lives as long as that.
+An event counts in the hour of its own time (`at`). Of several callbacks of one challenge only the first counts as its
+return. A duration is the time between two events of one challenge. It is found if they are less than `LOOKED_BACK`
+apart, and no challenge lives as long as that.
 """
 
 from collections import Counter, defaultdict
@@ -28,7 +29,7 @@ from conversations.models import OPEN_STATUSES, AuditEvent, Challenge, Challenge
 from oauth_client import ErrorCode
 
 CHUNK: Final = 5_000
-# The sweep waits for the end of a call: a long backlog is counted a part at a time.
+# The next sweep waits for the end of a call, so a long backlog is counted in several calls.
 CHUNKS_AT_ONCE: Final = 20
 _ROWS_AT_ONCE: Final = 500
 # A link lives an hour at the most (`challenge_lifetime`), and its confirmation five minutes.
@@ -56,9 +57,9 @@ _KINDS: Final = (
     ConversationEvent.TOKEN_ISSUED,
     ConversationEvent.TOKEN_DISCARDED,
 )
-# These checks have no step in the chat: the token is confirmed as soon as it is there.
+# These checks need no step in the chat: the token is confirmed as soon as it is issued.
 _CONFIRMED_AT_ONCE: Final = (SamePersonCheck.EXPECTED_SUBJECT, SamePersonCheck.NONE)
-# Failures with a code in hand for which no token request was sent, or of which we do not know.
+# Failures although the callback had a code: no token request was sent, or we do not know whether one was sent.
 _NOT_SENT: Final = frozenset({
     ErrorCode.CONFIGURATION_CHANGED, ErrorCode.INTERNAL_ERROR, ErrorCode.ISSUER_MISMATCH,
     ErrorCode.STORED_SECRET_UNREADABLE,
@@ -74,10 +75,9 @@ _Key = tuple[UUID, datetime, str, str]
 
 
 def count_events(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int:
-    """Count what the audit log has that is not counted yet; return how many of its rows were counted.
+    """Count the rows of the audit log that are not counted yet. Return how many rows were counted.
 
-    Another process that is counting makes this one return 0. Raises the database's errors; what was counted until then
-    stays counted.
+    Returns 0 if another process is counting. Raises the database's errors; rows that were counted before stay counted.
     """
     CountedAuditLog.objects.get_or_create(pk=1)
     counted = 0
@@ -89,7 +89,7 @@ def count_events(now: datetime, is_stopping: Callable[[], bool] = lambda: False)
 
 
 def _count_chunk(now: datetime) -> int:
-    """Count the next rows, and note how far, in one transaction."""
+    """Count the next rows, and store how far the log is counted, in one transaction."""
     newest = AuditEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
     with transaction.atomic():
         log = CountedAuditLog.objects.select_for_update(skip_locked=True).filter(pk=1).first()
@@ -107,14 +107,14 @@ def _count_chunk(now: datetime) -> int:
 
 
 def _final(log: CountedAuditLog, newest: int, now: datetime) -> tuple[int, datetime | None]:
-    """Return a number below which no row can appear any more, and since when; move the mark.
+    """Return the number up to which no further row can become visible, and since when. Move the mark in `log`.
 
-    `newest` was read before this transaction got its own number. Whoever wrote a row up to there has a lower number:
-    transactions get theirs when they lock the conversation, before they write to the audit log.
+    `newest` was read before this transaction got its own number. So a transaction that wrote a row up to `newest` has a
+    lower number than ours: it got the number when it locked the conversation, before it wrote to the audit log.
     """
     oldest_running, ours = _transactions()
     final_id, final_at = log.counted_id, log.counted_at
-    # A mark above our own transaction is that of another server, which a backup was restored from.
+    # A mark above our own transaction's number was set on another server, before a backup was restored here.
     if oldest_running >= log.mark_transaction or log.mark_transaction > ours:
         final_id, final_at = max(log.mark_id, final_id), log.mark_at
         log.mark_id, log.mark_transaction, log.mark_at = newest, ours, now
@@ -124,10 +124,10 @@ def _final(log: CountedAuditLog, newest: int, now: datetime) -> tuple[int, datet
 
 
 def _transactions() -> tuple[int, int]:
-    """Return the numbers of the oldest transaction that may be running, and of our own.
+    """Return the numbers of the oldest transaction that may be running, and of our own transaction.
 
-    Not the end of the snapshot (`pg_snapshot_xmax`): running transactions may have numbers above it. On SQLite one
-    transaction writes at a time, so ours is the oldest.
+    The first number is not the end of the snapshot (`pg_snapshot_xmax`): running transactions may have numbers above
+    it. On SQLite one transaction writes at a time, so ours is the oldest.
     """
     if connection.vendor != "postgresql":
         return 0, 0
@@ -149,22 +149,22 @@ def _read(rows: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
 
 
 class _Journey:
-    """One challenge on its way: the moments that durations are measured from."""
+    """The progress of one challenge: the times from which durations are measured."""
 
     def __init__(self) -> None:
         self._at: dict[str, datetime] = {}
-        # The callback whose result has not come yet, and what it came with.
+        # The time of the callback that has no result yet, and what its query contained.
         self._called_back_at: datetime | None = None
         self._called_back_with = ""
 
     def take(self, row: AuditEvent) -> Iterator[tuple[str, str]]:
-        """Take the next row of the challenge; yield what it adds one to, as measure and detail."""
+        """Read the next row of the challenge. Yield the counts that grow by one, as measure and detail."""
         if row.kind == ConversationEvent.CHALLENGE_CHANGED:
             yield from self._changed(row)
         elif row.kind == ConversationEvent.AUTHORIZATION_REQUEST_RETURNED:
             yield from self._returned(row)
         elif row.kind == ConversationEvent.AUTHORIZATION_REQUEST_FAILED:
-            if row.outcome != ErrorCode.ACCESS_DENIED:  # the challenge's outcome, and no fault
+            if row.outcome != ErrorCode.ACCESS_DENIED:  # a denial is counted as the challenge's outcome; it is no error
                 yield _Measure.ERROR, row.outcome
             yield from self._request_ended(row, ANSWERED if row.outcome in _AFTER_THE_ANSWER else row.outcome)
         elif row.kind == ConversationEvent.TOKEN_DISCARDED:
@@ -199,7 +199,7 @@ class _Journey:
         yield from self._request_ended(row, ANSWERED)
 
     def _request_ended(self, row: AuditEvent, detail: str) -> Iterator[tuple[str, str]]:
-        """A callback has its result: a token request was sent if it came with a code, and for most errors."""
+        """Count the token request, if the callback had a code and the result shows that the request was sent."""
         began, returned = self._called_back_at, self._called_back_with
         self._called_back_at, self._called_back_with = None, ""
         if returned == Returned.CODE and detail not in _NOT_SENT:
@@ -218,9 +218,9 @@ def _lasted(measure: str, since: datetime | None, until: datetime) -> Iterator[t
 
 
 def _journeys_before(rows: list[AuditEvent], counted_id: int) -> dict[UUID | None, _Journey]:
-    """Return how far the challenges of these rows had come, from rows that were counted earlier."""
+    """Return the progress of the challenges of these rows before them, from rows that were counted earlier."""
     journeys: dict[UUID | None, _Journey] = defaultdict(_Journey)
-    going_on = [row for row in rows if _is_going_on(row)]
+    going_on = [row for row in rows if _may_end_duration(row)]
     if not going_on:
         return journeys
     moments = [row.at for row in going_on]
@@ -236,8 +236,8 @@ def _journeys_before(rows: list[AuditEvent], counted_id: int) -> dict[UUID | Non
     return journeys
 
 
-def _is_going_on(row: AuditEvent) -> bool:
-    """Whether a duration may end with this row. A challenge's end has none, and its beginning is a step back."""
+def _may_end_duration(row: AuditEvent) -> bool:
+    """Whether a duration may end with this row. None ends when a challenge is issued, or when it has ended."""
     if row.kind != ConversationEvent.CHALLENGE_CHANGED:
         return True
     return row.outcome in OPEN_STATUSES and row.outcome != ChallengeStatus.ISSUED
@@ -260,7 +260,7 @@ _UPSERT: Final = """
 
 
 def _add_up(counts: Counter[_Key]) -> None:
-    """Add the counts to their rows. Those of a brand that was deleted are nobody's."""
+    """Add the counts to their rows. Counts of a brand that was deleted are dropped."""
     brands = dict(Brand.objects.filter(uuid__in={uuid for uuid, *_ in counts}).values_list("uuid", "pk"))
     adapted = connection.ops.adapt_datetimefield_value
     rows = [

@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from brands.models import AuthorizationServer
 from brands.server_rules import host_of
-from conversations.failures_in_words import failure_lines
+from conversations.failures_in_words import duration_in_words, failure_lines
 from conversations.flow.authorization_requests import DROPPED
 from conversations.flow.events import ConversationEvent
 from conversations.models import (
@@ -32,7 +32,7 @@ from conversations.object_history import names_of
 from oauth_client import ErrorCode
 
 GOOD, NOTE, PROBLEM, WAITING = "good", "note", "problem", "waiting"
-# Of each kind the newest are read, so that a page stays a page.
+# Only the newest rows of each kind are read, so that the page stays short.
 MOST_CHALLENGES: Final = 50
 MOST_ROWS: Final = 200
 MOST_ENTRIES: Final = 300
@@ -54,7 +54,7 @@ _MOMENTS: Final = {
     ChallengeStatus.CONFIRMATION_NEEDED: "confirmation_needed_at",
     ChallengeStatus.COMPLETED: "completed_at",
 }
-# A refusal is an answer, and the other two came of what others did meanwhile.
+# Not faults: the consumer refused, a newer request took the place of this one, or the challenge ended meanwhile.
 _NO_FAULT: Final = (ErrorCode.ACCESS_DENIED, DROPPED, "challenge_ended")
 _TOKEN_ENDED: Final = "ended"
 _UNREGISTERED: Final = "If the server shows an error page instead of coming back, register this redirect URI there: {}"
@@ -70,7 +70,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that happened. `step` names what an audit event about it says: object and outcome."""
+    """One thing that happened. `step` is the object and the outcome by which its audit event is found."""
 
     at: datetime
     mark: str
@@ -83,7 +83,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Newest first. `is_cut` says that there is more than the page shows."""
+    """The entries, newest first. `is_cut`: there are more than the page shows."""
 
     entries: list[Entry]
     is_cut: bool
@@ -91,7 +91,7 @@ class Timeline:
 
 @dataclass
 class _Rows:
-    """What is stored of a conversation, the newest of each kind."""
+    """The stored rows of a conversation, the newest of each kind."""
 
     challenges: list[Challenge]
     requests: list[AuthorizationRequest]
@@ -103,14 +103,14 @@ class _Rows:
 
 
 def timeline_of(conversation: Conversation, now: datetime) -> Timeline:
-    """Return what happened in a conversation. Costs at most eight queries, however much that is."""
+    """Return what happened in a conversation, with at most eight queries."""
     rows = _rows_of(conversation)
     entries = [
         *(entry for challenge in rows.challenges for entry in _of_challenge(challenge, rows, now)),
         *map(_of_delivery, rows.deliveries),
         *map(_of_revocation, rows.revocations),
     ]
-    # Its own row is a moment younger than the request that made it.
+    # The conversation's row is a moment younger than the time of its first challenge.
     begun_at = min([conversation.created_at, *(entry.at for entry in entries)])
     entries = _with_actors([*_of_conversation(conversation, begun_at), *entries], rows)
     newest_first = sorted(enumerate(entries), key=lambda numbered: (numbered[1].at, numbered[0]), reverse=True)
@@ -165,7 +165,7 @@ def _of_challenge(challenge: Challenge, rows: _Rows, now: datetime) -> Iterator[
     for request in reversed(requests):
         yield from _of_request(request, now)
     if challenge.last_error and all(request.error != challenge.last_error for request in requests):
-        # Old requests are deleted when there are many; the challenge remembers the last error.
+        # Old requests are deleted when there are many, but the challenge stores the last error.
         at = challenge.ended_at or challenge.started_at or challenge.issued_at
         lines = failure_lines(challenge.last_error, challenge.last_error_detail)
         yield Entry(at, PROBLEM, f"The last sign-in failed: {challenge.last_error}", tuple(lines), links)
@@ -211,9 +211,9 @@ def _of_request(request: AuthorizationRequest, now: datetime) -> Iterator[Entry]
         return
     yield Entry(request.created_at, GOOD, how, (asked,), links)
     if request.claimed_at and (request.succeeded or not is_pushed):
-        seconds = round((request.claimed_at - request.created_at).total_seconds(), 1)
+        title = f"The browser came back after {duration_in_words(request.claimed_at - request.created_at)}"
         step = (request.challenge.uuid, f"returned {request.claimed_at.isoformat()}")
-        yield Entry(request.claimed_at, GOOD, f"The browser came back after {seconds} seconds", (), links, step=step)
+        yield Entry(request.claimed_at, GOOD, title, (), links, step=step)
     yield from _end_of_request(request, links, now)
 
 
@@ -275,12 +275,12 @@ def _of_delivery(delivery: WebhookDelivery) -> Entry:
 
 
 def _of_revocation(revocation: Revocation) -> Entry:
-    lines = (f"Tries: {revocation.attempts}. Given up at {_moment(revocation.given_up_at)}.",)
+    lines = (f"Tries: {revocation.attempts}. Given up at {_moment(revocation.give_up_at)}.",)
     return Entry(revocation.created_at, WAITING, "A revocation waits for the server", lines)
 
 
 def _with_actors(entries: list[Entry], rows: _Rows) -> list[Entry]:
-    """Say who did it, from the audit event of the same step; add the events that no other entry tells of."""
+    """Add the actor of each entry, from the audit event of the same step, and the events that have no entry yet."""
     names = names_of(event.actor for event in rows.events)
     by_step: dict[tuple[UUID, str] | None, AuditEvent] = {}
     for event in rows.events:

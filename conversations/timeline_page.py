@@ -68,7 +68,7 @@ def close(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _own_conversation(request: HttpRequest, pk: int) -> Conversation:
-    """The conversation, for an admin of its brand. Another brand's is not found (J1); a viewer is refused (J15)."""
+    """Return the conversation. Raises `Http404` for another brand's (J1), and `PermissionDenied` for a viewer (J15)."""
     conversation: Conversation = own_row_or_404(Conversation, request, pk, to_change=True)
     return conversation
 

@@ -1,4 +1,4 @@
-"""The admin's page that tries a sign-in at an authorization server, and shows what came of it."""
+"""The admin's page that tries a sign-in at an authorization server, and shows the result."""
 
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods
 from brands.audited_changes import actor_of
 from brands.models import AuthorizationServer
 from brands.scoped_admin import own_row_or_404
+from conversations.failures_in_words import duration_in_words
 from conversations.flow.trial_sign_in import (
     COOKIE,
     NO_REVOCATION_ENDPOINT,
@@ -25,12 +26,13 @@ from infrastructure import rate_limits
 from oauth_client import MEANINGS
 from web.middleware import ADMIN_POLICY
 
-# Browsers apply form-action to the redirect after the button (B18). The page has one form, which is ours.
+# CSP form-action would also block the redirect to the server that follows the form's POST (B18). The page has one form,
+# which is ours.
 _POLICY: Final = {name: sources for name, sources in ADMIN_POLICY.items() if name != "form-action"}
 GOOD, NOTE, PROBLEM, WAITING = "good", "note", "problem", "waiting"
-_NOT_BACK: Final = (
-    "If the server shows an error page instead of coming back, register the redirect URI above there, letter for "
-    "letter, and check the client id."
+_IF_NOT_SENT_BACK: Final = (
+    "If the server shows an error page instead of sending you back, register the redirect URI shown above at the "
+    "server, exactly as written, and check the client id."
 )
 _OTHER_BROWSER: Final = "If you signed in with another browser, try again with this one."
 
@@ -56,12 +58,12 @@ def trial_sign_in(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def page_of_trial(trial: TrialSignIn) -> str:
-    """Where a trial's browser is sent after the callback."""
+    """Return the URL to which a trial's browser is sent after the callback."""
     return reverse("trial_sign_in", args=[trial.authorization_server_id]) + "#latest"
 
 
 def _server(request: HttpRequest, pk: int) -> AuthorizationServer:
-    """The server, if an admin of its brand asks; another brand's is not found (J1), and a viewer is refused (J15)."""
+    """Return the server. Raises `Http404` for another brand's (J1), and `PermissionDenied` for a viewer (J15)."""
     server: AuthorizationServer = own_row_or_404(AuthorizationServer, request, pk, to_change=True)
     if not request.session.session_key:
         raise Http404
@@ -84,13 +86,13 @@ def _begin(request: HttpRequest, server: AuthorizationServer) -> HttpResponse:
         max_age=int(TRIAL_LIFETIME.total_seconds()),
         secure=True,
         httponly=True,
-        samesite="Lax",  # the return from the brand is a cross-site top-level GET (B4)
+        samesite="Lax",  # the return from the authorization server is a cross-site top-level GET (B4)
     )
     return response
 
 
 def _representation(trial: TrialSignIn) -> dict[str, Any]:
-    """What the page shows of one trial."""
+    """Build what the page shows of one trial."""
     return {
         "began": trial.created_at,
         "steps": _steps(trial),
@@ -99,14 +101,15 @@ def _representation(trial: TrialSignIn) -> dict[str, Any]:
 
 
 def _steps(trial: TrialSignIn) -> list[dict[str, Any]]:
-    """The steps as far as the trial got: a mark, a title, the moment and lines of text."""
+    """Build the steps that the trial has reached: a mark, a title, the moment and lines of text for each."""
     steps = [_step(GOOD, "The browser left for the server", trial.created_at, _asked(trial))]
     if trial.returned_at is None and not trial.error:
-        mark = PROBLEM if is_lost(trial, timezone.now()) else WAITING
-        return [*steps, _step(mark, "Nothing came back", None, [_NOT_BACK, _OTHER_BROWSER])]
+        lost = is_lost(trial, timezone.now())
+        mark, title = (PROBLEM, "Nothing came back") if lost else (WAITING, "The browser has not come back yet")
+        return [*steps, _step(mark, title, None, [_IF_NOT_SENT_BACK, _OTHER_BROWSER])]
     if trial.returned_at is not None:
-        seconds = round((trial.returned_at - trial.created_at).total_seconds(), 1)
-        steps.append(_step(GOOD, "The browser came back", trial.returned_at, [f"After {seconds} seconds."]))
+        after = f"After {duration_in_words(trial.returned_at - trial.created_at)}."
+        steps.append(_step(GOOD, "The browser came back", trial.returned_at, [after]))
     if trial.finished_at is None:
         if is_lost(trial, timezone.now()):
             return [*steps, _step(PROBLEM, "No result: our process was stopped. Try again.", None, [])]
@@ -122,25 +125,29 @@ def _steps(trial: TrialSignIn) -> list[dict[str, Any]]:
 def _asked(trial: TrialSignIn) -> list[str]:
     scope = " ".join(trial.report.get("scope_asked", [])) or "none"
     pushed = trial.stored_configuration().pushed_authorization_request_endpoint
-    return [f"Scope asked for: {scope}.", "With PKCE (S256)" + (", pushed first (PAR)." if pushed else ".")]
+    lines = [f"Scope asked for: {scope}.", "With PKCE (S256)."]
+    return [*lines, "The request was pushed to the server first (PAR)."] if pushed else lines
 
 
 def _token_step(trial: TrialSignIn) -> dict[str, Any]:
     report, lines = trial.report, []
     lines.append(f"The token endpoint answered in {report['exchange_milliseconds']} ms.")
+    seconds = report["lifetime_seconds"]
     if report["lifetime_assumed"]:
-        seconds = report["lifetime_seconds"]
-        lines.append(f"The answer names no expires_in: the default of the server's settings applies ({seconds} s).")
+        default = "the default lifetime set here for this server applies"
+        lines.append(f"The response has no expires_in: {default} ({seconds} seconds).")
     else:
-        lines.append(f"The token lasts {report['lifetime_seconds']} seconds here, a little less than the server said.")
+        lines.append(f"We treat the token as valid for {seconds} seconds, a little less than the server's expires_in.")
     asked, granted = report.get("scope_asked", []), report.get("scope_granted")
     if granted is not None:
-        assumed = " The answer names none, so all that was asked for counts." if report["scope_assumed"] else ""
+        all_granted = " The response has no scope, so every requested scope counts as granted (RFC 6749)."
+        assumed = all_granted if report["scope_assumed"] else ""
         lines.append(f"Scope granted: {' '.join(granted) or 'none'}.{assumed}")
         missing = [name for name in asked if name not in granted]
         lines += [f"Asked for and not granted: {' '.join(missing)}."] if missing else []
-    left_out = report["members_left_out"]
-    lines += [f"Declared members that bots do not get: {', '.join(left_out)}."] if left_out else []
+    if report["members_left_out"]:
+        lines.append(f"Response members set here that bots do not get: {', '.join(report['members_left_out'])}.")
+        lines.append("They repeat a token, are nested too deeply or are too large.")
     is_partial = granted is not None and not set(asked) <= set(granted)
     return _step(NOTE if is_partial or report["lifetime_assumed"] else GOOD, "The server issued a token", None, lines)
 
@@ -160,7 +167,7 @@ def _revocation_step(trial: TrialSignIn) -> dict[str, Any]:
     if how == REVOKED:
         return _step(GOOD, "The token was discarded and revoked", None, [])
     if how == NO_REVOCATION_ENDPOINT:
-        words = "The server has no revocation endpoint in its settings: the token is valid there until it expires."
+        words = "No revocation endpoint is set here for this server: the token is valid at the server until it expires."
         return _step(NOTE, "The token was discarded", None, [words])
     words = f"The revocation failed with {how}: the token is valid at the server until it expires."
     return _step(NOTE, "The token was discarded", None, [words])
@@ -172,6 +179,7 @@ def _outcome_step(trial: TrialSignIn) -> dict[str, Any]:
     meaning = MEANINGS.get(trial.error)
     lines = [f"Code: {trial.error}."]
     lines += [f"Detail: {trial.error_detail}."] if trial.error_detail else []
+    # Remove Markdown from the remedy.
     lines += [meaning.cause, "What to do: " + meaning.remedy.replace("*", "").replace("`", "")] if meaning else []
     return _step(PROBLEM, "The sign-in failed", trial.finished_at, lines)
 

@@ -25,7 +25,7 @@ from conversations.flow.sign_in import (
 )
 from conversations.flow.termination import undo
 from conversations.flow.trial_sign_in import receive_trial, trial_of_callback
-from conversations.links import clean_address
+from conversations.links import intended_url
 from conversations.models import AuthorizationRequest
 from conversations.pages import (
     LINK_NO_LONGER_WORKS,
@@ -170,7 +170,7 @@ def damaged_link(request: HttpRequest, kind: str, rest: str) -> HttpResponse:
 
     Our forms never post here, so a POST is not redirected.
     """
-    clean = None if request.method == "POST" else clean_address(kind, rest)
+    clean = None if request.method == "POST" else intended_url(kind, rest)
     return SeeOther(clean) if clean else _render(request, LINK_NO_LONGER_WORKS)
 
 

@@ -132,7 +132,7 @@ class WebhookDeliveryAdmin(ReadOnlyAdmin):
     list_display = ("event", "endpoint", "conversation", "created_at", "state", "attempts", "last_outcome")
     fields = (
         "event", "event_uuid", "endpoint", "conversation", "created_at", "state", "attempts", "last_outcome",
-        "next_attempt_at", "given_up_at", "delivered_at", "dead_at", "can_be_replayed",
+        "next_attempt_at", "give_up_at", "delivered_at", "dead_at", "can_be_replayed",
     )  # fmt: skip
     list_filter = (StateFilter, ("endpoint", OwnFieldListFilter), "event")
     allowed_lookups = ("endpoint__id__exact", "event__exact")

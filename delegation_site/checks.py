@@ -52,7 +52,7 @@ def check_public_base_url(**_: Any) -> list[CheckMessage]:
         return []
     message = "PUBLIC_BASE_URL must be an https origin such as https://delegation.example (http only on loopback)."
     hint = (
-        "An origin is scheme, host and, where it is not 443, port: no path, user, query or space. http is for "
+        "An origin is scheme, host and, if it is not 443, port: no path, user, query or space. http is for "
         "localhost, names that end in .localhost, 127.0.0.1 and [::1]. Write a name in another script as xn--..."
     )
     return [Error(message, hint=hint, id="delegation.E003")]

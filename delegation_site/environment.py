@@ -35,7 +35,10 @@ _OFF: Final = ("false", "off", "n", "no", "0")
 
 
 class Environment:
-    """Reads settings. Mistakes are collected until `refuse`; meanwhile a placeholder stands for an invalid value."""
+    """Reads settings and collects mistakes until `exit_if_mistakes`.
+
+    Until then an invalid value becomes a placeholder.
+    """
 
     def __init__(self) -> None:
         self._env = environ.Env()
@@ -54,7 +57,7 @@ class Environment:
         return value
 
     def text(self, name: str, default: str) -> str:
-        """Read a text. An empty one counts as unset."""
+        """Read a text. An empty text counts as unset."""
         value: str = self._env.str(name, default=default)
         return value or default
 
@@ -81,7 +84,7 @@ class Environment:
         return default
 
     def database(self, name: str, default: str) -> dict[str, Any]:
-        """Parse a database URL into Django's settings. An empty one is a mistake, not SQLite."""
+        """Parse a database URL into Django's settings. An empty URL is a mistake, not SQLite."""
         value = self._env.str(name, default=default)
         # django-environ prints a URL with an unknown scheme, password included.
         if value == value.strip() and value.partition("://")[0] in _DATABASES:
@@ -111,8 +114,8 @@ class Environment:
         self._mistake("E023", f"{name} is not an address to listen at, such as 127.0.0.1:8000 or unix:/run/web.sock.")
         return [default]
 
-    def refuse(self) -> None:
-        """Exit if there were mistakes."""
+    def exit_if_mistakes(self) -> None:
+        """Exit with a message for each mistake, if there are any."""
         if self.mistakes:
             exit_with(self.mistakes)
 
@@ -176,7 +179,7 @@ def is_loopback(host: str | None) -> bool:
 
 
 def _as_written(host: str) -> bool:
-    """Whether it is an IP address in its canonical form, the only one that occurs in a `Host` header."""
+    """Whether the host is an IP address in its canonical form, the only form that occurs in a `Host` header."""
     try:
         return str(ip_address(host)) == host
     except ValueError:

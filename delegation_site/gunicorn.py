@@ -25,7 +25,8 @@ threads = settings.THREADS
 keepalive = 30
 limit_request_line = 8190  # an authorization code may have 4 KB, and so may a state
 timeout = 30
-# A callback that holds a fresh token must have time to store or revoke it. systemd waits 40 seconds (deploy/).
+# A callback that holds a fresh token must have time to store or revoke it. Keep this below
+# the 40 seconds that systemd waits, which is set in deploy/.
 graceful_timeout = 35
 # By default gunicorn 27 opens a control socket in the home folder (H9).
 control_socket_disable = True
@@ -39,7 +40,10 @@ access_log_format = (
 
 
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's logger, which bypasses Django's handlers. It removes paths and text of broken requests (H1, H3)."""
+    """gunicorn's logger, which bypasses Django's handlers.
+
+    It removes secrets from paths, and malformed requests (H1, H3).
+    """
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -48,31 +52,31 @@ class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
 
     def warning(self, msg: Any, *args: Any, **kwargs: Any) -> None:
         """Log why a request is malformed, without the request itself, which may hold a secret."""
-        super().warning(_UNREADABLE.sub(r"\1", msg) if isinstance(msg, str) else msg, *args, **kwargs)
+        super().warning(_INVALID_REQUEST.sub(r"\1", msg) if isinstance(msg, str) else msg, *args, **kwargs)
 
 
-_UNREADABLE = re.compile(r"^(Invalid request from ip=\S*: [^:'\"]*).*", re.DOTALL)
+_INVALID_REQUEST = re.compile(r"^(Invalid request from ip=\S*: [^:'\"]*).*", re.DOTALL)
 logger_class = QuietLogger
 
 
 def on_starting(server: Any) -> None:
-    """Exit if a system check fails: by itself a failing check does not stop a WSGI server (N10)."""
+    """Exit if a system check fails. Django runs no checks when a WSGI server starts (N10)."""
     django.setup()
     try:
         call_command("check", deploy=True, fail_level="ERROR")
     except SystemCheckError as error:
         sys.exit(str(error))
     for warning in run_checks(tags=[Tags.database], databases=["default"]):
-        server.log.warning("%s Until then /health/ready says 503.", warning)
-    connections.close_all()  # forked processes must not share one
+        server.log.warning("%s Until this is fixed, /health/ready says 503.", warning)
+    connections.close_all()  # forked processes must not share a connection
 
 
 def post_worker_init(worker: Any) -> None:
     """Let long polls end early when their worker is stopping, so that a restart does not wait for them."""
-    stopping.ask_with(lambda: not worker.alive)
+    stopping.set_check(lambda: not worker.alive)
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  # gunicorn's signature
     """Run the cleanup callbacks, which write the counters of this worker to the database."""
     if worker.booted:
-        stopping.end()
+        stopping.run_cleanup()

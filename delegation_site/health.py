@@ -24,9 +24,9 @@ from infrastructure.database_clock import report_wrong_clock
 from infrastructure.database_errors import is_unavailable, sqlite_code
 from web.errors import Problem, json_response
 
-# Seconds for which a result is cached. Probes come every few seconds, from several machines.
-_BELIEVED: Final = 60.0
-_BELIEVED_WHERE_WRONG: Final = 5.0
+# Probes come every few seconds, from several machines.
+_CACHE_SECONDS_READY: Final = 60.0
+_CACHE_SECONDS_NOT_READY: Final = 5.0
 
 # Check ids, by the problem code of /health/ready.
 _DATABASE_IDS = {
@@ -64,8 +64,8 @@ def live(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # Django's sign
 
 @require_safe
 def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Readiness: the database accepts writes, is migrated, and is readable with this key ring."""
-    found = _trouble_with_the_server() or _remembered.ask()
+    """Readiness: the database accepts writes and is migrated, and `ENCRYPTION_KEYS` can decrypt its values."""
+    found = _problem_with_server() or _content_check.finding()
     if found is None:
         return json_response({"status": "ok"})
     return Problem(503, found.code, f"{found.words} {found.remedy}").response()
@@ -73,10 +73,10 @@ def ready(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # Django's sig
 
 def findings() -> list[Finding]:
     """Check everything now, without the cache. Database errors become findings."""
-    found = _trouble_with_the_server()
+    found = _problem_with_server()
     if found is None:
         try:
-            found = _trouble_with_the_content()
+            found = _problem_with_content()
         except Error:
             logger.exception("the database could not be checked")
             found = _UNAVAILABLE
@@ -85,37 +85,42 @@ def findings() -> list[Finding]:
 
 @register(Tags.database)
 def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
-    """W001 to W004: only warnings, as some are fixed in the admin. Run by `check --database default` and gunicorn."""
+    """The checks W001 to W004. gunicorn and `check --database default` run them.
+
+    They are warnings: an error would keep the web processes from starting, and they become ready without a restart as
+    soon as the database is repaired.
+    """
     if not databases or sys.argv[1:2] == ["migrate"]:  # migrate is the remedy, and it runs all checks first
         return []
     return [CheckWarning(found.words, hint=found.remedy, id=_DATABASE_IDS[found.code]) for found in findings()]
 
 
-class _Remembered:
+class _CachedCheck:
     """Caches the last finding about the database's content, which takes several queries."""
 
-    def __init__(self, ask: Callable[[], Finding | None]) -> None:
-        self._ask = ask
+    def __init__(self, check: Callable[[], Finding | None]) -> None:
+        self._check = check
         self.forget()
 
     def forget(self) -> None:
         self._found: Finding | None = None
         self._until = 0.0
 
-    def ask(self) -> Finding | None:
+    def finding(self) -> Finding | None:
         if monotonic() >= self._until:
             try:
-                self._found = self._ask()
+                self._found = self._check()
             except Error as error:
-                # If a table is locked, keep the last finding: a ready process must stay in service.
+                # `is_unavailable` is also true if a table is locked. The server itself answered a moment ago, so keep
+                # the last finding: a process that was ready must stay in service.
                 if not is_unavailable(error):
                     logger.exception("the database could not be checked")
                     self._found = _UNAVAILABLE
-            self._until = monotonic() + (_BELIEVED_WHERE_WRONG if self._found else _BELIEVED)
+            self._until = monotonic() + (_CACHE_SECONDS_NOT_READY if self._found else _CACHE_SECONDS_READY)
         return self._found
 
 
-def _trouble_with_the_server() -> Finding | None:
+def _problem_with_server() -> Finding | None:
     try:
         return None if _takes_writes() else _READ_ONLY
     except Error as error:
@@ -127,15 +132,16 @@ def _takes_writes() -> bool:
         with connection.cursor() as cursor:
             cursor.execute("SELECT current_setting('transaction_read_only')")
             return bool(cursor.fetchone() == ("off",))
-    # SQLite reports read-only only on a write: set an unused number in its header and roll back.
+    # SQLite says that it is read-only only when we write. So set `user_version`, a number in the file's header that
+    # nobody uses, and roll back.
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("PRAGMA user_version = 1")
         transaction.set_rollback(True)
     return True
 
 
-def _trouble_with_the_content() -> Finding | None:
-    report_wrong_clock()
+def _problem_with_content() -> Finding | None:
+    report_wrong_clock()  # only logs
     return _missing_migrations() or _unreadable_keys()
 
 
@@ -144,7 +150,7 @@ def _missing_migrations() -> Finding | None:
     missing = [str(migration) for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes())]
     if not missing:
         return None
-    words = f"The database lacks {len(missing)} migrations of this version, {missing[0]} first."
+    words = f"The database lacks migrations of this version: {len(missing)}, the first is {missing[0]}."
     return Finding("database_not_migrated", words, "Run manage.py migrate.")
 
 
@@ -152,13 +158,13 @@ def _unreadable_keys() -> Finding | None:
     sentences = unreadable_keys()
     if not sentences:
         return None
-    remedy = "Add the key that encrypted them to ENCRYPTION_KEYS, after the newest, and restart."
+    remedy = "Add the key that encrypted them to ENCRYPTION_KEYS, behind the first (newest) key, and restart."
     return Finding("encryption_keys_do_not_fit", " ".join(sentences), remedy)
 
 
-_remembered = _Remembered(_trouble_with_the_content)
+_content_check = _CachedCheck(_problem_with_content)
 
 
-def forget_in_process() -> None:
+def reset_in_process() -> None:
     """Clear the cache. Tests call it before each test."""
-    _remembered.forget()
+    _content_check.forget()

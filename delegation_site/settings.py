@@ -10,7 +10,7 @@ from csp.constants import NONE, SELF
 from environ import Env
 
 from delegation_site.environment import Environment, canonical_origin, origin_host
-from infrastructure.logs import LOGGING_TO_STANDARD_OUTPUT
+from infrastructure.logs import JSON_LOGGING
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -29,7 +29,7 @@ REQUIRE_ADMIN_MFA: bool = env.flag("REQUIRE_ADMIN_MFA", default=not (DEBUG or AL
 OUTBOUND_CA_FILE: str = env.text("OUTBOUND_CA_FILE", default="")
 TRUSTED_PROXY_COUNT: int = env.number("TRUSTED_PROXY_COUNT", default=0, least=0, most=100)
 REDIS_URL: str = env.text("REDIS_URL", default="")
-# For gunicorn. They are read here so that `manage.py check` reports mistakes.
+# The next four are for gunicorn. They are read here so that `manage.py check` reports mistakes.
 THREADS: int = env.number("THREADS", default=16, least=1, most=1_000)
 WORKERS: int = env.number("WORKERS", default=2, least=1, most=1_000)
 BIND: list[str] = env.addresses("BIND", default="127.0.0.1:8000")
@@ -63,7 +63,7 @@ MIDDLEWARE = [
     "web.middleware.no_store_middleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "web.middleware.bot_paths_middleware",
+    "web.middleware.bot_api_middleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "web.errors.refuse_nul_middleware",
@@ -98,7 +98,8 @@ TEMPLATES = [
 ]
 
 DATABASES = {"default": env.database("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
-# Limited: PostgreSQL's cached plans for a once small table, or for a column's old type, end with the connection.
+# Connections end after 10 minutes. Otherwise plans that PostgreSQL cached while a table was small, or before a column's
+# type changed, would be used for ever.
 DATABASES["default"].setdefault("CONN_MAX_AGE", 600)
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # IMMEDIATE takes the write lock at BEGIN. A deferred transaction fails at its first write instead of waiting.
@@ -111,9 +112,9 @@ else:
     if DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
         DATABASES["default"]["ENGINE"] = "infrastructure.postgresql"
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    # A string from the URL: "false" would be true (infrastructure/prepared.py).
-    _NAMED = str(DATABASES["default"].get("DISABLE_SERVER_SIDE_CURSORS", "")).lower()
-    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = _NAMED in Env.BOOLEAN_TRUE_STRINGS
+    # The URL gives a string, and the string "false" counts as true (infrastructure/prepared.py).
+    _DISABLE_CURSORS = str(DATABASES["default"].get("DISABLE_SERVER_SIDE_CURSORS", "")).lower()
+    DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = _DISABLE_CURSORS in Env.BOOLEAN_TRUE_STRINGS
 CACHES: dict[str, dict[str, Any]] = {
     "default": {
         # A list: Django splits a string at commas and semicolons, which a password may contain.
@@ -122,7 +123,8 @@ CACHES: dict[str, dict[str, Any]] = {
         "KEY_PREFIX": "consumer-delegation",
     }
     if REDIS_URL
-    # allauth counts here. With Django's default of 300 entries, invented user names would evict the real counters.
+    # allauth's rate limits use this cache. With Django's default of 300 entries, invented user names would evict the
+    # real counters.
     else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 20_000}},
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -137,7 +139,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 
-# Admin sign-in: accounts/sign_in.py. The operator creates accounts, so their addresses count as verified.
+# Admin sign-in: accounts/sign_in.py. The operator creates accounts, so the accounts' mail addresses count as verified.
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "admin:index"
@@ -176,7 +178,7 @@ WHITENOISE_ALLOW_ALL_ORIGINS = False  # no other site needs to read our files
 WHITENOISE_USE_FINDERS = True  # few files, found at start: no collectstatic step to forget
 
 # Chromium and Firefox also accept Secure and __Host- cookies over http on loopback. WebKit (Safari, all of iOS) does
-# not. The demo offers https for it (`--tls`), so that no cookie has to be weakened.
+# not. For WebKit the demo offers https (`--tls`), so that no cookie has to be weakened.
 SESSION_COOKIE_NAME = "__Host-session"
 SESSION_COOKIE_SECURE = True
 SESSION_COOKIE_AGE = 8 * 60 * 60
@@ -186,6 +188,7 @@ CSRF_COOKIE_HTTPONLY = True
 CSRF_TRUSTED_ORIGINS = [PUBLIC_BASE_URL]
 CSRF_FAILURE_VIEW = "web.errors.csrf_failure"
 
+# Sets EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT and the other EMAIL_ settings.
 vars().update(env.email("EMAIL_URL", default="consolemail://"))
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL: str = env.text("DEFAULT_FROM_EMAIL", default=f"no-reply@{origin_host(PUBLIC_BASE_URL)}")
@@ -195,7 +198,8 @@ SECURE_REDIRECT_EXEMPT = [r"^health/"]
 SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if _SERVED_OVER_TLS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = _SERVED_OVER_TLS
 SECURE_HSTS_PRELOAD = _SERVED_OVER_TLS
-SECURE_REFERRER_POLICY = "no-referrer"  # `same-origin` on pages with a form: web/middleware.py
+# web/middleware.py overrides this with `same-origin` on pages with a form.
+SECURE_REFERRER_POLICY = "no-referrer"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 if TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -217,8 +221,9 @@ CONTENT_SECURITY_POLICY = {
 DEFAULT_EXCEPTION_REPORTER = "web.errors.QuietExceptionReporter"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "web.errors.QuietReporterFilter"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
-# A message shows a new bot key. Django's default fallback would store it as plain text in the session table.
+# A message shows a new bot key. Django's default storage can fall back to the session table, as plain text.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
-LOGGING = LOGGING_TO_STANDARD_OUTPUT
+LOGGING = JSON_LOGGING
 
-env.refuse()
+# Exit with a message for each missing or invalid variable.
+env.exit_if_mistakes()

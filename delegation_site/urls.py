@@ -32,7 +32,7 @@ _account = [
 urlpatterns = [
     path("", pages.front_page, name="front_page"),
     path("api/v1/", include(conversations.api_urlpatterns)),
-    # Below the redirect URI, so that a brand that may register that URI may read this one. The alphabet is the same.
+    # Below the redirect URI, so that a server that may call the redirect URI may also read the keys. Same alphabet.
     re_path(
         r"^callback/(?P<callback_id>[A-Za-z0-9_-]{1,32})/jwks\.json\Z", limited(brands.client_keys), name="client_keys"
     ),

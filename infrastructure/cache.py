@@ -238,7 +238,7 @@ class RedisOrMemoryCache(RedisCache):
         self._class = _Client
 
 
-def forget_in_process() -> None:
+def reset_in_process() -> None:
     """Clear the memory fallback and close the breaker. Tests call it before each test."""
     breaker.forget()
     _memory().clear()

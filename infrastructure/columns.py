@@ -95,7 +95,7 @@ def reencrypt(values: Iterable[Stored]) -> tuple[int, int]:
 
 
 def key_id_in(value: bytes) -> str:
-    """`NO_KEY` if the value has no key id."""
+    """Return the id of the key of a ciphertext or digest; `NO_KEY` if the value has no key id."""
     try:
         return key_id_of(value)
     except DecryptionError:

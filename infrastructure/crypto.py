@@ -184,7 +184,7 @@ def key_ring() -> KeyRing:
 
 
 def key_id_of(value: bytes) -> str:
-    """Raises `DecryptionError` if the value has no key id."""
+    """Return the key id of a ciphertext or digest. Raises `DecryptionError` if the value has none."""
     try:
         return _read_header(value)[0] if value[:1] == _VERSION else _read_length_prefixed(value, 0)[0].decode()
     except (IndexError, ValueError):

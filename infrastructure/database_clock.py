@@ -1,8 +1,9 @@
 """Measure the offset between this machine's clock and the database's.
 
 Processes compare timestamps that other processes wrote, so they need a common clock, and they all reach the database.
-Code that ends or erases rows by time must call `checked_now` (K6): a worker whose clock was an hour ahead once ended
-every live token. On SQLite the offset is zero, because database and process share one machine.
+Code that ends or erases rows by time must call `checked_now` (K6). This happened: a worker whose clock was an hour
+ahead ended every live token. With any database other than PostgreSQL, which is
+SQLite, the offset is zero, because database and process share one machine.
 """
 
 import logging
@@ -15,9 +16,9 @@ from django.db import connection
 from django.utils import timezone
 
 CLOCK_TOLERANCE: Final = timedelta(seconds=5)
-# Measure again if a busy database was slow: a short round trip gives a more exact offset.
-_MOST_TRIES: Final = 3
-_SHORT_ENOUGH: Final = timedelta(seconds=1)
+_MAX_MEASUREMENTS: Final = 3
+# Measure again after a longer round trip to a busy database: a short round trip gives a more exact offset.
+_SHORT_ROUND_TRIP: Final = timedelta(seconds=1)
 
 logger = logging.getLogger("consumer_delegation.clock")
 
@@ -35,7 +36,7 @@ class Offset:
 
     @property
     def is_tolerable(self) -> bool:
-        """Whether the difference is within the tolerance even in the worst case."""
+        """Whether the difference, with its uncertainty added, is at most `CLOCK_TOLERANCE`."""
         return abs(self.ahead) + self.uncertainty <= CLOCK_TOLERANCE
 
     def __str__(self) -> str:
@@ -45,27 +46,30 @@ class Offset:
 
 
 @dataclass
-class _Process:
+class _LastMeasured:
     ahead: timedelta = timedelta(0)
 
 
-_process = _Process()
+_last_measured = _LastMeasured()
 
 
 def measure() -> Offset:
     """Measure the offset and keep it for `now`. Raises Django's database errors."""
-    offset = _best_of([])
-    _process.ahead = offset.ahead
+    offset = _measure_best()
+    _last_measured.ahead = offset.ahead
     return offset
 
 
 def now() -> datetime:
     """The database's time, computed from our clock and the last measured offset."""
-    return timezone.now() - _process.ahead
+    return timezone.now() - _last_measured.ahead
 
 
 def checked_now() -> datetime:
-    """Measure and return the database's time. Raises `ClockDiffers` if our clock may be more than five seconds off."""
+    """Measure and return the database's time.
+
+    Raises `ClockDiffers` if the clocks may differ by more than `CLOCK_TOLERANCE`.
+    """
     offset = measure()
     if not offset.is_tolerable:
         raise ClockDiffers(str(offset))
@@ -73,29 +77,33 @@ def checked_now() -> datetime:
 
 
 def report_wrong_clock() -> None:
-    """Log an error if the clock of this web process is off. Readiness calls it at the start and each minute.
+    """Log an error if the clock of this web process is wrong. The readiness check calls this about once a minute.
 
-    Web processes do not stop for it. If the database's own clock jumped, all of them would refuse at once, although
-    only the sweep is at risk. Computing a status must not need a round trip either.
+    This only logs; it does not take the process out of service. If the database's clock jumped, every web process would
+    otherwise become unready at once, although only the worker's sweep, which ends and erases rows, can do harm. And web
+    code calls `now`, not `checked_now`: showing the status of a conversation must not cost a further query.
     """
     offset = measure()
     if not offset.is_tolerable:
         logger.error("the clock is wrong: expiry times depend on it", extra={"offset": str(offset)})
 
 
-def _best_of(measured: list[Offset]) -> Offset:
+def _measure_best() -> Offset:
     """Measure up to three times and return the result of the shortest round trip."""
-    while len(measured) < _MOST_TRIES:
+    measured: list[Offset] = []
+    while len(measured) < _MAX_MEASUREMENTS:
         measured.append(_measure_once())
-        if measured[-1].uncertainty * 2 <= _SHORT_ENOUGH:
+        round_trip = measured[-1].uncertainty * 2
+        if round_trip <= _SHORT_ROUND_TRIP:
             break
     return min(measured, key=lambda offset: offset.uncertainty)
 
 
 def _measure_once() -> Offset:
-    """Assume that the database answered in the middle of the round trip. The error is at most half of it.
+    """Measure the offset in one round trip.
 
-    The monotonic clock times the round trip, because the system clock may be adjusted meanwhile.
+    Assumes that the database read its clock in the middle of the round trip, so the error is at most half the round
+    trip. The monotonic clock times the round trip, because the system clock may be adjusted meanwhile.
     """
     connection.ensure_connection()  # keep connecting out of the measured round trip
     ours, began = timezone.now(), monotonic()
@@ -107,7 +115,7 @@ def _measure_once() -> Offset:
 
 
 def _database_time() -> datetime | None:
-    """None on SQLite."""
+    """Ask PostgreSQL for its time. Returns None with any other database."""
     if connection.vendor != "postgresql":
         return None
     with connection.cursor() as cursor:

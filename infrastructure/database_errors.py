@@ -74,7 +74,7 @@ def sqlite_code(error: BaseException) -> int | None:
 
 
 def _of_driver(error: BaseException) -> BaseException | None:
-    """The driver's error behind Django's, or None. In a failed transaction that is the first failure."""
+    """Return the driver's error behind Django's, or None. In a failed transaction it is the first failure's."""
     while isinstance(error, Error) and error.__cause__ is not None:
         error = error.__cause__
     is_drivers = isinstance(error, sqlite3.Error) or hasattr(error, "pgcode")

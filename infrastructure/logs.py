@@ -1,4 +1,4 @@
-"""JSON logging to standard output: each line has a request id, and secrets are removed."""
+"""JSON logging to standard output, or standard error: each line has a request id, and secrets are removed."""
 
 import logging
 import re
@@ -13,8 +13,8 @@ from django.http import HttpRequest, HttpResponse
 
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# At DEBUG these log codes, verifiers, client secrets and tokens (H2). urllib3 logs unparsable headers at WARNING, with
-# the server's bytes in the traceback.
+# At level DEBUG these libraries write authorization codes, verifiers, client secrets and tokens into the log (H2).
+# urllib3 logs headers that it cannot parse at WARNING, with the server's bytes in the traceback.
 LOUD_LOGGERS: Final = {
     "oauthlib": "WARNING",
     "requests": "WARNING",
@@ -31,7 +31,7 @@ def log_stream(arguments: list[str]) -> str:
     return "ext://sys.stderr" if prints_a_result else "ext://sys.stdout"
 
 
-LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
+JSON_LOGGING: Final[dict[str, Any]] = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"request_id": {"()": "infrastructure.logs.RequestIdFilter"}},
@@ -59,37 +59,41 @@ LOGGING_TO_STANDARD_OUTPUT: Final[dict[str, Any]] = {
 }
 
 
-def _in_any_writing(word: str) -> str:
+def _in_any_encoding(word: str) -> str:
     """Build a pattern for a word whose characters may be percent-encoded, even several times."""
     return "".join(f"(?:{re.escape(char)}|%(?:25)*(?:{ord(char):x}|{ord(char.upper()):x}))" for char in word)
 
 
-_SLASH: Final = rf"(?:{_in_any_writing('/')}|{_in_any_writing(chr(92))})"
+_SLASH: Final = rf"(?:{_in_any_encoding('/')}|{_in_any_encoding(chr(92))})"
 _SPACE: Final = r"(?:\s|%(?:25)*20)"
-# 20 or 32 random bytes in base64url (link tokens, receipts, states, cookies), or such a value with a suffix.
-_LOOK_ALIKE: Final = (
+# 20 or 32 random bytes in base64url (a link token, receipt token, state or cookie), or such a value with a suffix.
+_LOOKS_LIKE_A_TOKEN: Final = (
     r"(?:[A-Za-z0-9_-]{43}(?![\w-])|[A-Za-z0-9_-]{27}(?![\w-])|(?=[\w-]*[A-Z])(?=[\w-]*[a-z])[A-Za-z0-9_-]{28,})"
 )
 # A segment `c`, `r` or `callback` in any encoding, the separators after it, and the next segment. The quantifiers are
 # possessive: a hostile path must not cause catastrophic backtracking.
-_AFTER_A_NAME: Final = re.compile(
-    rf"((?:(?<![\w.%-])|(?<=2f)|(?<=5c))(?:(?:{'|'.join(map(_in_any_writing, ('callback', 'c', 'r')))})"
+_TOKEN_AFTER_SEGMENT: Final = re.compile(
+    rf"((?:(?<![\w.%-])|(?<=2f)|(?<=5c))(?:(?:{'|'.join(map(_in_any_encoding, ('callback', 'c', 'r')))})"
     rf"{_SLASH}(?:{_SLASH}|\.{{1,2}}{_SLASH}|{_SPACE})*+)+)"
-    rf"(?:(?!{_in_any_writing('/')})[^\s?#\"'<>])++",
+    rf"(?:(?!{_in_any_encoding('/')})[^\s?#\"'<>])++",
     re.IGNORECASE,
 )
-# Marks a hidden segment while the rest of its line is searched: a space or quote inside a token would otherwise leave
-# its second half visible. Words and short numbers stay.
-_HIDDEN: Final = "\0"
-_REST_OF_LINE: Final = re.compile(rf"{_HIDDEN}(?:\s*\n)?[^\n]*")
-_PIECE: Final = re.compile(
+# Placeholder for a removed token. The rest of the line is cleaned too, because a token that contains a space or a quote
+# would be removed only up to that character. Words and short numbers stay.
+_REMOVED: Final = "\0"
+_REST_OF_LINE: Final = re.compile(rf"{_REMOVED}(?:\s*\n)?[^\n]*")
+_PIECE_OF_TOKEN: Final = re.compile(
     r"(?<![A-Za-z0-9_-])(?!(?:[A-Z]?[a-z]+|[A-Z]{1,5}|[0-9]{1,4})(?![A-Za-z0-9_-]))[A-Za-z0-9_-]{2,}"
 )
 _QUERY: Final = re.compile(r"(?<=[\w/.~%-])\?[^\s\"'<>]+")
-_ELSEWHERE: Final = re.compile(rf"(?:(?<=[/\\=&?#;:])|(?<=%2[fF6])|(?<=%3[aAbBdDfF])|(?<=%5[cC])){_LOOK_ALIKE}(?!\.py)")
-# API paths are kept: a conversation may be named `c`, with nothing secret after it. Dot segments could leave /api/.
+_TOKEN_ELSEWHERE: Final = re.compile(
+    rf"(?:(?<=[/\\=&?#;:])|(?<=%2[fF6])|(?<=%3[aAbBdDfF])|(?<=%5[cC])){_LOOKS_LIKE_A_TOKEN}(?!\.py)"
+)
+# API paths are kept: a conversation may be named `c`, with nothing secret after it. With `..` a path can point outside
+# /api/, so such paths are not kept.
 _API: Final = re.compile(r"(?<![\w./\\%-])(?:https?://[^\s/]+)?/api/(?!\S*(?:\.|%(?:25)*2[eE]){2})[^\s?\"']*")
-_ORDINARY: Final = range(400, 500)
+_CLIENT_ERRORS: Final = range(400, 500)
+_MAY_HOLD_PATH_OR_QUERY: Final = re.compile(r"[/\\%?=]")
 
 
 def without_secrets(text: str) -> str:
@@ -97,48 +101,46 @@ def without_secrets(text: str) -> str:
 
     Variants that a browser may request are covered: `//c/TOKEN`, `/C/TOKEN`, `/en/c/TOKEN`, `/%63/TOKEN`.
     """
-    if not _LEADS_SOMEWHERE.search(text):
+    if not _MAY_HOLD_PATH_OR_QUERY.search(text):
         return text
-    text, pieces, end = text.replace(_HIDDEN, ""), [], 0
+    text, pieces, end = text.replace(_REMOVED, ""), [], 0
     for path in _API.finditer(text):
-        pieces += [_hidden(text[end : path.start()]), path.group()]
+        pieces += [_tokens_removed(text[end : path.start()]), path.group()]
         end = path.end()
-    return "".join([*pieces, _hidden(text[end:])])
+    return "".join([*pieces, _tokens_removed(text[end:])])
 
 
-_LEADS_SOMEWHERE: Final = re.compile(r"[/\\%?=]")
-
-
-def _hidden(text: str) -> str:
-    text = _AFTER_A_NAME.sub(rf"\1{_HIDDEN}", _QUERY.sub("?...", text))
-    text = _REST_OF_LINE.sub(lambda rest: _PIECE.sub("...", rest[0]), text)
-    return _ELSEWHERE.sub("...", text.replace(_HIDDEN, "..."))
+def _tokens_removed(text: str) -> str:
+    text = _TOKEN_AFTER_SEGMENT.sub(rf"\1{_REMOVED}", _QUERY.sub("?...", text))
+    text = _REST_OF_LINE.sub(lambda rest: _PIECE_OF_TOKEN.sub("...", rest[0]), text)
+    return _TOKEN_ELSEWHERE.sub("...", text.replace(_REMOVED, "..."))
 
 
 class RequestIdFilter(logging.Filter):
     """Add the request id to each record, and remove the request and all secrets.
 
     Django attaches the whole request, whose query holds code and state. It also logs the path of every 4xx and 5xx
-    response: a form without its cookie would put a live link into the log (H1).
+    response. A form that is refused for a missing cookie is a 403, and its path contains a link that still works (H1).
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = _request_id.get()
         record.__dict__.pop("request", None)
-        _lower_what_strangers_cause(record)
+        _lower_level_of_client_errors(record)
         if isinstance(record.msg, str) or record.args:
             record.msg, record.args = without_secrets(_message(record)), None
         for name in record.__dict__.keys() - _OF_EVERY_RECORD:
             record.__dict__[name] = _value_without_secrets(record.__dict__[name])
         if record.exc_info:
-            # Formatters prefer this text. An exception's message may contain the path, too.
+            # Formatters write `exc_text` if it is set. An exception's message may contain the path, too.
             record.exc_text = without_secrets(_TRACEBACKS.formatException(record.exc_info))
             record.exc_info = None
         return True
 
 
 _TRACEBACKS: Final = logging.Formatter()
-# The fields of every record. All others come from `extra` and are filtered. `msg` may be an object, so it is, too.
+# The fields of every record. All others come from `extra` and are filtered. `msg` and `stack_info` are filtered too,
+# because `msg` may be an object.
 _OF_EVERY_RECORD: Final = logging.makeLogRecord({}).__dict__.keys() - {"msg", "stack_info"} | {"request_id"}
 
 
@@ -154,7 +156,7 @@ def _value_without_secrets(value: Any) -> Any:
 
 
 def _message(record: logging.LogRecord) -> str:
-    """Format the message. Spaces in paths are encoded again: Django decodes them, and one would end the match."""
+    """Format the message. Encode the spaces in paths again, which Django decoded: a space would end the match early."""
     if isinstance(record.args, tuple):
         record.args = tuple(
             re.sub(r"\s", "%20", argument) if isinstance(argument, str) and argument.startswith("/") else argument
@@ -163,21 +165,22 @@ def _message(record: logging.LogRecord) -> str:
     return record.getMessage()
 
 
-def _lower_what_strangers_cause(record: logging.LogRecord) -> None:
+def _lower_level_of_client_errors(record: logging.LogRecord) -> None:
     """Log ordinary refusals (404, 409, 429 ...) at INFO, and those of Django's security checks at WARNING.
 
-    A warning asks for a look and an error means a failure here; a scanner must cause neither. Many security refusals at
-    once mean a wrong `ALLOWED_HOSTS` or proxy. Their traceback is dropped, because it only shows Django's code.
+    A warning asks the operator to look, and an error means a failure here; a scanner must cause neither. Exception:
+    security refusals stay warnings, because many at once mean a wrong `ALLOWED_HOSTS` or proxy. Their traceback is
+    dropped, because it only shows Django's code.
     """
     status = getattr(record, "status_code", None)
-    if record.name == "django.request" and status in _ORDINARY:
+    if record.name == "django.request" and status in _CLIENT_ERRORS:
         record.levelno, record.levelname = logging.INFO, "INFO"
-    elif record.name.startswith("django.security.") and status in {None, *_ORDINARY}:
+    elif record.name.startswith("django.security.") and status in {None, *_CLIENT_ERRORS}:
         record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
 
 
 def current_request_id() -> str:
-    """Empty outside a request."""
+    """Return the id of the request that this thread answers; an empty string outside a request."""
     return _request_id.get()
 
 
@@ -185,7 +188,8 @@ def request_id_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -
     """Give each request a new id, for its log lines and `X-Request-Id`. An id sent by the client is ignored."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        # Never reset: Django logs a 4xx or 5xx after the middleware has returned. The next request sets its own.
+        # The id is never reset: Django logs a 4xx or 5xx after the middleware has returned. The next request sets
+        # another.
         _request_id.set(uuid.uuid4().hex)
         response = get_response(request)
         response["X-Request-Id"] = _request_id.get()

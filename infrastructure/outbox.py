@@ -15,19 +15,19 @@ from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 
 from infrastructure import database_clock
 
-# Longer than the slowest attempt: the transport ends every call after 10 s.
+# How long a worker has a row to itself. Longer than the slowest attempt: the transport ends every call after 10 s.
 LEASE: Final = timedelta(seconds=60)
 MAX_AT_ONCE_PER_DESTINATION: Final = 2
-# A cap for each brand as well: a brand may have many destinations, all of them slow.
+# A limit for each brand as well: a brand may have many destinations, all of them slow.
 MAX_AT_ONCE_PER_BRAND: Final = 3
-_RESTING: Final = timedelta(seconds=5)
+_PAUSE_AFTER_RELEASE: Final = timedelta(seconds=5)
 _LONGEST_AFTER_FAULT: Final = timedelta(minutes=15)
-# Key of the advisory lock. Any number will do, if all workers use the same one.
-_TURN: Final = 7009
+# Key of the advisory lock. Any number will do, if all workers use the same number.
+_ADVISORY_LOCK: Final = 7009
 # Pauses of a worker whose database is unavailable.
 FIRST_PAUSE: Final = timedelta(milliseconds=500)
 LONGEST_PAUSE: Final = timedelta(seconds=10)
-_MOST_CHARACTERS: Final = 300
+_MAX_MESSAGE_LENGTH: Final = 300
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) 
     due = rows.filter(free, next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
     with transaction.atomic():
         _one_worker_at_a_time()
-        chosen = list(_choose(due, to, _under_way(rows, to, now), limit))
+        chosen = list(_choose(due, to, _leased_counts(rows, to, now), limit))
         taken = rows.filter(pk__in=[row.pk for row in chosen])
         taken.update(lease_until=now + LEASE, attempts=F("attempts") + 1)
     for row in chosen:
@@ -62,7 +62,7 @@ def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) 
 
 def give_back(row: Any) -> None:
     """Release a row that was not attempted: free the lease and do not count the attempt."""
-    at = database_clock.now() + pause_after(1, _RESTING, _RESTING)
+    at = database_clock.now() + pause_after(1, _PAUSE_AFTER_RELEASE, _PAUSE_AFTER_RELEASE)
     _of_this_lease(row).update(lease_until=None, next_attempt_at=at, attempts=F("attempts") - 1)
 
 
@@ -76,7 +76,10 @@ def put_off_after_fault(row: Any) -> None:
 
 
 def leased(now: datetime) -> Q:
-    """Condition for rows leased now. A lease that ends too late is ignored: its worker had a wrong clock."""
+    """Condition for rows that are leased now.
+
+    A lease that ends too late does not count: its worker had a wrong clock.
+    """
     return Q(lease_until__gt=now, lease_until__lte=now + 2 * LEASE)
 
 
@@ -93,7 +96,7 @@ def _of_this_lease(row: Any) -> QuerySet[Any]:
 
 
 @dataclass
-class _UnderWay:
+class _LeasedCounts:
     to: Counter[int] = field(default_factory=Counter)
     of: Counter[int] = field(default_factory=Counter)
 
@@ -102,16 +105,19 @@ class _UnderWay:
         self.of[brand] += 1
 
 
-def _under_way(rows: QuerySet[Any], to: Destinations, now: datetime) -> _UnderWay:
+def _leased_counts(rows: QuerySet[Any], to: Destinations, now: datetime) -> _LeasedCounts:
     busy = rows.filter(leased(now), **{f"{to.name}__in": to.rows})
-    found = _UnderWay()
+    found = _LeasedCounts()
     for destination, brand in busy.order_by().values_list(f"{to.name}_id", f"{to.name}__brand_id"):
         found.add(destination, brand)
     return found
 
 
-def _choose(due: QuerySet[Any], to: Destinations, busy: _UnderWay, limit: int) -> Iterator[Any]:
-    """Iterate over destinations, not rows: if 100,000 rows wait for one destination, only the oldest is read."""
+def _choose(due: QuerySet[Any], to: Destinations, busy: _LeasedCounts, limit: int) -> Iterator[Any]:
+    """Yield the rows to lease.
+
+    Iterates over destinations: of 100,000 rows for one destination only the oldest is read.
+    """
     waiting = _oldest_due(due, to)
     taken: list[int] = []
     while len(taken) < limit:
@@ -132,7 +138,7 @@ def _choose(due: QuerySet[Any], to: Destinations, busy: _UnderWay, limit: int) -
 
 
 def _oldest_due(due: QuerySet[Any], to: Destinations) -> dict[tuple[int, int], datetime]:
-    """The due time of the oldest row, by destination and its brand."""
+    """Map each destination and its brand to the due time of the oldest row."""
     oldest = due.filter(**{f"{to.name}_id": OuterRef("pk")}).values("next_attempt_at")[:1]
     found = to.rows.order_by().values_list("pk", "brand_id", Subquery(oldest))
     return {(destination, brand): at for destination, brand, at in found if at is not None}
@@ -145,17 +151,20 @@ def _first(rows: QuerySet[Any]) -> Any:
 
 
 def _one_worker_at_a_time() -> None:
-    """Serialise with an advisory lock: two workers would otherwise both see room for a brand. SQLite does it itself."""
+    """Serialise leasing with an advisory lock: two workers could otherwise exceed a brand's limit together.
+
+    On SQLite every transaction that writes already excludes the others.
+    """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_ADVISORY_LOCK])
 
 
 logger = logging.getLogger("consumer_delegation.worker")
 
 
-class Trouble:
-    """Logs one failure that lasts: once when it begins and once when it is over. Threads may share it.
+class LastingFailure:
+    """Logs a failure that may last: once when it begins and once when it is over. Threads may share it.
 
     The first `silent` failures are not logged: a dropped keep-alive connection works again at once. The failure is over
     after `quiet_seconds` without an error, because one thread may succeed while the others still fail.
@@ -166,36 +175,37 @@ class Trouble:
         self._lock = Lock()
         self._failures = 0
         self._began_at = self._last_at = self._not_before = 0.0
-        self._said = ""
+        self._logged = ""
 
-    def met(self, error: BaseException, *, traceback: bool = False) -> None:
+    def failed(self, error: BaseException, *, traceback: bool = False) -> None:
         """Record an error and log the first one. With `traceback`, log again if the error's text changes."""
         with self._lock:
             self._note(monotonic())
             what = _in_one_line(error)
-            if self._failures <= self._silent or (self._said and not (traceback and what != self._said)):
+            if self._failures <= self._silent or (self._logged and not (traceback and what != self._logged)):
                 return
-            self._said = what
+            self._logged = what
         extra = {"error": what, "error_class": type(error).__name__}
         logger.error(self._begins, extra=extra, exc_info=error if traceback else None)
 
-    def worked(self) -> None:
+    def succeeded(self) -> None:
         """Record a success. Log the recovery if the failure was logged."""
         with self._lock:
             now = monotonic()
             if not self._failures or now - self._last_at < self._quiet_seconds:
                 return
-            was_said, seconds = bool(self._said), round(now - self._began_at)
-            self._failures, self._said, self._not_before = 0, "", 0.0
-        if was_said:
+            was_logged, seconds = bool(self._logged), round(now - self._began_at)
+            self._failures, self._logged, self._not_before = 0, "", 0.0
+        if was_logged:
             logger.info(self._ends, extra={"seconds": seconds})
 
     @property
-    def is_met(self) -> bool:
+    def is_failing(self) -> bool:
         return self._failures > 0
 
     @property
     def pause(self) -> float:
+        """How many seconds to wait before the next try."""
         return max(0.0, self._not_before - monotonic())
 
     def _note(self, now: float) -> None:
@@ -205,11 +215,11 @@ class Trouble:
             return
         self._began_at = self._began_at if self._failures else now
         self._failures += 1
-        spoken = self._failures - self._silent
-        pause = pause_after(spoken, FIRST_PAUSE, LONGEST_PAUSE).total_seconds() if spoken > 0 else 0.0
+        tries = self._failures - self._silent
+        pause = pause_after(tries, FIRST_PAUSE, LONGEST_PAUSE).total_seconds() if tries > 0 else 0.0
         self._not_before = now + pause
 
 
 def _in_one_line(error: BaseException) -> str:
     """Keep the first line of the message. PostgreSQL quotes row values below it."""
-    return next(iter(str(error).splitlines()), "")[:_MOST_CHARACTERS]
+    return next(iter(str(error).splitlines()), "")[:_MAX_MESSAGE_LENGTH]

@@ -2,7 +2,8 @@
 
 The store is Redis if `REDIS_URL` is set, otherwise one database row for each subject and window, written in one
 statement. Subjects are stored as keyed digests, so the store holds no address and no link token. Each subject's window
-starts at a different moment, so that not all end together. Across a boundary a subject may use its limit twice.
+starts at a different moment, so that not all windows end together. Just before and just after a window ends, a subject
+can use its full limit twice.
 
 If Redis fails, each process counts in its own memory (`cache.py`). Limits then grow with the number of processes, and
 consumers still get in. Failing closed would end every sign-in during a Redis outage; failing open would let an attacker
@@ -21,7 +22,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connection, transaction
 
-from infrastructure.cache import forget_in_process as forget_cache_in_process
+from infrastructure.cache import reset_in_process as reset_cache_in_process
 from infrastructure.crypto import key_ring
 from infrastructure.models import RateCounter
 from infrastructure.prepared import PreparedStatement
@@ -52,7 +53,8 @@ class Limit:
     seconds: int
 
 
-# Set to stop a runaway bot, not a working one. Token reads are counted in each process.
+# High enough that a working bot never meets them. `TOKEN_READS_PER_KEY` is counted in each process separately, so N
+# processes allow N times as many.
 CALLS_PER_KEY: Final = Limit("calls-per-key", 6_000, 60)
 TOKEN_READS_PER_KEY: Final = Limit("token-reads-per-key", 30_000, 60)
 FAILED_KEYS_PER_ADDRESS: Final = Limit("failed-keys-per-address", 30, 60)
@@ -83,21 +85,24 @@ class _Window:
     @classmethod
     def of(cls, limit: Limit, subject: str) -> "_Window":
         digest = key_ring().digest("rate-limit", limit.name, subject)[-_DIGEST_BYTES:]
-        return cls._present(limit, digest.hex(), int.from_bytes(digest[:4], "big"))
+        return cls._current(limit, digest.hex(), int.from_bytes(digest[:4], "big"))
 
     @classmethod
     def of_process(cls, limit: Limit, subject: str) -> "_Window":
-        """Make the window without computing a keyed digest."""
-        return cls._present(limit, f"{limit.name}:{subject}", crc32(subject.encode()))
+        """Return the current window for a counter in this process. The key is not a digest."""
+        return cls._current(limit, f"{limit.name}:{subject}", crc32(subject.encode()))
 
     @classmethod
-    def _present(cls, limit: Limit, name: str, offset: int) -> "_Window":
+    def _current(cls, limit: Limit, prefix: str, offset: int) -> "_Window":
         number, elapsed = divmod(int(time.time()) + offset, limit.seconds)
-        return cls(f"{name}:{number}", limit.seconds - elapsed)
+        return cls(f"{prefix}:{number}", limit.seconds - elapsed)
 
 
 class _ProcessMemory:
-    """Counters of this process alone. When full, they are all dropped: many subjects must not fill the memory."""
+    """Counters in the memory of this process.
+
+    When there are too many, all are dropped: they must not fill the memory.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -126,7 +131,8 @@ class _ProcessMemory:
 
 
 _memory = _ProcessMemory()
-_refused = _ProcessMemory()
+# Windows whose limit is exceeded, used as a set.
+_refused_windows = _ProcessMemory()
 
 
 def count(limit: Limit, subject: str) -> None:
@@ -137,34 +143,39 @@ def count(limit: Limit, subject: str) -> None:
 def count_each(*counted: tuple[Limit, str]) -> None:
     """Count one event for each pair, in one statement. Raises `RateLimited` for the first exceeded limit.
 
-    A process remembers refused windows, so a flood costs one write for each process, window and subject.
+    Callers name the limits in the same order, so that concurrent requests for the same subjects cannot deadlock. A
+    process remembers refused windows, so a flood costs one write for each process, window and subject.
     """
     windows = [_Window.of(limit, subject) for limit, subject in counted]
     for window in windows:
-        if _refused.holds(window):
+        if _refused_windows.holds(window):
             raise RateLimited(window.seconds_left)
     times = map(_add_one_in_cache, windows) if settings.REDIS_URL else iter(_add_one_in_database(windows))
     for (limit, _), window, reached in zip(counted, windows, times, strict=True):
         if reached > limit.times:
-            _refused.add_one(window)
+            _refused_windows.add_one(window)
             raise RateLimited(window.seconds_left)
 
 
 def count_in_process(limit: Limit, subject: str) -> None:
-    """Count one event in this process alone. The subject is stored unhashed: no secrets. Raises `RateLimited`."""
+    """Count one event in the memory of this process. Raises `RateLimited`.
+
+    The subject is stored unhashed, so never pass a secret.
+    """
     window = _Window.of_process(limit, subject)
     if _memory.add_one(window) > limit.times:
         raise RateLimited(window.seconds_left)
 
 
-def forget_in_process() -> None:
+def reset_in_process() -> None:
     """Clear the counters of this process. Tests call it before each test."""
-    for memory in (_memory, _refused):
+    for memory in (_memory, _refused_windows):
         memory.forget()
-    forget_cache_in_process()
+    reset_cache_in_process()
 
 
 def sweep(now: datetime, chunk: int = 1_000) -> int:
+    """Delete the counters of windows that have ended. Return their number."""
     deleted = 0
     while True:
         keys = list(RateCounter.objects.filter(expires_at__lt=now).values_list("key", flat=True)[:chunk])
@@ -178,12 +189,12 @@ def _add_one_in_cache(window: _Window) -> int:
     cache.add(window.key, 0, timeout=window.seconds_left + 1)
     try:
         return int(cache.incr(window.key))
-    except ValueError:  # the window ended, or Redis failed, between the two commands
+    except ValueError:  # the window ended, or Redis failed, between the two commands: this one event is let through
         return 1
 
 
 def _add_one_in_database(windows: list[_Window]) -> list[int]:
-    """Add one to each, in the given order: concurrent requests for the same subjects then cannot deadlock."""
+    """Add one to each window, in the given order, and return the new counts."""
     now = int(time.time())
     adapt = connection.ops.adapt_datetimefield_value
     values = [
@@ -191,8 +202,9 @@ def _add_one_in_database(windows: list[_Window]) -> list[int]:
         for window in windows
         for value in (window.key, adapt(datetime.fromtimestamp(now + window.seconds_left + 1, UTC)))
     ]
-    alone = connection.vendor == "postgresql" and not connection.in_atomic_block
-    statement = _upsert(len(windows), unsynchronised=alone)
+    # In a transaction of its own, whose commit need not wait for the disk.
+    outside_transaction = connection.vendor == "postgresql" and not connection.in_atomic_block
+    statement = _upsert(len(windows), unsynchronised=outside_transaction)
     times = dict(statement.rows(values))
     return [times[window.key] for window in windows]
 

@@ -7,28 +7,28 @@ from dataclasses import dataclass, field
 @dataclass
 class _Process:
     is_stopping: Callable[[], bool]
-    last_acts: list[Callable[[], object]] = field(default_factory=list)
+    cleanup: list[Callable[[], object]] = field(default_factory=list)
 
 
 _process = _Process(lambda: False)
 
 
-def ask_with(is_stopping: Callable[[], bool]) -> None:
-    """Register the function that knows whether the process is shutting down. The server provides it."""
+def set_check(is_stopping: Callable[[], bool]) -> None:
+    """Set the function that tells whether the process is shutting down. Only the server knows it."""
     _process.is_stopping = is_stopping
 
 
 def is_stopping() -> bool:
-    """Whether this process finishes its open requests and accepts no new ones."""
+    """Whether this process is shutting down: it finishes its open requests and accepts no new ones."""
     return _process.is_stopping()
 
 
-def before_the_end(act: Callable[[], object]) -> None:
-    """Register a cleanup callback. It does not run if the process is killed."""
-    _process.last_acts.append(act)
+def on_exit(cleanup: Callable[[], object]) -> None:
+    """Register a function to run when the process exits. It does not run if the process is killed."""
+    _process.cleanup.append(cleanup)
 
 
-def end() -> None:
-    """Run the cleanup callbacks. The server calls it."""
-    for act in _process.last_acts:
-        act()
+def run_cleanup() -> None:
+    """Run the cleanup functions. The server calls this when the process exits."""
+    for cleanup in _process.cleanup:
+        cleanup()

@@ -25,7 +25,7 @@ _STATUS_ERRORS: Final = {
 
 
 class NotStrictJSON(ValueError):
-    """The bytes are not one JSON object. The message is our own and quotes none of them."""
+    """The bytes are not one JSON object. The message does not quote them."""
 
 
 def read_json_object(body: bytes) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _code_of_errors(errors: object) -> str:
 
 
 def members_of_refusal(body: bytes) -> dict[str, Any]:
-    """Read JSON or a form, whatever the content type says; nothing if it is neither. For errors alone (E1)."""
+    """Read JSON or a form, whatever the content type says; nothing if it is neither. Only for errors (E1)."""
     try:
         # Accept any Unicode encoding here, with or without a byte order mark. The strict parser wants plain UTF-8.
         return read_json_object(body.decode(json.detect_encoding(body), "replace").encode(errors="replace"))

@@ -15,7 +15,7 @@ from oauth_client.answers import read_parameters, refusal_in
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
 from oauth_client.endpoints import PAR_ENDPOINT, post
 from oauth_client.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS
-from oauth_client.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, other_issuer, sanitised
+from oauth_client.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, issuer_mismatch, sanitised
 from oauth_client.validators import is_reserved_parameter
 
 # An absolute URI (RFC 3986) of at most the length that RFC 9101 section 5.2 allows.
@@ -199,7 +199,7 @@ def check_issuer(configuration: ServerConfiguration, response: AuthorizationResp
         found = (
             f"iss is missing, configured {configuration.issuer}"
             if missing
-            else f"iss {other_issuer(configuration.issuer, response.iss)}"
+            else f"iss {issuer_mismatch(configuration.issuer, response.iss)}"
         )
         raise AuthorizationServerError(ErrorCode.ISSUER_MISMATCH, found)
 

@@ -14,7 +14,7 @@ ScopeSeparator = Literal["space", "comma", "comma_in_response"]
 class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """A frozen copy of an authorization server's configuration, without the client secret.
 
-    Each authorization request stores the copy that its authorization request used. At the callback it must equal the
+    Each authorization request stores its copy. At the callback it must equal the
     current one, so that no code is sent to an endpoint that was replaced meanwhile (C4). `scope` is what this challenge
     asks for. Lifetimes are in seconds. Stored scopes are always separated by one space; `scope_separator` describes the
     server's format (E14).
@@ -66,7 +66,7 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "ServerConfiguration":
-        """Undo `to_json`. Raises `msgspec.ValidationError`."""
+        """Make the configuration from what `to_json` returned. Raises `msgspec.ValidationError`."""
         return msgspec.convert(stored, cls)
 
 

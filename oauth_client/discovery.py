@@ -1,6 +1,6 @@
 """Fetch and validate a server's metadata (OpenID Connect Discovery 1.0 section 4, RFC 8414) (C6).
 
-It is fetched when an admin configures a server, never during a sign-in. The result is stored and shown.
+Metadata is fetched when an admin configures a server, never during a sign-in.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,9 +13,10 @@ from django.core.exceptions import ValidationError
 
 from oauth_client import transport
 from oauth_client.answers import NotStrictJSON, read_json_object
-from oauth_client.errors import other_issuer
+from oauth_client.errors import issuer_mismatch
 from oauth_client.validators import validate_authorization_endpoint, validate_endpoint, validate_issuer
 
+# Of algorithms, client authentication methods or code challenge methods in one list.
 _MAX_NAMES: Final = 200
 
 _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
@@ -28,9 +29,9 @@ _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
 
 
 class DiscoveryFailed(Exception):
-    """No usable metadata was found. `field` names the member at fault; the message is our own.
+    """No usable metadata was found. `field` names the wrong member. The message says so in our own words.
 
-    `unanswered` is the reason if no response arrived. It is for the operator alone (N9).
+    `unanswered` is the transport's error if no response arrived. Only the operator may see it (N9).
     """
 
     def __init__(self, field: str, message: str, unanswered: transport.OutboundError | None = None) -> None:
@@ -41,7 +42,10 @@ class DiscoveryFailed(Exception):
 
 
 class NoMetadata(DiscoveryFailed):
-    """One address has no metadata of this issuer; the other may. Of two failures, the one with more weight is shown."""
+    """A well-known URL has no metadata of this issuer. If both have none, the failure with more weight is shown.
+
+    The more specific a failure is, the greater is its weight.
+    """
 
     def __init__(self, message: str, weight: int, unanswered: transport.OutboundError | None = None) -> None:
         super().__init__("issuer", message, unanswered)
@@ -49,12 +53,12 @@ class NoMetadata(DiscoveryFailed):
 
 
 class OtherIssuer(NoMetadata):
-    """The document is of another issuer; the message has both."""
+    """The document is of another issuer. The message names both issuers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerMetadata:
-    """A server's metadata, with the names of RFC 8414. A missing endpoint is ""."""
+    """A server's metadata, with the names of RFC 8414. A missing endpoint is an empty string."""
 
     issuer: str
     authorization_endpoint: str
@@ -71,8 +75,9 @@ class ServerMetadata:
 def discover(issuer: str) -> ServerMetadata:
     """Fetch and validate an issuer's metadata. Blocks for up to 20 seconds: call it outside a transaction.
 
-    OpenID Connect's address is tried first, then that of RFC 8414, whatever failed at the first one. But an invalid
-    document of this very issuer ends the search. Raises `DiscoveryFailed`. All failures to connect give the same
+    The well-known URL of OpenID Connect is tried first. If it has no document of this issuer (not found, unreadable, or
+    of another issuer), that of RFC 8414 is tried. A document of this issuer with an invalid value is an error at once.
+    Raises `DiscoveryFailed`. All failures to connect give the same
     message, so that an admin cannot use us to scan addresses (N9).
     """
     try:
@@ -80,26 +85,29 @@ def discover(issuer: str) -> ServerMetadata:
     except ValidationError as error:
         raise DiscoveryFailed("issuer", error.messages[0]) from None
     failures = []
-    for address in _well_known_addresses(issuer):
+    for url in _well_known_urls(issuer):
         try:
-            return read_metadata(issuer, _document(address))
+            return read_metadata(issuer, _fetch(url))
         except NoMetadata as failure:
             failures.append(failure)
     raise max(failures, key=lambda failure: failure.weight) from None
 
 
-def _document(address: str) -> bytes:
+def _fetch(url: str) -> bytes:
     try:
-        response = transport.get(address)
+        response = transport.get(url)
     except transport.OutboundError as error:
         raise NoMetadata("The metadata of this issuer could not be fetched.", weight=1, unanswered=error) from None
     if response.status_code != HTTPStatus.OK:
-        raise NoMetadata("This issuer publishes no metadata: type the endpoints.", weight=0)
+        raise NoMetadata("No metadata was found for this issuer. Enter the endpoints yourself.", weight=0)
     return response.content
 
 
 def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
-    """Validate a metadata document. Raises `DiscoveryFailed`; `NoMetadata` if it is not a document of this issuer."""
+    """Validate a metadata document.
+
+    Raises `NoMetadata` if it is unreadable or of another issuer, and otherwise `DiscoveryFailed`.
+    """
     try:
         members = {name: value for name, value in read_json_object(document).items() if value is not None}
     except NotStrictJSON as error:
@@ -108,7 +116,7 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
         raise NoMetadata("The metadata of this issuer cannot be read: it names no issuer.", weight=2)
     # Exact comparison, slash and case included: otherwise one server could speak for another (RFC 8414 section 3.3).
     if members.get("issuer") != issuer:
-        raise OtherIssuer(f"The issuer in the metadata {other_issuer(issuer, members['issuer'])}.", weight=3)
+        raise OtherIssuer(f"The issuer in the metadata {issuer_mismatch(issuer, members['issuer'])}.", weight=3)
     return ServerMetadata(
         issuer=issuer,
         **{name: _endpoint(members, name) for name in _ENDPOINTS},
@@ -119,8 +127,8 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
     )
 
 
-def _well_known_addresses(issuer: str) -> Iterator[str]:
-    """Append to the path (OpenID Connect Discovery section 4.1), then insert before it (RFC 8414 section 3.1)."""
+def _well_known_urls(issuer: str) -> Iterator[str]:
+    """Yield two URLs: with the well-known part behind the issuer's path (OpenID Connect), and before it (RFC 8414)."""
     parts = urlsplit(issuer)
     yield f"{issuer.removesuffix('/')}/.well-known/openid-configuration"
     yield parts._replace(path=f"/.well-known/oauth-authorization-server{parts.path.removesuffix('/')}").geturl()
@@ -130,12 +138,12 @@ def _endpoint(members: dict[str, Any], name: str) -> str:
     value = members.get(name, "")
     try:
         if not isinstance(value, str):
-            raise ValidationError("It is not a text.")
+            raise ValidationError("A URL must be text.")
         if value:
             _ENDPOINTS[name](value)
     except ValidationError as error:
         raise DiscoveryFailed(
-            name, f"The issuer's metadata names an address that is not allowed. {error.messages[0]}"
+            name, f"The issuer's metadata has a {name} that is not allowed. {error.messages[0]}"
         ) from None
     return value
 
@@ -143,12 +151,12 @@ def _endpoint(members: dict[str, Any], name: str) -> str:
 def _flag(members: dict[str, Any], name: str) -> bool:
     value = members.get(name, False)
     if not isinstance(value, bool):
-        raise DiscoveryFailed(name, "The issuer's metadata must say true or false.")
+        raise DiscoveryFailed(name, f"In the issuer's metadata, {name} must be true or false.")
     return value
 
 
 def _names(members: dict[str, Any], name: str) -> tuple[str, ...]:
     value = members.get(name, [])
     if not isinstance(value, list) or len(value) > _MAX_NAMES or not all(isinstance(item, str) for item in value):
-        raise DiscoveryFailed(name, "The issuer's metadata must have a list of names.")
+        raise DiscoveryFailed(name, f"In the issuer's metadata, {name} must be a list of names.")
     return tuple(value)

@@ -74,7 +74,7 @@ def _basic(configuration: ServerConfiguration, client_secret: Secret) -> HTTPBas
 
 
 def _client_assertion(configuration: ServerConfiguration, signing_key: Secret | None) -> dict[str, str]:
-    """Sign a client assertion for this server alone (C7).
+    """Sign a client assertion that only this server accepts (C7).
 
     The audience is the issuer, never an endpoint: a hostile server could name an honest server's endpoint in its
     metadata and use our assertion there.

@@ -61,7 +61,7 @@ class ErrorCode(StrEnum):
 
 
 class ConsumerPage(StrEnum):
-    """The page that the consumer sees, by its template's name; empty if no consumer is present."""
+    """The page that the consumer sees, by its template's name; empty if no consumer sees one."""
 
     NONE = ""
     CANNOT_SIGN_IN = "cannot_sign_in"

@@ -7,7 +7,14 @@ from typing import Final
 from oauth_client.error_codes import MEANINGS, ErrorCode, Meaning
 from oauth_client.transport import OutboundError
 
-__all__ = ["AUTHORIZATION_ERRORS", "TOKEN_ERRORS", "AuthorizationServerError", "ErrorCode", "other_issuer", "sanitised"]
+__all__ = [
+    "AUTHORIZATION_ERRORS",
+    "TOKEN_ERRORS",
+    "AuthorizationServerError",
+    "ErrorCode",
+    "issuer_mismatch",
+    "sanitised",
+]
 
 MAX_DETAIL_LENGTH: Final = 200
 # Braces are allowed, because the metadata of one large server has a template here.
@@ -75,16 +82,16 @@ def sanitised(text: str) -> str:
     return " ".join("".join(kept).split())[:MAX_DETAIL_LENGTH]
 
 
-def other_issuer(expected: str, found: object) -> str:
-    """Describe how the server's issuer differs from the configured one. Both are shown, shortened in the middle.
+def issuer_mismatch(expected: str, found: object) -> str:
+    """Return the rest of the sentence "The issuer differs: found A, expected B", with A and B shortened in the middle.
 
     Issuers are compared as exact strings (RFC 8414 section 3.3, RFC 9207 section 2.4), so a trailing slash matters.
     `found` is server text and is shown only if it could be an issuer (H8).
     """
-    known = found if isinstance(found, str) and _SHOWN_ISSUER.fullmatch(found) else None
-    by_slash = known is not None and known != expected and known.rstrip("/") == expected.rstrip("/")
-    said = "differs by the last slash" if by_slash else "is another"
-    return f"{said}: found {_cut(known) if known else 'something else'}, expected {_cut(expected)}"
+    shown = found if isinstance(found, str) and _SHOWN_ISSUER.fullmatch(found) else None
+    by_slash = shown is not None and shown != expected and shown.rstrip("/") == expected.rstrip("/")
+    said = "differs by the last slash" if by_slash else "differs"
+    return f"{said}: found {_cut(shown) if shown else 'something else'}, expected {_cut(expected)}"
 
 
 def _cut(issuer: str) -> str:

@@ -14,7 +14,7 @@ from jwt.exceptions import InvalidSubjectError
 
 from infrastructure.crypto import Secret
 from oauth_client.configuration import ServerConfiguration
-from oauth_client.errors import AuthorizationServerError, ErrorCode, other_issuer
+from oauth_client.errors import AuthorizationServerError, ErrorCode, issuer_mismatch
 from oauth_client.keys import signing_keys
 from oauth_client.validators import ID_TOKEN_ALGORITHMS
 
@@ -92,7 +92,7 @@ def _verified(
     except jwt.InvalidIssuerError:
         # PyJWT's error does not contain the issuer, so decode again. The signature was already verified.
         found = jwt.decode(id_token.reveal(), options={"verify_signature": False}).get("iss")
-        raise _invalid(f"iss {other_issuer(configuration.issuer, found)}") from None
+        raise _invalid(f"iss {issuer_mismatch(configuration.issuer, found)}") from None
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise _invalid(
             next((text for kind, text in _REASONS.items() if isinstance(error, kind)), "unreadable")

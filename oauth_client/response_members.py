@@ -22,9 +22,7 @@ _MAX_NAME_LENGTH: Final = 100
 _FEWEST_CHARACTERS: Final = 4
 _FEWEST_CHARACTERS_OF_A_PART: Final = 8
 # A text with one of these words is a URL or JSON that may contain a token.
-_SPEAKS_OF_A_TOKEN: Final = re.compile(
-    r"(?<![a-z])(?:refresh|access|id|client)[\W_]{0,3}(?:token|secret)", re.IGNORECASE
-)
+_NAMES_A_TOKEN: Final = re.compile(r"(?<![a-z])(?:refresh|access|id|client)[\W_]{0,3}(?:token|secret)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +42,15 @@ def declared_members(names: list[str], answer: dict[str, Any]) -> ResponseMember
 
     A member is left out if it is nested deeper than five levels, contains a token of the same response, or would make
     the result larger than 4 KB. Members of objects are dropped if their name could be a secret's. A sign-in never
-    fails because of it: the bot is told which members are missing.
+    fails because a member is left out: the bot is told which members are missing.
     """
     # The validator refuses these names, but SQL could have written them.
     declared = [name for name in names if name not in PROTOCOL_MEMBERS and not is_secret_name(name)]
-    present = [name for name in declared if answer.get(name) is not None]
-    secrets = _secrets_in(answer) if present else set()
+    received = [name for name in declared if answer.get(name) is not None]
+    secrets = _secrets_in(answer) if received else set()
     found: dict[str, Any] = {}
     left_out = []
-    for name in present:
+    for name in received:
         try:
             more = found | {name: _cleaned(answer[name], secrets)}
         except _NotPassedOn:
@@ -111,16 +109,16 @@ def _cleaned_text(text: str, secrets: set[str]) -> str:
     # Check the text itself and its URL-decoded forms.
     if any(_holds_a_token(written, secrets) for written in {text, unquote(text), unquote_plus(text)}):
         raise _NotPassedOn
-    return "".join(" " if _steers(character) else character for character in text)
+    return "".join(" " if _is_invisible(character) else character for character in text)
 
 
 def _holds_a_token(text: str, secrets: set[str]) -> bool:
     if text in secrets or any(part in text for part in secrets if len(part) >= _FEWEST_CHARACTERS_OF_A_PART):
         return True
-    return _SPEAKS_OF_A_TOKEN.search(text) is not None
+    return _NAMES_A_TOKEN.search(text) is not None
 
 
-def _steers(character: str) -> bool:
-    """Whether the character is invisible: controls, direction marks, line separators, surrogates."""
+def _is_invisible(character: str) -> bool:
+    """Whether the character is invisible, or changes how the text is shown: a control, direction mark or surrogate."""
     category = unicodedata.category(character)
     return category[0] == "C" or category in {"Zl", "Zp"}

@@ -1,4 +1,4 @@
-"""HTTP client for calls to brands' servers. An admin typed the URL, so it may be wrong, hostile, or hostile later.
+"""HTTP client for calls to brands' servers. An admin typed the URL, so the server may be, or become, hostile.
 
 Every call validates the URL again, resolves the name once, requires all addresses to be public, and connects to one of
 these addresses (N2, N3); the next one is tried only if connecting fails. No redirect, proxy, `.netrc` or environment
@@ -6,8 +6,9 @@ variable is used (N4, N5). Time (N6) and size (N7) are limited, and nothing is r
 as the process. They keep connections for less than a minute.
 
 The deadline does not cover name resolution: the resolver's settings bound it (`options timeout:1 attempts:2` in
-resolv.conf). Plain http is for loopback only and has no deadline within one read. Measured with TOTAL_TIMEOUT 10
-against servers that send one byte a second: status line, headers, body and chunk sizes each end after 10.0 s.
+resolv.conf). For https we measured TOTAL_TIMEOUT 10 against servers that send one byte a second: to read the status
+line, the headers, the body or the chunk sizes ends after 10.0 s. Plain http, which is for loopback only, does not check
+the deadline during a read.
 """
 
 import math
@@ -42,12 +43,12 @@ from oauth_client.validators import validate_endpoint
 TOTAL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 3.0
 READ_TIMEOUT: Final = 5.0
-# Servers and firewalls drop a connection after 60 idle seconds, some silently. A request sent on it, perhaps with a
-# code, would be lost. So we drop it earlier.
+# Servers and firewalls drop a connection after 60 idle seconds, some silently. A request that we send on a dropped
+# connection, perhaps with a code, would be lost. So we close idle connections earlier.
 MAX_IDLE: Final = 50.0
 MAX_BODY_BYTES: Final = 65_536
 
-# Pool sizes: endpoints, and connections of each. More than one process has threads.
+# Pool sizes: how many endpoints, and how many connections to each. By default a process has fewer threads.
 _KEPT_ENDPOINTS: Final = 64
 _KEPT_CONNECTIONS: Final = 32
 
@@ -77,7 +78,7 @@ _IPV6_NOT_PUBLIC: Final = (
     ip_network("3fff::/20"),
 )
 
-_NOT_CALLED: Final = "the address is not allowed"
+_ADDRESS_NOT_ALLOWED: Final = "the address is not allowed"
 
 
 class CertificateProblem(StrEnum):
@@ -89,8 +90,8 @@ class CertificateProblem(StrEnum):
     OTHER = "it is not valid"
 
 
-# Verification results of OpenSSL (X509_V_ERR_*). The issuer is not there, or is the certificate itself; the name or
-# the address is another.
+# Verification results of OpenSSL (X509_V_ERR_*): expired; the issuer is missing, or is the certificate itself; the name
+# or the address differs.
 _CERTIFICATE_PROBLEMS: Final = {
     10: CertificateProblem.EXPIRED,
     **dict.fromkeys((2, 18, 19, 20, 21), CertificateProblem.UNKNOWN_CA),
@@ -103,11 +104,12 @@ Response = requests.Response
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 # The resolved and checked addresses of the current call.
 _addresses: ContextVar[tuple[str, ...]] = ContextVar("addresses", default=())
-_latest: ContextVar[float] = ContextVar("latest", default=math.inf)
+# The deadline of all calls in a block, set by `within`.
+_block_deadline: ContextVar[float] = ContextVar("block_deadline", default=math.inf)
 
 
 class OutboundError(Exception):
-    """A call to a brand's server failed. The message is our own: no address, no server text (H5)."""
+    """A call to a brand's server failed. The message contains no address and no text from the server (H5)."""
 
 
 class EndpointBlocked(OutboundError):
@@ -123,7 +125,7 @@ class EndpointUnreachable(OutboundError):
 
 
 class CertificateNotAccepted(EndpointUnreachable):
-    """The TLS certificate is not valid for this name. Nothing was sent. The address is one that may be called."""
+    """The TLS certificate is not valid for this name. Nothing was sent. The address itself is allowed."""
 
     def __init__(self, problem: CertificateProblem) -> None:
         super().__init__(f"the server's TLS certificate was not accepted: {problem}")
@@ -142,7 +144,7 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 def adapter_for(url: str) -> BaseAdapter:
-    """The adapter that all guarded sessions of the process share."""
+    """Return the adapter that all guarded sessions of the process share."""
     secure = url.lower().startswith("https:")
     return _adapter(secure, settings.ALLOW_LOCAL_ENDPOINTS, settings.OUTBOUND_CA_FILE)
 
@@ -163,7 +165,7 @@ class GuardedSession(requests.Session):
         try:
             return super().prepare_request(request)
         except ValueError:
-            raise EndpointBlocked(_NOT_CALLED) from None
+            raise EndpointBlocked(_ADDRESS_NOT_ALLOWED) from None
 
     def get_adapter(self, url: str) -> BaseAdapter:
         return adapter_for(url)
@@ -176,11 +178,11 @@ class GuardedSession(requests.Session):
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
     """Limit the total time of all calls in the block. Each call still has its own `TOTAL_TIMEOUT`."""
-    before = _latest.set(min(monotonic() + seconds, _latest.get()))
+    before = _block_deadline.set(min(monotonic() + seconds, _block_deadline.get()))
     try:
         yield
     finally:
-        _latest.reset(before)
+        _block_deadline.reset(before)
 
 
 def get(url: str, accept: str = "application/json") -> requests.Response:
@@ -214,12 +216,12 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
         """Send a request and return the complete response. The session's timeouts and `verify` are ignored."""
-        deadline = min(monotonic() + TOTAL_TIMEOUT, _latest.get())
-        running, nowhere = _deadline.set(deadline), _addresses.set(())
+        deadline = min(monotonic() + TOTAL_TIMEOUT, _block_deadline.get())
+        deadline_token, addresses_token = _deadline.set(deadline), _addresses.set(())
         try:
-            return self._exchange(request)
+            return self._send_and_read(request)
         except (InvalidIPAddress, ValidationError):
-            raise EndpointBlocked(_NOT_CALLED) from None
+            raise EndpointBlocked(_ADDRESS_NOT_ALLOWED) from None
         except (requests.Timeout, PoolTimeoutError, TimeoutError):
             raise EndpointTimeout("the server did not answer in time") from None
         except requests.exceptions.SSLError as error:
@@ -227,10 +229,10 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         except (requests.RequestException, HTTPError, OSError, ValueError):
             raise EndpointUnreachable("the server could not be reached, or its answer is not HTTP") from None
         finally:
-            _deadline.reset(running)
-            _addresses.reset(nowhere)
+            _deadline.reset(deadline_token)
+            _addresses.reset(addresses_token)
 
-    def _exchange(self, request: requests.PreparedRequest) -> requests.Response:
+    def _send_and_read(self, request: requests.PreparedRequest) -> requests.Response:
         validate_endpoint(str(request.url))
         response: requests.Response = super().send(request, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
         with closing(response.raw) as raw:
@@ -244,7 +246,10 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Resolve the name once, check every address, connect to one of them (N2). The first one is the pool key."""
+        """Resolve the name once, check every address, connect to one of them (N2).
+
+        Connections are pooled by the first address.
+        """
         target = urlsplit(str(request.url))
         pinned = request.copy()
         pinned.url = urlunsplit(target._replace(netloc=self._checked_authority(target.hostname or "", target.port)))
@@ -266,8 +271,8 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
             raise TimeoutError
         addresses = [ip_address(answer[4][0]) for answer in answers]
         if not addresses or not all(self._is_allowed(address) for address in addresses):
-            raise EndpointBlocked(_NOT_CALLED)
-        _addresses.set(_in_turn(addresses))
+            raise EndpointBlocked(_ADDRESS_NOT_ALLOWED)
+        _addresses.set(_alternating_families(addresses))
         return f"[{addresses[0]}]:{port}" if isinstance(addresses[0], IPv6Address) else f"{addresses[0]}:{port}"
 
     def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:
@@ -308,16 +313,16 @@ class _CheckedConnection(HTTPConnection):
 
     def connect(self) -> None:
         """Connect. Raises urllib3's error, preferring a TLS error of any address."""
-        # Leave half of the call's time for the response: after a code is sent, we must wait for it.
+        # Stop connecting early enough to leave READ_TIMEOUT for the response: a code, once sent, cannot be sent again.
         until = min(_deadline.get(), monotonic() + TOTAL_TIMEOUT - READ_TIMEOUT)
         *others, last = _addresses.get()
         failures: list[Exception] = []
         for address in (*others, last):
-            patience = min(CONNECT_TIMEOUT if address == last else CONNECT_TIMEOUT / 2, until - monotonic())
-            if patience <= 0:
+            seconds = min(CONNECT_TIMEOUT if address == last else CONNECT_TIMEOUT / 2, until - monotonic())
+            if seconds <= 0:
                 failures.append(ConnectTimeoutError(self, "no time is left"))
                 break
-            self._dns_host, self.timeout = address, patience
+            self._dns_host, self.timeout = address, seconds
             try:
                 super().connect()
             except (HTTPError, OSError) as error:
@@ -328,14 +333,14 @@ class _CheckedConnection(HTTPConnection):
         raise next((error for error in failures if isinstance(error, ssl.SSLError)), failures[-1])
 
     def _drop_socket(self) -> None:
-        """Close only the socket: `close` would also discard a plain http request that is being sent."""
+        """Close only the socket. `close` would also clear the state of the request that urllib3 has begun to send."""
         if self.sock is not None:
             self.sock.close()
             self.sock = None
 
     @property
     def is_connected(self) -> bool:
-        """Whether a kept connection may be reused. Called before anything is sent."""
+        """Whether a kept connection may be reused. urllib3 asks before anything is sent."""
         is_fresh = monotonic() - self._idle_since < MAX_IDLE
         return is_fresh and self._dns_host in _addresses.get() and super().is_connected
 
@@ -367,8 +372,8 @@ def _tls_failure(error: BaseException | None) -> EndpointUnreachable:
     return CertificateNotAccepted(_CERTIFICATE_PROBLEMS.get(error.verify_code, CertificateProblem.OTHER))
 
 
-def _in_turn(addresses: list[IPv4Address | IPv6Address]) -> tuple[str, ...]:
-    """Remove duplicates and alternate IPv6 and IPv4, so that a broken family costs one attempt (RFC 8305)."""
+def _alternating_families(addresses: list[IPv4Address | IPv6Address]) -> tuple[str, ...]:
+    """Remove duplicates and alternate IPv6 and IPv4, so that a broken address family costs one attempt (RFC 8305)."""
     first = [address for address in addresses if address.version == addresses[0].version]
     second = [address for address in addresses if address.version != addresses[0].version]
     by_turns = [address for pair in zip_longest(first, second) for address in pair if address is not None]

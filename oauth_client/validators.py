@@ -23,8 +23,8 @@ MAX_RESOURCE_LENGTH: Final = 1000
 
 MAX_HOST_LENGTH: Final = 253
 
-# Authorization request parameters that we set, that have their own field, or that belong to another request.
-# response_mode: with form_post browsers do not send our Lax cookie (B4).
+# Authorization request parameters that we set, that have their own field, or that belong to the token request.
+# response_mode is one of them, because with form_post browsers do not send our Lax cookie (B4).
 RESERVED_PARAMETERS: Final = frozenset(
     {
         "client_assertion",
@@ -44,7 +44,7 @@ RESERVED_PARAMETERS: Final = frozenset(
         "state",
     }
 )
-# Of these, admins set some in the field of the same name.
+# Reserved parameters that admins set in the field of the same name.
 _FIELDS_OF_THEIR_OWN: Final = frozenset({"max_age", "prompt", "resource", "scope"})
 # code_challenge and its method; request and request_uri, which would replace our whole request (RFC 9101).
 RESERVED_PREFIXES: Final = ("code_challenge", "request")
@@ -70,7 +70,7 @@ _SECRET_FRAGMENTS: Final = (
 _SECRET_NAMES: Final = frozenset({"at", "auth", "authorization", "otp", "pin", "pwd", "rt"})
 _RESPONSE_MEMBER: Final = re.compile(r"[A-Za-z0-9_.:/@-]{1,64}")
 
-# Metadata members that switch a feature on, which an admin may leave off.
+# Metadata members that an admin may choose to ignore, which leaves that feature off.
 IGNORABLE_METADATA: Final = (
     "jwks_uri",
     "revocation_endpoint",
@@ -91,7 +91,7 @@ _DNS_NAME: Final = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 _DENIAL_CODES: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}(?: [A-Za-z0-9._:-]{1,64}){0,19}")
 _TOKEN_TYPE: Final = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
-# RFC 9449, draft-ietf-oauth-v2-http-mac, RFC 9201, RFC 8693 section 2.2.1.
+# Sources, in the order below: RFC 9449, draft-ietf-oauth-v2-http-mac, RFC 9201, RFC 8693 section 2.2.1.
 NOT_BEARER: Final = frozenset({"dpop", "mac", "pop", "n_a"})
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,255}")
 # Shopify uses the list parameter `grant_options[]`.
@@ -101,42 +101,42 @@ _PARAMETER_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000
 
 def validate_endpoint(value: str) -> None:
     """Require https, a DNS name and port 443 (N1). `ALLOW_LOCAL_ENDPOINTS` also allows loopback, any port and http."""
-    address = _read(value)
-    if settings.ALLOW_LOCAL_ENDPOINTS and address.is_loopback:
-        _refuse_unless(address.scheme in {"https", "http"}, "The address must begin with https://.", "endpoint_scheme")
+    url = _read(value)
+    if settings.ALLOW_LOCAL_ENDPOINTS and url.is_loopback:
+        _refuse_unless(url.scheme in {"https", "http"}, "The URL must begin with https://.", "endpoint_scheme")
         return
-    _refuse_unless(address.scheme == "https", "The address must begin with https://.", "endpoint_scheme")
-    _refuse_unless(not address.is_ip_address, "Write the host as a name, not as an IP address.", "endpoint_ip_address")
-    _refuse_unless(not address.is_loopback, "This host is our own machine.", "endpoint_local")
+    _refuse_unless(url.scheme == "https", "The URL must begin with https://.", "endpoint_scheme")
+    _refuse_unless(not url.is_ip_address, "Write the host as a name, not as an IP address.", "endpoint_ip_address")
+    _refuse_unless(not url.is_loopback, "This host is our own machine.", "endpoint_local")
     _refuse_unless(
-        len(address.host) <= MAX_HOST_LENGTH and _DNS_NAME.fullmatch(address.host) is not None,
+        len(url.host) <= MAX_HOST_LENGTH and _DNS_NAME.fullmatch(url.host) is not None,
         "The host is not a complete DNS name, such as login.example.com.",
         "endpoint_host",
     )
-    _refuse_unless(address.port in {None, 443}, "Only port 443 is allowed.", "endpoint_port")
+    _refuse_unless(url.port in {None, 443}, "Only port 443 is allowed.", "endpoint_port")
 
 
 def validate_authorization_endpoint(value: str) -> None:
-    """`validate_endpoint`, and no reserved parameter in the endpoint's own query (RFC 6749 section 3.1) (B20)."""
+    """Do `validate_endpoint`, and refuse reserved parameters in the endpoint's query (RFC 6749 section 3.1) (B20)."""
     validate_endpoint(value)
     for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True):
         _refuse_unless(
             not is_reserved_parameter(name),
-            f"The address must not set {name}: it {_whose(name)}.",
+            f"The URL must not set {name}: {_where_to_set(name)}.",
             "reserved_parameter",
         )
 
 
 def validate_issuer(value: str) -> None:
-    """`validate_endpoint`, and no query (RFC 8414 section 2). A trailing slash is part of the issuer."""
+    """Do `validate_endpoint`, and refuse a query (RFC 8414 section 2). A trailing slash is part of the issuer."""
     validate_endpoint(value)
     _refuse_unless("?" not in value, "An issuer has no query.", "issuer_query")
 
 
 def validate_extra_authorization_parameters(value: object) -> None:
-    """Require a dictionary of texts without reserved parameter names (B20)."""
+    """Require a dictionary of text values without reserved parameter names (B20)."""
     if not isinstance(value, dict):
-        raise ValidationError("Give names and values, such as audience and orders.", code="invalid_extra_parameters")
+        raise ValidationError("Give names and values, for example audience: orders.", code="invalid_extra_parameters")
     _refuse_unless(
         len(value) <= MAX_EXTRA_PARAMETERS,
         f"At most {MAX_EXTRA_PARAMETERS} extra parameters are allowed.",
@@ -155,26 +155,32 @@ def validate_extra_authorization_parameters(value: object) -> None:
 def validate_resources(value: object) -> None:
     """Require a list of absolute URIs without a fragment (RFC 8707 section 2)."""
     if not isinstance(value, list) or len(value) > MAX_RESOURCES:
-        raise ValidationError(f"Give a list of at most {MAX_RESOURCES} addresses.", code="invalid_resource")
+        raise ValidationError(f"Give a list of at most {MAX_RESOURCES} URIs.", code="invalid_resource")
     for resource in value:
         _refuse_unless(
             _is_absolute_uri(resource),
-            "Each one is an absolute URI without a fragment (#), such as https://api.example.com/orders, "
+            "Write each resource as an absolute URI without a fragment (#), such as https://api.example.com/orders, "
             f"of at most {MAX_RESOURCE_LENGTH} characters.",
             "invalid_resource",
         )
-    _refuse_unless(len(set(value)) == len(value), "Name each one once.", "invalid_resource")
+    _refuse_unless(len(set(value)) == len(value), "Name each resource once.", "invalid_resource")
 
 
 def is_reserved_parameter(name: str) -> bool:
-    """Whether admins may not set this parameter. Some servers ignore case, or read `state[]` as `state`."""
+    """Whether this parameter is one that admins may not set.
+
+    Case and a final `[]` do not matter: some servers ignore case, or read `state[]` as `state`.
+    """
     lowered = name.lower().removesuffix("[]")
     return lowered in RESERVED_PARAMETERS or lowered.startswith(RESERVED_PREFIXES)
 
 
 def validate_denial_codes(value: str) -> None:
     """Require one to twenty error codes of an authorization response, separated by single spaces (B14)."""
-    message = "Write codes with single spaces between them, such as: user_cancelled 17. At most 20 of 64 characters."
+    message = (
+        "Separate codes by one space, e.g. access_denied user_cancelled. "
+        "At most 20 codes, each of at most 64 characters."
+    )
     _refuse_unless(bool(_DENIAL_CODES.fullmatch(value)), message, "invalid_denial_codes")
 
 
@@ -188,9 +194,11 @@ def validate_scope(value: str) -> None:
 
 
 def validate_token_type(value: str) -> None:
-    """Require visible ASCII on one line, and no token type that is not a bearer token (E7)."""
+    """Require visible ASCII on one line, and refuse types that are known not to be bearer tokens (E7)."""
     _refuse_unless(
-        _TOKEN_TYPE.fullmatch(value) is not None, "Write it as the server does, in visible ASCII.", "invalid_token_type"
+        _TOKEN_TYPE.fullmatch(value) is not None,
+        "Write the token type as the server does, in visible ASCII.",
+        "invalid_token_type",
     )
     _refuse_unless(
         value.lower() not in NOT_BEARER,
@@ -205,7 +213,7 @@ def validate_audiences(value: object) -> None:
     for name in value:
         _refuse_unless(
             isinstance(name, str) and _AUDIENCE.fullmatch(name) is not None,
-            "Each one is a text of at most 255 visible ASCII characters, as in the ID token's aud.",
+            "Write each name in at most 255 visible ASCII characters, as in the ID token's aud.",
             "invalid_audience",
         )
 
@@ -225,12 +233,12 @@ def validate_id_token_algorithms(value: object) -> None:
 
 
 def validate_ignored_metadata(value: object) -> None:
-    known = isinstance(value, list) and all(name in IGNORABLE_METADATA for name in value)
-    _refuse_unless(known, f"Use only these names: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
+    is_valid = isinstance(value, list) and all(name in IGNORABLE_METADATA for name in value)
+    _refuse_unless(is_valid, f"Use only these names: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
 
 
 def validate_token_response_members(value: object) -> None:
-    """Require member names that cannot hold a secret and that we do not interpret ourselves (E15)."""
+    """Require names of members that do not look like secrets, and that we do not interpret ourselves (E15)."""
     names = value if isinstance(value, list) else [None]
     well_formed = all(isinstance(name, str) and _RESPONSE_MEMBER.fullmatch(name) for name in names)
     _refuse_unless(
@@ -256,8 +264,8 @@ def is_secret_name(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
-    """A parsed URL, as two parsers agree on it."""
+class _ParsedURL:
+    """A URL that two parsers read alike."""
 
     scheme: str
     host: str
@@ -279,24 +287,22 @@ class _Address:
         return ":" in self.host or last_label[:1].isdigit()
 
 
-def _read(value: str) -> _Address:
+def _read(value: str) -> _ParsedURL:
     """Parse the URL with two parsers and refuse it if they disagree."""
     _refuse_bad_characters(value)
     try:
         split = urlsplit(value)
-        first = _Address(split.scheme, split.hostname or "", split.port)
+        first = _ParsedURL(split.scheme, split.hostname or "", split.port)
     except ValueError:
-        raise ValidationError("This is not an address.", code="endpoint_malformed") from None
-    _refuse_unless("@" not in split.netloc, "The address must not hold a user name or password.", "endpoint_userinfo")
+        raise ValidationError("This is not a URL.", code="endpoint_malformed") from None
+    _refuse_unless("@" not in split.netloc, "The URL must not hold a user name or password.", "endpoint_userinfo")
     match = _URL.fullmatch(value)
     if match is None:
-        raise ValidationError(
-            "This is not an address, such as https://login.example.com/token.", code="endpoint_malformed"
-        )
+        raise ValidationError("This is not a URL, such as https://login.example.com/token.", code="endpoint_malformed")
     port = int(match["port"]) if match["port"] else None
-    second = _Address(match["scheme"].lower(), match["host"].lower().strip("[]"), port)
-    _refuse_unless(first == second, "This address is ambiguous.", "endpoint_malformed")
-    _refuse_unless("[" not in match["host"] or _is_ipv6(second.host), "This is not an address.", "endpoint_malformed")
+    second = _ParsedURL(match["scheme"].lower(), match["host"].lower().strip("[]"), port)
+    _refuse_unless(first == second, "Two parsers read this URL differently.", "endpoint_malformed")
+    _refuse_unless("[" not in match["host"] or _is_ipv6(second.host), "This is not a URL.", "endpoint_malformed")
     return second
 
 
@@ -308,8 +314,8 @@ def _refuse_bad_characters(value: str) -> None:
         "international names are written in their xn-- form.",
         "endpoint_characters",
     )
-    # Also refuse an empty fragment: urlsplit drops its #, so we would check another URL than the stored one.
-    _refuse_unless("#" not in value, "The address must not have a fragment (#).", "endpoint_fragment")
+    # An empty fragment is refused too: urlsplit drops its #, so we would check another URL than the stored one.
+    _refuse_unless("#" not in value, "The URL must not have a fragment (#).", "endpoint_fragment")
 
 
 def _is_ipv6(host: str) -> bool:
@@ -324,7 +330,9 @@ def _validate_parameter(name: object, text: object) -> None:
     if not isinstance(name, str) or not _PARAMETER_NAME.fullmatch(name):
         message = "Parameter names are made of letters, digits and . _ -, with [] at the end for a list."
         raise ValidationError(message, code="invalid_extra_parameters")
-    _refuse_unless(not is_reserved_parameter(name), f"{name} {_whose(name)}.", "reserved_parameter")
+    _refuse_unless(
+        not is_reserved_parameter(name), f"{name} is not allowed here: {_where_to_set(name)}.", "reserved_parameter"
+    )
     if not isinstance(text, str) or not _PARAMETER_VALUE.fullmatch(text):
         raise ValidationError(
             f"The value of {name} must be a text of 1 to 1000 characters without control characters.",
@@ -332,8 +340,8 @@ def _validate_parameter(name: object, text: object) -> None:
         )
 
 
-def _whose(name: str) -> str:
-    return "has a field of its own: use that" if name.lower() in _FIELDS_OF_THEIR_OWN else "is set automatically"
+def _where_to_set(name: str) -> str:
+    return "use the field of that name" if name.lower() in _FIELDS_OF_THEIR_OWN else "it is set automatically"
 
 
 def _is_absolute_uri(value: object) -> bool:

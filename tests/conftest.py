@@ -116,11 +116,11 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clear in-process caches before each test: they outlive a rolled-back transaction."""
-    rate_limits.forget_in_process()
+    rate_limits.reset_in_process()
     monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=True))
-    monkeypatch.setattr(database_clock, "_process", database_clock._Process())
-    read_counts.forget_in_process()
-    health.forget_in_process()
+    monkeypatch.setattr(database_clock, "_last_measured", database_clock._LastMeasured())
+    read_counts.reset_in_process()
+    health.reset_in_process()
     cache.clear()  # for allauth's rate limits
 
 

@@ -108,7 +108,7 @@ def _fill_what_is_kept_for_a_while(server: AuthorizationServer) -> None:
     endpoint = WebhookEndpoint.objects.create(brand=server.brand, url="https://hooks.example/", secret_ciphertext=b"c")
     key = BotKey.objects.create(brand=server.brand, label="reads", public_id="0" * 16, digest=b"d")
     keys, reads = Rows(IdempotencyKey, request_digest=b"d"), Rows(TokenReadCount, bot_key_id=key.pk, times=1)
-    told = Rows(WebhookDelivery, event="challenge.issued", endpoint_id=endpoint.pk, given_up_at=now)
+    told = Rows(WebhookDelivery, event="challenge.issued", endpoint_id=endpoint.pk, give_up_at=now)
     for number, (challenge, chat) in enumerate(Challenge.objects.values_list("pk", "conversation")[:CHATS]):
         at = now - timedelta(seconds=number)
         keys.add(brand_id=server.brand_id, digest=uuid4().bytes, challenge_id=challenge, created_at=at)

@@ -22,5 +22,5 @@ def one_window(monkeypatch: pytest.MonkeyPatch) -> None:
 def pause() -> None:
     """Reset all limits, as if ten minutes had passed for them only."""
     RateCounter.objects.all().delete()
-    rate_limits.forget_in_process()
+    rate_limits.reset_in_process()
     Challenge.objects.update(issued_at=F("issued_at") - timedelta(minutes=10))

@@ -1,13 +1,13 @@
 """Error responses: problem details (RFC 9457) for bots, HTML pages for people.
 
 Error reports must hold no secrets (H4). Django's report of a failed callback contains code, state and cookies, and in
-HTML all local variables: token, client secret, verifier. No handler here sends reports; one added later would use our
-filtered reporter.
+HTML all local variables: token, client secret, verifier. No logging handler sends error reports today. If one is added,
+it must use `QuietExceptionReporter`, as the settings say.
 """
 
 import logging
 import sys
-from collections.abc import Callable, ItemsView
+from collections.abc import Callable, ItemsView, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -27,7 +27,8 @@ class Problem(Exception):
     """An error that ends an API call. `code` is stable; `detail` says in one sentence what to do next.
 
     `next_operation` is the operation id of the call that helps. It is empty if the request, the key or the
-    configuration must change first.
+    configuration must change first. The bot API looks up the method and URL of that operation, and passes them to
+    `response`.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Problem(Exception):
         self.next_operation, self.headers = next_operation, headers or {}
 
     def response(self, next_call: dict[str, str] | None = None) -> HttpResponse:
-        """Encode as `application/problem+json`. `next` is the call to make, or null if no call helps."""
+        """Encode as `application/problem+json`. The member `next` is `next_call`; null means that no call helps."""
         document = {
             "type": f"urn:consumer-delegation:problem:{self.code}",
             "title": self.code.replace("_", " ").capitalize(),
@@ -76,22 +77,33 @@ logger = logging.getLogger("consumer_delegation.errors")
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 400; 503 for a session not stored because the database is down, which Django reports as a deleted one."""
-    cause: BaseException | None = exception
-    while isinstance(exception, SessionInterrupted) and (cause := cause and cause.__context__):
-        if is_unavailable(cause):
-            return _unavailable(request, cause)
+    """Answer 400. If the session could not be saved because the database is down, answer 503.
+
+    In that case Django raises `SessionInterrupted`, which says that the session was deleted.
+    """
+    if isinstance(exception, SessionInterrupted):
+        for cause in _causes(exception):
+            if is_unavailable(cause):
+                return _unavailable(request, cause)
     return _answer(request, 400, "bad_request", "The request could not be read.")
 
 
+def _causes(exception: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions during whose handling this one was raised, the latest first."""
+    context = exception.__context__
+    while context is not None:
+        yield context
+        context = context.__context__
+
+
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
-    return _answer(request, 403, "forbidden", "This is not allowed.", cause="not_allowed")
+    return _answer(request, 403, "forbidden", "This is not allowed.", reason="not_allowed")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001  # Django's signature
     """Answer a form that did not come from our own page (B22), or whose browser stores no cookies."""
-    cause = "form" if settings.CSRF_COOKIE_NAME in request.COOKIES else "cookies"
-    return _answer(request, 403, "form_not_ours", "The form was not sent from our own page.", cause=cause)
+    why = "form" if settings.CSRF_COOKIE_NAME in request.COOKIES else "cookies"
+    return _answer(request, 403, "form_not_ours", "The form was not sent from our own page.", reason=why)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # noqa: ARG001  # Django's signature
@@ -99,7 +111,7 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:  # no
 
 
 def too_many_requests(request: HttpRequest, retry_after: int) -> HttpResponse:
-    """Answer a browser over a limit (G8). Nothing was consumed, so the same URL works again later."""
+    """Answer a browser over a limit (G8). No link or state was used up, so the same URL works again later."""
     response = _answer(request, 429, "rate_limited", "Too many calls. Wait as long as Retry-After says.")
     response["Retry-After"] = str(retry_after)
     return response
@@ -138,7 +150,7 @@ def refuse_nul_middleware(
 
 
 def _reference() -> str:
-    """The start of the request id, short enough to read aloud and long enough to find in the log."""
+    """Return the start of the request id, short enough to read aloud and long enough to find in the log."""
     return f"{current_request_id()[:5]} {current_request_id()[5:10]}".strip()
 
 
@@ -157,9 +169,9 @@ _FORM_NOT_ACCEPTED: Final = (
 )
 
 
-def _admin_page(request: HttpRequest, status: int, cause: str) -> HttpResponse:
+def _admin_page(request: HttpRequest, status: int, reason: str) -> HttpResponse:
     """Render an error in the admin's style. Without a sign-in it shows nothing but the sentence."""
-    title, advice = _FORM_NOT_ACCEPTED if cause in {"form", "cookies"} else _ADMIN_PAGES[status]
+    title, advice = _FORM_NOT_ACCEPTED if reason in {"form", "cookies"} else _ADMIN_PAGES[status]
     context = {**admin.site.each_context(request), "title": title, "advice": advice, "reference": _reference()}
     return render(request, "admin/error.html", context, status=status)
 
@@ -168,12 +180,12 @@ def _answer(request: HttpRequest, status: int, code: str, detail: str, **context
     if request.path.startswith("/api/"):
         return Problem(status, code, detail, request_id=current_request_id()).response()
     if request.path.startswith("/admin/") and status in _ADMIN_PAGES and hasattr(request, "user"):
-        return _admin_page(request, status, context.get("cause", ""))
+        return _admin_page(request, status, context.get("reason", ""))
     return render_page(request, f"errors/{status}.html", {"reference": _reference(), **context}, status=status)
 
 
 class QuietReporterFilter(SafeExceptionReporterFilter):
-    """Reduces a report to method, path and lines of code: no query, cookie, header, setting or variable."""
+    """Reduces an error report to method, path and lines of code: no query, cookie, header, setting or variable."""
 
     def get_safe_settings(self) -> dict[str, Any]:
         return {}
@@ -192,7 +204,7 @@ class QuietReporterFilter(SafeExceptionReporterFilter):
 
 
 class QuietExceptionReporter(ExceptionReporter):
-    """Removes the query, which the filter does not cover."""
+    """Removes the query from an error report, which `QuietReporterFilter` does not do."""
 
     def _get_raw_insecure_uri(self) -> str:
         return self.request.path if self.request else ""

@@ -1,4 +1,4 @@
-"""Rate limits of the consumer's pages and the callback (G8), and the client address that they count."""
+"""Rate limits of the consumer's pages and the callback (G8), and the client address by which they count."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,26 +11,26 @@ from django.http import HttpRequest, HttpResponse
 from infrastructure import rate_limits
 from web.errors import too_many_requests
 
-# One household or phone has a whole /64 and can use a new address for each request.
+# One household or phone has a whole /64 network and can use a new address for each request.
 _IPV6_PREFIX: Final = 64
 
 
 def client_address(request: HttpRequest) -> str:
     """Return the client's address in canonical form; for IPv6, its /64 network.
 
-    Each proxy appends the address that it saw to `X-Forwarded-For`. The entry of the outermost trusted proxy is counted
-    from the right, because the client can forge everything to its left (G8). If `TRUSTED_PROXY_COUNT` is 0, or there
-    are fewer entries than proxies, the connection's address is used.
+    Each proxy appends the address that it saw to `X-Forwarded-For`. We take the entry at position
+    `TRUSTED_PROXY_COUNT` from the right; the client can forge everything to the left of that entry (G8). If
+    `TRUSTED_PROXY_COUNT` is 0, or there are fewer entries than proxies, we take the connection's address.
     """
     connected: str = request.META.get("REMOTE_ADDR", "")
     trusted: int = settings.TRUSTED_PROXY_COUNT
     entries = [entry.strip() for entry in request.headers.get("X-Forwarded-For", "").split(",")]
     if trusted < 1 or len(entries) < trusted:
-        return _one_spelling(connected) or connected
-    return _one_spelling(entries[-trusted]) or _one_spelling(connected) or connected
+        return _canonical_address(connected) or connected
+    return _canonical_address(entries[-trusted]) or _canonical_address(connected) or connected
 
 
-def _one_spelling(text: str) -> str | None:
+def _canonical_address(text: str) -> str | None:
     """Parse an address with or without a port. Return its canonical form, or None if it is not an address."""
     host = text[1:].partition("]")[0] if text.startswith("[") else text
     if host.count(":") == 1:
@@ -52,26 +52,29 @@ _View = Callable[..., HttpResponse]
 def limited(view: _View) -> _View:
     """Decorate a view: count requests by address and by link token, and answer 429 over a limit.
 
-    The address is counted first, so that invented links do not each create a counter. The limit comes before the view:
-    a refused callback consumed nothing and works when the browser reloads it.
+    The address is counted first, so that a client over its limit cannot create a counter for each invented link. The
+    view does not run if the limit is exceeded, so a refused callback works when the browser reloads it later.
     """
     return _counted(view, of_link=True)
 
 
 def limited_by_address(view: _View) -> _View:
-    """Decorate a view: count requests by address alone. Others with the link must not stop the reader ending access."""
+    """Decorate a view: count requests by address, and answer 429 over the limit.
+
+    Not by link: someone else who has the link could use up its limit, and the consumer could then not end the access.
+    """
     return _counted(view, of_link=False)
 
 
 def _counted(view: _View, *, of_link: bool) -> _View:
     @wraps(view)
     def wrapper(request: HttpRequest, **path: str) -> HttpResponse:
-        counted = [(rate_limits.PAGES_PER_ADDRESS, client_address(request))]
+        to_count = [(rate_limits.PAGES_PER_ADDRESS, client_address(request))]
         link = path.get("link_token") or path.get("receipt_token")
         if link and of_link:
-            counted.append((rate_limits.PAGES_PER_LINK, link))
+            to_count.append((rate_limits.PAGES_PER_LINK, link))
         try:
-            rate_limits.count_each(*counted)
+            rate_limits.count_each(*to_count)
         except rate_limits.RateLimited as limit:
             return too_many_requests(request, limit.retry_after)
         return view(request, **path)

@@ -16,7 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from web.errors import refuse_nul_middleware
 
-# Django's admin needs its own scripts, styles and forms. Nothing inline or from another origin is allowed.
+# The admin's Content-Security-Policy: scripts, styles and forms of our own origin, and none inline.
 ADMIN_POLICY = {
     "default-src": [NONE],
     "style-src": [SELF],
@@ -29,15 +29,16 @@ ADMIN_POLICY = {
 }
 
 
-# The API contract and its page: public, not secret, and the same for everybody.
+# The OpenAPI document and its HTML page: public, not secret, and the same for everybody.
 CACHEABLE: Final = frozenset({"/api/v1/openapi.json", "/api/docs"})
-PREFIX: Final = "/api/"
+BOT_API_PREFIX: Final = "/api/"
 
 
 def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Keep responses out of caches and search engines (H6, B9), redirects to https included.
+    """Keep responses out of caches and search engines (H6, B9). This includes the redirects to https.
 
-    Exceptions: static files, logos (their URL changes with the image), and successful responses of the API contract.
+    Static files, and logos (`immutable`, because their URL changes with the image) are left as they are. The OpenAPI
+    document and its page may be cached, if the response is a success. Pages with a form get another Referrer-Policy.
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:
@@ -47,6 +48,9 @@ def no_store_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> 
         if request.path not in CACHEABLE or response.status_code not in {HTTPStatus.OK, HTTPStatus.NOT_MODIFIED}:
             response["Cache-Control"] = "no-store"
         response["X-Robots-Tag"] = "noindex, nofollow"
+        # With the `no-referrer` of the settings, Chromium sends a form with `Origin: null`, and Django's CSRF check
+        # answers 403 (H6). All other responses keep `no-referrer`, because our URLs contain link tokens, codes and
+        # states.
         if _has_form(response):
             response["Referrer-Policy"] = "same-origin"
         return response
@@ -70,9 +74,9 @@ def head_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Call
 def admin_policy_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Set the admin's own Content-Security-Policy before django-csp writes the header.
+    """Set the admin's own Content-Security-Policy, unless the view has set one, before django-csp writes the header.
 
-    A view may have set a whole policy of its own. Error pages have only set the hash of their stylesheet.
+    The admin's error pages set only the hash of their stylesheet, and get the rest of the policy here.
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:
@@ -86,10 +90,7 @@ def admin_policy_middleware(
 
 
 def _has_form(response: HttpResponse) -> bool:
-    """With `no-referrer`, Chromium sends a form with `Origin: null`, and Django's CSRF check answers 403 (H6).
-
-    All other responses keep `no-referrer`, because our URLs contain link tokens, codes and states.
-    """
+    """Whether the response is a page with a form."""
     is_page = response.get("Content-Type", "").startswith("text/html")
     return is_page and not response.streaming and b"<form" in response.content
 
@@ -98,44 +99,53 @@ class _ConsumerFormMiddleware(CsrfViewMiddleware):
     """CSRF check that also accepts forms of browsers that send neither Origin nor Referer.
 
     Some people disable both headers, and some browsers and add-ons send `Origin: null`. The form token is still
-    compared with the cookie. Another site cannot send that cookie (SameSite) or set it (`__Host-`). Neither can a
-    network attacker on plain http, the case for which Django requires a Referer. A header that names another origin is
-    refused; a page cannot forge `Sec-Fetch-Site` (Fetch Metadata).
+    compared with the cookie. Another site cannot send that cookie (SameSite) or set it (`__Host-`). Django requires a
+    Referer because of network attackers on plain http; those cannot set a `__Host-` cookie either.
+
+    A request whose Origin or Referer names another origin is still refused. If both are missing, Sec-Fetch-Site (Fetch
+    Metadata) decides: a page cannot forge it.
     """
 
     def _origin_verified(self, request: HttpRequest) -> bool:
-        """Accept `Origin: null` only with further proof: sandboxed frames and cross-site redirects also send it."""
+        """Whether the Origin is ours, or is `null` and the request comes from our own page nevertheless.
+
+        Sandboxed frames and cross-site redirects also send `Origin: null`. So `null` also needs `Sec-Fetch-Site:
+        same-origin` and no Referer.
+        """
         if request.META["HTTP_ORIGIN"] == "null":
             return "HTTP_REFERER" not in request.META and _sec_fetch_site(request) == "same-origin"
-        return bool(super()._origin_verified(request))  # type: ignore[misc]  # the stubs leave it out
+        return bool(super()._origin_verified(request))  # type: ignore[misc]  # django-stubs lack this method
 
     def _check_referer(self, request: HttpRequest) -> None:
-        """Check a request without an Origin. Raises Django's `RejectRequest`."""
+        """Do Django's check of a request without an Origin. Raises Django's `RejectRequest`.
+
+        It is skipped if there is no Referer either, and Sec-Fetch-Site does not name another site.
+        """
         if "HTTP_REFERER" in request.META or _sec_fetch_site(request) not in {None, "same-origin"}:
-            super()._check_referer(request)  # type: ignore[misc]  # the stubs leave it out
+            super()._check_referer(request)  # type: ignore[misc]  # django-stubs lack this method
 
 
 def _sec_fetch_site(request: HttpRequest) -> str | None:
     return request.headers.get("Sec-Fetch-Site")
 
 
-_checked: Any = decorator_from_middleware(_ConsumerFormMiddleware)
+_check_consumer_form: Any = decorator_from_middleware(_ConsumerFormMiddleware)
 
 
 def consumer_form(view: Any) -> Any:
-    """Decorate a view: accept forms only from our own pages, with this CSRF check instead of the middleware's."""
-    return csrf_exempt(_checked(view))
+    """Decorate a view: accept forms only from our own pages, by `_ConsumerFormMiddleware` instead of Django's check."""
+    return csrf_exempt(_check_consumer_form(view))
 
 
-def bot_paths_middleware(
+def bot_api_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
     """Serve /api/ before session, authentication, CSRF and message middleware run."""
-    answer: Any = convert_exception_to_response(refuse_nul_middleware(_answer))
+    answer: Any = convert_exception_to_response(refuse_nul_middleware(_bot_api_response))
     policy = build_policy()
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if not request.path_info.startswith(PREFIX):
+        if not request.path_info.startswith(BOT_API_PREFIX):
             return get_response(request)
         response: HttpResponse = answer(request)
         response.headers.setdefault("Content-Security-Policy", policy)
@@ -146,8 +156,8 @@ def bot_paths_middleware(
     return middleware
 
 
-def _answer(request: HttpRequest) -> HttpResponse:
-    """Resolve the URL and call the view. Raises `Http404` and `DisallowedHost`, which Django turns into responses."""
+def _bot_api_response(request: HttpRequest) -> HttpResponse:
+    """Call the view of the URL. Raises `Http404` and `DisallowedHost`, which Django turns into responses."""
     request.get_host()  # nothing else here validates `Host`; a foreign one gives a 400 (B16)
     match = request.resolver_match = resolve(request.path_info)
     response: HttpResponse = match.func(request, *match.args, **match.kwargs)

@@ -1,6 +1,6 @@
 """The set-up doctor: tests an authorization server as a sign-in would use it.
 
-To tell what is proven from what is not, it sends a control beside a request: the same token request with a wrong
+To distinguish what is proven, it sends a second request as a control: the same token request with a wrong
 secret, the same authorization request with a redirect URI that is not registered. If both get the same answer, only a
 sign-in can tell. A run sends at most 14 requests, each with a made-up code or without a consumer, and stores nothing.
 Our secret goes to no other host than in a sign-in.
@@ -20,7 +20,7 @@ from infrastructure.crypto import DecryptionError
 
 __all__ = ["AnotherRun", "Finding", "Side", "Verdict", "examine", "examine_within_bounds"]
 
-# Each is independent of the others.
+# The steps are independent of each other.
 _STEPS: Final = (
     Step("The published metadata", "issuer", metadata, Verdict.NOTE),
     Step("The keys for ID tokens", "jwks_uri", keys),
@@ -40,7 +40,7 @@ def examine(server: AuthorizationServer) -> Iterator[Finding]:
         try:
             yield from step.run(examination)
         except Unanswered as unanswered:
-            yield unanswered.told()
+            yield unanswered.finding()
 
 
 def examine_within_bounds(server: AuthorizationServer) -> list[Finding]:

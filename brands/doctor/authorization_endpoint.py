@@ -1,4 +1,4 @@
-"""The doctor's step at the authorization endpoint: our request without a browser, and one with another redirect URI."""
+"""The doctor's step at the authorization endpoint: our request, and the same with an unregistered redirect URI."""
 
 import re
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ class _Arrival:
 
     @property
     def meant(self) -> ErrorCode:
-        """The code of our table for what it names."""
+        """Our error code for the server's error."""
         if self.error in set(ErrorCode):
             return ErrorCode(self.error)
         known = AUTHORIZATION_CODES.get(self.error) or ENDPOINT_CODES.get(self.error)
@@ -90,11 +90,18 @@ class _Arrival:
         return f"HTTP status {self.status}{went}" + (f", error {self.error}" if self.error else "")
 
     def looks_like(self, other: "_Arrival") -> bool:
-        return (self.status, self.error, _steady(self.location)) == (other.status, other.error, _steady(other.location))
+        return (self.status, self.error, _without_random_segments(self.location)) == (
+            other.status,
+            other.error,
+            _without_random_segments(other.location),
+        )
 
 
 def authorization_endpoint(examination: Examination) -> Iterator[Finding]:
-    """Ask as a browser without cookies would, first with our redirect URI, and look at the way it is sent."""
+    """Send the request as a browser without cookies would, first with our redirect URI.
+
+    Check where it is redirected.
+    """
     try:
         arrival = _ask(examination)
     except AuthorizationServerError as error:
@@ -127,9 +134,9 @@ def _refused(arrival: _Arrival, redirect_uri: str, said: dict[str, Any]) -> Find
 
 
 def _compare(examination: Examination, arrival: _Arrival) -> Finding:
-    """Ask with a redirect URI that nobody registered. Only a different answer proves that ours is.
+    """Send the request with an unregistered redirect URI. Only a different answer proves that ours is registered.
 
-    A server that sends codes to any address gives them to whoever writes a link (RFC 9700 section 4.1).
+    If a server sends codes to any URI, an attacker gets them by a link (RFC 9700 section 4.1).
     """
     ours = examination.configuration.redirect_uri
     stranger = examination.changed(redirect_uri=f"{ours}/not-registered")
@@ -171,7 +178,10 @@ def _not_taken(examination: Examination, error: AuthorizationServerError) -> Fin
 
 
 def _ask(examination: Examination) -> _Arrival:
-    """Raises `Unanswered`; `AuthorizationServerError` if the request was not pushed or not sent."""
+    """Send the authorization request and return the answer.
+
+    Raises `Unanswered`; `AuthorizationServerError` if the request was not pushed or not sent.
+    """
     configuration = examination.configuration
     request = {
         "state": random_token(),
@@ -201,12 +211,12 @@ def _tried(examination: Examination) -> str:
     return f"authorization request to {examination.configuration.authorization_endpoint}, without a browser"
 
 
-def _steady(location: str) -> str:
+def _without_random_segments(location: str) -> str:
     return _RANDOM_SEGMENT.sub("*", location.split("://", 1)[-1])
 
 
 def _sent_to(response: transport.Response) -> tuple[str, dict[str, list[str]]]:
-    """Return where it redirects to, without query and fragment, and the parameters of both."""
+    """Return the URL of a redirect without query and fragment, and the parameters in these two."""
     if not response.is_redirect:
         return "", {}
     try:

@@ -1,13 +1,14 @@
 """The doctor's run for a brand's admin: bounded in time, and telling nothing of what is inside our network (N9).
 
-An address that is blocked, has no DNS entry, refuses the connection, answers too late or speaks no HTTP over TLS is one
-sentence after one time. Padding alone could not do that: a time-out has no upper bound that a slow resolver keeps. So
-nobody waits for the call itself, and what comes later than that time counts as no answer. Each step runs in a thread of
-its own. Otherwise what a step tells, and when, would depend on how an earlier one failed. A thread that nobody waits
-for any more ends by the transport's own deadline. Runs share no threads: the next one would wait for those.
+If an address is blocked, has no DNS entry, refuses the connection, answers too late or speaks no HTTP over TLS, the
+admin reads the same sentence, after the same time. To delay fast failures is not enough, because a slow resolver can
+make a time-out take longer than any fixed delay. So nobody waits for the call itself, and an answer after that time
+counts as none. Each step runs in a thread of its own. Otherwise the findings of a step, and their time, would depend on
+how an earlier step failed. A thread that nobody waits for any more ends by the transport's own deadline. Runs share no
+threads: the next run would wait for such threads.
 
-All else is told as it is: status, codes, and what is wrong with a certificate come from addresses that were checked to
-be public.
+Everything else is shown: status, codes, and the problem with a certificate come from addresses that were checked to be
+public.
 """
 
 import time
@@ -22,17 +23,17 @@ from oauth_client import transport
 
 SECONDS_UNTIL_NO: Final = 5.0
 SECONDS_FOR_ALL: Final = 20.0
-# Each holds a thread of the web process until it ends.
+# Each run holds a thread of the web process until it ends.
 RUNS_AT_ONCE: Final = 2
 _runs = BoundedSemaphore(RUNS_AT_ONCE)
 
 
 class AnotherRun(Exception):
-    """This process has as many runs under way as it may."""
+    """This process already runs as many examinations as it may at once."""
 
 
 def run_within_bounds(examination: Examination, steps: tuple[Step, ...]) -> list[Finding]:
-    """Run the steps at the same time, and return what they found. Blocks for up to `SECONDS_FOR_ALL`.
+    """Run the steps at the same time, and return their findings. Blocks for up to `SECONDS_FOR_ALL`.
 
     Raises `AnotherRun`.
     """
@@ -42,14 +43,14 @@ def run_within_bounds(examination: Examination, steps: tuple[Step, ...]) -> list
     try:
         started = time.monotonic()
         runs = [_Run(step, examination, threads) for step in steps]
-        return [finding for run in runs for finding in run.told(started)]
+        return [finding for run in runs for finding in run.findings(started)]
     finally:
         threads.shutdown(wait=False)
         _runs.release()
 
 
 class _Run:
-    """One step in its thread. `heard` is set by an HTTP answer, or by an end that told something else."""
+    """One step in its thread. `_heard` is set by the first HTTP response, or if the step ends with findings."""
 
     def __init__(self, step: Step, examination: Examination, threads: Executor) -> None:
         self._step = step
@@ -64,7 +65,7 @@ class _Run:
             self._heard.set()
 
     def _take(self) -> bool:
-        """Take the step; tell whether an answer was missing."""
+        """Run the step. Return True if it ended because no answer came."""
         try:
             with transport.within(SECONDS_FOR_ALL):
                 for finding in self._step.run(self._examination):
@@ -72,11 +73,11 @@ class _Run:
         except Unanswered as unanswered:
             if not isinstance(unanswered.error, transport.CertificateNotAccepted | transport.ResponseTooLarge):
                 return True
-            self._findings.append(unanswered.told())
+            self._findings.append(unanswered.finding())
         return False
 
-    def told(self, started: float) -> list[Finding]:
-        """Wait for the step's end, or for the time after which nothing counts."""
+    def findings(self, started: float) -> list[Finding]:
+        """Wait for the step's end, or for the time limit. Return the findings."""
         step, until_end = self._step, started + SECONDS_FOR_ALL
         if not self._heard.wait(_seconds_until(started + SECONDS_UNTIL_NO)):
             return [step.no_answer()]

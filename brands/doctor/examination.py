@@ -1,4 +1,4 @@
-"""What a step of the doctor gets, and how it says that no answer came."""
+"""The input of the doctor's steps, and the exception of a step that got no answer."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ _CERTIFICATE: Final = {
 
 
 class Unanswered(Exception):
-    """A step ended because no answer came. Whoever runs the step decides how much of the reason is told (N9)."""
+    """A step ended because no answer came. The caller decides how much of the reason is shown (N9)."""
 
     def __init__(
         self, error: transport.OutboundError, field: str, tried: str, verdict: Verdict = Verdict.PROBLEM
@@ -30,8 +30,8 @@ class Unanswered(Exception):
         self.tried = tried
         self.verdict = verdict
 
-    def told(self) -> Finding:
-        """Return the finding with its reason: for the operator, and for reasons that tell nothing of our network."""
+    def finding(self) -> Finding:
+        """Return the finding with its reason: for the operator, or if the reason says nothing about our network."""
         code = {
             transport.EndpointBlocked: "address_blocked",
             transport.EndpointTimeout: "timed_out",
@@ -43,14 +43,14 @@ class Unanswered(Exception):
 
 
 def _nothing() -> None:
-    """Nobody waits for the first answer."""
+    """Do nothing: the default if nobody waits for the first response."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examination:
-    """What the steps need. They read no database, so that each can run in a thread of its own.
+    """The input of the steps. They read no database, so that each can run in a thread of its own.
 
-    `heard` is called as soon as a first answer came.
+    A step calls `heard` as soon as it has got a first response.
     """
 
     server: AuthorizationServer
@@ -60,7 +60,7 @@ class Examination:
 
     @classmethod
     def of(cls, server: AuthorizationServer) -> "Examination":
-        """Raises `DecryptionError`."""
+        """Read and decrypt what the steps need from a server. Raises `DecryptionError`."""
         return cls(
             server=server,
             configuration=server.configuration(server.scope),
@@ -68,7 +68,7 @@ class Examination:
         )
 
     def changed(self, **values: Any) -> "Examination":
-        """Return one with other values in its configuration."""
+        """Return an examination with other values in its configuration."""
         return replace(self, configuration=msgspec.structs.replace(self.configuration, **values))
 
 
@@ -82,5 +82,5 @@ class Step:
     unanswered: Verdict = Verdict.PROBLEM
 
     def no_answer(self) -> Finding:
-        """Return what a brand's admin reads: the same for each reason (N9)."""
+        """Return the finding that a brand's admin reads. It is the same for every reason (N9)."""
         return found("no_answer", self.unanswered, field=self.field, tried=self.title)

@@ -10,7 +10,10 @@ from typing import Any, Final, NamedTuple
 
 
 class Verdict(StrEnum):
-    """A problem is proven: a sign-in would fail, or a protection is missing. A note is not, or may pass."""
+    """A problem is proven: a sign-in would fail, or a protection is missing.
+
+    A note is not proven, or may be temporary.
+    """
 
     GOOD = "ok"
     NOTE = "note"
@@ -18,7 +21,7 @@ class Verdict(StrEnum):
 
 
 class Side(StrEnum):
-    """Where something has to be changed."""
+    """Who has to change something."""
 
     NOBODY = ""
     HERE = "Here, in this server's settings"
@@ -29,9 +32,9 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was found. `field` names the form's field that it is about, or is empty.
+    """One thing that was found. `field` is the form's field that the finding is about, or is empty.
 
-    `tried` says what was sent, `answer` what came back: status and codes of our table, never a body or a header.
+    `tried` says what was sent, and `answer` what came back: the status and known codes, never a body or a header.
     """
 
     verdict: Verdict

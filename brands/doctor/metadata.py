@@ -7,12 +7,12 @@ from typing import Any, Final
 from brands.doctor.examination import Examination, Unanswered
 from brands.doctor.findings import Finding, Verdict, found
 from brands.models import AuthorizationServer
-from brands.server_rules import DISCOVERED, ENDPOINTS, ISS_PARAMETER, complete_from_metadata
+from brands.server_rules import ENDPOINTS, FIELDS_FROM_METADATA, ISS_PARAMETER, complete_from_metadata
 from oauth_client import AuthorizationServerError, DiscoveryFailed, ServerMetadata, discover
 from oauth_client.discovery import OtherIssuer
 from oauth_client.keys import signing_key_counts
 
-# The end of our own text for a key set with such a status.
+# How the detail of `jwks_unavailable` ends if the server answered with such a status.
 _BUSY: Final = re.compile(r"HTTP status (?:429|5\d\d)\Z")
 
 
@@ -47,7 +47,10 @@ def _no_metadata(examination: Examination, failure: DiscoveryFailed, tried: str)
 
 
 def _wrong_issuer(examination: Examination, code: str, **said: Any) -> Finding:
-    """A problem only if something is compared with it: an ID token, or `iss` in the response (RFC 9207)."""
+    """Return the finding of a wrong issuer.
+
+    It is a problem only if the issuer is compared with an ID token, or with `iss` in the response (RFC 9207).
+    """
     configuration = examination.configuration
     fails = configuration.uses_openid or configuration.authorization_response_iss_parameter_supported
     effect = "Sign-ins will be refused." if fails else "No sign-in here depends on it."
@@ -55,7 +58,7 @@ def _wrong_issuer(examination: Examination, code: str, **said: Any) -> Finding:
 
 
 def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iterator[Finding]:
-    names = (*DISCOVERED, "token_endpoint_auth_method", "scope", "ignored_metadata")
+    names = (*FIELDS_FROM_METADATA, "token_endpoint_auth_method", "scope", "ignored_metadata")
     values = {name: getattr(server, name) for name in names}
     for name, words in complete_from_metadata(dict(values), published).items():
         detail = f"Here it is {values[name]}. {words}" if name in ENDPOINTS else words
@@ -78,7 +81,7 @@ def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iter
 
 
 def keys(examination: Examination) -> Iterator[Finding]:
-    """Fetch the keys that verify ID tokens, if there will be any."""
+    """Fetch the keys that verify ID tokens, if the server is asked for ID tokens."""
     configuration = examination.configuration
     if not configuration.uses_openid:
         return

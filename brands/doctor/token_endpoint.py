@@ -1,7 +1,7 @@
-"""The doctor's step at the token endpoint: a made-up code, and the same with a wrong secret.
+"""The doctor's step at the token endpoint: a request with a made-up code, and the same request with a wrong secret.
 
-Of the wrong secrets that a server could count, a run sends one. If our own is refused, it is tried in up to six other
-ways: other methods and encodings, and without PKCE's `code_verifier`.
+A server may lock a client after some wrong secrets, so a run sends only one. If the server refuses our own secret, the
+secret is sent in up to six other ways: other methods and encodings, and without PKCE's `code_verifier`.
 """
 
 import secrets
@@ -32,7 +32,7 @@ _SAID_BY_CODE: Final = {
     ErrorCode.REDIRECT_URI_MISMATCH: "redirect_uri_refused",
     ErrorCode.INVALID_TARGET: "resource_refused",
 }
-# Hexadecimal digits apart, since %ab is another matter than %xy.
+# Hexadecimal digits are groups of their own, because %ab is an encoded character and %xy is not.
 _ALIKE: Final = (digits, "abcdef", "ABCDEF", "ghijklmnopqrstuvwxyz", "GHIJKLMNOPQRSTUVWXYZ")
 _FORM: Final = {
     "token_endpoint_auth_method": "client_secret_basic",
@@ -54,7 +54,7 @@ _METHODS: Final[dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class _Answer:
-    """What a token endpoint said to a made-up code. `error` is what it means, `words` are status and code.
+    """How a token endpoint answered a made-up code. `error` is our error code, `words` are status and server's code.
 
     `names_error` tells a token endpoint's own answer from that of whatever stands in front of it. A name of the status,
     such as "Unauthorized", is what frameworks write by themselves.
@@ -102,9 +102,9 @@ class _Answer:
 
 
 def token_endpoint(examination: Examination) -> Iterator[Finding]:
-    """Bring a made-up code. A server that looks at the client first tells so whether it knows ours."""
+    """Send a made-up code. A server that checks the client first shows by its error whether it knows our client."""
     try:
-        answer = _bring_made_up_code(examination)
+        answer = _send_made_up_code(examination)
     except AuthorizationServerError as error:
         yield found("request_not_sent", field="token_endpoint_auth_method", detail=error.detail)
         return
@@ -125,7 +125,7 @@ def _judge(examination: Examination, answer: _Answer) -> Iterator[Finding]:
 
 
 def _by_answer(answer: _Answer) -> str:
-    """Return the finding's code if the answer alone decides it; otherwise nothing."""
+    """Return the finding's code if no other request is needed to know it; otherwise an empty string."""
     if answer.grants:
         return "token_for_any_code"
     if answer.is_busy:
@@ -142,8 +142,8 @@ def _by_answer(answer: _Answer) -> str:
 
 
 def _compare(examination: Examination, answer: _Answer) -> Finding:
-    """Send the same with a wrong secret. Only a different answer proves that the server looks at the secret."""
-    control = _bring_made_up_code(_with_wrong_client(examination))
+    """Send the same request with a wrong secret. Only a different answer proves that the server checks the secret."""
+    control = _send_made_up_code(_with_wrong_client(examination))
     said: dict[str, Any] = {
         "tried": f"{_tried(examination)}; then the same with a wrong client",
         "answer": f"{answer.words}; then {control.words}",
@@ -169,7 +169,7 @@ def _refused(examination: Examination, said: dict[str, Any]) -> Finding:
 
 
 def _other_method(examination: Examination) -> str:
-    """Try the same secret in the other ways in which servers take it; return the words for the one that works."""
+    """Send the same secret in the other ways that servers accept. Return the name of the way that works, or ""."""
     configuration, secret = examination.configuration, examination.credentials.client_secret
     if secret is None or configuration.token_endpoint_auth_method == "none":
         return ""
@@ -180,7 +180,7 @@ def _other_method(examination: Examination) -> str:
         is_same = _on_the_wire(other.configuration) == _on_the_wire(configuration)
         if is_same or (changes["basic_encoding"] == "raw" and not encodings_differ):
             continue
-        answer = _bring_made_up_code(other)
+        answer = _send_made_up_code(other)
         if answer.error == ErrorCode.INVALID_GRANT:
             return words
         if answer.is_busy:
@@ -189,7 +189,7 @@ def _other_method(examination: Examination) -> str:
 
 
 def _on_the_wire(configuration: ServerConfiguration) -> tuple[str, ...]:
-    """Return what of the method can be seen in a request: without Basic, its settings mean nothing."""
+    """Return the settings that change a request: the settings of Basic count only if Basic is used."""
     method = configuration.token_endpoint_auth_method
     if method != "client_secret_basic":
         return (method,)
@@ -197,14 +197,14 @@ def _on_the_wire(configuration: ServerConfiguration) -> tuple[str, ...]:
 
 
 def _refuses_pkce(examination: Examination) -> bool:
-    """Tell whether the code would be looked at if no `code_verifier` came with it, as at LinkedIn."""
+    """Whether the server accepts our client if the request has no `code_verifier`, as LinkedIn does."""
     in_body = examination.changed(**_POST)
     is_same = _on_the_wire(in_body.configuration) == _on_the_wire(examination.configuration)
     ways = [examination, *([] if is_same else [in_body])]
-    return any(_bring_made_up_code(way, with_verifier=False).error == ErrorCode.INVALID_GRANT for way in ways)
+    return any(_send_made_up_code(way, with_verifier=False).error == ErrorCode.INVALID_GRANT for way in ways)
 
 
-def _bring_made_up_code(examination: Examination, *, with_verifier: bool = True) -> _Answer:
+def _send_made_up_code(examination: Examination, *, with_verifier: bool = True) -> _Answer:
     """Send a code that nobody issued. Raises `Unanswered`; `AuthorizationServerError` if nothing can be sent."""
     configuration = examination.configuration
     parameters = [
@@ -225,7 +225,7 @@ def _bring_made_up_code(examination: Examination, *, with_verifier: bool = True)
 
 
 def _with_wrong_client(examination: Examination) -> Examination:
-    """Return our client with a secret or key that nobody knows; a client without either gets another id."""
+    """Return the examination with a random secret or key, or with a random client id if the client has neither."""
     method, secret = examination.configuration.token_endpoint_auth_method, examination.credentials.client_secret
     if method == "private_key_jwt":
         return replace(examination, credentials=ClientCredentials(signing_key=new_signing_key()[0]))
@@ -235,10 +235,10 @@ def _with_wrong_client(examination: Examination) -> Examination:
 
 
 def _wrong_secret(secret: Secret) -> Secret:
-    """Replace letters and digits alone. The rest has to stay: only so do encodings go wrong as with the real secret.
+    """Replace only letters and digits. All other characters stay, so that a wrong encoding fails as with our secret.
 
-    oidc-provider says `invalid_request` of a Basic header in the wrong encoding, and would say `invalid_client` of a
-    wrong secret that each encoding writes alike. That difference would prove nothing.
+    oidc-provider answers `invalid_request` to a Basic header in the wrong encoding. It would answer `invalid_client` to
+    a wrong secret that is the same in each encoding. That difference would prove nothing about the secret.
     """
     wrong = "".join(_other_character(character) for character in secret.reveal())
     return Secret(wrong if wrong != secret.reveal() else random_token())
@@ -252,7 +252,7 @@ def _other_character(character: str) -> str:
 def _status_name(status: int) -> str:
     try:
         return HTTPStatus(status).phrase.lower()
-    except ValueError:  # one of its own
+    except ValueError:  # a status that is not registered
         return ""
 
 
@@ -266,7 +266,7 @@ def _clock(examination: Examination, answer: _Answer) -> Iterator[Finding]:
         theirs = parsedate_to_datetime(answer.date)
     except ValueError:
         return
-    # RFC 9110 section 5.6.7 has GMT; a date without a zone is taken for it.
+    # RFC 9110 section 5.6.7 requires GMT, so a date without a zone counts as GMT.
     ahead = (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - timezone.now()
     if abs(ahead) <= _TOLERATED_SKEW:
         return

@@ -56,7 +56,7 @@ def checked_conversation_id(conversation_id: str) -> str:
 
 
 def existing_conversation(call: Call, conversation_id: str) -> Conversation | None:
-    """Find the brand's conversation; None before its first challenge. Raises `Problem` for a malformed id."""
+    """Find the brand's conversation; None if no challenge has created it yet. Raises `Problem` for a malformed id."""
     brand, external_id = call.bot_key.brand, checked_conversation_id(conversation_id)
     return _CONVERSATIONS.first(brand=brand.pk, external_id=external_id)
 

@@ -1,4 +1,4 @@
-"""Serve the API's contract: `openapi.yaml` with this installation's address, as JSON and as an HTML page."""
+"""Serve the OpenAPI document, `openapi.yaml` with this installation's URL, as JSON and as an HTML page."""
 
 import hashlib
 import json
@@ -30,13 +30,14 @@ _ENUMERATIONS: Final = {
     "EndReason": "How a token ended",
     "SamePersonCheck": "Same-person checks",
 }
-_CODE_OF_CURL: Final = '"{\\"code\\": \\"$CODE\\"}"'
+# The body of curl examples with a completion code. In double quotes, so that the shell inserts $CODE.
+_CURL_BODY_WITH_CODE: Final = '"{\\"code\\": \\"$CODE\\"}"'
 
 Json = dict[str, Any]
 
 
 @lru_cache(maxsize=1)
-def contract(public_base_url: str) -> dict[str, Any]:
+def openapi_document(public_base_url: str) -> dict[str, Any]:
     """Load the OpenAPI document. It is cached, so callers must not change it."""
     text = (settings.BASE_DIR / "openapi.yaml").read_text(encoding="utf-8")
     document: dict[str, Any] = yaml.safe_load(text)
@@ -56,18 +57,21 @@ def resolved(document: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Field:
-    """A parameter or a member of the request body. `place` is path, query, header or body; `form` is its type."""
+    """A parameter or a member of the request body.
+
+    `place` is path, query, header or body. `allowed` says in words which values are allowed.
+    """
 
     name: str
     place: str
     required: bool
-    form: str
+    allowed: str
     description: SafeString
 
 
 @dataclass(frozen=True)
 class Example:
-    """An example body. For a problem document also its code and the operation that the bot should call next."""
+    """An example body. If it is a problem document (RFC 9457), also its code and the operation to call next."""
 
     name: str
     summary: SafeString
@@ -78,7 +82,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """One response of an operation."""
 
     status: int
@@ -88,9 +92,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of the API. `good` are the answers below 400, `expected` the status of the first of them."""
+    """One operation of the API.
 
-    operation: str
+    `successes`: the responses with a status below 400. `expected`: the first such status.
+    """
+
+    operation_id: str
     method: str
     path: SafeString
     summary: str
@@ -98,8 +105,8 @@ class Operation:
     scopes: list[str]
     fields: list[Field]
     request: list[Example]
-    good: list[Answer]
-    problems: list[Answer]
+    successes: list[Response]
+    problems: list[Response]
     curl: str
     expected: int
 
@@ -118,7 +125,7 @@ class Reference:
     version: str
     description: list[SafeString]
     base_url: str
-    calls: list[Operation]
+    operations: list[Operation]
     enumerations: list[tuple[str, str, list[EnumerationValue]]]
     events: list[str]
     problems: list[tuple[int, Example]]
@@ -126,52 +133,55 @@ class Reference:
 
 def reference_of(document: Json) -> Reference:
     info = document["info"]
-    named = document["components"]["examples"]
-    problems = [(value["value"]["status"], name) for name, value in named.items() if "code" in value["value"]]
+    examples = document["components"]["examples"]
+    problems = [
+        (example["value"]["status"], name) for name, example in examples.items() if _is_problem(example["value"])
+    ]
     return Reference(
         title=info["title"],
         version=info["version"],
-        description=[_marked(text) for text in info["description"].strip().split("\n\n")],
+        description=[_html_with_code(text) for text in info["description"].strip().split("\n\n")],
         base_url=document["servers"][0]["url"],
-        calls=list(_calls(document)),
+        operations=list(_operations(document)),
         enumerations=list(_enumerations(document)),
         events=list(document["webhooks"]),
-        problems=[(status, _example(document, name, named[name])) for status, name in sorted(problems)],
+        problems=[(status, _example(document, name, examples[name])) for status, name in sorted(problems)],
     )
 
 
-def _calls(document: Json) -> Iterator[Operation]:
+def _operations(document: Json) -> Iterator[Operation]:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             if method != "parameters":
-                yield _call(document, method.upper(), path, methods.get("parameters", []), operation)
+                yield _operation(document, method.upper(), path, methods.get("parameters", []), operation)
 
 
-def _call(document: Json, method: str, path: str, shared: list[Json], operation: Json) -> Operation:
+def _operation(document: Json, method: str, path: str, shared: list[Json], operation: Json) -> Operation:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-    answers = [_answer(document, int(status), answer) for status, answer in operation["responses"].items()]
-    good = [answer for answer in answers if answer.status < HTTPStatus.BAD_REQUEST]
+    responses = [_response(document, int(status), response) for status, response in operation["responses"].items()]
+    successes = [response for response in responses if response.status < HTTPStatus.BAD_REQUEST]
     return Operation(
-        operation=operation["operationId"],
+        operation_id=operation["operationId"],
         method=method,
+        # <wbr> lets the browser break a long path.
         path=format_html_join("", "/{}<wbr>", ((part,) for part in path.split("/")[1:])),
         summary=operation["summary"],
-        description=_marked(operation.get("description", "")),
+        description=_html_with_code(operation.get("description", "")),
         scopes=[scope for requirement in operation["security"] for scope in requirement["botKey"]],
         fields=[*_parameters(document, [*shared, *operation.get("parameters", [])]), *_body_fields(document, body)],
         request=_examples(document, body),
-        good=good,
-        problems=[answer for answer in answers if answer.status >= HTTPStatus.BAD_REQUEST],
+        successes=successes,
+        problems=[response for response in responses if response.status >= HTTPStatus.BAD_REQUEST],
         curl=_curl(method, path, _first_example(document, body)),
-        expected=good[0].status,
+        expected=successes[0].status,
     )
 
 
-def _answer(document: Json, status: int, answer: Json) -> Answer:
-    answer = resolved(document, answer)
-    contents = answer.get("content", {}).values()
+def _response(document: Json, status: int, response: Json) -> Response:
+    response = resolved(document, response)
+    contents = response.get("content", {}).values()
     examples = [example for content in contents for example in _examples(document, content)]
-    return Answer(status, _marked(answer["description"]), examples)
+    return Response(status, _html_with_code(response["description"]), examples)
 
 
 def _examples(document: Json, content: Json) -> list[Example]:
@@ -181,13 +191,18 @@ def _examples(document: Json, content: Json) -> list[Example]:
 def _example(document: Json, name: str, example: Json) -> Example:
     example = resolved(document, example)
     value = example["value"]
-    found = Example(name, _marked(example.get("summary", "")), json.dumps(value, indent=2, ensure_ascii=False))
-    if "code" not in value or "next" not in value:
-        return found
+    plain = Example(name, _html_with_code(example.get("summary", "")), json.dumps(value, indent=2, ensure_ascii=False))
+    if not _is_problem(value):
+        return plain
     # Two examples with the same code are distinguished by these members.
     details = [f"{member} {value[member]}" for member in ("reason", "attempts_left") if member in value]
     next_call = (value["next"] or {}).get("operation", "")
-    return replace(found, code=value["code"], detail=", ".join(details), next_call=next_call)
+    return replace(plain, code=value["code"], detail=", ".join(details), next_call=next_call)
+
+
+def _is_problem(value: Json) -> bool:
+    """Whether an example value is a problem document: only those have a code and the next call."""
+    return "code" in value and "next" in value
 
 
 def _first_example(document: Json, body: Json) -> Any:
@@ -196,21 +211,29 @@ def _first_example(document: Json, body: Json) -> Any:
 
 
 def _parameters(document: Json, parameters: list[Json]) -> Iterator[Field]:
-    for row in parameters:
-        parameter = resolved(document, row)
+    for reference in parameters:
+        parameter = resolved(document, reference)
         schema = parameter["schema"]
-        description = _marked(parameter.get("description", ""))
-        yield Field(parameter["name"], parameter["in"], parameter.get("required", False), _form(schema), description)
+        description = _html_with_code(parameter.get("description", ""))
+        yield Field(
+            parameter["name"], parameter["in"], parameter.get("required", False), _allowed_values(schema), description
+        )
 
 
 def _body_fields(document: Json, body: Json) -> Iterator[Field]:
     schema = resolved(document, body.get("schema", {}))
-    for name, row in schema.get("properties", {}).items():
+    for name, member in schema.get("properties", {}).items():
         required = name in schema.get("required", [])
-        yield Field(name, "body", required, _form(resolved(document, row)), _marked(row.get("description", "")))
+        yield Field(
+            name,
+            "body",
+            required,
+            _allowed_values(resolved(document, member)),
+            _html_with_code(member.get("description", "")),
+        )
 
 
-def _form(schema: Json) -> str:
+def _allowed_values(schema: Json) -> str:
     """Describe in words which values a schema allows."""
     kinds = schema.get("type", [])
     words = [" or ".join([kinds] if isinstance(kinds, str) else kinds)]
@@ -230,7 +253,7 @@ def _curl(method: str, path: str, body: Any) -> str:
         path = path.replace(place, variable)
     lines = [f'curl -i -X {method} "$BASE{path}"', '-H "Authorization: Bearer $KEY"']
     if body is not None:
-        text = _CODE_OF_CURL if "code" in body else f"'{json.dumps(body)}'"
+        text = _CURL_BODY_WITH_CODE if "code" in body else f"'{json.dumps(body)}'"
         lines += ['-H "Content-Type: application/json"', f"-d {text}"]
     return " \\\n  ".join(lines)
 
@@ -238,12 +261,12 @@ def _curl(method: str, path: str, body: Any) -> str:
 def _enumerations(document: Json) -> Iterator[tuple[str, str, list[EnumerationValue]]]:
     for name, heading in _ENUMERATIONS.items():
         meanings = document["components"]["schemas"][name]["x-meanings"]
-        yield name, heading, [EnumerationValue(value, _marked(meaning)) for value, meaning in meanings.items()]
+        yield name, heading, [EnumerationValue(value, _html_with_code(meaning)) for value, meaning in meanings.items()]
 
 
-def _marked(text: str) -> SafeString:
+def _html_with_code(text: str) -> SafeString:
     """Escape text for HTML. Text between backticks becomes a `code` element."""
-    parts = text.split("`")
+    parts = text.split("`")  # plain text and code in turn
     pairs = zip(parts[::2], [*parts[1::2], ""], strict=False)
     return format_html_join("", "{}{}", ((plain, _code(code)) for plain, code in pairs))
 
@@ -254,12 +277,12 @@ def _code(text: str) -> SafeString:
 
 def openapi_json(request: HttpRequest) -> HttpResponseBase:
     """`GET /api/v1/openapi.json`."""
-    return _document(request, _contract_as_json, "application/json")
+    return _document(request, _openapi_as_json, "application/json")
 
 
 def docs(request: HttpRequest) -> HttpResponseBase:
     """`GET /api/docs`."""
-    return _document(request, _contract_as_page, "text/html; charset=utf-8")
+    return _document(request, _openapi_as_page, "text/html; charset=utf-8")
 
 
 def _document(request: HttpRequest, render: Callable[[str], bytes], content_type: str) -> HttpResponseBase:
@@ -274,11 +297,11 @@ def _document(request: HttpRequest, render: Callable[[str], bytes], content_type
 
 
 @lru_cache(maxsize=1)
-def _contract_as_json(public_base_url: str) -> bytes:
-    return msgspec.json.encode(contract(public_base_url))
+def _openapi_as_json(public_base_url: str) -> bytes:
+    return msgspec.json.encode(openapi_document(public_base_url))
 
 
 @lru_cache(maxsize=1)
-def _contract_as_page(public_base_url: str) -> bytes:
-    document = contract(public_base_url)
+def _openapi_as_page(public_base_url: str) -> bytes:
+    document = openapi_document(public_base_url)
     return render_to_string("api/docs.html", {"reference": reference_of(document)}).encode()

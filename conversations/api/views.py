@@ -34,7 +34,7 @@ from conversations.api.lookups import (
     server_to_sign_out_of,
 )
 from conversations.api.token_read import read_purpose, token_answer
-from conversations.api.waiting import MAX_WAIT, can_change, retry_after, wait_for_change
+from conversations.api.waiting import MAX_WAIT_SECONDS, can_change, retry_after, wait_for_change
 from conversations.flow.authorization_status import (
     authorization_of,
     challenge_representation,
@@ -63,7 +63,8 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     try:
         wanted = _wanted(call, body)
     except (Problem, FlowError):
-        _refuse_closed(call, conversation_id)
+        # If the conversation is closed, say that rather than what is wrong with the body.
+        _conversation_unless_closed(call, conversation_id)
         raise
     now = timezone.now()
     challenge, created = issue_challenge(
@@ -86,13 +87,16 @@ def read_challenge(call: Call, challenge_id: str) -> Answer:
 
 
 def _has_missed_change(call: Call, representation: dict[str, Any]) -> bool:
-    """Whether the challenge changed after the read that `If-None-Match` names. Then the poll is answered at once."""
+    """Whether the challenge has changed since the version whose ETag the bot sent.
+
+    Then the poll is answered at once.
+    """
     return "If-None-Match" in call.request.headers and not matches_entity_tag(call.request, entity_tag(representation))
 
 
 @bot_call(READ, counted=count_nothing)
 def _read_challenge_again(call: Call, challenge_id: str) -> Answer:
-    """Answer after a wait. Authenticates again: the key may have been revoked meanwhile."""
+    """Answer after a wait. `bot_call` authenticates again and makes a new `Call`: the key may have been revoked."""
     return conditional_answer(call.request, challenge_representation(challenge_of(call, challenge_id), timezone.now()))
 
 
@@ -106,7 +110,10 @@ def withdraw(call: Call, challenge_id: str) -> Answer:
 
 @bot_call(CREATE)
 def post_completion(call: Call, conversation_id: str) -> Answer:
-    """`POST /conversations/{conversation_id}/completion`."""
+    """`POST /conversations/{conversation_id}/completion`.
+
+    A handle, which the chat's own page passes to its bot, names its challenge. A code needs the authorization server.
+    """
     call.query()
     body = call.body(CompletionBody)
     conversation = open_conversation_of(call, conversation_id)
@@ -142,12 +149,13 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
 def authorize(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/authorize`.
 
-    Answers with a token that lives at least `min_ttl` seconds, or else with the open challenge, which it may create.
+    Answers with a token that lives at least `min_ttl` seconds, or else with the open challenge. If there is none, it
+    creates one.
     """
     call.query()
     body = call.body(AuthorizeBody)
     purpose = read_purpose(call.request, call.bot_key.brand)
-    conversation, wanted = _refuse_closed(call, conversation_id), _wanted(call, body)
+    conversation, wanted = _conversation_unless_closed(call, conversation_id), _wanted(call, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
@@ -159,11 +167,11 @@ def authorize(call: Call, conversation_id: str) -> Answer:
 
 @bot_call(TOKEN)
 def end_token(call: Call, conversation_id: str) -> Answer:
-    """`DELETE /conversations/{conversation_id}/token`."""
+    """`DELETE /conversations/{conversation_id}/token`. Reason `rejected`: the brand's API refused the token."""
     query = call.query("authorization_server", "reason")
     reason = query.get("reason", "rejected")
     if reason not in {"rejected", "signed_out"}:
-        raise Problem(422, "invalid_reason", "The reason is rejected or signed_out.")
+        raise Problem(422, "invalid_reason", "The reason must be rejected (by the brand's API) or signed_out.")
     conversation = open_conversation_of(call, conversation_id)
     server = server_to_sign_out_of(conversation, query.get("authorization_server"))
     ended = end_live_token(conversation, server, AccessToken.EndReason(reason), actor=call.actor, now=timezone.now())
@@ -191,8 +199,8 @@ def close(call: Call, conversation_id: str) -> Answer:
     }
 
 
-def _refuse_closed(call: Call, conversation_id: str) -> Conversation | None:
-    """Find the conversation; None before its first challenge. Raises `ConversationClosed`, `Problem`."""
+def _conversation_unless_closed(call: Call, conversation_id: str) -> Conversation | None:
+    """Find the conversation; None if no challenge has created it yet. Raises `ConversationClosed`, `Problem`."""
     conversation = existing_conversation(call, conversation_id)
     if conversation and conversation.closed_at is not None:
         raise ConversationClosed
@@ -200,7 +208,7 @@ def _refuse_closed(call: Call, conversation_id: str) -> Conversation | None:
 
 
 def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
-    """Build what the bot asks for. Raises what `server_of` and `WantedChallenge.check` raise."""
+    """Build the wanted challenge from the body. Raises what `server_of` and `WantedChallenge.validate` raise."""
     wanted = WantedChallenge(
         server=server_of(call.bot_key.brand, body.authorization_server),
         same_person_check=body.same_person_check,
@@ -211,12 +219,12 @@ def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
         context=Secret(body.context) if body.context is not None else None,
         replace=body.replace,
     )
-    wanted.check()
+    wanted.validate()
     return wanted
 
 
 def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:
-    """Answer with the challenge, its link and its entity tag. A long poll that sends the tag misses no change."""
+    """Answer with the challenge, its link and its entity tag. A long poll that sends this tag misses no change."""
     representation = challenge_representation(challenge, now)
     # A repeated Idempotency-Key may find a challenge that has ended. Its link no longer works.
     link: dict[str, Any] = {"url": None, "message": None}
@@ -227,17 +235,22 @@ def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse
 
 
 def _message(challenge: Challenge, url: str) -> str:
-    """Write the sentence for the chat, in the chat's language. After the sign-in it asks for the confirmation."""
+    """Write the sentence for the chat, in the chat's language: sign in, or after the sign-in, finish it."""
     words = {"brand": challenge.conversation.brand.name, "url": url}
     with translation.override(language_of_chat(challenge.locale)):
         if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED and challenge.same_person_check == "chat_page":
-            return gettext("Please finish the sign-in at %(brand)s: go back to the chat from that page.") % words
+            return gettext("Please finish the sign-in at %(brand)s: go back to the chat from the sign-in page.") % words
         if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
-            return gettext("Please finish the sign-in at %(brand)s: send the code from that page here.") % words
+            return (
+                gettext(
+                    "Please finish the sign-in at %(brand)s: copy the code shown on the sign-in page into this chat."
+                )
+                % words
+            )
         return gettext("Please sign in at %(brand)s to continue: %(url)s") % words
 
 
 def _wait(text: str) -> int:
-    if (wait := seconds(text, MAX_WAIT)) is None:
-        raise Problem(422, "invalid_wait", "wait is a number of seconds from 0 to 25.")
+    if (wait := seconds(text, MAX_WAIT_SECONDS)) is None:
+        raise Problem(422, "invalid_wait", f"wait is a number of seconds from 0 to {MAX_WAIT_SECONDS}.")
     return wait

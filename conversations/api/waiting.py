@@ -20,7 +20,7 @@ from django.utils import timezone
 from conversations.models import OPEN_STATUSES, Challenge
 from infrastructure.stopping import is_stopping
 
-MAX_WAIT: Final = 25
+MAX_WAIT_SECONDS: Final = 25
 _SECONDS_BETWEEN_QUERIES: Final = 0.05
 _SECONDS_AFTER_AN_ERROR: Final = 1.0
 _RETRY_AFTER: Final = (1, 3)
@@ -30,7 +30,7 @@ logger = logging.getLogger("consumer_delegation.waiting")
 
 @dataclass(eq=False)
 class _Waiter:
-    """A waiting call. `seen` is the challenge's status and last error as the call read them before it began to wait."""
+    """A waiting call. `seen` is the challenge's status and last error that the call read before it began to wait."""
 
     challenge_pk: int
     brand_pk: int
@@ -60,7 +60,7 @@ class _Waiters:
             return True
 
     def _is_full_for(self, brand_pk: int) -> bool:
-        """Whether the brand has three quarters of the places. The rest is kept for other brands' bots."""
+        """Whether the brand already uses three quarters of the places. The rest is kept for other brands' bots."""
         return sum(waiter.brand_pk == brand_pk for waiter in self._waiters) >= ceil(most_waiters() * 3 / 4)
 
     def remove(self, waiter: _Waiter) -> None:
@@ -73,15 +73,15 @@ class _Waiters:
     def _watch(self) -> None:
         pause = Event()
         try:
-            while waiters := self._waiters_or_stop():
+            while waiters := self._current_waiters():
                 pause.wait(_wake_changed(waiters))
         finally:
             connection.close()
 
-    def _waiters_or_stop(self) -> list[_Waiter]:
+    def _current_waiters(self) -> list[_Waiter]:
         with self._lock:
             if not self._waiters:
-                # This thread ends. Under the lock, so that the next waiter starts a new one.
+                # This thread ends. We clear it under the lock, so that the next waiter starts a new one.
                 self._watcher = None
             return list(self._waiters)
 
@@ -90,7 +90,7 @@ _waiters = _Waiters()
 
 
 def most_waiters() -> int:
-    """How many calls of this process may wait at once: a quarter of the threads, never all of them."""
+    """How many calls of this process may wait at once: a quarter of the threads, at least 1; 0 of one thread."""
     return min(max(1, settings.THREADS // 4), settings.THREADS - 1)
 
 
@@ -99,10 +99,10 @@ def waiters_now() -> int:
 
 
 def wait_for_change(challenge: Challenge, seconds: int) -> bool:
-    """Block until the challenge has changed since it was read or has expired, at most for `seconds`.
+    """Block until the challenge changes or expires, or `seconds` have passed. Returns True then.
 
     Returns False at once, without waiting, if too many calls wait or the process is stopping. Closes the caller's
-    database connection while it waits. It does not notice when the client disconnects.
+    database connection while it waits. It does not notice that the client has disconnected.
     """
     waiter = _Waiter(
         challenge.pk, challenge.conversation.brand_id, (challenge.status, challenge.last_error), challenge.expires_at
@@ -123,6 +123,7 @@ def retry_after() -> dict[str, str]:
 
 
 def can_change(challenge: Challenge, now: datetime) -> bool:
+    """Whether the challenge is open, so that its status can still change."""
     return challenge.status_at(now) in OPEN_STATUSES
 
 
@@ -131,7 +132,7 @@ def _wake_changed(waiters: list[_Waiter]) -> float:
     try:
         current = _statuses({waiter.challenge_pk for waiter in waiters})
     except Error:
-        # Each waiter has its own deadline, so none waits for ever.
+        # Each call's `woken.wait(seconds)` ends by itself, so no call waits for ever.
         logger.exception("long poll: the challenges could not be read")
         connection.close()
         return _SECONDS_AFTER_AN_ERROR

@@ -34,36 +34,40 @@ from infrastructure.compiled import (
 )
 from infrastructure.crypto import Secret, key_ring, random_token, s256_code_challenge
 
-# Beyond this the oldest is dropped. So a scanner that posts our form cannot lock the consumer out (B8).
-MAX_AUTHORIZATION_REQUESTS = 10
+# Limit for the authorization requests of a challenge that still wait for their callback. Beyond it the oldest one is
+# ended with the error `dropped`, and its row stays. So a scanner that posts our form cannot lock the consumer out (B8).
+MAX_PENDING_REQUESTS = 10
 # How many ended requests of a challenge are kept. Successful ones are never deleted here.
-MAX_FINISHED_ROWS = 5 * MAX_AUTHORIZATION_REQUESTS
+MAX_FINISHED_ROWS = 5 * MAX_PENDING_REQUESTS
 # Error of a dropped authorization request. This code is ours, not a server's.
 DROPPED = "dropped"
-# Error if the account is not the one that the bot named. The challenge's error is then `subject_mismatch`.
+# Error if the consumer signed in with another account than the one that the bot named. The challenge's error is then
+# `subject_mismatch`.
 UNEXPECTED_SUBJECT = "unexpected_subject"
-# A cookie takes 93 bytes of the request header. gunicorn answers 431 to every page if that exceeds 8,190 bytes.
+# A cookie takes 93 bytes of the Cookie header. gunicorn answers 431 to every page if the header exceeds 8,190 bytes.
 MAX_COOKIES = 40
-# Each expired cookie adds a header to the redirect. Proxies read all headers of a response, with the long Location,
-# into one small buffer.
+# Each expired cookie adds a header to the redirect. Proxies read all headers of a response, including the long Location
+# header, into one small buffer.
 MAX_EXPIRED_AT_ONCE = 10
 MAX_COOKIES_LOOKED_UP = 200
 MIN_COOKIE_LIFETIME = timedelta(minutes=5)
 
 _COOKIE_NAME = re.compile(COOKIE_PREFIX + r"([0-9a-f]{32})")
+# Labels of the digests. "attempt" is an older name of the authorization request: another label would invalidate
+# digests.
 _STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
 
 _CURRENT_CHALLENGE: Final = CompiledQuery(
     lambda: Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField())).order_by()
 )
-_PROGRESS_BY_CHALLENGE: Final = CompiledQuery(
+_TIMES_OF_CHALLENGE: Final = CompiledQuery(
     lambda: (
         AuthorizationRequest.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
         .order_by("-id")
         .only("claimed_at", "finished_at")
     )
 )
-_BY_CHALLENGE: Final = CompiledQuery(
+_REQUESTS_OF_CHALLENGE: Final = CompiledQuery(
     lambda: (
         AuthorizationRequest.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
         .order_by("-id")
@@ -74,9 +78,9 @@ _INSERT: Final = CompiledInsert(AuthorizationRequest)
 _NOW: Final = Parameter("now", models.DateTimeField())
 _ROW: Final = AuthorizationRequest.objects.filter(pk=Parameter("pk", models.BigIntegerField()))
 _UNFINISHED: Final = _ROW.filter(finished_at=None)
-# A subquery on the other table, never a join. For an UPDATE with a join Django moves the whole condition into a
-# subquery on this table. PostgreSQL does not evaluate that again after it has waited for another claim, so two
-# callbacks would win.
+# The challenge's condition is a subquery, never a join. With a join Django puts the whole condition, including
+# claimed_at IS NULL, in a subquery. An UPDATE that has waited for another claim does not evaluate a subquery again, so
+# two callbacks could both claim.
 _CLAIM: Final = CompiledUpdate(
     lambda: _UNFINISHED.filter(
         claimed_at=None,
@@ -132,7 +136,7 @@ def begin_authorization_request(challenge: Challenge, now: datetime) -> NewAutho
             return None
         # The server was read a moment ago. The callback checks that its configuration has not changed since (C4).
         current.conversation, current.authorization_server = conversation, challenge.authorization_server
-        _drop_oldest(current, now)
+        _drop_oldest_requests(current, now)
         begun = _insert(current, now)
         move_challenge(
             current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, from_statuses=(ChallengeStatus.ISSUED,)
@@ -141,7 +145,7 @@ def begin_authorization_request(challenge: Challenge, now: datetime) -> NewAutho
 
 
 def authorization_request_by_state(server: AuthorizationServer, state: str) -> AuthorizationRequest | None:
-    """Find the authorization request with this state that was begun at this server; else None.
+    """Find the authorization request with this state that was begun at this server; None if there is none.
 
     A state of one brand's server is unknown at the callback of another (C1).
     """
@@ -160,7 +164,7 @@ def _by_state(digests: int) -> CompiledQuery[AuthorizationRequest]:
 
 
 def holds_cookie(authorization_request: AuthorizationRequest, cookies: Mapping[str, str]) -> bool:
-    """Tell whether this browser began the authorization request (B3)."""
+    """Whether one of the cookies shows that this browser began the authorization request (B3)."""
     cookie = cookies.get(authorization_request.cookie_name, "")
     return key_ring().recognises(authorization_request.cookie_digest, _COOKIE, authorization_request.uuid.bytes, cookie)
 
@@ -168,12 +172,12 @@ def holds_cookie(authorization_request: AuthorizationRequest, cookies: Mapping[s
 def authorization_requests_of_browser(challenge: Challenge, cookies: Mapping[str, str]) -> list[AuthorizationRequest]:
     """Return this browser's authorization requests for the challenge: the successful one first, then the newest.
 
-    The query filters by challenge, because a challenge has few. A regular customer's cookies can name many, oldest
-    first. A browser without a cookie of ours costs no query (G9).
+    The query filters by challenge: a challenge has few authorization requests, while a returning customer's browser may
+    hold many cookies, oldest first. A browser without a cookie of ours costs no query (G9).
     """
     if not _cookie_uuids(cookies):
         return []
-    rows = [row for row in _BY_CHALLENGE.all(challenge=challenge.pk) if holds_cookie(row, cookies)]
+    rows = [row for row in _REQUESTS_OF_CHALLENGE.all(challenge=challenge.pk) if holds_cookie(row, cookies)]
     for row in rows:
         row.challenge = challenge
     return sorted(rows, key=lambda row: (not row.succeeded, -row.pk))
@@ -195,7 +199,7 @@ def newest_authorization_request_of_browser(
 
 
 def retry_in_progress(challenge: Challenge) -> bool:
-    """Tell whether the challenge's newest authorization request has not ended: the consumer is trying again."""
+    """Whether the challenge's newest authorization request has not ended. Then the consumer is trying again."""
     newest = challenge.authorization_requests.order_by("-pk").only("finished_at").first()
     return newest is not None and newest.finished_at is None
 
@@ -203,15 +207,16 @@ def retry_in_progress(challenge: Challenge) -> bool:
 def cookies_to_expire(cookies: Mapping[str, str], now: datetime) -> list[str]:
     """Return the names of at most `MAX_EXPIRED_AT_ONCE` cookies that the browser is to delete, useless ones first (B3).
 
-    A cookie is useless if `cookie_is_useless` says so, or if it belongs to no authorization request of this browser.
-    The browser keeps at most `MAX_COOKIES`, the new one included. If there are more, the oldest go; those of successful
-    sign-ins go last, because they can still be undone. A browser without a cookie of ours costs no query.
+    A cookie is useless if its row is gone or its value is wrong, if the exchange failed, if the challenge no longer
+    accepts a sign-in, or if the token has ended. The browser keeps at most `MAX_COOKIES`, the new cookie included. If
+    there are more, the oldest are expired too. Cookies of successful sign-ins, which can still be undone, are expired
+    last. A browser without a cookie of ours costs no query.
     """
     named = _cookie_uuids(cookies)
     if not named:
         return []
     rows = AuthorizationRequest.objects.filter(uuid__in=list(named.values())[:MAX_COOKIES_LOOKED_UP])
-    held = [row for row in _with_cookie_state(rows) if holds_cookie(row, cookies)]
+    held = [row for row in _for_cookie_check(rows) if holds_cookie(row, cookies)]
     useful = [row for row in held if not row.cookie_is_useless(now)]
     useful.sort(key=lambda row: (row.succeeded, row.pk))
     useless = named.keys() - {row.cookie_name for row in useful}
@@ -220,12 +225,12 @@ def cookies_to_expire(cookies: Mapping[str, str], now: datetime) -> list[str]:
 
 
 def nonce_matches(authorization_request: AuthorizationRequest, nonce: str) -> bool:
-    """Compare an ID token's nonce with the stored digest (OpenID Connect Core section 3.1.3.7, step 11)."""
+    """Whether an ID token's nonce is the one we sent (OpenID Connect Core section 3.1.3.7, step 11)."""
     return key_ring().recognises(authorization_request.nonce_digest, _NONCE, authorization_request.uuid.bytes, nonce)
 
 
 def claim(authorization_request: AuthorizationRequest, now: datetime) -> bool:
-    """Claim the exchange. Of any number of concurrent callbacks exactly one gets True (B10)."""
+    """Claim the exchange. If several callbacks run at once, exactly one gets True (B10)."""
     if _CLAIM.run(pk=authorization_request.pk, now=now) != 1:
         return False
     authorization_request.claimed_at = now
@@ -233,7 +238,7 @@ def claim(authorization_request: AuthorizationRequest, now: datetime) -> bool:
 
 
 def release(authorization_request: AuthorizationRequest) -> None:
-    """Undo a claim if nothing was done with it, so that the same callback works a moment later."""
+    """Undo a claim, so that the same callback works a moment later. Call it only if the code has not been sent yet."""
     _RELEASE.run(pk=authorization_request.pk)
     authorization_request.claimed_at = None
 
@@ -245,7 +250,7 @@ def reloaded(authorization_request: AuthorizationRequest) -> AuthorizationReques
 def cookie_lifetime(authorization_request: AuthorizationRequest, now: datetime) -> int:
     """Return the cookie's lifetime in seconds: until the challenge ends, and at least 5 minutes (B3).
 
-    After a success it lasts as long as the token, so that this browser can undo the sign-in.
+    After a success the cookie lasts as long as the token, so that this browser can undo the sign-in.
     """
     moments = [now + MIN_COOKIE_LIFETIME, authorization_request.challenge.expires_at]
     if authorization_request.succeeded:
@@ -256,7 +261,7 @@ def cookie_lifetime(authorization_request: AuthorizationRequest, now: datetime) 
 def finish_authorization_request(
     authorization_request: AuthorizationRequest, now: datetime, error: str = "", detail: str = ""
 ) -> None:
-    """Store the result and erase what only the exchange needed (K7).
+    """Store the result. Erase the nonce's digest and the code verifier, which only the exchange needed (K7).
 
     The state's digest stays, so that a repeated callback is recognised (B11).
     """
@@ -299,7 +304,7 @@ def _cookie_uuids(cookies: Mapping[str, str]) -> dict[str, UUID]:
     return {match[0]: UUID(hex=match[1]) for match in matches}
 
 
-def _with_cookie_state(rows: models.QuerySet[AuthorizationRequest]) -> models.QuerySet[AuthorizationRequest]:
+def _for_cookie_check(rows: models.QuerySet[AuthorizationRequest]) -> models.QuerySet[AuthorizationRequest]:
     """Load, in one query, only the columns that `holds_cookie` and `cookie_is_useless` read."""
     of_challenge = [f"challenge__{name}" for name in ("status", "expires_at")]
     of_token = [f"challenge__access_token__{name}" for name in ("ended_at", "end_reason", "expires_at")]
@@ -307,15 +312,15 @@ def _with_cookie_state(rows: models.QuerySet[AuthorizationRequest]) -> models.Qu
     return rows.select_related("challenge__access_token").only(*own, *of_challenge, *of_token)
 
 
-def _drop_oldest(challenge: Challenge, now: datetime) -> None:
-    """Cap the authorization requests that can still be exchanged, and the number of rows.
+def _drop_oldest_requests(challenge: Challenge, now: datetime) -> None:
+    """End the oldest authorization requests that wait for their callback, and delete the oldest ended rows.
 
     The row of a dropped request stays for a while. A consumer whose request was dropped because of a scanner is then
     offered another try when they return. Without the row they would be told that their link is dead.
     """
-    rows = _PROGRESS_BY_CHALLENGE.all(challenge=challenge.pk)
+    rows = _TIMES_OF_CHALLENGE.all(challenge=challenge.pk)
     unclaimed = [row for row in rows if row.claimed_at is None and row.finished_at is None]
-    for row in unclaimed[MAX_AUTHORIZATION_REQUESTS - 1 :]:
+    for row in unclaimed[MAX_PENDING_REQUESTS - 1 :]:
         finish_authorization_request(row, now, DROPPED)
     if surplus := [row.pk for row in rows if row.finished_at is not None][MAX_FINISHED_ROWS:]:
         AuthorizationRequest.objects.filter(pk__in=surplus).exclude(error="").delete()

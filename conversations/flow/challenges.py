@@ -63,21 +63,21 @@ _NEW_CHALLENGE: Final = CompiledInsert(Challenge)
 
 @dataclass(frozen=True)
 class IdempotentRequest:
-    """A bot's idempotency key and the canonical form of the body that came with it."""
+    """A bot's idempotency key and the canonical form of the body of the same call."""
 
     key: str = field(repr=False)
     body: bytes = field(repr=False)
 
 
 def challenge_of_request(conversation: Conversation, request: IdempotentRequest, now: datetime) -> Challenge | None:
-    """Return the challenge that the same request got within the last 24 hours; None if it is new.
+    """Return the challenge that an earlier call with this idempotency key got; None if the key is new or expired.
 
     The caller holds the conversation's lock. Raises `IdempotencyKeyReused`.
     """
     kept = IdempotencyKey.objects.filter(
         brand=conversation.brand, digest__in=key_ring().digests(_KEY, conversation.brand.uuid.bytes, request.key)
     )
-    # An expired key still blocks the unique constraint until the sweep deletes it.
+    # An expired key would still violate the unique constraint, so delete it now.
     kept.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME).delete()
     row = kept.select_related("challenge__conversation__brand", "challenge__authorization_server").first()
     if row is None:
@@ -89,7 +89,7 @@ def challenge_of_request(conversation: Conversation, request: IdempotentRequest,
 def remember_request(
     conversation: Conversation, request: IdempotentRequest, challenge: Challenge, now: datetime
 ) -> None:
-    """Store which challenge this request got, in the transaction that issued it. Raises `IdempotencyKeyReused`.
+    """Store which challenge this call got, in the transaction that issued it. Raises `IdempotencyKeyReused`.
 
     Two conversations may use one key at the same moment, each under its own lock. The constraint accepts one of them.
     The other transaction is rolled back, with its challenge.
@@ -114,7 +114,7 @@ def _refuse_another_request(row: IdempotencyKey, conversation: Conversation, req
 
 @dataclass(frozen=True, kw_only=True)
 class WantedChallenge:
-    """What a bot asks for. An empty value means: as the authorization server is configured."""
+    """What a bot asks for. An empty same-person check or scope means: as the authorization server is configured."""
 
     server: AuthorizationServer
     same_person_check: str = ""
@@ -125,16 +125,16 @@ class WantedChallenge:
     context: Secret | None = None
     replace: bool = False
 
-    def check(self) -> None:
-        """Raise `SamePersonCheckRefused`, `ExpectedSubjectRefused` or `InvalidScope` if it is not possible."""
-        self.effective_check()
+    def validate(self) -> None:
+        """Check it. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused` or `InvalidScope`."""
+        self.effective_same_person_check()
         self.effective_scope()
 
     def is_satisfied_by(self, access_token: AccessToken) -> bool:
-        """Tell whether a token was requested with everything that the bot names now.
+        """Whether a token was requested with everything that the bot names now.
 
         The comparison uses the requested scope, not the granted one. Otherwise a consumer who unticked a scope would be
-        asked again without end. The bot reads `missing_scope`.
+        asked again without end. The bot learns of the refused scopes from `missing_scope`.
         """
         asked = set(access_token.challenge.scope.split())
         same_check = self.same_person_check in {"", access_token.assurance}
@@ -143,7 +143,7 @@ class WantedChallenge:
         )
         return same_check and same_customer and set(self.scope.split()) <= asked
 
-    def effective_check(self) -> str:
+    def effective_same_person_check(self) -> str:
         """Return the same-person check to use. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused`."""
         check = self.same_person_check or self.server.default_same_person_check
         if check not in self.server.same_person_checks:
@@ -155,8 +155,8 @@ class WantedChallenge:
     def effective_scope(self) -> str:
         """Return the scope to request, in the server's order. Raises `InvalidScope`.
 
-        If the server is configured with `openid`, it is always added. Without an ID token a re-challenge could not be
-        compared with the earlier account (A7), and a bot must not be able to avoid that.
+        If the server's configured scope has `openid`, the scope to request has it too. Without an ID token a later
+        sign-in could not be compared with the earlier account (A7), and a bot must not be able to avoid that.
         """
         configured = self.server.scope.split()
         wanted = set(self.scope.split()) or set(configured)
@@ -176,18 +176,18 @@ def issue_challenge(
 ) -> tuple[Challenge, bool]:
     """Return the challenge and whether it is new. An open challenge that matches `wanted` is returned again.
 
-    A repeated idempotent request gets the challenge of its first time, ended or not. The first challenge creates the
-    conversation. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`, `SamePersonCheckRefused`,
-    `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
+    A repeated idempotency key gets the challenge that an earlier call with this key got, even if it has ended. The
+    first challenge creates the conversation. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`,
+    `SamePersonCheckRefused`, `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
     """
-    check, scope = wanted.effective_check(), wanted.effective_scope()
+    check, scope = wanted.effective_same_person_check(), wanted.effective_scope()
     with _locked_or_new_conversation(brand, external_id) as (conversation, is_new):
         if conversation.closed_at is not None:
             raise ConversationClosed
         earlier = challenge_of_request(conversation, request, now) if request else None
         if earlier:
             return earlier, False
-        if is_new:  # a new conversation has no open challenge; most chats have only this one
+        if is_new:  # a new conversation has no open challenge to look for
             challenge, created = _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
         else:
             end_expired(conversation, now)
@@ -198,16 +198,16 @@ def issue_challenge(
 
 
 def withdraw_challenge(challenge: Challenge, *, actor: str, now: datetime) -> bool:
-    """End an open challenge for the bot. Return False if it had ended before."""
+    """End an open challenge at the bot's request. Return False if it had ended before."""
     with locked_conversation(challenge.conversation_id) as conversation:
         end_expired(conversation, now)
         return end_challenge(challenge, ChallengeStatus.WITHDRAWN, now=now, actor=actor)
 
 
 def cancel_challenge(challenge: Challenge, *, now: datetime) -> bool:
-    """End a challenge because the reader of its link says "this wasn't me". Return False if it is too late.
+    """End a challenge because the consumer says "this wasn't me". Return False if the consumer has signed in already.
 
-    This works only before a sign-in. After it, `undo` is used, which requires the cookie of the browser that signed in.
+    After the sign-in `undo` is used, which requires the cookie of the browser that signed in.
     """
     if not challenge.accepts_sign_in(now):
         return False
@@ -224,7 +224,10 @@ def link_of(challenge: Challenge) -> str:
 
 
 def challenge_of_link(link_token: str) -> Challenge | None:
-    """Find the challenge of this link token, ended or not; None if a consumer may not open such a link."""
+    """Find the challenge of this link token, ended or not.
+
+    Returns None if it is unknown, its conversation is closed, or its brand or server is inactive.
+    """
     digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
     return _by_link_token(len(digests)).first(**numbered("digest", digests))
 
@@ -275,14 +278,14 @@ def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
 def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[tuple[Conversation, bool]]:
     """Like `locked_conversation`, but by the bot's conversation id. Also yields whether the row is new.
 
-    All in one transaction, so that an existing row is locked before pruning could delete it.
+    Insert and lock are in one transaction, so that an existing row is locked before pruning could delete it.
     """
     with transaction.atomic():
         conversation = Conversation(uuid=uuid4(), brand=brand, external_id=external_id)
         while not (is_new := _NEW_CONVERSATION.insert(conversation)):
-            # Another transaction inserted the row. This waits for its end and for the row lock.
+            # Another transaction inserted the row. This query waits for that transaction and for the row lock.
             existing = _LOCKED_CONVERSATION.first(brand=brand.pk, external_id=external_id)
-            if existing is not None:
+            if existing is not None:  # None: deleted meanwhile, so insert again
                 conversation = existing
                 break
         yield conversation, is_new

@@ -146,7 +146,7 @@ def _publish(
             conversation=conversation,
             created_at=now,
             next_attempt_at=now,
-            given_up_at=now + DELIVERY_LIFETIME,
+            give_up_at=now + DELIVERY_LIFETIME,
         )
         for endpoint in endpoints
     ]
@@ -185,8 +185,8 @@ def mark_delivered(delivery: WebhookDelivery, outcome: str, now: datetime) -> No
 
 
 def put_off(delivery: WebhookDelivery, outcome: str, next_attempt_at: datetime) -> None:
-    """Schedule the next attempt, at the latest at `given_up_at`."""
-    at = min(next_attempt_at, delivery.given_up_at)
+    """Schedule the next attempt, at the latest at `give_up_at`."""
+    at = min(next_attempt_at, delivery.give_up_at)
     _of_this_lease(delivery).update(next_attempt_at=at, lease_until=None, last_outcome=outcome)
 
 
@@ -197,14 +197,14 @@ def give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
 
 def give_up_for_inactive(now: datetime) -> int:
     """Turn deliveries that waited a day for an inactive endpoint or brand into dead letters. Return how many."""
-    overdue = WebhookDelivery.objects.waiting().filter(_IS_INACTIVE, given_up_at__lte=now)
+    overdue = WebhookDelivery.objects.waiting().filter(_IS_INACTIVE, give_up_at__lte=now)
     return overdue.update(dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF)
 
 
 def replay(delivery: WebhookDelivery, now: datetime) -> bool:
     """Send a dead letter again for another day, with the same id. Return False if its payload is erased."""
     rows = WebhookDelivery.objects.dead().filter(pk=delivery.pk, payload_ciphertext__isnull=False)
-    replayed = rows.update(dead_at=None, attempts=0, next_attempt_at=now, given_up_at=now + DELIVERY_LIFETIME)
+    replayed = rows.update(dead_at=None, attempts=0, next_attempt_at=now, give_up_at=now + DELIVERY_LIFETIME)
     return replayed == 1
 
 

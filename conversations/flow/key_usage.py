@@ -1,7 +1,7 @@
 """Find which encryption keys are still in use (K4): before an operator removes one, and when a process starts.
 
 A digest cannot be moved to a new key, because its input is not stored. A bot key gets a new digest at its next use. The
-other digests are counted as long as someone may still present the value.
+other digests are counted as long as someone may still use the value.
 """
 
 from collections import Counter, defaultdict
@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import F, Func, Q
 from django.utils import timezone
 
-from accounts.second_factors import second_factors_by_key
+from accounts.second_factors import count_second_factors_by_key_id
 from brands.models import AuthorizationServer, BotKey, UnsavedClientSecret, WebhookEndpoint
 from conversations.models import (
     IDEMPOTENCY_LIFETIME,
@@ -54,7 +54,7 @@ def unreadable_keys() -> list[str]:
     """
     now = timezone.now()
     used: defaultdict[str, set[str]] = defaultdict(set)
-    factors = ("second factors", set(second_factors_by_key()))
+    factors = ("second factors", set(count_second_factors_by_key_id()))
     for what, key_ids in [*_entered_by_admins(now), *_created_by_sign_ins(now), factors]:
         for key_id in key_ids - {NO_KEY}:
             used[key_id].add(what)
@@ -112,7 +112,7 @@ def _is_readable(row: models.Model, column: str) -> bool:
 
 
 def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
-    """Select the digests of values that someone may still present: bot keys, links, cookies, codes, receipts."""
+    """Select the digests of values that someone may still use: bot keys, links, cookies, codes, receipts."""
     keys_in_use = BotKey.objects.filter(Q(expires_at=None) | Q(expires_at__gt=now), revoked_at=None)
     # A link also works while its token can be undone.
     undoable = Q(access_token__ended_at=None, access_token__expires_at__gt=now)
@@ -138,5 +138,5 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
 
 
 def _values(rows: models.QuerySet[Any], name: str) -> Iterator[Any]:
-    present = rows.exclude(**{name: None}).order_by("pk")
-    return present.values_list(name, flat=True).iterator(chunk_size=CHUNK)
+    with_value = rows.exclude(**{name: None}).order_by("pk")
+    return with_value.values_list(name, flat=True).iterator(chunk_size=CHUNK)

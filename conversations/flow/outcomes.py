@@ -93,7 +93,7 @@ def subject_of(claims: IDTokenClaims | None) -> Secret | None:
 
 
 def is_same_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
-    """Tell whether a re-challenge returned the account that this conversation had before (A7).
+    """Whether a re-challenge returned the account that this conversation had before (A7).
 
     Without claims there is nothing to compare: the brand's admin removed openid from the scope. A sign-in that its
     consumer has undone is ignored, because the consumer said that it was not theirs. Raises `DecryptionError`.
@@ -118,14 +118,14 @@ def expected_subject_digest(conversation: Conversation, expected: Secret | None)
 
 
 def expects_same_subject(challenge: Challenge, expected: Secret | None) -> bool:
-    """Tell whether the challenge was issued with this expected subject. None means: without one."""
+    """Whether the challenge was issued with this expected subject; for None, whether it was issued without any."""
     if expected is None or challenge.expected_subject_digest is None:
         return expected is None and challenge.expected_subject_digest is None
     return _is_expected(challenge, expected.reveal())
 
 
 def matches_expected_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
-    """Tell whether the verified ID token names the customer that the bot expects (A12).
+    """Whether the verified ID token names the customer that the bot expects (A12).
 
     True if the check is not `expected_subject`. Raises `AuthorizationServerError` with `claim_unusable` if the claim is
     missing or not verified: it would say nothing about who signed in.

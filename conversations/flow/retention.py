@@ -62,7 +62,7 @@ class _Steps:
     failed: dict[str, Exception] = field(default_factory=dict)
 
     def run(self, name: str, step: Callable[[], object]) -> bool:
-        """Run one step and return whether it succeeded. Raises the database's error if that is unavailable."""
+        """Run one step and return whether it succeeded. Raises the error of an unavailable database."""
         if self.is_stopping() or name in self.failed:
             return False
         try:
@@ -79,7 +79,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
     """End what has expired, erase its ciphertext and write the events (K6). Return the number of conversations.
 
     The caller checks the clock that gives `now` (`infrastructure.database_clock.checked_now`). Raises `SweepIncomplete`
-    if steps failed, after all others ran. Raises the database's error if that is unavailable.
+    if steps failed, after all others ran. Raises the error of an unavailable database.
     """
     steps = _Steps(is_stopping)
     steps.run("old revocations", lambda: _give_up_old_revocations(steps, now))
@@ -103,7 +103,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
 
 def _old_rows(now: datetime) -> dict[str, QuerySet[Any]]:
     return {
-        "deliveries": WebhookDelivery.objects.finished_before(now - DELIVERY_RETENTION),
+        "deliveries": WebhookDelivery.objects.delivered_or_dead_before(now - DELIVERY_RETENTION),
         "idempotency keys": IdempotencyKey.objects.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME),
         "unsaved client secrets": UnsavedClientSecret.objects.expired(now),
         "trials": old_trials(now, TRIAL_RETENTION),
@@ -157,7 +157,7 @@ def _conversations_with(expired: QuerySet[Any]) -> Iterator[int]:
 
 
 def _is_outage(error: Exception) -> bool:
-    """Tell whether the database is unavailable or read-only. A lock or deadlock concerns one row only."""
+    """Whether the whole database is unavailable or read-only. A lock or deadlock concerns one row only."""
     return is_unavailable(error) and sqlstate(error) not in _ROW_ERRORS
 
 

@@ -88,11 +88,11 @@ def renew_connection() -> None:
 
 
 def _is_held(authorization_request: AuthorizationRequest, access_token: Secret) -> bool:
-    """Tell whether the conversation holds this value; False if the database does not answer."""
+    """Whether the conversation is known to hold this value; False if the database does not answer."""
     challenge, uuid = authorization_request.challenge, authorization_request.uuid
     try:
         renew_connection()
-        return is_still_in_use(challenge.conversation, challenge.authorization_server_id, access_token, uuid)
+        return is_value_of_live_token(challenge.conversation, challenge.authorization_server_id, access_token, uuid)
     except Error:
         return False
 
@@ -115,8 +115,8 @@ def schedule_revocation(access_token: AccessToken, now: datetime) -> None:
     _schedule(conversation, server_pk, value, access_token_uuid=uuid, endpoint=endpoint, now=now)
 
 
-def is_still_in_use(conversation: Conversation, server_pk: int, value: Secret, except_uuid: UUID) -> bool:
-    """Tell whether another token of the conversation has this value. Some servers issue one value again."""
+def is_value_of_live_token(conversation: Conversation, server_pk: int, value: Secret, except_uuid: UUID) -> bool:
+    """Whether another live token of the conversation has this value. Some servers issue the same token again."""
     others = conversation.access_tokens.filter(authorization_server_id=server_pk, ended_at=None)
     return any(_has_value(other, value) for other in others.exclude(uuid=except_uuid))
 
@@ -131,7 +131,7 @@ def _has_value(access_token: AccessToken, value: Secret) -> bool:
 def _schedule(
     conversation: Conversation, server_pk: int, value: Secret, *, access_token_uuid: UUID, endpoint: str, now: datetime
 ) -> None:
-    if not endpoint or is_still_in_use(conversation, server_pk, value, access_token_uuid):
+    if not endpoint or is_value_of_live_token(conversation, server_pk, value, access_token_uuid):
         return
     revocation = Revocation(
         conversation=conversation,

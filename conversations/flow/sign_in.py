@@ -70,7 +70,7 @@ _SERVER: Final = CompiledQuery(
 )
 # Limits log lines for each server, not callbacks. Anyone who knows a callback's path could fill the log otherwise.
 _MALFORMED_LOGGED: Final = rate_limits.Limit("malformed-callbacks-logged", 10, 60)
-# The exchange takes up to 10 of these; a revocation in the same web request has the rest.
+# For all calls of one web request. The exchange takes up to 10 seconds; a revocation gets the rest.
 EXCHANGE_AND_REVOCATION_SECONDS: Final = 15.0
 LOCK_NOT_AVAILABLE: Final = "55P03"
 _UNEXPECTED: Final = "a sign-in failed unexpectedly"
@@ -137,8 +137,8 @@ def _authorization_url(begun: NewAuthorizationRequest) -> str:
 
 
 def _push_failed(begun: NewAuthorizationRequest, error: ErrorCode, detail: str) -> SignInRedirect:
-    # Claimed first, because pages show an error only for a claimed request. No callback can arrive: no browser got the
-    # state.
+    # Claim the request first, because pages show an error only for a claimed request. No callback can arrive, because
+    # no browser got the state.
     claim(begun.authorization_request, timezone.now())
     record_failure(begun.authorization_request, error, detail, timezone.now())
     return SignInRedirect(begun.authorization_request, begun.cookie, None)

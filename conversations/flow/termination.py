@@ -30,7 +30,7 @@ from infrastructure.audit import CONSUMER
 
 @dataclass(frozen=True)
 class ClosingReceipt:
-    """What closing a conversation did. A second call returns the same."""
+    """What closing a conversation did. A second call returns the same receipt."""
 
     closed_at: datetime
     access_tokens_erased: int
@@ -78,7 +78,7 @@ def revoke_token(access_token: AccessToken, *, actor: str, now: datetime) -> boo
 
 
 def end_access_tokens(conversation: Conversation, pks: Collection[int], *, actor: str, now: datetime) -> EndingReceipt:
-    """End these tokens of a conversation, pending or live, on an admin's behalf; of others nothing happens."""
+    """End these tokens of a conversation, pending or live, on an admin's behalf. Tokens of other conversations stay."""
     with locked_conversation(conversation.pk) as locked:
         end_expired(locked, now)
         unended = locked.access_tokens.filter(pk__in=pks, ended_at=None)
@@ -91,7 +91,7 @@ def end_access_tokens(conversation: Conversation, pks: Collection[int], *, actor
 
 
 def close_and_count(conversation: Conversation, *, actor: str, now: datetime) -> EndingReceipt | None:
-    """Close a conversation on an admin's behalf; return None where it was closed before."""
+    """Close a conversation on an admin's behalf. Return None if it was closed before."""
     with locked_conversation(conversation.pk) as locked:
         if locked.closed_at is not None:
             return None

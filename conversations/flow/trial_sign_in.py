@@ -1,4 +1,4 @@
-"""Try a sign-in: a brand's admin goes through the flow alone, without a link, a bot or a conversation.
+"""Try a sign-in: a brand's admin goes through the flow without a link, a bot or a conversation.
 
 It sends the same requests as a consumer's sign-in, to the same redirect URI. The access token is never stored: it is
 revoked at once, or dropped if the server has no revocation endpoint. The trial belongs to one session and one browser.
@@ -60,7 +60,7 @@ class BegunTrial:
 
 
 def begin_trial(server: AuthorizationServer, user: Any, session_key: str, now: datetime) -> BegunTrial:
-    """Store a trial and build its authorization request; push it first if the server takes that (RFC 9126).
+    """Store a trial and build its authorization request; push it first if the server has a PAR endpoint (RFC 9126).
 
     The trial has ended with an error if the request could not be pushed.
     """
@@ -105,7 +105,7 @@ def trial_of_callback(callback_id: str, query: Query, cookies: Mapping[str, str]
 
 
 def receive_trial(trial: TrialSignIn, query: Query) -> None:
-    """Take the authorization response of a trial. A repeated one changes nothing (B10, B11)."""
+    """Take the authorization response of a trial. A repeated response changes nothing (B10, B11)."""
     now = timezone.now()
     claimed = TrialSignIn.objects.filter(pk=trial.pk, returned_at=None, finished_at=None).update(returned_at=now)
     if not claimed:
@@ -121,7 +121,7 @@ def receive_trial(trial: TrialSignIn, query: Query) -> None:
         error: tuple[str, str] = (ErrorCode.INVALID_REQUEST, str(malformed))
     except (AuthorizationServerError, ServerBusy, DecryptionError) as failure:
         error = _code_and_detail(failure)
-    except Exception:  # a fault of ours: the page has to say so, and the token must not live on
+    except Exception:  # our own error: the page has to say so, and the token must not stay valid
         logger.exception("a trial sign-in failed unexpectedly", extra={"trial": str(trial.uuid)})
         error = (ErrorCode.INTERNAL_ERROR, "")
     else:
@@ -132,7 +132,7 @@ def receive_trial(trial: TrialSignIn, query: Query) -> None:
 
 
 def trials_of(server: AuthorizationServer, user: Any, session_key: str) -> list[TrialSignIn]:
-    """The newest trials of this admin, in this session, at this server."""
+    """Return the newest trials of this admin, in this session, at this server."""
     rows = TrialSignIn.objects.filter(authorization_server=server, user=user)[:10]
     return [trial for trial in rows if _is_of_session(trial, session_key)]
 

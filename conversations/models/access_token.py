@@ -54,7 +54,7 @@ class AccessToken(models.Model):
     # Members of the token response that the brand declared for its bots, as JSON; and the names of those left out.
     response_members_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     response_members_left_out = models.TextField(blank=True)
-    # The endpoint configured at the time of the request. The token is never sent to one configured later.
+    # The revocation endpoint at the time of the request. The token is never sent to an endpoint configured later.
     revocation_endpoint = models.CharField(max_length=2048, blank=True)
     token_type = models.CharField(max_length=16)
     scope = models.TextField(blank=True)
@@ -123,7 +123,7 @@ class AccessToken(models.Model):
         return reveal_if_there(self, "response_members_ciphertext")
 
     def reveal_access_token(self) -> Secret:
-        """Decrypt the token. Raises `DecryptionError`, also after erasure."""
+        """Decrypt the token. Raises `DecryptionError`, also if it was erased."""
         return reveal(self, "ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:
@@ -131,7 +131,10 @@ class AccessToken(models.Model):
 
 
 class Revocation(models.Model):
-    """An outbox row, written in the transaction that ends the token. Deleted when it is done or given up."""
+    """An outbox row, written in the transaction that ends the token.
+
+    Deleted, with its token, when the revocation has succeeded or is given up.
+    """
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="revocations")
@@ -152,8 +155,8 @@ class Revocation(models.Model):
         return str(self.uuid)
 
     @property
-    def given_up_at(self) -> datetime:
-        """When the token is erased even if no revocation succeeded."""
+    def give_up_at(self) -> datetime:
+        """The deadline: when the token is erased even if no revocation succeeded."""
         return self.created_at + REVOCATION_LIFETIME
 
     def set_access_token(self, access_token: Secret) -> None:

@@ -12,8 +12,10 @@ from infrastructure.columns import EncryptedField, reveal, seal
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client.configuration import ServerConfiguration
 
-# An exchange has a deadline of 10 s. A request without a result long after that will never have one (B11).
+# An exchange has a deadline of 10 s. An authorization request that was claimed longer ago than this and has no result
+# will never have one (B11).
 EXCHANGE_GIVEN_UP_AFTER: Final = timedelta(seconds=30)
+# "attempt" is an older name of the authorization request. The cookies of browsers that are signing in have it.
 COOKIE_PREFIX: Final = "__Host-attempt-"
 
 
@@ -26,8 +28,10 @@ class AuthorizationRequest(models.Model):
     cookie_digest = models.BinaryField()
     nonce_digest = models.BinaryField(null=True)
     code_verifier_ciphertext = EncryptedField(related=("challenge__conversation__brand",), null=True)
+    # The server's configuration when the authorization request began.
     configuration = models.JSONField()
     created_at = models.DateTimeField(default=timezone.now)
+    # When a callback claimed the exchange. Only that callback sends the code.
     claimed_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     error = models.CharField(max_length=64, blank=True)
@@ -50,19 +54,19 @@ class AuthorizationRequest(models.Model):
         return self.finished_at is not None and not self.error
 
     def in_progress(self, now: datetime) -> bool:
-        """Tell whether the exchange may still produce a result.
+        """Whether the exchange may still produce a result.
 
-        A `claimed_at` far in the future comes from a process with a wrong clock, and is not waited for.
+        A `claimed_at` far in the future comes from a process with a wrong clock, and does not count.
         """
         if self.claimed_at is None or self.finished_at is not None:
             return False
         return abs(now - self.claimed_at) < EXCHANGE_GIVEN_UP_AFTER
 
     def cookie_is_useless(self, now: datetime) -> bool:
-        """Tell whether the browser can drop the cookie.
+        """Whether the browser can drop the cookie.
 
-        It can if the cookie no longer serves to return from the brand, to show a code or a receipt, or to undo the
-        sign-in.
+        True if none of these needs the cookie any more: the callback, the page with the completion code, the receipt,
+        undo.
         """
         if self.in_progress(now):
             return False
@@ -80,7 +84,7 @@ class AuthorizationRequest(models.Model):
         seal(self, "code_verifier_ciphertext", code_verifier)
 
     def reveal_code_verifier(self) -> Secret:
-        """Decrypt the code verifier (RFC 7636 section 4.1). Raises `DecryptionError`, also after erasure (K7)."""
+        """Decrypt the code verifier (RFC 7636 section 4.1). Raises `DecryptionError`, also if it was erased (K7)."""
         return reveal(self, "code_verifier_ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:

@@ -83,7 +83,10 @@ class ChallengeQuerySet(BrandRowsQuerySet["Challenge"]):
 
 
 class Challenge(models.Model):
-    """A request to the consumer to sign in, so that the bot can act for them in this chat."""
+    """Our request to the consumer to sign in, so that the bot can act for them in this chat.
+
+    Not PKCE's code challenge.
+    """
 
     class Error(models.TextChoices):
         """Why a challenge has the status `failed`."""
@@ -155,7 +158,7 @@ class Challenge(models.Model):
         return self.conversation.associated_data("conversations_challenge", column, self.uuid)
 
     def reveal_link_token(self) -> Secret:
-        """Decrypt the link token, to return the same link again. Raises `DecryptionError`, also after erasure."""
+        """Decrypt the link token, to return the same link again. Raises `DecryptionError`, also if it was erased."""
         return reveal(self, "link_token_ciphertext")
 
     def reveal_context(self) -> Secret | None:

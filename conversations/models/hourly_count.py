@@ -1,4 +1,4 @@
-"""Counts of what happened to a brand's challenges in each hour, and how far the audit log is counted."""
+"""Counts of the audit events of each brand and hour, and how far the audit log is counted."""
 
 from datetime import timedelta
 from typing import Final
@@ -11,11 +11,11 @@ HOURLY_COUNT_RETENTION: Final = timedelta(days=400)
 
 
 class HourlyCountQuerySet(BrandRowsQuerySet["HourlyCount"]):
-    """Counts as their brand's admins may see them."""
+    """Selects the counts of the brands that an admin may see."""
 
 
 class HourlyCount(models.Model):
-    """How many audit events of one kind a brand had in one hour; written by `conversations.statistics` alone (J9)."""
+    """How many audit events of one kind a brand had in one hour; only `conversations.statistics` writes it (J9)."""
 
     class Measure(models.TextChoices):
         """What is counted. `detail` says which step, outcome or error code, or the upper bound of a duration."""
@@ -52,13 +52,13 @@ class HourlyCount(models.Model):
 class CountedAuditLog(models.Model):
     """The one row that says how far the audit log is counted. It changes in the transaction of the counts."""
 
-    # Every row up to here is counted, exactly once.
+    # Every row up to this primary key is counted, exactly once.
     counted_id = models.BigIntegerField(default=0)
-    # Up to here it is counted once no transaction below `mark_transaction` is running any more.
+    # The log can be counted up to this primary key when no transaction below `mark_transaction` is running any more.
     mark_id = models.BigIntegerField(default=0)
     mark_transaction = models.BigIntegerField(default=0)
     mark_at = models.DateTimeField(null=True)
-    # What was committed before this moment is counted.
+    # Every row that was committed before this time is counted.
     counted_at = models.DateTimeField(null=True)
 
     class Meta:

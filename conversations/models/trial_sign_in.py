@@ -1,4 +1,4 @@
-"""A trial sign-in: an admin of the brand goes through the flow alone, to see whether a server is set up well."""
+"""A trial sign-in: an admin of the brand goes through the flow without a consumer, to see whether a server works."""
 
 from datetime import timedelta
 from typing import Final
@@ -13,16 +13,17 @@ from infrastructure.columns import EncryptedField, reveal, seal
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client import ServerConfiguration
 
-# The admin has so long to sign in at the server.
+# How long the admin has to sign in at the server.
 TRIAL_LIFETIME: Final = timedelta(minutes=15)
+# Then the cleanup deletes the row.
 TRIAL_RETENTION: Final = timedelta(days=1)
 
 
 class TrialSignIn(models.Model):
-    """One trial of one admin's browser. It has no conversation, and its access token is never stored.
+    """One trial, bound to the admin's browser. It has no conversation, and its access token is never stored.
 
-    `report` is JSON for the admin's page: scopes, names of claims and members, and durations. Never a value of the
-    token answer (J9).
+    `report` is JSON for the admin's page: scopes, durations, and the names of claims and of members of the token
+    response. It holds no token, claim value or other member value (J9).
     """
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
@@ -56,7 +57,7 @@ class TrialSignIn(models.Model):
         seal(self, "code_verifier_ciphertext", code_verifier)
 
     def reveal_code_verifier(self) -> Secret:
-        """Return the PKCE verifier (RFC 7636 section 4.1). Raises `DecryptionError`, also after it was erased (K7)."""
+        """Return the PKCE verifier (RFC 7636 section 4.1). Raises `DecryptionError`, also if it was erased (K7)."""
         return reveal(self, "code_verifier_ciphertext")
 
     def associated_data(self, column: str) -> AssociatedData:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from brands.models import AuthorizationServer
-from conversations.flow.revocations import finish_revocation, is_still_in_use
+from conversations.flow.revocations import finish_revocation, is_value_of_live_token
 from conversations.models import Revocation
 from infrastructure import database_clock
 from infrastructure.crypto import DecryptionError
@@ -21,39 +21,43 @@ logger = logging.getLogger("consumer_delegation.revocation")
 
 
 def lease_revocations(now: datetime, limit: int) -> list[Revocation]:
-    """Lease due revocations: at most two per authorization server and three per brand at once."""
+    """Lease due revocations, within the limits of `infrastructure.outbox` for each authorization server and brand."""
     rows = Revocation.objects.select_related("conversation__brand", "authorization_server__brand")
     return lease_due(rows, Destinations("authorization_server", AuthorizationServer.objects.all()), now, limit)
 
 
 def attempt_revocation(revocation: Revocation) -> Callable[[], None]:
-    """Revoke one token. Return a function that stores the result: the token is erased, or another attempt is scheduled.
+    """Ask the server to revoke one token. Return a function that stores the result, or schedules another attempt.
 
-    Blocks for up to 10 seconds. The returned function may be called again if the database was unavailable.
+    A result is stored by erasing the token, even if it could not be revoked. Blocks for up to 10 seconds. It is safe to
+    call the returned function again after a database failure.
     """
     server = revocation.authorization_server
     if server.revocation_endpoint != revocation.revocation_endpoint:
-        # Otherwise an admin could change the endpoint and have consumers' live tokens sent to a host of their own.
+        # The endpoint has changed: do not send the token. An admin could otherwise have consumers' live tokens sent to
+        # the admin's own host.
         return _finish(revocation, ErrorCode.CONFIGURATION_CHANGED)
     try:
         access_token = revocation.reveal_access_token()
-        if is_still_in_use(revocation.conversation, server.pk, access_token, revocation.access_token_uuid):
+        if is_value_of_live_token(revocation.conversation, server.pk, access_token, revocation.access_token_uuid):
+            # The server has issued the same token again. To revoke it would end the live one.
             return _finish(revocation, "in_use_again")
-        revoke_token(server.configuration(""), access_token, server.reveal_credentials())
+        revoke_token(server.configuration(scope=""), access_token, server.reveal_credentials())
     except AuthorizationServerError as error:
         logger.warning("revocation failed", extra={"error": str(error), "revocation": str(revocation.uuid)})
         if error.is_retryable:
             return _put_off_or_give_up(revocation, error.error)
         return _finish(revocation, error.error)
     except DecryptionError:
-        # During a key rotation another process may encrypt with a key that this process does not have yet.
+        # During a key rotation another process may encrypt with a key that this process does not have yet. So try
+        # again.
         logger.warning("a revocation could not be decrypted", extra={"revocation": str(revocation.uuid)})
         return _put_off_or_give_up(revocation, "unreadable")
     return _finish(revocation, "revoked")
 
 
 def revoke(revocation: Revocation) -> None:
-    """Revoke one token and store the result."""
+    """Do one `attempt_revocation`, and store its result at once."""
     attempt_revocation(revocation)()
 
 
@@ -62,7 +66,11 @@ def _finish(revocation: Revocation, outcome: str) -> Callable[[], None]:
 
 
 def _put_off_or_give_up(revocation: Revocation, outcome: str) -> Callable[[], None]:
+    """Try again later.
+
+    If the lifetime of the revocation is over then, give up: the token is erased, still unrevoked.
+    """
     next_attempt_at = database_clock.now() + pause_after(revocation.attempts, FIRST_PAUSE, LONGEST_PAUSE)
-    if next_attempt_at >= revocation.given_up_at:
+    if next_attempt_at >= revocation.give_up_at:
         return _finish(revocation, outcome)
     return partial(put_off, revocation, next_attempt_at)

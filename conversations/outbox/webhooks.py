@@ -1,8 +1,8 @@
 """Webhook deliveries in the outbox: the worker sends each at least once, and a slow or dead endpoint delays no other.
 
-At most two deliveries to one endpoint run at once, three of one brand, and one more of the brand to a failing endpoint.
-That is half of the threads, however many endpoints the brand has. All failing endpoints together have four deliveries
-at once, and come after the working ones.
+Working endpoints get at most 2 deliveries at once each, and 3 per brand. Failing endpoints get at most 1 at once per
+brand, and 4 in all; they come after the working ones. So one brand uses at most 4 of the 8 threads, however many
+endpoints it has.
 """
 
 import logging
@@ -39,7 +39,7 @@ def lease_deliveries(now: datetime, limit: int) -> list[WebhookDelivery]:
     active = WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True)
     working = Destinations("endpoint", active.filter(failing_since=None))
     failing = Destinations("endpoint", active.filter(failing_since__isnull=False), MAX_AT_ONCE_TO_FAILING_PER_BRAND)
-    # In one transaction: after an error between the two, rows would otherwise stay leased for a minute, unused.
+    # In one transaction: if the second lease failed, the rows of the first would stay leased for a minute, unused.
     with transaction.atomic():
         taken = lease_due(rows, working, now, limit)
         under_way = rows.filter(leased(now), endpoint__failing_since__isnull=False).count()
@@ -50,23 +50,24 @@ def lease_deliveries(now: datetime, limit: int) -> list[WebhookDelivery]:
 def attempt_delivery(delivery: WebhookDelivery) -> Callable[[], None]:
     """Post one event. Return a function that stores the result: delivered, another attempt scheduled, or given up.
 
-    Blocks for up to 10 seconds. The returned function may be called again if the database was unavailable.
+    Blocks for up to 10 seconds. It is safe to call the returned function again after a database failure.
     """
     try:
         payload = delivery.reveal_payload()
         status = post_message(delivery.endpoint, str(delivery.event_uuid), payload, database_clock.now())
     except OutboundError as error:
-        # The same outcome for every network error: an admin must not learn what is behind an address they chose (N9).
+        # One outcome for all network errors, so that an admin cannot probe our network by way of an endpoint (N9).
         return _result_of_failure(delivery, "no answer", str(error))
     except DecryptionError:
-        # During a key rotation another process may encrypt with a key that this process does not have yet.
+        # During a key rotation another process may encrypt with a key that this process does not have yet. So try
+        # again. The endpoint is not marked as failing: it was not asked.
         logger.warning("a webhook could not be decrypted", extra={"delivery": str(delivery.uuid)})
         return partial(_put_off_or_give_up, delivery, "unreadable", database_clock.now())
     return _result_of_answer(delivery, status)
 
 
 def deliver(delivery: WebhookDelivery) -> None:
-    """Post one event and store the result."""
+    """Do one `attempt_delivery`, and store its result at once."""
     attempt_delivery(delivery)()
 
 
@@ -100,7 +101,7 @@ def _store_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> No
 
 
 def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
-    if now >= delivery.given_up_at:
+    if now >= delivery.give_up_at:
         give_up(delivery, outcome, now)
     else:
         put_off(delivery, outcome, now + pause_after(delivery.attempts, FIRST_PAUSE, LONGEST_PAUSE))

@@ -1,9 +1,9 @@
 """The worker's loop: lease due rows, work on them in a few threads, sweep and count once a minute, stop cleanly.
 
 No failure stops the other work: each kind of work, the sweep and the clock report their failures separately. Only if
-the database is unavailable, everything waits, with growing pauses. Results of calls made meanwhile are kept and stored
-first when it is back, so that no call is repeated. If a worker dies, its leases expire and another worker leases the
-rows.
+the database is unavailable, everything waits, with growing pauses. If the database goes down during a call, the call's
+result is kept in memory. It is stored first when the database is back, so that no call is repeated. If a worker dies,
+its leases expire and another worker leases the rows.
 """
 
 import logging
@@ -24,12 +24,13 @@ from conversations.outbox.webhooks import attempt_delivery, lease_deliveries
 from conversations.statistics import count_events
 from infrastructure import database_clock
 from infrastructure.database_errors import is_unavailable
-from infrastructure.outbox import Trouble, give_back, put_off_after_fault
+from infrastructure.outbox import LastingFailure, give_back, put_off_after_fault
 
 # Threads for each kind of work. They are separate, so that many webhooks cannot delay a revocation.
 THREADS: Final = 8
 SWEEP_EVERY_SECONDS: Final = 60.0
 _IDLE_SECONDS: Final = 1.0
+# The database counts as available again after this time without an error.
 _QUIET_SECONDS: Final = 10.0
 
 # Leases rows that are due: takes the time and the most rows to lease.
@@ -50,6 +51,7 @@ logger = logging.getLogger("consumer_delegation.worker")
 def run(stop: Event) -> None:
     """Work until `stop` is set. Calls that are running then are finished first."""
     worker = _Worker(stop)
+    # One more thread: the sweep's.
     threads = ThreadPoolExecutor(max_workers=THREADS * len(WORK) + 1, thread_name_prefix="outbox")
     with threads:
         while not stop.is_set():
@@ -61,7 +63,7 @@ def run_once(now: datetime | None = None) -> int:
     """Sweep, do everything that is due, one row at a time, and count. Return the number of rows. For cron and tests.
 
     If the sweep, the counting or a row fails, the rest is done and `RunIncomplete` is raised. Raises the database's
-    error if that is unavailable.
+    error if the database is unavailable.
     """
     failures = []
     try:
@@ -70,9 +72,9 @@ def run_once(now: datetime | None = None) -> int:
         failures.append(_sweep_failure(error))
     done = 0
     for name, lease, call in WORK:
-        # One at a time: the lease of the last of several could expire before its turn.
+        # One at a time: if several were leased together, the last lease could expire before we reach its row.
         while rows := lease(now or database_clock.now(), 1):
-            if _do_row(call, rows[0]):
+            if _process_row(call, rows[0]):
                 done += 1
             else:
                 failures.append(f"{name} {rows[0].uuid} failed")
@@ -102,8 +104,8 @@ def _sweep_failure(error: Exception) -> str:
     return f"the sweep was incomplete: {error}"
 
 
-def _do_row(call: Call, row: Any) -> bool:
-    """Work on one row and store the result. Return False if it failed. Raises the database's error if unavailable."""
+def _process_row(call: Call, row: Any) -> bool:
+    """Work on one row and store the result. Return False if it failed. Raises the error of an unavailable database."""
     try:
         store = call(row)
     except Exception as error:
@@ -123,27 +125,27 @@ def _do_row(call: Call, row: Any) -> bool:
 
 
 class _Queue:
-    """One kind of work: its outbox rows, its busy threads, and the failure of leasing, if any."""
+    """One kind of work: how its rows are leased and done, and its running calls. Logs if leasing fails."""
 
     def __init__(self, name: str, lease: Lease, call: Call) -> None:
         self.name, self.lease, self.call = name, lease, call
         self.busy: set[Future[None]] = set()
-        self.trouble = Trouble(f"leasing a {name} failed", f"leasing a {name} works again")
+        self.leasing = LastingFailure(f"leasing a {name} failed", f"leasing a {name} works again")
 
     def take(self) -> list[Any]:
-        """Lease one row for each free thread. Raises the database's error if that is unavailable."""
+        """Lease one row for each free thread. Raises the error of an unavailable database."""
         self.busy = {future for future in self.busy if not future.done()}
         free = THREADS - len(self.busy)
-        if not free or self.trouble.pause:
+        if not free or self.leasing.pause:
             return []
         try:
             rows = self.lease(database_clock.now(), free)
         except Exception as error:
             if is_unavailable(error):
                 raise
-            self.trouble.met(error, traceback=True)
+            self.leasing.failed(error, traceback=True)
             return []
-        self.trouble.worked()
+        self.leasing.succeeded()
         return rows
 
 
@@ -151,34 +153,34 @@ class _Worker:
     def __init__(self, stop: Event) -> None:
         self._stop = stop
         self._queues = [_Queue(*work) for work in WORK]
-        # The first failure is not logged: a broken connection is replaced at the next try.
-        self._database = Trouble(
+        # The first failure is not logged: Django replaces a broken connection at the next try.
+        self._database = LastingFailure(
             "the database is unavailable: the worker waits",
             "the database is available again",
             silent=1,
             quiet_seconds=_QUIET_SECONDS,
         )
-        self._clock = Trouble("the clock is wrong: no sweep", "the clock is right again")
-        self._counts = Trouble(_NOT_COUNTED, "the audit log can be counted again")
-        self._sweeps = Trouble("the sweep was incomplete", "the sweep is complete again")
+        self._clock = LastingFailure("the clock is wrong: no sweep", "the clock is right again")
+        self._counts = LastingFailure(_NOT_COUNTED, "the audit log can be counted again")
+        self._sweeps = LastingFailure("the sweep was incomplete", "the sweep is complete again")
         self._next_sweep, self._sweeping = 0.0, Future[None]()
         self._sweeping.set_result(None)
         self._kept: deque[Callable[[], None]] = deque()
 
     def iterate(self, threads: ThreadPoolExecutor) -> None:
-        """Start what is due. Then wait for more work, or for the database to come back."""
+        """Start the work that is due. Then wait for more work, or for the database to come back."""
         try:
-            if self._database.is_met:
+            if self._database.is_failing:
                 _refuse_read_only()
             self._store_kept()
             self._sweep_once_a_minute(threads)
             started = sum(self._start(threads, queue) for queue in self._queues)
-        except Exception as error:  # noqa: BLE001  `Trouble` logs it; the worker must go on
+        except Exception as error:  # noqa: BLE001  `LastingFailure` logs it; the worker must go on
             connection.close()
-            self._database.met(error)
+            self._database.failed(error)
             self._stop.wait(self._database.pause)
             return
-        self._database.worked()
+        self._database.succeeded()
         if not started:
             self._wait()
 
@@ -206,32 +208,35 @@ class _Worker:
             connections.close_all()
 
     def _call(self, call: Call, row: Any) -> Callable[[], None]:
-        """Make the call. Return the function that stores its result, also after an error."""
+        """Make the call.
+
+        Return the function that stores its result; if it fails, the function that puts the row off.
+        """
         try:
             return call(row)
         except Exception as error:
             if is_unavailable(error):
-                self._database.met(error)
+                self._database.failed(error)
                 return partial(give_back, row)
             logger.exception(_FAULT, extra={"entry": str(row.uuid)})
             return partial(put_off_after_fault, row)
 
     def _store(self, store: Callable[[], None]) -> None:
-        """Store a result, at the second try on a new connection. If the database is unavailable, keep it for later."""
+        """Store a result. On failure, try once more on a new connection; then keep the result for later."""
         for _ in range(2):
             try:
                 store()
             except Error as error:
                 if not is_unavailable(error):
                     raise
-                self._database.met(error)
+                self._database.failed(error)
                 connections.close_all()
             else:
                 return
         self._kept.append(store)
 
     def _store_kept(self) -> None:
-        """Store the results that were kept. Raises the database's error if that is still unavailable."""
+        """Store the results that were kept. Raises the error of a database that is still unavailable."""
         while self._kept:
             try:
                 self._kept[0]()
@@ -249,9 +254,9 @@ class _Worker:
         try:
             now = database_clock.checked_now()
         except database_clock.ClockDiffers as error:
-            self._clock.met(error)
+            self._clock.failed(error)
         else:
-            self._clock.worked()
+            self._clock.succeeded()
             if self._sweeping.done():
                 self._sweeping = threads.submit(self._sweep, now)
         self._next_sweep = monotonic() + SWEEP_EVERY_SECONDS
@@ -263,15 +268,15 @@ class _Worker:
         finally:
             connections.close_all()
 
-    def _run_part(self, trouble: Trouble, work: Callable[[], object]) -> None:
-        """Do it, and say it if that fails. Where the database is away, whatever meets that first says so once."""
+    def _run_part(self, failure: LastingFailure, work: Callable[[], object]) -> None:
+        """Run `work` and log in `failure` if it fails. An unavailable database is logged once for the whole worker."""
         try:
             work()
-        except Exception as error:  # noqa: BLE001  `Trouble` says it
-            is_away = is_unavailable(error)
-            (self._database if is_away else trouble).met(error, traceback=not is_away)
+        except Exception as error:  # noqa: BLE001  `LastingFailure` logs it
+            is_outage = is_unavailable(error)
+            (self._database if is_outage else failure).failed(error, traceback=not is_outage)
         else:
-            trouble.worked()
+            failure.succeeded()
 
     def _wait(self) -> None:
         """Wait for a second, or until a call finishes and its thread is free."""
@@ -282,7 +287,7 @@ class _Worker:
 
 
 def _unfinished(busy: Iterable[set[Future[None]]]) -> set[Future[None]]:
-    """Return the running calls. To wait for finished ones would return at once."""
+    """Return the running calls. Finished ones are left out: `wait` would return at once."""
     return {future for futures in busy for future in futures if not future.done()}
 
 

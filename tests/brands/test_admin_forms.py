@@ -15,7 +15,9 @@ from tests.stored import everything_stored
 pytestmark = pytest.mark.django_db
 
 NEW_SECRET = "planted-new-secret-5f1c"
-SINGLE_SPACES = "Write codes with single spaces between them, such as: user_cancelled 17. At most 20 of 64 characters."
+SINGLE_SPACES = (
+    "Separate codes by one space, e.g. access_denied user_cancelled. At most 20 codes, each of at most 64 characters."
+)
 PARAMETERS = "extra_authorization_parameters"
 # Whatever the client secret, or a key that replaces it, is sent to or trusted through.
 HOSTS_OF_THE_SECRET = sorted(
@@ -55,7 +57,7 @@ def test_a_client_secret_is_never_shown_again(acme_house: House, form_url: str) 
     """H7: not in the form, not when the form comes back with an error, not in the history."""
     url, pages = form_url, []
     refused = acme_house.admin.send_changed(url, client_secret=NEW_SECRET, token_endpoint="http://nowhere")
-    assert errors_of(refused) == {"token_endpoint": ["The address must begin with https://."]}
+    assert errors_of(refused) == {"token_endpoint": ["The URL must begin with https://."]}
     accepted = acme_house.admin.send_changed(url, client_secret=NEW_SECRET)
     assert accepted.status_code == 302
     assert secret_of(acme_house.server) == NEW_SECRET
@@ -131,7 +133,7 @@ def test_the_form_says_what_each_same_person_check_allows(acme_house: House, for
         ({"denial_codes": "a" * 65}, {"denial_codes": [SINGLE_SPACES]}),
         ({"denial_codes": " ".join(["x"] * 21)}, {"denial_codes": [SINGLE_SPACES]}),
         ({"denial_codes": "<b>"}, {"denial_codes": [SINGLE_SPACES]}),
-        ({PARAMETERS: '{"state": "x"}'}, {PARAMETERS: ["state is set automatically."]}),
+        ({PARAMETERS: '{"state": "x"}'}, {PARAMETERS: ["state is not allowed here: it is set automatically."]}),
         ({PARAMETERS: "{"}, {PARAMETERS: ["Enter a valid JSON."]}),
         ({"challenge_lifetime": "10"}, {"challenge_lifetime": ["Ensure this value is greater than or equal to 300."]}),
         ({"max_token_lifetime": "604801"}, {"max_token_lifetime": None}),

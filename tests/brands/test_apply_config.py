@@ -127,7 +127,7 @@ def test_a_file_lists_the_codes_of_a_denial(monkeypatch: pytest.MonkeyPatch) -> 
     apply(configuration(denial_codes="17 user_cancelled"), monkeypatch)
     assert AuthorizationServer.objects.get().denial_codes == "17 user_cancelled"
     (problem,) = refused(configuration(denial_codes="17,18"), monkeypatch)
-    assert problem.startswith("authorization_servers.orders.denial_codes: Write codes with single spaces")
+    assert problem.startswith("authorization_servers.orders.denial_codes: Separate codes by one space")
 
 
 def test_several_servers_are_printed_by_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:

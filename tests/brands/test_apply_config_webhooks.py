@@ -86,7 +86,7 @@ def test_a_stored_secret_that_cannot_be_read_is_replaced_by_the_files(monkeypatc
 @pytest.mark.parametrize(
     ("tables", "problem"),
     [
-        (webhook(url='"http://bot.acme.example/"'), "webhooks.http://bot.acme.example/.url: The address must begin"),
+        (webhook(url='"http://bot.acme.example/"'), "webhooks.http://bot.acme.example/.url: The URL must begin"),
         (webhook(url='"https://10.0.0.8/"'), "webhooks.https://10.0.0.8/.url: Write the host as a name"),
         (webhook(events='["challenge.complete"]'), f"webhooks.{URL}.events: Give a list of: *, challenge.*"),
         (webhook(events='["*", "*"]'), f"webhooks.{URL}.events: Name each event once."),

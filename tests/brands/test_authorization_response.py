@@ -17,7 +17,7 @@ from oauth_client import (
     issuer_matches,
     parse_authorization_response,
 )
-from oauth_client.errors import other_issuer
+from oauth_client.errors import issuer_mismatch
 
 ISSUER = "https://login.acme.example/"
 
@@ -297,10 +297,10 @@ def test_issuers_that_differ_by_the_last_slash_alone_are_said_to() -> None:
 def test_an_issuer_from_outside_is_cut_and_cleaned(found: str) -> None:
     """H8."""
     long = "https://login.acme.example/" + "t" * 300
-    shown = other_issuer(long, found)
+    shown = issuer_mismatch(long, found)
 
     assert (len(shown) < 180, shown.isprintable()) == (True, True)
-    assert other_issuer(long, long + "/").startswith("differs by the last slash: found https://login.acme.example/")
+    assert issuer_mismatch(long, long + "/").startswith("differs by the last slash: found https://login.acme.example/")
 
 
 @pytest.mark.parametrize("query", ["code=c&state=s", "code=c&state=s&iss="])

@@ -87,12 +87,14 @@ def test_resource_among_the_extra_parameters_is_said_with_the_field_to_use(house
 
     answer = send(acme, extra_authorization_parameters=f'{{"resource": "{ORDERS}"}}')
 
-    assert errors_of(answer) == {"extra_authorization_parameters": ["resource has a field of its own: use that."]}
+    assert errors_of(answer) == {
+        "extra_authorization_parameters": ["resource is not allowed here: use the field of that name."]
+    }
 
 
 def test_a_file_that_names_resource_as_an_extra_parameter_is_told_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """B20."""
-    with pytest.raises(CommandError, match="resource has a field of its own: use that"):
+    with pytest.raises(CommandError, match="resource is not allowed here: use the field of that name"):
         apply(configuration(extra_authorization_parameters={"resource": ORDERS}), monkeypatch)
 
 

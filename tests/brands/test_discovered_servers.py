@@ -99,7 +99,7 @@ def test_a_typed_endpoint_has_to_agree(login: ModernAuthorizationServer) -> None
 def test_a_document_of_another_issuer_is_refused(login: ModernAuthorizationServer) -> None:
     login.metadata_changes = {"issuer": "https://rival.example"}
 
-    said = f"The issuer in the metadata is another: found https://rival.example, expected {ISSUER}."
+    said = f"The issuer in the metadata differs: found https://rival.example, expected {ISSUER}."
     assert problems_of() == [f"authorization_servers.orders.issuer: {said}"]
 
 
@@ -107,7 +107,7 @@ def test_without_metadata_the_endpoints_have_to_be_typed(login: ModernAuthorizat
     login.metadata_path = "/nowhere"
 
     assert problems_of() == [
-        "authorization_servers.orders.issuer: This issuer publishes no metadata: type the endpoints.",
+        "authorization_servers.orders.issuer: No metadata was found for this issuer. Enter the endpoints yourself.",
     ]
 
 
@@ -242,7 +242,7 @@ def test_a_mistake_is_shown_at_its_field(acme: Brand, operator: AdminBrowser, lo
     assert list(errors) == ["revocation_endpoint"]
     login.metadata_changes = {"issuer": "https://rival.example"}
     assert errors_of(add(operator, acme)) == {
-        "issuer": [f"The issuer in the metadata is another: found https://rival.example, expected {ISSUER}."]
+        "issuer": [f"The issuer in the metadata differs: found https://rival.example, expected {ISSUER}."]
     }
 
 
@@ -252,7 +252,7 @@ def test_the_form_takes_hs256_where_the_metadata_announces_another(
     """E16: and still says of any other algorithm that the server does not announce it."""
     login.metadata_changes = LINE
     wrong = add(operator, acme, scope="openid", id_token_signing_alg_values="RS256")
-    assert errors_of(wrong) == {"id_token_signing_alg_values": ["The issuer's metadata says: ES256."]}
+    assert errors_of(wrong) == {"id_token_signing_alg_values": ["The issuer's metadata lists ES256."]}
     assert add(operator, acme, scope="openid", id_token_signing_alg_values="HS256").status_code == 302
 
     assert AuthorizationServer.objects.get().id_token_signing_alg_values == ["HS256"]

@@ -79,10 +79,10 @@ NOT_SHOWN: list[object] = [
     ("named", "said"),
     [
         (f"{ISSUER}/", f"differs by the last slash: found {ISSUER}/, expected {ISSUER}."),
-        ("https://LOGIN.acme.example", f"is another: found https://LOGIN.acme.example, expected {ISSUER}."),
-        ("http://login.acme.example", f"is another: found http://login.acme.example, expected {ISSUER}."),
-        (f"{ISSUER}/{{tenantid}}/v2.0", f"is another: found {ISSUER}/{{tenantid}}/v2.0, expected {ISSUER}."),
-        *[(odd, f"is another: found something else, expected {ISSUER}.") for odd in NOT_SHOWN],
+        ("https://LOGIN.acme.example", f"differs: found https://LOGIN.acme.example, expected {ISSUER}."),
+        ("http://login.acme.example", f"differs: found http://login.acme.example, expected {ISSUER}."),
+        (f"{ISSUER}/{{tenantid}}/v2.0", f"differs: found {ISSUER}/{{tenantid}}/v2.0, expected {ISSUER}."),
+        *[(odd, f"differs: found something else, expected {ISSUER}.") for odd in NOT_SHOWN],
     ],
 )
 def test_another_issuer_in_the_document_is_refused(named: object, said: str, acme: ModernAuthorizationServer) -> None:
@@ -144,10 +144,10 @@ def test_what_is_no_metadata_at_the_first_address_does_not_keep_us_from_the_seco
     [
         (html(), "The metadata of this issuer cannot be read: it is not JSON."),
         ((200, {}, b'{"error": "x"}'), "The metadata of this issuer cannot be read: it names no issuer."),
-        (html(404), "This issuer publishes no metadata: type the endpoints."),
+        (html(404), "No metadata was found for this issuer. Enter the endpoints yourself."),
         (
             (200, {}, b'{"issuer": "https://rival.example"}'),
-            f"The issuer in the metadata is another: found https://rival.example, expected {ISSUER}.",
+            f"The issuer in the metadata differs: found https://rival.example, expected {ISSUER}.",
         ),
     ],
     ids=str,
@@ -208,7 +208,7 @@ def test_an_endpoint_that_could_not_be_typed_is_not_believed_either(name: str, v
         read(**{name: value})
 
     assert failure.value.field == name
-    assert failure.value.message.startswith("The issuer's metadata names an address that is not allowed. ")
+    assert failure.value.message.startswith(f"The issuer's metadata has a {name} that is not allowed. ")
 
 
 def test_an_authorization_endpoint_sets_nothing_that_is_ours() -> None:
@@ -232,8 +232,8 @@ def test_a_member_of_another_type_is_refused(name: str, value: object) -> None:
     with pytest.raises(DiscoveryFailed) as failure:
         read(**{name: value})
 
-    wanted = "say true or false" if name.endswith("_parameter_supported") else "have a list of names"
-    assert (failure.value.field, failure.value.message) == (name, f"The issuer's metadata must {wanted}.")
+    wanted = "true or false" if name.endswith("_parameter_supported") else "a list of names"
+    assert (failure.value.field, failure.value.message) == (name, f"In the issuer's metadata, {name} must be {wanted}.")
 
 
 def test_a_list_may_be_as_long_as_that() -> None:
@@ -244,7 +244,7 @@ def test_an_address_that_is_no_text_is_called_so() -> None:
     with pytest.raises(DiscoveryFailed) as failure:
         read(token_endpoint=5)
 
-    message = "The issuer's metadata names an address that is not allowed. It is not a text."
+    message = "The issuer's metadata has a token_endpoint that is not allowed. A URL must be text."
     assert (failure.value.field, failure.value.message) == ("token_endpoint", message)
 
 
@@ -279,7 +279,7 @@ def test_no_document_is_said_in_words(acme: ModernAuthorizationServer) -> None:
     with pytest.raises(DiscoveryFailed) as failure:
         discover(ISSUER)
 
-    message = "This issuer publishes no metadata: type the endpoints."
+    message = "No metadata was found for this issuer. Enter the endpoints yourself."
     assert (failure.value.field, failure.value.message) == ("issuer", message)
     assert len(acme.metadata_requests) == 2
 
@@ -331,24 +331,29 @@ def test_only_what_is_missing_is_filled_in() -> None:
 @pytest.mark.parametrize(
     ("values", "metadata", "field", "message"),
     [
-        ({}, {"token_endpoint": ...}, "token_endpoint", "The issuer's metadata does not contain it. Enter it here."),
+        (
+            {},
+            {"token_endpoint": ...},
+            "token_endpoint",
+            "The issuer's metadata does not contain this endpoint. Enter it here.",
+        ),
         (
             {"jwks_uri": f"{ISSUER}/keys"},
             {"jwks_uri": ...},
             "jwks_uri",
-            "The issuer's metadata does not contain one.",
+            "The issuer's metadata does not contain this endpoint.",
         ),
         (
             {"token_endpoint_auth_method": "client_secret_post"},
             {},
             "token_endpoint_auth_method",
-            "The issuer's metadata says: client_secret_basic, private_key_jwt.",
+            "The issuer's metadata lists client_secret_basic, private_key_jwt.",
         ),
         (
             {"scope": "openid", "id_token_signing_alg_values": ["RS256", "ES256"]},
             {},
             "id_token_signing_alg_values",
-            "The issuer's metadata says: RS256, none.",
+            "The issuer's metadata lists RS256, none.",
         ),
         (
             {},
@@ -360,7 +365,7 @@ def test_only_what_is_missing_is_filled_in() -> None:
             {},
             {"token_endpoint_auth_methods_supported": ["<b>planted</b>", "x" * 33]},
             "token_endpoint_auth_method",
-            "The issuer's metadata says: something else.",
+            "The issuer's metadata lists none that we could use.",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def with_another_signature(id_token: str) -> str:
 @pytest.mark.usefixtures("key_server")
 def test_id_token_bad_iss() -> None:
     """E17."""
-    assert refused(signed(claims(iss="https://rival.example")))[1].startswith("iss is another: found https://rival")
+    assert refused(signed(claims(iss="https://rival.example")))[1].startswith("iss differs: found https://rival")
 
 
 @pytest.mark.usefixtures("key_server")
@@ -157,16 +157,14 @@ def test_userinfo_bad_sub() -> None:
 def test_discovery_issuer_mismatch() -> None:
     """C6."""
     fake = ModernAuthorizationServer(metadata_changes={"issuer": "https://rival.example"})
-    with mounted(fake), pytest.raises(DiscoveryFailed, match=r"is another: found https://rival\.example"):
+    with mounted(fake), pytest.raises(DiscoveryFailed, match=r"differs: found https://rival\.example"):
         discover(fake.issuer)
 
 
 @pytest.mark.parametrize("iss", ["https://rival.example", "https://login.acme.example/"])
 def test_authorization_response_wrong_iss(iss: str, acme: FakeAuthorizationServer) -> None:
     """C2."""
-    with pytest.raises(
-        AuthorizationServerError, match=r"issuer_mismatch: iss (is another|differs by the last slash): found"
-    ):
+    with pytest.raises(AuthorizationServerError, match=r"issuer_mismatch: iss differs( by the last slash)?: found"):
         check_issuer(acme.configuration(), parse_authorization_response(QueryDict(f"code=c&state=s&iss={iss}")))
 
 

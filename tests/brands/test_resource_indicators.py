@@ -163,7 +163,7 @@ def test_what_is_no_list_of_absolute_uris_is_refused(resources: object) -> None:
 @pytest.mark.parametrize("name", ["resource", "RESOURCE", "prompt", "max_age", "scope"])
 def test_a_parameter_with_a_field_of_its_own_is_sent_there(name: str) -> None:
     """B20: `resource` as an extra parameter would stand in one of the two requests, and once."""
-    message = f"{name} has a field of its own: use that."
+    message = f"{name} is not allowed here: use the field of that name."
 
     with pytest.raises(ValidationError) as refused:
         validators.validate_extra_authorization_parameters({name: ORDERS})

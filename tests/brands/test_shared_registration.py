@@ -16,7 +16,7 @@ from tests.concurrency import at_once
 
 pytestmark = pytest.mark.django_db
 
-MESSAGE = "Another brand uses this client id at this server. Register a client for this brand alone."
+MESSAGE = "Another brand uses this client id at this server. Register a separate client for this brand there."
 SHARED = {"client_id": "shared-client", "token_endpoint": "https://login.acme.example/token"}
 
 

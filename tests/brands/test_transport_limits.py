@@ -173,9 +173,9 @@ def test_the_largest_allowed_answer_is_read(endpoint: HostileTokenEndpoint) -> N
 def test_calls_of_one_block_share_what_is_left() -> None:
     """N6, A8: a revocation by the request that exchanged has what the exchange left over."""
     with transport.within(60):
-        wide = transport._latest.get()
+        wide = transport._block_deadline.get()
         with transport.within(1):
-            assert transport._latest.get() < wide
+            assert transport._block_deadline.get() < wide
         with transport.within(120):
-            assert transport._latest.get() == wide
-    assert transport._latest.get() == float("inf")
+            assert transport._block_deadline.get() == wide
+    assert transport._block_deadline.get() == float("inf")

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from conversations.flow.authorization_requests import MAX_AUTHORIZATION_REQUESTS, MAX_COOKIES
+from conversations.flow.authorization_requests import MAX_COOKIES, MAX_PENDING_REQUESTS
 from conversations.models import AuthorizationRequest
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -85,7 +85,7 @@ def test_tries_that_never_came_back_are_dropped_with_their_cookies(
         ada.begin(url)
     unfinished = AuthorizationRequest.objects.filter(finished_at=None)
     assert ada.authorization_requests() == {authorization_request.cookie_name for authorization_request in unfinished}
-    assert len(ada.authorization_requests()) == MAX_AUTHORIZATION_REQUESTS
+    assert len(ada.authorization_requests()) == MAX_PENDING_REQUESTS
 
 
 def test_the_cookies_of_ended_tokens_and_closed_links_go_at_the_next_press_and_live_ones_stay(

@@ -7,7 +7,7 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.flow.authorization_requests import MAX_AUTHORIZATION_REQUESTS, begin_authorization_request
+from conversations.flow.authorization_requests import MAX_PENDING_REQUESTS, begin_authorization_request
 from conversations.models import AuditEvent, AuthorizationRequest, Challenge
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -68,7 +68,7 @@ def test_an_exchange_that_runs_is_not_pushed_out_by_those_who_begin_meanwhile(
     seen: list[tuple[bool, str]] = []
 
     def begin_many(_: object) -> None:
-        for _ in range(MAX_AUTHORIZATION_REQUESTS + 1):
+        for _ in range(MAX_PENDING_REQUESTS + 1):
             begin_authorization_request(Challenge.objects.get(), timezone.now())
         rows = AuthorizationRequest.objects.order_by("id")
         seen.extend(
@@ -77,5 +77,5 @@ def test_an_exchange_that_runs_is_not_pushed_out_by_those_who_begin_meanwhile(
 
     acme_login.on_token_request = begin_many
     answer = ada.come_back(authorization_url, acme_login)
-    assert seen == [(True, ""), (False, "dropped"), *[(True, "")] * MAX_AUTHORIZATION_REQUESTS]
+    assert seen == [(True, ""), (False, "dropped"), *[(True, "")] * MAX_PENDING_REQUESTS]
     assert code_on(ada.get(answer["Location"]))

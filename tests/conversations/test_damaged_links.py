@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from conversations.links import clean_address
+from conversations.links import intended_url
 from tests.cast import HOST, Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -278,4 +278,4 @@ def test_tokens_have_the_shape_that_is_looked_for(acme_bot: Bot, acme_server: An
     """Every one that is made: a token of another length would be led astray."""
     for _ in range(5):
         rest = str(acme_bot.challenge(replace=True)["url"]).partition("/c/")[2]
-        assert clean_address("c", rest) == f"/c/{rest}"
+        assert intended_url("c", rest) == f"/c/{rest}"

@@ -65,7 +65,7 @@ def test_the_sequence_is_the_moment_in_milliseconds_and_goes_on_by_one_where_the
 def test_a_delivery_is_due_at_once_and_for_a_day_from_the_moment_of_its_event(acme_hooks: Receiver) -> None:
     publish_test(acme_hooks.endpoint, NOON)
     delivery = WebhookDelivery.objects.get()
-    moments = (delivery.created_at, delivery.next_attempt_at, delivery.given_up_at)
+    moments = (delivery.created_at, delivery.next_attempt_at, delivery.give_up_at)
     assert moments == (NOON, NOON, NOON + timedelta(days=1))
 
 

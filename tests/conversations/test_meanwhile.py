@@ -8,13 +8,13 @@ import pytest
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.flow.authorization_requests import MAX_AUTHORIZATION_REQUESTS, begin_authorization_request
+from conversations.flow.authorization_requests import MAX_PENDING_REQUESTS, begin_authorization_request
 from conversations.flow.authorization_status import Authorization, AuthorizationStatus, authorization_of
 from conversations.flow.challenges import WantedChallenge, cancel_challenge, issue_challenge
 from conversations.flow.completion import complete, complete_with_handle, derived_code
 from conversations.flow.errors import ConversationClosed
 from conversations.flow.readable_tokens import readable_token
-from conversations.flow.revocations import finish_revocation, is_still_in_use
+from conversations.flow.revocations import finish_revocation, is_value_of_live_token
 from conversations.flow.termination import close_conversation, end_live_token
 from conversations.flow.transitions import end_access_token
 from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge, Conversation, Revocation
@@ -186,11 +186,11 @@ def test_however_often_a_link_is_begun_few_authorization_requests_are_kept(
 ) -> None:
     """G9: a scanner that presses the button all day fills no table."""
     acme_bot.challenge()
-    for _ in range(MAX_AUTHORIZATION_REQUESTS * 6 + 5):
+    for _ in range(MAX_PENDING_REQUESTS * 6 + 5):
         assert begin_authorization_request(Challenge.objects.get(), timezone.now())
     unfinished = AuthorizationRequest.objects.filter(finished_at=None).order_by("id")
-    assert unfinished.count() == MAX_AUTHORIZATION_REQUESTS
-    assert AuthorizationRequest.objects.filter(error="dropped").count() == MAX_AUTHORIZATION_REQUESTS * 5 + 1
+    assert unfinished.count() == MAX_PENDING_REQUESTS
+    assert AuthorizationRequest.objects.filter(error="dropped").count() == MAX_PENDING_REQUESTS * 5 + 1
     assert unfinished[0].pk > max(AuthorizationRequest.objects.filter(error="dropped").values_list("pk", flat=True))
 
 
@@ -199,7 +199,7 @@ def test_a_value_that_stands_unreadable_elsewhere_is_revoked_all_the_same(
 ) -> None:
     """A13: only a token that is known to be the same one, and in use, keeps the brand from being told."""
     AccessToken.objects.update(ciphertext=b"nonsense")
-    used = is_still_in_use(Conversation.objects.get(), acme_server.pk, Secret("ya29.another"), UUID(int=1))
+    used = is_value_of_live_token(Conversation.objects.get(), acme_server.pk, Secret("ya29.another"), UUID(int=1))
     assert used is False
 
 

@@ -173,7 +173,7 @@ def test_what_is_read_while_the_database_is_in_trouble_is_counted_beside_what_wa
     with connection.execute_wrapper(trouble):
         read_counts.flush()
     (noted,) = [line for line in caplog.records if line.name == "consumer_delegation.read_counts"]
-    assert noted.getMessage() == "token reads could not be stored; they are tried again in a minute"
+    assert noted.getMessage() == "token read counts could not be stored; another try follows in a minute"
     read_counts.flush()
     assert counted() == {("a", HOUR): 1, ("b", HOUR): 1}
 

@@ -206,7 +206,7 @@ def test_a_row_moved_to_another_conversation_is_erased_and_never_presented(
     Revocation.objects.update(conversation_id=Revocation.objects.get().conversation_id + 1)
     run_once()
     assert Revocation.objects.get().attempts == 1
-    with time_machine.travel(Revocation.objects.get().given_up_at - timedelta(seconds=1), tick=False):
+    with time_machine.travel(Revocation.objects.get().give_up_at - timedelta(seconds=1), tick=False):
         run_once()
     assert revoking.revocation_requests == []
     assert revocation_outcomes() == ["unreadable"]

@@ -119,7 +119,7 @@ def test_asked_again_after_the_sign_in_the_message_leads_back_to_the_chats_page(
     assert (status, again["challenge_id"], again["message"]) == (
         200,
         challenge["challenge_id"],
-        "Please finish the sign-in at Acme: go back to the chat from that page.",
+        "Please finish the sign-in at Acme: go back to the chat from the sign-in page.",
     )
 
 

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
+from conversations.failures_in_words import duration_in_words
 from conversations.models import (
     AccessToken,
     AuditEvent,
@@ -330,3 +331,12 @@ def test_a_token_that_was_discarded_is_told_once(
     (ended,) = [entry for entry in timeline(admin) if "challenge_ended" in entry]
     assert ended.startswith("Note: The sign-in ended: challenge_ended")
     assert "by this product" in ended
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0.0 seconds"), (59.9, "59.9 seconds"), (61, "1 minute 1 second"), (184.3, "3 minutes 4 seconds")],
+)
+def test_a_long_sign_in_is_said_in_minutes(seconds: float, words: str) -> None:
+    """The bug: after three minutes the page said 184.3 seconds."""
+    assert duration_in_words(timedelta(seconds=seconds)) == words

@@ -191,7 +191,7 @@ def test_a_server_that_never_sends_anybody_back_is_named_as_such(
     """An unregistered redirect URI: the server shows a page of its own, and no error reaches us."""
     admin.begin_trial(acme_server)
     page = admin.page(acme_server)
-    assert "Waiting: Nothing came back" in page
+    assert "Waiting: The browser has not come back yet" in page
     assert "register the redirect URI" in page
     with time_machine.travel(timezone.now() + timedelta(minutes=16), tick=False):
         assert "Problem: Nothing came back" in admin.page(acme_server)

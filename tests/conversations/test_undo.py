@@ -75,7 +75,7 @@ def test_another_try_after_an_undo_that_failed_leads_to_its_button(
     with monkeypatch.context() as narrow:
         narrow.setattr(rate_limits, "PAGES_PER_ADDRESS", replace(rate_limits.PAGES_PER_ADDRESS, times=0))
         failed = ada.press(f"{challenge['url']}/done", "/undo")
-    rate_limits.forget_in_process()
+    rate_limits.reset_in_process()
     assert (failed.status_code, '<a class="button" href="">Try again</a>' in failed.content.decode()) == (429, True)
     for method in (ada.client.get, ada.client.head):
         again = method(f"{challenge['url']}/undo", secure=True)

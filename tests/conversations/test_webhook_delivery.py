@@ -152,7 +152,7 @@ def test_a_dead_letter_is_replayed_under_its_old_id_for_another_day(
         assert replay(issued, later)
         worker.run_once()
         assert state(issued)[0] == "waiting"
-        assert (issued.attempts, issued.given_up_at) == (1, later + timedelta(hours=24))
+        assert (issued.attempts, issued.give_up_at) == (1, later + timedelta(hours=24))
     with time_machine.travel(issued.next_attempt_at, tick=False):
         worker.run_once()
     assert state(issued) == ("delivered", "answered 204")

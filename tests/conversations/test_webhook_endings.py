@@ -53,7 +53,7 @@ def test_what_the_next_worker_gave_up_is_no_dead_letter_once_it_was_delivered(
 ) -> None:
     """The admin would be shown a dead letter that arrived."""
     acme_hooks.next_answers = [503]
-    with time_machine.travel(leased.given_up_at, tick=False):
+    with time_machine.travel(leased.give_up_at, tick=False):
         (next_one,) = lease_deliveries(timezone.now(), 1)
         deliver(next_one)
         assert ending(next_one) == (None, timezone.now(), "answered 503")
@@ -81,14 +81,14 @@ def delivered(delivery: WebhookDelivery, _: Bot) -> None:
 
 
 def given_up(delivery: WebhookDelivery, _: Bot) -> None:
-    with time_machine.travel(delivery.given_up_at):
+    with time_machine.travel(delivery.give_up_at):
         delivery.payload_ciphertext = b"unreadable"
         deliver(delivery)
 
 
 def switched_off(delivery: WebhookDelivery, _: Bot) -> None:
     WebhookEndpoint.objects.update(is_active=False)
-    sweep(delivery.given_up_at)
+    sweep(delivery.give_up_at)
 
 
 def closed_while_it_was_off(_: WebhookDelivery, bot: Bot) -> None:
@@ -110,7 +110,7 @@ def test_a_replayed_letter_begins_its_day_anew(leased: WebhookDelivery, acme_bot
     """Its attempts and pauses begin at the first again, and its id and payload are the old ones."""
     switched_off(leased, acme_bot)
     before = WebhookDelivery.objects.values().get()
-    now = leased.given_up_at + timedelta(days=3)
+    now = leased.give_up_at + timedelta(days=3)
     assert replay(leased, now)
-    begun_anew = {"attempts": 0, "next_attempt_at": now, "given_up_at": now + timedelta(days=1), "dead_at": None}
+    begun_anew = {"attempts": 0, "next_attempt_at": now, "give_up_at": now + timedelta(days=1), "dead_at": None}
     assert WebhookDelivery.objects.values().get() == before | begun_anew

@@ -248,10 +248,10 @@ def test_nothing_is_taken_up_again_where_the_database_takes_no_writes(monkeypatc
     monkeypatch.setattr(worker._Queue, "take", take)
     monkeypatch.setattr(connection, "close", lambda: None)  # a new one would be as well as ever
     loop = worker._Worker(Event())
-    loop._database.met(OperationalError("planted"))
+    loop._database.failed(OperationalError("planted"))
     with ThreadPoolExecutor(1) as threads, read_only_session():
         loop.iterate(threads)
-    assert (taken, loop._database.is_met) == ([], True)
+    assert (taken, loop._database.is_failing) == ([], True)
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def fuzzed(few: int, many: int, **strategies: st.SearchStrategy[Any]) -> Callabl
 @contextmanager
 def rolled_back() -> Iterator[None]:
     """Roll back all writes of the block, so that no case sees another's rows or used-up limits."""
-    rate_limits.forget_in_process()
+    rate_limits.reset_in_process()
     with transaction.atomic():
         yield
         transaction.set_rollback(True)

@@ -24,7 +24,7 @@ from conversations.flow.events import ConversationEvent
 from conversations.models import Challenge
 from infrastructure import audit
 from infrastructure.audit import record_event
-from infrastructure.logs import LOGGING_TO_STANDARD_OUTPUT
+from infrastructure.logs import JSON_LOGGING
 from infrastructure.models import AuditEvent
 from tests import databases
 from tests.cast import Bot, Browser, code_on
@@ -137,7 +137,7 @@ def test_prune_touches_no_audit_row(acme_bot: Bot, acme_server: AuthorizationSer
 def standard_output() -> Iterator[io.StringIO]:
     """Return what the product's own handler and formatter write for the audit logger."""
     handler = logging.StreamHandler(written := io.StringIO())
-    description = LOGGING_TO_STANDARD_OUTPUT
+    description = JSON_LOGGING
     configurator = logging.config.DictConfigurator({"version": 1})
     handler.setFormatter(configurator.configure_formatter(dict(description["formatters"]["json"])))
     handler.addFilter(configurator.configure_filter(dict(description["filters"]["request_id"])))

@@ -39,7 +39,7 @@ NEW = f"new:{NEW_BYTES}"
 
 def ready() -> tuple[int, str, str]:
     """Return status, code and detail, as a process that was just started answers."""
-    health.forget_in_process()
+    health.reset_in_process()
     answer = client_of_ours().get("/health/ready", secure=True)
     document = answer.json()
     return answer.status_code, document.get("code", ""), document.get("detail", "")
@@ -111,7 +111,7 @@ def test_a_database_that_lacks_a_migration_of_this_version_is_not_ready() -> Non
     recorder.record_unapplied("conversations", name)
     status, code, detail = ready()
     assert (status, code, check_ids()) == (503, "database_not_migrated", ["delegation.W003"])
-    assert f"lacks 1 migrations of this version, conversations.{name} first. Run manage.py migrate." in detail
+    assert f"lacks migrations of this version: 1, the first is conversations.{name}. Run manage.py migrate." in detail
 
 
 def test_a_sqlite_that_takes_no_writes_is_not_ready(tmp_path: Path) -> None:
@@ -140,11 +140,11 @@ def test_a_lock_keeps_the_last_answer(granted: Bot, settings: Any, monkeypatch: 
     def locked(*_: Any) -> None:
         raise OperationalError("canceling statement due to lock timeout")
 
-    remembered = health._Remembered(health._trouble_with_the_content)
-    assert remembered.ask() is None
-    monkeypatch.setattr(remembered, "_ask", locked)
-    remembered._until = 0.0
-    assert remembered.ask() is None
+    check = health._CachedCheck(health._problem_with_content)
+    assert check.finding() is None
+    monkeypatch.setattr(check, "_check", locked)
+    check._until = 0.0
+    assert check.finding() is None
 
 
 def test_a_database_without_tables_is_said_at_the_start_and_to_the_probe(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_of_twenty_at_once_exactly_five_pass(store: str) -> None:
 def test_another_process_counts_on(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """G8: what is counted is in the store; a process that has seen nothing yet refuses the sixth."""
     assert all(passes(FIVE, "ada") for _ in range(5))
-    rate_limits.forget_in_process()
+    rate_limits.reset_in_process()
     assert not passes(FIVE, "ada")
 
 

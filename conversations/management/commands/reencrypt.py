@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from accounts.second_factors import second_factors_by_key, stored_second_factors
+from accounts.second_factors import count_second_factors_by_key_id, stored_second_factors
 from conversations.flow.key_usage import counts_by_key
 from infrastructure import database_clock
 from infrastructure.columns import EncryptedField, encrypted_columns, reencrypt, stored_in
@@ -25,7 +25,7 @@ class Command(BaseCommand):
             self.stdout.write(f"{name}: moved {moved}, unreadable {failed}")
         # The database's clock: if ours were ahead, a key that is still needed would be counted as unused.
         database_clock.measure()
-        counts = counts_by_key(database_clock.now()) | {"authenticator.data": second_factors_by_key()}
+        counts = counts_by_key(database_clock.now()) | {"authenticator.data": count_second_factors_by_key_id()}
         for name, counter in counts.items():
             held = ", ".join(f"{key_id} {count}" for key_id, count in sorted(counter.items())) or "empty"
             self.stdout.write(f"{name} is held by: {held}")
