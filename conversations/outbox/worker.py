@@ -263,20 +263,24 @@ class _Worker:
 
     def _sweep(self, now: datetime) -> None:
         try:
-            self._run_part(self._sweeps, partial(sweep, now, self._stop.is_set))
-            self._run_part(self._counts, partial(count_events, now, self._stop.is_set))
+            if self._run_part(self._sweeps, partial(sweep, now, self._stop.is_set)):
+                self._run_part(self._counts, partial(count_events, now, self._stop.is_set))
         finally:
             connections.close_all()
 
-    def _run_part(self, failure: LastingFailure, work: Callable[[], object]) -> None:
-        """Run `work` and log in `failure` if it fails. An unavailable database is logged once for the whole worker."""
+    def _run_part(self, failure: LastingFailure, work: Callable[[], object]) -> bool:
+        """Run `work` and log in `failure` if it fails. Returns False if the database is unavailable.
+
+        That is logged once for the whole worker.
+        """
         try:
             work()
         except Exception as error:  # noqa: BLE001  `LastingFailure` logs it
             is_outage = is_unavailable(error)
             (self._database if is_outage else failure).failed(error, traceback=not is_outage)
-        else:
-            failure.succeeded()
+            return not is_outage
+        failure.succeeded()
+        return True
 
     def _wait(self) -> None:
         """Wait for a second, or until a call finishes and its thread is free."""

@@ -204,10 +204,10 @@ def test_why_there_is_no_metadata_is_said_beside_all_else(
     login.metadata_path = "/nowhere"
     table = server_table(client_id="x", client_secret=SECRET, issuer=ISSUER, challenge_lifetime=1, prompt="never")
     assert problems(BRAND + table + webhook(url='"http://x.example/"')) == [
-        "authorization_servers.orders.issuer: This issuer publishes no metadata: type the endpoints.",
+        "authorization_servers.orders.issuer: No metadata was found for this issuer. Enter the endpoints yourself.",
         "authorization_servers.orders.prompt: Value 'never' is not a valid choice.",
         "authorization_servers.orders.challenge_lifetime: Ensure this value is greater than or equal to 300.",
-        "webhooks.http://x.example/.url: The address must begin with https://.",
+        "webhooks.http://x.example/.url: The URL must begin with https://.",
     ]
 
 

@@ -123,4 +123,4 @@ def test_an_admin_without_permission_is_not_told_of_cookies(acme_admin: Any, ada
     """The bug: "This was not sent from our own page", to somebody who had sent nothing."""
     ada.client.force_login(acme_admin)
     page = ada.get("/admin/auth/user/")
-    assert (page.status_code, heading_of(page)) == (403, "You are not allowed to do this")
+    assert (page.status_code, heading_of(page)) == (403, "This is not allowed")
