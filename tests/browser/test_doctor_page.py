@@ -69,7 +69,7 @@ def examined(page: Page) -> list[str]:
 def test_an_admin_finds_out_what_is_wrong_and_gets_to_the_field(admin: Profile, stage: Stage) -> None:
     page = opened(admin, stage, "completion-code")
     assert examined(page) == AT_ALLAUTH
-    page.get_by_role("link", name="Sends iss back").click()
+    page.get_by_role("link", name="Sends iss in responses (RFC 9207)").click()
     expect(page).to_have_url(f"{page.url.partition('#')[0]}#id_authorization_response_iss_parameter_supported")
     expect(page.locator("#id_authorization_response_iss_parameter_supported")).to_be_in_viewport()
 

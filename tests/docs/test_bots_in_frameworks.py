@@ -61,7 +61,7 @@ def test_bot_framework_style(stage: Stage, delegation: Delegation) -> None:
     (card,) = teams.say("Where is my order?")["attachments"]
     assert card["contentType"] == "application/vnd.microsoft.card.signin"
     code = ada.gets_code(card["content"]["buttons"][0]["value"])
-    assert "send the code" in teams.say("Where is my order?")["text"]
+    assert "copy the code" in teams.say("Where is my order?")["text"]
     assert teams.say(wrong(code))["text"] == "That is not the code. Tries left: 4"
     assert BOOTS in teams.say(f" {code[:3]} {code[3:]}")["text"]
     ada.takes_back()
@@ -130,7 +130,7 @@ def test_an_llm_tool_gets_words_or_orders_and_never_the_token(stage: Stage, dele
     asked = model_calls()
     assert asked["status"] == "sign_in_needed"
     code = ada.gets_code(link_in(asked["tell_the_person"]))
-    assert "send the code" in model_calls()["tell_the_person"]
+    assert "copy the code" in model_calls()["tell_the_person"]
     assert model_calls(completion_code=wrong(code))["tell_the_person"].endswith("Tries left: 4")
     found = model_calls(completion_code=code)
     assert (found["status"], found["orders"][0]["number"]) == ("ok", "A-1001")
