@@ -2,25 +2,31 @@
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from django.utils import timezone
 from requests.adapters import BaseAdapter
 
 from brands.doctor import Verdict, bounded, examine, examine_within_bounds
 from brands.doctor.findings import ROWS
 from brands.models import AuthorizationServer, Brand
+from conversations.models import Conversation, TrialSignIn
+from conversations.timeline import timeline_of
 from infrastructure.crypto import Secret
-from oauth_client import transport
+from oauth_client import keys, transport
 from oauth_client.transport import GuardedAdapter
 from tests.brands.misconfigurations import DOCUMENT, MISTAKES, Mistake, document
-from tests.cast import ACME_SECRET, make_server
-from tests.fake_authorization_server import Answer
+from tests.cast import ACME_SECRET, Browser, make_bot, make_server
+from tests.conversations.test_trial_sign_in import AdminBrowser
+from tests.fake_authorization_server import Answer, AuthorizationRequestRefused
 from tests.hostile_token_endpoint import running
 from tests.modern_authorization_server import ModernAuthorizationServer
 from tests.tls import Authority, ServerCertificate
@@ -62,6 +68,7 @@ class Setup:
 def setup(acme: Brand, monkeypatch: pytest.MonkeyPatch, tls_authority: Authority, settings: Any) -> Iterator[Setup]:
     """Return a set-up without a mistake."""
     settings.ALLOW_LOCAL_ENDPOINTS = True
+    keys.forget_all()  # those of earlier mistakes at the same address
     login = ModernAuthorizationServer("login.acme.example", "acme-client", ACME_SECRET, openid=True, pushed_only=False)
     server = make_server(
         acme,
@@ -148,7 +155,8 @@ def error_with_200(setup: Setup) -> None:
 
 
 def clock_ahead(setup: Setup) -> None:
-    setup.login.clock_ahead = 600
+    setup.login.clock_ahead, now = 600, time.time()
+    setup.login.id_token_changes = {"iat": int(now) + 600, "exp": int(now) + 900}
 
 
 def private_address(setup: Setup) -> None:
@@ -160,10 +168,10 @@ def private_address(setup: Setup) -> None:
 
 
 def no_key_that_fits(setup: Setup) -> None:
-    keys = setup.login.jwks()
-    for key in keys["keys"]:
+    key_set = setup.login.jwks()
+    for key in key_set["keys"]:
         key["use"] = "enc"
-    setup.monkeypatch.setattr(setup.login, "jwks", lambda: keys)
+    setup.monkeypatch.setattr(setup.login, "jwks", lambda: key_set)
 
 
 def wrong_token_type(setup: Setup) -> None:
@@ -179,7 +187,7 @@ def no_expires_in(setup: Setup) -> None:
 
 
 def consent_refused(setup: Setup) -> None:
-    """The consumer's account is looked at after the sign-in."""
+    """The consumer's account is looked at after the sign-in: `make` has the server refuse it then."""
 
 
 def too_slow(setup: Setup) -> None:
@@ -235,6 +243,57 @@ def test_the_doctor_names_each_mistake(setup: Setup, mistake: Mistake, monkeypat
     monkeypatch.setattr(bounded, "SECONDS_UNTIL_NO", 1.0)
     found = [finding for finding in examine_within_bounds(setup.server) if finding.verdict != Verdict.GOOD]
     assert tuple(finding.code for finding in found) == mistake.doctor
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_trial_sign_in_names_each_mistake(setup: Setup, mistake: Mistake, acme_admin: Any) -> None:
+    make(mistake, setup)
+    admin = AdminBrowser(acme_admin)
+    signed_in(setup, admin, admin.begin_trial(setup.server)["Location"])
+    trial = TrialSignIn.objects.get()
+    assert noted(trial) == mistake.sign_in
+    page = admin.page(setup.server)
+    assert ("A consumer can sign in like this" in page) == (not trial.error and trial.returned_at is not None)
+    assert trial.error_detail in unescape(page)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_the_timeline_names_each_mistake(setup: Setup, mistake: Mistake, acme: Brand) -> None:
+    make(mistake, setup)
+    ada, challenge = Browser(), make_bot(acme).challenge()
+    signed_in(setup, ada, ada.press(challenge["url"])["Location"])
+    entries = timeline_of(Conversation.objects.get(), timezone.now()).entries
+    titles = [entry.title for entry in entries if entry.mark in {"problem", "waiting", "note"}]
+    ended = ("The sign-in failed", "The sign-in ended")
+    named = [title.partition(": ")[2] for title in titles if title.startswith(ended)]
+    silent = ["nothing came back" for title in titles if title.endswith("; nothing came back")]
+    assert tuple(named or silent) == mistake.shown_by("timeline")
+
+
+def make(mistake: Mistake, setup: Setup) -> None:
+    """Make the mistake, and store our side of it."""
+    MAKE[mistake.name](setup)
+    setup.login.denies = MAKE[mistake.name] is consent_refused
+    setup.server.save()
+
+
+def signed_in(setup: Setup, browser: Browser, url: str) -> None:
+    """Go to the server and come back, if it sends anybody back."""
+    if url.startswith(setup.login.issuer):
+        with suppress(AuthorizationRequestRefused):
+            browser.get(f"{setup.server.redirect_uri}?{setup.login.authorize(url)}")
+
+
+def noted(trial: TrialSignIn) -> tuple[str, ...]:
+    """What a trial's page shows that is not good: the error's code, or in words what is noted."""
+    if trial.error:
+        return (trial.error,)
+    if trial.returned_at is None:
+        return ("nothing came back",)
+    report = trial.report
+    is_partial = not set(report["scope_asked"]) <= set(report["scope_granted"])
+    notes = {"lifetime assumed": report["lifetime_assumed"], "scope not granted": is_partial}
+    return tuple(words for words, applies in notes.items() if applies)
 
 
 @pytest.mark.parametrize("name", REASONS)
