@@ -1,7 +1,7 @@
 """Django admin for brands, their authorization servers and their bots' keys."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
@@ -20,7 +20,7 @@ from brands.doctor_page import doctor_page
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers
-from brands.server_rules import needs_discovery, servers_with_shared_registration
+from brands.server_rules import issuer_of_address, needs_discovery, servers_with_shared_registration
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
 from infrastructure import rate_limits
@@ -29,6 +29,8 @@ from oauth_client import DiscoveryFailed, ServerMetadata, discover
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
 admin.site.site_url = None  # the page at / is for consumers
+
+_NEW_CALLBACK_ID: Final = "new_callback_id"
 
 
 @admin.register(Brand)
@@ -87,17 +89,32 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand",)
     readonly_fields = ("redirect_uri", "client_jwks_uri", "signing_keys")
+    # The four steps of a set-up; what is rare is folded away. Django opens a folded part that has an error.
     fieldsets = (
-        (None, {"fields": ("brand", "key", "is_active", "redirect_uri", "client_jwks_uri", "signing_keys")}),
         (
-            "Endpoints",
+            "1. Name it, and register us at your server",
             {
-                "description": "The issuer alone is enough where the server publishes its metadata: leave the "
-                "endpoints empty, and they are filled in when you save, never later. Where a new host would "
-                "receive the client secret, and for a new issuer or JWKS host, it has to be typed again: it is only "
-                "ever sent to the hosts that it was typed for. Issuer and JWKS URI are needed for openid.",
+                "description": "Register the redirect URI at your server exactly as it is shown here, and copy from "
+                "there what step 3 asks for.",
+                "fields": ("brand", "key", "is_active", "redirect_uri", "client_jwks_uri", "signing_keys"),
+            },
+        ),
+        (
+            "2. Find your server",
+            {
+                "description": "The issuer alone is enough if the server publishes its metadata: the endpoints below "
+                "are filled in when you save, and never later. You may paste the address of the metadata. Issuer and "
+                "JWKS URI are needed for openid.",
+                "fields": ("issuer",),
+            },
+        ),
+        (
+            "Endpoints, if the issuer publishes none",
+            {
+                "classes": ("collapse",),
+                "description": "The client secret is only ever sent to the hosts that it was typed for. If a new host "
+                "would receive it, and for a new issuer or JWKS host, type it again.",
                 "fields": (
-                    "issuer",
                     "authorization_endpoint",
                     "token_endpoint",
                     "jwks_uri",
@@ -108,39 +125,40 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             },
         ),
         (
-            "Our registration",
+            "3. Our registration",
             {
                 "description": "What the authorization server gave out when this product was registered there.",
-                "fields": (
-                    "client_id",
-                    "client_secret",
-                    "token_endpoint_auth_method",
-                    "basic_encoding",
-                    "send_client_id_with_basic",
-                ),
+                "fields": ("client_id", "client_secret", "token_endpoint_auth_method"),
             },
         ),
         (
-            "Same person",
+            "Client authentication of unusual servers",
+            {"classes": ("collapse",), "fields": ("basic_encoding", "send_client_id_with_basic")},
+        ),
+        (
+            "4. What the bot may ask for, and how the person is checked",
             {
                 "description": "A link can be forwarded: whoever signs in gives access to their own account to the "
                 "chat that the link came from. With the completion code, the token stays locked until the "
                 "code from the sign-in page was typed into that chat. With None, nothing is checked: a stranger who "
                 "gets a customer to open a forwarded link reads that customer's data in the stranger's chat. "
                 "None can only stand alone.",
-                "fields": ("same_person_checks", "default_check", "chat_page_url", "subject_claim"),
+                "fields": ("scope", "required_scope", "same_person_checks", "default_check"),
             },
         ),
         (
-            "What is asked for",
+            "Checks in detail",
+            {"classes": ("collapse",), "fields": ("chat_page_url", "subject_claim")},
+        ),
+        (
+            "The authorization request in detail",
             {
+                "classes": ("collapse",),
                 "description": 'Extra parameters are written as JSON, for example {"audience": "orders"}.',
                 "fields": (
-                    "scope",
-                    "required_scope",
+                    "scope_descriptions",
                     "scope_separator",
                     "resource",
-                    "scope_descriptions",
                     "prompt",
                     "max_age",
                     "extra_authorization_parameters",
@@ -150,7 +168,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         (
             "What comes back",
             {
-                "description": "What may be accepted is for servers that do not follow RFC 6749: else leave it off.",
+                "classes": ("collapse",),
+                "description": "Most of these accept what RFC 6749 forbids: leave off what your server does not need.",
                 "fields": (
                     "authorization_response_iss_parameter_supported",
                     "id_token_signing_alg_values",
@@ -168,6 +187,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         (
             "Lifetimes, in seconds",
             {
+                "classes": ("collapse",),
                 "fields": ("default_token_lifetime", "max_token_lifetime", "challenge_lifetime"),
             },
         ),
@@ -175,8 +195,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     @admin.display(description="Redirect URI, to be registered at the brand")
     def redirect_uri(self, server: AuthorizationServer) -> str:
-        """Show the address to copy; a new row already has it."""
-        return server.redirect_uri if server.pk else "Shown once the server is saved."
+        """Show the address to copy, also before the first save."""
+        return server.redirect_uri
 
     @admin.display(description="Our keys (JWKS URI), to be registered at the brand")
     def client_jwks_uri(self, server: AuthorizationServer) -> str:
@@ -218,6 +238,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Keep a secret that was typed into a form that comes back (H10). A viewer has no such form, and no buttons."""
         row, form = context.get("original"), context["adminform"].form
         context["administers"] = row is not None and administers(request, row)
+        if row is None:  # the redirect URI of the add form is this session's, until a server is saved with it
+            form.instance.callback_id = request.session.setdefault(_NEW_CALLBACK_ID, form.instance.callback_id)
         if isinstance(form, AuthorizationServerForm):
             form.show_secret()
         return super().render_change_form(request, context, *args, **kwargs)
@@ -229,7 +251,12 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Encrypt the typed secret for its row before the row is written."""
         form.apply_secret()  # type: ignore[attr-defined]
+        if not change:
+            obj.callback_id = request.session.pop(_NEW_CALLBACK_ID, obj.callback_id)
         save_audited(obj, request.user)
+        if not change:
+            said = format_html("Register this redirect URI at your server: <code>{}</code>", obj.redirect_uri)
+            self.message_user(request, said, messages.INFO)
 
     @admin.action(description="Check the set-up of the selected server")
     def check_set_up(self, request: HttpRequest, queryset: QuerySet[AuthorizationServer]) -> HttpResponse | None:
@@ -330,6 +357,7 @@ class BotKeyAdmin(BrandScopedAdmin):
 def _metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | None:
     """Fetch what the form asks for, on behalf of somebody who may save it: the address is of their choice (N9, G10)."""
     values = {name: value.strip() for name, value in request.POST.items() if isinstance(value, str)}
+    values["issuer"] = issuer_of_address(values.get("issuer", ""))
     if not needs_discovery(values) or not signed_in_recently(request):
         return None
     try:

@@ -30,6 +30,7 @@ from brands.server_rules import (
     complete_from_metadata,
     default_algorithms,
     discovery_problem,
+    issuer_of_address,
     lock_all_brands,
     needs_discovery,
     refuse_shared_registration,
@@ -149,6 +150,8 @@ def _complete_values(brand: str, table: AuthorizationServerTable, problems: list
     empty stays empty.
     """
     values = table.model_values()
+    if "issuer" in values:
+        values["issuer"] = issuer_of_address(values["issuer"])
     if not needs_discovery(values):
         return values
     stored = AuthorizationServer.objects.filter(brand__slug=brand, key=table.key, issuer=values["issuer"]).first()

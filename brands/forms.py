@@ -18,6 +18,7 @@ from brands.server_rules import (
     ServerChange,
     complete_from_metadata,
     discovery_problem,
+    issuer_of_address,
     refuse_shared_registration,
 )
 from brands.unsaved_secrets import UnsavedSecretForm
@@ -171,6 +172,10 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
             # Django ignores the model's default if the form declares the field itself.
             self.initial.setdefault(name, getattr(self.instance, name))
         self.fields["default_check"].initial = self.instance.default_same_person_check
+
+    def clean_issuer(self) -> str:
+        """Understand the address of the metadata, which people paste for the issuer."""
+        return issuer_of_address(self.cleaned_data["issuer"])
 
     def clean_extra_authorization_parameters(self) -> dict[str, str]:
         return self.cleaned_data["extra_authorization_parameters"] or {}

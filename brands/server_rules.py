@@ -157,6 +157,19 @@ def origin_of(address: str) -> Origin | None:
     return parts.scheme, parts.hostname.rstrip("."), port or _DEFAULT_PORTS.get(parts.scheme)
 
 
+def issuer_of_address(address: str) -> str:
+    """Return the issuer that a pasted metadata address belongs to; any other address stays as it is.
+
+    OpenID Connect appends the well-known part to the issuer (Discovery 1.0 section 4); RFC 8414 section 3.1 inserts it
+    before the issuer's path.
+    """
+    for part in ("/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"):
+        before, found, path = address.partition(part)
+        if found and (not path or path.startswith("/")):
+            return before + path.rstrip("/")
+    return address
+
+
 def needs_discovery(values: dict[str, Any]) -> bool:
     """Whether an authorization server's values have an issuer but lack a needed endpoint."""
     return bool(values.get("issuer")) and not all(values.get(name) for name in NEEDED_ENDPOINTS)

@@ -9,6 +9,7 @@ from django.db import connection
 
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
+from brands.server_rules import issuer_of_address
 from oauth_client import transport
 from tests.admin_pages import AdminBrowser, address
 from tests.fake_authorization_server import mounted
@@ -218,6 +219,54 @@ def test_an_issuer_alone_is_enough_in_the_admin(
     assert server.authorization_response_iss_parameter_supported
     page = operator.get(address(AuthorizationServer, "change", server)).content.decode()
     assert f'value="{ISSUER}/revoke"' in page
+
+
+def test_the_redirect_uri_is_known_before_the_first_save(
+    acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer
+) -> None:
+    """Whoever has the provider's console open in another tab registers it there first."""
+    page = operator.get(address(AuthorizationServer, "add")).content.decode()
+    assert add(operator, acme).status_code == 302
+    first = AuthorizationServer.objects.get()
+    assert first.redirect_uri in page
+    operator.get(address(AuthorizationServer, "changelist"))  # shows the message that names it once more
+    # The next server has another one.
+    assert first.redirect_uri not in operator.get(address(AuthorizationServer, "add")).content.decode()
+
+
+PASTED = [f"{ISSUER}/.well-known/openid-configuration", f"{ISSUER}/.well-known/oauth-authorization-server"]
+
+
+@pytest.mark.parametrize("pasted", PASTED)
+def test_a_pasted_metadata_address_is_understood_in_the_admin(
+    acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer, pasted: str
+) -> None:
+    """The bug: it was kept as the issuer, and every sign-in failed with `issuer_mismatch`."""
+    assert add(operator, acme, issuer=pasted).status_code == 302
+    server = AuthorizationServer.objects.get()
+    assert (server.issuer, server.token_endpoint) == (ISSUER, f"{ISSUER}/token")
+
+
+@pytest.mark.parametrize("pasted", PASTED)
+def test_a_pasted_metadata_address_is_understood_in_a_file(login: ModernAuthorizationServer, pasted: str) -> None:
+    apply(issuer=pasted)
+    server = AuthorizationServer.objects.get()
+    assert (server.issuer, server.token_endpoint) == (ISSUER, f"{ISSUER}/token")
+
+
+@pytest.mark.parametrize(
+    ("address", "issuer"),
+    [
+        ("https://acme.example/.well-known/oauth-authorization-server/tenant", "https://acme.example/tenant"),
+        ("https://acme.example/tenant/.well-known/openid-configuration/", "https://acme.example/tenant"),
+        ("https://acme.example/.well-known/openid-configuration-2", None),
+        ("https://acme.example/", None),
+        ("", None),
+    ],
+)
+def test_the_issuer_of_a_metadata_address(address: str, issuer: str | None) -> None:
+    """RFC 8414 section 3.1 puts the well-known part before the issuer's path, OpenID Connect behind it."""
+    assert issuer_of_address(address) == (address if issuer is None else issuer)
 
 
 def test_saving_again_asks_nobody(acme: Brand, operator: AdminBrowser, login: ModernAuthorizationServer) -> None:
