@@ -37,6 +37,7 @@ from oauth_client import (
     verify_id_token,
 )
 from oauth_client.authorization import Query
+from oauth_client.errors import sanitised
 from oauth_client.transport import within
 
 COOKIE: Final = "__Host-trial"
@@ -209,7 +210,8 @@ def _claim_names(claims: IDTokenClaims) -> list[str]:
 
 
 def _names(names: Any) -> list[str]:
-    return sorted(str(name)[:_LONGEST_NAME] for name in names)[:_MOST_NAMES]
+    """Clean and cut names, which the server chose (H8). PostgreSQL's JSON cannot hold NUL."""
+    return sorted(sanitised(str(name))[:_LONGEST_NAME] for name in names)[:_MOST_NAMES]
 
 
 def _nonce_matches(trial: TrialSignIn) -> Callable[[str], bool]:

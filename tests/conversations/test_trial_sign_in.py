@@ -81,6 +81,18 @@ def test_names_of_claims_are_shown_and_no_value(
     assert acme_login.subject not in TrialSignIn.objects.get().report["claims"]
 
 
+@pytest.mark.parametrize("name", ["nul\x00byte", "two\nlines", "\u202eright to left"])
+def test_a_claim_of_any_name_leaves_a_report(
+    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer, name: str
+) -> None:
+    """H8: PostgreSQL refuses NUL in JSON, so the report was lost and the callback answered 500."""
+    use_openid(acme_server, acme_login)
+    acme_login.id_token_changes = {name: "x"}
+    assert "A consumer can sign in like this" in admin.try_sign_in(acme_server, acme_login)
+    claims = TrialSignIn.objects.get().report["claims"]
+    assert " ".join(name.translate(dict.fromkeys((0, 10, 0x202E), " ")).split()) in claims
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
