@@ -134,7 +134,9 @@ def receive_trial(trial: TrialSignIn, query: Query) -> None:
 
 def trials_of(server: AuthorizationServer, user: Any, session_key: str) -> list[TrialSignIn]:
     """Return the newest trials of this admin, in this session, at this server."""
-    rows = TrialSignIn.objects.filter(authorization_server=server, user=user)[:10]
+    rows = list(TrialSignIn.objects.filter(authorization_server=server, user=user)[:10])
+    for trial in rows:
+        trial.authorization_server = server  # so that no trial's page reads it again
     return [trial for trial in rows if _is_of_session(trial, session_key)]
 
 
@@ -202,6 +204,8 @@ def _verify(trial: TrialSignIn, issued: _Issued, redirected_scope: str | None) -
         client_secret=issued.credentials.client_secret,
     )
     trial.report["claims"] = _claim_names(claims)
+    # Asked of all claims: the names that are kept may not be all.
+    trial.report["has_subject"] = trial.authorization_server.subject_claim in claims.claims
 
 
 def _claim_names(claims: IDTokenClaims) -> list[str]:

@@ -93,6 +93,18 @@ def test_a_claim_of_any_name_leaves_a_report(
     assert " ".join(name.translate(dict.fromkeys((0, 10, 0x202E), " ")).split()) in claims
 
 
+def test_the_subject_claim_is_found_among_more_claims_than_are_shown(
+    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+) -> None:
+    """The page said that `sub` was not there, and the check of the subject could not work, if 60 names were before it."""
+    use_openid(acme_server, acme_login)
+    AuthorizationServer.objects.update(same_person_checks=["completion_code", "expected_subject"])
+    acme_login.id_token_changes = {f"claim_{number}": "x" for number in range(80)}
+    assert "is not among them" not in admin.try_sign_in(acme_server, acme_login)
+    AuthorizationServer.objects.update(subject_claim="customer_number")
+    assert "customer_number is not among them" in admin.try_sign_in(acme_server, acme_login)
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -231,7 +243,8 @@ def test_the_page_costs_few_queries(
     acme_login: FakeAuthorizationServer,
     django_assert_max_num_queries: Any,
 ) -> None:
-    for _ in range(3):
+    use_openid(acme_server, acme_login)
+    for _ in range(5):
         admin.try_sign_in(acme_server, acme_login)
     with django_assert_max_num_queries(8):
         admin.get(reverse("trial_sign_in", args=[acme_server.pk]))
