@@ -96,7 +96,7 @@ def test_a_claim_of_any_name_leaves_a_report(
 def test_the_subject_claim_is_found_among_more_claims_than_are_shown(
     admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
-    """The page said that `sub` was not there, and the check of the subject could not work, if 60 names were before it."""
+    """With 60 names before it the page said that `sub` was not there, and that expected_subject could not work."""
     use_openid(acme_server, acme_login)
     AuthorizationServer.objects.update(same_person_checks=["completion_code", "expected_subject"])
     acme_login.id_token_changes = {f"claim_{number}": "x" for number in range(80)}
