@@ -92,6 +92,21 @@ def test_without_a_second_factor_everything_leads_to_enrolment(houses: Any) -> N
     assert WHY in acme.admin.get(ENROL).content.decode()
 
 
+def test_a_form_that_was_open_is_not_lost_in_silence(visitor: SignIn, acme: Brand) -> None:
+    """H10: a session that needs its second factor meanwhile is led away from the form that it sends, and told so."""
+    page = address(Brand, "change", acme)
+    lost = "Nothing was changed, and nothing that you typed is kept"
+    assert lost not in visitor.get(ENROL).content.decode()
+    assert visitor.post(page, name="Acme Ltd").status_code == 302
+    assert lost in visitor.get(ENROL).content.decode()
+    before = SignIn()
+    before.sign_in()
+    enrol(visitor)
+    asked = before.post(page, name="Acme Ltd")["Location"]
+    assert lost in before.get(asked).content.decode()
+    assert Brand.objects.get(pk=acme.pk).name == "Acme"
+
+
 def test_enrolment_stays_reachable(visitor: SignIn) -> None:
     """G10: the way to a second factor, to another password, and out."""
     index = visitor.get(INDEX)
