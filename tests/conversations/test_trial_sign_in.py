@@ -175,6 +175,23 @@ def test_only_the_browser_that_began_can_bring_the_code(
     assert acme_login.token_requests == []
 
 
+@pytest.mark.parametrize("became", ["viewer", "stranger", "inactive", "no staff"])
+def test_whoever_may_not_try_any_more_brings_no_code(
+    acme_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer, became: str
+) -> None:
+    """J11, J15: the code was exchanged, and the audit log named somebody who had lost the brand meanwhile."""
+    admin = AdminBrowser(acme_admin)
+    url = admin.begin_trial(acme_server)["Location"]
+    if became in {"viewer", "stranger"}:
+        acme_server.brand.admins.clear()
+        acme_server.brand.viewers.set([acme_admin] if became == "viewer" else [])
+    else:
+        acme_admin.is_active, acme_admin.is_staff = became != "inactive", became != "no staff"
+        acme_admin.save()
+    assert admin.come_back(url, acme_login)["Location"].startswith("/c/")
+    assert (acme_login.token_requests, TrialSignIn.objects.get().returned_at) == ([], None)
+
+
 def test_a_trial_is_shown_in_its_own_session_only(
     admin: AdminBrowser, acme_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
