@@ -60,7 +60,7 @@ def second_factor_middleware(
     """Redirect a session that lacks a second factor to the page where it gets one, from everywhere in the admin."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if not request.path.startswith("/admin/"):
+        if not request.path_info.startswith("/admin/"):
             return get_response(request)
         demand = demand_of(request)
         if demand is None or request.path.startswith(_reachable(demand)):
