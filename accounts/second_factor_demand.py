@@ -14,6 +14,7 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.views import ActivateTOTPView
 from allauth.mfa.webauthn.views import AddWebAuthnView
 from django.conf import settings
+from django.contrib import messages
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -22,6 +23,8 @@ from django.utils.http import urlencode
 
 _SECOND_FACTORS: Final = frozenset({Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN})
 _WHY: Final = "a stolen password alone must not open anything here."
+
+_NOT_SAVED: Final = "Nothing was changed, and nothing that you typed is kept: do it again after this."
 
 
 class Demand(models.TextChoices):
@@ -57,11 +60,13 @@ def second_factor_middleware(
     """Redirect a session that lacks a second factor to the page where it gets one, from everywhere in the admin."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if not request.path.startswith("/admin/"):
+        if not request.path_info.startswith("/admin/"):
             return get_response(request)
         demand = demand_of(request)
         if demand is None or request.path.startswith(_reachable(demand)):
             return get_response(request)
+        if request.method == "POST":  # such as a form that was open when the second factor became needed (H10)
+            messages.warning(request, _NOT_SAVED)
         return _to_enrolment() if demand is Demand.ENROL else _to_confirmation(request)
 
     return middleware

@@ -161,12 +161,12 @@ def sign_in_limit_middleware(
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if request.method == "POST" and request.path.startswith(PATH):
+        if request.method == "POST" and request.path_info.startswith(PATH):
             try:
                 rate_limits.count(rate_limits.SIGN_INS_PER_ADDRESS, client_address(request))
             except rate_limits.RateLimited as limit:
                 return too_many_requests(request, limit.retry_after)
-        if request.path.startswith(PATH):
+        if request.path_info.startswith(PATH):
             _drop_future_records(request)
         return get_response(request)
 

@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from brands.branding import validate_support_contact
+from brands.branding import normalised_support_contact, validate_support_contact
 from brands.models import AuthorizationServer, Brand
 from brands.scoped_admin import own_row_or_404
 from conversations.models import Challenge, Conversation
@@ -43,7 +43,9 @@ def brand_preview(request: HttpRequest, pk: int) -> HttpResponse:
 def _take_typed_values(brand: Brand, request: HttpRequest) -> None:
     brand.name = request.POST.get("name", "").strip()[:_LONGEST_NAME] or brand.name
     brand.accent_colour = request.POST.get("accent_colour", brand.accent_colour)
-    typed = request.POST.get("support_contact", "").strip()
+    typed = normalised_support_contact(
+        request.POST.get("support_contact", brand.support_contact)
+    )  # as the form saves it
     try:
         validate_support_contact(typed)
     except ValidationError:  # a link of another scheme could run a script; the form says what is wrong when saving

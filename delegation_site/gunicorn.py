@@ -28,6 +28,9 @@ timeout = 30
 # A callback that holds a fresh token must have time to store or revoke it. Keep this below
 # the 40 seconds that systemd waits, which is set in deploy/.
 graceful_timeout = 35
+# By default a header of a peer on this machine sets SCRIPT_NAME. A proxy may pass that header on from any client, who
+# would choose how `request.path` begins.
+forwarder_headers = ""
 # By default gunicorn 27 opens a control socket in the home folder (H9).
 control_socket_disable = True
 # gunicorn's default access log contains the request line and the referrer, hence codes, states and the tokens of links

@@ -177,9 +177,9 @@ def _admin_page(request: HttpRequest, status: int, reason: str) -> HttpResponse:
 
 
 def _answer(request: HttpRequest, status: int, code: str, detail: str, **context: str) -> HttpResponse:
-    if request.path.startswith("/api/"):
+    if request.path_info.startswith("/api/"):
         return Problem(status, code, detail, request_id=current_request_id()).response()
-    if request.path.startswith("/admin/") and status in _ADMIN_PAGES and hasattr(request, "user"):
+    if request.path_info.startswith("/admin/") and status in _ADMIN_PAGES and hasattr(request, "user"):
         return _admin_page(request, status, context.get("reason", ""))
     return render_page(request, f"errors/{status}.html", {"reference": _reference(), **context}, status=status)
 

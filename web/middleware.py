@@ -82,7 +82,7 @@ def admin_policy_middleware(
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         own = getattr(response, "_csp_replace", {})
-        if request.path.startswith("/admin/") and "default-src" not in own:
+        if request.path_info.startswith("/admin/") and "default-src" not in own:
             response._csp_replace = ADMIN_POLICY | own  # type: ignore[attr-defined]  # what csp_replace() sets
         return response
 

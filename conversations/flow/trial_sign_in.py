@@ -37,6 +37,7 @@ from oauth_client import (
     verify_id_token,
 )
 from oauth_client.authorization import Query
+from oauth_client.errors import sanitised
 from oauth_client.transport import within
 
 COOKIE: Final = "__Host-trial"
@@ -88,7 +89,8 @@ def begin_trial(server: AuthorizationServer, user: Any, session_key: str, now: d
 def trial_of_callback(callback_id: str, query: Query, cookies: Mapping[str, str]) -> TrialSignIn | None:
     """Find the trial that this browser began and this callback belongs to; without a trial's cookie, ask no database.
 
-    A consumer's callback, also in the browser of an admin who has tried a sign-in, is none.
+    A consumer's callback, also in the browser of an admin who has tried a sign-in, is none. Nor is a trial of somebody
+    who may not begin one any more (J15).
     """
     cookie, states = cookies.get(COOKIE), query.getlist("state") if "state" in query else []
     if not cookie or len(states) != 1:
@@ -98,10 +100,10 @@ def trial_of_callback(callback_id: str, query: Query, cookies: Mapping[str, str]
         authorization_server__callback_id=callback_id,
         created_at__gt=timezone.now() - TRIAL_LIFETIME,
     )
-    trial = rows.select_related("authorization_server__brand").first()
+    trial = rows.select_related("authorization_server__brand", "user").first()
     if trial is None or not key_ring().recognises(trial.cookie_digest, _COOKIE, trial.uuid.bytes, cookie):
         return None
-    return trial
+    return trial if _may_try(trial.user, trial.authorization_server) else None
 
 
 def receive_trial(trial: TrialSignIn, query: Query) -> None:
@@ -133,7 +135,9 @@ def receive_trial(trial: TrialSignIn, query: Query) -> None:
 
 def trials_of(server: AuthorizationServer, user: Any, session_key: str) -> list[TrialSignIn]:
     """Return the newest trials of this admin, in this session, at this server."""
-    rows = TrialSignIn.objects.filter(authorization_server=server, user=user)[:10]
+    rows = list(TrialSignIn.objects.filter(authorization_server=server, user=user)[:10])
+    for trial in rows:
+        trial.authorization_server = server  # so that no trial's page reads it again
     return [trial for trial in rows if _is_of_session(trial, session_key)]
 
 
@@ -201,6 +205,8 @@ def _verify(trial: TrialSignIn, issued: _Issued, redirected_scope: str | None) -
         client_secret=issued.credentials.client_secret,
     )
     trial.report["claims"] = _claim_names(claims)
+    # Asked of all claims: the names that are kept may not be all.
+    trial.report["has_subject"] = trial.authorization_server.subject_claim in claims.claims
 
 
 def _claim_names(claims: IDTokenClaims) -> list[str]:
@@ -209,7 +215,8 @@ def _claim_names(claims: IDTokenClaims) -> list[str]:
 
 
 def _names(names: Any) -> list[str]:
-    return sorted(str(name)[:_LONGEST_NAME] for name in names)[:_MOST_NAMES]
+    """Clean and cut names, which the server chose (H8). PostgreSQL's JSON cannot hold NUL."""
+    return sorted(sanitised(str(name))[:_LONGEST_NAME] for name in names)[:_MOST_NAMES]
 
 
 def _nonce_matches(trial: TrialSignIn) -> Callable[[str], bool]:
@@ -244,6 +251,11 @@ def _finish(trial: TrialSignIn, error: str, detail: str) -> None:
         update_fields=["error", "error_detail", "finished_at", "nonce_digest", "code_verifier_ciphertext", "report"]
     )
     record_change(trial.authorization_server, BrandEvent.SIGN_IN_TRIED, trial.user, outcome=error or "ok")
+
+
+def _may_try(user: Any, server: AuthorizationServer) -> bool:
+    own = AuthorizationServer.objects.administered_by(user)
+    return bool(user.is_active and user.is_staff and own.filter(pk=server.pk).exists())
 
 
 def _session_digest(trial: TrialSignIn, session_key: str) -> bytes:

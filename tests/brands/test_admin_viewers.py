@@ -3,22 +3,27 @@
 The walk takes its addresses from the URL configuration, so that a new view cannot be forgotten (J8, J15).
 """
 
+import html
 import re
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
+import time_machine
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model
 from django.http import Http404
 from django.test import RequestFactory
+from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.scoped_admin import own_row_or_404
-from conversations.models import AccessToken
+from conversations.models import AccessToken, AuthorizationRequest
 from tests import snapshot
 from tests.admin_pages import OURS, AdminBrowser, House, address, addresses_of_the_admin, filled_in, rows_of
+from tests.cast import Bot, Browser
 
 pytestmark = pytest.mark.django_db
 
@@ -145,6 +150,22 @@ def test_a_viewers_page_has_nothing_to_press(houses: Houses, vera: AdminBrowser,
     shown = {name for fieldset in form for line in fieldset for field in line for name in [field.field["name"]]}
     assert shown & {"client_secret", "default_check", "logo", "remove_logo"} == set()
     assert not form.form.is_bound
+
+
+def test_every_link_of_a_viewers_pages_opens(houses: Houses, vera: AdminBrowser) -> None:
+    """J15: also of the note that nobody comes back, which led to a page that refuses viewers."""
+    acme, _ = houses
+    with time_machine.travel(timezone.now() - timedelta(minutes=10)):
+        for number in range(3):
+            Browser().begin(Bot(acme.bot.key, f"chat-{number}").challenge()["url"])
+    AuthorizationRequest.objects.update(claimed_at=None)
+    pages = [page for page in map(vera.get, addresses_of_the_admin(acme)) if page.status_code == 200]
+    text = "".join(page.content.decode() for page in pages if page["Content-Type"].startswith("text/html"))
+    links = set(re.findall(r'(?:href|formaction)="(/admin/[^"#]+)', text))
+    assert "and none came back" in text
+    assert len(links) > len(OURS)
+    refused = [link for link in links if vera.get(html.unescape(link)).status_code in {403, 404, 500}]
+    assert refused == []
 
 
 @each_model

@@ -38,6 +38,20 @@ def test_the_preview_shows_what_is_typed_and_saves_nothing(
     assert (Challenge.objects.count(), Conversation.objects.count()) == (0, 0)
 
 
+def test_the_preview_shows_a_support_contact_as_it_would_be_saved(admin: AdminBrowser, acme: Brand) -> None:
+    """The form takes a plain address and saves it as `mailto:`; the preview left it out."""
+    text = preview(admin, acme, support_contact=" help@acme.example ").content.decode()
+    assert 'href="mailto:help@acme.example"' in text
+
+
+def test_a_viewers_preview_shows_what_is_saved(admin: AdminBrowser, acme: Brand, rival_admin: Any) -> None:
+    """J15: a viewer's page has no fields, so its button sends none; the support contact was missing then."""
+    Brand.objects.filter(pk=acme.pk).update(support_contact="mailto:help@acme.example")
+    acme.viewers.add(rival_admin)
+    for browser in (admin, AdminBrowser(rival_admin)):
+        assert 'href="mailto:help@acme.example"' in preview(browser, acme).content.decode()
+
+
 def test_a_typed_address_that_could_run_a_script_is_left_out(admin: AdminBrowser, acme: Brand) -> None:
     """B17: the page is ours; what is typed must not become a link of any other scheme."""
     page = preview(admin, acme, name="<b>Acme</b>", support_contact="data:text/html,hello", accent_colour="red;}")

@@ -81,6 +81,30 @@ def test_names_of_claims_are_shown_and_no_value(
     assert acme_login.subject not in TrialSignIn.objects.get().report["claims"]
 
 
+@pytest.mark.parametrize("name", ["nul\x00byte", "two\nlines", "\u202eright to left"])
+def test_a_claim_of_any_name_leaves_a_report(
+    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer, name: str
+) -> None:
+    """H8: PostgreSQL refuses NUL in JSON, so the report was lost and the callback answered 500."""
+    use_openid(acme_server, acme_login)
+    acme_login.id_token_changes = {name: "x"}
+    assert "A consumer can sign in like this" in admin.try_sign_in(acme_server, acme_login)
+    claims = TrialSignIn.objects.get().report["claims"]
+    assert " ".join(name.translate(dict.fromkeys((0, 10, 0x202E), " ")).split()) in claims
+
+
+def test_the_subject_claim_is_found_among_more_claims_than_are_shown(
+    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+) -> None:
+    """With 60 names before it the page said that `sub` was not there, and that expected_subject could not work."""
+    use_openid(acme_server, acme_login)
+    AuthorizationServer.objects.update(same_person_checks=["completion_code", "expected_subject"])
+    acme_login.id_token_changes = {f"claim_{number}": "x" for number in range(80)}
+    assert "is not among them" not in admin.try_sign_in(acme_server, acme_login)
+    AuthorizationServer.objects.update(subject_claim="customer_number")
+    assert "customer_number is not among them" in admin.try_sign_in(acme_server, acme_login)
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
@@ -151,6 +175,23 @@ def test_only_the_browser_that_began_can_bring_the_code(
     assert acme_login.token_requests == []
 
 
+@pytest.mark.parametrize("became", ["viewer", "stranger", "inactive", "no staff"])
+def test_whoever_may_not_try_any_more_brings_no_code(
+    acme_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer, became: str
+) -> None:
+    """J11, J15: the code was exchanged, and the audit log named somebody who had lost the brand meanwhile."""
+    admin = AdminBrowser(acme_admin)
+    url = admin.begin_trial(acme_server)["Location"]
+    if became in {"viewer", "stranger"}:
+        acme_server.brand.admins.clear()
+        acme_server.brand.viewers.set([acme_admin] if became == "viewer" else [])
+    else:
+        acme_admin.is_active, acme_admin.is_staff = became != "inactive", became != "no staff"
+        acme_admin.save()
+    assert admin.come_back(url, acme_login)["Location"].startswith("/c/")
+    assert (acme_login.token_requests, TrialSignIn.objects.get().returned_at) == ([], None)
+
+
 def test_a_trial_is_shown_in_its_own_session_only(
     admin: AdminBrowser, acme_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
@@ -219,7 +260,8 @@ def test_the_page_costs_few_queries(
     acme_login: FakeAuthorizationServer,
     django_assert_max_num_queries: Any,
 ) -> None:
-    for _ in range(3):
+    use_openid(acme_server, acme_login)
+    for _ in range(5):
         admin.try_sign_in(acme_server, acme_login)
     with django_assert_max_num_queries(8):
         admin.get(reverse("trial_sign_in", args=[acme_server.pk]))

@@ -88,6 +88,16 @@ def test_it_serves_and_its_logs_hold_no_query_no_referrer_no_cookie_and_no_key(
     assert [value for value in PLANTED if value in output] == []
 
 
+def test_a_request_cannot_move_the_beginning_of_its_path(installation: Installation) -> None:
+    """G8, G10: gunicorn takes SCRIPT_NAME from a header if its peer is on this machine, as our proxy is."""
+    installation.manage("migrate", "-v0")
+    base = installation.settings["PUBLIC_BASE_URL"]
+    with serving(installation):
+        moved = requests.get(f"{base}/prefix/health/live", headers={"SCRIPT_NAME": "/prefix"}, timeout=10)
+        plain = requests.get(f"{base}/health/live", headers={"PATH_INFO": "/admin/"}, timeout=10)
+    assert (moved.status_code, plain.status_code) == (404, 200)
+
+
 def test_it_says_that_it_is_not_ready_where_the_database_does_not_answer(installation: Installation) -> None:
     """The process lives, so that it can be asked."""
     nowhere = installation.folder / "nowhere" / "there.sqlite3"

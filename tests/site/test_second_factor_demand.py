@@ -13,7 +13,7 @@ from django.contrib.sessions.models import Session
 from django.core import mail
 from django.core.cache import cache
 from django.core.management import CommandError, call_command
-from django.urls import reverse
+from django.urls import clear_script_prefix, reverse, set_script_prefix
 
 from accounts.account_changes import NO_BRAND
 from brands.models import Brand
@@ -90,6 +90,36 @@ def test_without_a_second_factor_everything_leads_to_enrolment(houses: Any) -> N
                 pages, (302, ENROL)
             )
     assert WHY in acme.admin.get(ENROL).content.decode()
+
+
+def test_a_prefix_of_the_path_opens_nothing(acme_admin: Any, request: pytest.FixtureRequest) -> None:
+    """G10: gunicorn takes a prefix of the path from a header of its proxy, and so from any client of a careless one.
+
+    The path with its prefix does not begin with /admin/: no second factor was asked for, and no policy was sent.
+    """
+    browser, pages = AdminBrowser(acme_admin), (INDEX, address(Brand, "changelist"), "/admin/home.csv")
+    set_script_prefix("/prefix/")  # as Django's WSGI handler does
+    request.addfinalizer(clear_script_prefix)
+    for page in pages:
+        answer = browser.client.get(page, secure=True, SCRIPT_NAME="/prefix")
+        assert (answer.status_code, answer["Location"]) == (302, f"/prefix{ENROL}")
+        assert "script-src 'self'" in answer["Content-Security-Policy"]
+    assert browser.client.get(ENROL, secure=True, SCRIPT_NAME="/prefix").status_code == 200
+
+
+def test_a_form_that_was_open_is_not_lost_in_silence(visitor: SignIn, acme: Brand) -> None:
+    """H10: a session that needs its second factor meanwhile is led away from the form that it sends, and told so."""
+    page = address(Brand, "change", acme)
+    lost = "Nothing was changed, and nothing that you typed is kept"
+    assert lost not in visitor.get(ENROL).content.decode()
+    assert visitor.post(page, name="Acme Ltd").status_code == 302
+    assert lost in visitor.get(ENROL).content.decode()
+    before = SignIn()
+    before.sign_in()
+    enrol(visitor)
+    asked = before.post(page, name="Acme Ltd")["Location"]
+    assert lost in before.get(asked).content.decode()
+    assert Brand.objects.get(pk=acme.pk).name == "Acme"
 
 
 def test_enrolment_stays_reachable(visitor: SignIn) -> None:

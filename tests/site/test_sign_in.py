@@ -126,6 +126,19 @@ def test_guesses_from_one_address_are_limited(visitor: SignIn) -> None:
     assert int(limited["Retry-After"]) >= 1
 
 
+@pytest.mark.usefixtures("one_window")
+def test_guesses_below_a_prefix_are_limited_too(visitor: SignIn) -> None:
+    """G10, G8: a prefix of the path (SCRIPT_NAME) may be a client's, and the limit looked at the whole path."""
+    below: dict[str, Any] = {
+        "secure": True,
+        "SCRIPT_NAME": "/prefix",
+        "headers": {"Referer": "https://delegation.test/"},
+    }
+    token = {"csrfmiddlewaretoken": visitor.client.cookies["__Host-csrf"].value} if visitor.client.cookies else {}
+    answers = [visitor.client.post("/admin/account/login/", token, **below).status_code for _ in range(21)]
+    assert answers[-1] == 429
+
+
 def test_guesses_at_one_account_are_limited_from_everywhere(visitor: SignIn, settings: Any) -> None:
     """G10: five failures in five minutes, each from another address; then the right password waits too."""
     settings.TRUSTED_PROXY_COUNT = 1
