@@ -17,7 +17,7 @@ _HEADER: Final = """\
 # The configuration of one brand. To apply it: manage.py apply_config FILE (first with --dry-run).
 # It holds no client secret, signing key or webhook secret; comments say which line to add for one.
 # Addresses are complete. If a webhook's address must stay private, keep this file private, too.
-# Not in it: logo, admins, bot keys, redirect URIs. Settings that are left out have their default.
+# Not in it: logo, admins, viewers, bot keys, redirect URIs. Settings that are left out have their default.
 """
 _CLIENT_SECRET: Final = """\
 # The client secret is not in this file. A stored one stays; where there is none yet, set the variable and add:
