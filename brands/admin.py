@@ -12,6 +12,7 @@ from django.urls import path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
+from django.views.decorators.http import require_http_methods
 
 from accounts.sign_in import confirmation_needed, signed_in_recently
 from brands.audited_changes import BrandEvent, actor_of, record_change, save_audited, save_logo
@@ -266,7 +267,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     def get_urls(self) -> list[Any]:
         """Add the doctor's page, before the pattern that takes everything for a key."""
-        view = self.admin_site.admin_view(partial(doctor_page, self))
+        view = require_http_methods(["GET", "HEAD", "POST"])(self.admin_site.admin_view(partial(doctor_page, self)))
         page = path("<int:pk>/doctor/", view, name="brands_authorizationserver_doctor")
         return [page, *super().get_urls()]
 

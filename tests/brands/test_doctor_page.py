@@ -92,6 +92,11 @@ def test_another_brands_server_is_not_found(
     assert getattr(browser, method)(page_of(rival_server)).status_code == 404
 
 
+def test_other_methods_are_refused(browser: AdminBrowser, acme_server: AuthorizationServer) -> None:
+    for method in ("put", "delete", "patch"):
+        assert getattr(browser.client, method)(page_of(acme_server), secure=True).status_code == 405
+
+
 @pytest.mark.parametrize("key", ["0", "9" * 18, "9" * 19, "abc", "1/2", "%00", "-1"])
 def test_a_key_that_is_none_is_not_found(browser: AdminBrowser, acme_server: AuthorizationServer, key: str) -> None:
     answer = browser.get(f"/admin/brands/authorizationserver/{key}/doctor/")
