@@ -74,6 +74,7 @@ def test_a_replaced_secret_survives_another_fields_error_and_the_confirmation(
     admin.goto(f"{stage.addresses.product}/admin/brands/authorizationserver/")
     admin.get_by_role("link", name=LEAKED, exact=True).click()
     admin.get_by_label("Client secret").fill(stage.demo.client_secret)
+    admin.get_by_text("Lifetimes, in seconds").click()
     admin.get_by_label("Challenge lifetime").fill("10")
     save(admin)
     expect(admin.get_by_text("greater than or equal to 300")).to_be_visible()
