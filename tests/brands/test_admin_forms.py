@@ -284,3 +284,15 @@ def test_a_number_of_seconds_is_shown_whole_on_a_phone(acme_house: House, form_u
         for name in ("max_age", "default_token_lifetime", "max_token_lifetime", "challenge_lifetime")
     }
     assert set(widgets.values()) == {"vBigIntegerField"}
+
+
+def test_the_four_steps_are_open_and_all_else_is_folded(acme_house: House, form_url: str) -> None:
+    sections = list(acme_house.admin.get(form_url).context["adminform"])
+    assert [section.name[:2] for section in sections if not section.is_collapsible] == ["1.", "2.", "3.", "4."]
+
+
+def test_a_folded_section_with_an_error_is_open(acme_house: House, form_url: str) -> None:
+    refused = acme_house.admin.send_changed(form_url, revocation_endpoint="http://nowhere", client_secret=NEW_SECRET)
+    assert errors_of(refused) == {"revocation_endpoint": ["The URL must begin with https://."]}
+    opened = [section.name for section in refused.context["adminform"] if not section.is_collapsible]
+    assert [name for name in opened if not name[0].isdigit()] == ["Endpoints, if the issuer publishes none"]
