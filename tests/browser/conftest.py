@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
+from demo.preparation import create_admin
 from tests.browser.axe import Axe
 from tests.browser.profiles import Profile, profile_of, running_chromium
 from tests.browser.stage import SUBJECTS, Stage, running_stage
@@ -19,6 +20,13 @@ def stage(tls_authority: Authority, tmp_path_factory: pytest.TempPathFactory) ->
     """The running product, sample brand and sample chat."""
     with running_stage(tmp_path_factory.mktemp("stage") / "folder", tls_authority) as stage:
         yield stage
+
+
+@pytest.fixture(scope="session")
+def admin_password(stage: Stage) -> str:
+    """Create the operator's account `admin`, once for all modules; its password."""
+    create_admin(stage.demo.admin_password, stage.demo.product_environment())
+    return stage.demo.admin_password
 
 
 # For one module at a time: while Playwright runs, its process has an event loop, and Django then refuses to use a

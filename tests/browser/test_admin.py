@@ -5,7 +5,6 @@ from typing import Final
 import pytest
 from playwright.sync_api import FloatRect, Page, expect
 
-from demo.preparation import create_admin
 from demo.processes import run_command
 from tests.browser.pictures import LOOKS, Look, show_as
 from tests.browser.profiles import Profile, heading
@@ -25,19 +24,12 @@ for row in Session.objects.all():
 """
 
 
-@pytest.fixture(scope="module")
-def account(stage: Stage) -> str:
-    """Return the password of a superuser named admin."""
-    create_admin(stage.demo.admin_password, stage.demo.product_environment())
-    return stage.demo.admin_password
-
-
 @pytest.fixture
-def admin(stage: Stage, stranger: Profile, account: str) -> Page:
+def admin(stage: Stage, stranger: Profile, admin_password: str) -> Page:
     """Return the admin's first page after a sign-in."""
     page = stranger.open(f"{stage.addresses.product}/admin/")
     page.get_by_label("Username").fill("admin")
-    page.get_by_label("Password").fill(account)
+    page.get_by_label("Password").fill(admin_password)
     page.get_by_role("button", name="Sign in", exact=True).click()
     heading(page, "Brands and their conversations")
     return page

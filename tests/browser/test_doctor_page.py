@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from demo.preparation import create_admin, readable_password
 from tests.browser.axe import Axe
 from tests.browser.pictures import KEPT, LOOKS, show_as
 from tests.browser.profiles import Profile, profile_of
@@ -21,13 +20,6 @@ AT_ALLAUTH = ["iss_not_asked_for", "keys_found", "client_accepted", "redirect_ur
 
 # The admin has no icon for the browser's tab.
 NO_ICON = {404}
-
-
-@pytest.fixture(scope="module")
-def admin_password(stage: Stage) -> str:
-    password = readable_password()
-    create_admin(password, stage.demo.product_environment())
-    return password
 
 
 @pytest.fixture(scope="module")
