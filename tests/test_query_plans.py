@@ -29,6 +29,8 @@ from tests.large_tables import fill
 FOLDER: Final = Path(__file__).parent / "query_plans"
 # The tables that grow; on the others, with a row for each brand, reading all of them is right.
 LARGE: Final = ("conversations_", "infrastructure_")
+# Small ones among them: how PostgreSQL reaches these depends on the pages that earlier tests left.
+SMALL: Final = frozenset({"conversations_trialsignin"})
 
 pytestmark = [
     pytest.mark.django_db,
@@ -58,7 +60,12 @@ def _reached(node: dict[str, Any], table: str = "") -> Iterator[str]:
     How a small table is reached says nothing: it depends on the pages that earlier tests left empty in it.
     """
     table, index = node.get("Relation Name", table), node.get("Index Name")
-    if table.startswith(LARGE) and "Scan" in node["Node Type"] and node["Node Type"] != "Bitmap Heap Scan":
+    if (
+        table.startswith(LARGE)
+        and table not in SMALL
+        and "Scan" in node["Node Type"]
+        and node["Node Type"] != "Bitmap Heap Scan"
+    ):
         yield f"index {index}" if index else f"whole {table}"
     for child in node.get("Plans", []):
         yield from _reached(child, table if node["Node Type"].startswith("Bitmap") else "")

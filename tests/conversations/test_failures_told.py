@@ -111,6 +111,7 @@ def test_neither_row_nor_event_holds_what_the_server_said(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme_hooks: Receiver
 ) -> None:
     """H8, H11: a server may write a name or a token into its description."""
+    acme_login.subject = "planted-subject-9Kq"  # "ada" could be part of a random UUID
     challenge = acme_bot.challenge()
     state = dict(pair.split("=") for pair in acme_login.authorize(ada.begin(challenge["url"])).split("&"))["state"]
     ada.get(f"{acme_login.redirect_uri}?error=invalid_scope&error_description={PLANTED}&state={state}")
