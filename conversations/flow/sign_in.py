@@ -2,11 +2,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import Final
@@ -82,6 +83,10 @@ class ServerBusy(Exception):
     """The authorization server, or this process, already has as many calls running as we allow."""
 
 
+# What keeps a request from being sent or answered as it should. `code_and_detail` explains it.
+NOT_CARRIED_OUT: Final = (AuthorizationServerError, ServerBusy, DecryptionError)
+
+
 @contextmanager
 def exchange_slot(server_pk: int) -> Iterator[None]:
     """Hold one slot of the server and one of the process during the block. Raises `ServerBusy`."""
@@ -116,24 +121,34 @@ def begin_sign_in(challenge: Challenge, now: datetime) -> SignInRedirect | None:
     begun = begin_authorization_request(challenge, now)
     if begun is None:
         return None
+    server = begun.authorization_request.challenge.authorization_server
     try:
-        url = _authorization_url(begun)
-    except AuthorizationServerError as error:
-        return _push_failed(begun, error.error, error.detail)
-    except ServerBusy:
-        return _push_failed(begun, ErrorCode.TEMPORARILY_UNAVAILABLE, "too many calls to the server are running")
-    except DecryptionError:
-        return _push_failed(begun, ErrorCode.STORED_SECRET_UNREADABLE, "")
+        url = address_to_sign_in(server, begun.authorization_request.stored_configuration(), begun.parameters)
+    except NOT_CARRIED_OUT as error:
+        return _push_failed(begun, *code_and_detail(error))
     return SignInRedirect(begun.authorization_request, begun.cookie, url)
 
 
-def _authorization_url(begun: NewAuthorizationRequest) -> str:
-    configuration = begun.authorization_request.stored_configuration()
+def address_to_sign_in(
+    server: AuthorizationServer, configuration: ServerConfiguration, parameters: dict[str, str]
+) -> str:
+    """Build the authorization request's URL. Push the request first if there is a PAR endpoint (RFC 9126).
+
+    `parameters` are state, nonce and code_challenge. Raises one of `NOT_CARRIED_OUT`.
+    """
     if not configuration.pushed_authorization_request_endpoint:
-        return authorization_url(configuration, **begun.parameters)
-    server = begun.authorization_request.challenge.authorization_server
+        return authorization_url(configuration, **parameters)
     with exchange_slot(server.pk):
-        return pushed_authorization_url(configuration, server.reveal_credentials(), **begun.parameters)
+        return pushed_authorization_url(configuration, server.reveal_credentials(), **parameters)
+
+
+def code_and_detail(error: Exception) -> tuple[ErrorCode, str]:
+    """Return the code and the detail of one of `NOT_CARRIED_OUT`."""
+    if isinstance(error, AuthorizationServerError):
+        return error.error, error.detail
+    if isinstance(error, ServerBusy):
+        return ErrorCode.TEMPORARILY_UNAVAILABLE, "too many calls to the server are running"
+    return ErrorCode.STORED_SECRET_UNREADABLE, ""
 
 
 def _push_failed(begun: NewAuthorizationRequest, error: ErrorCode, detail: str) -> SignInRedirect:
@@ -257,17 +272,15 @@ def _exchange_and_store(
         if response.error == ErrorCode.ACCESS_DENIED:
             record_denial(authorization_request, response.error_description, timezone.now())
             return
-        tokens, credentials = _exchange(authorization_request, server, configuration, response)
+        tokens, credentials = exchange(server, configuration, response, authorization_request.reveal_code_verifier)
         seconds_left = EXCHANGE_AND_REVOCATION_SECONDS - (monotonic() - began)
         issued = IssuedToken(tokens.access_token, tokens.expires_at, credentials, seconds_left)
         tokens = tokens.narrowed(configuration, response.scope)
         tokens.check_required_scope(configuration)
-        claims = _verified_claims(authorization_request, configuration, tokens, credentials)
+        claims = verified_claims(configuration, tokens, credentials, partial(nonce_matches, authorization_request))
         store_result(authorization_request, cookie, tokens, claims, timezone.now())
-    except AuthorizationServerError as error:
-        _end_as_failed(authorization_request, returned, error.error, error.detail, issued)
-    except DecryptionError:
-        _end_as_failed(authorization_request, returned, ErrorCode.STORED_SECRET_UNREADABLE, "", issued)
+    except (AuthorizationServerError, DecryptionError) as error:
+        _end_as_failed(authorization_request, returned, *code_and_detail(error), issued)
     except CommitUnknown:
         logger.exception(_UNEXPECTED, extra={"challenge": str(authorization_request.challenge.uuid)})
         _resolve_unknown_commit(authorization_request, issued)
@@ -326,12 +339,17 @@ def _issuer_error(
     return None
 
 
-def _exchange(
-    authorization_request: AuthorizationRequest,
+def exchange(
     server: AuthorizationServer,
     configuration: ServerConfiguration,
     response: AuthorizationResponse,
+    reveal_code_verifier: Callable[[], Secret],
 ) -> tuple[TokenResponse, ClientCredentials]:
+    """Exchange the code of a response whose issuer was checked. Also return the credentials that were used.
+
+    `configuration` is the copy that the authorization request was sent with. Raises `DecryptionError` and
+    `AuthorizationServerError`, also if the response has an error or the configuration has changed.
+    """
     if response.error or response.code is None:
         raise AuthorizationServerError(
             response.error or ErrorCode.AUTHORIZATION_REQUEST_REFUSED, response.error_description
@@ -341,26 +359,24 @@ def _exchange(
         raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
     credentials = server.reveal_credentials()
     tokens = exchange_code(
-        configuration,
-        code=response.code,
-        code_verifier=authorization_request.reveal_code_verifier(),
-        credentials=credentials,
+        configuration, code=response.code, code_verifier=reveal_code_verifier(), credentials=credentials
     )
     return tokens, credentials
 
 
-def _verified_claims(
-    authorization_request: AuthorizationRequest,
+def verified_claims(
     configuration: ServerConfiguration,
     tokens: TokenResponse,
     credentials: ClientCredentials,
+    is_own_nonce: Callable[[str], bool],
 ) -> IDTokenClaims | None:
+    """Verify the ID token; None if none was asked for. Raises `AuthorizationServerError`."""
     if not configuration.uses_openid:
         return None
     return verify_id_token(
         configuration,
         tokens.id_token,
-        nonce_matches=lambda nonce: nonce_matches(authorization_request, nonce),
+        nonce_matches=is_own_nonce,
         access_token=tokens.access_token,
         client_secret=credentials.client_secret,
     )

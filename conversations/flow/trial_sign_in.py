@@ -5,9 +5,10 @@ revoked at once, or dropped if the server has no revocation endpoint. The trial 
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 from uuid import uuid4
@@ -16,25 +17,27 @@ from django.utils import timezone
 
 from brands.audited_changes import BrandEvent, record_change
 from brands.models import AuthorizationServer
-from conversations.flow.sign_in import EXCHANGE_AND_REVOCATION_SECONDS, ServerBusy, exchange_slot
+from conversations.flow.sign_in import (
+    EXCHANGE_AND_REVOCATION_SECONDS,
+    NOT_CARRIED_OUT,
+    address_to_sign_in,
+    code_and_detail,
+    exchange,
+    exchange_slot,
+    verified_claims,
+)
 from conversations.models import EXCHANGE_GIVEN_UP_AFTER, TRIAL_LIFETIME, TrialSignIn
-from infrastructure.crypto import DecryptionError, Secret, key_ring, random_token, s256_code_challenge
+from infrastructure.crypto import Secret, key_ring, random_token, s256_code_challenge
 from oauth_client import (
     AuthorizationResponse,
     AuthorizationServerError,
     ClientCredentials,
     ErrorCode,
-    IDTokenClaims,
     MalformedAuthorizationResponse,
-    ServerConfiguration,
     TokenResponse,
-    authorization_url,
     check_issuer,
-    exchange_code,
     parse_authorization_response,
-    pushed_authorization_url,
     revoke_token,
-    verify_id_token,
 )
 from oauth_client.authorization import Query
 from oauth_client.errors import sanitised
@@ -79,9 +82,9 @@ def begin_trial(server: AuthorizationServer, user: Any, session_key: str, now: d
     trial.save(force_insert=True)
     parameters = {"state": state, "nonce": nonce, "code_challenge": s256_code_challenge(code_verifier)}
     try:
-        url = _authorization_url(server, configuration, parameters)
-    except (AuthorizationServerError, ServerBusy, DecryptionError) as error:
-        _finish(trial, *_code_and_detail(error))
+        url = address_to_sign_in(server, configuration, parameters)
+    except NOT_CARRIED_OUT as error:
+        _finish(trial, *code_and_detail(error))
         return BegunTrial(trial, Secret(cookie), None)
     return BegunTrial(trial, Secret(cookie), url)
 
@@ -121,8 +124,8 @@ def receive_trial(trial: TrialSignIn, query: Query) -> None:
             _verify(trial, issued, response.scope)
     except MalformedAuthorizationResponse as malformed:
         error: tuple[str, str] = (ErrorCode.INVALID_REQUEST, str(malformed))
-    except (AuthorizationServerError, ServerBusy, DecryptionError) as failure:
-        error = _code_and_detail(failure)
+    except NOT_CARRIED_OUT as failure:
+        error = code_and_detail(failure)
     except Exception:  # our own error: the page has to say so, and the token must not stay valid
         logger.exception("a trial sign-in failed unexpectedly", extra={"trial": str(trial.uuid)})
         error = (ErrorCode.INTERNAL_ERROR, "")
@@ -159,27 +162,11 @@ class _Issued:
     credentials: ClientCredentials
 
 
-def _authorization_url(
-    server: AuthorizationServer, configuration: ServerConfiguration, parameters: dict[str, str]
-) -> str:
-    if not configuration.pushed_authorization_request_endpoint:
-        return authorization_url(configuration, **parameters)
-    with exchange_slot(server.pk):
-        return pushed_authorization_url(configuration, server.reveal_credentials(), **parameters)
-
-
 def _exchange(trial: TrialSignIn, response: AuthorizationResponse) -> _Issued:
-    configuration, server = trial.stored_configuration(), trial.authorization_server
+    configuration = trial.stored_configuration()
     check_issuer(configuration, response)
-    if response.error or response.code is None:
-        refused = response.error or ErrorCode.AUTHORIZATION_REQUEST_REFUSED
-        raise AuthorizationServerError(refused, response.error_description)
-    if configuration != server.configuration(configuration.scope):
-        raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
-    credentials, asked_at, began = server.reveal_credentials(), timezone.now(), monotonic()
-    tokens = exchange_code(
-        configuration, code=response.code, code_verifier=trial.reveal_code_verifier(), credentials=credentials
-    )
+    asked_at, began = timezone.now(), monotonic()
+    tokens, credentials = exchange(trial.authorization_server, configuration, response, trial.reveal_code_verifier)
     trial.report |= {
         "exchange_milliseconds": round((monotonic() - began) * 1000),
         "lifetime_seconds": round((tokens.expires_at - asked_at).total_seconds()),
@@ -195,23 +182,13 @@ def _verify(trial: TrialSignIn, issued: _Issued, redirected_scope: str | None) -
     tokens = issued.tokens.narrowed(configuration, redirected_scope)
     trial.report["scope_granted"] = tokens.scope.split()
     tokens.check_required_scope(configuration)
-    if not configuration.uses_openid:
+    claims = verified_claims(configuration, tokens, issued.credentials, partial(_nonce_matches, trial))
+    if claims is None:
         return
-    claims = verify_id_token(
-        configuration,
-        tokens.id_token,
-        nonce_matches=_nonce_matches(trial),
-        access_token=tokens.access_token,
-        client_secret=issued.credentials.client_secret,
-    )
-    trial.report["claims"] = _claim_names(claims)
+    # Names only: a value may identify the person who signed in (J9).
+    trial.report["claims"] = _names(claims.claims)
     # Asked of all claims: the names that are kept may not be all.
     trial.report["has_subject"] = trial.authorization_server.subject_claim in claims.claims
-
-
-def _claim_names(claims: IDTokenClaims) -> list[str]:
-    """Names only: a value may identify the person who signed in (J9)."""
-    return _names(claims.claims)
 
 
 def _names(names: Any) -> list[str]:
@@ -219,8 +196,8 @@ def _names(names: Any) -> list[str]:
     return sorted(sanitised(str(name))[:_LONGEST_NAME] for name in names)[:_MOST_NAMES]
 
 
-def _nonce_matches(trial: TrialSignIn) -> Callable[[str], bool]:
-    return lambda nonce: key_ring().recognises(trial.nonce_digest, _NONCE, trial.uuid.bytes, nonce)
+def _nonce_matches(trial: TrialSignIn, nonce: str) -> bool:
+    return key_ring().recognises(trial.nonce_digest, _NONCE, trial.uuid.bytes, nonce)
 
 
 def _revoke(trial: TrialSignIn, issued: _Issued, seconds: float) -> str:
@@ -233,14 +210,6 @@ def _revoke(trial: TrialSignIn, issued: _Issued, seconds: float) -> str:
     except AuthorizationServerError as error:
         return str(error.error)
     return REVOKED
-
-
-def _code_and_detail(error: Exception) -> tuple[str, str]:
-    if isinstance(error, AuthorizationServerError):
-        return error.error, error.detail
-    if isinstance(error, ServerBusy):
-        return ErrorCode.TEMPORARILY_UNAVAILABLE, "as many calls run as are allowed"
-    return ErrorCode.STORED_SECRET_UNREADABLE, ""
 
 
 def _finish(trial: TrialSignIn, error: str, detail: str) -> None:
