@@ -101,12 +101,12 @@ class ChallengeAdmin(ReadOnlyAdmin):
     def cause(self, challenge: Challenge) -> str:
         """Why the challenge or its last authorization request failed, in the words of the table of codes."""
         row = _meaning(challenge)
-        return row.cause if row else "-"
+        return row.plain_cause if row else "-"
 
     @admin.display(description="how to fix it")
     def remedy(self, challenge: Challenge) -> str:
         row = _meaning(challenge)
-        return row.remedy.replace("*", "").replace("`", "") if row else "-"
+        return row.plain_remedy if row else "-"
 
 
 def _meaning(challenge: Challenge) -> Meaning | None:

@@ -12,6 +12,8 @@ from conversations.flow.authorization_requests import DROPPED, UNEXPECTED_SUBJEC
 from conversations.models import AuthorizationRequest, Challenge
 from oauth_client import MEANINGS, ErrorCode, ServerConfiguration
 
+# The marks of steps; `static/admin_steps.css` draws them.
+GOOD, NOTE, PROBLEM, WAITING = "good", "note", "problem", "waiting"
 # Errors of authorization requests that are not in the table of codes, because no server sent them.
 _OURS: Final = {
     DROPPED: ("More than ten sign-ins of this challenge were begun: the oldest one was dropped.", "Nothing."),
@@ -80,8 +82,8 @@ def unreturned_sign_ins(server: AuthorizationServer, now: datetime) -> int:
 def failure_lines(code: str, detail: str = "", request: AuthorizationRequest | None = None) -> list[str]:
     """Return cause, remedy, detail and the values to compare; without a request only what the table says."""
     meaning = MEANINGS.get(Challenge.Error.SUBJECT_MISMATCH if code == UNEXPECTED_SUBJECT else code)
-    cause, remedy = (meaning.cause, meaning.remedy) if meaning else _OURS.get(code, ("", ""))
-    lines = [_plain(cause), f"What to do: {_plain(remedy)}"] if cause else []
+    cause, remedy = (meaning.plain_cause, meaning.plain_remedy) if meaning else _OURS.get(code, ("", ""))
+    lines = [cause, f"What to do: {remedy}"] if cause else []
     lines += [f"Detail: {detail}"] if detail else []
     return [*lines, *(_values(code, request) if request else ())]
 
@@ -126,10 +128,6 @@ def _label(name: str) -> str:
         return "Redirect URI"
     field: Any = AuthorizationServer._meta.get_field(name)
     return str(capfirst(field.verbose_name))
-
-
-def _plain(markdown: str) -> str:
-    return markdown.replace("*", "").replace("`", "")
 
 
 def duration_in_words(duration: timedelta) -> str:

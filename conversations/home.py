@@ -219,8 +219,7 @@ def _reason(code: str, times: int) -> Reason:
     meaning = MEANINGS.get(code.removeprefix("failed:"))
     if meaning is None:
         return Reason(code, times, "")
-    cause, remedy = (words.replace("*", "").replace("`", "") for words in (meaning.cause, meaning.remedy))
-    return Reason(code, times, cause, remedy)
+    return Reason(code, times, meaning.plain_cause, meaning.plain_remedy)
 
 
 def _quantiles(name: str, buckets: Counter[str]) -> Quantiles:

@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from brands.models import AuthorizationServer
 from brands.server_rules import host_of
-from conversations.failures_in_words import duration_in_words, failure_lines
+from conversations.failures_in_words import GOOD, NOTE, PROBLEM, WAITING, duration_in_words, failure_lines
 from conversations.flow.authorization_requests import DROPPED
 from conversations.flow.events import ConversationEvent
 from conversations.models import (
@@ -31,7 +31,6 @@ from conversations.models import (
 from conversations.object_history import names_of
 from oauth_client import ErrorCode
 
-GOOD, NOTE, PROBLEM, WAITING = "good", "note", "problem", "waiting"
 # Only the newest rows of each kind are read, so that the page stays short.
 MOST_CHALLENGES: Final = 50
 MOST_ROWS: Final = 200

@@ -80,6 +80,10 @@ _OFFER_ANOTHER_TRY: Final = frozenset(
 )
 
 
+def _without_markdown(text: str) -> str:
+    return text.replace("*", "").replace("`", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Meaning:
     """One row. `is_repeatable`: the same request may be sent again, as for a revocation. Never for a code (E20)."""
@@ -88,6 +92,16 @@ class Meaning:
     cause: str
     remedy: str
     is_repeatable: bool = False
+
+    @property
+    def plain_cause(self) -> str:
+        """`cause` without Markdown, for a page."""
+        return _without_markdown(self.cause)
+
+    @property
+    def plain_remedy(self) -> str:
+        """`remedy` without Markdown, for a page."""
+        return _without_markdown(self.remedy)
 
     @property
     def another_try_helps(self) -> bool:
