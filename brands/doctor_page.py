@@ -4,14 +4,13 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.urls import reverse
 
 from brands.doctor import AnotherRun, Finding, Verdict, examine_within_bounds
 from brands.models import AuthorizationServer
-from brands.scoped_admin import BrandScopedAdmin
+from brands.scoped_admin import BrandScopedAdmin, may_test, own_row_or_404
 
 _MARKS: Final = {Verdict.GOOD: "Proven", Verdict.NOTE: "Note", Verdict.PROBLEM: "To fix"}
 # Shown on the change page, but not typed there.
@@ -19,13 +18,12 @@ _SHOWN_ONLY: Final = frozenset({"redirect_uri", "client_jwks_uri"})
 
 
 def doctor_page(model_admin: BrandScopedAdmin, request: HttpRequest, pk: int) -> HttpResponse:
-    """Show the page; run the doctor on POST. Raises `Http404` for another brand's server (J1).
+    """Show the page; run the doctor on POST.
 
-    No recent sign-in is needed, because nothing is changed and only stored values are sent.
+    Raises `Http404` for another brand's server (J1), and `PermissionDenied` for a viewer (J15). No recent sign-in is
+    needed, because nothing is changed and only stored values are sent.
     """
-    server = get_object_or_404(model_admin.get_queryset(request).select_related("brand"), pk=pk)
-    if not model_admin.has_change_permission(request, server):
-        raise PermissionDenied
+    server: AuthorizationServer = own_row_or_404(AuthorizationServer, request, pk, to_change=True)
     findings: list[Finding] = []
     status = HTTPStatus.OK
     if request.method == "POST":
@@ -44,7 +42,7 @@ def doctor_page(model_admin: BrandScopedAdmin, request: HttpRequest, pk: int) ->
 def _run(
     model_admin: BrandScopedAdmin, request: HttpRequest, server: AuthorizationServer
 ) -> tuple[list[Finding], HTTPStatus]:
-    if not model_admin.may_test(request):
+    if not may_test(request):
         return [], HTTPStatus.TOO_MANY_REQUESTS
     try:
         return examine_within_bounds(server), HTTPStatus.OK

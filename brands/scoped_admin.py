@@ -130,9 +130,11 @@ class BrandScopedAdmin(ConfirmedAdmin):
             return queryset, False
         if (uuid := _uuid(term)) and (found := queryset.filter(uuid=uuid)).exists():
             return found, False
-        # The index begins with the brand, so the operator's search names all brands.
-        brands = {f"{self._brand_path}__in": Brand.objects.visible_to(request.user).values_list("pk", flat=True)}
-        return queryset.filter(begins_with(self.searched_by_prefix, term), **brands), False
+        user: Any = request.user
+        if user.is_superuser:
+            # The index begins with the brand, so the operator's search names all brands, as keys for the planner.
+            queryset = queryset.filter(**{f"{self._brand_path}__in": list(Brand.objects.values_list("pk", flat=True))})
+        return queryset.filter(begins_with(self.searched_by_prefix, term)), False
 
     @property
     def _brand_path(self) -> str:
@@ -162,15 +164,6 @@ class BrandScopedAdmin(ConfirmedAdmin):
         self.message_user(request, f"Select one {self.opts.verbose_name}.", messages.WARNING)
         return None
 
-    def may_test(self, request: HttpRequest) -> bool:
-        """Count an admin's request to a brand's server. After too many, show a message and return False (N9)."""
-        try:
-            rate_limits.count(rate_limits.CONNECTION_TESTS_PER_ADMIN, actor_of(request.user))
-        except rate_limits.RateLimited as limit:
-            self.message_user(request, f"Too many tests: wait {limit.retry_after} seconds.", messages.WARNING)
-            return False
-        return True
-
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         """Offer actions to admins of a brand alone (J15)."""
         return super().get_actions(request) if administers_a_brand(request) else {}
@@ -181,7 +174,7 @@ class BrandScopedAdmin(ConfirmedAdmin):
         Answer 400 where a selected row is named by anything but a key: Django asks the database for it as it is.
         """
         keys = request.POST.getlist(ACTION_CHECKBOX_NAME)
-        if not all(_KEY.fullmatch(key) for key in keys):
+        if not all(map(is_key, keys)):
             raise BadRequest
         own = queryset.administered_by(request.user)
         if queryset.filter(pk__in=keys).count() > own.filter(pk__in=keys).count():
@@ -263,6 +256,21 @@ def administers(request: HttpRequest, row: Any) -> bool:
     return _is_staff(user) and bool(user.is_superuser or brand_key in memberships_of(user).administered)
 
 
+def may_test(request: HttpRequest) -> bool:
+    """Count a call to a brand's server on an admin's behalf (N9). Show a message and return False if it is too many."""
+    try:
+        rate_limits.count(rate_limits.CONNECTION_TESTS_PER_ADMIN, actor_of(request.user))
+    except rate_limits.RateLimited as limit:
+        messages.warning(request, f"Too many tests: wait {limit.retry_after} seconds.")
+        return False
+    return True
+
+
+def is_key(text: str) -> bool:
+    """Whether a text is a primary key as our pages write it. The database would refuse a longer number."""
+    return _KEY.fullmatch(text) is not None
+
+
 def own_row_or_404(model: type[models.Model], request: HttpRequest, key: object, *, to_change: bool) -> Any:
     """Return the row with this primary key, for a view of our own in the admin (J1, J15).
 
@@ -272,7 +280,7 @@ def own_row_or_404(model: type[models.Model], request: HttpRequest, key: object,
     """
     user: Any = request.user
     visible: Any = model._default_manager
-    if not _is_staff(user) or not _KEY.fullmatch(str(key)):
+    if not _is_staff(user) or not is_key(str(key)):
         raise Http404
     row = visible.visible_to(user).filter(pk=key).first()
     if row is None:

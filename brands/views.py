@@ -9,6 +9,7 @@ from django.views.decorators.http import require_safe
 
 from brands.configuration_export import export_configuration
 from brands.models import AuthorizationServer, Brand, Logo
+from brands.scoped_admin import own_row_or_404
 
 
 @require_safe
@@ -36,6 +37,6 @@ def brand_export(request: HttpRequest, pk: int) -> HttpResponse:
 
     It holds the addresses of webhooks, as their admin pages do: without them the file could not be applied.
     """
-    brand = get_object_or_404(Brand.objects.visible_to(request.user), pk=pk)
+    brand: Brand = own_row_or_404(Brand, request, pk, to_change=False)
     headers = {"Content-Disposition": f'attachment; filename="{brand.slug}.toml"', "Cache-Control": "no-store"}
     return HttpResponse(export_configuration(brand), content_type="application/toml; charset=utf-8", headers=headers)

@@ -1,6 +1,5 @@
 """The conversation's admin page with its timeline, and two pages that end something there: confirmation and receipt."""
 
-import re
 from typing import Any, Final
 
 from django.contrib import admin, messages
@@ -11,13 +10,11 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
 from brands.audited_changes import actor_of
-from brands.scoped_admin import ReadOnlyAdmin, administers, own_row_or_404
+from brands.scoped_admin import ReadOnlyAdmin, administers, is_key, own_row_or_404
 from conversations.flow.termination import EndingReceipt, close_and_count, end_access_tokens
 from conversations.models import OPEN_STATUSES, Conversation
 from conversations.timeline import timeline_of
 
-# A key that fits into a column of 64 bits.
-_KEY: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
 _CHANGE: Final = "admin:conversations_conversation_change"
 
 
@@ -37,7 +34,7 @@ def end_tokens(request: HttpRequest, pk: int) -> HttpResponse:
     """`.../conversation/{pk}/end-tokens/`: GET asks which ones, POST ends them and says what was done."""
     conversation = _own_conversation(request, pk)
     if request.method == "POST":
-        chosen = [int(value) for value in request.POST.getlist("token") if _KEY.fullmatch(value)]
+        chosen = [int(value) for value in request.POST.getlist("token") if is_key(value)]
         receipt = end_access_tokens(conversation, chosen, actor=actor_of(request.user), now=timezone.now())
         if receipt.access_tokens_ended:
             messages.success(request, _said(receipt))

@@ -2,17 +2,16 @@
 
 from typing import Any, Final
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_http_methods
 
-from brands.audited_changes import actor_of
 from brands.models import AuthorizationServer
-from brands.scoped_admin import own_row_or_404
-from conversations.failures_in_words import duration_in_words
+from brands.scoped_admin import may_test, own_row_or_404
+from conversations.failures_in_words import GOOD, NOTE, PROBLEM, WAITING, duration_in_words
 from conversations.flow.trial_sign_in import (
     COOKIE,
     NO_REVOCATION_ENDPOINT,
@@ -22,14 +21,12 @@ from conversations.flow.trial_sign_in import (
     trials_of,
 )
 from conversations.models import TRIAL_LIFETIME, TrialSignIn
-from infrastructure import rate_limits
 from oauth_client import MEANINGS
 from web.middleware import ADMIN_POLICY
 
 # CSP form-action would also block the redirect to the server that follows the form's POST (B18). The page has one form,
 # which is ours.
 _POLICY: Final = {name: sources for name, sources in ADMIN_POLICY.items() if name != "form-action"}
-GOOD, NOTE, PROBLEM, WAITING = "good", "note", "problem", "waiting"
 _IF_NOT_SENT_BACK: Final = (
     "If the server shows an error page instead of sending you back, register the redirect URI shown above at the "
     "server, exactly as written, and check the client id."
@@ -72,10 +69,7 @@ def _server(request: HttpRequest, pk: int) -> AuthorizationServer:
 
 def _begin(request: HttpRequest, server: AuthorizationServer) -> HttpResponse:
     here = reverse("trial_sign_in", args=[server.pk])
-    try:
-        rate_limits.count(rate_limits.CONNECTION_TESTS_PER_ADMIN, actor_of(request.user))
-    except rate_limits.RateLimited as limit:
-        messages.warning(request, f"Too many tests: wait {limit.retry_after} seconds.")
+    if not may_test(request):
         return redirect(here)
     begun = begin_trial(server, request.user, request.session.session_key or "", timezone.now())
     response = HttpResponseRedirect(begun.authorization_url or f"{here}#latest")
@@ -179,8 +173,7 @@ def _outcome_step(trial: TrialSignIn) -> dict[str, Any]:
     meaning = MEANINGS.get(trial.error)
     lines = [f"Code: {trial.error}."]
     lines += [f"Detail: {trial.error_detail}."] if trial.error_detail else []
-    # Remove Markdown from the remedy.
-    lines += [meaning.cause, "What to do: " + meaning.remedy.replace("*", "").replace("`", "")] if meaning else []
+    lines += [meaning.plain_cause, f"What to do: {meaning.plain_remedy}"] if meaning else []
     return _step(PROBLEM, "The sign-in failed", trial.finished_at, lines)
 
 

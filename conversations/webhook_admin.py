@@ -17,7 +17,14 @@ from django.utils.translation import ngettext
 from accounts.sign_in import ConfirmedForm, confirmation_needed, signed_in_recently
 from brands.audited_changes import save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
-from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, ReadOnlyAdmin, administers_a_brand
+from brands.scoped_admin import (
+    ActiveFilter,
+    BrandScopedAdmin,
+    OwnFieldListFilter,
+    ReadOnlyAdmin,
+    administers_a_brand,
+    may_test,
+)
 from brands.webhooks import create_webhook_endpoint, rotate_secret
 from conversations.flow.events import erase_challenge_payloads, publish_test, replay
 from conversations.models import WebhookDelivery
@@ -89,7 +96,7 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
         if not endpoint.is_active or not endpoint.brand.is_active:
             self.message_user(request, "The endpoint or its brand is inactive.", messages.WARNING)
             return
-        if not self.may_test(request):
+        if not may_test(request):
             return
         publish_test(endpoint, timezone.now())
         text = "The test event will be sent. The list of webhook deliveries shows its outcome."

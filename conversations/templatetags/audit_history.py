@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from django import template
+from django.template import Library
 
 from conversations.object_history import Line, history_of
 
-register = template.Library()
+register = Library()
 
 
 @register.filter

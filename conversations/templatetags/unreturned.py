@@ -1,12 +1,12 @@
 """Sign-ins that never came back, for the admin's page of a server, which belongs to `brands`."""
 
-from django import template
+from django.template import Library
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.failures_in_words import unreturned_sign_ins
 
-register = template.Library()
+register = Library()
 
 
 @register.filter
