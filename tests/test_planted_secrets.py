@@ -19,7 +19,7 @@ from conversations.models import AccessToken, AuditEvent, TrialSignIn
 from conversations.outbox import worker
 from oauth_client import transport
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, heading_of, use_openid
-from tests.conversations.test_trial_sign_in import AdminBrowser
+from tests.conversations.test_trial_sign_in import TrialBrowser
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.limits import pause
 from tests.webhook_receiver import Receiver
@@ -192,7 +192,7 @@ def test_nothing_planted_leaves_us_by_a_trial_sign_in(
     planted: Planted, acme_admin: Any, acme_server: AuthorizationServer, everything_logged: list[str]
 ) -> None:
     """H1, J9, J11: neither in the logs, the admin's page, the trial's row nor the audit rows."""
-    planted.browser, server = AdminBrowser(acme_admin), AuthorizationServer.objects.get()
+    planted.browser, server = TrialBrowser(acme_admin), AuthorizationServer.objects.get()
     pages = [planted.browser.try_sign_in(server, planted.login)]
     for body in (b"<h1>" + PLANTED_REFRESH_TOKEN.encode(), b'{"error": "' + ACME_SECRET.encode() + b'"}'):
         planted.login.next_token_answer = (400, JSON, body)

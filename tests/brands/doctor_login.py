@@ -1,6 +1,7 @@
 """Acme's server as the doctor meets it, and answers that it can be made to give."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -9,7 +10,7 @@ import pytest
 from brands.doctor import Finding, Verdict, examine
 from brands.models import AuthorizationServer, Brand
 from tests.cast import ACME_SECRET, make_server
-from tests.fake_authorization_server import Answer, FakeAuthorizationServer
+from tests.fake_authorization_server import Answer, FakeAuthorizationServer, mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 
 GOOD = ["metadata_agrees", "keys_found", "client_accepted", "redirect_uri_registered"]
@@ -24,6 +25,14 @@ def acme_login() -> ModernAuthorizationServer:
     server = ModernAuthorizationServer("login.acme.example", "acme-client", ACME_SECRET, openid=True, pushed_only=False)
     server.metadata_changes = {"pushed_authorization_request_endpoint": ...}
     return server
+
+
+@pytest.fixture
+def login() -> Iterator[ModernAuthorizationServer]:
+    """Mount Acme's server."""
+    server = acme_login()
+    with mounted(server):
+        yield server
 
 
 def configured(acme: Brand, login: FakeAuthorizationServer, **changes: Any) -> AuthorizationServer:

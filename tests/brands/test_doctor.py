@@ -1,6 +1,5 @@
 """The set-up doctor proves what can be proven without a consumer, and says so of the rest."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,27 +11,22 @@ from tests.brands.doctor_login import (
     GOOD,
     HTML,
     JSON,
-    acme_login,
     always,
     codes,
     configured,
+    login,
     refusal,
     sent,
     to,
     without_browser,
 )
-from tests.fake_authorization_server import Answer, TokenRequest, mounted
+from tests.fake_authorization_server import Answer, TokenRequest
 from tests.modern_authorization_server import ModernAuthorizationServer
 
+# The fixture, by its name.
+__all__ = ["login"]
+
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def login() -> Iterator[ModernAuthorizationServer]:
-    """Mount Acme's server."""
-    server = acme_login()
-    with mounted(server):
-        yield server
 
 
 # A server that is well set up.

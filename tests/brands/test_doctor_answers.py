@@ -2,7 +2,6 @@
 
 import re
 from base64 import b64decode
-from collections.abc import Iterator
 from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
@@ -20,26 +19,20 @@ from tests.brands.doctor_login import (
     GOOD,
     HTML,
     JSON,
-    acme_login,
     always,
     codes,
     configured,
+    login,
     problems,
     to,
     without_browser,
 )
-from tests.fake_authorization_server import mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 
+# The fixture, by its name.
+__all__ = ["login"]
+
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def login() -> Iterator[ModernAuthorizationServer]:
-    """Mount Acme's server."""
-    server = acme_login()
-    with mounted(server):
-        yield server
 
 
 # No answer. The operator reads why.

@@ -1,6 +1,5 @@
 """The set-up doctor names each mistake, with the field that it is about."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,10 +11,10 @@ from tests.brands.doctor_login import (
     HTML,
     JSON,
     MOST_REQUESTS,
-    acme_login,
     always,
     codes,
     configured,
+    login,
     problems,
     refusal,
     sent,
@@ -23,18 +22,13 @@ from tests.brands.doctor_login import (
     without_browser,
 )
 from tests.cast import make_server
-from tests.fake_authorization_server import Answer, mounted
+from tests.fake_authorization_server import Answer
 from tests.modern_authorization_server import ModernAuthorizationServer
 
+# The fixture, by its name.
+__all__ = ["login"]
+
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def login() -> Iterator[ModernAuthorizationServer]:
-    """Mount Acme's server."""
-    server = acme_login()
-    with mounted(server):
-        yield server
 
 
 # Each mistake.

@@ -25,7 +25,7 @@ from oauth_client import keys, transport
 from oauth_client.transport import GuardedAdapter
 from tests.brands.misconfigurations import DOCUMENT, MISTAKES, Mistake, document
 from tests.cast import ACME_SECRET, Browser, make_bot, make_server
-from tests.conversations.test_trial_sign_in import AdminBrowser
+from tests.conversations.test_trial_sign_in import TrialBrowser
 from tests.fake_authorization_server import Answer, AuthorizationRequestRefused
 from tests.hostile_token_endpoint import running
 from tests.modern_authorization_server import ModernAuthorizationServer
@@ -248,7 +248,7 @@ def test_the_doctor_names_each_mistake(setup: Setup, mistake: Mistake, monkeypat
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_a_trial_sign_in_names_each_mistake(setup: Setup, mistake: Mistake, acme_admin: Any) -> None:
     make(mistake, setup)
-    admin = AdminBrowser(acme_admin)
+    admin = TrialBrowser(acme_admin)
     signed_in(setup, admin, admin.begin_trial(setup.server)["Location"])
     trial = TrialSignIn.objects.get()
     assert noted(trial) == mistake.sign_in

@@ -8,7 +8,7 @@ from django.urls import reverse
 from brands.models import AuthorizationServer, Brand
 from conversations.models import Challenge, Conversation
 from tests.cast import Browser, heading_of
-from tests.conversations.test_trial_sign_in import AdminBrowser
+from tests.conversations.test_trial_sign_in import TrialBrowser
 
 pytestmark = pytest.mark.django_db
 
@@ -21,12 +21,12 @@ def preview(browser: Browser, brand: Brand, **typed: str) -> Any:
 
 
 @pytest.fixture
-def admin(acme_admin: Any) -> AdminBrowser:
-    return AdminBrowser(acme_admin)
+def admin(acme_admin: Any) -> TrialBrowser:
+    return TrialBrowser(acme_admin)
 
 
 def test_the_preview_shows_what_is_typed_and_saves_nothing(
-    admin: AdminBrowser, acme: Brand, acme_server: AuthorizationServer
+    admin: TrialBrowser, acme: Brand, acme_server: AuthorizationServer
 ) -> None:
     page = preview(admin, acme, name="Acme Boots", accent_colour="#aa2200", support_contact="mailto:help@acme.example")
     text = page.content.decode()
@@ -38,21 +38,21 @@ def test_the_preview_shows_what_is_typed_and_saves_nothing(
     assert (Challenge.objects.count(), Conversation.objects.count()) == (0, 0)
 
 
-def test_the_preview_shows_a_support_contact_as_it_would_be_saved(admin: AdminBrowser, acme: Brand) -> None:
+def test_the_preview_shows_a_support_contact_as_it_would_be_saved(admin: TrialBrowser, acme: Brand) -> None:
     """The form takes a plain address and saves it as `mailto:`; the preview left it out."""
     text = preview(admin, acme, support_contact=" help@acme.example ").content.decode()
     assert 'href="mailto:help@acme.example"' in text
 
 
-def test_a_viewers_preview_shows_what_is_saved(admin: AdminBrowser, acme: Brand, rival_admin: Any) -> None:
+def test_a_viewers_preview_shows_what_is_saved(admin: TrialBrowser, acme: Brand, rival_admin: Any) -> None:
     """J15: a viewer's page has no fields, so its button sends none; the support contact was missing then."""
     Brand.objects.filter(pk=acme.pk).update(support_contact="mailto:help@acme.example")
     acme.viewers.add(rival_admin)
-    for browser in (admin, AdminBrowser(rival_admin)):
+    for browser in (admin, TrialBrowser(rival_admin)):
         assert 'href="mailto:help@acme.example"' in preview(browser, acme).content.decode()
 
 
-def test_a_typed_address_that_could_run_a_script_is_left_out(admin: AdminBrowser, acme: Brand) -> None:
+def test_a_typed_address_that_could_run_a_script_is_left_out(admin: TrialBrowser, acme: Brand) -> None:
     """B17: the page is ours; what is typed must not become a link of any other scheme."""
     page = preview(admin, acme, name="<b>Acme</b>", support_contact="data:text/html,hello", accent_colour="red;}")
     text = page.content.decode()
@@ -60,17 +60,17 @@ def test_a_typed_address_that_could_run_a_script_is_left_out(admin: AdminBrowser
     assert "style-src 'sha256-" in page["Content-Security-Policy"]
 
 
-def test_a_brand_without_a_server_has_a_preview(admin: AdminBrowser, acme: Brand) -> None:
+def test_a_brand_without_a_server_has_a_preview(admin: TrialBrowser, acme: Brand) -> None:
     page = admin.get(reverse("brand_preview", args=[acme.pk]))
     assert "Continue to login.example" in page.content.decode()
 
 
-def test_the_preview_speaks_other_languages(admin: AdminBrowser, acme: Brand) -> None:
+def test_the_preview_speaks_other_languages(admin: TrialBrowser, acme: Brand) -> None:
     page = admin.get(reverse("brand_preview", args=[acme.pk]) + "?language=he")
     assert 'lang="he" dir="rtl"' in page.content.decode()
 
 
-def test_its_buttons_begin_nothing(admin: AdminBrowser, acme: Brand, acme_server: AuthorizationServer) -> None:
+def test_its_buttons_begin_nothing(admin: TrialBrowser, acme: Brand, acme_server: AuthorizationServer) -> None:
     admin.get(reverse("brand_preview", args=[acme.pk]))
     answer = admin.press("https://delegation.test/c/preview-of-the-page-no-link")
     assert (answer.status_code, Challenge.objects.count()) == (303, 0)
@@ -78,9 +78,9 @@ def test_its_buttons_begin_nothing(admin: AdminBrowser, acme: Brand, acme_server
 
 def test_another_brands_page_is_not_found(rival_admin: Any, acme: Brand) -> None:
     """J1."""
-    assert AdminBrowser(rival_admin).get(reverse("brand_preview", args=[acme.pk])).status_code == 404
+    assert TrialBrowser(rival_admin).get(reverse("brand_preview", args=[acme.pk])).status_code == 404
 
 
-def test_the_form_has_the_button(admin: AdminBrowser, acme: Brand) -> None:
+def test_the_form_has_the_button(admin: TrialBrowser, acme: Brand) -> None:
     form = admin.get(reverse("admin:brands_brand_change", args=[acme.pk])).content.decode()
     assert f'formaction="{reverse("brand_preview", args=[acme.pk])}"' in form

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db
 _JSON = {"Content-Type": "application/json"}
 
 
-class AdminBrowser(Browser):
+class TrialBrowser(Browser):
     """The browser of a signed-in admin."""
 
     def __init__(self, user: Any) -> None:
@@ -42,12 +42,12 @@ class AdminBrowser(Browser):
 
 
 @pytest.fixture
-def admin(acme_admin: Any) -> AdminBrowser:
-    return AdminBrowser(acme_admin)
+def admin(acme_admin: Any) -> TrialBrowser:
+    return TrialBrowser(acme_admin)
 
 
 def test_a_trial_goes_the_whole_way_and_leaves_no_token(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     """J11: PKCE, state and one exchange as for a consumer; then the token is revoked, and no row holds it."""
     acme_server.revocation_endpoint = f"{acme_login.issuer}/revoke"
@@ -69,7 +69,7 @@ def test_a_trial_goes_the_whole_way_and_leaves_no_token(
 
 
 def test_names_of_claims_are_shown_and_no_value(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     """J9: the admin learns what the server says of a person, not who signed in."""
     use_openid(acme_server, acme_login)
@@ -83,7 +83,7 @@ def test_names_of_claims_are_shown_and_no_value(
 
 @pytest.mark.parametrize("name", ["nul\x00byte", "two\nlines", "\u202eright to left"])
 def test_a_claim_of_any_name_leaves_a_report(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer, name: str
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer, name: str
 ) -> None:
     """H8: PostgreSQL refuses NUL in JSON, so the report was lost and the callback answered 500."""
     use_openid(acme_server, acme_login)
@@ -94,7 +94,7 @@ def test_a_claim_of_any_name_leaves_a_report(
 
 
 def test_the_subject_claim_is_found_among_more_claims_than_are_shown(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     """With 60 names before it the page said that `sub` was not there, and that expected_subject could not work."""
     use_openid(acme_server, acme_login)
@@ -114,7 +114,7 @@ def test_the_subject_claim_is_found_among_more_claims_than_are_shown(
     ],
 )
 def test_a_failure_names_its_code_and_what_to_do(
-    admin: AdminBrowser,
+    admin: TrialBrowser,
     acme_server: AuthorizationServer,
     acme_login: FakeAuthorizationServer,
     answer: Answer,
@@ -131,7 +131,7 @@ def test_a_failure_names_its_code_and_what_to_do(
 
 
 def test_a_denial_and_a_missing_scope_are_told_apart(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     acme_login.denies = True
     assert "Code: access_denied." in admin.try_sign_in(acme_server, acme_login)
@@ -144,7 +144,7 @@ def test_a_denial_and_a_missing_scope_are_told_apart(
 
 
 def test_a_token_that_fails_the_checks_is_revoked_too(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     """J11: also when the ID token is another sign-in's."""
     use_openid(acme_server, acme_login)
@@ -156,20 +156,20 @@ def test_a_token_that_fails_the_checks_is_revoked_too(
 
 
 def test_a_switched_off_server_can_be_tried_before_it_is_switched_on(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     AuthorizationServer.objects.update(is_active=False)
     assert "A consumer can sign in like this" in admin.try_sign_in(acme_server, acme_login)
 
 
 def test_only_the_browser_that_began_can_bring_the_code(
-    admin: AdminBrowser, acme_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     """J11: the attack: an admin has somebody else sign in under the admin's trial."""
     url = admin.begin_trial(acme_server)["Location"]
     victim = Browser()
     assert victim.come_back(url, acme_login)["Location"].startswith("/c/")
-    colleague = AdminBrowser(acme_admin)
+    colleague = TrialBrowser(acme_admin)
     colleague.begin_trial(acme_server)
     assert colleague.come_back(url, acme_login)["Location"].startswith("/c/")
     assert acme_login.token_requests == []
@@ -180,7 +180,7 @@ def test_whoever_may_not_try_any_more_brings_no_code(
     acme_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer, became: str
 ) -> None:
     """J11, J15: the code was exchanged, and the audit log named somebody who had lost the brand meanwhile."""
-    admin = AdminBrowser(acme_admin)
+    admin = TrialBrowser(acme_admin)
     url = admin.begin_trial(acme_server)["Location"]
     if became in {"viewer", "stranger"}:
         acme_server.brand.admins.clear()
@@ -193,17 +193,17 @@ def test_whoever_may_not_try_any_more_brings_no_code(
 
 
 def test_a_trial_is_shown_in_its_own_session_only(
-    admin: AdminBrowser, acme_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     admin.try_sign_in(acme_server, acme_login)
-    assert AdminBrowser(acme_admin).page(acme_server) == ""
+    assert TrialBrowser(acme_admin).page(acme_server) == ""
 
 
 def test_another_brands_server_is_not_found(
     rival_admin: Any, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     """J1."""
-    rita = AdminBrowser(rival_admin)
+    rita = TrialBrowser(rival_admin)
     address = reverse("trial_sign_in", args=[acme_server.pk])
     assert rita.get(address).status_code == 404
     own = rita.client.cookies
@@ -217,7 +217,7 @@ def test_visitors_are_sent_to_the_sign_in(acme_server: AuthorizationServer) -> N
 
 
 def test_the_same_callback_twice_exchanges_once(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     """B10, B11."""
     query = acme_login.authorize(admin.begin_trial(acme_server)["Location"])
@@ -227,7 +227,7 @@ def test_the_same_callback_twice_exchanges_once(
 
 
 def test_a_server_that_never_sends_anybody_back_is_named_as_such(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     """An unregistered redirect URI: the server shows a page of its own, and no error reaches us."""
     admin.begin_trial(acme_server)
@@ -239,7 +239,7 @@ def test_a_server_that_never_sends_anybody_back_is_named_as_such(
 
 
 def test_a_consumers_callback_in_an_admins_browser_is_a_consumers(
-    admin: AdminBrowser, acme_bot: Bot, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_bot: Bot, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     admin.begin_trial(acme_server)
     challenge = acme_bot.challenge()
@@ -248,14 +248,14 @@ def test_a_consumers_callback_in_an_admins_browser_is_a_consumers(
     assert TrialSignIn.objects.get().returned_at is None
 
 
-def test_the_button_may_lead_to_the_server(admin: AdminBrowser, acme_server: AuthorizationServer) -> None:
+def test_the_button_may_lead_to_the_server(admin: TrialBrowser, acme_server: AuthorizationServer) -> None:
     """B18: with form-action in its policy, browsers would stop the redirect after the button."""
     policy = admin.get(reverse("trial_sign_in", args=[acme_server.pk]))["Content-Security-Policy"]
     assert ("form-action" in policy, "default-src 'none'" in policy) == (False, True)
 
 
 def test_the_page_costs_few_queries(
-    admin: AdminBrowser,
+    admin: TrialBrowser,
     acme_server: AuthorizationServer,
     acme_login: FakeAuthorizationServer,
     django_assert_max_num_queries: Any,
@@ -267,14 +267,14 @@ def test_the_page_costs_few_queries(
         admin.get(reverse("trial_sign_in", args=[acme_server.pk]))
 
 
-def test_trials_are_limited(admin: AdminBrowser, acme_server: AuthorizationServer) -> None:
+def test_trials_are_limited(admin: TrialBrowser, acme_server: AuthorizationServer) -> None:
     """N9: an admin must not make us call a server as often as they like."""
     answers = [admin.begin_trial(acme_server)["Location"] for _ in range(12)]
     assert sum(answer.startswith("https://login.acme.example") for answer in answers) == 10
 
 
 def test_old_trials_are_swept(
-    admin: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
     admin.try_sign_in(acme_server, acme_login)
     retention.sweep(timezone.now() + timedelta(hours=23))
