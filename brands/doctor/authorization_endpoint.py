@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from brands.doctor.examination import Examination, Unanswered
+from brands.doctor.examination import NO_PAGE, Examination, Unanswered
 from brands.doctor.findings import Finding, found
 from infrastructure.crypto import random_token, s256_code_challenge
 from oauth_client import (
@@ -28,7 +28,6 @@ _KNOWN_CODES: Final = frozenset({*ErrorCode, *AUTHORIZATION_CODES, *ENDPOINT_COD
 # Interaction ids and the like, which differ from one request to the next.
 _RANDOM_SEGMENT: Final = re.compile(r"(?=[^/]*\d)[^/]{6,}|[^/]{20,}")
 _BUSY: Final = frozenset({ErrorCode.SERVER_ERROR, ErrorCode.TEMPORARILY_UNAVAILABLE})
-_NOT_FOUND: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
 # A page for people: RFC 6749 section 4.1.2.1 lets a server redirect neither for an unknown client nor redirect URI.
 _REFUSED_ON_A_PAGE: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 _ABOUT_REGISTRATION: Final = frozenset(
@@ -113,7 +112,7 @@ def authorization_endpoint(examination: Examination) -> Iterator[Finding]:
         yield found("authorization_endpoint_busy", **said)
     elif arrival.error:
         yield _refused(arrival, ours, said)
-    elif arrival.status in _NOT_FOUND:
+    elif arrival.status in NO_PAGE:
         yield found("authorization_endpoint_not_found", **said)
     elif arrival.status in _REFUSED_ON_A_PAGE:
         yield found("client_or_redirect_uri_refused", redirect_uri=ours, error="", **said)
@@ -128,7 +127,7 @@ def _refused(arrival: _Arrival, redirect_uri: str, said: dict[str, Any]) -> Find
     if arrival.location != redirect_uri and meant in {*_ABOUT_REGISTRATION, ErrorCode.AUTHORIZATION_REQUEST_REFUSED}:
         named = f" with {arrival.error}"
         return found("client_or_redirect_uri_refused", redirect_uri=redirect_uri, error=named, **said)
-    cause, remedy = MEANINGS[meant].cause, MEANINGS[meant].remedy
+    cause, remedy = MEANINGS[meant].plain_cause, MEANINGS[meant].plain_remedy
     values: dict[str, Any] = {"error": arrival.error, "cause": cause, "remedy": remedy}
     return found("authorization_refused", field=_FIELDS.get(meant, ""), **values, **said)
 
@@ -165,7 +164,7 @@ def _not_taken(examination: Examination, error: AuthorizationServerError) -> Fin
     }
     if error.error in _BUSY:
         return found("push_busy", **said)
-    remedy = error.meaning.remedy
+    remedy = error.meaning.plain_remedy
     if error.error in {
         ErrorCode.UNAUTHORIZED_CLIENT,
         ErrorCode.INVALID_CLIENT,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,8 @@ from brands.doctor.findings import Finding, Verdict, found
 from brands.models import AuthorizationServer
 from oauth_client import ClientCredentials, ServerConfiguration, transport
 
+# Statuses of an address without an endpoint.
+NO_PAGE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
 _CERTIFICATE: Final = {
     transport.CertificateProblem.EXPIRED: "certificate_expired",
     transport.CertificateProblem.UNKNOWN_CA: "certificate_unknown_ca",

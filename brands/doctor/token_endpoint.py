@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from django.utils import timezone
 
-from brands.doctor.examination import Examination, Unanswered
+from brands.doctor.examination import NO_PAGE, Examination, Unanswered
 from brands.doctor.findings import Finding, Verdict, found
 from infrastructure.crypto import Secret, new_signing_key, random_token
 from oauth_client import AuthorizationServerError, ClientCredentials, ErrorCode, ServerConfiguration, transport
@@ -25,7 +25,6 @@ from oauth_client.endpoints import TOKEN_ENDPOINT, post
 
 # ID tokens are refused beyond this (`oauth_client.id_token`).
 _TOLERATED_SKEW: Final = timedelta(seconds=60)
-_NO_PAGE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
 _FIRST_REDIRECT, _FIRST_CLIENT_ERROR = 300, 400
 _SAID_BY_CODE: Final = {
     ErrorCode.UNSUPPORTED_GRANT_TYPE: "grant_not_allowed",
@@ -134,7 +133,7 @@ def _by_answer(answer: _Answer) -> str:
         return _SAID_BY_CODE.get(answer.error, "")
     if _FIRST_REDIRECT <= answer.status < _FIRST_CLIENT_ERROR:
         return "token_endpoint_redirects"
-    if answer.status in _NO_PAGE and (answer.is_named_after_status or not answer.is_json):
+    if answer.status in NO_PAGE and (answer.is_named_after_status or not answer.is_json):
         return "token_endpoint_not_found"
     if answer.is_page:
         return "token_endpoint_error_page" if answer.status >= _FIRST_CLIENT_ERROR else "token_endpoint_page"
