@@ -13,12 +13,9 @@ from requests.auth import HTTPBasicAuth
 
 from infrastructure.crypto import Secret, random_token
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
-from oauth_client.errors import AUTHORIZATION_ERRORS, TOKEN_ERRORS, AuthorizationServerError, ErrorCode
+from oauth_client.errors import AUTHORIZATION_ERRORS, TOKEN_ERRORS, AuthorizationServerError, ErrorCode, unanswered
 from oauth_client.transport import (
-    CertificateNotAccepted,
-    EndpointBlocked,
     EndpointTimeout,
-    EndpointUnreachable,
     GuardedSession,
     OutboundError,
     ResponseTooLarge,
@@ -101,7 +98,6 @@ class Endpoint:
     """An endpoint by its name in RFC 8414, and its error codes; its responses may contain those of `registered`."""
 
     name: str
-    blocked: ErrorCode
     timeout: ErrorCode
     unreachable: ErrorCode
     refused: ErrorCode
@@ -110,14 +106,8 @@ class Endpoint:
 
     def failure(self, error: OutboundError) -> AuthorizationServerError:
         """Translate a transport error into this endpoint's error code."""
-        codes = {
-            EndpointBlocked: self.blocked,
-            EndpointTimeout: self.timeout,
-            EndpointUnreachable: self.unreachable,
-            CertificateNotAccepted: self.unreachable,
-            ResponseTooLarge: self.invalid_response,
-        }
-        return AuthorizationServerError(codes[type(error)], str(error), unanswered=error)
+        codes = {EndpointTimeout: self.timeout, ResponseTooLarge: self.invalid_response}
+        return unanswered(codes.get(type(error), self.unreachable), error, self.name)
 
     def invalid(self, detail: str) -> AuthorizationServerError:
         return AuthorizationServerError(self.invalid_response, detail)
@@ -125,7 +115,6 @@ class Endpoint:
 
 TOKEN_ENDPOINT: Final = Endpoint(
     name="token_endpoint",
-    blocked=ErrorCode.TOKEN_ENDPOINT_BLOCKED,
     timeout=ErrorCode.TOKEN_ENDPOINT_TIMEOUT,
     unreachable=ErrorCode.TOKEN_ENDPOINT_UNREACHABLE,
     refused=ErrorCode.TOKEN_REQUEST_REFUSED,
@@ -134,7 +123,6 @@ TOKEN_ENDPOINT: Final = Endpoint(
 )
 REVOCATION_ENDPOINT: Final = Endpoint(
     name="revocation_endpoint",
-    blocked=ErrorCode.REVOCATION_ENDPOINT_BLOCKED,
     timeout=ErrorCode.REVOCATION_ENDPOINT_TIMEOUT,
     unreachable=ErrorCode.REVOCATION_ENDPOINT_UNREACHABLE,
     refused=ErrorCode.REVOCATION_REFUSED,
@@ -144,7 +132,6 @@ REVOCATION_ENDPOINT: Final = Endpoint(
 # At this point nobody could have denied access, so `access_denied` is just another refusal of the request.
 PAR_ENDPOINT: Final = Endpoint(
     name="pushed_authorization_request_endpoint",
-    blocked=ErrorCode.PAR_ENDPOINT_BLOCKED,
     timeout=ErrorCode.PAR_ENDPOINT_TIMEOUT,
     unreachable=ErrorCode.PAR_ENDPOINT_UNREACHABLE,
     refused=ErrorCode.AUTHORIZATION_REQUEST_REFUSED,

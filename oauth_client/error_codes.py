@@ -10,20 +10,17 @@ class ErrorCode(StrEnum):
     """Codes of RFC 6749 (4.1.2.1, 5.2), RFC 7009 (2.2.1), RFC 8707 (2), OpenID Connect Core (3.1.2.6), and our own."""
 
     # Ours, about the token endpoint.
-    TOKEN_ENDPOINT_BLOCKED = "token_endpoint_blocked"
     TOKEN_ENDPOINT_TIMEOUT = "token_endpoint_timeout"
     TOKEN_ENDPOINT_UNREACHABLE = "token_endpoint_unreachable"
     TOKEN_REQUEST_REFUSED = "token_request_refused"
     INVALID_TOKEN_RESPONSE = "invalid_token_response"
     INSUFFICIENT_SCOPE = "insufficient_scope"
     # Ours, about the revocation endpoint.
-    REVOCATION_ENDPOINT_BLOCKED = "revocation_endpoint_blocked"
     REVOCATION_ENDPOINT_TIMEOUT = "revocation_endpoint_timeout"
     REVOCATION_ENDPOINT_UNREACHABLE = "revocation_endpoint_unreachable"
     REVOCATION_REFUSED = "revocation_refused"
     INVALID_REVOCATION_RESPONSE = "invalid_revocation_response"
     # Ours, about the pushed authorization request (PAR) endpoint.
-    PAR_ENDPOINT_BLOCKED = "par_endpoint_blocked"
     PAR_ENDPOINT_TIMEOUT = "par_endpoint_timeout"
     PAR_ENDPOINT_UNREACHABLE = "par_endpoint_unreachable"
     INVALID_PAR_RESPONSE = "invalid_par_response"
@@ -111,7 +108,11 @@ class Meaning:
 
 _CANNOT, _LATER, _AGAIN = ConsumerPage.CANNOT_SIGN_IN, ConsumerPage.NOT_ANSWERING, ConsumerPage.NOT_COMPLETED
 _NETWORK: Final = "Check the server's status and the network between it and us."
-_ADDRESS: Final = "Type an https address of a public host. For a private one, ask the operator."
+# A blocked address is one that "could not be reached", too: a brand's admin must not learn which it is (N9).
+_ADDRESS: Final = (
+    "Compare the address with your server's: https, a public host, port 443. If it is right, check the server's "
+    "status. The operator's log gives the reason."
+)
 _DIALECT: Final = "Read the detail. *Check the set-up* tests the endpoint; settings under *What comes back* may help."
 _LET_IT_ASK: Final = (
     "Nothing, if it works at the next try. Otherwise let the server show its sign-in page to our client."
@@ -206,26 +207,22 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         is_repeatable=True,
     ),
     ErrorCode.LOGIN_REQUIRED: Meaning(_AGAIN, "The server did not show its sign-in page.", _LET_IT_ASK),
-    ErrorCode.PAR_ENDPOINT_BLOCKED: Meaning(_CANNOT, "We do not call the address for pushed requests.", _ADDRESS),
     ErrorCode.PAR_ENDPOINT_TIMEOUT: Meaning(
         _LATER, "The endpoint for pushed requests was too slow.", _NETWORK, is_repeatable=True
     ),
     ErrorCode.PAR_ENDPOINT_UNREACHABLE: Meaning(
-        _LATER, "The endpoint for pushed requests could not be reached.", _NETWORK, is_repeatable=True
+        _LATER, "The endpoint for pushed requests could not be reached.", _ADDRESS, is_repeatable=True
     ),
     ErrorCode.REDIRECT_URI_MISMATCH: Meaning(
         _CANNOT,
         "Our redirect URI is not registered at the server.",
         "Register the *Redirect URI* that the server's page here shows, exactly as it stands.",
     ),
-    ErrorCode.REVOCATION_ENDPOINT_BLOCKED: Meaning(
-        ConsumerPage.NONE, "We do not call the address of the revocation endpoint.", _ADDRESS
-    ),
     ErrorCode.REVOCATION_ENDPOINT_TIMEOUT: Meaning(
         ConsumerPage.NONE, "The revocation endpoint was too slow.", _NETWORK, is_repeatable=True
     ),
     ErrorCode.REVOCATION_ENDPOINT_UNREACHABLE: Meaning(
-        ConsumerPage.NONE, "The revocation endpoint could not be reached.", _NETWORK, is_repeatable=True
+        ConsumerPage.NONE, "The revocation endpoint could not be reached.", _ADDRESS, is_repeatable=True
     ),
     ErrorCode.REVOCATION_REFUSED: Meaning(
         ConsumerPage.NONE,
@@ -254,9 +251,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         _NETWORK,
         is_repeatable=True,
     ),
-    ErrorCode.TOKEN_ENDPOINT_BLOCKED: Meaning(_CANNOT, "We do not call the address of the token endpoint.", _ADDRESS),
     ErrorCode.TOKEN_ENDPOINT_TIMEOUT: Meaning(_LATER, "The token endpoint was too slow.", _NETWORK),
-    ErrorCode.TOKEN_ENDPOINT_UNREACHABLE: Meaning(_LATER, "The token endpoint could not be reached.", _NETWORK),
+    ErrorCode.TOKEN_ENDPOINT_UNREACHABLE: Meaning(_LATER, "The token endpoint could not be reached.", _ADDRESS),
     ErrorCode.TOKEN_REQUEST_REFUSED: Meaning(
         _AGAIN, "The server refused the code with an unknown error code, or with none.", _DIALECT
     ),

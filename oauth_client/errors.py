@@ -1,11 +1,12 @@
 """The exception for all failures of an authorization server, with a code of `error_codes`."""
 
+import logging
 import re
 import unicodedata
 from typing import Final
 
 from oauth_client.error_codes import MEANINGS, ErrorCode, Meaning
-from oauth_client.transport import OutboundError
+from oauth_client.transport import EndpointBlocked, EndpointUnreachable, OutboundError
 
 __all__ = [
     "AUTHORIZATION_ERRORS",
@@ -14,9 +15,13 @@ __all__ = [
     "ErrorCode",
     "issuer_mismatch",
     "sanitised",
+    "unanswered",
 ]
 
+logger = logging.getLogger("consumer_delegation.outbound")
+
 MAX_DETAIL_LENGTH: Final = 200
+_NO_ANSWER: Final = "no answer: the host has no public address, refuses the connection or does not speak HTTP over TLS"
 # Braces are allowed, because the metadata of one large server has a template here.
 _SHOWN_ISSUER: Final = re.compile(r"https?://[A-Za-z0-9._~:/{}-]{1,2048}")
 _MAX_SHOWN_ISSUER: Final = 60
@@ -74,6 +79,18 @@ class AuthorizationServerError(Exception):
     def is_retryable(self) -> bool:
         """Whether the same request may succeed later. Never for a code, which is sent only once (E20)."""
         return self.meaning.is_repeatable
+
+
+def unanswered(code: ErrorCode, error: OutboundError, endpoint: str) -> AuthorizationServerError:
+    """Return the exception for a call to which no response arrived; `endpoint` is its name in RFC 8414.
+
+    The detail is one sentence for an address that is blocked, has no DNS entry or refuses the connection: a brand's
+    admin could type addresses and read in the timeline which names exist inside our network (N9). The log tells them
+    apart for the operator.
+    """
+    logger.warning("no response", extra={"endpoint": endpoint, "error": str(error)})
+    detail = _NO_ANSWER if type(error) in (EndpointBlocked, EndpointUnreachable) else str(error)
+    return AuthorizationServerError(code, detail, unanswered=error)
 
 
 def sanitised(text: str) -> str:

@@ -12,7 +12,7 @@ import jwt
 
 from oauth_client import transport
 from oauth_client.answers import NotStrictJSON, read_json_object
-from oauth_client.errors import AuthorizationServerError, ErrorCode
+from oauth_client.errors import AuthorizationServerError, ErrorCode, unanswered
 
 # Brokers publish the keys of all their tenants; 26 were seen. The transport's 64 KB also limits the work.
 MAX_KEYS: Final = 100
@@ -156,7 +156,7 @@ def _fetch_keys(jwks_uri: str) -> list[dict[str, Any]]:
     try:
         response = transport.get(jwks_uri, accept="application/jwk-set+json, application/json")
     except transport.OutboundError as error:
-        raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, str(error), unanswered=error) from None
+        raise unanswered(ErrorCode.JWKS_UNAVAILABLE, error, "jwks_uri") from None
     if response.status_code != HTTPStatus.OK:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, f"no key set; HTTP status {response.status_code}")
     try:

@@ -90,7 +90,7 @@ MISTAKES: Final = (
     ),
     Mistake("error with status 200", ("client_refused",), ("invalid_client",)),
     Mistake("clock 10 minutes ahead", ("clock_differs",), ("invalid_id_token",)),
-    Mistake("private address", ("no_answer",), ("token_endpoint_blocked",)),
+    Mistake("private address", ("no_answer",), ("token_endpoint_unreachable",)),
     Mistake("no key that fits", ("keys_missing",), ("invalid_id_token",)),
     Mistake("wrong token_type", (), ("invalid_token_response",)),
     Mistake("scope not granted", (), ("scope not granted",), ()),

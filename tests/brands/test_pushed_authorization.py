@@ -15,6 +15,7 @@ from oauth_client import (
     pushed_authorization_url,
     transport,
 )
+from tests.brands.test_error_details import NO_ANSWER
 from tests.fake_authorization_server import PLANTED_SECRET, mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
 
@@ -193,13 +194,13 @@ def test_a_wrong_secret_is_the_servers_to_refuse(acme: ModernAuthorizationServer
 @pytest.mark.parametrize(
     ("failure", "error"),
     [
-        (transport.EndpointBlocked("x"), "par_endpoint_blocked"),
+        (transport.EndpointBlocked("x"), "par_endpoint_unreachable"),
         (transport.EndpointTimeout("x"), "par_endpoint_timeout"),
         (transport.EndpointUnreachable("x"), "par_endpoint_unreachable"),
         (transport.ResponseTooLarge("x"), "invalid_par_response"),
     ],
 )
-def test_each_failure_of_the_call_has_a_code_of_its_own(
+def test_a_call_without_a_response_ends_with_the_code_of_its_reason(
     failure: transport.OutboundError, error: str, acme: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_arguments: Any, **_options: Any) -> Any:
@@ -207,4 +208,5 @@ def test_each_failure_of_the_call_has_a_code_of_its_own(
 
     monkeypatch.setattr(ModernAuthorizationServer, "send", fail)
 
-    assert refused(acme) == (error, "x")
+    detail = NO_ANSWER if error == "par_endpoint_unreachable" else "x"
+    assert refused(acme) == (error, detail)

@@ -101,13 +101,13 @@ def test_the_body_of_a_success_is_not_looked_at(body: bytes, acme: ModernAuthori
 @pytest.mark.parametrize(
     ("failure", "error", "is_retryable"),
     [
-        (transport.EndpointBlocked("blocked"), "revocation_endpoint_blocked", False),
+        (transport.EndpointBlocked("blocked"), "revocation_endpoint_unreachable", True),
         (transport.EndpointTimeout("late"), "revocation_endpoint_timeout", True),
         (transport.EndpointUnreachable("away"), "revocation_endpoint_unreachable", True),
         (transport.ResponseTooLarge("large"), "invalid_revocation_response", False),
     ],
 )
-def test_each_failure_of_the_call_has_a_code_of_its_own(
+def test_a_call_without_a_response_ends_with_the_code_of_its_reason(
     failure: transport.OutboundError, error: str, is_retryable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing(HTTPAdapter):
@@ -123,7 +123,7 @@ def test_each_failure_of_the_call_has_a_code_of_its_own(
 
 
 def test_without_an_endpoint_nothing_is_called(acme: ModernAuthorizationServer) -> None:
-    with pytest.raises(AuthorizationServerError, match="revocation_endpoint_blocked"):
+    with pytest.raises(AuthorizationServerError, match="revocation_endpoint_unreachable"):
         revoke_token(acme.configuration(revocation_endpoint=""), TOKEN, CREDENTIALS)
 
 

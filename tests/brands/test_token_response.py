@@ -235,15 +235,17 @@ def test_an_error_keeps_nothing_of_the_servers_text(endpoint: HostileTokenEndpoi
 @pytest.mark.parametrize(
     ("failure", "error"),
     [
-        (transport.EndpointBlocked("blocked"), "token_endpoint_blocked"),
+        (transport.EndpointBlocked("blocked"), "token_endpoint_unreachable"),
         (transport.EndpointTimeout("late"), "token_endpoint_timeout"),
         (transport.EndpointUnreachable("away"), "token_endpoint_unreachable"),
         (transport.ResponseTooLarge("large"), "invalid_token_response"),
     ],
 )
-def test_each_failure_of_the_call_has_a_code_of_its_own(
-    failure: transport.OutboundError, error: str, monkeypatch: pytest.MonkeyPatch
+def test_a_call_without_a_response_ends_with_the_code_of_its_reason(
+    failure: transport.OutboundError, error: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """N9: only the log tells a blocked address from one that refuses the connection."""
+
     class Failing(HTTPAdapter):
         def send(self, *_arguments: Any, **_options: Any) -> Any:
             raise failure
@@ -252,7 +254,8 @@ def test_each_failure_of_the_call_has_a_code_of_its_own(
     with pytest.raises(AuthorizationServerError) as refused:
         exchange("https://login.acme.example/token")
 
-    assert (refused.value.error, refused.value.detail) == (error, str(failure))
+    (line,) = [record for record in caplog.records if record.name == "consumer_delegation.outbound"]
+    assert (refused.value.error, line.error) == (error, str(failure))  # type: ignore[attr-defined]
     assert (refused.value.__cause__, refused.value.__suppress_context__) == (None, True)
 
 
@@ -266,7 +269,7 @@ def test_an_address_that_is_not_called_is_an_error_like_any_other(url: str, sett
     with pytest.raises(AuthorizationServerError) as refused:
         exchange(url)
 
-    assert refused.value.error == "token_endpoint_blocked"
+    assert refused.value.error == "token_endpoint_unreachable"
 
 
 def test_plain_http_works_on_loopback_without_the_librarys_switches(settings: Settings) -> None:
@@ -285,7 +288,7 @@ def test_plain_http_works_on_loopback_without_the_librarys_switches(settings: Se
         Thread(target=brand.serve_forever, args=(0.05,), daemon=True).start()
         granted = exchange(f"http://127.0.0.1:{brand.server_port}/token")
         settings.ALLOW_LOCAL_ENDPOINTS = False
-        with pytest.raises(AuthorizationServerError, match="token_endpoint_blocked"):
+        with pytest.raises(AuthorizationServerError, match="token_endpoint_unreachable"):
             exchange(f"http://127.0.0.1:{brand.server_port}/token")
         brand.shutdown()
 

@@ -3,6 +3,7 @@
 import gzip
 from typing import Final
 
+from tests.brands.test_error_details import NO_ANSWER
 from tests.brands.token_refusal_rows import REFUSALS, Row
 from tests.brands.token_refusal_rows import refused as _refused
 from tests.hostile_token_endpoint import ACCESS_TOKEN, REFRESH_TOKEN, http_answer, token_answer, token_body
@@ -385,13 +386,13 @@ ROWS: Final = [
     _refused(
         "N7 gzip that is none",
         http_answer(token_body(), Content_Encoding="gzip"),
-        "the server could not be reached, or its answer is not HTTP",
+        NO_ANSWER,
         "token_endpoint_unreachable",
     ),
     _refused(
         "E20 not HTTP",
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
-        "the server could not be reached, or its answer is not HTTP",
+        NO_ANSWER,
         "token_endpoint_unreachable",
     ),
 ]
