@@ -53,6 +53,12 @@ class OwnPostgreSQL:
         """Create an empty server."""
         self._run("initdb", "--auth=trust", "--encoding=utf8", "--locale=C", "-U", "postgres", "-D", str(self.folder))
 
+    def make_copy_of(self, stopped: "OwnPostgreSQL") -> None:
+        """Copy a stopped server, which takes a tenth of the time of preparing another."""
+        shutil.copytree(stopped.folder, self.folder, symlinks=True)
+        if ACCOUNT:
+            subprocess.run(["chown", "-R", ACCOUNT, str(self.folder)], check=True)
+
     def make_standby_of(self, primary: "OwnPostgreSQL") -> None:
         """Copy another server, to follow it."""
         self._run("pg_basebackup", "-R", "-c", "fast", "-d", primary.url, "-D", str(self.folder))
@@ -110,12 +116,15 @@ class OwnPostgreSQL:
 
 
 @contextmanager
-def own_postgresql() -> Iterator[OwnPostgreSQL]:
-    """Run a server. Afterwards it is stopped in any case, and its standby with it."""
+def own_postgresql(copy_of: OwnPostgreSQL | None = None) -> Iterator[OwnPostgreSQL]:
+    """Run an empty server or a copy of a stopped one. Afterwards it is stopped, and its standby with it."""
     with folder_of_account() as folder:
         server = OwnPostgreSQL(folder / "primary")
         try:
-            server.make()
+            if copy_of:
+                server.make_copy_of(copy_of)
+            else:
+                server.make()
             server.start()
             yield server
         finally:

@@ -19,7 +19,7 @@ import requests
 
 from tests.installation import Installation
 from tests.own_postgresql import OwnPostgreSQL, own_postgresql
-from tests.served import installation_at_a_free_port, serving
+from tests.served import KEY, installation_at_a_free_port, serving
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -108,12 +108,22 @@ def brand() -> Iterator[tuple[Brand, str]]:
         server.shutdown()
 
 
-@pytest.fixture
-def site(tmp_path: Path, brand: tuple[Brand, str]) -> Iterator[Site]:
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgreSQL]:
+    """Prepare a server with empty tables, for each test to copy."""
     with own_postgresql() as database:
-        installation = installation_at_a_free_port(tmp_path, ALLOW_LOCAL_ENDPOINTS="1")
+        installation = Installation(tmp_path_factory.mktemp("prepared"), KEY)
         installation.database_url = database.url
         installation.manage("migrate", "-v0")
+        database.stop()
+        yield database
+
+
+@pytest.fixture
+def site(tmp_path: Path, stopped: OwnPostgreSQL, brand: tuple[Brand, str]) -> Iterator[Site]:
+    with own_postgresql(stopped) as database:
+        installation = installation_at_a_free_port(tmp_path, ALLOW_LOCAL_ENDPOINTS="1")
+        installation.database_url = database.url
         yield Site(database, installation, *brand)
 
 

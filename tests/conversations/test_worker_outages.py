@@ -22,6 +22,7 @@ import pytest
 from django.db import OperationalError, connection
 
 from conversations.outbox import worker
+from tests.demo.machines import free_ports
 from tests.installation import ROOT, Installation
 from tests.own_postgresql import OwnPostgreSQL, own_postgresql
 from tests.served import KEY, prepared
@@ -59,7 +60,6 @@ execute_from_command_line(["manage.py", *sys.argv[1:]])
 class Hooks:
     """A webhook endpoint that may do something before it answers 204."""
 
-    url: str = ""
     received: list[str] = field(default_factory=list)
     before_answering: Callable[[], object] = lambda: None
 
@@ -95,6 +95,12 @@ class Site:
         self.installation.python(SEND)
 
 
+def installed(folder: Path, database: OwnPostgreSQL) -> Installation:
+    made = Installation(folder, KEY, {"PUBLIC_BASE_URL": "https://delegation.test", "ALLOW_LOCAL_ENDPOINTS": "1"})
+    made.database_url = database.url
+    return made
+
+
 def wait_until(is_so: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not is_so():
@@ -102,8 +108,13 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+@pytest.fixture(scope="module")
+def hooks_port() -> int:
+    return free_ports(1)[0]
+
+
 @pytest.fixture
-def hooks() -> Iterator[Hooks]:
+def hooks(hooks_port: int) -> Iterator[Hooks]:
     made = Hooks()
 
     class Handler(BaseHTTPRequestHandler):
@@ -117,23 +128,27 @@ def hooks() -> Iterator[Hooks]:
         def log_message(self, *_: Any) -> None:
             """Print nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", hooks_port), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        made.url = f"http://127.0.0.1:{server.server_address[1]}"
         yield made
         server.shutdown()
 
 
-@pytest.fixture
-def site(tmp_path: Path, hooks: Hooks) -> Iterator[Site]:
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory, hooks_port: int) -> Iterator[OwnPostgreSQL]:
+    """Prepare a server with three chats and an endpoint, for each test to copy."""
     with own_postgresql() as database:
-        installation = Installation(
-            tmp_path, KEY, {"PUBLIC_BASE_URL": "https://delegation.test", "ALLOW_LOCAL_ENDPOINTS": "1"}
-        )
-        installation.database_url = database.url
+        installation = installed(tmp_path_factory.mktemp("prepared"), database)
         prepared(installation, ["completed"] * 3)
-        installation.python(MAKE_ENDPOINT.format(url=hooks.url))
-        made = Site(database, installation, hooks, tmp_path / "worker.log")
+        installation.python(MAKE_ENDPOINT.format(url=f"http://127.0.0.1:{hooks_port}"))
+        database.stop()
+        yield database
+
+
+@pytest.fixture
+def site(tmp_path: Path, stopped: OwnPostgreSQL, hooks: Hooks) -> Iterator[Site]:
+    with own_postgresql(stopped) as database:
+        made = Site(database, installed(tmp_path, database), hooks, tmp_path / "worker.log")
         yield made
         if made.process:
             made.process.kill()
