@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench import home_page
 from bench.databases import POSTGRESQL, Databases
 from bench.figures import Round, Series, ratio
 from bench.product import Installation, serving
@@ -54,6 +55,10 @@ def measure(
             | {"p50_ratio": _p50_ratio(series[kind, size], first), "rate_ratio": ratio(series[kind, size], first)}
             for size in sizes
         }
+    largest = grown[-1]
+    report["home_page"] = home_page.measured(
+        largest.installation, databases, largest.database, rounds=min(rounds, _MOST_ROUNDS), say=say
+    )
     report["statements"] = {}
     for one in grown:
         say(f"{one.size:,} conversations: sweep and purge")

@@ -13,6 +13,7 @@ from bench.report import (
     PROFILE_HEADINGS,
     STATEMENT_HEADINGS,
     growth_rows,
+    home_page,
     profile_rows,
     spread_rows,
     statement_rows,
@@ -74,6 +75,7 @@ def _tables(report: Report) -> list[str]:
             markdown(GROWTH_HEADINGS, growth_rows(report)),
             markdown(STATEMENT_HEADINGS, statement_rows(report)),
             *_weights(report["growth"]["weights"]),
+            *home_page(report["growth"]),
         ]
     return parts
 

@@ -32,9 +32,25 @@ def as_text(report: Report) -> str:
         parts.append(table(GROWTH_HEADINGS, growth_rows(report)))
         parts.append(table(STATEMENT_HEADINGS, statement_rows(report)))
         parts.append(f"weights in MiB: {report['growth']['weights']}")
+        parts += home_page(report["growth"])
     if report["database"] == "postgresql":
         parts.append(table(("goal", "", "floor", "measured", ""), goals.rows(report)))
     return "\n\n".join(parts) + "\n"
+
+
+def home_page(growth: Report) -> list[str]:
+    """Return the sentence about the admin's first page, if it was measured."""
+    if "home_page" not in growth:
+        return []
+    found = growth["home_page"]
+    times = ", ".join(f"{period} {milliseconds:g} ms" for period, milliseconds in found["cpu_ms"].items())
+    return [
+        (
+            f"The admin's first page, CPU of the server: {times} (goal: under 400 ms; bare Django's constant view: "
+            f"{found['yardstick_cpu_us'] / 1000:.2f} ms), over {found['hourly_counts']:,} hourly counts of one brand. "
+            f"{found['audit_events']:,} audit events were counted in {found['counting_seconds']:g} s."
+        )
+    ]
 
 
 def target_rows(report: Report) -> list[Sequence[str]]:
