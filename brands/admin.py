@@ -42,17 +42,31 @@ class BrandAdmin(BrandScopedAdmin):
     list_display = ("name", "slug", "is_active")
     list_filter = (ActiveFilter,)
     filter_horizontal = ("admins", "viewers")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    *("name", "slug", "is_active", "accent_colour", "support_contact", "logo", "remove_logo"),
+                    *("admins", "viewers"),
+                )
+            },
+        ),
+        (
+            "Conversation ids, and purposes of token reads",
+            {
+                "classes": ("collapse",),
+                "fields": ("conversation_ids", "close_idle_after", "token_read_purpose_required"),
+            },
+        ),
+    )
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show the admins and viewers of a brand to the operator alone."""
-        look = ["accent_colour", "support_contact", "logo", "remove_logo"]
+        hidden = () if request.user.is_superuser else ("admins", "viewers")
         return [
-            "name",
-            "slug",
-            "is_active",
-            "token_read_purpose_required",
-            *look,
-            *(["admins", "viewers"] if request.user.is_superuser else []),
+            (title, {**options, "fields": [name for name in options["fields"] if name not in hidden]})
+            for title, options in super().get_fieldsets(request, obj)
         ]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:

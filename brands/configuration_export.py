@@ -34,6 +34,8 @@ _WEBHOOK_SECRET: Final = """\
 # Written even with their default: who reads the file looks for them, and a later default must not change them.
 _ALWAYS_WRITTEN: Final = frozenset({"token_endpoint_auth_method", "scope", "same_person_checks", "prompt"})
 
+_SESSIONS: Final = ("conversation_ids", "close_idle_after")
+
 # What a file does not set, and what tells nothing: ids, moments, and public halves of keys.
 _NO_DIFFERENCE: Final = frozenset(
     {
@@ -98,7 +100,7 @@ def _switched_off(row: Brand | AuthorizationServer | WebhookEndpoint) -> dict[st
 
 
 def _brand_table(brand: Brand) -> str:
-    names = ("slug", "name", "token_read_purpose_required", "accent_colour", "support_contact")
+    names = ("slug", "name", "token_read_purpose_required", *_SESSIONS, "accent_colour", "support_contact")
     return _table("[brand]", {name: getattr(brand, name) for name in names} | _switched_off(brand))
 
 

@@ -42,16 +42,18 @@ class BrandTable(Table, kw_only=True):
     slug: Text
     name: Text
     token_read_purpose_required: bool = False
+    conversation_ids: Text | msgspec.UnsetType = msgspec.UNSET
+    close_idle_after: int | msgspec.UnsetType = msgspec.UNSET
     accent_colour: Text | msgspec.UnsetType = msgspec.UNSET
     support_contact: Text | msgspec.UnsetType = msgspec.UNSET
     is_active: bool | msgspec.UnsetType = msgspec.UNSET
 
     def apply_to(self, brand: Brand) -> None:
-        """Set the file's values. Without `accent_colour`, `support_contact` or `is_active`, the stored one stays.
+        """Set the file's values. What an optional line would set stays as it is stored if the line is missing.
 
-        Does not save.
+        So an old file does not bar ids that come back (`conversation_ids`). Does not save.
         """
-        for name in ("name", "token_read_purpose_required", "accent_colour", "support_contact", "is_active"):
+        for name in sorted(self.settings() - {"slug"}):
             value = getattr(self, name)
             if value is not msgspec.UNSET:
                 setattr(brand, name, value)

@@ -278,6 +278,8 @@ class BrandForm(ConfirmedForm):
             "slug",
             "is_active",
             "token_read_purpose_required",
+            "conversation_ids",
+            "close_idle_after",
             "accent_colour",
             "support_contact",
             "admins",

@@ -71,8 +71,8 @@ class RecordedWithin(WithinFilter):
 
 @admin.register(Conversation)
 class ConversationAdmin(TimelineAdmin):
-    list_display = ("external_id", "brand", "created_at", "closed_at")
-    fields = ("external_id", "uuid", "brand", "created_at", "closed_at")
+    list_display = ("external_id", "session", "brand", "created_at", "closed_at")
+    fields = ("external_id", "session", "uuid", "brand", "created_at", "closed_at")
     list_filter = (CreatedWithin, ("brand", OwnFieldListFilter))
     allowed_lookups = ("within", "brand__id__exact")
     list_select_related = ("brand",)
@@ -175,7 +175,7 @@ class KindFilter(admin.SimpleListFilter):
 @admin.register(AuditEvent)
 class AuditEventAdmin(NamedEventsAdmin):
     fields = (
-        "at", "kind", "outcome", "who", "actor", "conversation_link", "changed_fields", "changed_values", "uuid",
+        "at", "kind", "outcome", "who", "actor", "conversation_link", "session", "changed_fields", "changed_values", "uuid",
         "brand_uuid", "conversation_uuid", "challenge_uuid", "access_token_uuid", "object_uuid", "request_id",
     )  # fmt: skip
     list_filter = (RecordedWithin, KindFilter)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
+from urllib.parse import urlencode
 from uuid import UUID
 
 from django.db.models import Model
@@ -145,10 +146,18 @@ def _rows_of(conversation: Conversation) -> _Rows:
 
 
 def _of_conversation(conversation: Conversation, begun_at: datetime) -> Iterator[Entry]:
-    yield Entry(begun_at, GOOD, "Conversation begun")
+    what, links = "Conversation", ()
+    if conversation.brand.reuses_conversation_ids or conversation.session > 1:
+        what, links = f"Session {conversation.session}", (_sessions_link(conversation),)
+    yield Entry(begun_at, GOOD, f"{what} begun", (), links)
     if conversation.closed_at:
         step = (conversation.uuid, ConversationEvent.CONVERSATION_CLOSED.value)
-        yield Entry(conversation.closed_at, NOTE, "Conversation closed and erased", step=step)
+        yield Entry(conversation.closed_at, NOTE, f"{what} closed and erased", (), links, step=step)
+
+
+def _sessions_link(conversation: Conversation) -> Link:
+    listed = reverse("admin:conversations_conversation_changelist")
+    return Link("all sessions of this id", f"{listed}?{urlencode({'q': conversation.external_id})}")
 
 
 def _of_challenge(challenge: Challenge, rows: _Rows, now: datetime) -> Iterator[Entry]:

@@ -30,6 +30,8 @@ class AuditEvent(models.Model):
     actor = models.CharField(max_length=64)
     brand_uuid = models.UUIDField(db_index=True)
     conversation_uuid = models.UUIDField(null=True)
+    # Of the conversation: the row that its UUID names may be pruned before the log.
+    session = models.PositiveIntegerField(null=True)
     challenge_uuid = models.UUIDField(null=True)
     access_token_uuid = models.UUIDField(null=True)
     object_uuid = models.UUIDField(null=True, help_text="The row that was changed, such as a bot key.")

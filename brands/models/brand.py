@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from uuid import uuid4
 
 from django.conf import settings
-from django.core.validators import RegexValidator
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, RegexValidator
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
@@ -14,6 +15,9 @@ from django.utils import timezone
 from brands.branding import normalised_support_contact, validate_support_contact
 
 _Row = TypeVar("_Row", bound=models.Model)
+
+# A year.
+MOST_IDLE_MINUTES: Final = 366 * 24 * 60
 
 slug_validator = RegexValidator(
     r"\A[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z",
@@ -46,6 +50,13 @@ class SupportContactField(models.CharField):  # type: ignore[type-arg]  # django
         return normalised_support_contact(value) if isinstance(value, str) else value
 
 
+class ConversationIds(models.TextChoices):
+    """Whether a conversation's id can be used again after the conversation was closed."""
+
+    UNIQUE = "unique", "Each chat has an id of its own (unique)"
+    REUSED = "reused", "An id comes back, as a telephone number does (reused)"
+
+
 class Brand(models.Model):
     """A tenant. All other rows belong to one, directly or through others."""
 
@@ -67,6 +78,21 @@ class Brand(models.Model):
         "token reads need a purpose",
         default=False,
         help_text="On: a bot that reads a token must name the purpose in its request.",
+    )
+    conversation_ids = models.CharField(
+        max_length=8,
+        choices=ConversationIds,
+        default=ConversationIds.UNIQUE,
+        help_text="With the first, a closed conversation never opens again. With the second, for WhatsApp, SMS or RCS, "
+        "the next sign-in under the id begins a new session, which can use nothing of the last one. If you change this, "
+        "open chats stay open. Closed ids can begin a new session from then on, or no longer.",
+    )
+    close_idle_after = models.PositiveIntegerField(
+        "close idle sessions after (minutes)",
+        default=0,
+        validators=[MaxValueValidator(MOST_IDLE_MINUTES)],
+        help_text="Only if ids come back. A session without an open link and a live token is closed after this time, "
+        "as if the bot had closed it. Token reads do not count. 0: never.",
     )
     accent_colour = models.CharField(
         max_length=7,
@@ -91,6 +117,16 @@ class Brand(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def reuses_conversation_ids(self) -> bool:
+        return self.conversation_ids == ConversationIds.REUSED
+
+    def clean(self) -> None:
+        """Refuse to close idle conversations whose id could never be used again (S9). Raises `ValidationError`."""
+        if self.close_idle_after and not self.reuses_conversation_ids:
+            message = "Only if ids come back: a closed id would never open again. Write 0, or change the ids."
+            raise ValidationError({"close_idle_after": ValidationError(message, "ids_are_unique")})
 
     @property
     def logo_url(self) -> str:

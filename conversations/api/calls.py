@@ -27,6 +27,8 @@ from web.errors import Problem, json_response, rate_limited
 from web.limits import client_address
 
 MAX_BODY_BYTES: Final = 16 * 1024
+# The column is an integer of four bytes.
+MAX_SESSION: Final = 2**31 - 1
 _TAG_BYTES: Final = 18
 # An idempotency key without quotes; and as a String of structured fields (RFC 8941 section 3.3.3), in which only quotes
 # and backslashes are escaped.
@@ -36,6 +38,8 @@ _QUOTED: Final = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})
 logger = logging.getLogger("consumer_delegation.api")
 
 Key = Annotated[str, Meta(max_length=64)]
+# 2.0 is accepted too: JSON Schema counts it as an integer.
+SessionNumber = Annotated[float, Meta(ge=1, le=MAX_SESSION, multiple_of=1)]
 ScopeText = Annotated[str, Meta(max_length=MAX_SCOPE_LENGTH)]
 
 
@@ -52,6 +56,7 @@ class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):
     locale: Annotated[str, Meta(pattern=r"^(?:[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,3})?\Z")] = ""
     context: Annotated[str, Meta(max_length=1024)] | None = None
     replace: bool = False
+    session: SessionNumber | None = None
 
 
 class AuthorizeBody(ChallengeBody, kw_only=True, forbid_unknown_fields=True):
@@ -67,6 +72,7 @@ class CompletionBody(Struct, kw_only=True, forbid_unknown_fields=True):
     code: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     handle: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     authorization_server: Key = ""
+    session: SessionNumber | None = None
 
     def __post_init__(self) -> None:
         """Require exactly one of the two. msgspec turns the `ValueError` into a `ValidationError`."""
@@ -150,6 +156,16 @@ class Call:
             raise Problem(422, "invalid_request_body", f"{error}.") from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise Problem(400, "malformed_json", "The body is not valid JSON.") from None
+
+
+def named_session(given: str | float | None) -> int | None:
+    """Read the session that a call names, from its query or its body; None if it names none. Raises `Problem`."""
+    if given is None:
+        return None
+    number = seconds(given, MAX_SESSION) if isinstance(given, str) else int(given)
+    if not number:
+        raise Problem(422, "invalid_session", "session is a whole number from 1, as the answers name it.")
+    return number
 
 
 def seconds(text: str, most: int) -> int | None:

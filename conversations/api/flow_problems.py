@@ -58,11 +58,11 @@ _CHANGE_FIRST: Final = "Another sign-in cannot succeed until the brand's admin o
 
 # Errors without attributes: status, code, detail, and the operation to call next.
 _WITHOUT_ATTRIBUTES: Final[dict[type[errors.FlowError], tuple[int, str, str, str]]] = {
-    errors.ConversationClosed: (
-        410,
-        "conversation_closed",
-        "This conversation was closed and never reopens. Use a new conversation id.",
-        "",
+    errors.SessionRequired: (
+        422,
+        "session_required",
+        "This brand's conversation ids are reused: name the session, as the last answer did. A later one is not met.",
+        "readConversation",
     ),
     errors.CompletionCodeMalformed: (
         422,
@@ -85,7 +85,8 @@ _WITHOUT_ATTRIBUTES: Final[dict[type[errors.FlowError], tuple[int, str, str, str
     errors.IdempotencyKeyReused: (
         422,
         "idempotency_key_reused",
-        "This Idempotency-Key was used before, with another body or conversation. Send a new key with a new request.",
+        "This Idempotency-Key was used before, with another body, conversation or session."
+        " Send a new key with a new request.",
         "",
     ),
     errors.InvalidScope: (
@@ -148,6 +149,24 @@ def problem_of(error: errors.FlowError) -> Problem:
 
 
 @problem_of.register
+def _(error: errors.ConversationClosed) -> Problem:
+    detail, operation = (
+        ("This session was closed. Create a challenge: it begins the next session.", "createChallenge")
+        if error.can_begin_next
+        else ("This conversation was closed and never reopens. Use a new conversation id.", "")
+    )
+    return Problem(410, "conversation_closed", detail, next_operation=operation)
+
+
+@problem_of.register
+def _(error: errors.SessionMismatch) -> Problem:
+    detail = "The call names another session, so nothing was done. It is late, or a new session has begun."
+    # `session` is null if none has begun: there is nothing to read then.
+    operation = "readConversation" if error.session else "createChallenge"
+    return Problem(409, "session_mismatch", detail, next_operation=operation, session=error.session)
+
+
+@problem_of.register
 def _(error: errors.ChallengeDiffers) -> Problem:
     detail = (
         "Another challenge is open. Use it, withdraw it, or set replace to true."
@@ -202,8 +221,6 @@ def _(error: errors.CompletionCodeIncorrect) -> Problem:
 @problem_of.register
 def _(error: errors.WrongAuthorizationStatus) -> Problem:
     authorization = error.authorization
-    if authorization.status == "closed":
-        return problem_of(errors.ConversationClosed())
     members: dict[str, Any] = {"reason": authorization.reason} if authorization.reason else {}
     if authorization.challenge is not None:
         members["challenge_id"] = str(authorization.challenge.uuid)

@@ -9,7 +9,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from brands.models import AuthorizationServer, Brand
 from conversations.api.calls import Call
-from conversations.flow.errors import ConversationClosed
+from conversations.flow.errors import ConversationClosed, refuse_other_session, refuse_unnamed_session
 from conversations.models import AccessToken, Challenge, Conversation
 from infrastructure.compiled import CompiledQuery, Parameter
 from web.errors import Problem
@@ -18,11 +18,11 @@ _CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~:@|=;,+!$*()-]{1,200}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _BRAND: Final = Parameter("brand", models.BigIntegerField())
-_CONVERSATIONS: Final = CompiledQuery(
+_NEWEST_CONVERSATION: Final = CompiledQuery(
     lambda: (
         Conversation.objects.filter(brand_id=_BRAND, external_id=Parameter("external_id", models.CharField()))
         .select_related("brand")
-        .order_by()
+        .order_by("-session")[:1]
     )
 )
 _SERVERS: Final = CompiledQuery(
@@ -56,25 +56,36 @@ def checked_conversation_id(conversation_id: str) -> str:
 
 
 def existing_conversation(call: Call, conversation_id: str) -> Conversation | None:
-    """Find the brand's conversation; None if no challenge has created it yet. Raises `Problem` for a malformed id."""
+    """Find the newest session of the brand's conversation; None if no challenge has created it yet.
+
+    Raises `Problem` for a malformed id.
+    """
     brand, external_id = call.bot_key.brand, checked_conversation_id(conversation_id)
-    return _CONVERSATIONS.first(brand=brand.pk, external_id=external_id)
+    return _NEWEST_CONVERSATION.first(brand=brand.pk, external_id=external_id)
 
 
-def open_conversation_of(call: Call, conversation_id: str) -> Conversation:
+def open_conversation_of(call: Call, conversation_id: str, session: int | None, *, ends: bool = False) -> Conversation:
     """As `conversation_of`. Raises `ConversationClosed` too, before any other error of the call is looked for."""
-    conversation = conversation_of(call, conversation_id)
+    conversation = conversation_of(call, conversation_id, session, ends=ends)
     if conversation.closed_at is not None:
-        raise ConversationClosed
+        raise ConversationClosed(conversation)
     return conversation
 
 
-def conversation_of(call: Call, conversation_id: str) -> Conversation:
-    """Find the brand's conversation. Raises `Problem` for a malformed or unknown id."""
+def conversation_of(call: Call, conversation_id: str, session: int | None, *, ends: bool = False) -> Conversation:
+    """Find the newest session of the brand's conversation, and no other one (S3).
+
+    `ends`: the call ends something, so it has to name the session if the brand's ids are reused (S4). The caller then
+    changes this row alone: a session that begins meanwhile is another row. Raises `SessionMismatch`, `SessionRequired`,
+    and `Problem` for a malformed or unknown id.
+    """
     conversation = existing_conversation(call, conversation_id)
     if conversation is None:
         detail = "No challenge was ever created in this conversation. Create one."
         raise Problem(404, "conversation_unknown", detail, next_operation="createChallenge")
+    refuse_other_session(conversation, session)
+    if ends:
+        refuse_unnamed_session(conversation, session)
     return conversation
 
 
@@ -107,10 +118,13 @@ def _only_one(found: list[AuthorizationServer], key: str | None) -> Authorizatio
     return found[0]
 
 
-def challenge_of(call: Call, challenge_id: str) -> Challenge:
-    """Find the brand's challenge. Raises `Problem` for an unknown id."""
+def challenge_of(call: Call, challenge_id: str, session: int | None = None) -> Challenge:
+    """Find the brand's challenge, of any session. Raises `Problem`, also if the call names another session."""
     known = _UUID.fullmatch(challenge_id)
     challenge = _CHALLENGES.first(brand=call.bot_key.brand_id, uuid=UUID(challenge_id)) if known else None
     if challenge is None:
         raise Problem(404, "challenge_unknown", "There is no challenge with this id. Create one in its conversation.")
+    if session not in {None, challenge.conversation.session}:
+        detail = "The challenge is of another session than the call names, so nothing was done."
+        raise Problem(409, "session_mismatch", detail, session=challenge.conversation.session)
     return challenge

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from brands.authentication import PresentedKey
 from brands.models import BotKey, Brand
-from conversations.api.calls import Answer, Call, bot_call, count_token_read, seconds
+from conversations.api.calls import Answer, Call, bot_call, count_token_read, named_session, seconds
 from conversations.api.lookups import is_conversation_id, open_conversation_of, server_of
 from conversations.flow.authorization_status import token_representation
 from conversations.flow.read_counts import count_read
@@ -31,7 +31,7 @@ MAX_MIN_TTL: Final = 3600
 # of gunicorn's longest request line. A bot that needs more compares the answer's `scope` itself.
 MAX_NEEDED_SCOPE_LENGTH: Final = 2000
 _SCOPE: Final = re.compile(rf"[ !#-\[\]-~]{{0,{MAX_NEEDED_SCOPE_LENGTH}}}")
-_PARAMETERS: Final = {"authorization_server", "min_ttl", "scope", PARAMETER}
+_PARAMETERS: Final = {"authorization_server", "min_ttl", "scope", "session", PARAMETER}
 
 logger = logging.getLogger("consumer_delegation.audit")
 
@@ -60,7 +60,11 @@ def token_answer(call: Call, access_token: AccessToken, purpose: str, now: datet
     value, members = access_token.reveal_access_token().reveal(), access_token.reveal_response_members()
     _log(call, access_token, purpose)
     count_read(call.bot_key, purpose, now)
-    answer = {"access_token": value, **token_representation(access_token, now)}
+    answer = {
+        "access_token": value,
+        "session": access_token.conversation.session,
+        **token_representation(access_token, now),
+    }
     # Stored as JSON, so it is copied into the answer undecoded.
     return answer | ({"token_response_members": msgspec.Raw(members.reveal().encode())} if members else {})
 
@@ -92,6 +96,9 @@ def _in_one_query(request: HttpRequest, presented: PresentedKey, conversation_id
     read = token_by_one_query(presented, conversation_id, query.get("authorization_server", ""), min_ttl, now)
     if read is None or BotKey.Scope.TOKEN_READ not in set(read.bot_key.scopes):
         return None
+    # Another session, or one that is written otherwise.
+    if "session" in query and query["session"] != str(read.access_token.conversation.session):
+        return None
     needed = query.get("scope", "")
     if not _SCOPE.fullmatch(needed) or not set(needed.split()) <= set(read.access_token.scope.split()):
         return None
@@ -114,7 +121,8 @@ def read_token(call: Call, conversation_id: str) -> Answer:
         detail = f"scope is a list of names separated by spaces, of at most {MAX_NEEDED_SCOPE_LENGTH} characters."
         raise Problem(422, "invalid_scope", detail)
     purpose = read_purpose(call.request, call.bot_key.brand, query.get(PARAMETER))
-    conversation = open_conversation_of(call, conversation_id)
+    session = named_session(query.get("session"))
+    conversation = open_conversation_of(call, conversation_id, session)
     server = server_of(call.bot_key.brand, query.get("authorization_server"))
     now = timezone.now()
     access_token = readable_token(conversation, server, min_ttl, now)

@@ -22,6 +22,7 @@ from conversations.api.calls import (
     entity_tag,
     idempotent_request,
     matches_entity_tag,
+    named_session,
     seconds,
 )
 from conversations.api.lookups import (
@@ -42,7 +43,7 @@ from conversations.flow.authorization_status import (
 )
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
-from conversations.flow.errors import ConversationClosed, FlowError
+from conversations.flow.errors import ConversationClosed, FlowError, refuse_other_session
 from conversations.flow.readable_tokens import usable_token
 from conversations.flow.termination import close_conversation, end_live_token
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
@@ -64,7 +65,7 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
         wanted = _wanted(call, body)
     except (Problem, FlowError):
         # If the conversation is closed, say that rather than what is wrong with the body.
-        _conversation_unless_closed(call, conversation_id)
+        _conversation_unless_closed(call, conversation_id, named_session(body.session))
         raise
     now = timezone.now()
     challenge, created = issue_challenge(
@@ -76,8 +77,9 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
 @bot_call(READ)
 def read_challenge(call: Call, challenge_id: str) -> Answer:
     """`GET /challenges/{challenge_id}`; with `wait`, answer when the challenge changes, or after `wait` seconds."""
-    wait = _wait(call.query("wait").get("wait", "0"))
-    challenge, now = challenge_of(call, challenge_id), timezone.now()
+    query = call.query("wait", "session")
+    wait, session = _wait(query.get("wait", "0")), named_session(query.get("session"))
+    challenge, now = challenge_of(call, challenge_id, session), timezone.now()
     representation = challenge_representation(challenge, now)
     if not wait or not can_change(challenge, now) or _has_missed_change(call, representation):
         return conditional_answer(call.request, representation)
@@ -103,8 +105,8 @@ def _read_challenge_again(call: Call, challenge_id: str) -> Answer:
 @bot_call(CREATE)
 def withdraw(call: Call, challenge_id: str) -> Answer:
     """`DELETE /challenges/{challenge_id}`. A challenge that has ended stays as it is; the answer says how it ended."""
-    call.query()
-    withdraw_challenge(challenge_of(call, challenge_id), actor=call.actor, now=timezone.now())
+    session = named_session(call.query("session").get("session"))
+    withdraw_challenge(challenge_of(call, challenge_id, session), actor=call.actor, now=timezone.now())
     return 200, challenge_representation(challenge_of(call, challenge_id), timezone.now())
 
 
@@ -116,26 +118,33 @@ def post_completion(call: Call, conversation_id: str) -> Answer:
     """
     call.query()
     body = call.body(CompletionBody)
-    conversation = open_conversation_of(call, conversation_id)
+    # A wrong code uses up a try, and a right one replaces a token. A handle names its challenge by itself.
+    session, ends = named_session(body.session), body.handle is None
+    conversation = open_conversation_of(call, conversation_id, session, ends=ends)
     if body.handle is not None:
         server = complete_with_handle(conversation, body.handle, actor=call.actor, now=timezone.now())
     else:
         server = server_of(call.bot_key.brand, body.authorization_server)
         complete(conversation, server, body.code or "", actor=call.actor, now=timezone.now())
     now = timezone.now()
-    return 200, conversation_representation(server.key, authorization_of(conversation, server, now), now)
+    return 200, {
+        "session": conversation.session,
+        **conversation_representation(server.key, authorization_of(conversation, server, now), now),
+    }
 
 
 @bot_call(READ)
 def read_conversation(call: Call, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}`: its authorization status at each server; never a token."""
-    key = call.query("authorization_server").get("authorization_server")
-    conversation = conversation_of(call, conversation_id)
+    query = call.query("authorization_server", "session")
+    key = query.get("authorization_server")
+    conversation = conversation_of(call, conversation_id, named_session(query.get("session")))
     brand = call.bot_key.brand
     servers = [server_of(brand, key)] if key else list(brand.authorization_servers.active())
     now = timezone.now()
     representation = {
         "conversation_id": conversation.external_id,
+        "session": conversation.session,
         "closed_at": conversation.closed_at,
         "authorization_servers": [
             conversation_representation(server.key, authorization_of(conversation, server, now), now)
@@ -155,7 +164,8 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     call.query()
     body = call.body(AuthorizeBody)
     purpose = read_purpose(call.request, call.bot_key.brand)
-    conversation, wanted = _conversation_unless_closed(call, conversation_id), _wanted(call, body)
+    conversation = _conversation_unless_closed(call, conversation_id, named_session(body.session))
+    wanted = _wanted(call, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
@@ -168,16 +178,18 @@ def authorize(call: Call, conversation_id: str) -> Answer:
 @bot_call(TOKEN)
 def end_token(call: Call, conversation_id: str) -> Answer:
     """`DELETE /conversations/{conversation_id}/token`. Reason `rejected`: the brand's API refused the token."""
-    query = call.query("authorization_server", "reason")
+    query = call.query("authorization_server", "reason", "session")
     reason = query.get("reason", "rejected")
     if reason not in {"rejected", "signed_out"}:
         raise Problem(422, "invalid_reason", "The reason must be rejected (by the brand's API) or signed_out.")
-    conversation = open_conversation_of(call, conversation_id)
+    session = named_session(query.get("session"))
+    conversation = open_conversation_of(call, conversation_id, session, ends=True)
     server = server_to_sign_out_of(conversation, query.get("authorization_server"))
     ended = end_live_token(conversation, server, AccessToken.EndReason(reason), actor=call.actor, now=timezone.now())
     now = timezone.now()
     return 200, {
         "conversation_id": conversation.external_id,
+        "session": conversation.session,
         "ended_at": ended.ended_at,
         "end_reason": ended.end_reason,
         **conversation_representation(server.key, authorization_of(conversation, server, now), now),
@@ -186,12 +198,16 @@ def end_token(call: Call, conversation_id: str) -> Answer:
 
 @bot_call(CREATE)
 def close(call: Call, conversation_id: str) -> Answer:
-    """`DELETE /conversations/{conversation_id}`: close it and erase its data. A repeated call gets the same receipt."""
-    call.query()
-    conversation = conversation_of(call, conversation_id)
+    """`DELETE /conversations/{conversation_id}`: close it and erase its data.
+
+    A repeated call gets the same receipt until another session has begun.
+    """
+    session = named_session(call.query("session").get("session"))
+    conversation = conversation_of(call, conversation_id, session, ends=True)
     receipt = close_conversation(conversation, actor=call.actor, now=timezone.now())
     return 200, {
         "conversation_id": conversation.external_id,
+        "session": conversation.session,
         "status": "closed",
         "closed_at": receipt.closed_at,
         "access_tokens_erased": receipt.access_tokens_erased,
@@ -199,11 +215,19 @@ def close(call: Call, conversation_id: str) -> Answer:
     }
 
 
-def _conversation_unless_closed(call: Call, conversation_id: str) -> Conversation | None:
-    """Find the conversation; None if no challenge has created it yet. Raises `ConversationClosed`, `Problem`."""
+def _conversation_unless_closed(call: Call, conversation_id: str, session: int | None) -> Conversation | None:
+    """Find the open session; None if a challenge would begin it. Raises `ConversationClosed`, `Problem`.
+
+    Raises `SessionMismatch` if another session than the named one is open.
+    """
     conversation = existing_conversation(call, conversation_id)
-    if conversation and conversation.closed_at is not None:
-        raise ConversationClosed
+    if conversation is None:
+        return None
+    if conversation.closed_at is not None:
+        if not conversation.brand.reuses_conversation_ids or session == conversation.session:
+            raise ConversationClosed(conversation)
+        return None
+    refuse_other_session(conversation, session)
     return conversation
 
 
@@ -218,6 +242,7 @@ def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
         locale=body.locale,
         context=Secret(body.context) if body.context is not None else None,
         replace=body.replace,
+        session=named_session(body.session),
     )
     wanted.validate()
     return wanted

@@ -110,6 +110,7 @@ def challenge_representation(challenge: Challenge, now: datetime) -> dict[str, A
     return {
         "challenge_id": str(challenge.uuid),
         "conversation_id": challenge.conversation.external_id,
+        "session": challenge.conversation.session,
         "authorization_server": challenge.authorization_server.key,
         "status": status.value,
         "error": challenge.error or None,

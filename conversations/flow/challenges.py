@@ -21,7 +21,9 @@ from conversations.flow.errors import (
     IdempotencyKeyReused,
     InvalidScope,
     SamePersonCheckRefused,
+    SessionMismatch,
     TooManyChallenges,
+    refuse_unnamed_session,
 )
 from conversations.flow.events import ConversationEvent, publish_challenge, record
 from conversations.flow.outcomes import expected_subject_digest, expects_same_subject
@@ -47,7 +49,7 @@ _LINK_TOKEN_BYTES = 20
 _MAX_NEW_CHALLENGES = 5
 _NEW_CHALLENGES_PERIOD = timedelta(minutes=10)
 _NEW_CONVERSATION: Final = CompiledInsert(Conversation, or_nothing=True)
-_LOCKED_CONVERSATION: Final = CompiledQuery(
+_NEWEST_LOCKED: Final = CompiledQuery(
     lambda: (
         Conversation.objects.select_for_update(of=("self",))
         .select_related("brand")
@@ -55,7 +57,7 @@ _LOCKED_CONVERSATION: Final = CompiledQuery(
             brand_id=Parameter("brand", models.BigIntegerField()),
             external_id=Parameter("external_id", models.CharField()),
         )
-        .order_by()
+        .order_by("-session")[:1]
     )
 )
 _NEW_CHALLENGE: Final = CompiledInsert(Challenge)
@@ -114,7 +116,10 @@ def _refuse_another_request(row: IdempotencyKey, conversation: Conversation, req
 
 @dataclass(frozen=True, kw_only=True)
 class WantedChallenge:
-    """What a bot asks for. An empty same-person check or scope means: as the authorization server is configured."""
+    """What a bot asks for. An empty same-person check or scope means: as the authorization server is configured.
+
+    `session` is the one that the call names: the open one, or the one that this challenge is to begin.
+    """
 
     server: AuthorizationServer
     same_person_check: str = ""
@@ -124,6 +129,7 @@ class WantedChallenge:
     locale: str = ""
     context: Secret | None = None
     replace: bool = False
+    session: int | None = None
 
     def validate(self) -> None:
         """Check it. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused` or `InvalidScope`."""
@@ -177,17 +183,18 @@ def issue_challenge(
     """Return the challenge and whether it is new. An open challenge that matches `wanted` is returned again.
 
     A repeated idempotency key gets the challenge that an earlier call with this key got, even if it has ended. The
-    first challenge creates the conversation. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`,
+    first challenge creates the conversation; if the brand's ids are reused, the first one after the close creates the
+    next session. Raises `ConversationClosed`, `SessionMismatch`, `SessionRequired`, `ChallengeDiffers`, `InvalidScope`,
     `SamePersonCheckRefused`, `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
     """
     check, scope = wanted.effective_same_person_check(), wanted.effective_scope()
-    with _locked_or_new_conversation(brand, external_id) as (conversation, is_new):
-        if conversation.closed_at is not None:
-            raise ConversationClosed
+    with _locked_or_new_conversation(brand, external_id, wanted.session) as (conversation, is_new):
         earlier = challenge_of_request(conversation, request, now) if request else None
         if earlier:
             return earlier, False
-        if is_new:  # a new conversation has no open challenge to look for
+        if is_new:  # a new session has no open challenge to look for
+            if conversation.session > 1:
+                _refuse_too_many(conversation, now)
             challenge, created = _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
         else:
             end_expired(conversation, now)
@@ -255,6 +262,7 @@ def _open_or_new(
         return current, False
     _refuse_too_many(conversation, now)
     if current:
+        refuse_unnamed_session(conversation, wanted.session)
         end_challenge(current, ChallengeStatus.SUPERSEDED, now=now, actor=actor)
     return _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
 
@@ -262,12 +270,20 @@ def _open_or_new(
 def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
     """Raise `TooManyChallenges` if this conversation had five new challenges in the last ten minutes.
 
+    All sessions of its id count together: closing must not be a way around the limit (S10).
     The challenge rows are counted, under the conversation's lock. So all processes share the count, the window slides,
     and no second store is called while the lock is held. Returning an open challenge again is not counted.
     """
     # Challenges dated further ahead come from a process with a wrong clock, and are not counted.
     earliest, latest = now - _NEW_CHALLENGES_PERIOD, now + _NEW_CHALLENGES_PERIOD
-    recent = Challenge.objects.filter(conversation=conversation, issued_at__gt=earliest, issued_at__lte=latest)
+    recent = Challenge.objects.filter(issued_at__gt=earliest, issued_at__lte=latest)
+    recent = (
+        recent.filter(conversation=conversation)
+        if conversation.session == 1
+        else recent.filter(
+            conversation__brand=conversation.brand_id, conversation__external_id=conversation.external_id
+        )
+    )
     moments = recent.order_by("-issued_at").values_list("issued_at", flat=True)
     fifth_newest = moments[_MAX_NEW_CHALLENGES - 1 : _MAX_NEW_CHALLENGES].first()
     if fifth_newest is not None:
@@ -275,19 +291,39 @@ def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
 
 
 @contextmanager
-def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[tuple[Conversation, bool]]:
+def _locked_or_new_conversation(
+    brand: Brand, external_id: str, session: int | None
+) -> Iterator[tuple[Conversation, bool]]:
     """Like `locked_conversation`, but by the bot's conversation id. Also yields whether the row is new.
 
-    Insert and lock are in one transaction, so that an existing row is locked before pruning could delete it.
+    Of several sessions it is the open one. If the last one is closed and the brand's ids are reused, the next one
+    begins, as a new row (S2). Insert and lock are in one transaction, so that an existing row is locked before pruning
+    could delete it. Raises `ConversationClosed`, and `SessionMismatch` if the call names another session.
     """
     with transaction.atomic():
-        conversation = Conversation(uuid=uuid4(), brand=brand, external_id=external_id)
+        conversation, newest = Conversation(uuid=uuid4(), brand=brand, external_id=external_id), None
         while not (is_new := _NEW_CONVERSATION.insert(conversation)):
             # Another transaction inserted the row. This query waits for that transaction and for the row lock.
-            existing = _LOCKED_CONVERSATION.first(brand=brand.pk, external_id=external_id)
-            if existing is not None:  # None: deleted meanwhile, so insert again
+            existing = _NEWEST_LOCKED.first(brand=brand.pk, external_id=external_id)
+            if existing is None:  # deleted meanwhile, so insert again
+                continue
+            newest = existing.session
+            if existing.closed_at is None:
                 conversation = existing
                 break
+            if not existing.brand.reuses_conversation_ids or session == newest:
+                raise ConversationClosed(existing)
+            # The next session. If another transaction has begun it, nothing is inserted, and that one is locked. The
+            # sequence of events goes on, so that it grows for as long as the id is used.
+            conversation = Conversation(
+                uuid=uuid4(),
+                brand=brand,
+                external_id=external_id,
+                session=newest + 1,
+                last_event=existing.last_event,
+            )
+        if session not in {None, conversation.session}:
+            raise SessionMismatch(newest)
         yield conversation, is_new
 
 

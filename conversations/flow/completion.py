@@ -88,7 +88,7 @@ def derived_code(challenge: Challenge, cookie: str) -> str | None:
 
 def _confirm_pending(conversation: Conversation, challenge: Challenge, *, actor: str, now: datetime) -> None:
     if conversation.closed_at is not None:
-        raise ConversationClosed
+        raise ConversationClosed(conversation)
     pending = AccessToken.objects.pending().filter(challenge=challenge)
     access_token = pending.select_related("conversation__brand", "challenge__conversation__brand").first()
     if access_token is None:
@@ -113,7 +113,7 @@ def _try_code(
     pending = AccessToken.objects.pending().filter(conversation=conversation, authorization_server=server)
     access_token = pending.select_related("conversation__brand", "challenge__conversation__brand").first()
     if conversation.closed_at is not None:
-        raise ConversationClosed
+        raise ConversationClosed(conversation)
     if access_token is None:
         raise WrongAuthorizationStatus(authorization_of(conversation, server, now))
     challenge = access_token.challenge

@@ -1,7 +1,7 @@
 """Reasons why a bot's call is refused. Each class is one thing that the bot can do about it."""
 
 from conversations.flow.authorization_status import Authorization
-from conversations.models import Challenge
+from conversations.models import Challenge, Conversation
 
 
 class FlowError(Exception):
@@ -9,7 +9,38 @@ class FlowError(Exception):
 
 
 class ConversationClosed(FlowError):
-    """The conversation is closed and never reopens."""
+    """The conversation is closed. If the brand's ids are reused, a challenge begins the next session."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__()
+        self.can_begin_next = conversation.brand.reuses_conversation_ids
+
+
+class SessionMismatch(FlowError):
+    """The call names another session than the one that it would meet (S3).
+
+    `session` is the newest session of the id, or None if no session has begun.
+    """
+
+    def __init__(self, session: int | None) -> None:
+        super().__init__()
+        self.session = session
+
+
+class SessionRequired(FlowError):
+    """The call ends something, the brand's ids are reused, and the call names no session (S4)."""
+
+
+def refuse_other_session(conversation: Conversation, named: int | None) -> None:
+    """Raise `SessionMismatch` if a call names another session than the conversation's (S3)."""
+    if named not in {None, conversation.session}:
+        raise SessionMismatch(conversation.session)
+
+
+def refuse_unnamed_session(conversation: Conversation, named: int | None) -> None:
+    """Raise `SessionRequired` if a call that ends something names no session, and ids are reused (S4)."""
+    if named is None and conversation.brand.reuses_conversation_ids:
+        raise SessionRequired
 
 
 class ChallengeDiffers(FlowError):

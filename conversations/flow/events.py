@@ -74,6 +74,7 @@ def record(
         now=now,
         outcome=outcome,
         conversation_uuid=conversation.uuid,
+        session=conversation.session,
         challenge_uuid=challenge.uuid if challenge else None,
         access_token_uuid=access_token_uuid,
     )
@@ -101,6 +102,7 @@ def publish_token(access_token: AccessToken, event: WebhookEvent, now: datetime)
         ending = {"ended_at": current.expires_at if expired else current.ended_at, "end_reason": current.end_reason}
         data = {
             "conversation_id": current.conversation.external_id,
+            "session": current.conversation.session,
             "authorization_server": current.authorization_server.key,
             "challenge_id": str(current.challenge.uuid),
             **token_representation(current, now),
@@ -113,7 +115,8 @@ def publish_closing(conversation: Conversation, receipt: dict[str, Any], now: da
     """Write webhook deliveries about a closed conversation. `receipt` is what the bot that closed it gets."""
     event = WebhookEvent.CONVERSATION_CLOSED
     if endpoints := _subscribed(conversation, event):
-        _publish(event, endpoints, conversation, {"conversation_id": conversation.external_id, **receipt}, now)
+        data = {"conversation_id": conversation.external_id, "session": conversation.session, **receipt}
+        _publish(event, endpoints, conversation, data, now)
 
 
 def publish_test(endpoint: WebhookEndpoint, now: datetime) -> None:

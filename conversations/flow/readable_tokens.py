@@ -57,7 +57,7 @@ _TOKEN: Final = _columns(
     "token_type", "scope", "assurance", "issued_at", "expires_at", "lifetime_assumed",
 )  # fmt: skip
 _CHALLENGE: Final = _ModelColumns(Challenge, id="challenge_id", scope="asked_scope", purpose="purpose")
-_CONVERSATION: Final = _columns(Conversation, "conversation__", "id", "uuid", "brand_id")
+_CONVERSATION: Final = _columns(Conversation, "conversation__", "id", "uuid", "brand_id", "session")
 _BRAND: Final = _columns(Brand, "conversation__brand__", "id", "uuid", "token_read_purpose_required")
 _BOT_KEY: Final = _columns(
     BotKey, "conversation__brand__bot_keys__",
@@ -73,7 +73,7 @@ def readable_token(conversation: Conversation, server: AuthorizationServer, min_
     """
     found = authorization_of(conversation, server, now)
     if found.status == AuthorizationStatus.CLOSED:
-        raise ConversationClosed
+        raise ConversationClosed(conversation)
     if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
         raise WrongAuthorizationStatus(found)
     _refuse_short_life(found.access_token, min_ttl, now)

@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from brands.models import UnsavedClientSecret
+from brands.models import Brand, ConversationIds, UnsavedClientSecret
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
 from conversations.flow.events import erase_challenge_payloads, give_up_for_inactive
 from conversations.flow.revocations import finish_revocation, overdue_revocations
+from conversations.flow.termination import close_conversation
 from conversations.flow.transitions import end_expired, locked_conversation
 from conversations.flow.trial_sign_in import old_trials
 from conversations.models import (
@@ -32,6 +33,7 @@ from conversations.models import (
     WebhookDelivery,
 )
 from infrastructure import rate_limits
+from infrastructure.audit import SYSTEM
 from infrastructure.database_errors import is_unavailable, sqlstate
 
 CHUNK: Final = 500
@@ -40,6 +42,8 @@ _LOCK_TIMEOUT: Final = "2s"
 # SQLSTATEs of lock not available, deadlock detected, serialization failure, query canceled (time-out).
 _ROW_ERRORS: Final = {"55P03", "40P01", "40001", "57014"}
 _MAX_NAMED: Final = 5
+# How many idle sessions of a brand one sweep closes at most, so that the next one begins in time.
+MOST_IDLE_CLOSED: Final = 2 * CHUNK
 
 
 class SweepIncomplete(Exception):
@@ -96,6 +100,8 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
     swept: list[int] = []
     for expired in (Challenge.objects.expired_not_ended(now), AccessToken.objects.expired_not_ended(now)):
         steps.run(f"expired {expired.model.__name__}", partial(_end_all_expired, steps, expired, now, swept))
+    # Last: however many sessions are idle, nothing that has expired waits for them (K6).
+    steps.run("idle sessions", partial(_close_all_idle, steps, now))
     if steps.failed:
         raise SweepIncomplete(steps.failed) from next(iter(steps.failed.values()))
     return len(swept)
@@ -125,6 +131,46 @@ def _end_all_expired(steps: _Steps, expired: QuerySet[Any], now: datetime, swept
             swept.append(conversation_pk)
         if steps.is_stopping():
             return
+
+
+def _close_all_idle(steps: _Steps, now: datetime) -> None:
+    brands = Brand.objects.filter(
+        is_active=True, conversation_ids=ConversationIds.REUSED, close_idle_after__gt=0
+    ).order_by("pk")
+    for brand in brands:
+        # Each has a transaction of its own. What is over the limit waits for the next sweep.
+        for conversation_pk in _idle_sessions(brand, now).values_list("pk", flat=True)[:MOST_IDLE_CLOSED]:
+            close = partial(_with_lock_timeout, partial(_close_if_idle, conversation_pk), now)
+            steps.run(f"idle session {conversation_pk}", close)
+            if steps.is_stopping():
+                return
+
+
+def _idle_sessions(brand: Brand, now: datetime) -> QuerySet[Conversation]:
+    """Select the brand's open sessions that have had no open challenge and no live token for its time (S8).
+
+    What has expired counts as ended once the sweep has ended it.
+    """
+    since = now - timedelta(minutes=brand.close_idle_after)
+    challenges = Challenge.objects.filter(
+        Q(status__in=OPEN_STATUSES) | Q(ended_at__gt=since) | Q(completed_at__gt=since), conversation=OuterRef("pk")
+    )
+    tokens = AccessToken.objects.filter(Q(ended_at=None) | Q(ended_at__gt=since), conversation=OuterRef("pk"))
+    return (
+        Conversation.objects.filter(brand=brand, closed_at=None, created_at__lte=since)
+        .exclude(Exists(challenges))
+        .exclude(Exists(tokens))
+        .order_by()
+    )
+
+
+def _close_if_idle(conversation_pk: int, now: datetime) -> None:
+    """Close a session if it is still idle, under its lock: a sign-in may have begun since it was selected (S8)."""
+    with locked_conversation(conversation_pk) as conversation:
+        brand = conversation.brand
+        is_wanted = brand.reuses_conversation_ids and brand.close_idle_after > 0
+        if is_wanted and _idle_sessions(brand, now).filter(pk=conversation_pk).exists():
+            close_conversation(conversation, actor=SYSTEM, now=now)
 
 
 def _end_expired_in(conversation_pk: int, now: datetime) -> None:
@@ -165,7 +211,8 @@ def prune(before: datetime) -> tuple[int, int]:
     """Delete challenges, with their rows, and conversations that ended before `before`. Return both numbers.
 
     An open conversation is deleted when it has no challenges and no deliveries left. A closed one stays as a bare row,
-    because it must never reopen. The audit log is never touched. The last token of an open conversation stays, without
+    because it must never reopen; if ids are reused, that of the newest session, so that no session gets the number of
+    another (S7). The audit log is never touched. The last token of an open conversation stays, without
     its ciphertext. It tells why a new challenge is needed, and which account a re-challenge is compared with (A7).
     """
     live_token = AccessToken.objects.filter(challenge=OuterRef("pk"), ended_at=None)
@@ -176,7 +223,17 @@ def prune(before: datetime) -> tuple[int, int]:
     for kept in (live_token, _newest_in_conversation(confirmed), _newest_in_conversation(with_subject)):
         old = old.exclude(Exists(kept))
     challenges = _delete_old(old, "issued_at", before)
-    empty = Conversation.objects.filter(created_at__lt=before, closed_at=None, challenges=None, webhook_deliveries=None)
+    never_closed = Q(closed_at=None, session=1, brand__conversation_ids=ConversationIds.UNIQUE)
+    later = Conversation.objects.filter(
+        brand=OuterRef("brand"), external_id=OuterRef("external_id"), session__gt=OuterRef("session")
+    )
+    empty = Conversation.objects.filter(
+        never_closed | Q(Exists(later), closed_at__lt=before),
+        created_at__lt=before,
+        challenges=None,
+        webhook_deliveries=None,
+        revocations=None,
+    )
     return challenges, _delete_old(empty, "created_at", before)
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from brands.models import AuthorizationServer
 from conversations.flow.authorization_status import AuthorizationStatus, authorization_of
-from conversations.flow.errors import WrongAuthorizationStatus
+from conversations.flow.errors import ConversationClosed, WrongAuthorizationStatus
 from conversations.flow.events import ConversationEvent, erase_challenge_payloads, publish_closing, record
 from conversations.flow.transitions import (
     end_access_token,
@@ -54,8 +54,10 @@ def end_live_token(
     actor: str,
     now: datetime,
 ) -> AccessToken:
-    """End the readable token and return its row. Raises `WrongAuthorizationStatus` if there is none."""
+    """End the readable token and return its row. Raises `WrongAuthorizationStatus`, `ConversationClosed`."""
     with locked_conversation(conversation.pk) as locked:
+        if locked.closed_at is not None:
+            raise ConversationClosed(locked)
         end_expired(locked, now)
         found = authorization_of(locked, server, now)
         if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
@@ -119,7 +121,10 @@ def undo(challenge: Challenge, *, now: datetime) -> bool:
 
 
 def close_conversation(conversation: Conversation, *, actor: str, now: datetime) -> ClosingReceipt:
-    """Close a conversation forever and erase its secrets. Return the receipt, also if it was closed before."""
+    """Close this session for ever and erase its secrets. Return the receipt, also if it was closed before.
+
+    If the brand's ids are reused, the next challenge under the id begins another session, with a row of its own.
+    """
     with locked_conversation(conversation.pk) as locked:
         if locked.closed_at is not None:
             return _receipt(locked, locked.closed_at)
@@ -150,7 +155,9 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
     AuthorizationRequest.objects.filter(challenge__conversation=conversation).update(error_detail="")
     conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
     erase_challenge_payloads(now, conversation)
-    IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
+    if not conversation.brand.reuses_conversation_ids:
+        # Otherwise they stay for their 24 hours: a repeated request must not begin the next session (S5).
+        IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
 
 
 def _receipt(conversation: Conversation, closed_at: datetime) -> ClosingReceipt:

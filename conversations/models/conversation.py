@@ -40,11 +40,17 @@ OPEN_STATUSES: Final = (*SIGN_IN_STATUSES, ChallengeStatus.CONFIRMATION_NEEDED)
 
 
 class Conversation(models.Model):
-    """One chat between a consumer and a brand's bot. Each access token belongs to exactly one conversation."""
+    """One chat between a consumer and a brand's bot. Each access token belongs to exactly one conversation.
+
+    If a brand's ids are reused, each session of an id is a row of its own. So whatever is bound to a row or its UUID
+    (ciphertexts, digests, subjects, limits, events) is bound to one session (S2).
+    """
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="conversations")
     external_id = models.CharField("conversation id", max_length=200)
+    # Counts the sessions of an id, from 1. A number is never used twice (S7).
+    session = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True)
     # Sequence of the last webhook event. It only grows, so a receiver can drop older events.
@@ -57,14 +63,20 @@ class Conversation(models.Model):
         constraints = [
             # With this operator class PostgreSQL also finds an id by its beginning, in any collation.
             models.UniqueConstraint(
+                fields=("brand", "external_id", "session"),
+                opclasses=("int8_ops", "varchar_pattern_ops", "int4_ops"),
+                name="one_session_per_number",
+            ),
+            models.UniqueConstraint(
                 fields=("brand", "external_id"),
+                condition=Q(closed_at=None),
                 opclasses=("int8_ops", "varchar_pattern_ops"),
-                name="one_conversation_per_brand_and_id",
+                name="one_open_session",
             ),
         ]
 
     def __str__(self) -> str:
-        return self.external_id
+        return self.external_id if self.session == 1 else f"{self.external_id} (session {self.session})"
 
     def associated_data(self, table: str, column: str, row: UUID) -> AssociatedData:
         return AssociatedData(table, column, row, brand=self.brand.uuid, conversation=self.uuid)
