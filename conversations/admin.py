@@ -175,8 +175,8 @@ class KindFilter(admin.SimpleListFilter):
 @admin.register(AuditEvent)
 class AuditEventAdmin(NamedEventsAdmin):
     fields = (
-        "at", "kind", "outcome", "who", "actor", "conversation_link", "session", "changed_fields", "changed_values", "uuid",
-        "brand_uuid", "conversation_uuid", "challenge_uuid", "access_token_uuid", "object_uuid", "request_id",
+        "at", "kind", "outcome", "who", "actor", "conversation_link", "session", "changed_fields", "changed_values",
+        "uuid", "brand_uuid", "conversation_uuid", "challenge_uuid", "access_token_uuid", "object_uuid", "request_id",
     )  # fmt: skip
     list_filter = (RecordedWithin, KindFilter)
     allowed_lookups = ("within", "kind")

@@ -146,9 +146,9 @@ def _rows_of(conversation: Conversation) -> _Rows:
 
 
 def _of_conversation(conversation: Conversation, begun_at: datetime) -> Iterator[Entry]:
-    what, links = "Conversation", ()
-    if conversation.brand.reuses_conversation_ids or conversation.session > 1:
-        what, links = f"Session {conversation.session}", (_sessions_link(conversation),)
+    has_sessions = conversation.brand.reuses_conversation_ids or conversation.session > 1
+    what = f"Session {conversation.session}" if has_sessions else "Conversation"
+    links = (_sessions_link(conversation),) if has_sessions else ()
     yield Entry(begun_at, GOOD, f"{what} begun", (), links)
     if conversation.closed_at:
         step = (conversation.uuid, ConversationEvent.CONVERSATION_CLOSED.value)

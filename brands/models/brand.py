@@ -83,9 +83,9 @@ class Brand(models.Model):
         max_length=8,
         choices=ConversationIds,
         default=ConversationIds.UNIQUE,
-        help_text="With the first, a closed conversation never opens again. With the second, for WhatsApp, SMS or RCS, "
-        "the next sign-in under the id begins a new session, which can use nothing of the last one. If you change this, "
-        "open chats stay open. Closed ids can begin a new session from then on, or no longer.",
+        help_text="Unique: a closed conversation never opens again. Reused, for WhatsApp, SMS or RCS: the next sign-in "
+        "link under the id begins a new session, which can use nothing of the last one. When you change this, open "
+        "chats stay open, and closed ones stay closed: only what may begin under their ids changes.",
     )
     close_idle_after = models.PositiveIntegerField(
         "close idle sessions after (minutes)",

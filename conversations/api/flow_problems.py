@@ -85,8 +85,7 @@ _WITHOUT_ATTRIBUTES: Final[dict[type[errors.FlowError], tuple[int, str, str, str
     errors.IdempotencyKeyReused: (
         422,
         "idempotency_key_reused",
-        "This Idempotency-Key was used before, with another body, conversation or session."
-        " Send a new key with a new request.",
+        "This Idempotency-Key was used before, with another body, conversation or session. Send a new key.",
         "",
     ),
     errors.InvalidScope: (

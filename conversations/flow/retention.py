@@ -211,9 +211,11 @@ def prune(before: datetime) -> tuple[int, int]:
     """Delete challenges, with their rows, and conversations that ended before `before`. Return both numbers.
 
     An open conversation is deleted when it has no challenges and no deliveries left. A closed one stays as a bare row,
-    because it must never reopen; if ids are reused, that of the newest session, so that no session gets the number of
-    another (S7). The audit log is never touched. The last token of an open conversation stays, without
-    its ciphertext. It tells why a new challenge is needed, and which account a re-challenge is compared with (A7).
+    because it must never reopen. Of several sessions the rows of the first and of the newest stay: by them a new
+    challenge sees that there was one, and no session gets the number of another (S7).
+
+    The audit log is never touched. The last token of an open conversation stays, without its ciphertext. It tells why a
+    new challenge is needed, and which account a re-challenge is compared with (A7).
     """
     live_token = AccessToken.objects.filter(challenge=OuterRef("pk"), ended_at=None)
     confirmed = AccessToken.objects.filter(confirmed_at__isnull=False, conversation__closed_at=None)
@@ -228,7 +230,7 @@ def prune(before: datetime) -> tuple[int, int]:
         brand=OuterRef("brand"), external_id=OuterRef("external_id"), session__gt=OuterRef("session")
     )
     empty = Conversation.objects.filter(
-        never_closed | Q(Exists(later), closed_at__lt=before),
+        never_closed | Q(Exists(later), session__gt=1, closed_at__lt=before),
         created_at__lt=before,
         challenges=None,
         webhook_deliveries=None,
