@@ -1,5 +1,7 @@
 """The calls that the examples beside this file share. Needs only requests; copy it with the example you take."""
 
+import hashlib
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -7,6 +9,17 @@ from urllib.parse import quote
 import requests
 
 Json = dict[str, Any]
+LONGEST_ID = 200
+
+
+def chat_in_room(room: str, person: str) -> str:
+    """Return the conversation id of one person's chat in a room. Different pairs get different ids."""
+    if not (room and person):
+        raise ValueError("name both: without the person, everybody in the room would share one permission")
+    # Of the characters that an id may have, "|" and "=" are kept for this. All others become = and two hex digits.
+    parts = (part.encode("utf-8", "surrogatepass") for part in (room, person))
+    chat = b"|".join(re.sub(rb"[^A-Za-z0-9._~:@;,+!$*()-]", lambda found: b"=%02X" % found[0], part) for part in parts)
+    return chat.decode() if len(chat) <= LONGEST_ID else f"sha256={hashlib.sha256(chat).hexdigest()}"
 
 
 class SignInNeeded(Exception):
@@ -37,35 +50,44 @@ class Delegation:
         self, conversation_id: str, ask_brand: Callable[[str], requests.Response], **wishes: Any
     ) -> requests.Response:
         """Call the brand's API with the consumer's token. Raises `SignInNeeded` and `Problem`."""
-        response = ask_brand(self.access_token(conversation_id, **wishes))
+        session, token = self.access_token(conversation_id, **wishes)
+        response = ask_brand(token)
         if response.status_code == 401:
-            # The brand took the token back before its time: say so, and there is a new link to send.
+            # The brand took the token back before its time: say so, and there is a new link to send. With the session,
+            # a call that arrives late ends nobody else's token.
             try:
-                self._conversation("DELETE", conversation_id, "/token?reason=rejected")
+                self._conversation("DELETE", conversation_id, f"/token?reason=rejected&session={session}")
             except Problem as problem:
                 if problem.status != 409:  # 409: it has ended meanwhile, which is what we want
                     raise
-            response = ask_brand(self.access_token(conversation_id, **wishes))
+            response = ask_brand(self.access_token(conversation_id, **wishes)[1])
         return response
 
-    def access_token(self, conversation_id: str, **wishes: Any) -> str:
+    def access_token(self, conversation_id: str, **wishes: Any) -> tuple[int, str]:
+        """Return the session and the token. Raises `SignInNeeded` and `Problem`."""
         status, answer = self._conversation("POST", conversation_id, "/authorize", {"min_ttl": 30, **wishes})
         if status == 202:
             raise SignInNeeded(answer)
-        return str(answer["access_token"])
+        return int(answer["session"]), str(answer["access_token"])
 
     def complete(self, conversation_id: str, code: str) -> None:
         """Pass on what the consumer typed. Raises `Problem`: `completion_code_incorrect` comes with `attempts_left`."""
-        self._conversation("POST", conversation_id, "/completion", {"code": code})
+        body = {"code": code, "session": self.session(conversation_id)}
+        self._conversation("POST", conversation_id, "/completion", body)
 
     def conversation(self, conversation_id: str) -> Json:
         return self._conversation("GET", conversation_id)[1]
+
+    def session(self, conversation_id: str) -> int:
+        """Return the session that is going on. A call that names it meets no later one, however often it is repeated."""
+        return int(self.conversation(conversation_id)["session"])
 
     def challenge(self, challenge_id: str) -> Json:
         return self._call("GET", f"/challenges/{challenge_id}")[1]
 
     def close(self, conversation_id: str) -> Json:
-        return self._conversation("DELETE", conversation_id)[1]
+        """End the chat: all that was granted in it is erased."""
+        return self._conversation("DELETE", conversation_id, f"?session={self.session(conversation_id)}")[1]
 
     def _conversation(
         self, method: str, conversation_id: str, rest: str = "", body: Json | None = None

@@ -18,7 +18,8 @@ class Dispatcher(Protocol):
 
 
 class Tracker(Protocol):
-    sender_id: str  # the conversation
+    # The conversation: one person's. In a channel with rooms, let the input channel make it with `chat_in_room`.
+    sender_id: str
 
     def get_slot(self, key: str) -> Any: ...
 

@@ -3,6 +3,10 @@
 A consumer who has signed in comes back with six digits, perhaps after a restart of ours. What they had asked for waits
 in the challenge's `context`, and is done then.
 
+The id is the customer's number, which comes back with every chat of theirs, and one day with somebody else's. So the
+brand's conversation ids are `reused`: "bye" ends the session, and the next question begins another one. A brand can also
+have idle sessions closed.
+
 It reads BASE, KEY, ORDERS, APP_SECRET, VERIFY_TOKEN, SEND_URL, SEND_TOKEN and PORT from the environment.
 """
 
@@ -29,6 +33,8 @@ def reply_to(delegation: Delegation, number: str, text: str) -> str:
             blocked = blocked_request(delegation, conversation_id)
             delegation.complete(conversation_id, code[1])
             text = blocked
+        if "bye" in text.lower():
+            return say_goodbye(delegation, conversation_id)
         if "order" not in text.lower():
             return "Ask me: where is my order?"
         orders = delegation.call_as_consumer(
@@ -44,6 +50,15 @@ def reply_to(delegation: Delegation, number: str, text: str) -> str:
     if not orders.ok:
         return "Acme is not answering right now. Please try again later."
     return "\n".join(f"{order['item']}: {order['status']}" for order in orders.json()["orders"])
+
+
+def say_goodbye(delegation: Delegation, conversation_id: str) -> str:
+    try:
+        delegation.close(conversation_id)
+    except Problem as problem:
+        if problem.status != 404:  # 404: there was nothing to forget
+            raise
+    return "Goodbye. I have forgotten everything about this chat."
 
 
 def blocked_request(delegation: Delegation, conversation_id: str) -> str:

@@ -37,8 +37,9 @@ class Teams:
     bot: bot_framework_style.OrdersBot
     # Ids of Teams hold characters that mean something in a path.
     conversation: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(id=f"19:{new_chat()}@thread.tacv2;messageid=1")
+        default_factory=lambda: SimpleNamespace(id=f"19:{new_chat()}@thread.tacv2;messageid=1", is_group=False)
     )
+    person: str = "29:ada"
     sent: list[dict[str, Any]] = field(default_factory=list)
     activity: SimpleNamespace = field(default_factory=SimpleNamespace)
 
@@ -46,7 +47,9 @@ class Teams:
         self.sent.append(activity)
 
     def say(self, text: str) -> dict[str, Any]:
-        self.activity = SimpleNamespace(text=text, conversation=self.conversation)
+        self.activity = SimpleNamespace(
+            text=text, conversation=self.conversation, from_property=SimpleNamespace(id=self.person)
+        )
         asyncio.run(self.bot.on_message_activity(self))
         return self.sent[-1]
 
@@ -54,8 +57,12 @@ class Teams:
         asyncio.run(self.bot.on_end_of_conversation_activity(self))
 
 
+async def no_room(*_: object) -> None:
+    raise AssertionError("there is no room")
+
+
 def test_bot_framework_style(stage: Stage, delegation: Delegation) -> None:
-    teams, ada = Teams(bot_framework_style.OrdersBot(delegation, stage.orders_url)), stage.consumer()
+    teams, ada = Teams(bot_framework_style.OrdersBot(delegation, stage.orders_url, no_room)), stage.consumer()
     assert teams.say("Hello")["text"] == "Ask me: where is my order?"
     assert teams.say("123456")["text"].startswith("Something is wrong: conversation_unknown")
     (card,) = teams.say("Where is my order?")["attachments"]
@@ -68,6 +75,30 @@ def test_bot_framework_style(stage: Stage, delegation: Delegation) -> None:
     assert teams.say("Where is my order?")["attachments"] != [card]
     teams.end()
     assert teams.say("Where is my order?")["text"] == "This chat is over. Please start a new one."
+
+
+def test_bot_framework_style_in_a_room(stage: Stage, delegation: Delegation) -> None:
+    """S11: everybody in the room has a chat of their own, and sees nothing of the others'."""
+    private: dict[str, list[dict[str, Any]]] = {"29:ada": [], "29:rita": []}
+
+    async def send_privately(turn: Any, activity: dict[str, Any]) -> None:
+        private[turn.activity.from_property.id].append(activity)
+
+    bot = bot_framework_style.OrdersBot(delegation, stage.orders_url, send_privately)
+    ada = Teams(bot, SimpleNamespace(id=f"19:{new_chat()}@thread.tacv2", is_group=True))
+    rita = Teams(bot, ada.conversation, person="29:rita")
+    at_home = Teams(bot, SimpleNamespace(id=new_chat(), is_group=False))
+    assert ada.say("Where is my order?")["text"] == "I have written to you in private."
+    (card,) = private["29:ada"][0]["attachments"]
+    code = stage.consumer().gets_code(card["content"]["buttons"][0]["value"])
+    for somebody in (ada, rita):
+        assert somebody.say(code)["text"].startswith("Please type the code into our private chat")
+    assert BOOTS in at_home.say(code)["text"]
+    rita.say("Where is my order?")
+    assert "attachments" in private["29:rita"][0]
+    ada.say("Where is my order?")
+    assert BOOTS in private["29:ada"][1]["text"]
+    assert BOOTS not in str([*ada.sent, *rita.sent])
 
 
 @dataclass

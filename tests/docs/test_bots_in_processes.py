@@ -21,6 +21,7 @@ from typing import IO, Any, Final
 import pytest
 import requests
 
+from demo.processes import run_command
 from tests.demo.machines import answers, free_ports
 from tests.demo.stage import Stage, wrong
 from tests.machine import missing
@@ -245,6 +246,31 @@ def test_whatsapp_webhook_bot(stage: Stage, whatsapp: WhatsApp) -> None:
     assert link_in(whatsapp.says("Where is my order?")) != link
     stage.bot().close("whatsapp:4915112345678")
     assert whatsapp.says("Where is my order?") == "This chat is over."
+
+
+@pytest.fixture
+def reused(stage: Stage) -> Iterator[None]:
+    """Let Acme's ids come back, as WhatsApp needs it, by the file that the demo applies."""
+    environment, file = stage.demo.product_environment(), stage.demo.folder / "reused.toml"
+    for ids in ("reused", "unique"):
+        file.write_text(f'[brand]\nslug = "acme"\nname = "Acme"\nconversation_ids = "{ids}"\n')
+        run_command(["manage.py", "apply_config", str(file)], environment)
+        if ids == "reused":
+            yield
+
+
+@pytest.mark.usefixtures("reused")
+def test_whatsapp_webhook_bot_where_ids_come_back(stage: Stage, whatsapp: WhatsApp) -> None:
+    """S2: the number's next chat begins with a sign-in of its own, after whatever ended the last one."""
+    if stage.bot().token("whatsapp:4915112345678").code == "conversation_closed":
+        assert link_in(whatsapp.says("Where is my order?"))  # an earlier chat of this number was closed
+    links = []
+    for _ in range(2):
+        links.append(link_in(whatsapp.says("Where is my order?")))
+        assert whatsapp.says(stage.consumer().gets_code(links[-1])).startswith(BOOTS)
+        assert whatsapp.says("Bye").startswith("Goodbye")
+        assert whatsapp.says("Bye").startswith("Goodbye")
+    assert links[0] != links[1]
 
 
 def test_whatsapp_notifications_of_strangers_are_refused(whatsapp: WhatsApp) -> None:
