@@ -18,8 +18,9 @@ def chat_in_room(room: str, person: str) -> str:
         raise ValueError("name both: without the person, everybody in the room would share one permission")
     # Of the characters that an id may have, "|" and "=" are kept for this. All others become = and two hex digits.
     parts = (part.encode("utf-8", "surrogatepass") for part in (room, person))
-    chat = b"|".join(re.sub(rb"[^A-Za-z0-9._~:@;,+!$*()-]", lambda found: b"=%02X" % found[0], part) for part in parts)
-    return chat.decode() if len(chat) <= LONGEST_ID else f"sha256={hashlib.sha256(chat).hexdigest()}"
+    other = re.compile(rb"[^A-Za-z0-9._~:@;,+!$*()-]")
+    chat = b"|".join(other.sub(lambda found: b"=%02X" % ord(found[0]), part) for part in parts).decode()
+    return chat if len(chat) <= LONGEST_ID else f"sha256={hashlib.sha256(chat.encode()).hexdigest()}"
 
 
 class SignInNeeded(Exception):
@@ -79,7 +80,7 @@ class Delegation:
         return self._conversation("GET", conversation_id)[1]
 
     def session(self, conversation_id: str) -> int:
-        """Return the session that is going on. A call that names it meets no later one, however often it is repeated."""
+        """Return the session that is going on. A call that names it meets no later one, however late it arrives."""
         return int(self.conversation(conversation_id)["session"])
 
     def challenge(self, challenge_id: str) -> Json:

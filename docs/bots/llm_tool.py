@@ -1,8 +1,9 @@
 """The tool of llm_tool.json, as the host of an agent runs it. What is returned goes to the model; the token never does.
 
-The conversation's id comes from the host, which knows whose chat it is (in a room: `chat_in_room`). It is no parameter of the tool: a model that
-was talked into naming another conversation would read another person's orders. A link that the model gives away is of
-no use elsewhere: what somebody signs in to there counts only once its code is typed into this conversation.
+The conversation's id comes from the host, which knows whose chat it is (in a room: `chat_in_room`). It is no parameter
+of the tool: a model that was talked into naming another conversation would read another person's orders. A link that
+the model gives away is of no use elsewhere: what somebody signs in to there counts only once its code is typed into
+this conversation.
 """
 
 import json

@@ -4,8 +4,8 @@ A consumer who has signed in comes back with six digits, perhaps after a restart
 in the challenge's `context`, and is done then.
 
 The id is the customer's number, which comes back with every chat of theirs, and one day with somebody else's. So the
-brand's conversation ids are `reused`: "bye" ends the session, and the next question begins another one. A brand can also
-have idle sessions closed.
+brand's conversation ids are `reused`: "bye" ends the session, and the next question begins another one. A brand can
+also have idle sessions closed.
 
 It reads BASE, KEY, ORDERS, APP_SECRET, VERIFY_TOKEN, SEND_URL, SEND_TOKEN and PORT from the environment.
 """

@@ -1,6 +1,5 @@
 """A close and a new challenge under one id at the same moment: one open session, and nothing of one in the other."""
 
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -44,7 +43,6 @@ def nothing_is_open_in_a_closed_session() -> bool:
 
 def test_a_close_and_a_new_challenge(bots: list[Bot]) -> None:
     """S1, S2: the challenge is in the session that is closed, and ended with it; or it begins the next one."""
-    seen: Counter[tuple[int, ...]] = Counter()
     for bot in bots:
         first = bot.challenge()
         bot.call("DELETE", f"/challenges/{first['challenge_id']}")
@@ -56,9 +54,7 @@ def test_a_close_and_a_new_challenge(bots: list[Bot]) -> None:
         assert (closed, status) == (200, 201)
         assert receipt["challenges_withdrawn"] == (1 if challenge["session"] == 1 else 0)
         assert open_sessions(bot) == ([2] if challenge["session"] == 2 else [])
-        seen[tuple(open_sessions(bot))] += 1
     assert nothing_is_open_in_a_closed_session()
-    assert sum(seen.values()) == ROUNDS
 
 
 def test_four_challenges_begin_one_session(bots: list[Bot]) -> None:
@@ -66,7 +62,11 @@ def test_four_challenges_begin_one_session(bots: list[Bot]) -> None:
     for bot in bots:
         bot.challenge()
         bot.in_chat("DELETE", "?session=1")
-        answers = at_once(4, lambda _, bot=bot: bot.in_chat("POST", "/challenges", {}))
+
+        def call(_: int, bot: Bot = bot) -> tuple[int, dict[str, Any]]:
+            return bot.in_chat("POST", "/challenges", {})
+
+        answers = at_once(4, call)
         assert sorted(status for status, _ in answers) == [200, 200, 200, 201]
         assert {(answer["session"], answer["challenge_id"]) for _, answer in answers} == {
             (2, answers[0][1]["challenge_id"])

@@ -180,7 +180,7 @@ def test_a_model_cannot_name_a_conversation_or_a_brand_address() -> None:
 
 
 def test_who_says_no_is_asked_again_with_a_new_link(stage: Stage, delegation: Delegation) -> None:
-    teams = Teams(bot_framework_style.OrdersBot(delegation, stage.orders_url))
+    teams = Teams(bot_framework_style.OrdersBot(delegation, stage.orders_url, no_room))
     links = [teams.say("orders")["attachments"][0]["content"]["buttons"][0]["value"]]
     stage.consumer().signs_in(links[0], "ada+deny")
     links.append(teams.say("orders")["attachments"][0]["content"]["buttons"][0]["value"])
