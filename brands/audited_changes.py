@@ -66,6 +66,8 @@ _SECRET_EVENTS: Final[dict[type[models.Model], BrandEvent]] = {
 # The values of these fields are in the log: they say what access was widened or moved, and hold no secret. The path or
 # query of a URL may hold a secret, so of a URL only the host is written. Of every other field only the name is written.
 _SCOPES: Final = frozenset({"scope", "required_scope"})
+# Switches of more than two positions: whether closed ids can be used again, and when the worker closes (S9).
+_SWITCHES: Final = frozenset({"conversation_ids", "close_idle_after"})
 _LONGEST_VALUE: Final = 500
 # Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo an update.
 _NOT_SAVED: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
@@ -172,7 +174,7 @@ def _write_events_for(before: Any, row: Any, changed: list[str], user: Any) -> N
 def _listed_values(before: models.Model, row: models.Model, names: list[str]) -> dict[str, list[Any]]:
     """Return old and new value of the scopes and switches among these fields."""
     switches = {field.name for field in row._meta.concrete_fields if isinstance(field, models.BooleanField)}
-    listed = [name for name in names if name in _SCOPES or name in switches]
+    listed = [name for name in names if name in _SCOPES | _SWITCHES | switches]
     return {name: [_cut(getattr(before, name)), _cut(getattr(row, name))] for name in listed}
 
 

@@ -110,9 +110,10 @@ def test_a_brand_admin_renames_the_brand_and_changes_nothing_else_of_it(houses: 
     """J7: not the slug, not whether it is active, not who administers it."""
     acme, rival = houses
     forged = {"name": "Acme Ltd", "slug": "rival-2", "is_active": "", "admins": [rival.admin.user.pk]}
-    forged |= {"viewers": [rival.admin.user.pk]}
+    forged |= {"viewers": [rival.admin.user.pk], "conversation_ids": "unique", "close_idle_after": "0"}
     form = acme.admin.get(address(Brand, "change", acme.brand))
-    assert set(form.context["adminform"].form.fields) == {"name", "token_read_purpose_required", *LOOK}
+    rare = {"token_read_purpose_required", "conversation_ids", "close_idle_after"}
+    assert set(form.context["adminform"].form.fields) == {"name", *rare, *LOOK}
     answer = acme.admin.post(address(Brand, "change", acme.brand), forged)
     assert answer.status_code == 302
     brand = Brand.objects.get(pk=acme.brand.pk)

@@ -86,7 +86,8 @@ PUBLIC_CLIENT: Final = {
 def furnished(acme: Brand) -> Brand:
     """Acme with every setting at another value than its default, and with rows that are switched off."""
     looks = {"name": NAME, "accent_colour": "#0a7d55", "support_contact": "mailto:help@acme.example"}
-    Brand.objects.filter(pk=acme.pk).update(**looks, token_read_purpose_required=True)
+    sessions = {"conversation_ids": "reused", "close_idle_after": 30}
+    Brand.objects.filter(pk=acme.pk).update(**looks, **sessions, token_read_purpose_required=True)
     acme.refresh_from_db()
     make_server(acme, "every-setting", CLIENT_SECRET, **EVERY_SETTING)
     make_server(acme, "public", "", **PUBLIC_CLIENT)
@@ -196,8 +197,8 @@ def test_a_plain_brand_is_a_short_file(acme: Brand) -> None:
     make_server(acme, token_endpoint_auth_method="none", secret="")
     tables = tomllib.loads(exported())
     assert tables["brand"] == {
-        "slug": "acme", "name": "Acme", "token_read_purpose_required": False, "accent_colour": "",
-        "support_contact": "",
+        "slug": "acme", "name": "Acme", "token_read_purpose_required": False, "conversation_ids": "unique",
+        "close_idle_after": 0, "accent_colour": "", "support_contact": "",
     }  # fmt: skip
     assert len(tables["authorization_servers"][0]) < 12
 
