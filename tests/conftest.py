@@ -46,6 +46,7 @@ SAME_ON_EVERY_DATABASE = [
 ABOUT_POSTGRESQL = [
     *("conversations/test_tokens_that_cannot_be_stored.py", "conversations/test_database_goes_during_a_sign_in.py"),
     "conversations/test_worker_outages.py",
+    "conversations/test_session_locks.py",
     "conversations/test_statistics_beside_writers.py",
     "test_query_plans.py",
     "site/test_audit_log_partitions.py",
