@@ -18,7 +18,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
-from conversations.flow.retention import prune, sweep
+from conversations.flow.retention import MOST_IDLE_CLOSED, _idle_sessions, prune, sweep
 from conversations.models import AccessToken, Conversation
 from conversations.outbox.revocations import lease_revocations
 from tests.admin_pages import AdminBrowser
@@ -88,6 +88,12 @@ class Stage:
         code = code_on(browser.sign_in(self.challenge["url"], self.login))
         assert self.waiting.complete(code)[0] == 200
 
+    def idle_sessions(self) -> None:
+        """Look for sessions to close, as each sweep does for a brand that wants it."""
+        brand = Brand.objects.get(slug="brand-1")
+        brand.close_idle_after = 60
+        list(_idle_sessions(brand, timezone.now())[:MOST_IDLE_CLOSED])
+
     def open_first_page(self) -> None:
         """Open the admin's first page for a day."""
         assert self.admin.get("/admin/", period="24h").status_code == 200
@@ -151,6 +157,7 @@ OPERATIONS: dict[str, Callable[[Stage], Any]] = {
     "server_in_admin": lambda stage: stage.server_in_admin(),
     "outbox": lambda _: lease_revocations(timezone.now(), 8),
     "sweep": lambda _: sweep(timezone.now()),
+    "idle_sessions": lambda stage: stage.idle_sessions(),
     "first_page_of_the_admin": lambda stage: stage.open_first_page(),
     "purge": lambda _: prune(timezone.now() - timedelta(days=30)),
 } | {

@@ -234,7 +234,6 @@ def prune(before: datetime) -> tuple[int, int]:
         created_at__lt=before,
         challenges=None,
         webhook_deliveries=None,
-        revocations=None,
     )
     return challenges, _delete_old(empty, "created_at", before)
 

@@ -19,7 +19,10 @@ class Message:
 
 @dataclass
 class Conversation:
-    """`key` is part of the page's URL; `id` is sent to the product. Neither can be computed from the other."""
+    """One person's chat: a page of their own.
+
+    `key` is part of the page's URL; `id` is sent to the product. Neither can be computed from the other.
+    """
 
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     id: str = field(default_factory=lambda: f"sample-chat-{secrets.token_hex(6)}")
