@@ -66,7 +66,9 @@ _SECRET_EVENTS: Final[dict[type[models.Model], BrandEvent]] = {
 _SCOPES: Final = frozenset({"scope", "required_scope"})
 _LONGEST_VALUE: Final = 500
 # Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo an update.
-_NOT_SAVED: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at", "reads_unusual_told_at"})
+_NOT_SAVED: Final = frozenset(
+    {"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at", "reads_unusual_told_at"}
+)
 
 AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint
 

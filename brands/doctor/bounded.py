@@ -35,9 +35,7 @@ class AnotherRun(Exception):
     """This process already runs as many examinations as it may at once."""
 
 
-def run_within_bounds(
-    examination: Examination, steps: tuple[Step, ...], seconds: float | None = None
-) -> list[Finding]:
+def run_within_bounds(examination: Examination, steps: tuple[Step, ...], seconds: float | None = None) -> list[Finding]:
     """Run the steps at the same time, and return their findings. Blocks for up to `seconds`, or `SECONDS_FOR_ALL`.
 
     The log gets the reason of each missing answer, for the operator. Raises `AnotherRun`.
@@ -85,7 +83,9 @@ class _Run:
 
     def _log(self, error: transport.OutboundError) -> None:
         server = {"authorization_server": str(self._examination.server.uuid)}
-        logger.warning("a server did not answer the doctor", extra={**server, "field": self._step.field, "error": str(error)})
+        logger.warning(
+            "a server did not answer the doctor", extra={**server, "field": self._step.field, "error": str(error)}
+        )
 
     def findings(self, started: float) -> list[Finding]:
         """Wait for the step's end, or for the time limit. Return the findings."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from brands.doctor.clock import clock
 from brands.doctor.examination import NO_PAGE, Examination, Unanswered
-from brands.doctor.findings import Finding, Verdict, found
+from brands.doctor.findings import Finding, found
 from infrastructure.crypto import Secret, new_signing_key, random_token
 from oauth_client import AuthorizationServerError, ClientCredentials, ErrorCode, ServerConfiguration, transport
 from oauth_client.answers import error_in, members_of_refusal, refusal

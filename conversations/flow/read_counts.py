@@ -167,8 +167,8 @@ def _warn(bot_key_pk: int, reads: int, hour: datetime, now: datetime) -> None:
 def tell_unusual_reads(now: datetime) -> None:
     """Tell the brand of each key that reads far more than usual: a webhook event, and a mail to its admins.
 
-    The worker calls it, so that no bot waits for a mail server when it reads a token. A key that goes on reading is told
-    of once a day. Of several workers one tells.
+    The worker calls it, so that no bot waits for a mail server when it reads a token. A key that goes on
+    reading is told of once a day. Of several workers one tells.
     """
     again_before = now - READS_UNUSUAL_SHOWN
     not_told = Q(reads_unusual_told_at=None) | Q(reads_unusual_told_at__lte=again_before)

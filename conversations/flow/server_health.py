@@ -154,11 +154,11 @@ def _tell(row: ServerHealth, event: WebhookEvent, now: datetime) -> None:
     data: dict[str, Any] = {"authorization_server": server.key, "failing_since": row.failing_since}
     data |= {"problems": list(dict.fromkeys(codes))} if codes else {"recovered_at": now}
     publish_for_brand(server.brand_id, event, data, now)
-    mail_admins(server.brand, *_mail(row, now))
+    mail_admins(server.brand, *_mail(row))
     logger.warning(event.value, extra={"authorization_server": str(server.uuid), "problems": codes})
 
 
-def _mail(row: ServerHealth, now: datetime) -> tuple[str, list[str]]:
+def _mail(row: ServerHealth) -> tuple[str, list[str]]:
     """Return subject and text. They name no address of the server, as a path may hold a secret."""
     server = row.authorization_server
     brand, page = name_on_one_line(server.brand), "admin:brands_authorizationserver_"
@@ -167,7 +167,10 @@ def _mail(row: ServerHealth, now: datetime) -> tuple[str, list[str]]:
         subject = f"{brand}: authorization server {server.key} works again"
         lines = [f"It had been failing since {since}. Nothing is left to do.", ""]
         return subject, [*lines, settings.PUBLIC_BASE_URL + reverse(f"{page}change", args=[server.pk])]
-    lines = [f"Consumers of {brand} may be unable to sign in at the authorization server {server.key} since {since}.", ""]
+    lines = [
+        f"Consumers of {brand} may be unable to sign in at the authorization server {server.key} since {since}.",
+        "",
+    ]
     for problem in row.problems:
         lines += [_said(problem), f"What to do: {problem['remedy']}", ""] if problem["remedy"] else [_said(problem), ""]
     return f"{brand}: authorization server {server.key} is failing", [

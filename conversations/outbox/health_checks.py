@@ -80,7 +80,7 @@ def _since(now: datetime) -> datetime:
 
 
 def _servers_to_judge(now: datetime) -> QuerySet[ServerHealth]:
-    """Return the servers of brands with enough failures by the hourly counts, and those whose sign-ins failed before."""
+    """Return the servers of brands with enough failures by the hourly counts, and those that failed before."""
     counts = HourlyCount.objects.filter(_COUNTED, hour__gte=_since(now), hour__lte=now).order_by()
     brands = counts.values("brand").annotate(failed=Sum("times")).filter(failed__gte=ENOUGH_FAILURES)
     suspected = list(brands.values_list("brand", flat=True))

@@ -65,10 +65,10 @@ def run(stop: Event) -> None:
 
 
 def run_once(now: datetime | None = None) -> int:
-    """Sweep, do everything that is due, one row at a time, count and watch. Return the number of rows. For cron and tests.
+    """Sweep, do everything that is due, one row at a time, count and watch. For cron and tests. Return the number.
 
-    If the sweep, the counting, the watching or a row fails, the rest is done and `RunIncomplete` is raised. Raises the database's
-    error if the database is unavailable.
+    If the sweep, the counting, the watching or a row fails, the rest is done and `RunIncomplete` is raised. Raises the
+    database's error if the database is unavailable.
     """
     failures = []
     try:
