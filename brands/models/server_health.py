@@ -1,4 +1,4 @@
-"""What the standing health check knows of each active authorization server, and when it looks at it again."""
+"""What the standing health check knows of each active authorization server, and when it checks it again."""
 
 from typing import TypedDict
 from uuid import UUID
@@ -39,13 +39,13 @@ class ServerHealth(models.Model):
     authorization_server = models.OneToOneField(AuthorizationServer, on_delete=models.CASCADE, related_name="health")
     next_attempt_at = models.DateTimeField()
     lease_until = models.DateTimeField(null=True)
-    # Looks since the last one that found nothing.
+    # Checks since the last one that found nothing.
     attempts = models.PositiveSmallIntegerField(default=0)
 
     checked_at = models.DateTimeField(null=True)
-    # When a look first found a problem. It counts only if another look finds one, too.
+    # When a check first found a problem. It counts only if the next check finds one, too.
     suspected_at = models.DateTimeField(null=True)
-    # What two looks in a row found: a list of `ServerProblem`.
+    # What two checks in a row found: a list of `ServerProblem`.
     check_problems = models.JSONField(default=list)
     # When most sign-ins last failed on the server's side, and how: a list of `ServerProblem`.
     sign_ins_failed_at = models.DateTimeField(null=True)

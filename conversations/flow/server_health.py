@@ -1,13 +1,13 @@
 """The health of a brand's servers: when one counts as failing, and who is told, once.
 
-Two things can be wrong: what the daily look finds (`brands.doctor.look_at`), and that most sign-ins fail on the
-server's side. Each decision is made under the lock of the server's row. So of several workers, and after a restart, one
-marks the server and writes the audit row, the webhook event and the mails. A second cause, or another one, changes the
-words of the mark and tells nobody again.
+Two things can be wrong: what the daily check finds (`brands.doctor.run_health_check`), and that most sign-ins fail on
+the server's side. Each decision is made under the lock of the server's row. So of several workers, and after a restart,
+one marks the server and writes the audit row, the webhook event and the mails. A second cause, or another one, changes
+the words of the mark and tells nobody again.
 
-One failed look is not enough: a time-out or a restart of the server must not wake anybody. The look is repeated after
-five minutes, and only a second failure counts. While the server fails, we look every 15 minutes to an hour; one good
-look ends it.
+One failed check is not enough: a time-out or a restart of the server must not wake anybody. The check is repeated after
+five minutes, and only a second failure counts. While the server fails, it is checked every 15 minutes to an hour; one
+good check ends it.
 """
 
 import logging
@@ -20,13 +20,14 @@ from django.db import transaction
 from django.urls import reverse
 
 from brands.audited_changes import BrandEvent, mail_admins, name_on_one_line
-from brands.doctor import Look
+from brands.doctor import CheckResult
 from brands.models import AuthorizationServer, ServerHealth, ServerProblem, WebhookEvent
 from conversations.flow.events import publish_for_brand
+from infrastructure import rate_limits
 from infrastructure.audit import SYSTEM, record_event
 from infrastructure.outbox import LEASE, pause_after
 
-SECOND_LOOK_AFTER: Final = timedelta(minutes=5)
+SECOND_CHECK_AFTER: Final = timedelta(minutes=5)
 FIRST_PAUSE_WHILE_FAILING: Final = timedelta(minutes=15)
 LONGEST_PAUSE_WHILE_FAILING: Final = timedelta(hours=1)
 # Sign-ins recover only after this time without most of them failing, so that a server that comes and goes makes at most
@@ -46,7 +47,7 @@ logger = logging.getLogger("consumer_delegation.server_health")
 
 
 def keep_rows(now: datetime) -> None:
-    """Give each active server a row, with its first look at a random time of the interval; delete all others.
+    """Give each active server a row, with its first check at a random time of the interval; delete all others.
 
     The mark of a server goes with its row, and so nobody is told that it works again.
     """
@@ -65,42 +66,42 @@ def keep_rows(now: datetime) -> None:
         ignore_conflicts=True,  # another worker does the same
     )
     # A shorter interval than before, or the time of a wrong clock.
-    ServerHealth.objects.filter(next_attempt_at__gt=now + interval).update(next_attempt_at=now + SECOND_LOOK_AFTER)
+    ServerHealth.objects.filter(next_attempt_at__gt=now + interval).update(next_attempt_at=now + SECOND_CHECK_AFTER)
 
 
-def store_look(leased: ServerHealth, look: Look) -> None:
-    """Store what a look found. Does nothing if the lease has passed to another worker: safe to call again."""
+def store_check(leased: ServerHealth, result: CheckResult) -> None:
+    """Store what a check found. Does nothing if the lease has passed to another worker: safe to call again."""
     lease_until = leased.lease_until
     if lease_until is None:
         return
-    # Not the clock of now: the moment must not tell how long the look took (N9).
-    looked_at = lease_until - LEASE
+    # Not the clock of now: the moment must not tell how long the check took (N9).
+    checked_at = lease_until - LEASE
     with transaction.atomic():
         row = _locked(pk=leased.pk, lease_until=lease_until)
         if row is None:
             return
         row.lease_until = None
-        if look.problems:
-            _found_problems(row, look.problems, looked_at)
-        elif look.is_finished:
+        if result.problems:
+            _found_problems(row, result.problems, checked_at)
+        elif result.is_finished:
             row.suspected_at, row.check_problems, row.attempts = None, [], 0
-        row.checked_at, row.next_attempt_at = looked_at, looked_at + _pause(row, look)
-        _settle(row, since=row.suspected_at or looked_at, now=looked_at)
+        row.checked_at, row.next_attempt_at = checked_at, checked_at + _pause(row, result)
+        _settle(row, since=row.suspected_at or checked_at, now=checked_at)
 
 
-def _found_problems(row: ServerHealth, problems: list[ServerProblem], looked_at: datetime) -> None:
+def _found_problems(row: ServerHealth, problems: list[ServerProblem], checked_at: datetime) -> None:
     if row.suspected_at is None:
-        row.suspected_at, row.attempts = looked_at, 1
+        row.suspected_at, row.attempts = checked_at, 1
     else:
         row.check_problems, row.attempts = problems, min(row.attempts, _MOST_ATTEMPTS)
 
 
-def _pause(row: ServerHealth, look: Look) -> timedelta:
+def _pause(row: ServerHealth, result: CheckResult) -> timedelta:
     if row.check_problems:
         return pause_after(max(row.attempts - 1, 1), FIRST_PAUSE_WHILE_FAILING, LONGEST_PAUSE_WHILE_FAILING)
     if row.suspected_at:
-        return SECOND_LOOK_AFTER
-    if not look.is_finished:
+        return SECOND_CHECK_AFTER
+    if not result.is_finished:
         return LONGEST_PAUSE_WHILE_FAILING
     return timedelta(hours=settings.HEALTH_CHECK_INTERVAL_HOURS)
 
@@ -154,8 +155,18 @@ def _tell(row: ServerHealth, event: WebhookEvent, now: datetime) -> None:
     data: dict[str, Any] = {"authorization_server": server.key, "failing_since": row.failing_since}
     data |= {"problems": list(dict.fromkeys(codes))} if codes else {"recovered_at": now}
     publish_for_brand(server.brand_id, event, data, now)
-    mail_admins(server.brand, *_mail(row))
+    subject, text = _mail(row)
+    transaction.on_commit(lambda: _send_within_limit(server, subject, text), robust=True)
     logger.warning(event.value, extra={"authorization_server": str(server.uuid), "problems": codes})
+
+
+def _send_within_limit(server: AuthorizationServer, subject: str, text: list[str]) -> None:
+    try:
+        rate_limits.count(rate_limits.HEALTH_MAILS_PER_BRAND, str(server.brand.uuid))
+    except rate_limits.RateLimited:
+        logger.warning("too many mails about one brand's servers", extra={"authorization_server": str(server.uuid)})
+    else:
+        mail_admins(server.brand, subject, text)
 
 
 def _mail(row: ServerHealth) -> tuple[str, list[str]]:

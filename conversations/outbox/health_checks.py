@@ -1,6 +1,6 @@
-"""The standing health check: the worker looks at each active server once a day, and watches how sign-ins go.
+"""The standing health check: the worker checks each active server once a day, and watches how sign-ins go.
 
-The looks are a queue of the worker with threads of its own, so they delay no delivery and no revocation. The minute's
+The checks are a queue of the worker with threads of its own, so they delay no delivery and no revocation. The minute's
 part (`watch`) costs the same few queries however many brands there are, and one more for each server of a brand whose
 sign-ins fail.
 """
@@ -14,10 +14,10 @@ from typing import Final
 from django.conf import settings
 from django.db.models import Q, QuerySet, Sum
 
-from brands.doctor import found, look_at
+from brands.doctor import found, run_health_check
 from brands.models import AuthorizationServer, ServerHealth, ServerProblem
 from conversations.flow.read_counts import tell_unusual_reads
-from conversations.flow.server_health import keep_rows, note_failing_sign_ins, note_working_sign_ins, store_look
+from conversations.flow.server_health import keep_rows, note_failing_sign_ins, note_working_sign_ins, store_check
 from conversations.models import AuthorizationRequest, Challenge, HourlyCount
 from infrastructure.outbox import Destinations, lease_due
 from oauth_client import MEANINGS, ErrorCode
@@ -55,7 +55,7 @@ _HOUR: Final = timedelta(hours=1)
 
 
 def lease_checks(now: datetime, limit: int) -> list[ServerHealth]:
-    """Lease the servers whose look is due, within the limits of `infrastructure.outbox`. Usually one cheap query."""
+    """Lease the servers whose check is due, within the limits of `infrastructure.outbox`. Usually one cheap query."""
     rows = ServerHealth.objects.of_active_servers().select_related("authorization_server__brand")
     if not settings.HEALTH_CHECK_INTERVAL_HOURS or not rows.filter(next_attempt_at__lte=now).exists():
         return []
@@ -63,8 +63,8 @@ def lease_checks(now: datetime, limit: int) -> list[ServerHealth]:
 
 
 def attempt_check(health: ServerHealth) -> Callable[[], None]:
-    """Look at one server. Return a function that stores the result. Blocks for up to 10 seconds."""
-    return partial(store_look, health, look_at(health.authorization_server))
+    """CheckResult at one server. Return a function that stores the result. Blocks for up to 10 seconds."""
+    return partial(store_check, health, run_health_check(health.authorization_server))
 
 
 def watch(now: datetime) -> None:

@@ -29,7 +29,7 @@ from infrastructure.outbox import LastingFailure, give_back, put_off_after_fault
 
 # Threads for each kind of work. They are separate, so that many webhooks cannot delay a revocation.
 THREADS: Final = 8
-# A look at a server wants to be soon, not fast. The doctor runs no more than two at once.
+# A check may be late. The doctor runs no more than two at once.
 _THREADS_FOR_CHECKS: Final = 2
 SWEEP_EVERY_SECONDS: Final = 60.0
 _IDLE_SECONDS: Final = 1.0

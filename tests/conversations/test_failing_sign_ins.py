@@ -1,4 +1,4 @@
-"""Most sign-ins fail on the server's side, or a key reads unusually much: the brand is told, once, and by nobody's tricks."""
+"""Most sign-ins fail on the server's side, or a key reads unusually much: the brand is told, once."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -14,6 +14,7 @@ from conversations.flow import read_counts
 from conversations.models import AuditEvent, TokenReadCount, WebhookDelivery
 from conversations.outbox import worker
 from conversations.outbox.health_checks import watch
+from conversations.statistics import count_events
 from tests.admin_pages import AdminBrowser
 from tests.cast import Bot, Browser, make_server
 from tests.concurrency import at_once
@@ -35,7 +36,7 @@ def clock() -> Any:
 
 @pytest.fixture(autouse=True)
 def server(acme_server: AuthorizationServer, acme_admin: Any) -> AuthorizationServer:
-    """Acme's server, and an admin who gets mail. No look at it is due."""
+    """Acme's server, and an admin who gets mail. No check is due."""
     acme_admin.email = "ada@acme.example"
     acme_admin.save()
     ServerHealth.objects.create(authorization_server=acme_server, next_attempt_at=START + timedelta(hours=23))
@@ -170,7 +171,7 @@ def test_workers_at_once_tell_once(acme_bot: Bot, acme_login: FakeAuthorizationS
     sign_in(acme_bot, acme_login, 9)
     worker.run_once()
     sign_in(acme_bot, acme_login, 1)
-    worker.count_events(START)
+    count_events(START)
     at_once(3, lambda _: watch(START))
     assert AuditEvent.objects.filter(kind=FAILING).count() == 1
     assert WebhookDelivery.objects.filter(event=FAILING).count() == 1

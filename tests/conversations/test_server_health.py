@@ -1,4 +1,4 @@
-"""The standing health check: looks that harm nothing, twice before anybody is woken, and each thing told once."""
+"""The standing health check: checks that harm nothing, twice before anybody is woken, and each thing told once."""
 
 import logging
 import socket
@@ -12,27 +12,28 @@ import time_machine
 from django.core import mail
 from pytest_django import Settings
 
-from brands.doctor import Look, bounded, standing
+from brands.doctor import CheckResult, bounded, health_check
 from brands.models import AuthorizationServer, Brand, ServerHealth
-from conversations.flow.server_health import keep_rows, store_look
+from conversations.flow.server_health import keep_rows, store_check
 from conversations.models import AuditEvent, WebhookDelivery
 from conversations.outbox import worker
-from conversations.outbox.health_checks import lease_checks
+from conversations.outbox.health_checks import attempt_check, lease_checks, watch
+from infrastructure import rate_limits
 from tests.admin_pages import AdminBrowser
 from tests.cast import make_server
 from tests.concurrency import at_once
-from tests.https_authorization_server import HttpsAuthorizationServer, running
+from tests.https_authorization_server import KEY, HttpsAuthorizationServer, running
 from tests.tls import Authority
 from tests.webhook_receiver import Receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# Long enough ago that what is written at the later looks of a test is due by now.
+# Long enough ago that what is written at the later checks of a test is due by now.
 NOW: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=12)
 MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
 FAILING, RECOVERED = "authorization_server.failing", "authorization_server.recovered"
-PROBLEM: Final = [{"code": "no_answer", "label": "Token endpoint", "meaning": "No answer.", "remedy": "Look."}]
+PROBLEM: Final = [{"code": "no_answer", "label": "Token endpoint", "meaning": "No answer.", "remedy": "CheckResult."}]
 ONE_SENTENCE: Final = "No answer. The address is wrong, or its host has no public address"
 
 
@@ -41,7 +42,7 @@ def _quick(settings: Settings, tls_authority: Authority, monkeypatch: pytest.Mon
     settings.ALLOW_LOCAL_ENDPOINTS = True
     settings.OUTBOUND_CA_FILE = str(tls_authority.ca_file)
     monkeypatch.setattr(bounded, "SECONDS_UNTIL_NO", 0.6)
-    monkeypatch.setattr(standing, "SECONDS", 2.0)
+    monkeypatch.setattr(health_check, "SECONDS", 2.0)
     yield
     for thread in threading.enumerate():
         if thread.name.startswith("doctor"):
@@ -87,21 +88,21 @@ def hooks(acme_hooks: Receiver) -> Receiver:
     return acme_hooks
 
 
-def look(now: datetime) -> None:
-    """Let a worker look at every server that is due, and do the minute's part."""
-    worker.watch(now)
+def check(now: datetime) -> None:
+    """Let a worker check every server that is due, and do the minute's part."""
+    watch(now)
     for health in lease_checks(now, 8):
-        worker.attempt_check(health)()
+        attempt_check(health)()
 
 
-def look_again(times: int = 1, after: timedelta = timedelta()) -> datetime:
-    """Make every server due, and look; each time an hour later than before."""
+def check_again(times: int = 1, after: timedelta = timedelta()) -> datetime:
+    """Make every server due, and check it; each time an hour later than before."""
     now = (ServerHealth.objects.get().checked_at or NOW) + after if ServerHealth.objects.exists() else NOW
     for _ in range(times):
         now += 60 * MINUTE
-        worker.watch(now)
+        watch(now)
         ServerHealth.objects.update(next_attempt_at=now)
-        look(now)
+        check(now)
     return now
 
 
@@ -109,7 +110,8 @@ def told() -> list[str]:
     """Return what the brand was told: audit rows. Webhook events and mails have to agree."""
     kinds = [FAILING, RECOVERED]
     audited = list(AuditEvent.objects.filter(kind__in=kinds).order_by("id").values_list("kind", flat=True))
-    assert list(WebhookDelivery.objects.filter(event__in=kinds).order_by("id").values_list("event", flat=True)) == audited
+    sent = WebhookDelivery.objects.filter(event__in=kinds).order_by("id").values_list("event", flat=True)
+    assert list(sent) == audited
     assert [FAILING if "is failing" in message.subject else RECOVERED for message in mails()] == audited
     return audited
 
@@ -123,20 +125,20 @@ def problems() -> list[str]:
     return [problem["code"] for problem in ServerHealth.objects.get().problems]
 
 
-# What a look sends, and when.
+# What a check sends, and when.
 
 
-def test_a_look_sends_no_token_request_no_authorization_request_and_no_secret(
+def test_a_check_sends_no_token_request_no_authorization_request_and_no_secret(
     server: AuthorizationServer, login: HttpsAuthorizationServer
 ) -> None:
     """N13."""
     AuthorizationServer.objects.update(client_secret_ciphertext=b"unreadable")  # nothing is decrypted
-    look_again()
+    check_again()
     assert sorted(login.requests) == [("GET", "/.well-known/openid-configuration"), ("GET", "/jwks"), ("HEAD", "/")]
     assert ServerHealth.objects.get().checked_at is not None
 
 
-def test_each_server_is_looked_at_once_a_day_at_a_time_of_its_own(
+def test_each_server_is_checked_once_a_day_at_a_time_of_its_own(
     acme: Brand, login: HttpsAuthorizationServer, settings: Settings
 ) -> None:
     for number in range(30):
@@ -148,7 +150,7 @@ def test_each_server_is_looked_at_once_a_day_at_a_time_of_its_own(
     first = ServerHealth.objects.order_by("next_attempt_at").first()
     assert first is not None
     ServerHealth.objects.exclude(pk=first.pk).delete()
-    look(first.next_attempt_at)
+    check(first.next_attempt_at)
     ServerHealth.objects.exclude(pk=first.pk).delete()
     assert ServerHealth.objects.get().next_attempt_at == first.next_attempt_at + DAY
 
@@ -162,22 +164,22 @@ def test_another_interval_holds_at_once(server: AuthorizationServer, settings: S
     assert ServerHealth.objects.get().next_attempt_at <= NOW + 60 * MINUTE
 
 
-def test_the_switch_turns_looks_and_marks_off(
+def test_the_switch_turns_checks_and_marks_off(
     server: AuthorizationServer, login: HttpsAuthorizationServer, hooks: Receiver, settings: Settings
 ) -> None:
     login.stop()
-    look_again(2)
+    check_again(2)
     settings.HEALTH_CHECK_INTERVAL_HOURS = 0
     worker.run_once()
     assert not ServerHealth.objects.exists()
 
 
 @pytest.mark.parametrize("whose", ["server", "brand"])
-def test_what_is_switched_off_is_not_looked_at_and_loses_its_mark(
+def test_what_is_switched_off_is_not_checked_and_loses_its_mark(
     server: AuthorizationServer, login: HttpsAuthorizationServer, hooks: Receiver, acme_admin: Any, whose: str
 ) -> None:
     login.stop()
-    look_again(2)
+    check_again(2)
     browser = AdminBrowser(acme_admin)
     assert "is failing since" in browser.get("/admin/").content.decode()
     (AuthorizationServer if whose == "server" else Brand).objects.update(is_active=False)
@@ -185,7 +187,7 @@ def test_what_is_switched_off_is_not_looked_at_and_loses_its_mark(
     assert "is failing since" not in "".join(browser.get(path).content.decode() for path in ("/admin/", page))
     ServerHealth.objects.update(next_attempt_at=NOW)
     assert lease_checks(NOW + DAY, 8) == []
-    worker.watch(NOW + DAY)
+    watch(NOW + DAY)
     assert not ServerHealth.objects.exists()
     assert told() == [FAILING]
 
@@ -193,17 +195,17 @@ def test_what_is_switched_off_is_not_looked_at_and_loses_its_mark(
 # Twice, and then once.
 
 
-def test_one_failed_look_wakes_nobody(
+def test_one_failed_check_wakes_nobody(
     server: AuthorizationServer, login: HttpsAuthorizationServer, hooks: Receiver
 ) -> None:
     login.hangs_for = 1.0
-    now = look_again()
+    now = check_again()
     assert (told(), problems()) == ([], [])
     assert ServerHealth.objects.get().next_attempt_at == now + 5 * MINUTE
     login.hangs_for = 0.0
-    look_again()
+    check_again()
     login.hangs_for = 1.0
-    look_again()
+    check_again()
     assert told() == []
 
 
@@ -211,15 +213,15 @@ def test_a_broken_server_is_told_of_once_and_again_when_it_works(
     server: AuthorizationServer, login: HttpsAuthorizationServer, hooks: Receiver
 ) -> None:
     login.stop()
-    began = look_again()
-    look_again(4)
+    began = check_again()
+    check_again(4)
     assert told() == [FAILING]
     login.start()
     login.keys = []
-    look_again(2)
+    check_again(2)
     assert (told(), problems()) == ([FAILING], ["keys_missing"])
-    login.keys = HttpsAuthorizationServer.__dataclass_fields__["keys"].default_factory()  # type: ignore[misc]
-    recovered = look_again(3) - 120 * MINUTE
+    login.keys = [KEY]
+    recovered = check_again(3) - 120 * MINUTE
     assert told() == [FAILING, RECOVERED]
     worker.run_once()
     failing, again = [message.payload for message in hooks.messages]
@@ -230,26 +232,26 @@ def test_a_broken_server_is_told_of_once_and_again_when_it_works(
     assert again["data"] == {"authorization_server": "orders", "failing_since": since}
 
 
-def test_workers_at_once_look_once_and_tell_once(
+def test_workers_at_once_check_once_and_tell_once(
     server: AuthorizationServer, login: HttpsAuthorizationServer, hooks: Receiver
 ) -> None:
     """N13."""
     login.stop()
-    now = look_again()
+    now = check_again()
     for round_ in range(2):
         now += 60 * MINUTE
         ServerHealth.objects.update(next_attempt_at=now)
-        at_once(2 + round_, lambda _, now=now: look(now))  # type: ignore[misc]
+        at_once(2 + round_, lambda _, now=now: check(now))  # type: ignore[misc]
     assert told() == [FAILING]
     assert ServerHealth.objects.get().attempts == 3
 
 
-def test_workers_that_store_the_same_look_tell_once(server: AuthorizationServer, hooks: Receiver) -> None:
+def test_workers_that_store_the_same_check_tell_once(server: AuthorizationServer, hooks: Receiver) -> None:
     """A worker that hung longer than its lease stores nothing over what another has stored."""
     keep_rows(NOW)
     ServerHealth.objects.update(next_attempt_at=NOW, suspected_at=NOW - MINUTE)
     (health,) = lease_checks(NOW, 8)
-    at_once(3, lambda _: store_look(health, Look(PROBLEM, is_finished=True)))  # type: ignore[arg-type]
+    at_once(3, lambda _: store_check(health, CheckResult(PROBLEM, is_finished=True)))  # type: ignore[arg-type]
     (again,) = [lease for lease in [ServerHealth.objects.get()] if lease.lease_until is None]
     assert again.failing_since == NOW - MINUTE
     assert told() == [FAILING]
@@ -260,7 +262,7 @@ def test_a_mail_server_that_is_down_stops_nothing(
 ) -> None:
     settings.EMAIL_BACKEND, settings.EMAIL_PORT = "django.core.mail.backends.smtp.EmailBackend", 1
     login.stop()
-    look_again(2)
+    check_again(2)
     worker.run_once()
     assert hooks.types == [FAILING]
 
@@ -282,7 +284,7 @@ def test_each_cause_is_named(
 ) -> None:
     for name, value in change.items():
         setattr(login, name, value)
-    look_again(2)
+    check_again(2)
     assert problems() == [code]
     assert told() == [FAILING]
 
@@ -299,7 +301,7 @@ def test_no_problem_is_invented(
 ) -> None:
     for name, value in change.items():
         setattr(login, name, value)
-    look_again(2)
+    check_again(2)
     assert problems() == []
 
 
@@ -309,7 +311,7 @@ def test_an_expired_certificate_is_named(
     login.stop()
     login.certificate = tls_authority.issue("localhost", expired_at=datetime.now(UTC) - DAY)
     login.start()
-    look_again(2)
+    check_again(2)
     assert set(problems()) == {"certificate_expired"}
     assert "The TLS certificate has expired. Have it renewed." in mails()[0].body.replace("\nWhat to do:", "")
 
@@ -322,12 +324,18 @@ def test_an_expired_certificate_is_named(
         pytest.param("https://169.254.169.254/token", "is not allowed", id="blocked"),
     ],
 )
-def test_the_brand_reads_one_sentence_whatever_the_reason_and_the_operator_more(  # noqa: PLR0913  fixtures
-    server: AuthorizationServer, hooks: Receiver, acme_admin: Any, caplog: Any, no_names: None, address: str, reason: str
+def test_the_brand_reads_one_sentence_whatever_the_reason_and_the_operator_more(
+    server: AuthorizationServer,
+    hooks: Receiver,
+    acme_admin: Any,
+    caplog: Any,
+    no_names: None,
+    address: str,
+    reason: str,
 ) -> None:
     """N9, N13. The attack: the check as a scanner of our network."""
     AuthorizationServer.objects.update(token_endpoint=address, scope="", jwks_uri="", issuer="")
-    look_again(2)
+    check_again(2)
     pages = ["/admin/", "/admin/brands/authorizationserver/", f"/admin/brands/authorizationserver/{server.pk}/change/"]
     shown = [AdminBrowser(acme_admin).get(page).content.decode() for page in pages]
     (message,) = mails()
@@ -347,7 +355,7 @@ def test_the_mail_says_what_is_wrong_since_when_and_what_to_do_and_no_secret(
     """N13: a path of an endpoint may hold a secret."""
     AuthorizationServer.objects.update(token_endpoint=f"{login.issuer}/planted-path")
     login.stop()
-    began = look_again(2) - 60 * MINUTE
+    began = check_again(2) - 60 * MINUTE
     (message,) = mails()
     assert (message.subject, message.to) == ("Acme: authorization server orders is failing", ["ada@acme.example"])
     assert f"since {began:%Y-%m-%d %H:%M} UTC" in message.body
@@ -364,8 +372,25 @@ def test_only_admins_of_the_brand_are_mailed(
     rival_admin.save()
     acme.viewers.add(rival_admin)
     login.stop()
-    look_again(2)
+    check_again(2)
     assert [message.to for message in mails()] == [["ada@acme.example"]]
+
+
+def test_a_brand_gets_only_so_many_mails_a_day(
+    acme: Brand, server: AuthorizationServer, hooks: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N13. The attack: an admin has many servers fail and recover, to bury a colleague in mails."""
+    monkeypatch.setattr(rate_limits, "HEALTH_MAILS_PER_BRAND", rate_limits.Limit("health-mails-per-brand", 3, 86_400))
+    for number in range(4):
+        make_server(acme, f"orders-{number}")
+    keep_rows(NOW)
+    ServerHealth.objects.update(next_attempt_at=NOW, suspected_at=NOW - MINUTE)
+    for _ in range(3):
+        for health in lease_checks(NOW, 8):
+            store_check(health, CheckResult(PROBLEM, is_finished=True))  # type: ignore[arg-type]
+    assert ServerHealth.objects.failing().count() == 5
+    assert WebhookDelivery.objects.filter(event=FAILING).count() == 5
+    assert len(mails()) == 3
 
 
 # The admin.
@@ -375,7 +400,7 @@ def test_the_mark_is_on_the_home_page_in_the_list_and_on_the_servers_page(
     server: AuthorizationServer, login: HttpsAuthorizationServer, acme_admin: Any, rival_admin: Any
 ) -> None:
     login.stop()
-    began = look_again(2) - 60 * MINUTE
+    began = check_again(2) - 60 * MINUTE
     ada, rita = AdminBrowser(acme_admin), AdminBrowser(rival_admin)
     pages = ["/admin/", "/admin/brands/authorizationserver/", f"/admin/brands/authorizationserver/{server.pk}/change/"]
     home, listed, page = (ada.get(path).content.decode() for path in pages)
@@ -394,7 +419,7 @@ def test_a_viewer_sees_the_mark_without_the_button_that_is_refused_to_viewers(
     acme.viewers.add(rival_admin)
     rival.admins.remove(rival_admin)
     login.stop()
-    look_again(2)
+    check_again(2)
     home = AdminBrowser(rival_admin).get("/admin/").content.decode()
     assert ("is failing since" in home, "/doctor/" in home) == (True, False)
 

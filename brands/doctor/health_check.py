@@ -23,7 +23,7 @@ from oauth_client import transport
 SECONDS: Final = 10.0
 # Problems with which sign-ins go on: a protection is missing. The doctor's page names them; nothing broke.
 _NOTHING_BROKE: Final = frozenset({"iss_not_asked_for", "pkce_not_supported"})
-# Notes for somebody who can press the button again. Here two looks, minutes apart, find the same.
+# Notes for somebody who can press the button again. Here two checks, minutes apart, find the same.
 _BROKEN_IF_IT_LASTS: Final = frozenset({"keys_busy"})
 # We call the first two. Only browsers call the last, perhaps from a network that ours is not in.
 _FIELDS: Final = {
@@ -34,14 +34,14 @@ _FIELDS: Final = {
 
 
 @dataclass(frozen=True)
-class Look:
-    """What one look found. It proves nothing, good or bad, if a step could not be finished."""
+class CheckResult:
+    """What one check found. It proves nothing, good or bad, if a step could not be finished."""
 
     problems: list[ServerProblem]
     is_finished: bool
 
 
-def look_at(server: AuthorizationServer) -> Look:
+def run_health_check(server: AuthorizationServer) -> CheckResult:
     """Run the steps. Blocks for up to 10 seconds. Raises `AnotherRun`."""
     steps = (
         Step("The published metadata", "issuer", metadata, Verdict.NOTE),
@@ -50,7 +50,7 @@ def look_at(server: AuthorizationServer) -> Look:
     )
     findings = run_within_bounds(Examination.without_secrets(server), steps, SECONDS)
     broken = [_problem(finding) for finding in findings if _breaks_sign_ins(finding)]
-    return Look(broken, is_finished=not any(finding.code == "unfinished" for finding in findings))
+    return CheckResult(broken, is_finished=not any(finding.code == "unfinished" for finding in findings))
 
 
 def _breaks_sign_ins(finding: Finding) -> bool:
