@@ -161,14 +161,25 @@ def test_workers_at_once_check_once_and_tell_once(
     assert ServerHealth.objects.get().attempts == 3
 
 
+def test_a_worker_that_hung_stores_nothing_over_a_later_check(server: AuthorizationServer, hooks: Receiver) -> None:
+    """N13."""
+    keep_rows(NOW)
+    ServerHealth.objects.update(next_attempt_at=NOW, suspected_at=NOW - MINUTE)
+    (hung,) = lease_checks(NOW, 8)
+    (in_time,) = lease_checks(NOW + 2 * MINUTE, 8)
+    store_check(in_time, CheckResult([], is_finished=True))
+    store_check(hung, CheckResult(PROBLEM, is_finished=True))  # type: ignore[arg-type]
+    health = ServerHealth.objects.get()
+    assert (health.suspected_at, health.problems, told()) == (None, [], [])
+
+
 def test_workers_that_store_the_same_check_tell_once(server: AuthorizationServer, hooks: Receiver) -> None:
-    """A worker that hung longer than its lease stores nothing over what another has stored."""
     keep_rows(NOW)
     ServerHealth.objects.update(next_attempt_at=NOW, suspected_at=NOW - MINUTE)
     (health,) = lease_checks(NOW, 8)
     at_once(3, lambda _: store_check(health, CheckResult(PROBLEM, is_finished=True)))  # type: ignore[arg-type]
-    (again,) = [lease for lease in [ServerHealth.objects.get()] if lease.lease_until is None]
-    assert again.failing_since == NOW - MINUTE
+    again = ServerHealth.objects.get()
+    assert (again.failing_since, again.lease_until) == (NOW - MINUTE, None)
     assert told() == [FAILING]
 
 
