@@ -76,7 +76,7 @@ def test_a_server_at_which_most_sign_ins_fail_is_told_of_once(
     assert event["data"]["problems"] == ["sign_ins_fail"]
     assert "10 of the last 10 sign-ins failed at your server" in mail.outbox[-1].body
     home = AdminBrowser(acme_admin).get("/admin/").content.decode()
-    assert "is failing since 2030-01-10 12:10 UTC" in home
+    assert "has been failing since 2030-01-10 12:10 UTC" in home
 
 
 def test_the_mail_does_not_tell_a_time_out_from_other_missing_answers(

@@ -96,10 +96,10 @@ def test_what_is_switched_off_is_not_checked_and_loses_its_mark(
     login.stop()
     check_again(2)
     browser = AdminBrowser(acme_admin)
-    assert "is failing since" in browser.get("/admin/").content.decode()
+    assert "has been failing since" in browser.get("/admin/").content.decode()
     (AuthorizationServer if whose == "server" else Brand).objects.update(is_active=False)
     page = f"/admin/brands/authorizationserver/{server.pk}/change/"
-    assert "is failing since" not in "".join(browser.get(path).content.decode() for path in ("/admin/", page))
+    assert "has been failing since" not in "".join(browser.get(path).content.decode() for path in ("/admin/", page))
     ServerHealth.objects.update(next_attempt_at=NOW)
     assert lease_checks(NOW + DAY, 8) == []
     watch(NOW + DAY)

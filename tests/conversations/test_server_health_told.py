@@ -183,8 +183,8 @@ def test_the_mark_is_on_the_home_page_in_the_list_and_on_the_servers_page(
     pages = ["/admin/", "/admin/brands/authorizationserver/", f"/admin/brands/authorizationserver/{server.pk}/change/"]
     home, listed, page = (ada.get(path).content.decode() for path in pages)
     doctor = f"/admin/brands/authorizationserver/{server.pk}/doctor/"
-    assert f"is failing since {began:%Y-%m-%d %H:%M} UTC" in home
-    assert f"is failing since {began:%Y-%m-%d %H:%M} UTC" in page
+    assert f"has been failing since {began:%Y-%m-%d %H:%M} UTC" in home
+    assert f"has been failing since {began:%Y-%m-%d %H:%M} UTC" in page
     assert all(f'href="{doctor}"' in html for html in (home, page))
     assert 'class="field-failing_since' in listed
     assert "failing since" not in rita.get("/admin/").content.decode()
@@ -199,7 +199,7 @@ def test_a_viewer_sees_the_mark_without_the_button_that_is_refused_to_viewers(
     login.stop()
     check_again(2)
     home = AdminBrowser(rival_admin).get("/admin/").content.decode()
-    assert ("is failing since" in home, "/doctor/" in home) == (True, False)
+    assert ("has been failing since" in home, "/doctor/" in home) == (True, False)
 
 
 def test_a_broken_pass_stops_nothing_else_and_is_logged(
