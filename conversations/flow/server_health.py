@@ -179,7 +179,7 @@ def _mail(row: ServerHealth) -> tuple[str, list[str]]:
         lines = [f"It had been failing since {since}. Nothing is left to do.", ""]
         return subject, [*lines, settings.PUBLIC_BASE_URL + reverse(f"{page}change", args=[server.pk])]
     lines = [
-        f"Consumers of {brand} may be unable to sign in at the authorization server {server.key} since {since}.",
+        f"Since {since}, consumers of {brand} may be unable to sign in at the authorization server {server.key}.",
         "",
     ]
     for problem in row.problems:

@@ -27,7 +27,7 @@ for number in range(3):
     wanted = WantedChallenge(server=server)
     issue_challenge(acme, f"web:{{number}}", wanted, actor="bot:x", now=timezone.now())
 # A server that fails and a key that reads too much: their marks.
-problem = dict(code="no_answer", label="Token endpoint", meaning="No answer. The address is wrong.", remedy="Compare it.")
+problem = dict(code="no_answer", label="Token endpoint", meaning="No answer. The address is wrong.", remedy="Compare.")
 ServerHealth.objects.create(
     authorization_server=server, next_attempt_at=timezone.now(), check_problems=[problem], failing_since=timezone.now()
 )

@@ -136,7 +136,7 @@ def test_the_mail_says_what_is_wrong_since_when_and_what_to_do_and_no_secret(
     began = check_again(2) - 60 * MINUTE
     (message,) = mails()
     assert (message.subject, message.to) == ("Acme: authorization server orders is failing", ["ada@acme.example"])
-    assert f"since {began:%Y-%m-%d %H:%M} UTC" in message.body
+    assert f"Since {began:%Y-%m-%d %H:%M} UTC" in message.body
     assert "What to do: Compare the address with your server's." in message.body
     assert f"https://delegation.test/admin/brands/authorizationserver/{server.pk}/doctor/" in message.body
     assert "planted" not in message.subject + message.body
