@@ -170,7 +170,7 @@ def _send_within_limit(server: AuthorizationServer, subject: str, text: list[str
 
 
 def _mail(row: ServerHealth) -> tuple[str, list[str]]:
-    """Return subject and text. They name no address of the server, as a path may hold a secret."""
+    """Return subject and text. They name no endpoint, as its path may hold a secret."""
     server = row.authorization_server
     brand, page = name_on_one_line(server.brand), "admin:brands_authorizationserver_"
     since = f"{row.failing_since:%Y-%m-%d %H:%M} UTC"
