@@ -1,5 +1,6 @@
 """Django admin for brands, their authorization servers and their bots' keys."""
 
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from brands.audited_changes import BrandEvent, actor_of, record_change, save_aud
 from brands.authentication import create_bot_key, revoke
 from brands.doctor_page import doctor_page
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
-from brands.models import AuthorizationServer, BotKey, Brand
+from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers
 from brands.server_rules import issuer_of_address, needs_discovery, servers_with_shared_registration
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
@@ -32,6 +33,7 @@ admin.site.index_title = "Brands and their conversations"
 admin.site.site_url = None  # the page at / is for consumers
 
 _NEW_CALLBACK_ID: Final = "new_callback_id"
+_USE_OF_A_KEY: Final = ("last_used_at", "reads_unusual_at", "revoked_at")
 
 
 @admin.register(Brand)
@@ -84,11 +86,11 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     """Where a brand's consumers sign in."""
 
     form = AuthorizationServerForm
-    list_display = ("key", "brand", "is_active", "authorization_endpoint")
+    list_display = ("key", "brand", "is_active", "failing_since", "authorization_endpoint")
     actions = ("check_set_up", "rotate_key", "rotate_key_at_once")
     list_filter = (ActiveFilter, ("brand", OwnFieldListFilter))
     allowed_lookups = ("brand__id__exact",)
-    list_select_related = ("brand",)
+    list_select_related = ("brand", "health")
     readonly_fields = ("redirect_uri", "client_jwks_uri", "signing_keys")
     # The four steps of a set-up; what is rare is folded away. Django opens a folded part that has an error.
     fieldsets = (
@@ -194,6 +196,12 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         ),
     )
 
+    @admin.display(description="failing since", empty_value="")
+    def failing_since(self, server: AuthorizationServer) -> datetime | None:
+        """Mark a server that the standing health check found broken."""
+        health = getattr(server, "health", None)
+        return health.failing_since if health is not None and server.is_active and server.brand.is_active else None
+
     @admin.display(description="Redirect URI, to be registered at the brand")
     def redirect_uri(self, server: AuthorizationServer) -> str:
         """Show the address to copy, also before the first save."""
@@ -239,6 +247,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Keep a secret that was typed into a form that comes back (H10). A viewer has no such form, and no buttons."""
         row, form = context.get("original"), context["adminform"].form
         context["administers"] = row is not None and administers(request, row)
+        context["health"] = ServerHealth.objects.failing().filter(authorization_server=row).first() if row else None
         if row is None:  # the redirect URI of the add form is this session's, until a server is saved with it
             form.instance.callback_id = request.session.setdefault(_NEW_CALLBACK_ID, form.instance.callback_id)
         if isinstance(form, AuthorizationServerForm):
@@ -324,13 +333,13 @@ class BotKeyAdmin(BrandScopedAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A key's powers never change; make another key."""
         # `scopes` too, though it is not shown: the form declares it and would ask for it.
-        known = ("brand", "public_id", "scopes", "scope_list", "created_at", "last_used_at", "revoked_at")
+        known = ("brand", "public_id", "scopes", "scope_list", "created_at", *_USE_OF_A_KEY)
         return known if obj else ()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show what can be typed for a new key, and what can be known of an old one."""
         added = ("brand", "label", "scopes", "expires_at")
-        known = ("brand", "public_id", "scope_list", "label", "expires_at", "created_at", "last_used_at", "revoked_at")
+        known = ("brand", "public_id", "scope_list", "label", "expires_at", "created_at", *_USE_OF_A_KEY)
         return known if obj else added
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_safe
 
 from brands.models import Brand
 from conversations import charts
-from conversations.home import PERIODS, STALE_AFTER, Period, Report, brands_of, report
+from conversations.home import PERIODS, STALE_AFTER, Period, Report, brands_of, marks_of, report
 
 _DEFAULT_PERIOD: Final = "24h"
 # A cell that begins with one of these is a formula to a spreadsheet (J11, CWE-1236).
@@ -25,6 +25,7 @@ def index(request: HttpRequest) -> HttpResponse:
     now, brands = timezone.now(), brands_of(request.user)
     brand, period = _chosen_brand(request, brands), _chosen_period(request)
     context: dict[str, Any] = {"brands": brands, "chosen": brand, "period": period, "periods": PERIODS.values()}
+    context["marks"] = marks_of(request.user, now) if brands else []
     if brand is not None:
         found = report(brand, period, now)
         counted_at = brand.counted_at  # type: ignore[attr-defined]  # annotated

@@ -17,7 +17,7 @@ MAKE = f"""
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 from brands.authentication import create_bot_key
-from brands.models import Brand
+from brands.models import BotKey, Brand, ServerHealth
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from tests.cast import make_server
 acme = Brand.objects.create(name="Acme", slug="acme")
@@ -26,6 +26,12 @@ for number in range(3):
     create_bot_key(acme, f"Web chat {{number}}", ["challenge:create", "challenge:read"])
     wanted = WantedChallenge(server=server)
     issue_challenge(acme, f"web:{{number}}", wanted, actor="bot:x", now=timezone.now())
+# A server that fails and a key that reads too much: their marks.
+problem = dict(code="no_answer", label="Token endpoint", meaning="No answer. The address is wrong.", remedy="Compare.")
+ServerHealth.objects.create(
+    authorization_server=server, next_attempt_at=timezone.now(), check_problems=[problem], failing_since=timezone.now()
+)
+BotKey.objects.filter(pk=1).update(reads_unusual_at=timezone.now())
 make = get_user_model().objects.create_user
 acme.admins.add(make("ada", password="{PASSWORD}", is_staff=True))
 acme.viewers.add(make("vera", password="{PASSWORD}", is_staff=True))
