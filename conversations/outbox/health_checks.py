@@ -33,8 +33,8 @@ _SERVERS_AT_ONCE: Final = 50
 
 # The server gave no answer. The brand's admin reads one sentence for all of these (N9).
 _UNANSWERED: Final = frozenset({
-    *(ErrorCode.TOKEN_ENDPOINT_BLOCKED, ErrorCode.TOKEN_ENDPOINT_TIMEOUT, ErrorCode.TOKEN_ENDPOINT_UNREACHABLE),
-    *(ErrorCode.PAR_ENDPOINT_BLOCKED, ErrorCode.PAR_ENDPOINT_TIMEOUT, ErrorCode.PAR_ENDPOINT_UNREACHABLE),
+    *(ErrorCode.TOKEN_ENDPOINT_TIMEOUT, ErrorCode.TOKEN_ENDPOINT_UNREACHABLE),
+    *(ErrorCode.PAR_ENDPOINT_TIMEOUT, ErrorCode.PAR_ENDPOINT_UNREACHABLE),
 })  # fmt: skip
 # Failures of token requests that only the server can cause. A consumer's browser can bring back an invented code, for
 # which a server may say `invalid_grant` or `invalid_request`, and an invented error, which is no token request.
