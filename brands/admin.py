@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any, Final
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.db.models import Q, QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
@@ -17,6 +18,7 @@ from django.views.decorators.http import require_http_methods
 from accounts.sign_in import confirmation_needed, signed_in_recently
 from brands.audited_changes import BrandEvent, actor_of, record_change, save_audited, save_logo
 from brands.authentication import create_bot_key, revoke
+from brands.discovered import DISCOVER, fetch_metadata
 from brands.doctor_page import doctor_page
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
@@ -24,8 +26,7 @@ from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilt
 from brands.server_rules import issuer_of_address, needs_discovery, servers_with_shared_registration
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
-from infrastructure import rate_limits
-from oauth_client import DiscoveryFailed, ServerMetadata, discover
+from oauth_client import DiscoveryFailed, ServerMetadata
 
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
@@ -224,14 +225,22 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
         """Fetch metadata before Django opens the transaction in which it reads and saves the form."""
-        if request.method == "POST" and self.has_change_permission(request):
+        if request.method == "POST" and self._may_save(request, object_id):
             request.server_metadata = _metadata(request)  # type: ignore[attr-defined]  # for `get_form`
         return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def _may_save(self, request: HttpRequest, object_id: str | None) -> bool:
+        """Whether the user administers this server (J15), or may add one. Whoever may not has nothing fetched."""
+        if object_id is None:
+            return self.has_add_permission(request)
+        server = self.get_object(request, unquote(object_id))
+        return server is not None and self.has_change_permission(request, server)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Hand the form, whose class is made for this request, what was fetched."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.metadata = getattr(request, "server_metadata", None)
+        form.discovers = DISCOVER in request.POST
         form.unsaved = UnsavedSecrets(request.user.pk, request.session.session_key or "")
         return form
 
@@ -359,12 +368,7 @@ def _metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | None:
     """Fetch what the form asks for, on behalf of somebody who may save it: the address is of their choice (N9, G10)."""
     values = {name: value.strip() for name, value in request.POST.items() if isinstance(value, str)}
     values["issuer"] = issuer_of_address(values.get("issuer", ""))
-    if not needs_discovery(values) or not signed_in_recently(request):
+    wanted = values["issuer"] if DISCOVER in request.POST else needs_discovery(values)
+    if not wanted or not signed_in_recently(request):
         return None
-    try:
-        rate_limits.count(rate_limits.METADATA_LOOKUPS_PER_ADMIN, actor_of(request.user))
-        return discover(values["issuer"])
-    except rate_limits.RateLimited as limit:
-        return DiscoveryFailed("issuer", f"Too many look-ups of metadata: wait {limit.retry_after} seconds.")
-    except DiscoveryFailed as failure:
-        return failure
+    return fetch_metadata(values["issuer"], actor_of(request.user))

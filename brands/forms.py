@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from accounts.sign_in import ConfirmedForm
 from brands.branding import MAX_LOGO_UPLOAD, logo_hash, reencode_logo, validate_scope_descriptions
+from brands.discovered import DiscoveringForm, IssuerInput
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.server_rules import (
     HOST_FIELDS,
@@ -21,9 +22,8 @@ from brands.server_rules import (
     issuer_of_address,
     refuse_shared_registration,
 )
-from brands.unsaved_secrets import UnsavedSecretForm
 from infrastructure.crypto import Secret
-from oauth_client import DiscoveryFailed, ServerMetadata
+from oauth_client import DiscoveryFailed
 from oauth_client.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
 
 _SECRET_NEEDED = {
@@ -102,11 +102,9 @@ class NamesField(forms.CharField):
         return " ".join(value) if isinstance(value, list) else value
 
 
-class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
+class AuthorizationServerForm(DiscoveringForm):
     """An authorization server."""
 
-    # The issuer's metadata, if the posted form asks for it. The admin fetches it before it makes the form.
-    metadata: ServerMetadata | DiscoveryFailed | None = None
     same_person_checks = forms.MultipleChoiceField(
         label="Accepted checks",
         choices=SamePersonCheck.choices,
@@ -161,7 +159,7 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
         widgets = dict.fromkeys(
             ("max_age", "default_token_lifetime", "max_token_lifetime", "challenge_lifetime"),
             forms.NumberInput(attrs={"class": "vBigIntegerField"}),
-        )
+        ) | {"issuer": IssuerInput(attrs={"class": "vTextField"})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -189,6 +187,8 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
 
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
+        if self.discovers:
+            return self.cleaned_data
         cleaned = super().clean() or {}
         self._switch_off(cleaned)
         if self.confirmed or not self.needs_confirmation():  # otherwise no metadata was fetched
@@ -234,6 +234,8 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
             self.add_error("key", ValidationError("This brand already has a server of this key.", "unique_together"))
 
     def _post_clean(self) -> None:
+        if self.discovers:
+            return
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, after which the instance has the new values
         if not self.errors:
             self._check_registration()
