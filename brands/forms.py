@@ -147,10 +147,11 @@ class AuthorizationServerForm(DiscoveringForm):
             "trusted_audiences": LinesField,
             "scope_descriptions": ScopeDescriptionsField,
         }
+        labels = {"issuer": "Issuer (your server's own address)", "scope": "Scope to ask for"}
         # Most help texts are in the model. These concern only the admin.
         help_texts = {
-            "basic_encoding": "raw is for a server that refuses the right id and secret because it does not decode "
-            "them. The set-up doctor tells.",
+            "basic_encoding": "Only for HTTP Basic (RFC 6749 section 2.3.1). raw is for a server that refuses the right ID "
+            "and secret because it does not decode them. The set-up doctor tells.",
             "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
             "access_token=...&scope=..., in place of JSON.",
             "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
@@ -231,7 +232,9 @@ class AuthorizationServerForm(DiscoveringForm):
         """Add the error at the field. From the database's constraint it would be an error of the whole form."""
         brand, key = cleaned.get("brand"), cleaned.get("key")
         if brand and key and brand.authorization_servers.filter(key=key).exists():
-            self.add_error("key", ValidationError("This brand already has a server of this key.", "unique_together"))
+            self.add_error(
+                "key", ValidationError("This brand already has a server of this short name.", "unique_together")
+            )
 
     def _post_clean(self) -> None:
         if self.discovers:

@@ -69,31 +69,61 @@ class AuthorizationServer(models.Model):
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="authorization_servers")
     key = models.CharField(
-        max_length=64, validators=[slug_validator], help_text="The name that bots use in the API, for example orders."
+        "short name",
+        max_length=64,
+        validators=[slug_validator],
+        help_text="The name that bots use in the API (key), for example orders. It never changes.",
     )
-    is_active = models.BooleanField(default=True)
+    is_active = models.BooleanField(
+        "active",
+        default=True,
+        help_text="Off: bots cannot send anybody to this server. What was issued before is still revoked there.",
+    )
     callback_id = models.CharField(max_length=32, unique=True, default=new_callback_id, editable=False)
 
-    issuer = models.CharField(max_length=2048, blank=True, validators=[validators.validate_issuer])
-    authorization_endpoint = models.CharField(max_length=2048, validators=[validators.validate_authorization_endpoint])
-    token_endpoint = models.CharField(max_length=2048, validators=[validators.validate_endpoint])
+    issuer = models.CharField(
+        max_length=2048,
+        blank=True,
+        validators=[validators.validate_issuer],
+        help_text="Exactly as your server writes it, to the last slash (iss). The address of its metadata is understood, too.",
+    )
+    authorization_endpoint = models.CharField(
+        "sign-in address (authorization endpoint)",
+        max_length=2048,
+        validators=[validators.validate_authorization_endpoint],
+        help_text="Where people sign in: authorization_endpoint of RFC 6749 section 3.1.",
+    )
+    token_endpoint = models.CharField(
+        "token address (token endpoint)",
+        max_length=2048,
+        validators=[validators.validate_endpoint],
+        help_text="Where we exchange a code for a token: token_endpoint of RFC 6749 section 3.2.",
+    )
     revocation_endpoint = models.CharField(
+        "address to end tokens (revocation endpoint)",
         max_length=2048,
         blank=True,
         validators=[validators.validate_endpoint],
-        help_text="Tokens that end before they expire are revoked there (RFC 7009).",
+        help_text="Tokens that end before they expire are revoked there (revocation_endpoint, RFC 7009).",
     )
     pushed_authorization_request_endpoint = models.CharField(
+        "address for pushed requests (PAR endpoint)",
         max_length=2048,
         blank=True,
         validators=[validators.validate_endpoint],
-        help_text="If set, authorization requests are pushed there (PAR, RFC 9126).",
+        help_text="If set, authorization requests are pushed there (pushed_authorization_request_endpoint, RFC 9126).",
     )
-    jwks_uri = models.CharField("JWKS URI", max_length=2048, blank=True, validators=[validators.validate_endpoint])
+    jwks_uri = models.CharField(
+        "your server's public keys (JWKS URI)",
+        max_length=2048,
+        blank=True,
+        validators=[validators.validate_endpoint],
+        help_text="They verify ID tokens: jwks_uri of RFC 8414. Needed for openid.",
+    )
     authorization_response_iss_parameter_supported = models.BooleanField(
         "sends iss in responses (RFC 9207)",
         default=False,
-        help_text="Normally set from the server's metadata. If on, a success response without iss is refused.",
+        help_text="Normally set from the server's metadata (authorization_response_iss_parameter_supported). If on, a success response without iss is refused.",
     )
     ignored_metadata = models.JSONField(
         "not used, although the server announces it",
@@ -102,10 +132,16 @@ class AuthorizationServer(models.Model):
         validators=[validators.validate_ignored_metadata],
     )
 
-    client_id = models.CharField(max_length=255)
+    client_id = models.CharField(
+        "client ID", max_length=255, help_text="The name under which your server knows us (client_id)."
+    )
     client_secret_ciphertext = EncryptedField(null=True, blank=True)
     token_endpoint_auth_method = models.CharField(
-        max_length=32, choices=ClientAuthentication, default=ClientAuthentication.CLIENT_SECRET_BASIC
+        "client authentication",
+        max_length=32,
+        choices=ClientAuthentication,
+        default=ClientAuthentication.CLIENT_SECRET_BASIC,
+        help_text="How we prove to your server who we are (token_endpoint_auth_method, RFC 7591).",
     )
     signing_key_ciphertext = EncryptedField(null=True, blank=True)
     signing_key_jwk = models.JSONField(null=True, blank=True, editable=False)
@@ -113,7 +149,9 @@ class AuthorizationServer(models.Model):
     previous_signing_key_ciphertext = EncryptedField(null=True, editable=False)
     previous_signing_key_jwk = models.JSONField(null=True, editable=False)
     previous_signing_key_signs_until = models.DateTimeField(null=True, editable=False)
-    basic_encoding = models.CharField(max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM)
+    basic_encoding = models.CharField(
+        "encoding of client ID and secret", max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM
+    )
     send_client_id_with_basic = models.BooleanField(
         "send client_id in the body, too",
         default=False,
@@ -124,7 +162,7 @@ class AuthorizationServer(models.Model):
         max_length=validators.MAX_SCOPE_LENGTH,
         blank=True,
         validators=[validators.validate_scope],
-        help_text="Separate scopes with spaces, whatever the scope separator is.",
+        help_text="What a token may be used for (scope, RFC 6749 section 3.3). Separate scopes with spaces, whatever the scope separator is.",
     )
     required_scope = models.CharField(
         max_length=validators.MAX_SCOPE_LENGTH,
@@ -139,28 +177,36 @@ class AuthorizationServer(models.Model):
         help_text="In requests to the server and its responses. Bots and this page always use spaces.",
     )
     resource = models.JSONField(
+        "resource (the APIs that a token is for)",
         default=list,
         blank=True,
         validators=[validators.validate_resources],
-        help_text="URLs of the APIs that the token is for, one per line. Only for servers that support RFC 8707.",
+        help_text="URLs of the APIs that the token is for, one per line (resource). Only for servers that support RFC 8707.",
     )
     scope_descriptions = models.JSONField(
+        "scope descriptions for consumers",
         default=dict,
         blank=True,
         validators=[validate_scope_descriptions],
         help_text="Texts for consumers, one for each scope. They are shown only if all requested scopes have one.",
     )
     extra_authorization_parameters = models.JSONField(
-        default=dict, blank=True, validators=[validators.validate_extra_authorization_parameters]
+        "extra parameters", default=dict, blank=True, validators=[validators.validate_extra_authorization_parameters]
     )
     prompt = models.CharField(
+        "what your server has to ask (prompt)",
         max_length=32,
         blank=True,
         default="login",
         choices=[("login", "login"), ("consent", "consent"), ("select_account", "select_account")],
         help_text="login: the consumer signs in again, even with an open session at the server (OpenID Connect).",
     )
-    max_age = models.PositiveIntegerField(null=True, blank=True, help_text="Longest time since sign-in, in seconds.")
+    max_age = models.PositiveIntegerField(
+        "longest time since the sign-in, in seconds",
+        null=True,
+        blank=True,
+        help_text="After that your server asks for a new sign-in (max_age, OpenID Connect). Empty: no limit.",
+    )
     id_token_signing_alg_values = models.JSONField(
         "ID token algorithms",
         default=default_id_token_algorithms,
@@ -181,18 +227,21 @@ class AuthorizationServer(models.Model):
         help_text="Further values that aud may contain beside our client id, in ID tokens without azp; one per line.",
     )
     accept_scope_in_authorization_response = models.BooleanField(
+        "accept a scope in the redirect",
         default=False,
         help_text="If the token response has no scope, a narrower scope in the redirect counts.",
     )
-    accept_form_encoded_tokens = models.BooleanField(default=False)
-    accept_missing_token_type = models.BooleanField(default=False)
+    accept_form_encoded_tokens = models.BooleanField("accept a token answer that is a form", default=False)
+    accept_missing_token_type = models.BooleanField("accept a token answer without token_type", default=False)
     accepted_token_type = models.CharField(
+        "other word for Bearer",
         max_length=64,
         blank=True,
         validators=[validators.validate_token_type],
-        help_text="What the server sends instead of Bearer, such as BearerToken (Apigee) or User Access Token (eBay).",
+        help_text="What the server sends as token_type instead of Bearer, such as BearerToken (Apigee) or User Access Token (eBay).",
     )
     accept_zero_expires_in = models.BooleanField(
+        "accept a lifetime of 0 as unknown",
         default=False,
         help_text="expires_in 0 means that the lifetime is unknown (Mailchimp, VK). The default below is used.",
     )
@@ -206,6 +255,7 @@ class AuthorizationServer(models.Model):
         help_text="Accepted checks. The first is the default. none cannot be combined with others.",
     )
     subject_claim = models.CharField(
+        "claim that names the customer (subject claim)",
         max_length=64,
         default="sub",
         validators=[RegexValidator(r"\A[A-Za-z0-9_:/.-]+\Z", "This is not the name of a claim.", "invalid_claim")],
@@ -219,17 +269,22 @@ class AuthorizationServer(models.Model):
         help_text="For the check chat_page: the URL to which the consumer returns, with a handle in the fragment.",
     )
     default_token_lifetime = models.PositiveIntegerField(
+        "token lifetime if your server names none",
         default=3600,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_ASSUMED_LIFETIME)],
         help_text="Used if the server does not send expires_in.",
     )
     max_token_lifetime = models.PositiveIntegerField(
-        default=86400, validators=[MinValueValidator(1), MaxValueValidator(MAX_TOKEN_LIFETIME)]
+        "longest token lifetime",
+        default=86400,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_TOKEN_LIFETIME)],
+        help_text="A token ends after that, even if expires_in is longer.",
     )
     challenge_lifetime = models.PositiveIntegerField(
+        "how long a link works",
         default=900,
         validators=[MinValueValidator(300), MaxValueValidator(3600)],
-        help_text="How long a link works. A sign-in with a second factor takes a while.",
+        help_text="A sign-in with a second factor takes a while.",
     )
 
     objects = AuthorizationServerQuerySet.as_manager()

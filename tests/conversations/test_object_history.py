@@ -37,7 +37,7 @@ def test_a_change_names_the_admin_the_field_and_of_listed_fields_both_values(hou
     assert answer.status_code == 302
     newest = history(acme.admin, acme.server)[0]
     assert f" {acme.admin.user.username} Changed " in newest
-    assert "Client id" in newest
+    assert "Client ID" in newest
     assert "another" not in newest
     assert f"Scope: {old} → {old} orders.read" in newest
     assert ": off → on" in newest
@@ -50,7 +50,7 @@ def test_a_moved_address_is_shown_with_its_hosts_alone(houses: Houses) -> None:
     server.revocation_endpoint = "https://login.acme.example/planted?key=planted"
     save_audited(server)
     lines = history(acme.admin, server)
-    assert any("the operator Host changed Revocation endpoint: empty → login.acme.example" in line for line in lines)
+    assert any("the operator Host changed Address to end tokens (revocation endpoint): empty → login.acme.example" in line for line in lines)
     assert "planted?" not in acme.admin.get(address(AuthorizationServer, "history", server)).content.decode()
 
 
