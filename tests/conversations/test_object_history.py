@@ -50,7 +50,10 @@ def test_a_moved_address_is_shown_with_its_hosts_alone(houses: Houses) -> None:
     server.revocation_endpoint = "https://login.acme.example/planted?key=planted"
     save_audited(server)
     lines = history(acme.admin, server)
-    assert any("the operator Host changed Address to end tokens (revocation endpoint): empty → login.acme.example" in line for line in lines)
+    assert any(
+        "the operator Host changed Address to end tokens (revocation endpoint): empty → login.acme.example" in line
+        for line in lines
+    )
     assert "planted?" not in acme.admin.get(address(AuthorizationServer, "history", server)).content.decode()
 
 
