@@ -22,6 +22,7 @@ from brands.server_rules import (
     issuer_of_address,
     refuse_shared_registration,
 )
+from brands.server_words import HELP_TEXTS, LABELS
 from infrastructure.crypto import Secret
 from oauth_client import DiscoveryFailed
 from oauth_client.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
@@ -147,15 +148,8 @@ class AuthorizationServerForm(DiscoveringForm):
             "trusted_audiences": LinesField,
             "scope_descriptions": ScopeDescriptionsField,
         }
-        labels = {"issuer": "Issuer (your server's own address)", "scope": "Scope to ask for"}
-        # Most help texts are in the model. These concern only the admin.
-        help_texts = {
-            "basic_encoding": "Only for HTTP Basic (RFC 6749 section 2.3.1). raw is for a server that refuses the right ID "
-            "and secret because it does not decode them. The set-up doctor tells.",
-            "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
-            "access_token=...&scope=..., in place of JSON.",
-            "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
-        }
+        labels = LABELS
+        help_texts = HELP_TEXTS
         # Django's default is too narrow for five digits on a phone.
         widgets = dict.fromkeys(
             ("max_age", "default_token_lifetime", "max_token_lifetime", "challenge_lifetime"),

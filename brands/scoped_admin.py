@@ -103,7 +103,8 @@ class BrandScopedAdmin(ConfirmedAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Show a viewer a plain form: ours count on having their fields, and there are none."""
         if obj is not None and not self.has_change_permission(request, obj):
-            kwargs["form"] = ModelForm
+            words = getattr(self.form, "_meta", None)
+            kwargs |= {"form": ModelForm, "labels": words and words.labels, "help_texts": words and words.help_texts}
         return super().get_form(request, obj, change=change, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -290,8 +291,8 @@ def own_row_or_404(model: type[models.Model], request: HttpRequest, key: object,
     return row
 
 
-def no_autocomplete(request: HttpRequest) -> HttpResponse:
-    """`/admin/autocomplete/` is not found (J3). No form has such a field, and Django's view fails for some field names."""
+def no_autocomplete(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # a view
+    """`/admin/autocomplete/` is not found (J3): no form has such a field, and Django's view fails for some names."""
     raise Http404
 
 
