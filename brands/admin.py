@@ -22,7 +22,7 @@ from brands.discovered import DISCOVER, fetch_metadata
 from brands.doctor_page import doctor_page
 from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
-from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable
 from brands.server_rules import issuer_of_address, needs_discovery, servers_with_shared_registration
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
@@ -198,12 +198,14 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     @admin.display(description="Redirect URI, to be registered at the brand")
     def redirect_uri(self, server: AuthorizationServer) -> str:
         """Show the address to copy, also before the first save."""
-        return server.redirect_uri
+        return copyable(server.redirect_uri, "the redirect URI")
 
     @admin.display(description="Our keys (JWKS URI), to be registered at the brand")
     def client_jwks_uri(self, server: AuthorizationServer) -> str:
         """Show the address to copy, where there is a key."""
-        return server.client_jwks_uri or "Only for private_key_jwt; shown once the server is saved."
+        if not server.client_jwks_uri:
+            return "Only for private_key_jwt; shown once the server is saved."
+        return copyable(server.client_jwks_uri, "the address of our keys")
 
     @admin.display(description="Our signing key")
     def signing_keys(self, server: AuthorizationServer) -> str:
@@ -265,7 +267,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             obj.callback_id = request.session.pop(_NEW_CALLBACK_ID, obj.callback_id)
         save_audited(obj, request.user)
         if not change:
-            said = format_html("Register this redirect URI at your server: <code>{}</code>", obj.redirect_uri)
+            address = copyable(obj.redirect_uri, "the redirect URI")
+            said = format_html("Register this redirect URI at your server: {}", address)
             self.message_user(request, said, messages.INFO)
 
     @admin.action(description="Check the set-up of the selected server")
@@ -351,7 +354,8 @@ class BotKeyAdmin(BrandScopedAdmin):
         values = (cleaned["brand"], cleaned["label"], cleaned["scopes"], cleaned["expires_at"])
         row, key = create_bot_key(*values, user=request.user)
         obj.__dict__.update(row.__dict__)
-        shown = format_html("Copy the key now, it is never shown again: <code>{}</code>", key.reveal())
+        value = copyable(key.reveal(), "the key")
+        shown = format_html("Copy the key now, it is never shown again: {}", value)
         self.message_user(request, shown, messages.SUCCESS)
 
     @admin.action(description="Revoke the selected keys")

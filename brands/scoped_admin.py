@@ -17,7 +17,9 @@ from django.core.paginator import Paginator
 from django.db import connection, models
 from django.forms import ModelForm, SplitDateTimeField
 from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.utils.functional import cached_property
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from accounts.sign_in import ConfirmedAdmin
@@ -289,6 +291,11 @@ def own_row_or_404(model: type[models.Model], request: HttpRequest, key: object,
     if to_change and not visible.administered_by(user).filter(pk=key).exists():
         raise PermissionDenied
     return row
+
+
+def copyable(text: str, name: str) -> SafeString:
+    """Return a text that is pasted elsewhere, with a button that copies it. `name` is what the button calls it."""
+    return render_to_string("admin/copyable.html", {"text": text, "name": name})
 
 
 def no_autocomplete(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # a view

@@ -23,6 +23,7 @@ from brands.scoped_admin import (
     OwnFieldListFilter,
     ReadOnlyAdmin,
     administers_a_brand,
+    copyable,
     may_test,
 )
 from brands.webhooks import create_webhook_endpoint, rotate_secret
@@ -85,8 +86,9 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
             self._show(request, create_webhook_endpoint(obj, request.user))
 
     def _show(self, request: HttpRequest, secret: Secret) -> None:
-        text = "Copy the signing secret now, it is never shown again: <code>{}</code>"
-        self.message_user(request, format_html(text, secret.reveal()), messages.SUCCESS)
+        text = "Copy the signing secret now, it is never shown again: {}"
+        value = copyable(secret.reveal(), "the signing secret")
+        self.message_user(request, format_html(text, value), messages.SUCCESS)
 
     @admin.action(description="Send a test event to the selected endpoint")
     def send_test_event(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
