@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
-from accounts.sign_in import confirmation_needed, signed_in_recently
+from accounts.sign_in import recent_sign_in_needed, signed_in_recently
 from brands.audited_changes import BrandEvent, actor_of, record_change, save_audited, save_logo
 from brands.authentication import create_bot_key, revoke
 from brands.discovered import DISCOVER, fetch_metadata
@@ -297,7 +297,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         if (server := self.only_selected(request, queryset)) is None:
             return
         if not signed_in_recently(request):
-            self.message_user(request, confirmation_needed().message, messages.ERROR)
+            self.message_user(request, recent_sign_in_needed().message, messages.ERROR)
             return
         try:
             rotated = rotate_signing_key(server, now=timezone.now(), user=request.user, at_once=at_once)

@@ -12,7 +12,7 @@ from django.forms.utils import ErrorDict
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from accounts.sign_in import ConfirmedForm, confirmation_needed
+from accounts.sign_in import RecentSignInForm, recent_sign_in_needed
 from brands.doctor.bounded import AnotherRun, run_within_bounds
 from brands.doctor.examination import Examination, Step, Unanswered
 from brands.doctor.findings import Finding
@@ -169,7 +169,7 @@ class IssuerInput(forms.TextInput):
         return format_html('<span class="with-button">{}' + button + "</span>", field, DISCOVER)
 
 
-class DiscoveringForm(UnsavedSecretForm, ConfirmedForm):
+class DiscoveringForm(UnsavedSecretForm, RecentSignInForm):
     """The form of an authorization server that comes back, unsaved, with what the server publishes."""
 
     # The issuer's metadata, if the posted form asks for it. The admin fetches it before it makes the form.
@@ -190,8 +190,8 @@ class DiscoveringForm(UnsavedSecretForm, ConfirmedForm):
         """Fill in what was found. Of the errors keep only those that matter to it: others may not be typed yet."""
         kept = {name: self.errors[name] for name in ("issuer", "client_secret") if name in self.errors}
         self._errors = ErrorDict(kept)
-        if not self.confirmed:
-            self.add_error(None, confirmation_needed("press Discover again"))
+        if not self.signed_in_recently:
+            self.add_error(None, recent_sign_in_needed("press Discover again"))
         elif isinstance(self.metadata, ServerMetadata):
             self._fill_in(self.metadata)
         elif self.metadata is not None:

@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
-from accounts.sign_in import ConfirmedForm
+from accounts.sign_in import RecentSignInForm
 from brands.branding import MAX_LOGO_UPLOAD, logo_hash, reencode_logo, validate_scope_descriptions
 from brands.discovered import DiscoveringForm, IssuerInput
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
@@ -37,7 +37,7 @@ _SECRET_NOT_USED = (
 )
 # With a session that was left open, or stolen, nobody must be able to send secrets and consumers elsewhere, or to
 # weaken how we verify who signed in (G10).
-_NEEDS_CONFIRMATION = frozenset(
+_NEED_RECENT_SIGN_IN = frozenset(
     {
         *(*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"),
         *("id_token_signing_alg_values", "subject_claim", "trusted_audiences"),
@@ -176,9 +176,9 @@ class AuthorizationServerForm(DiscoveringForm):
     def clean_scope_descriptions(self) -> dict[str, Any]:
         return self.cleaned_data["scope_descriptions"] or {}
 
-    def needs_confirmation(self) -> bool:
+    def needs_recent_sign_in(self) -> bool:
         """True if the change is sensitive, so that a recent sign-in is needed."""
-        return bool(_NEEDS_CONFIRMATION & set(self.changed_data))
+        return bool(_NEED_RECENT_SIGN_IN & set(self.changed_data))
 
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
@@ -186,7 +186,7 @@ class AuthorizationServerForm(DiscoveringForm):
             return self.cleaned_data
         cleaned = super().clean() or {}
         self._switch_off(cleaned)
-        if self.confirmed or not self.needs_confirmation():  # otherwise no metadata was fetched
+        if self.signed_in_recently or not self.needs_recent_sign_in():  # otherwise no metadata was fetched
             self._complete_endpoints(cleaned)
         self._check_key(cleaned)
         accepted, default = cleaned.get("same_person_checks"), cleaned.get("default_check")
@@ -260,7 +260,7 @@ class AuthorizationServerForm(DiscoveringForm):
         self._change.apply_credentials(Secret(typed) if typed else None)
 
 
-class BrandForm(ConfirmedForm):
+class BrandForm(RecentSignInForm):
     """A brand and its look. Its members and its support contact change only after a recent sign-in (G10)."""
 
     logo = forms.FileField(
@@ -288,7 +288,7 @@ class BrandForm(ConfirmedForm):
         upload = self.cleaned_data["logo"]
         return reencode_logo(upload.read(MAX_LOGO_UPLOAD + 1)) if upload else None
 
-    def needs_confirmation(self) -> bool:
+    def needs_recent_sign_in(self) -> bool:
         """Whether the members or the support contact change, so that a recent sign-in is needed."""
         return bool({"admins", "viewers", "support_contact"} & set(self.changed_data))
 
@@ -301,7 +301,7 @@ class BrandForm(ConfirmedForm):
         return cleaned
 
 
-class BotKeyForm(ConfirmedForm):
+class BotKeyForm(RecentSignInForm):
     """A new bot key. `token:read` has to be ticked by hand (G3)."""
 
     scopes = forms.MultipleChoiceField(
@@ -319,7 +319,7 @@ class BotKeyForm(ConfirmedForm):
             "expires_at": "Empty: until it is revoked.",
         }
 
-    def needs_confirmation(self) -> bool:
+    def needs_recent_sign_in(self) -> bool:
         return self.instance.pk is None or self._lives_on(self.cleaned_data)
 
     def _lives_on(self, cleaned: dict[str, Any]) -> bool:

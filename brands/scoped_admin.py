@@ -22,7 +22,7 @@ from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from accounts.sign_in import ConfirmedAdmin
+from accounts.sign_in import RecentSignInAdmin
 from brands.audited_changes import actor_of
 from brands.models import Brand, memberships_of
 from infrastructure import rate_limits
@@ -81,7 +81,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at r
         return int(rows.order_by()[:MOST_LISTED].count())
 
 
-class BrandScopedAdmin(ConfirmedAdmin):
+class BrandScopedAdmin(RecentSignInAdmin):
     """A brand's members need no Django permissions. Nothing can be deleted.
 
     A brand's viewers see its rows, and its admins also change them. Lists show what is visible. Actions get only what

@@ -108,7 +108,7 @@ def test_without_script_there_is_no_button_and_one_press_selects_the_text(
 def test_the_four_steps_are_walked_by_keyboard_alone(scripted: Page) -> None:
     """WCAG 2.1.1, 2.1.2, 2.4.7: from the first field to Save, in order, each seen, with no trap."""
     scripted.get_by_label("Brand").first.focus()
-    reached = []
+    reached: list[str] = []
     while "_continue" not in reached and len(reached) < 80:
         name, seen = scripted.evaluate(_FOCUSED)
         assert seen, name

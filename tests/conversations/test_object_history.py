@@ -9,10 +9,10 @@ from django.db import connection
 from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
-from brands.audited_changes import save_audited
+from brands.audited_changes import names_of, save_audited
 from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
-from conversations.object_history import MOST_EVENTS, names_of
+from conversations.object_history import MOST_EVENTS
 from tests.admin_pages import AdminBrowser, House, address
 
 pytestmark = pytest.mark.django_db
@@ -86,7 +86,7 @@ def test_the_history_is_bounded_in_length_and_queries(houses: Houses) -> None:
 
 def test_actors_that_are_gone_keep_their_number(acme_admin: Any) -> None:
     assert names_of({"admin:999999", f"admin:{acme_admin.pk}", "bot:0000", "system", "admin:x"}) == {
-        "admin:999999": "admin:999999",
+        "admin:999999": "a deleted account (admin:999999)",
         f"admin:{acme_admin.pk}": acme_admin.username,
         "bot:0000": "bot:0000",
         "system": "this product",
