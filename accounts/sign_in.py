@@ -10,7 +10,7 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -115,7 +115,23 @@ def _not_kept(widget: forms.Widget) -> str:
 
 
 class RecentSignInAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
-    """A model admin whose form may be a `RecentSignInForm`."""
+    """A model admin whose form may be a `RecentSignInForm`. A form is filled in by whoever uses it, and not by a link."""
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:  # noqa: ARG002  # Django's signature
+        """Ignore the query: a link of a stranger could fill in addresses, and Django fails for some values."""
+        return {}
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Refuse "save as new", for which no form of ours has a button: pages of rows fail without a row."""
+        if "_saveasnew" in request.POST:
+            raise BadRequest
+        return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Set `signed_in_recently` on the form class, which Django creates for each request."""

@@ -20,7 +20,7 @@ from brands.audited_changes import BrandEvent, actor_of, record_change, save_aud
 from brands.authentication import create_bot_key, revoke
 from brands.discovered import DISCOVER, fetch_metadata
 from brands.doctor_page import doctor_page
-from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
+from brands.forms import AccountsField, AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable
 from brands.server_rules import issuer_of_address, needs_discovery, servers_with_shared_registration
@@ -55,6 +55,9 @@ class BrandAdmin(BrandScopedAdmin):
             *look,
             *(["admins", "viewers"] if request.user.is_superuser else []),
         ]
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().formfield_for_manytomany(db_field, request, form_class=AccountsField, **kwargs)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Bots and configuration files name the slug, so it never changes."""

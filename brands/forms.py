@@ -1,5 +1,6 @@
 """The admin's forms for brands, authorization servers and bot keys. Secrets are write-only (H7)."""
 
+import re
 from typing import Any
 
 from django import forms
@@ -31,6 +32,7 @@ _SECRET_NEEDED = {
     SecretProblem.NONE_STORED: "This client authentication needs a secret.",
     SecretProblem.FOR_ANOTHER_HOST: "A host or the issuer is new: type the client secret again.",
 }
+_ACCOUNT = re.compile(r"[0-9]{1,9}")
 # It would be dropped, and the save would report success.
 _SECRET_NOT_USED = (
     "This client authentication uses no secret. Forget the secret below, or choose another authentication."
@@ -258,6 +260,15 @@ class AuthorizationServerForm(DiscoveringForm):
         """Put the given secret, or a signing key, on the instance."""
         typed = self.cleaned_data["client_secret"]
         self._change.apply_credentials(Secret(typed) if typed else None)
+
+
+class AccountsField(forms.ModelMultipleChoiceField):
+    """Accounts by their keys. The database would fail for a number that is no key."""
+
+    def clean(self, value: Any) -> Any:
+        if (wrong := next((key for key in value or () if not _ACCOUNT.fullmatch(str(key))), None)) is not None:
+            raise ValidationError(self.error_messages["invalid_pk_value"], "invalid_pk_value", {"pk": str(wrong)[:20]})
+        return super().clean(value)
 
 
 class BrandForm(RecentSignInForm):

@@ -7,7 +7,7 @@ import pytest
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.server_rules import HOST_FIELDS
-from tests.admin_pages import AdminBrowser, address
+from tests.admin_pages import AdminBrowser, House, address, addresses_of_the_admin
 from tests.cast import make_server
 
 pytestmark = pytest.mark.django_db
@@ -114,3 +114,48 @@ def test_a_selected_row_that_is_no_key_is_a_bad_request(
     """J2: the database was asked for it as it was."""
     data = {"action": action, "_selected_action": ["1", key], "index": "0"}
     assert browser.post(address(model, "changelist"), data).status_code == 400
+
+
+# A signed-in stranger can send these to any address of the admin.
+HOSTILE = ("x", "-1", "9" * 19, "9" * 5000, "[", "2020-13-45", "1e999", "__", "\u0661")
+PARAMETERS_OF_PAGES = (
+    *("p", "o", "q", "e", "all", "_popup", "_to_field", "_facets", "_changelist_filters", "state", "brand", "period"),
+    *("brand__id__exact", "endpoint__id__exact", "event__exact", "kind__exact", "since", "at", "next"),
+    *("expires_at", "created_at", "scopes", "issuer"),
+)
+HOSTILE_FORMS: tuple[dict[str, Any], ...] = (
+    {"_saveasnew": "1"},
+    {"_discover": "1"},
+    {"_save": "1", "form-TOTAL_FORMS": "x"},
+    {"action": "x", "index": "99"},
+    {"action": ["a", "b"], "index": "-1", "select_across": "x"},
+    {"action": "delete_selected", "_selected_action": ["1"], "index": "x"},
+    {"token": ["x", "9" * 30, "-1"]},
+    {"admins": ["9" * 19], "name": "Acme", "_save": "1"},
+    {"_popup": "1", "_to_field": "x"},
+    {"name": "a\x00b"},
+)
+
+
+@pytest.mark.parametrize("name", ["stranger", "viewer", "admin", "operator"])
+def test_no_page_fails_whatever_is_sent(
+    houses: tuple[House, House], operator: AdminBrowser, django_user_model: Any, name: str
+) -> None:
+    """J8: every address of the admin, with values that no page of ours sends.
+
+    The bugs: a date that is none in the query of a new key's form, "save as new" for a brand, an account's key of 19
+    digits, and a reverse relation at the autocomplete page were each a 500.
+    """
+    acme, rival = houses
+    viewer = django_user_model.objects.create_user("vera", is_staff=True)
+    acme.brand.viewers.add(viewer)
+    people = {"stranger": rival.admin, "viewer": AdminBrowser(viewer), "admin": acme.admin, "operator": operator}
+    browser = people[name]
+    browser.client.raise_request_exception = False
+    pages = addresses_of_the_admin(acme)
+    asked = [(page, {key: value for key in PARAMETERS_OF_PAGES}) for page in pages for value in HOSTILE]
+    asked += [(page, {key: value}) for page in pages for key in PARAMETERS_OF_PAGES for value in HOSTILE[:1]]
+    failed = [(page, str(query)[:80]) for page, query in asked if browser.get(page, **query).status_code >= 500]
+    posted = [(page, form) for page in pages for form in HOSTILE_FORMS]
+    failed += [(page, str(form)[:80]) for page, form in posted if browser.post(page, form).status_code >= 500]
+    assert failed == []
