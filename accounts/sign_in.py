@@ -115,7 +115,7 @@ def _not_kept(widget: forms.Widget) -> str:
 
 
 class RecentSignInAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
-    """A model admin whose form may be a `RecentSignInForm`. A form is filled in by whoever uses it, and not by a link."""
+    """A model admin whose form may be a `RecentSignInForm`, and is filled in by whoever uses it, not by a link."""
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:  # noqa: ARG002  # Django's signature
         """Ignore the query: a link of a stranger could fill in addresses, and Django fails for some values."""
