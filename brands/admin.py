@@ -6,7 +6,7 @@ from typing import Any, Final
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.db.models import Q, QuerySet
-from django.forms import ModelForm
+from django.forms import CheckboxSelectMultiple, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
@@ -42,7 +42,6 @@ class BrandAdmin(BrandScopedAdmin):
     form = BrandForm
     list_display = ("name", "slug", "is_active")
     list_filter = (ActiveFilter,)
-    filter_horizontal = ("admins", "viewers")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Show the admins and viewers of a brand to the operator alone."""
@@ -57,7 +56,9 @@ class BrandAdmin(BrandScopedAdmin):
         ]
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        return super().formfield_for_manytomany(db_field, request, form_class=AccountsField, **kwargs)
+        return super().formfield_for_manytomany(
+            db_field, request, form_class=AccountsField, widget=CheckboxSelectMultiple, **kwargs
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Bots and configuration files name the slug, so it never changes."""

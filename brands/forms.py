@@ -262,7 +262,7 @@ class AuthorizationServerForm(DiscoveringForm):
         self._change.apply_credentials(Secret(typed) if typed else None)
 
 
-class AccountsField(forms.ModelMultipleChoiceField):
+class AccountsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # no generics at run time
     """Accounts by their keys. The database would fail for a number that is no key."""
 
     def clean(self, value: Any) -> Any:
