@@ -283,6 +283,7 @@ def test_only_who_may_save_has_anything_fetched(
     acme_server: AuthorizationServer,
     rival_admin: Any,
     django_user_model: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """J1, J15, B22: neither a viewer, nor another brand's admin, nor a page elsewhere."""
     viewer = django_user_model.objects.create_user("vera", is_staff=True)
@@ -294,7 +295,7 @@ def test_only_who_may_save_has_anything_fetched(
     for user, status in ((viewer, 403), (both, 403), (rival_admin, 302)):
         assert AdminBrowser(user).post(page, {"issuer": ISSUER, "_discover": "1"}).status_code == status
     assert AdminBrowser(viewer).post(address(AuthorizationServer, "add"), {"_discover": "1"}).status_code == 403
-    browser.client.handler.enforce_csrf_checks = True
+    monkeypatch.setattr(browser.client.handler, "enforce_csrf_checks", True)
     assert browser.post(page, {"issuer": ISSUER, "_discover": "1"}).status_code == 403
     assert login.metadata_requests == []
 
