@@ -18,7 +18,7 @@ from django.db import models, transaction
 from brands.models import AuthorizationServer, BotKey, Brand, Logo, WebhookEndpoint
 from brands.server_rules import host_of, hosts_of
 from infrastructure import mail
-from infrastructure.audit import OPERATOR, actor_of_admin, record_event
+from infrastructure.audit import CONSUMER, OPERATOR, SYSTEM, actor_of_admin, record_event
 from infrastructure.models import AuditEvent
 
 
@@ -69,6 +69,9 @@ _LONGEST_VALUE: Final = 500
 _NOT_SAVED: Final = frozenset(
     {"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at", "reads_unusual_told_at"}
 )
+
+_ADMIN, _BOT = "admin:", "bot:"
+_KNOWN: Final = {CONSUMER: "the consumer", SYSTEM: "this product", OPERATOR: "the operator"}
 
 AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint
 
@@ -136,14 +139,24 @@ def client_secret_set(server: AuthorizationServer) -> tuple[datetime, str] | Non
     changes = models.Q(kind=BrandEvent.SERVER_CREATED)
     changes |= models.Q(kind=BrandEvent.SERVER_SECRET_CHANGED, changed_fields__contains="client_secret_ciphertext")
     event = AuditEvent.objects.filter(changes, object_uuid=server.uuid).first()
-    return (event.at, _name_of_actor(event.actor)) if event else None
+    return (event.at, names_of([event.actor])[event.actor]) if event else None
 
 
-def _name_of_actor(actor: str) -> str:
-    if actor == OPERATOR:
-        return "the operator"
-    users = get_user_model().objects.filter(pk=actor.removeprefix("admin:"))
-    return users.values_list("username", flat=True).first() or "an admin whose account is deleted"
+def names_of(actors: Iterable[str]) -> dict[str, str]:
+    """Map actors of the audit log to names: an account's user name, a bot key's label. Two queries at most."""
+    wanted = set(actors)
+    numbers = {actor[len(_ADMIN) :] for actor in wanted if actor.startswith(_ADMIN)}
+    users = [int(number) for number in numbers if number.isdigit()]
+    keys = [actor[len(_BOT) :] for actor in wanted if actor.startswith(_BOT)]
+    names = {actor: _KNOWN.get(actor, actor) for actor in wanted}
+    if users:
+        names |= {f"{_ADMIN}{number}": f"a deleted account ({_ADMIN}{number})" for number in users}
+        found = get_user_model()._default_manager.filter(pk__in=users).values_list("pk", "username")
+        names |= {f"{_ADMIN}{pk}": name for pk, name in found}
+    if keys:
+        labels = BotKey.objects.filter(public_id__in=keys).values_list("public_id", "label")
+        names |= {f"{_BOT}{public_id}": f"the bot key {label}" for public_id, label in labels}
+    return names
 
 
 def _changed_fields(before: models.Model, row: models.Model) -> list[str]:
