@@ -64,6 +64,8 @@ PAGES_PER_ADDRESS: Final = Limit("pages-per-address", 600, 60)
 SIGN_INS_PER_ADDRESS: Final = Limit("sign-ins-per-address", 20, 600)
 CONNECTION_TESTS_PER_ADMIN: Final = Limit("connection-tests-per-admin", 10, 600)
 METADATA_LOOKUPS_PER_ADMIN: Final = Limit("metadata-lookups-per-admin", 10, 600)
+# A brand whose thirty servers share a host gets no thirty mails, and then thirty more.
+HEALTH_MAILS_PER_BRAND: Final = Limit("health-mails-per-brand", 20, 24 * 60 * 60)
 PASSWORD_CHANGES_PER_ADMIN: Final = Limit("password-changes-per-admin", 5, 600)
 
 

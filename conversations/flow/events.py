@@ -83,7 +83,8 @@ def record(
 def publish_challenge(challenge: Challenge, now: datetime, event: WebhookEvent | None = None) -> None:
     """Write webhook deliveries about a challenge, by default with the event of its status.
 
-    This and the other `publish_` functions are called after the change, under the conversation's lock.
+    This and the other `publish_` functions are called after the change, in its transaction; those about a conversation
+    under its lock.
     """
     event = event or WebhookEvent(f"challenge.{challenge.status}")
     if endpoints := _subscribed(challenge.conversation, event):
@@ -125,8 +126,18 @@ def publish_test(endpoint: WebhookEndpoint, now: datetime) -> None:
     _publish(WebhookEvent.WEBHOOK_TEST, [endpoint], None, data, now)
 
 
+def publish_for_brand(brand_pk: int, event: WebhookEvent, data: dict[str, Any], now: datetime) -> None:
+    """Write webhook deliveries about something of a brand that belongs to no conversation."""
+    if endpoints := _wanting(brand_pk, event):
+        _publish(event, endpoints, None, data, now)
+
+
 def _subscribed(conversation: Conversation, event: WebhookEvent) -> list[WebhookEndpoint]:
-    return [endpoint for endpoint in _ENDPOINTS.all(brand=conversation.brand_id) if endpoint.wants(event)]
+    return _wanting(conversation.brand_id, event)
+
+
+def _wanting(brand_pk: int, event: WebhookEvent) -> list[WebhookEndpoint]:
+    return [endpoint for endpoint in _ENDPOINTS.all(brand=brand_pk) if endpoint.wants(event)]
 
 
 def _publish(

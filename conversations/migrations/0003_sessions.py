@@ -6,8 +6,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('brands', '0002_conversation_ids'),
-        ('conversations', '0001_initial'),
+        ('brands', '0004_conversation_ids'),
+        ('conversations', '0002_server_health'),
     ]
 
     operations = [

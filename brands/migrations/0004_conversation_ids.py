@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('brands', '0001_initial'),
+        ('brands', '0003_plain_labels'),
     ]
 
     operations = [
