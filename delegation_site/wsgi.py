@@ -1,6 +1,7 @@
-"""WSGI entry point. It refuses dangerous settings under any server."""
+"""WSGI entry point. It refuses dangerous settings under any server, and answers token reads before Django's handler."""
 
 import os
+from importlib import import_module
 
 from django.core.wsgi import get_wsgi_application
 
@@ -10,6 +11,8 @@ from infrastructure.prepared import prepare_from_now_on
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 refuse_dangerous_settings()
-application = get_wsgi_application()
+_django = get_wsgi_application()
+# Not at the top: it imports models, which are loaded only now.
+application = import_module("conversations.api.fast_token_read").before(_django)
 prepare_from_now_on()
 limit_from_now_on()

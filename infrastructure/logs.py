@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
 
+REQUEST_ID_HEADER: Final = "X-Request-Id"
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 # At level DEBUG these libraries write authorization codes, verifiers, client secrets and tokens into the log (H2).
@@ -184,15 +185,23 @@ def current_request_id() -> str:
     return _request_id.get()
 
 
+def begin_request() -> str:
+    """Give this thread's request a new id, and return it.
+
+    The id is never reset: Django logs a 4xx or 5xx after the middleware has returned. The next request sets another.
+    """
+    request_id = uuid.uuid4().hex
+    _request_id.set(request_id)
+    return request_id
+
+
 def request_id_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
     """Give each request a new id, for its log lines and `X-Request-Id`. An id sent by the client is ignored."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        # The id is never reset: Django logs a 4xx or 5xx after the middleware has returned. The next request sets
-        # another.
-        _request_id.set(uuid.uuid4().hex)
+        request_id = begin_request()
         response = get_response(request)
-        response["X-Request-Id"] = _request_id.get()
+        response[REQUEST_ID_HEADER] = request_id
         return response
 
     return middleware

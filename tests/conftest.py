@@ -15,6 +15,7 @@ from conversations.flow import read_counts
 from delegation_site import health
 from infrastructure import audit, database_clock, prepared, rate_limits
 from tests import databases, measured_processes, measurements, network_guard, parts
+from tests.handler import Handler
 from tests.machine import missing
 from tests.tls import Authority
 
@@ -100,6 +101,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def _measured_processes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         measured_processes.install(patched)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clients_take_the_way_of_production() -> Iterator[None]:
+    """Every test client goes through the fast path of token reads, as `delegation_site/wsgi.py` does."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("django.test.client.ClientHandler", Handler)
         yield
 
 

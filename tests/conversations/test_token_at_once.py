@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from brands.authentication import PresentedKey, create_bot_key, revoke
 from brands.models import AuthorizationServer, BotKey, Brand
-from conversations.api import token_read
+from conversations.api import fast_token_read
 from conversations.models import AccessToken, Challenge, Conversation
 from tests import databases
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, make_server
@@ -52,7 +52,7 @@ def both_ways(bot: Bot, what: str = "/token") -> tuple[Answer | None, Answer]:
         patched.setattr(PresentedKey, "live_key", watched)
         answered = bot.in_chat("GET", what)
         was_at_once = not looked_up and answered[0] == 200
-        patched.setattr(token_read, "token_by_one_query", lambda *_: None)
+        patched.setattr(fast_token_read, "token_by_one_query", lambda *_: None)
         step_by_step = bot.in_chat("GET", what)
     assert answered == step_by_step
     return (answered if was_at_once else None), step_by_step
