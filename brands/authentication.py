@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from brands.audited_changes import BrandEvent, record_change, save_audited
 from brands.models import BotKey, Brand
-from infrastructure.compiled import CompiledQuery, Parameter
+from infrastructure.compiled import CompiledQuery, CompiledUpdate, Parameter
 from infrastructure.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
 
 PREFIX: Final = "cdk"
@@ -30,6 +30,10 @@ _LIVE_KEYS: Final = CompiledQuery(
         .select_related("brand")
         .order_by()
     )
+)
+_NOTE_USE: Final = CompiledUpdate(
+    lambda: BotKey.objects.filter(pk=Parameter("pk", models.BigIntegerField())),
+    last_used_at=Parameter("now", models.DateTimeField()),
 )
 
 
@@ -105,13 +109,11 @@ class PresentedKey:
         A time in the future, which a process with a wrong clock wrote, is corrected. Any use moves the digest to the
         newest key of the ring. Otherwise the old encryption key could never be removed.
         """
-        changes: dict[str, object] = {}
         if stored.last_used_at is None or abs(now - stored.last_used_at) >= _LAST_USED_RESOLUTION:
-            changes["last_used_at"] = now
+            _NOTE_USE.run(pk=stored.pk, now=now)
         if key_id_of(bytes(stored.digest)) != key_ring().newest_id:
-            changes["digest"] = key_ring().digest(_DIGEST_PURPOSE, stored.brand_uuid.bytes, self.value)
-        if changes:
-            BotKey.objects.filter(pk=stored.pk).update(**changes)
+            digest = key_ring().digest(_DIGEST_PURPOSE, stored.brand_uuid.bytes, self.value)
+            BotKey.objects.filter(pk=stored.pk).update(digest=digest)
 
 
 def authenticate(authorization_header: str, now: datetime) -> BotKey | None:

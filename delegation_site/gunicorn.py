@@ -1,5 +1,6 @@
 """gunicorn's configuration: `gunicorn -c delegation_site/gunicorn.py`."""
 
+import gc
 import os
 import re
 import sys
@@ -71,7 +72,12 @@ def on_starting(server: Any) -> None:
         sys.exit(str(error))
     for warning in run_checks(tags=[Tags.database], databases=["default"]):
         server.log.warning("%s Until this is fixed, /health/ready says 503.", warning)
+    # Load the application before the workers are forked, so that they share its memory. The garbage collector writes
+    # into each object that it looks at; frozen ones it leaves alone.
+    server.app.wsgi()
     connections.close_all()  # forked processes must not share a connection
+    gc.collect()
+    gc.freeze()
 
 
 def post_worker_init(worker: Any) -> None:

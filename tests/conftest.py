@@ -14,6 +14,7 @@ from django.test import TransactionTestCase
 from conversations.flow import read_counts
 from delegation_site import health
 from infrastructure import audit, database_clock, prepared, rate_limits
+from infrastructure import cache as redis_or_memory
 from tests import databases, measured_processes, measurements, network_guard, parts
 from tests.handler import Handler
 from tests.machine import missing
@@ -126,6 +127,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clear in-process caches before each test: they outlive a rolled-back transaction."""
     rate_limits.reset_in_process()
+    redis_or_memory.reset_in_process()
     monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=True))
     monkeypatch.setattr(database_clock, "_last_measured", database_clock._LastMeasured())
     read_counts.reset_in_process()

@@ -137,21 +137,20 @@ def _body(presented: PresentedKey, conversation_id: str, query: dict[str, str], 
     if min_ttl is None or not SCOPE.fullmatch(needed):
         return None
     now = timezone.now()
-    row = token_by_one_query(presented, conversation_id, query.get("authorization_server", ""), min_ttl, now)
-    if (
-        row is None
-        or BotKey.Scope.TOKEN_READ not in row.key_scopes
-        or not set(needed.split()) <= set(row.scope.split())
-    ):
+    found = token_by_one_query(presented, conversation_id, query.get("authorization_server", ""), min_ttl, now)
+    if found is None or BotKey.Scope.TOKEN_READ not in msgspec.json.decode(found.row.key_scopes, type=list[str]):
+        return None
+    row = found.row
+    if not set(needed.split()) <= set(row.scope.split()):
         return None
     try:
         purpose = read_purpose(header, query.get(PARAMETER), is_required=row.is_purpose_required)
     except Problem:
         return None
     count_token_read(presented.public_id)
-    presented.note_use(row.key, now)
-    value = row.reveal("ciphertext")
-    members = None if row.response_members_ciphertext is None else row.reveal("response_members_ciphertext")
+    presented.note_use(found.key, now)
+    value = found.reveal("ciphertext")
+    members = None if found.response_members_ciphertext is None else found.reveal("response_members_ciphertext")
     body = msgspec.json.encode(document(value, members, token_representation(row, row.requested_scope, now)))
     read = Read(row.key_pk, presented.public_id, row.brand_uuid, row.conversation_uuid, row.uuid, row.purpose)
     note_read(read, purpose, now)
