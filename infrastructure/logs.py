@@ -158,7 +158,7 @@ class LineFormatter(JsonFormatter):
             self._second = second, time.strftime(self.default_time_format, self.converter(record.created))
         return f"{self._second[1]},{int(record.msecs):03d}"
 
-    _second: tuple[int, str] = 0, ""
+    _second: tuple[int, str] = -1, ""
 
 
 # JSON of these types looks the same in both encoders, unless it has other characters than those of printable ASCII.

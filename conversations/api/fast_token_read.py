@@ -8,6 +8,7 @@ together.
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from time import monotonic
 from typing import Any, Final
 
 import msgspec
@@ -111,7 +112,8 @@ def _answer(environ: Environ, conversation_id: str) -> tuple[list[tuple[str, str
 
 def _release(database: Any) -> None:
     """End a connection that is old or broken, as Django does after each request. A test's transaction keeps its own."""
-    if not database.in_atomic_block:
+    is_old = database.close_at is not None and monotonic() >= database.close_at
+    if (is_old or database.errors_occurred) and not database.in_atomic_block:
         database.close_if_unusable_or_obsolete()
 
 
@@ -138,7 +140,7 @@ def _body(presented: PresentedKey, conversation_id: str, query: dict[str, str], 
         return None
     now = timezone.now()
     found = token_by_one_query(presented, conversation_id, query.get("authorization_server", ""), min_ttl, now)
-    if found is None or BotKey.Scope.TOKEN_READ not in msgspec.json.decode(found.row.key_scopes, type=list[str]):
+    if found is None or BotKey.Scope.TOKEN_READ not in set(msgspec.json.decode(found.row.key_scopes)):
         return None
     row = found.row
     if not set(needed.split()) <= set(row.scope.split()):
