@@ -32,6 +32,9 @@ graceful_timeout = 35
 # By default a header of a peer on this machine sets SCRIPT_NAME. A proxy may pass that header on from any client, who
 # would choose how `request.path` begins.
 forwarder_headers = ""
+# gunicorn 27 would use its parser in C (`gunicorn_h1c`) in any version from 0.4.1 that happens to be installed. It asks
+# for 0.6.14 itself, which has fixes in how the end of a request is found.
+http_parser = "python"
 # By default gunicorn 27 opens a control socket in the home folder (H9).
 control_socket_disable = True
 # gunicorn's default access log contains the request line and the referrer, hence codes, states and the tokens of links
