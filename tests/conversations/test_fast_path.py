@@ -104,6 +104,16 @@ def test_what_something_else_has_to_judge_is_passed_on_without_a_trace(ready: Bo
     assert (read_counts._pending._counts, rate_limits._memory._counters) == ({}, {})
 
 
+@pytest.mark.parametrize(
+    "name", ["PATH_INFO", "HTTP_HOST", "HTTP_AUTHORIZATION", "REQUEST_METHOD", "wsgi.url_scheme", "QUERY_STRING"]
+)
+def test_a_variable_that_a_server_leaves_out_is_no_fault(ready: Bot, name: str) -> None:
+    """Without a query the answer is the token (PEP 3333 lets a server leave it out)."""
+    environ = environ_of(ready) | {"QUERY_STRING": ""}
+    del environ[name]
+    assert (fast(environ) is not None) == (name == "QUERY_STRING")
+
+
 @pytest.mark.parametrize("proto", ["https", " https ", "https, http"])
 def test_a_request_that_the_proxy_took_by_tls_is_read(ready: Bot, settings: Any, proto: str) -> None:
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 import time_machine
+from django.test import override_settings
 from hypothesis import strategies as st
 
 from brands.models import AuthorizationServer, BotKey, Brand
@@ -275,7 +276,6 @@ def same_on_both_ways(environ: dict[str, Any], answered_fast: list[int], monkeyp
 )  # fmt: skip
 def test_any_request_of_any_row_at_any_moment(
     keys: dict[str, str],
-    settings: Any,
     answered_fast: list[int],
     monkeypatch: pytest.MonkeyPatch,
     changes: list[Changes],
@@ -283,9 +283,9 @@ def test_any_request_of_any_row_at_any_moment(
     later: timedelta,
     is_proxied: bool,
 ) -> None:
-    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if is_proxied else None
+    proxy = override_settings(SECURE_PROXY_SSL_HEADER=("HTTP_X_FORWARDED_PROTO", "https") if is_proxied else None)
     token = AccessToken.objects.get()
-    with rolled_back(), time_machine.travel(token.issued_at + max(later, timedelta(0)), tick=False):
+    with proxy, rolled_back(), time_machine.travel(token.issued_at + max(later, timedelta(0)), tick=False):
         for model, columns in rows:
             model.objects.update(**{name: _moment(value, token.expires_at) for name, value in columns.items()})
         same_on_both_ways(environ_of(changes, keys), answered_fast, monkeypatch)
