@@ -271,7 +271,7 @@ def same_on_both_ways(environ: dict[str, Any], answered_fast: list[int], monkeyp
 
 
 @fuzzed(
-    400, 20_000, changes=st.lists(REQUESTS, max_size=3), rows=st.lists(ROWS, max_size=2), later=TIMES,
+    150, 20_000, changes=st.lists(REQUESTS, max_size=3), rows=st.lists(ROWS, max_size=2), later=TIMES,
     is_proxied=st.booleans(),
 )  # fmt: skip
 def test_any_request_of_any_row_at_any_moment(
