@@ -56,6 +56,7 @@ def fast(environ: dict[str, Any]) -> tuple[list[tuple[str, str]], bytes] | None:
     """Answer by the fast path alone; None if it passes the request on."""
     started: list[Any] = []
     body = fast_token_read.before(lambda *_: ())(environ, lambda *start: started.append(start))
+    assert [status for status, _ in started] in ([], ["200 OK"])
     return (started[0][1], b"".join(body)) if started else None
 
 
@@ -75,6 +76,14 @@ def test_production_and_runserver_answer_a_read_before_django(ready: Bot, monkey
     read = b"".join(application(environ_of(ready), lambda *start: started.append(start)))
     assert (started[0][0], b'"access_token":"access-token-' in read) == ("200 OK", True)
     assert application(environ_of(ready, REQUEST_METHOD="DELETE"), print) == (b"django",)
+
+
+def test_django_gets_the_request_as_the_server_gave_it(ready: Bot) -> None:
+    given: list[Any] = []
+    environ = environ_of(ready, REQUEST_METHOD="DELETE")
+    before = dict(environ)
+    assert fast_token_read.before(lambda *passed: given.extend(passed) or [b"x"])(environ, print) == [b"x"]
+    assert (given[0] is environ, environ == before, given[1]) == (True, True, print)
 
 
 @pytest.mark.parametrize(
