@@ -161,6 +161,15 @@ class LineFormatter(JsonFormatter):
     _second: tuple[int, str] = -1, ""
 
 
+def collect_no_more_than_is_written() -> None:
+    """Let records have no thread, process name or place in the code, which no line of ours has. For server processes.
+
+    Python's logging HOWTO describes these three switches under "Optimization".
+    """
+    logging.logThreads = logging.logMultiprocessing = False
+    logging._srcfile = None  # type: ignore[attr-defined]  # noqa: SLF001  # the documented name
+
+
 # JSON of these types looks the same in both encoders, unless it has other characters than those of printable ASCII.
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
 _NEVER_WRITTEN: Final = frozenset(RESERVED_ATTRS)

@@ -1,5 +1,6 @@
 """Where a token read is answered: before Django's handler, under every server, and what it leaves to the full way."""
 
+import logging
 import time
 from datetime import timedelta
 from io import BytesIO
@@ -69,6 +70,8 @@ def test_production_and_runserver_answer_a_read_before_django(ready: Bot, monkey
     """Nothing of Django's handler runs, under whichever server."""
     monkeypatch.setattr(base, "_process", base._Process())  # importing it turns this process into a server's
     monkeypatch.setattr(prepared, "_process", prepared._Process())
+    for name in ("logThreads", "logMultiprocessing", "_srcfile"):
+        monkeypatch.setattr(f"logging.{name}", getattr(logging, name))
     monkeypatch.setattr("delegation_site.checks.refuse_dangerous_settings", lambda: None)
     application = get_internal_wsgi_application()
     monkeypatch.setattr(WSGIHandler, "__call__", lambda *_: (b"django",))

@@ -8,12 +8,20 @@ from io import StringIO
 from typing import Any
 
 import pytest
+import time_machine
 from django.test import Client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 
-from infrastructure.logs import JSON_LOGGING, LineFormatter, RequestIdFilter, log_stream, without_secrets
+from infrastructure.logs import (
+    JSON_LOGGING,
+    LineFormatter,
+    RequestIdFilter,
+    collect_no_more_than_is_written,
+    log_stream,
+    without_secrets,
+)
 from tests.cast import Bot, Browser, code_on
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -148,6 +156,24 @@ def test_a_line_is_the_library_s_to_the_byte(message: Any, fields: dict[str, Any
     record.exc_text = "Traceback" if fails else None
     copies = [logging.makeLogRecord(vars(record)) for _ in range(2)]
     assert LineFormatter(format_).format(copies[0]) == JsonFormatter(format_).format(copies[1])
+
+
+def test_a_server_process_writes_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It collects no thread, process name or place in the code, because no line has them."""
+    written = StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(LineFormatter(JSON_LOGGING["formatters"]["json"]["fmt"]))
+    logger = logging.getLogger("consumer_delegation.test")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    for name in ("logThreads", "logMultiprocessing", "_srcfile"):
+        monkeypatch.setattr(f"logging.{name}", getattr(logging, name))
+    with time_machine.travel(0, tick=False):
+        logger.warning("x", extra={"a": 1})
+        collect_no_more_than_is_written()
+        logger.warning("x", extra={"a": 1})
+    before, after = written.getvalue().splitlines()
+    assert before == after
+    assert logging.makeLogRecord({}).thread is None
 
 
 def test_lines_of_one_second_and_of_the_next_have_their_moments() -> None:
