@@ -167,7 +167,7 @@ def collect_no_more_than_is_written() -> None:
     Python's logging HOWTO describes these three switches under "Optimization".
     """
     logging.logThreads = logging.logMultiprocessing = False
-    logging._srcfile = None  # type: ignore[attr-defined]  # noqa: SLF001  # the documented name
+    logging._srcfile = None  # noqa: SLF001  # the documented name
 
 
 # JSON of these types looks the same in both encoders, unless it has other characters than those of printable ASCII.

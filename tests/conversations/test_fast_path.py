@@ -73,7 +73,7 @@ def test_production_and_runserver_answer_a_read_before_django(ready: Bot, monkey
     for name in ("logThreads", "logMultiprocessing", "_srcfile"):
         monkeypatch.setattr(f"logging.{name}", getattr(logging, name))
     monkeypatch.setattr("delegation_site.checks.refuse_dangerous_settings", lambda: None)
-    application = get_internal_wsgi_application()
+    application: Any = get_internal_wsgi_application()
     monkeypatch.setattr(WSGIHandler, "__call__", lambda *_: (b"django",))
     started: list[Any] = []
     read = b"".join(application(environ_of(ready), lambda *start: started.append(start)))
@@ -82,10 +82,9 @@ def test_production_and_runserver_answer_a_read_before_django(ready: Bot, monkey
 
 
 def test_django_gets_the_request_as_the_server_gave_it(ready: Bot) -> None:
-    given: list[Any] = []
     environ = environ_of(ready, REQUEST_METHOD="DELETE")
     before = dict(environ)
-    assert fast_token_read.before(lambda *passed: given.extend(passed) or [b"x"])(environ, print) == [b"x"]
+    given: Any = fast_token_read.before(lambda *passed: passed)(environ, print)
     assert (given[0] is environ, environ == before, given[1]) == (True, True, print)
 
 
