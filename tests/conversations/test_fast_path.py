@@ -179,7 +179,8 @@ def test_a_key_that_is_used_notes_it_once_a_minute(ready: Bot) -> None:
 def test_a_connection_that_is_old_ends_after_a_read(ready: Bot) -> None:
     """Plans that PostgreSQL cached while a table was small would be used for ever."""
     connection.ensure_connection()
-    connection.close_at = time.monotonic() + 60
-    assert (fast(environ_of(ready)) is not None, connection.connection is not None) == (True, True)
+    for close_at in (None, time.monotonic() + 60):
+        connection.close_at = close_at
+        assert (fast(environ_of(ready)) is not None, connection.connection is not None) == (True, True)
     connection.close_at = time.monotonic() - 1
     assert (fast(environ_of(ready)) is not None, connection.connection) == (True, None)
