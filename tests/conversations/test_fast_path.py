@@ -185,3 +185,10 @@ def test_a_connection_that_is_old_ends_after_a_read(ready: Bot) -> None:
         assert (fast(environ_of(ready)) is not None, connection.connection is not None) == (True, True)
     connection.close_at = time.monotonic() - 1
     assert (fast(environ_of(ready)) is not None, connection.connection) == (True, None)
+
+
+@pytest.mark.parametrize("scopes", [[], {"token:read": 1}, "token:read", [["token:read"]], ["token:read", 1], 5])
+def test_scopes_that_are_no_list_of_names_are_judged_by_the_full_way(ready: Bot, scopes: Any) -> None:
+    """G3: a row that was changed by SQL."""
+    BotKey.objects.update(scopes=scopes)
+    assert fast(environ_of(ready)) is None
