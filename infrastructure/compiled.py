@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import Expression, Field, Model, QuerySet
+from django.db.models import CharField, Expression, Field, Model, QuerySet, TextField
 from django.db.models.base import ModelState
 from django.db.models.constants import OnConflict
 from django.db.models.query import get_related_populators
@@ -27,6 +27,13 @@ class Parameter(Expression):
     def __init__(self, name: str, field: "Field[Any, Any]") -> None:
         super().__init__(output_field=field)
         self.name = name
+        self._is_text = isinstance(field, TextField | CharField)
+
+    def prepared(self, value: Any) -> Any:
+        """Convert a value for the database. Text needs no conversion."""
+        if self._is_text and type(value) is str:
+            return value
+        return self.output_field.get_db_prep_value(value, connections[DEFAULT_DB_ALIAS])
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:  # noqa: ARG002  # Django's signature
         """Compile to `%s`, with this object as the parameter."""
@@ -44,10 +51,7 @@ class _Statement(PreparedStatement):
 
     def filled(self, values: dict[str, Any]) -> list[Any]:
         """Convert the values of one call, in the order of the parameters."""
-        database = connections[DEFAULT_DB_ALIAS]
-        return [
-            parameter.output_field.get_db_prep_value(values[parameter.name], database) for parameter in self._parameters
-        ]
+        return [parameter.prepared(values[parameter.name]) for parameter in self._parameters]
 
 
 class CompiledRows:

@@ -10,7 +10,6 @@ Prepared statements do not work behind a transaction pooler. It is detected by i
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -164,18 +163,41 @@ def _written(text: str, values: int, generation: int) -> _Written:
     return _Written(name, f"PREPARE {name} AS {text}", f"EXECUTE {name}{given}", generation)
 
 
-@contextmanager
-def _open_cursor(database: Any) -> Iterator[Any]:
+def _open_cursor(database: Any) -> Any:
     """Open the driver's cursor. Use Django's slower one only while query logging or an execute wrapper is active."""
     if database.queries_logged or database.execute_wrappers:
-        with database.cursor() as cursor:
-            yield cursor
-        return
-    database.close_if_health_check_failed()
-    database.ensure_connection()
+        return database.cursor()
+    if database.connection is None or not database.health_check_done:
+        database.close_if_health_check_failed()
+        database.ensure_connection()
     database.validate_no_broken_transaction()
-    with database.wrap_database_errors, closing(database.create_cursor()) as cursor:
-        yield cursor
+    return _DriverCursor(database)
+
+
+class _DriverCursor:
+    """The driver's cursor, as a context that raises Django's database errors.
+
+    A connection of ours to PostgreSQL keeps its cursor for the next statement: each has been read when it ends.
+    """
+
+    __slots__ = ("_cursor", "_database", "_is_kept")
+
+    def __init__(self, database: Any) -> None:
+        self._database, self._is_kept = database, hasattr(database.connection, "kept_cursor")
+
+    def __enter__(self) -> Any:
+        connection = self._database.connection
+        self._cursor: Any = connection.kept_cursor if self._is_kept else None
+        if self._cursor is None:
+            self._cursor = self._database.create_cursor()
+            if self._is_kept:
+                connection.kept_cursor = self._cursor
+        return self._cursor
+
+    def __exit__(self, *error: object) -> None:
+        if not self._is_kept:
+            self._cursor.close()
+        self._database.wrap_database_errors.__exit__(*error)
 
 
 def _all_rows(cursor: Any) -> list[Any]:

@@ -33,7 +33,7 @@ from conversations.api.lookups import (
     server_of,
     server_to_sign_out_of,
 )
-from conversations.api.token_read import read_purpose, token_answer
+from conversations.api.token_read import purpose_of, token_answer
 from conversations.api.waiting import MAX_WAIT_SECONDS, can_change, retry_after, wait_for_change
 from conversations.flow.authorization_status import (
     authorization_of,
@@ -154,13 +154,13 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     """
     call.query()
     body = call.body(AuthorizeBody)
-    purpose = read_purpose(call.request, call.bot_key.brand)
+    purpose = purpose_of(call)
     conversation, wanted = _conversation_unless_closed(call, conversation_id), _wanted(call, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
         return 200, token_answer(call, access_token, purpose, now)
-    count_call(call.bot_key)
+    count_call(call.bot_key.public_id)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return _issued(challenge, now, status=202)
 

@@ -104,7 +104,7 @@ def publish_token(access_token: AccessToken, event: WebhookEvent, now: datetime)
             "conversation_id": current.conversation.external_id,
             "authorization_server": current.authorization_server.key,
             "challenge_id": str(current.challenge.uuid),
-            **token_representation(current, now),
+            **token_representation(current, current.challenge.scope, now),
             **(ending if event == WebhookEvent.TOKEN_ENDED else {}),
         }
         _publish(event, endpoints, current.conversation, data, now)

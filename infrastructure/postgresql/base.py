@@ -31,9 +31,13 @@ START_UP_OPTIONS: Final = " ".join(f"-c {name}={limit}" for name, limit in LIMIT
 
 
 class LimitedConnection(extensions.connection):
-    """The driver's connection. `has_options` is true if PostgreSQL accepted our timeouts for the whole session."""
+    """The driver's connection. `has_options` is true if PostgreSQL accepted our timeouts for the whole session.
+
+    `kept_cursor` is for `infrastructure.prepared`, which runs one statement after the other.
+    """
 
     has_options = False
+    kept_cursor: Any = None
 
 
 class LimitedCursor(extensions.cursor):
