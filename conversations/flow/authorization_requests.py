@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from django.db import models
+from django.db import models, transaction
+from django.db.models import Count, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from brands.models import AuthorizationServer
-from conversations.flow.events import ConversationEvent, record
-from conversations.flow.transitions import locked_conversation, move_challenge
+from conversations.flow.events import ConversationEvent, record, webhooks_of
+from conversations.flow.transitions import lock_conversation, move_challenge
 from conversations.models import (
     COOKIE_PREFIX,
     AccessToken,
@@ -58,7 +60,15 @@ _COOKIE_NAME = re.compile(COOKIE_PREFIX + r"([0-9a-f]{32})")
 _STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
 
 _CURRENT_CHALLENGE: Final = CompiledQuery(
-    lambda: Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField())).order_by()
+    lambda: (
+        Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()))
+        .select_related("conversation__brand")
+        .annotate(
+            has_webhooks=webhooks_of("conversation__brand_id"),
+            requests=Coalesce(Subquery(_requests_of(OuterRef("pk"))), 0),
+        )
+        .order_by()
+    )
 )
 _TIMES_OF_CHALLENGE: Final = CompiledQuery(
     lambda: (
@@ -130,18 +140,27 @@ def begin_authorization_request(challenge: Challenge, now: datetime) -> NewAutho
     """
     if not challenge.accepts_sign_in(now):
         return None
-    with locked_conversation(challenge.conversation_id) as conversation:
-        current = _CURRENT_CHALLENGE.first(pk=challenge.pk)
+    with transaction.atomic():
+        lock_conversation(challenge.conversation_id)
+        current: Any = _CURRENT_CHALLENGE.first(pk=challenge.pk)
         if current is None or not current.accepts_sign_in(now):
             return None
+        current.conversation.has_webhooks = current.has_webhooks
         # The server was read a moment ago. The callback checks that its configuration has not changed since (C4).
-        current.conversation, current.authorization_server = conversation, challenge.authorization_server
-        _drop_oldest_requests(current, now)
+        current.authorization_server = challenge.authorization_server
+        if current.requests >= MAX_PENDING_REQUESTS:
+            _drop_oldest_requests(current, now)
         begun = _insert(current, now)
         move_challenge(
             current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, from_statuses=(ChallengeStatus.ISSUED,)
         )
     return begun
+
+
+def _requests_of(challenge: Any) -> Any:
+    """Return the query for the number of authorization requests of a challenge."""
+    rows = AuthorizationRequest.objects.filter(challenge=challenge).order_by().values("challenge")
+    return rows.annotate(number=Count("pk")).values("number")
 
 
 def authorization_request_by_state(server: AuthorizationServer, state: str) -> AuthorizationRequest | None:
@@ -265,7 +284,7 @@ def finish_authorization_request(
 
     The state's digest stays, so that a repeated callback is recognised (B11).
     """
-    _FINISH.run(pk=authorization_request.pk, now=now, error=error, detail=detail)
+    _FINISH.run_later(pk=authorization_request.pk, now=now, error=error, detail=detail)
 
 
 def record_return(
@@ -293,7 +312,10 @@ def _insert(challenge: Challenge, now: datetime) -> NewAuthorizationRequest:
     authorization_request.cookie_digest = ring.digest(_COOKIE, authorization_request.uuid.bytes, cookie)
     authorization_request.nonce_digest = ring.digest(_NONCE, authorization_request.uuid.bytes, nonce)
     authorization_request.set_code_verifier(Secret(code_verifier))
-    _INSERT.insert(authorization_request)
+    if configuration.pushed_authorization_request_endpoint:
+        _INSERT.insert(authorization_request)  # if the push fails, the row is found by its number
+    else:
+        _INSERT.insert_later(authorization_request)
     parameters = {"state": state, "nonce": nonce, "code_challenge": s256_code_challenge(code_verifier)}
     return NewAuthorizationRequest(authorization_request, parameters, Secret(cookie))
 

@@ -48,7 +48,7 @@ _EXPECTED_SUBJECT = "expected-subject"
 _VERIFIED_BY = {"email": "email_verified", "phone_number": "phone_number_verified"}
 _CHALLENGE: Final = CompiledQuery(
     lambda: (
-        Challenge.objects.select_related("conversation__brand", "authorization_server__brand")
+        Challenge.objects.select_related("authorization_server")
         .filter(pk=Parameter("pk", models.BigIntegerField()))
         .order_by()
     )
@@ -282,6 +282,7 @@ def _store(
     cookie: str,
 ) -> None:
     challenge = _CHALLENGE.get(pk=authorization_request.challenge_id)
+    challenge.conversation = conversation
     if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
         _discard(authorization_request, challenge, response.access_token, "challenge_ended", now)
     elif mismatch := _mismatch(challenge, claims):
