@@ -16,8 +16,8 @@ _QUERY: Final = b"Q"
 class Wire:
     """Passes on what the driver and PostgreSQL send (PostgreSQL's manual, chapter 55).
 
-    `trips` counts simple queries, each of which the driver waits for. The first one that contains `cut_at` is not passed
-    on, and the connection ends; if `cut_after` is set, PostgreSQL gets it, and the driver does not get the answer.
+    `trips` counts simple queries, each of which the driver waits for. The first one that contains `cut_at` is not
+    passed on, and the connection ends; if `cut_after` is set, PostgreSQL gets it, and the driver no answer.
     """
 
     def __init__(self, server: str) -> None:
