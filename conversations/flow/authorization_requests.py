@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from django.db import models, transaction
-from django.db.models import Count, OuterRef, Subquery
+from django.db.models import Count, F, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
 from brands.models import AuthorizationServer
@@ -18,7 +18,6 @@ from conversations.flow.events import ConversationEvent, record, webhooks_of
 from conversations.flow.transitions import lock_conversation, move_challenge
 from conversations.models import (
     COOKIE_PREFIX,
-    AccessToken,
     AuthorizationRequest,
     Challenge,
     ChallengeStatus,
@@ -28,7 +27,6 @@ from infrastructure.audit import CONSUMER
 from infrastructure.compiled import (
     CompiledInsert,
     CompiledQuery,
-    CompiledRows,
     CompiledUpdate,
     Parameter,
     numbered,
@@ -98,7 +96,6 @@ _CLAIM: Final = CompiledUpdate(
     ),
     claimed_at=_NOW,
 )
-_RELEASE: Final = CompiledUpdate(lambda: _UNFINISHED, claimed_at=None)
 _FINISH: Final = CompiledUpdate(
     lambda: _ROW,
     finished_at=_NOW,
@@ -107,12 +104,9 @@ _FINISH: Final = CompiledUpdate(
     nonce_digest=None,
     code_verifier_ciphertext=None,
 )
-_RELOAD: Final = CompiledQuery(lambda: _ROW.select_related("challenge").order_by())
-_TOKEN_EXPIRY: Final = CompiledRows(
+_RELOAD: Final = CompiledQuery(
     lambda: (
-        AccessToken.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
-        .order_by()
-        .values_list("expires_at")
+        _ROW.select_related("challenge").annotate(token_expires_at=F("challenge__access_token__expires_at")).order_by()
     )
 )
 
@@ -258,7 +252,7 @@ def claim(authorization_request: AuthorizationRequest, now: datetime) -> bool:
 
 def release(authorization_request: AuthorizationRequest) -> None:
     """Undo a claim, so that the same callback works a moment later. Call it only if the code has not been sent yet."""
-    _RELEASE.run(pk=authorization_request.pk)
+    AuthorizationRequest.objects.filter(pk=authorization_request.pk, finished_at=None).update(claimed_at=None)
     authorization_request.claimed_at = None
 
 
@@ -269,11 +263,12 @@ def reloaded(authorization_request: AuthorizationRequest) -> AuthorizationReques
 def cookie_lifetime(authorization_request: AuthorizationRequest, now: datetime) -> int:
     """Return the cookie's lifetime in seconds: until the challenge ends, and at least 5 minutes (B3).
 
-    After a success the cookie lasts as long as the token, so that this browser can undo the sign-in.
+    After a success the cookie lasts as long as the token, so that this browser can undo the sign-in. The row must have
+    been `reloaded` then.
     """
     moments = [now + MIN_COOKIE_LIFETIME, authorization_request.challenge.expires_at]
-    if authorization_request.succeeded:
-        moments += [expires_at for (expires_at,) in _TOKEN_EXPIRY.rows(challenge=authorization_request.challenge_id)]
+    if authorization_request.succeeded and authorization_request.token_expires_at:
+        moments.append(authorization_request.token_expires_at)
     return int((max(moments) - now).total_seconds())
 
 

@@ -54,6 +54,8 @@ _CHALLENGE: Final = CompiledQuery(
     )
 )
 _NEW_ACCESS_TOKEN: Final = CompiledInsert(AccessToken)
+# With these checks the token waits for the code or the handle.
+CONFIRMED_IN_CHAT: Final = frozenset({SamePersonCheck.COMPLETION_CODE, SamePersonCheck.CHAT_PAGE})
 
 logger = logging.getLogger("consumer_delegation.sign_in")
 
@@ -377,7 +379,10 @@ def _insert_access_token(
     access_token.set_response_members(response.members.found)
     access_token.set_subject(subject_of(claims))
     access_token.receipt_digest = receipt_digest(access_token, cookie)
-    _NEW_ACCESS_TOKEN.insert(access_token)
+    if challenge.same_person_check in CONFIRMED_IN_CHAT:
+        _NEW_ACCESS_TOKEN.insert_later(access_token)  # nobody needs its number before the chat has confirmed it
+    else:
+        _NEW_ACCESS_TOKEN.insert(access_token)
     return access_token
 
 
