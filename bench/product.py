@@ -71,7 +71,7 @@ def build_of(commit: str, folder: Path) -> Path:
 
 
 @contextmanager
-def serving(installation: Installation, *, workers: int, threads: int, build: Path = ROOT) -> Iterator["Server"]:
+def serving(installation: Installation, build: Path = ROOT, /, *, workers: int, threads: int) -> Iterator["Server"]:
     """Serve the product, or another build of it on the same database, until the block ends."""
     port = free_port()
     log = installation.folder / f"product-{port}.log"

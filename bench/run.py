@@ -164,7 +164,7 @@ def _product_targets(stack: ExitStack, stage: Stage, installation: Installation,
     if not stage.options.beside:
         return [one for one in product_targets(ours, made) if one.name in stage.options.only]
     build = build_of(stage.options.beside, stage.folder)
-    before = stack.enter_context(serving(installation, **_SMALL, build=build))
+    before = stack.enter_context(serving(installation, build, **_SMALL))
     pairs = zip(
         product_targets(ours, _every_second(made, 0)), product_targets(before, _every_second(made, 1)), strict=True
     )

@@ -100,6 +100,8 @@ def key_and_more(
 
 def _loaded(row: Any) -> tuple[BotKey, AuthorizationServer | None]:
     values = iter(row[2:])
+    bot_key: Any
+    server: Any
     bot_key, brand, server = (
         loaded(model, [column.attname for column in model._meta.concrete_fields], islice(values, len(names)))
         for model, names in _PARTS.items()

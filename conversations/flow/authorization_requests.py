@@ -106,7 +106,9 @@ _FINISH: Final = CompiledUpdate(
 )
 _RELOAD: Final = CompiledQuery(
     lambda: (
-        _ROW.select_related("challenge").annotate(token_expires_at=F("challenge__access_token__expires_at")).order_by()
+        _ROW.select_related("challenge")  # type: ignore[no-redef]  # the class says what the query sets
+        .annotate(token_expires_at=F("challenge__access_token__expires_at"))
+        .order_by()
     )
 )
 

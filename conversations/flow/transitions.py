@@ -40,7 +40,7 @@ _LOCK: Final = CompiledRows(
 )
 _LOCKED: Final = CompiledQuery(
     lambda: (
-        Conversation.objects.select_related("brand")
+        Conversation.objects.select_related("brand")  # type: ignore[no-redef]  # the class says what the query sets
         .filter(pk=_PK)
         .annotate(
             has_webhooks=webhooks_of("brand_id"),

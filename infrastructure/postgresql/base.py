@@ -171,7 +171,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     def _savepoint_rollback(self, sid: str) -> None:
         self.connection.forget_later()
-        super()._savepoint_rollback(sid)
+        super()._savepoint_rollback(sid)  # type: ignore[misc]  # django-stubs lack this method
 
     def is_usable(self) -> bool:
         """Whether the server answers and accepts writes: after a switchover, a kept connection may be read-only."""
