@@ -54,8 +54,7 @@ _CHALLENGE: Final = CompiledQuery(
     )
 )
 _NEW_ACCESS_TOKEN: Final = CompiledInsert(AccessToken)
-# With these checks the token waits for the code or the handle.
-CONFIRMED_IN_CHAT: Final = frozenset({SamePersonCheck.COMPLETION_CODE, SamePersonCheck.CHAT_PAGE})
+_CONFIRMED_IN_CHAT: Final = frozenset({SamePersonCheck.COMPLETION_CODE, SamePersonCheck.CHAT_PAGE})
 
 logger = logging.getLogger("consumer_delegation.sign_in")
 
@@ -379,10 +378,9 @@ def _insert_access_token(
     access_token.set_response_members(response.members.found)
     access_token.set_subject(subject_of(claims))
     access_token.receipt_digest = receipt_digest(access_token, cookie)
-    if challenge.same_person_check in CONFIRMED_IN_CHAT:
-        _NEW_ACCESS_TOKEN.insert_later(access_token)  # nobody needs its number before the chat has confirmed it
-    else:
-        _NEW_ACCESS_TOKEN.insert(access_token)
+    # If the chat has to confirm the token first, nobody needs its number yet.
+    is_needed = challenge.same_person_check not in _CONFIRMED_IN_CHAT
+    (_NEW_ACCESS_TOKEN.insert if is_needed else _NEW_ACCESS_TOKEN.insert_later)(access_token)
     return access_token
 
 
