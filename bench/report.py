@@ -49,7 +49,7 @@ def target_rows(report: Report) -> list[Sequence[str]]:
             _range(target["per_second_range"], 0),
             f"{target['of_yardstick']['ratio']:.2f}",
             _range(target["of_yardstick"]["range"], 2),
-            f"{target['cpu_of_yardstick']['ratio']:.2f}",
+            f"{target['cpu_of_yardstick']['ratio']:.2f}" if "cpu_of_yardstick" in target else "-",
             f"{target['p50_ms']:.1f}",
             f"{target['p99_ms']:.1f}",
             str(target["server_cpu_us"]),
