@@ -97,7 +97,10 @@ class PresentedKey:
 
         Returns None if the key is unknown, wrong, expired or revoked: all of these look alike (G1).
         """
-        bot_key = _LIVE_KEYS.first(public_id=self.public_id, now=now)
+        return self.recognised(_LIVE_KEYS.first(public_id=self.public_id, now=now), now)
+
+    def recognised(self, bot_key: BotKey | None, now: datetime) -> BotKey | None:
+        """Return the live key of this public id and record its use; None if there is none, or this key is not it."""
         if bot_key is None or not self.is_of(stored := StoredKey.of(bot_key)):
             return None
         self.note_use(stored, now)

@@ -52,7 +52,8 @@ ABOUT_POSTGRESQL = [
     "test_query_plans.py",
     "site/test_audit_log_partitions.py",
     *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
-    *("site/test_database_away.py", "site/test_time_outs.py"),
+    *("site/test_database_away.py", "site/test_time_outs.py", "site/test_statements_together.py"),
+    "conversations/test_round_trips.py",
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE

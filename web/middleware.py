@@ -11,7 +11,7 @@ from django.core.handlers.exception import convert_exception_to_response
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
-from django.urls import resolve
+from django.urls import Resolver404, resolve
 from django.utils.decorators import decorator_from_middleware
 from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
@@ -174,6 +174,44 @@ def _with_headers(answer: Any) -> Callable[[HttpRequest], HttpResponse]:
         return response
 
     return complete
+
+
+def sign_in_middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Serve the button (`POST /c/...`) and the callback before session, authentication and message middleware run.
+
+    Neither knows an admin. Only views that Django's own CSRF check leaves alone are served here: they check the form
+    themselves (`consumer_form`), or have none.
+    """
+    answer: Any = convert_exception_to_response(_response_of_view)
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        is_button = request.method == "POST" and request.path_info.startswith("/c/")
+        if not (is_button or request.path_info.startswith("/callback/")) or not _is_exempt(request):
+            return get_response(request)
+        response: HttpResponse = answer(request)
+        response.headers.setdefault("Content-Length", str(len(response.content)))
+        return response
+
+    return middleware
+
+
+def _is_exempt(request: HttpRequest) -> bool:
+    """Find the view, and tell whether Django's CSRF check leaves it alone."""
+    try:
+        match = request.resolver_match = resolve(request.path_info)
+    except Resolver404:
+        return False
+    return getattr(match.func, "csrf_exempt", False)
+
+
+def _response_of_view(request: HttpRequest) -> HttpResponse:
+    """Call the view that was found. Raises `DisallowedHost`, which Django turns into a response."""
+    request.get_host()
+    match: Any = request.resolver_match
+    response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+    return response
 
 
 def _bot_api_response(request: HttpRequest) -> HttpResponse:

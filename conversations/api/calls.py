@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import wraps
 from typing import Annotated, Any, Final, TypeVar
 
@@ -126,6 +127,8 @@ class Call:
 
     request: HttpRequest
     bot_key: BotKey
+    # What the query for the key read beside it, if the call asked for more.
+    beside: Any = None
 
     @property
     def actor(self) -> str:
@@ -200,10 +203,19 @@ def count_nothing(public_id: str) -> None:
     """Used for the second half of a call that has been counted already."""
 
 
-def bot_call(*scopes: BotKey.Scope, counted: Callable[[str], None] = count_call) -> Callable[[View], View]:
+def _live_key(presented: PresentedKey, now: datetime, **_path: str) -> tuple[BotKey | None, None]:
+    return presented.live_key(now), None
+
+
+def bot_call(
+    *scopes: BotKey.Scope,
+    counted: Callable[[str], None] = count_call,
+    find_key: Callable[..., tuple[BotKey | None, Any]] = _live_key,
+) -> Callable[[View], View]:
     """Authenticate the bot and require these scopes. The view gets a `Call` in place of the request.
 
-    The key is read from the Authorization header only (G2); cookies are ignored (G7).
+    The key is read from the Authorization header only (G2); cookies are ignored (G7). `find_key` gets the
+    `PresentedKey`, the time and the path, and may read more than the key in the same query.
     """
 
     def decorate(view: View) -> View:
@@ -212,7 +224,7 @@ def bot_call(*scopes: BotKey.Scope, counted: Callable[[str], None] = count_call)
             if (error := request.META.pop(FAILED_BEFORE, None)) is not None:
                 raise error
             presented = PresentedKey.read(request.META.get("HTTP_AUTHORIZATION", ""))
-            bot_key = presented.live_key(timezone.now()) if presented else None
+            bot_key, beside = find_key(presented, timezone.now(), **path) if presented else (None, None)
             if bot_key is None:
                 # Only failures are counted, so that they cannot lock out a bot that shares the address.
                 rate_limits.count(rate_limits.FAILED_KEYS_PER_ADDRESS, client_address(request))
@@ -224,7 +236,7 @@ def bot_call(*scopes: BotKey.Scope, counted: Callable[[str], None] = count_call)
                 challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'}
                 detail = f"This bot key lacks the scope {' '.join(missing)}."
                 raise Problem(403, "insufficient_scope", detail, headers=challenge)
-            return view(Call(request, bot_key), **path)
+            return view(Call(request, bot_key, beside), **path)
 
         return wrapper
 

@@ -29,6 +29,7 @@ from conversations.api.lookups import (
     checked_conversation_id,
     conversation_of,
     existing_conversation,
+    key_and_more,
     open_conversation_of,
     server_of,
     server_to_sign_out_of,
@@ -53,7 +54,7 @@ from web.pages import language_of_chat
 CREATE, READ, TOKEN = BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ, BotKey.Scope.TOKEN_READ
 
 
-@bot_call(CREATE)
+@bot_call(CREATE, find_key=key_and_more)
 def create_challenge(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/challenges`."""
     call.query()
@@ -68,7 +69,13 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
         raise
     now = timezone.now()
     challenge, created = issue_challenge(
-        call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now, request=request
+        call.bot_key.brand,
+        conversation_id,
+        wanted,
+        actor=call.actor,
+        now=now,
+        request=request,
+        is_first=call.beside is not None and call.beside.is_first,
     )
     return _issued(challenge, now, status=201 if created else 200)
 
@@ -210,7 +217,7 @@ def _conversation_unless_closed(call: Call, conversation_id: str) -> Conversatio
 def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
     """Build the wanted challenge from the body. Raises what `server_of` and `WantedChallenge.validate` raise."""
     wanted = WantedChallenge(
-        server=server_of(call.bot_key.brand, body.authorization_server),
+        server=server_of(call.bot_key.brand, body.authorization_server, call.beside and call.beside.servers),
         same_person_check=body.same_person_check,
         expected_subject=Secret(body.expected_subject) if body.expected_subject is not None else None,
         scope=body.scope,

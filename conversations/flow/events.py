@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 from django.db import models
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Greatest
 
 from brands.models import WebhookEndpoint, WebhookEvent
@@ -38,6 +38,11 @@ _ENDPOINTS: Final = CompiledQuery(
 )
 
 logger = logging.getLogger("consumer_delegation.webhooks")
+
+
+def webhooks_of(brand: str) -> Exists:
+    """Return the condition that the brand in this column of a query has an active webhook endpoint."""
+    return Exists(WebhookEndpoint.objects.filter(brand_id=OuterRef(brand), is_active=True))
 
 
 class ConversationEvent(models.TextChoices):
@@ -130,6 +135,8 @@ def publish_for_brand(brand_pk: int, event: WebhookEvent, data: dict[str, Any], 
 
 
 def _subscribed(conversation: Conversation, event: WebhookEvent) -> list[WebhookEndpoint]:
+    if conversation.has_webhooks is False:
+        return []
     return _wanting(conversation.brand_id, event)
 
 
