@@ -33,6 +33,8 @@ admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
 admin.site.site_url = None  # the page at / is for consumers
 
+_LOOK: Final = ("accent_colour", "support_contact", "logo", "remove_logo")
+_RARELY_CHANGED: Final = ("conversation_ids", "close_idle_after", "token_read_purpose_required")
 _NEW_CALLBACK_ID: Final = "new_callback_id"
 _USE_OF_A_KEY: Final = ("last_used_at", "reads_unusual_at", "revoked_at")
 
@@ -45,22 +47,8 @@ class BrandAdmin(BrandScopedAdmin):
     list_display = ("name", "slug", "is_active")
     list_filter = (ActiveFilter,)
     fieldsets = (
-        (
-            None,
-            {
-                "fields": (
-                    *("name", "slug", "is_active", "accent_colour", "support_contact", "logo", "remove_logo"),
-                    *("admins", "viewers"),
-                )
-            },
-        ),
-        (
-            "Conversation ids, and purposes of token reads",
-            {
-                "classes": ("collapse",),
-                "fields": ("conversation_ids", "close_idle_after", "token_read_purpose_required"),
-            },
-        ),
+        (None, {"fields": ("name", "slug", "is_active", *_LOOK, "admins", "viewers")}),
+        ("Conversation ids, and purposes of token reads", {"classes": ("collapse",), "fields": _RARELY_CHANGED}),
     )
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -22,7 +22,6 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connection, transaction
 
-from infrastructure.cache import reset_in_process as reset_cache_in_process
 from infrastructure.crypto import key_ring
 from infrastructure.models import RateCounter
 from infrastructure.prepared import PreparedStatement
@@ -173,7 +172,6 @@ def reset_in_process() -> None:
     """Clear the counters of this process. Tests call it before each test."""
     for memory in (_memory, _refused_windows):
         memory.forget()
-    reset_cache_in_process()
 
 
 def sweep(now: datetime, chunk: int = 1_000) -> int:

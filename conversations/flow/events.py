@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 from django.db import models
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Greatest
 
 from brands.models import WebhookEndpoint, WebhookEvent
@@ -38,6 +38,11 @@ _ENDPOINTS: Final = CompiledQuery(
 )
 
 logger = logging.getLogger("consumer_delegation.webhooks")
+
+
+def webhooks_of(brand: str) -> Exists:
+    """Return the condition that the brand in this column of a query has an active webhook endpoint."""
+    return Exists(WebhookEndpoint.objects.filter(brand_id=OuterRef(brand), is_active=True))
 
 
 class ConversationEvent(models.TextChoices):
@@ -106,7 +111,7 @@ def publish_token(access_token: AccessToken, event: WebhookEvent, now: datetime)
             "session": current.conversation.session,
             "authorization_server": current.authorization_server.key,
             "challenge_id": str(current.challenge.uuid),
-            **token_representation(current, now),
+            **token_representation(current, current.challenge.scope, now),
             **(ending if event == WebhookEvent.TOKEN_ENDED else {}),
         }
         _publish(event, endpoints, current.conversation, data, now)
@@ -133,6 +138,8 @@ def publish_for_brand(brand_pk: int, event: WebhookEvent, data: dict[str, Any], 
 
 
 def _subscribed(conversation: Conversation, event: WebhookEvent) -> list[WebhookEndpoint]:
+    if conversation.has_webhooks is False:
+        return []
     return _wanting(conversation.brand_id, event)
 
 

@@ -95,9 +95,9 @@ class _Pending:
 _pending = _Pending()
 
 
-def count_read(bot_key: BotKey, purpose: str, now: datetime) -> None:
+def count_read(bot_key_pk: int, purpose: str, now: datetime) -> None:
     """Count a read that is answered with a token. At most once a minute, write all counts to the database."""
-    if _pending.add_one(bot_key.pk, purpose, now):
+    if _pending.add_one(bot_key_pk, purpose, now):
         flush(now)
 
 

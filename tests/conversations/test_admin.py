@@ -148,7 +148,7 @@ def test_the_beginning_of_an_id_is_a_range_of_the_index(houses: Houses) -> None:
     beginning = scoped_admin.begins_with("external_id", "chat-of-")
     chats = Conversation.objects.filter(beginning, brand__in=[house.brand.pk for house in houses])
     plan = chats.order_by().explain()
-    assert "one_conversation_per_brand_and_id" in plan
+    assert "one_session_per_number" in plan
     assert "external_id>?" in plan or "~>=~" in plan
 
 

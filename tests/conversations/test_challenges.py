@@ -24,6 +24,7 @@ def test_a_challenge_says_all_a_bot_needs_to_send_it(acme_bot: Bot, acme_server:
     assert message == f"Please sign in at Acme to continue: {url}"
     assert challenge == {
         "conversation_id": CHAT,
+        "session": 1,
         "authorization_server": "orders",
         "status": "issued",
         "error": None,

@@ -200,7 +200,7 @@ def unusual(acme_bot: Bot) -> BotKey:
     key = BotKey.objects.get()
     hour = START.replace(minute=0)
     TokenReadCount.objects.create(bot_key=key, hour=hour, purpose="order.status", times=999)
-    read_counts.count_read(key, "order.status", START)
+    read_counts.count_read(key.pk, "order.status", START)
     read_counts.flush(START)
     return key
 

@@ -32,7 +32,7 @@ def test_a_conversation_tells_of_challenge_and_token_as_their_own_reads_do(
         acme_bot.complete(code_on(ada.sign_in(first["url"], acme_login)))
         second = acme_bot.challenge()
         token = acme_bot.token()[1]
-        assert token.pop("access_token") == acme_login.issued_access_tokens[0]
+        assert (token.pop("access_token"), token.pop("session")) == (acme_login.issued_access_tokens[0], 1)
         assert authorization_of(acme_bot) == {
             "authorization_server": "orders",
             "status": "authorized",
