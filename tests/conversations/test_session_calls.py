@@ -8,9 +8,10 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand
-from conversations.models import AccessToken, AuditEvent, Conversation, IdempotencyKey
-from tests.cast import Bot, Browser, code_on
+from conversations.models import AuditEvent, Conversation, IdempotencyKey
+from tests.cast import Bot, Browser
 from tests.fake_authorization_server import FakeAuthorizationServer
+from tests.reused_ids import authorize, close
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("reused")]
 
@@ -18,34 +19,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("reused")]
 @pytest.fixture
 def reused(acme_server: AuthorizationServer) -> None:
     Brand.objects.filter(pk=acme_server.brand_id).update(conversation_ids="reused")
-
-
-def close(bot: Bot, session: int = 1) -> None:
-    status, receipt = bot.in_chat("DELETE", f"?session={session}")
-    assert (status, receipt["session"]) == (200, session)
-
-
-def authorize(bot: Bot, browser: Browser, login: FakeAuthorizationServer, session: int = 1) -> dict[str, Any]:
-    """Go through a whole sign-in, and return the answer with the token."""
-    challenge = bot.challenge(session=session)
-    code = code_on(browser.sign_in(challenge["url"], login))
-    assert bot.in_chat("POST", "/completion", {"code": code, "session": session})[0] == 200
-    status, token = bot.token()
-    assert (status, token["session"]) == (200, session)
-    return token
-
-
-def test_a_late_callback_of_the_last_session_stores_nothing(
-    acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
-) -> None:
-    """S6, A8: Ada was at the brand when her session was closed. She comes back while Rita signs in."""
-    url = ada.begin(acme_bot.challenge()["url"])
-    close(acme_bot)
-    second = acme_bot.challenge()
-    rita.begin(second["url"])
-    ada.come_back(url, acme_login)
-    assert not AccessToken.objects.exists()
-    assert acme_bot.read_challenge(second)["status"] == "started"
 
 
 @pytest.mark.parametrize(

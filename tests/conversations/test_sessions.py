@@ -1,7 +1,6 @@
 """Sessions of a reused conversation id: what ends with one, and that nothing of it reaches the next."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import time_machine
@@ -13,6 +12,7 @@ from brands.models import AuthorizationServer, Brand, SamePersonCheck
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, Revocation
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot, make_server, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
+from tests.reused_ids import authorize, close
 from tests.webhook_receiver import Receiver
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("reused")]
@@ -21,21 +21,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("reused")]
 @pytest.fixture
 def reused(acme_server: AuthorizationServer) -> None:
     Brand.objects.filter(pk=acme_server.brand_id).update(conversation_ids="reused")
-
-
-def close(bot: Bot, session: int = 1) -> None:
-    status, receipt = bot.in_chat("DELETE", f"?session={session}")
-    assert (status, receipt["session"]) == (200, session)
-
-
-def authorize(bot: Bot, browser: Browser, login: FakeAuthorizationServer, session: int = 1) -> dict[str, Any]:
-    """Go through a whole sign-in, and return the answer with the token."""
-    challenge = bot.challenge(session=session)
-    code = code_on(browser.sign_in(challenge["url"], login))
-    assert bot.in_chat("POST", "/completion", {"code": code, "session": session})[0] == 200
-    status, token = bot.token()
-    assert (status, token["session"]) == (200, session)
-    return token
 
 
 def test_closing_ends_the_session_and_the_next_challenge_begins_another(acme_bot: Bot) -> None:
@@ -155,6 +140,19 @@ def test_a_receipt_shows_and_ends_only_its_own_session(
     ada.press(f"{challenge['url']}/done", "/undo")
     assert ada.get(f"/r/{receipt}").status_code == 404
     assert acme_bot.token()[1]["access_token"] == token["access_token"]
+
+
+def test_a_late_callback_of_the_last_session_stores_nothing(
+    acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
+) -> None:
+    """S6, A8: Ada was at the brand when her session was closed. She comes back while Rita signs in."""
+    url = ada.begin(acme_bot.challenge()["url"])
+    close(acme_bot)
+    second = acme_bot.challenge()
+    rita.begin(second["url"])
+    ada.come_back(url, acme_login)
+    assert not AccessToken.objects.exists()
+    assert acme_bot.read_challenge(second)["status"] == "started"
 
 
 def test_closing_is_no_way_around_the_limit_of_links(acme_bot: Bot) -> None:
