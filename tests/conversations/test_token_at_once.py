@@ -98,6 +98,19 @@ def update(model: Any, **changes: Any) -> Callable[[Bot, Any], None]:
     return lambda _bot, _ada: model.objects.update(**{name: _now(value) for name, value in changes.items()})
 
 
+def next_session(bot: Bot, *_: Any) -> None:
+    """Close the chat, and begin its next session, in which nobody has signed in."""
+    Brand.objects.update(conversation_ids="reused")
+    bot.in_chat("DELETE", "?session=1")
+    bot.challenge()
+
+
+def earlier_session(bot: Bot, *_: Any) -> None:
+    """Make the chat the second session of its id, after one that was closed."""
+    Conversation.objects.update(session=2)
+    Conversation.objects.create(brand=Brand.objects.get(), external_id=bot.chat, closed_at=timezone.now())
+
+
 def _now(value: Any) -> Any:
     return timezone.now() + value if isinstance(value, timedelta) else value
 
@@ -141,6 +154,11 @@ UNREADABLE: dict[str, tuple[Callable[[Bot, Any], Any], str, tuple[int, str]]] = 
     "scope too long": (lambda *_: None, "/token?scope=" + "orders.read%20" * 200, (422, "invalid_scope")),
     "scope with a line feed": (lambda *_: None, "/token?scope=orders.read%0A", (422, "invalid_scope")),
     "scope with a foreign space": (lambda *_: None, "/token?scope=%C2%85", (422, "invalid_scope")),
+    "another session": (lambda *_: None, "/token?session=2", (409, "session_mismatch")),
+    "no session": (lambda *_: None, "/token?session=0", (422, "invalid_session")),
+    "an empty session": (lambda *_: None, "/token?session=", (422, "invalid_session")),
+    "the last session": (next_session, "/token?session=1", (409, "session_mismatch")),
+    "the next session": (next_session, "/token", (409, "challenged")),
     "wrong min_ttl": (lambda *_: None, "/token?min_ttl=3601", (422, "invalid_min_ttl")),
 }  # fmt: skip
 
@@ -164,6 +182,9 @@ READABLE: dict[str, tuple[Callable[[Bot, Any], Any], str]] = {
     "with the scope that was granted": (lambda *_: None, "/token?scope=orders.read"),
     "with a purpose": (lambda *_: None, "/token?purpose=order.status"),
     "with the purpose that is demanded": (update(Brand, token_read_purpose_required=True), "/token?purpose=x"),
+    "with its session": (lambda *_: None, "/token?session=1"),
+    "of a second session": (earlier_session, "/token"),
+    "of a second session that is named": (earlier_session, "/token?session=2"),
     "named of two": (lambda *_: make_server(Brand.objects.get(), "loyalty"), NAMED),
     "another brand's server of that key": (other_brands_bot, NAMED),
     "a challenge for another one is open": (lambda bot, _: bot.challenge(), "/token"),

@@ -66,6 +66,9 @@ QUERY_VALUES: Final = st.sampled_from(
         "loyalty",
         "x",
         "0",
+        "1",
+        "2",
+        "01",
         "60",
         "3600",
         "3601",
@@ -78,7 +81,7 @@ QUERY_VALUES: Final = st.sampled_from(
     ]
 )
 PARAMETERS: Final = st.sampled_from(
-    ["authorization_server", "min_ttl", "scope", "purpose", "Purpose", "min_ttl ", "x", ""]
+    ["authorization_server", "min_ttl", "scope", "session", "purpose", "Purpose", "min_ttl ", "x", ""]
 )
 PAIRS: Final = st.tuples(PARAMETERS, QUERY_VALUES | ANY_TEXT.filter(lambda text: text.isprintable()))
 QUERIES: Final = st.lists(PAIRS, max_size=3).map(
@@ -102,6 +105,7 @@ REQUESTS: Final[st.SearchStrategy[Changes]] = st.one_of(
     sent("HTTP_AUTHORIZATION", *KEYS, also=LATIN),
     sent("QUERY_STRING", "&", "=", "min_ttl=%00", "min_ttl=\xff", "a=1&" * 1001, "min_ttl=1;scope=", "?", also=QUERIES),
     sent("QUERY_STRING", "scope=orders.read", "min_ttl=60&authorization_server=orders", also=LATIN | QUERIES),
+    sent("QUERY_STRING", "session=1", "session=2", "session=", "session=01", "session=1.0", "session=1&session=1"),
     sent("HTTP_X_PURPOSE", *PURPOSES, also=LATIN),
     sent("CONTENT_TYPE", *TYPES, also=LATIN),
     sent("CONTENT_LENGTH", "2", "-1", "x", ""),
@@ -159,6 +163,8 @@ ROWS: Final[st.SearchStrategy[tuple[Any, Changes]]] = st.one_of(
     stored(AuthorizationServer, "is_active", False),
     stored(AuthorizationServer, "key", "loyalty"),
     stored(Conversation, "closed_at", None, also=TIMES),
+    stored(Conversation, "session", 2, 2**31 - 1),
+    stored(Brand, "conversation_ids", "reused"),
     stored(Challenge, "scope", *SCOPES),
     stored(Challenge, "purpose", "to see your orders", "\u2028\u00e9\U0001f600", "see /c/AbCdEfGhIjKlMnOpQrStUvWxY01"),
     stored(AccessToken, "scope", *SCOPES),
