@@ -27,19 +27,24 @@ from oauth_client import MEANINGS, ConsumerPage
 
 @dataclass(frozen=True)
 class Page:
-    """A template below `templates/consumer/`. `status` is the HTTP status, `locale` the chat's, `theme` CSS rules."""
+    """A template below `templates/consumer/`. `status` is the HTTP status, `locale` the chat's, `theme` CSS rules.
+
+    `may_fetch`: its script may ask us again (B24).
+    """
 
     template: str
     context: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     locale: str = ""
     theme: str = ""
+    may_fetch: bool = False
 
 
 # A browser without an authorization request's cookie gets this page for an unknown link and for every ended challenge
 # (G9).
 LINK_NO_LONGER_WORKS = Page("link_no_longer_works.html", status=404)
 
+_COMPLETION_CODE = "completion_code.html"
 _ENDED_PAGES = {
     ChallengeStatus.DENIED: "denied.html",
     ChallengeStatus.EXPIRED: "too_late.html",
@@ -122,7 +127,23 @@ def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str
         template, context = _failed(challenge)
     else:
         template = _ENDED_PAGES[status]
-    return _page(template, challenge, link_token, **context) if template else None
+    if template is None:
+        return None
+    page = _page(template, challenge, link_token, **context)
+    return replace(page, may_fetch=template == _COMPLETION_CODE)
+
+
+def standing(challenge: Challenge, cookies: Mapping[str, str], now: datetime) -> dict[str, Any] | None:
+    """Tell the page with the completion code whether the code is still waited for, and for how many seconds (B24).
+
+    Returns None unless the browser holds the cookie of the authorization request that succeeded: to all others, also
+    to those that began the same challenge, this says nothing. Costs one query and writes nothing.
+    """
+    authorization_requests = authorization_requests_of_browser(challenge, cookies)
+    if not authorization_requests or not authorization_requests[0].succeeded:
+        return None
+    waiting = challenge.status_at(now) == ChallengeStatus.CONFIRMATION_NEEDED
+    return {"waiting": waiting, "seconds_left": _seconds_left(challenge, now) if waiting else 0}
 
 
 def receipt_page(access_token: AccessToken, receipt_token: str, now: datetime) -> Page:
@@ -177,7 +198,12 @@ def _code(
     )
     if code is None:
         return "elsewhere.html", {}
-    return "completion_code.html", {"code": code, "left": _time_left_writer(challenge.expires_at, now)}
+    context = {
+        "code": code,
+        "left": _time_left_writer(challenge.expires_at, now),
+        "seconds_left": _seconds_left(challenge, now),
+    }
+    return _COMPLETION_CODE, context
 
 
 def _signed_in(
@@ -222,6 +248,10 @@ def _scope_describer(challenge: Challenge, scope: str) -> Callable[[], list[str]
 def _unless_just_now(moment: datetime, now: datetime) -> datetime | None:
     """Return the moment; None if it is less than a minute ago."""
     return moment if now - moment >= timedelta(minutes=1) else None
+
+
+def _seconds_left(challenge: Challenge, now: datetime) -> int:
+    return int((challenge.expires_at - now).total_seconds())
 
 
 def _time_left_writer(moment: datetime, now: datetime) -> Callable[[], str]:

@@ -1,5 +1,7 @@
 """Views of the consumer's pages. GET changes nothing, except at the callback, where the state can be used only once."""
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -38,10 +40,12 @@ from conversations.pages import (
     receipt_page,
     result_page,
     server_busy_page,
+    standing,
 )
 from conversations.trial_page import page_of_trial
 from infrastructure.crypto import DecryptionError
 from oauth_client import FORM_POST
+from web.errors import json_response
 from web.middleware import consumer_form
 from web.pages import render_page
 
@@ -117,6 +121,14 @@ def done(request: HttpRequest, link_token: str) -> HttpResponse:
         return _render(request, LINK_NO_LONGER_WORKS)
     page = result_page(challenge, link_token, request.COOKIES, timezone.now())
     return _render(request, page) if page else SeeOther(reverse("link", args=[link_token]))
+
+
+@require_safe
+def look(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`GET /c/{link_token}/standing`: whether the code is still waited for, for the browser that shows it (B24)."""
+    challenge = challenge_of_link(link_token)
+    found = standing(challenge, request.COOKIES, timezone.now()) if challenge else None
+    return _render(request, LINK_NO_LONGER_WORKS) if found is None else json_response(found)
 
 
 @require_safe
@@ -257,4 +269,5 @@ def _set_cookie(response: HttpResponse, authorization_request: AuthorizationRequ
 
 def _render(request: HttpRequest, page: Page) -> HttpResponse:
     template = f"consumer/{page.template}"
-    return render_page(request, template, page.context, status=page.status, locale=page.locale, theme=page.theme)
+    look: dict[str, Any] = {"locale": page.locale, "theme": page.theme, "may_fetch": page.may_fetch}
+    return render_page(request, template, page.context, status=page.status, **look)
