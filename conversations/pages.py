@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.utils import translation
 from django.utils.timesince import timesince
 from django.utils.translation import gettext
 
 from brands.branding import described, theme_of
-from brands.models import SamePersonCheck
+from brands.models import AuthorizationServer, SamePersonCheck
 from conversations.flow.authorization_requests import DROPPED, UNEXPECTED_SUBJECT, authorization_requests_of_browser
 from conversations.flow.completion import derived_code, derived_handle
 from conversations.flow.outcomes import derived_receipt_token
@@ -23,6 +24,7 @@ from conversations.models import (
     ChallengeStatus,
 )
 from oauth_client import MEANINGS, ConsumerPage
+from web.pages import language_of_locale
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,15 @@ class Page:
     locale: str = ""
     theme: str = ""
     may_fetch: bool = False
+
+
+@dataclass(frozen=True)
+class Reason:
+    """The bot's reason. `language` is None if it is the page's, and empty if nobody knows it (HTML's `lang`)."""
+
+    text: str
+    language: str | None
+    direction: str
 
 
 # A browser without an authorization request's cookie gets this page for an unknown link and for every ended challenge
@@ -61,12 +72,50 @@ def link_page(challenge: Challenge, link_token: str, now: datetime) -> Page:
         challenge,
         link_token,
         host=urlsplit(server.authorization_endpoint).netloc,
-        purpose=challenge.purpose.rstrip(" ."),
+        purpose=partial(_reason, challenge),
         asked_at=_unless_just_now(challenge.issued_at, now),
         allowed=_scope_describer(challenge, challenge.scope),
-        latest_end=now + timedelta(seconds=server.max_token_lifetime),
+        lasts=_time_left_writer(now + timedelta(seconds=_lifetime(server)), now),
+        is_usual=server.usual_token_lifetime is not None,
         now=now,
     )
+
+
+def _lifetime(server: AuthorizationServer) -> int:
+    """How long this server's last tokens lived; before the first one, how long we let them live at most."""
+    return min(server.usual_token_lifetime or server.max_token_lifetime, server.max_token_lifetime)
+
+
+def _reason(challenge: Challenge) -> Reason | None:
+    """Choose the bot's reason in the active language, or in the nearest one; None if the bot gave none."""
+    texts = challenge.purpose_by_locale or {challenge.locale: challenge.purpose}
+    locale = min(texts, key=partial(_distance, chat=challenge.locale), default="")
+    text = texts.get(locale, "").rstrip(" .")
+    if not text:
+        return None
+    is_of_page = bool(locale) and language_of_locale(locale) == translation.get_language()
+    return Reason(text, None if is_of_page else locale, _direction(locale))
+
+
+def _distance(locale: str, *, chat: str) -> int:
+    """Rank a locale: that of the chat, that of the chat but for its region, the page's, English, any other."""
+    wanted = language_of_locale(locale)
+    nearest = (
+        locale.lower() == chat.lower(),
+        locale.lower().partition("-")[0] == chat.lower().partition("-")[0],
+        wanted is not None and wanted == translation.get_language(),
+        wanted == "en",
+        True,
+    )
+    return nearest.index(True)
+
+
+def _direction(locale: str) -> str:
+    """`rtl` or `ltr` of a language that Django knows; empty if the text itself has to tell."""
+    try:
+        return "rtl" if translation.get_language_info(language_of_locale(locale) or locale.lower())["bidi"] else "ltr"
+    except KeyError:
+        return ""
 
 
 def other_browser_page(challenge: Challenge, link_token: str) -> Page:

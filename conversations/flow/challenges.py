@@ -121,6 +121,7 @@ class WantedChallenge:
     expected_subject: Secret | None = None
     scope: str = ""
     purpose: str = ""
+    purpose_by_locale: dict[str, str] = field(default_factory=dict)
     locale: str = ""
     context: Secret | None = None
     replace: bool = False
@@ -302,6 +303,7 @@ def _insert_challenge(
         same_person_check=check,
         scope=scope,
         purpose=wanted.purpose,
+        purpose_by_locale=wanted.purpose_by_locale,
         locale=wanted.locale,
         issued_at=now,
         expires_at=now + timedelta(seconds=wanted.server.challenge_lifetime),

@@ -22,8 +22,9 @@ PHONE: Final = {"width": 360, "height": 640}
 TURNS_WITHIN: Final = 15_000
 _HEARD: Final = """() => {
     window.heard = []
-    const watched = document.querySelector('[data-heard]')
-    new MutationObserver(() => watched.textContent && heard.push(watched.textContent)).observe(watched, {childList: true})
+    const region = document.querySelector('[data-heard]')
+    const note = () => region.textContent && heard.push(region.textContent)
+    new MutationObserver(note).observe(region, {childList: true})
 }"""
 
 

@@ -1,4 +1,4 @@
-"""The page with the digits asks how things stand: its holder alone gets an answer, cheaply, and nobody else is held up."""
+"""The page with the digits asks how things stand: only its holder is told, cheaply, and nobody else is held up."""
 
 from collections.abc import Callable
 from datetime import timedelta
