@@ -132,6 +132,11 @@ def cancelled_page(challenge: Challenge, link_token: str) -> Page:
     return _page("not_me.html", challenge, link_token)
 
 
+def closed_page(challenge: Challenge) -> Page:
+    """The page of a link whose conversation was closed, for a browser that began it (G9)."""
+    return _page("over.html", challenge)
+
+
 def server_busy_page(challenge: Challenge) -> Page:
     """The page if this process already makes as many token requests to the brand's servers as it may at once.
 
@@ -165,7 +170,7 @@ def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str
     status = challenge.status_at(now)
     context: dict[str, Any] = {}
     if status in SIGN_IN_STATUSES:
-        template = _unfinished(authorization_requests, now)
+        template, context = _unfinished(authorization_requests, now), {"reference": reference_of(challenge)}
     elif status == ChallengeStatus.CONFIRMATION_NEEDED:
         template, context = _code(challenge, authorization_requests[0], cookies, now)
     elif status == ChallengeStatus.COMPLETED:
@@ -209,6 +214,11 @@ def receipt_page(access_token: AccessToken, receipt_token: str, now: datetime) -
         left=_time_left_writer(access_token.expires_at, now),
         now=now,
     )
+
+
+def reference_of(challenge: Challenge) -> str:
+    """Return the beginning of the challenge's id, to read aloud. Its brand's admins can search for it."""
+    return f"{challenge.uuid.hex[:4]} {challenge.uuid.hex[4:8]}"
 
 
 def _unfinished(authorization_requests: list[AuthorizationRequest], now: datetime) -> str | None:
