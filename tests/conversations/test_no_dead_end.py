@@ -1,4 +1,4 @@
-"""A link that is over keeps brand, colour and support for the browser that began it; for all others nothing is there."""
+"""A link that is over keeps brand, colour and support for the browser that began it; for others nothing is there."""
 
 from datetime import timedelta
 from typing import Any
