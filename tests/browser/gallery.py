@@ -18,11 +18,11 @@ IN_HEBREW: Final = ("link", "completion_code", "receipt")
 # Every page with which a sign-in can end, side by side.
 LAST_PAGES: Final = "last-pages"
 COLUMNS: Final = 5
-LAST_PAGE_WIDTH: Final = 270
+LAST_PAGE_WIDTH: Final = 240
 # The README's pictures, taken by `tests.demo.pictures`.
 OF_THE_DEMO: Final = ("demo-chat", "demo-admin")
 MOST_BYTES: Final = 1_500_000
-COLOURS: Final = 48
+COLOURS: Final = 32
 SIGNS: Final = ("success", "refusal", "trouble", "stopped")
 GAP: Final = 24
 
@@ -82,7 +82,7 @@ def write_last_pages() -> None:
     for number, row in enumerate(rows):
         for column, picture in enumerate(row):
             sheet.paste(picture, (column * (LAST_PAGE_WIDTH + GAP), sum(heights[:number])))
-    sheet = sheet.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    sheet = sheet.quantize(COLOURS // 2, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     sheet.save(PICTURES / f"{LAST_PAGES}.png", optimize=True)
 
 
