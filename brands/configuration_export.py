@@ -40,7 +40,7 @@ _SESSIONS: Final = ("conversation_ids", "close_idle_after")
 _NO_DIFFERENCE: Final = frozenset(
     {
         *("id", "uuid", "brand", "key", "slug", "url", "callback_id", "created_at", "failing_since", "logo_hash"),
-        *("signing_key_jwk", "previous_signing_key_jwk"),
+        *("signing_key_jwk", "previous_signing_key_jwk", "usual_token_lifetime"),
     }
 )
 Rows = dict[str, Brand | AuthorizationServer | WebhookEndpoint]

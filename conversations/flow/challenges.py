@@ -1,6 +1,6 @@
 """Challenges as bots use them: issue one, return the open one again, withdraw it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import IntegrityError, models, transaction
 
 from brands.models import AuthorizationServer, Brand, SamePersonCheck
+from conversations.flow.authorization_requests import authorization_request_of_closed_conversation
 from conversations.flow.authorization_status import open_challenge
 from conversations.flow.errors import (
     ChallengeDiffers,
@@ -130,6 +131,7 @@ class WantedChallenge:
     expected_subject: Secret | None = None
     scope: str = ""
     purpose: str = ""
+    purpose_by_locale: dict[str, str] = field(default_factory=dict)
     locale: str = ""
     context: Secret | None = None
     replace: bool = False
@@ -248,6 +250,13 @@ def challenge_of_link(link_token: str) -> Challenge | None:
     """
     digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
     return _by_link_token(len(digests)).first(**numbered("digest", digests))
+
+
+def closed_challenge_of_browser(link_token: str, cookies: Mapping[str, str]) -> Challenge | None:
+    """Find the challenge of this link in a closed conversation, for a browser that began it; None for all others."""
+    digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
+    authorization_request = authorization_request_of_closed_conversation(digests, cookies)
+    return authorization_request.challenge if authorization_request else None
 
 
 @lru_cache(maxsize=8)
@@ -373,6 +382,7 @@ def _new_challenge(
         same_person_check=check,
         scope=scope,
         purpose=wanted.purpose,
+        purpose_by_locale=wanted.purpose_by_locale,
         locale=wanted.locale,
         issued_at=now,
         expires_at=now + timedelta(seconds=wanted.server.challenge_lifetime),

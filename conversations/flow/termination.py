@@ -150,6 +150,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         completion_handle_digest=None,
         expected_subject_digest=None,
         purpose="",
+        purpose_by_locale={},
         last_error_detail="",
     )
     AuthorizationRequest.objects.filter(challenge__conversation=conversation).update(error_detail="")

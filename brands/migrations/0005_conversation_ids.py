@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('brands', '0003_plain_labels'),
+        ('brands', '0004_usual_token_lifetime'),
     ]
 
     operations = [

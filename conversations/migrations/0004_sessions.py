@@ -6,8 +6,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('brands', '0004_conversation_ids'),
-        ('conversations', '0002_server_health'),
+        ('brands', '0005_conversation_ids'),
+        ('conversations', '0003_purpose_by_locale'),
     ]
 
     operations = [
