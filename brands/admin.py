@@ -149,7 +149,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         ),
         (
             "Checks in detail",
-            {"classes": ("collapse",), "fields": ("chat_page_url", "subject_claim")},
+            {"classes": ("collapse",), "fields": ("chat_page_url", "subject_claim", "expected_claims_policy")},
         ),
         (
             "The authorization request in detail",
@@ -321,16 +321,23 @@ class BotKeyAdmin(BrandScopedAdmin):
         """Show the scopes as words."""
         return ", ".join(bot_key.scopes)
 
+    @admin.display(description="same-person checks")
+    def check_list(self, bot_key: BotKey) -> str:
+        """Show the checks that the key may use as words."""
+        return ", ".join(bot_key.same_person_checks) or "all that the authorization server accepts"
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A key's powers never change; make another key."""
-        # `scopes` too, though it is not shown: the form declares it and would ask for it.
-        known = ("brand", "public_id", "scopes", "scope_list", "created_at", "last_used_at", "revoked_at")
-        return known if obj else ()
+        # `scopes` and the checks too, though they are not shown: the form declares them and would ask for them.
+        declared = ("scopes", "same_person_checks")
+        known = ("brand", "public_id", "scope_list", "check_list", "created_at", "last_used_at", "revoked_at")
+        return (*declared, *known) if obj else ()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show what can be typed for a new key, and what can be known of an old one."""
-        added = ("brand", "label", "scopes", "expires_at")
-        known = ("brand", "public_id", "scope_list", "label", "expires_at", "created_at", "last_used_at", "revoked_at")
+        added = ("brand", "label", "scopes", "same_person_checks", "expires_at")
+        known = ("brand", "public_id", "scope_list", "check_list", "label", "expires_at")
+        known = (*known, "created_at", "last_used_at", "revoked_at")
         return known if obj else added
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
@@ -340,7 +347,7 @@ class BotKeyAdmin(BrandScopedAdmin):
             return
         cleaned = form.cleaned_data
         values = (cleaned["brand"], cleaned["label"], cleaned["scopes"], cleaned["expires_at"])
-        row, key = create_bot_key(*values, user=request.user)
+        row, key = create_bot_key(*values, same_person_checks=cleaned["same_person_checks"], user=request.user)
         obj.__dict__.update(row.__dict__)
         shown = format_html("Copy the key now, it is never shown again: <code>{}</code>", key.reveal())
         self.message_user(request, shown, messages.SUCCESS)

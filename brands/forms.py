@@ -39,7 +39,7 @@ _SECRET_NOT_USED = (
 _NEEDS_CONFIRMATION = frozenset(
     {
         *(*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"),
-        *("id_token_signing_alg_values", "subject_claim", "trusted_audiences"),
+        *("id_token_signing_alg_values", "subject_claim", "expected_claims_policy", "trusted_audiences"),
     }
 )
 
@@ -311,10 +311,17 @@ class BotKeyForm(ConfirmedForm):
         initial=[BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ],
         help_text="A key's scopes never change. Tick token:read only for the bot that calls the brand's API.",
     )
+    same_person_checks = forms.MultipleChoiceField(
+        choices=SamePersonCheck.choices,
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
+        help_text="What the key's challenges may use, of the checks that the authorization server accepts. None ticked: "
+        "all of them. This never changes.",
+    )
 
     class Meta:
         model = BotKey
-        fields = ("brand", "label", "scopes", "expires_at")
+        fields = ("brand", "label", "scopes", "same_person_checks", "expires_at")
         help_texts = {
             "label": "So that you recognise the key in this list, for example: acme-bot, production.",
             "expires_at": "Empty: until it is revoked.",

@@ -2,7 +2,7 @@
 
 from brands.models.authorization_server import AuthorizationServer
 from brands.models.brand import BotKey, Brand, BrandRowsQuerySet, Logo, memberships_of
-from brands.models.same_person import SamePersonCheck
+from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck
 from brands.models.unsaved_client_secret import UNSAVED_SECRET_LIFETIME, UnsavedClientSecret, session_digest
 from brands.models.webhook_endpoint import EVENT_PATTERNS, WebhookEndpoint, WebhookEvent
 
@@ -13,6 +13,7 @@ __all__ = [
     "BotKey",
     "Brand",
     "BrandRowsQuerySet",
+    "ExpectedClaimsPolicy",
     "Logo",
     "SamePersonCheck",
     "UnsavedClientSecret",

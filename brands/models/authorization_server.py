@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from brands.branding import validate_scope_descriptions
 from brands.models.brand import Brand, BrandRowsQuerySet, slug_validator
-from brands.models.same_person import SamePersonCheck, validate_same_person_checks
+from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck, validate_same_person_checks
 from infrastructure.columns import EncryptedField, reveal_if_there, seal
 from infrastructure.crypto import AssociatedData, Secret, new_signing_key, random_token
 from oauth_client import validators
@@ -210,6 +210,13 @@ class AuthorizationServer(models.Model):
         default="sub",
         validators=[RegexValidator(r"\A[A-Za-z0-9_:/.-]+\Z", "This is not the name of a claim.", "invalid_claim")],
         help_text="The claim of the ID token with which the bot's expected_subject is compared.",
+    )
+    expected_claims_policy = models.CharField(
+        "telephone number and e-mail address",
+        max_length=8,
+        choices=ExpectedClaimsPolicy,
+        default=ExpectedClaimsPolicy.REFUSE,
+        help_text="If the bot names the channel's number or address and the ID token does not confirm it.",
     )
     chat_page_url = models.CharField(
         "chat page",

@@ -39,12 +39,25 @@ Key = Annotated[str, Meta(max_length=64)]
 ScopeText = Annotated[str, Meta(max_length=MAX_SCOPE_LENGTH)]
 
 
+class ExpectedClaims(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the channel knows of the consumer: one or both."""
+
+    phone_number: Annotated[str, Meta(min_length=1, max_length=40)] | None = None
+    email: Annotated[str, Meta(min_length=1, max_length=254)] | None = None
+
+    def __post_init__(self) -> None:
+        """Require one. msgspec turns the `ValueError` into a `ValidationError`."""
+        if self.phone_number is None and self.email is None:
+            raise ValueError("Give `phone_number`, `email` or both")
+
+
 class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST .../challenges`; every field is optional."""
 
     authorization_server: Key = ""
     same_person_check: Annotated[str, Meta(max_length=24)] = ""
     expected_subject: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    expected_claims: ExpectedClaims | None = None
     scope: ScopeText = ""
     purpose: Annotated[
         str, Meta(max_length=140, pattern=r"^[^\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z")

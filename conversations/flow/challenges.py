@@ -1,6 +1,6 @@
 """Challenges as bots use them: issue one, return the open one again, withdraw it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,19 +12,27 @@ from uuid import uuid4
 from django.conf import settings
 from django.db import models, transaction
 
-from brands.models import AuthorizationServer, Brand, SamePersonCheck
+from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from conversations.flow.authorization_status import open_challenge
 from conversations.flow.errors import (
     ChallengeDiffers,
     ConversationClosed,
+    ExpectedClaimsRefused,
     ExpectedSubjectRefused,
     IdempotencyKeyReused,
     InvalidScope,
+    SamePersonCheckForbidden,
     SamePersonCheckRefused,
     TooManyChallenges,
 )
 from conversations.flow.events import ConversationEvent, publish_challenge, record
-from conversations.flow.outcomes import expected_subject_digest, expects_same_subject
+from conversations.flow.expectations import (
+    expected_claim_digests,
+    expected_subject_digest,
+    expects_claims,
+    expects_same_claims,
+    expects_same_subject,
+)
 from conversations.flow.transitions import end_challenge, end_expired, locked_conversation, move_challenge
 from conversations.models import (
     IDEMPOTENCY_LIFETIME,
@@ -114,40 +122,58 @@ def _refuse_another_request(row: IdempotencyKey, conversation: Conversation, req
 
 @dataclass(frozen=True, kw_only=True)
 class WantedChallenge:
-    """What a bot asks for. An empty same-person check or scope means: as the authorization server is configured."""
+    """What a bot asks for. An empty same-person check or scope means: as the authorization server is configured.
+
+    `expected_claims` is what `normalised_claims` returned.
+    """
 
     server: AuthorizationServer
     same_person_check: str = ""
     expected_subject: Secret | None = None
+    expected_claims: Mapping[str, Secret] = field(default_factory=dict)
     scope: str = ""
     purpose: str = ""
     locale: str = ""
     context: Secret | None = None
     replace: bool = False
+    # None only outside the API: then every check that the server accepts may be used.
+    bot_key: BotKey | None = None
 
     def validate(self) -> None:
-        """Check it. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused` or `InvalidScope`."""
+        """Check it. Raises what the two methods raise, or `ExpectedClaimsRefused`."""
         self.effective_same_person_check()
         self.effective_scope()
+        # Without an ID token they could never be compared.
+        if self.expected_claims and "openid" not in self.server.scope.split():
+            raise ExpectedClaimsRefused
 
     def is_satisfied_by(self, access_token: AccessToken) -> bool:
         """Whether a token was requested with everything that the bot names now.
 
         The comparison uses the requested scope, not the granted one. Otherwise a consumer who unticked a scope would be
-        asked again without end. The bot learns of the refused scopes from `missing_scope`.
+        asked again without end. The bot learns of the refused scopes from `missing_scope`. For the same reason the
+        expected claims are compared with those of the earlier challenge. `matched_claims` says which ones agreed.
         """
         asked = set(access_token.challenge.scope.split())
         same_check = self.same_person_check in {"", access_token.assurance}
         same_customer = self.expected_subject is None or expects_same_subject(
             access_token.challenge, self.expected_subject
         )
+        same_customer = same_customer and expects_claims(access_token.challenge, self.expected_claims)
         return same_check and same_customer and set(self.scope.split()) <= asked
 
     def effective_same_person_check(self) -> str:
-        """Return the same-person check to use. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused`."""
-        check = self.same_person_check or self.server.default_same_person_check
-        if check not in self.server.same_person_checks:
+        """Return the same-person check to use: by default the server's first one that the bot key may use.
+
+        Raises `SamePersonCheckRefused`, `SamePersonCheckForbidden`, `ExpectedSubjectRefused`.
+        """
+        accepted = self.server.same_person_checks
+        usable = [check for check in accepted if self.bot_key is None or self.bot_key.may_use(check)]
+        check = self.same_person_check or next(iter(usable), "")
+        if check and check not in accepted:
             raise SamePersonCheckRefused
+        if check not in usable:
+            raise SamePersonCheckForbidden
         if (check == SamePersonCheck.EXPECTED_SUBJECT) != (self.expected_subject is not None):
             raise ExpectedSubjectRefused
         return check
@@ -178,7 +204,7 @@ def issue_challenge(
 
     A repeated idempotency key gets the challenge that an earlier call with this key got, even if it has ended. The
     first challenge creates the conversation. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`,
-    `SamePersonCheckRefused`, `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
+    `SamePersonCheckRefused`, `SamePersonCheckForbidden`, `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
     """
     check, scope = wanted.effective_same_person_check(), wanted.effective_scope()
     with _locked_or_new_conversation(brand, external_id) as (conversation, is_new):
@@ -250,7 +276,8 @@ def _open_or_new(
     current = open_challenge(conversation, wanted.server, now)
     if current and not wanted.replace:
         same = (current.same_person_check, current.scope) == (check, scope)
-        if not same or not expects_same_subject(current, wanted.expected_subject):
+        same_customer = expects_same_subject(current, wanted.expected_subject)
+        if not same or not same_customer or not expects_same_claims(current, wanted.expected_claims):
             raise ChallengeDiffers(current)
         return current, False
     _refuse_too_many(conversation, now)
@@ -307,6 +334,7 @@ def _insert_challenge(
         expires_at=now + timedelta(seconds=wanted.server.challenge_lifetime),
         expected_subject_digest=expected_subject_digest(conversation, wanted.expected_subject),
         link_token_digest=key_ring().digest(LINK_TOKEN_PURPOSE, link_token.reveal()),
+        **expected_claim_digests(conversation, wanted.expected_claims),
     )
     seal(challenge, "link_token_ciphertext", link_token)
     seal(challenge, "context_ciphertext", wanted.context)

@@ -54,7 +54,8 @@ def _columns(model: type[models.Model], path: str, *names: str) -> _ModelColumns
 # Columns are named one by one: a read needs neither the brand's logo nor the server's configuration.
 _TOKEN: Final = _columns(
     AccessToken, "", "id", "uuid", "conversation_id", "challenge_id", "ciphertext", "response_members_ciphertext",
-    "token_type", "scope", "assurance", "issued_at", "expires_at", "lifetime_assumed",
+    "token_type", "scope", "assurance", "matched_claims", "subject_ciphertext", "issued_at", "expires_at",
+    "lifetime_assumed",
 )  # fmt: skip
 _CHALLENGE: Final = _ModelColumns(Challenge, id="challenge_id", scope="asked_scope", purpose="purpose")
 _CONVERSATION: Final = _columns(Conversation, "conversation__", "id", "uuid", "brand_id")
