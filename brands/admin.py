@@ -336,9 +336,8 @@ class BotKeyAdmin(BrandScopedAdmin):
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show what can be typed for a new key, and what can be known of an old one."""
         added = ("brand", "label", "scopes", "same_person_checks", "expires_at")
-        known = ("brand", "public_id", "scope_list", "check_list", "label", "expires_at")
-        known = (*known, "created_at", "last_used_at", "revoked_at")
-        return known if obj else added
+        made = ("created_at", "last_used_at", "revoked_at")
+        return ("brand", "public_id", "scope_list", "check_list", "label", "expires_at", *made) if obj else added
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Make the key and show it in the one message that will ever hold it (G1)."""

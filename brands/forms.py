@@ -315,8 +315,8 @@ class BotKeyForm(ConfirmedForm):
         choices=SamePersonCheck.choices,
         widget=forms.CheckboxSelectMultiple,
         required=False,
-        help_text="What the key's challenges may use, of the checks that the authorization server accepts. None ticked: "
-        "all of them. This never changes.",
+        help_text="Which of the checks that the authorization server accepts its challenges may use. None ticked: all "
+        "of them. They never change, either.",
     )
 
     class Meta:

@@ -204,7 +204,8 @@ def issue_challenge(
 
     A repeated idempotency key gets the challenge that an earlier call with this key got, even if it has ended. The
     first challenge creates the conversation. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`,
-    `SamePersonCheckRefused`, `SamePersonCheckForbidden`, `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
+    `SamePersonCheckRefused`, `SamePersonCheckForbidden`, `ExpectedSubjectRefused`, `TooManyChallenges`,
+    `IdempotencyKeyReused`.
     """
     check, scope = wanted.effective_same_person_check(), wanted.effective_scope()
     with _locked_or_new_conversation(brand, external_id) as (conversation, is_new):

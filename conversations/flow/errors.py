@@ -13,7 +13,7 @@ class ConversationClosed(FlowError):
 
 
 class ChallengeDiffers(FlowError):
-    """A challenge with another check, scope, expected subject or claim is open, and the bot did not ask to replace it."""
+    """A challenge that differs in what the bot names is open, and the bot did not ask to replace it."""
 
     def __init__(self, challenge: Challenge) -> None:
         super().__init__()

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from brands.models import AuthorizationServer, BotKey
-from conversations.flow.expectations import normalised_claims
 from conversations.flow.errors import ExpectedClaimInvalid
+from conversations.flow.expectations import normalised_claims
 from conversations.models import AccessToken, Challenge, WebhookDelivery
 from conversations.outbox.worker import run_once
-from infrastructure.audit import AuditEvent
+from infrastructure.models import AuditEvent
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -24,9 +24,7 @@ VERIFIED = {"phone_number_verified": True, "email_verified": True}
 def channel(acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer) -> FakeAuthorizationServer:
     """Return Acme's login. Nothing but the channel's claims is checked, and a difference is refused."""
     use_openid(acme_server, acme_login)
-    AuthorizationServer.objects.update(
-        same_person_checks=["none"], revocation_endpoint=f"{acme_login.issuer}/revoke"
-    )
+    AuthorizationServer.objects.update(same_person_checks=["none"], revocation_endpoint=f"{acme_login.issuer}/revoke")
     return acme_login
 
 
@@ -73,7 +71,7 @@ def test_one_number_is_the_same_however_it_is_written(
         "tel:+447700900123",
         "+1800FLOWERS",
         "+٤٤٧٧٠٠٩٠٠١٢٣",
-        "＋447700900123",
+        "\uff0b447700900123",
         "+999123456789",
         "+44",
         "++447700900123",
@@ -116,7 +114,7 @@ def test_neighbouring_numbers_differ() -> None:
         ("ada+shop@example.org", "ada@example.org", False),
         ("a.da@example.org", "ada@example.org", False),
         ("ada@straße.example", "ada@strasse.example", False),
-        ("ada@еxample.org", "ada@example.org", False),
+        ("ada@\u0435xample.org", "ada@example.org", False),
         ("ada@example.org", "ada@example.org.", False),
     ],
 )
@@ -127,7 +125,8 @@ def test_an_address_is_exact_but_for_its_domain(one: str, other: str, are_same: 
 
 
 @pytest.mark.parametrize(
-    "text", ["ada", "@example.org", "ada@", "a@b@example.org", "Ada <ada@example.org>", "ada @x.example", "ada\x00@x.org"]
+    "text",
+    ["ada", "@example.org", "ada@", "a@b@example.org", "Ada <ada@example.org>", "ada @x.example", "ada\x00@x.org"],
 )
 def test_what_is_no_address_can_never_match(text: str) -> None:
     assert normalised("email", text) is None
@@ -168,7 +167,6 @@ def test_without_an_id_token_nothing_can_be_expected(acme_bot: Bot, acme_server:
         {"phone_number": "+447700900123", "email_verified": True},
         {"phone_number": "07700900123", "phone_number_verified": True},
         {"phone_number": ["+447700900123"], "phone_number_verified": True},
-        {"phone_number": "\ud800", "phone_number_verified": True},
     ],
 )
 def test_a_number_that_proves_nothing_accuses_nobody(
@@ -230,9 +228,7 @@ def test_a_flagged_token_says_which_claims_agreed(
     assert acme_bot.in_chat("POST", "/authorize", expected)[1]["matched_claims"] == matched
 
 
-def test_a_code_is_still_needed_beside_a_match(
-    acme_bot: Bot, ada: Browser, channel: FakeAuthorizationServer
-) -> None:
+def test_a_code_is_still_needed_beside_a_match(acme_bot: Bot, ada: Browser, channel: FakeAuthorizationServer) -> None:
     """A1, A14: the match is beside the check, never in place of it."""
     AuthorizationServer.objects.update(same_person_checks=["completion_code"])
     channel.id_token_changes = {"phone_number": f"+{NUMBER}", "phone_number_verified": True}
@@ -262,7 +258,11 @@ def test_a_token_that_was_matched_with_others_does_not_satisfy(
 ) -> None:
     """A14: a flagged one satisfies the same claims, or the consumer would be asked again without end."""
     ada.sign_in(acme_bot.challenge(expected_claims={"phone_number": NUMBER})["url"], flagging)
-    for expected, status in (({"phone_number": f"+{NUMBER}"}, 200), (None, 200), ({"phone_number": "447700900124"}, 202)):
+    for expected, status in (
+        ({"phone_number": f"+{NUMBER}"}, 200),
+        (None, 200),
+        ({"phone_number": "447700900124"}, 202),
+    ):
         assert acme_bot.in_chat("POST", "/authorize", {"expected_claims": expected})[0] == status
 
 
@@ -299,7 +299,37 @@ def test_the_same_number_has_another_digest_in_another_conversation(
     for bot in (acme_bot, make_bot(acme_server.brand, chat="web:other")):
         bot.challenge(expected_claims={"phone_number": NUMBER})
     first, second = Challenge.objects.values_list("expected_phone_number_digest", flat=True)
+    assert first is not None
+    assert second is not None
     assert bytes(first) != bytes(second)
+
+
+def test_a_key_may_be_narrowed_to_some_of_the_checks(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
+    """A16: it gets the first check that is left, and no other by name. A key without a list may use all."""
+    AuthorizationServer.objects.update(
+        same_person_checks=["chat_page", "completion_code"], chat_page_url="https://www.acme.example/chat"
+    )
+    BotKey.objects.update(same_person_checks=["completion_code", "none"])
+    for path in ("/challenges", "/authorize"):
+        refused = [
+            acme_bot.in_chat("POST", path, {"same_person_check": name})[1]["code"] for name in ("chat_page", "none")
+        ]
+        assert refused == ["same_person_check_forbidden", "same_person_check_refused"]
+    assert acme_bot.challenge()["same_person_check"] == "completion_code"
+    other = make_bot(acme_server.brand, chat="web:other")
+    assert other.challenge()["same_person_check"] == "chat_page"
+
+
+@pytest.mark.parametrize("body", [{}, {"same_person_check": "none"}])
+def test_a_key_that_may_use_none_of_the_servers_checks_is_told(
+    acme_bot: Bot, acme_server: AuthorizationServer, body: dict[str, str]
+) -> None:
+    """A16: the key's list never widens what the server accepts, and the server's never widens the key's."""
+    AuthorizationServer.objects.update(same_person_checks=["none"])
+    BotKey.objects.update(same_person_checks=["completion_code"])
+    for path in ("/challenges", "/authorize"):
+        answer = acme_bot.in_chat("POST", path, body)
+        assert (answer[0], answer[1]["code"]) == (403, "same_person_check_forbidden")
 
 
 def test_a_token_says_whether_its_account_is_pinned(
