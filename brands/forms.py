@@ -314,6 +314,7 @@ class BotKeyForm(ConfirmedForm):
     same_person_checks = forms.MultipleChoiceField(
         choices=SamePersonCheck.choices,
         widget=forms.CheckboxSelectMultiple,
+        initial=[],
         required=False,
         help_text="Which of the checks that the authorization server accepts its challenges may use. None ticked: all "
         "of them. They never change, either.",
