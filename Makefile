@@ -54,7 +54,7 @@ mutants: $(MUTATING) ## mutation tests of the security modules; hours; MUTANTS="
 	@$(BIN)/python -m tests.mutation $(ARGS)
 
 gallery: $(INSTALLED) peers ## write docs/consumer-pages.md, its pictures and the README's
-	@KEEP_PICTURES=1 $(BIN)/python -m pytest -n0 -q tests/browser/test_looks.py
+	@KEEP_PICTURES=1 $(BIN)/python -m pytest -n0 -q tests/browser/test_looks.py tests/browser/test_first_setup.py
 	@$(BIN)/python -m tests.browser.gallery
 	@$(BIN)/python -m tests.demo.pictures
 

@@ -1,8 +1,6 @@
 """Audit rows of changed accounts, and how the operator takes a lost second factor away."""
 
-import logging
 from collections.abc import Iterable
-from smtplib import SMTPException
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,14 +10,12 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY
 from django.contrib.sessions.models import Session
-from django.core.mail import EmailMessage
 from django.db import models, transaction
 from django.urls import reverse
 from django.utils import timezone
 
+from infrastructure import mail
 from infrastructure.audit import OPERATOR, actor_of_admin, record_event
-
-logger = logging.getLogger("consumer_delegation.accounts")
 
 # Used for accounts without a brand. Only the operator sees these events.
 NO_BRAND: Final = UUID(int=0)
@@ -71,11 +67,4 @@ def tell_of_removed_second_factor(user: Any) -> bool:
         "",
         "If you did not ask for this, tell the operator at once: until you have set one up, your password is enough.",
     )
-    if not user.email:
-        return False
-    try:
-        EmailMessage("Your second factor was removed", "\n".join(text), to=[user.email]).send()
-    except (SMTPException, OSError):
-        logger.exception("a removed second factor could not be mailed")
-        return False
-    return True
+    return bool(user.email) and mail.send("Your second factor was removed", text, [user.email])

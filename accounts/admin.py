@@ -23,7 +23,7 @@ from accounts.account_changes import (
     record_account_change,
     tell_of_removed_second_factor,
 )
-from accounts.sign_in import ConfirmedAdmin, ConfirmedForm, confirmation_needed, signed_in_recently
+from accounts.sign_in import RecentSignInAdmin, RecentSignInForm, recent_sign_in_needed, signed_in_recently
 from infrastructure.audit import actor_of_admin
 
 admin.site.unregister(User)
@@ -34,16 +34,16 @@ admin.site.unregister(Authenticator)
 admin.site.unregister(EmailAddress)
 
 
-class NewAccountForm(ConfirmedForm, AdminUserCreationForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+class NewAccountForm(RecentSignInForm, AdminUserCreationForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
     """Django's form, requiring a recent sign-in."""
 
 
-class AccountForm(ConfirmedForm, UserChangeForm):  # type: ignore[type-arg]  # as above
+class AccountForm(RecentSignInForm, UserChangeForm):  # type: ignore[type-arg]  # as above
     """Django's form, requiring a recent sign-in."""
 
 
 @admin.register(User)
-class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as above
+class AccountAdmin(RecentSignInAdmin, UserAdmin):  # type: ignore[type-arg]  # as above
     """Django's user admin with audit rows and a recent sign-in, without groups and permissions."""
 
     form = AccountForm
@@ -72,7 +72,7 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002  # Django's own name
         """Set another user's password, with an audit row."""
-        if refused := _unconfirmed(request):
+        if refused := _refuse_without_recent_sign_in(request):
             return refused
         with transaction.atomic():
             user = self.get_object(request, unquote(id))
@@ -83,7 +83,7 @@ class AccountAdmin(ConfirmedAdmin, UserAdmin):  # type: ignore[type-arg]  # as a
         return answer
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
-        return _unconfirmed(request) or super().delete_view(request, object_id, extra_context)
+        return _refuse_without_recent_sign_in(request) or super().delete_view(request, object_id, extra_context)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         record_account_change(AccountEvent.ADMIN_DELETED, obj, actor_of_admin(request.user.pk))
@@ -110,7 +110,7 @@ class AuthenticatorAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as abov
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
         """Require a recent sign-in: without the second factor, that admin's password alone is enough."""
-        return _unconfirmed(request) or super().delete_view(request, object_id, extra_context)
+        return _refuse_without_recent_sign_in(request) or super().delete_view(request, object_id, extra_context)
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
         record_account_change(AccountEvent.ADMIN_CHANGED, obj.user, actor_of_admin(request.user.pk), ["second_factor"])
@@ -120,10 +120,10 @@ class AuthenticatorAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as abov
         transaction.on_commit(lambda: tell_of_removed_second_factor(obj.user), robust=True)
 
 
-def _unconfirmed(request: HttpRequest) -> HttpResponse | None:
+def _refuse_without_recent_sign_in(request: HttpRequest) -> HttpResponse | None:
     """Redirect a POST without a recent sign-in back to its page, with the message that asks for one."""
     if request.method != "POST" or signed_in_recently(request):
         return None
     then = "do it again: nothing was changed, and nothing that you typed is kept"
-    messages.error(request, confirmation_needed(then).message)
+    messages.error(request, recent_sign_in_needed(then).message)
     return redirect(request.get_full_path())

@@ -10,7 +10,7 @@ from allauth.mfa.adapter import DefaultMFAAdapter
 from django import forms
 from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -74,29 +74,29 @@ def reauthentication_address() -> str:
     return f"{reverse('account_reauthenticate')}?{urlencode({'next': reverse('admin:index')})}"
 
 
-def confirmation_needed(then: str = "save again") -> ValidationError:
+def recent_sign_in_needed(then: str = "save again") -> ValidationError:
     """Build the form error that asks to reauthenticate.
 
     allauth's own decorator would store the whole POST, with its secrets, in the session.
     """
     said = '<a href="{}" target="_blank" rel="noopener">Confirm that it is you</a> in another tab, then {}.'
-    return ValidationError(format_html(said, reauthentication_address(), then), "confirmation_needed")
+    return ValidationError(format_html(said, reauthentication_address(), then), "recent_sign_in_needed")
 
 
-class ConfirmedForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+class RecentSignInForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
     """An admin form that saves sensitive changes only after a recent sign-in (G10)."""
 
-    # Whether the admin signed in recently; set by `ConfirmedAdmin`.
-    confirmed = False
+    # Whether the admin signed in recently; set by `RecentSignInAdmin`.
+    signed_in_recently = False
 
-    def needs_confirmation(self) -> bool:
+    def needs_recent_sign_in(self) -> bool:
         """Whether the changes are sensitive. Called after all fields are cleaned."""
         return True
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if not self.confirmed and self.needs_confirmation():
-            self.add_error(None, confirmation_needed())
+        if not self.signed_in_recently and self.needs_recent_sign_in():
+            self.add_error(None, recent_sign_in_needed())
         return cleaned
 
     def ask_again_for_what_is_not_kept(self) -> None:
@@ -114,18 +114,34 @@ def _not_kept(widget: forms.Widget) -> str:
     return ""
 
 
-class ConfirmedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
-    """A model admin whose form may be a `ConfirmedForm`."""
+class RecentSignInAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # as above
+    """A model admin whose form may be a `RecentSignInForm`, and is filled in by whoever uses it, not by a link."""
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:  # noqa: ARG002  # Django's signature
+        """Ignore the query: a link of a stranger could fill in addresses, and Django fails for some values."""
+        return {}
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Refuse "save as new", for which no form of ours has a button: pages of rows fail without a row."""
+        if "_saveasnew" in request.POST:
+            raise BadRequest
+        return super().changeform_view(request, object_id, form_url, extra_context)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        """Set `confirmed` on the form class, which Django creates for each request."""
+        """Set `signed_in_recently` on the form class, which Django creates for each request."""
         form: Any = super().get_form(request, obj, change=change, **kwargs)
-        form.confirmed = signed_in_recently(request)
+        form.signed_in_recently = signed_in_recently(request)
         return form
 
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         form = context["adminform"].form
-        if isinstance(form, ConfirmedForm):
+        if isinstance(form, RecentSignInForm):
             form.ask_again_for_what_is_not_kept()
         return super().render_change_form(request, context, *args, **kwargs)
 

@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", type=int, help="conversations; for growth the largest size")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="of each target in each round")
+    parser.add_argument("--beside", metavar="COMMIT", default="", help="measure the build of that commit, too")
     parser.add_argument("--publish", action="store_true", help="write docs/performance.md and docs/measured")
     return parser
 
@@ -65,6 +66,7 @@ def _chosen(arguments: argparse.Namespace) -> list[Options]:
         "seconds": arguments.seconds,
         "only": only,
         "sizes": sizes,
+        "beside": arguments.beside,
     }
     first = Options(database=arguments.database or POSTGRESQL, **wanted)
     if arguments.database or growing:

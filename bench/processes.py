@@ -20,10 +20,10 @@ OTHER_CORE: Final = 1
 _START_SECONDS: Final = 60
 
 
-def base_environment() -> dict[str, str]:
+def base_environment(code: Path = ROOT) -> dict[str, str]:
     """Return the environment of every process, without the caller's own settings."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
-    return kept | {"PYTHONPATH": str(ROOT)}
+    return kept | {"PYTHONPATH": str(code)}
 
 
 def can_pin() -> bool:
@@ -59,7 +59,7 @@ def running(
     with log.open("ab") as printed, on_core(core):
         process = subprocess.Popen(
             list(command),
-            env=base_environment() | environment,
+            env=base_environment(cwd) | environment,
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=printed,

@@ -1,16 +1,19 @@
 """The product as in production: gunicorn with our configuration, behind a trusted proxy."""
 
 import base64
+import io
 import json
 import secrets
+import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.processes import OTHER_CORE, SERVER_CORE, free_port, python, running, wait_for_port
+from bench.processes import OTHER_CORE, ROOT, SERVER_CORE, free_port, python, running, wait_for_port
 
 HOST: Final = "delegation.test"
 PUBLIC_BASE_URL: Final = f"https://{HOST}"
@@ -57,9 +60,19 @@ class Installation:
         return answer
 
 
+def build_of(commit: str, folder: Path) -> Path:
+    """Unpack the product as of a commit into a new folder. Raises `CalledProcessError` if git has no such commit."""
+    command = ["git", "archive", "--format=tar", "--end-of-options", commit]
+    packed = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    build = folder / "build_before"
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(build, filter="data")
+    return build
+
+
 @contextmanager
-def serving(installation: Installation, *, workers: int, threads: int) -> Iterator["Server"]:
-    """Serve the product until the block ends."""
+def serving(installation: Installation, build: Path = ROOT, /, *, workers: int, threads: int) -> Iterator["Server"]:
+    """Serve the product, or another build of it on the same database, until the block ends."""
     port = free_port()
     log = installation.folder / f"product-{port}.log"
     environment = installation.environment | {
@@ -68,7 +81,7 @@ def serving(installation: Installation, *, workers: int, threads: int) -> Iterat
         "THREADS": str(threads),
     }
     command = [sys.executable, "-m", "gunicorn", "--config", "delegation_site/gunicorn.py"]
-    with running(command, core=SERVER_CORE, environment=environment, log=log) as process:
+    with running(command, core=SERVER_CORE, environment=environment, log=log, cwd=build) as process:
         wait_for_port(port, process, log)
         yield Server(port, process.pid)
 

@@ -24,7 +24,8 @@ DOCS: Final = ROOT / "docs"
 BEGIN: Final = "<!-- measured: written by `make bench ARGS=--publish` -->"
 END: Final = "<!-- end of measured -->"
 _TARGETS: Final = (
-    "", "a second", "range", "of A1", "range", "p50 ms", "p99 ms", "server µs", "database µs", "answers", "errors"
+    "", "a second", "range", "of A1", "range", "CPU of A1", "p50 ms", "p99 ms", "server µs", "database µs", "answers",
+    "errors",
 )  # fmt: skip
 
 Report = dict[str, Any]

@@ -8,7 +8,8 @@ from bench import goals
 Report = dict[str, Any]
 
 _HEADINGS: Final = (
-    "", "a second", "range", "of A1", "range", "p50 ms", "p99 ms", "server us", "database us", "answers", "errors"
+    "", "a second", "range", "of A1", "range", "CPU of A1", "p50 ms", "p99 ms", "server us", "database us", "answers",
+    "errors",
 )  # fmt: skip
 
 
@@ -21,6 +22,8 @@ def as_text(report: Report) -> str:
     parts += [f"  {name} was skipped: {reason}" for name, reason in report["skipped"].items()]
     if "targets" in report:
         parts.append(table(_HEADINGS, target_rows(report)))
+    if report.get("beside"):
+        parts.append(table(("the build before / this one", "CPU", "range", "rate", "range"), beside_rows(report)))
     parts += [table(("", "p50 ms", "p99 ms", "slowest ms", "errors"), rows) for rows in _spreads(report)]
     if "waiting" in report:
         parts.append(f"waiting: { {name: value for name, value in report['waiting'].items() if name != 'reads'} }")
@@ -62,6 +65,7 @@ def target_rows(report: Report) -> list[Sequence[str]]:
             _range(target["per_second_range"], 0),
             f"{target['of_yardstick']['ratio']:.2f}",
             _range(target["of_yardstick"]["range"], 2),
+            f"{target['cpu_of_yardstick']['ratio']:.2f}" if "cpu_of_yardstick" in target else "-",
             f"{target['p50_ms']:.1f}",
             f"{target['p99_ms']:.1f}",
             str(target["server_cpu_us"]),
@@ -71,6 +75,18 @@ def target_rows(report: Report) -> list[Sequence[str]]:
         )
         for target in report["targets"].values()
     ]
+
+
+def beside_rows(report: Report) -> list[Sequence[str]]:
+    """Rows of the targets that another build has answered in the same rounds."""
+    return [
+        (report["targets"][name]["label"], *_ratio(found["cpu"]), *_ratio(found["rate"]))
+        for name, found in report["beside"].items()
+    ]
+
+
+def _ratio(found: dict[str, Any]) -> tuple[str, str]:
+    return f"{found['ratio']:.2f}x", _range(found["range"], 2)
 
 
 PROFILE_HEADINGS: Final = ("microseconds a request", "all", "of these")

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from bench import boot, growth, starvation, waiting
 from bench.databases import POSTGRESQL, Databases, databases
-from bench.figures import ratio
+from bench.figures import cpu_ratio, ratio
 from bench.machine import description
 from bench.peers import processes as peers
 from bench.processes import SERVER_CORE, python
-from bench.product import Installation, Server, serving, serving_wsgi
+from bench.product import Installation, Server, build_of, serving, serving_wsgi
 from bench.rounds import WARM_UP_SECONDS, Say, measure
 from bench.targets import (
     CALLBACKS_PER_SECOND,
@@ -33,6 +33,7 @@ OTHERS: Final = ("profile", "starvation", "waiting", "boot", "growth")
 PROFILED: Final = ("token_read", "status_read", "create", "begin")
 PROFILED_REQUESTS: Final = 240
 YARDSTICK: Final = "yardstick"
+_BEFORE: Final = "_before"
 _OTHER_SERVERS: Final = ("django_oauth_toolkit", "oidc_provider")
 # One process for the ratios; for everything else two processes with the default number of threads.
 _SMALL: Final = {"workers": 1, "threads": 4}
@@ -49,6 +50,8 @@ class Options:
     seconds: int
     only: Collection[str] = field(default_factory=lambda: (*COMPARED, *OTHERS))
     sizes: tuple[int, ...] = growth.SIZES
+    # A commit whose build is measured in the same rounds, on the same database.
+    beside: str = ""
 
     @property
     def compared(self) -> list[str]:
@@ -94,7 +97,7 @@ def _measure_one_size(stage: Stage) -> None:
     options = stage.options
     stage.say(f"{options.database}: seeding {options.conversations:,} conversations")
     installation = Installation.new(stage.folder, stage.store.create("product"), stage.brand.ca_file)
-    measured_seconds = options.rounds * options.seconds + WARM_UP_SECONDS
+    measured_seconds = (options.rounds * options.seconds + WARM_UP_SECONDS) * (2 if options.beside else 1)
     made = installation.seed(
         "product",
         conversations=options.conversations,
@@ -125,7 +128,13 @@ def _compare(stage: Stage, installation: Installation, made: dict[str, Any]) -> 
         target.name: {"label": target.label, "connections": target.connections}
         | series[target.name].summary()
         | {"of_yardstick": ratio(series[target.name], series[YARDSTICK])}
+        | {"cpu_of_yardstick": cpu_ratio(series[target.name], series[YARDSTICK])}
         for target in targets
+    }
+    before = {name: f"{name}{_BEFORE}" for name in stage.options.compared if f"{name}{_BEFORE}" in series}
+    stage.report["beside"] = {
+        name: {"cpu": cpu_ratio(series[name], series[old]), "rate": ratio(series[name], series[old])}
+        for name, old in before.items()
     }
     stage.report["token_read_against"] = {
         name: ratio(series["token_read"], series[name])
@@ -138,8 +147,8 @@ def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: d
     """Start one server for each target, with one process and four threads."""
     only, folder = stage.options.only, stage.folder
     server = stack.enter_context(serving_wsgi("bench.yardstick:application", folder, {}, **_SMALL))
-    ours = product_targets(stack.enter_context(serving(installation, **_SMALL)), made)
-    targets = [yardstick(server), one_query(_asking_once(stack, stage)), *(one for one in ours if one.name in only)]
+    ours = _product_targets(stack, stage, installation, made)
+    targets = [yardstick(server), one_query(_asking_once(stack, stage)), *ours]
     for name in _OTHER_SERVERS:
         reason = missing(name, stage.store)
         if name in only and reason:
@@ -147,6 +156,30 @@ def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: d
         elif name in only:
             targets.append(_other_server(name, stack, stage))
     return targets
+
+
+def _product_targets(stack: ExitStack, stage: Stage, installation: Installation, made: dict[str, Any]) -> list[Target]:
+    """Return the targets of the product; each beside that of the other build, if one was asked for."""
+    ours = stack.enter_context(serving(installation, **_SMALL))
+    if not stage.options.beside:
+        return [one for one in product_targets(ours, made) if one.name in stage.options.only]
+    build = build_of(stage.options.beside, stage.folder)
+    before = stack.enter_context(serving(installation, build, **_SMALL))
+    pairs = zip(
+        product_targets(ours, _every_second(made, 0)), product_targets(before, _every_second(made, 1)), strict=True
+    )
+    only = stage.options.only
+    return [
+        one
+        for new, old in pairs
+        if new.name in only
+        for one in (new, replace(old, name=old.name + _BEFORE, label=f"{old.label}, {stage.options.beside}"))
+    ]
+
+
+def _every_second(made: dict[str, Any], first: int) -> dict[str, Any]:
+    """Give each build its own links and callbacks, because each can be used once."""
+    return made | {name: made[name][first::2] for name in ("links", "callbacks")}
 
 
 def _asking_once(stack: ExitStack, stage: Stage) -> Server:

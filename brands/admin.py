@@ -1,11 +1,13 @@
 """Django admin for brands, their authorization servers and their bots' keys."""
 
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.db.models import Q, QuerySet
-from django.forms import ModelForm
+from django.forms import CheckboxSelectMultiple, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
@@ -14,24 +16,25 @@ from django.utils.html import format_html
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
-from accounts.sign_in import confirmation_needed, signed_in_recently
+from accounts.sign_in import recent_sign_in_needed, signed_in_recently
 from brands.audited_changes import BrandEvent, actor_of, record_change, save_audited, save_logo
 from brands.authentication import create_bot_key, revoke
+from brands.discovered import DISCOVER, fetch_metadata
 from brands.doctor_page import doctor_page
-from brands.forms import AuthorizationServerForm, BotKeyForm, BrandForm
-from brands.models import AuthorizationServer, BotKey, Brand
-from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers
+from brands.forms import AccountsField, AuthorizationServerForm, BotKeyForm, BrandForm
+from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable
 from brands.server_rules import issuer_of_address, needs_discovery, servers_with_shared_registration
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
-from infrastructure import rate_limits
-from oauth_client import DiscoveryFailed, ServerMetadata, discover
+from oauth_client import DiscoveryFailed, ServerMetadata
 
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
 admin.site.site_url = None  # the page at / is for consumers
 
 _NEW_CALLBACK_ID: Final = "new_callback_id"
+_USE_OF_A_KEY: Final = ("last_used_at", "reads_unusual_at", "revoked_at")
 
 
 @admin.register(Brand)
@@ -41,7 +44,6 @@ class BrandAdmin(BrandScopedAdmin):
     form = BrandForm
     list_display = ("name", "slug", "is_active")
     list_filter = (ActiveFilter,)
-    filter_horizontal = ("admins", "viewers")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
         """Show the admins and viewers of a brand to the operator alone."""
@@ -54,6 +56,11 @@ class BrandAdmin(BrandScopedAdmin):
             *look,
             *(["admins", "viewers"] if request.user.is_superuser else []),
         ]
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        return super().formfield_for_manytomany(
+            db_field, request, form_class=AccountsField, widget=CheckboxSelectMultiple, **kwargs
+        )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Bots and configuration files name the slug, so it never changes."""
@@ -84,11 +91,11 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     """Where a brand's consumers sign in."""
 
     form = AuthorizationServerForm
-    list_display = ("key", "brand", "is_active", "authorization_endpoint")
+    list_display = ("key", "brand", "is_active", "failing_since", "authorization_endpoint")
     actions = ("check_set_up", "rotate_key", "rotate_key_at_once")
     list_filter = (ActiveFilter, ("brand", OwnFieldListFilter))
     allowed_lookups = ("brand__id__exact",)
-    list_select_related = ("brand",)
+    list_select_related = ("brand", "health")
     readonly_fields = ("redirect_uri", "client_jwks_uri", "signing_keys")
     # The four steps of a set-up; what is rare is folded away. Django opens a folded part that has an error.
     fieldsets = (
@@ -194,15 +201,23 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         ),
     )
 
+    @admin.display(description="failing since", empty_value="")
+    def failing_since(self, server: AuthorizationServer) -> datetime | None:
+        """Mark a server that the standing health check found broken."""
+        health = getattr(server, "health", None)
+        return health.failing_since if health is not None and server.is_active and server.brand.is_active else None
+
     @admin.display(description="Redirect URI, to be registered at the brand")
     def redirect_uri(self, server: AuthorizationServer) -> str:
         """Show the address to copy, also before the first save."""
-        return server.redirect_uri
+        return copyable(server.redirect_uri, "the redirect URI")
 
     @admin.display(description="Our keys (JWKS URI), to be registered at the brand")
     def client_jwks_uri(self, server: AuthorizationServer) -> str:
         """Show the address to copy, where there is a key."""
-        return server.client_jwks_uri or "Only for private_key_jwt; shown once the server is saved."
+        if not server.client_jwks_uri:
+            return "Only for private_key_jwt; shown once the server is saved."
+        return copyable(server.client_jwks_uri, "the address of our keys")
 
     @admin.display(description="Our signing key")
     def signing_keys(self, server: AuthorizationServer) -> str:
@@ -224,14 +239,22 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
         """Fetch metadata before Django opens the transaction in which it reads and saves the form."""
-        if request.method == "POST" and self.has_change_permission(request):
+        if request.method == "POST" and self._may_save(request, object_id):
             request.server_metadata = _metadata(request)  # type: ignore[attr-defined]  # for `get_form`
         return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def _may_save(self, request: HttpRequest, object_id: str | None) -> bool:
+        """Whether the user administers this server (J15), or may add one. Whoever may not has nothing fetched."""
+        if object_id is None:
+            return self.has_add_permission(request)
+        server = self.get_object(request, unquote(object_id))
+        return server is not None and self.has_change_permission(request, server)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Hand the form, whose class is made for this request, what was fetched."""
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.metadata = getattr(request, "server_metadata", None)
+        form.discovers = DISCOVER in request.POST
         form.unsaved = UnsavedSecrets(request.user.pk, request.session.session_key or "")
         return form
 
@@ -239,6 +262,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         """Keep a secret that was typed into a form that comes back (H10). A viewer has no such form, and no buttons."""
         row, form = context.get("original"), context["adminform"].form
         context["administers"] = row is not None and administers(request, row)
+        context["health"] = ServerHealth.objects.failing().filter(authorization_server=row).first() if row else None
         if row is None:  # the redirect URI of the add form is this session's, until a server is saved with it
             form.instance.callback_id = request.session.setdefault(_NEW_CALLBACK_ID, form.instance.callback_id)
         if isinstance(form, AuthorizationServerForm):
@@ -256,7 +280,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
             obj.callback_id = request.session.pop(_NEW_CALLBACK_ID, obj.callback_id)
         save_audited(obj, request.user)
         if not change:
-            said = format_html("Register this redirect URI at your server: <code>{}</code>", obj.redirect_uri)
+            address = copyable(obj.redirect_uri, "the redirect URI")
+            said = format_html("Register this redirect URI at your server: {}", address)
             self.message_user(request, said, messages.INFO)
 
     @admin.action(description="Check the set-up of the selected server")
@@ -285,7 +310,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         if (server := self.only_selected(request, queryset)) is None:
             return
         if not signed_in_recently(request):
-            self.message_user(request, confirmation_needed().message, messages.ERROR)
+            self.message_user(request, recent_sign_in_needed().message, messages.ERROR)
             return
         try:
             rotated = rotate_signing_key(server, now=timezone.now(), user=request.user, at_once=at_once)
@@ -330,13 +355,13 @@ class BotKeyAdmin(BrandScopedAdmin):
         """A key's powers never change; make another key."""
         # `scopes` and the checks too, though they are not shown: the form declares them and would ask for them.
         declared = ("scopes", "same_person_checks")
-        known = ("brand", "public_id", "scope_list", "check_list", "created_at", "last_used_at", "revoked_at")
+        known = ("brand", "public_id", "scope_list", "check_list", "created_at", *_USE_OF_A_KEY)
         return (*declared, *known) if obj else ()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show what can be typed for a new key, and what can be known of an old one."""
         added = ("brand", "label", "scopes", "same_person_checks", "expires_at")
-        made = ("created_at", "last_used_at", "revoked_at")
+        made = ("created_at", *_USE_OF_A_KEY)
         return ("brand", "public_id", "scope_list", "check_list", "label", "expires_at", *made) if obj else added
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
@@ -348,7 +373,8 @@ class BotKeyAdmin(BrandScopedAdmin):
         values = (cleaned["brand"], cleaned["label"], cleaned["scopes"], cleaned["expires_at"])
         row, key = create_bot_key(*values, same_person_checks=cleaned["same_person_checks"], user=request.user)
         obj.__dict__.update(row.__dict__)
-        shown = format_html("Copy the key now, it is never shown again: <code>{}</code>", key.reveal())
+        value = copyable(key.reveal(), "the key")
+        shown = format_html("Copy the key now, it is never shown again: {}", value)
         self.message_user(request, shown, messages.SUCCESS)
 
     @admin.action(description="Revoke the selected keys")
@@ -365,12 +391,7 @@ def _metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | None:
     """Fetch what the form asks for, on behalf of somebody who may save it: the address is of their choice (N9, G10)."""
     values = {name: value.strip() for name, value in request.POST.items() if isinstance(value, str)}
     values["issuer"] = issuer_of_address(values.get("issuer", ""))
-    if not needs_discovery(values) or not signed_in_recently(request):
+    wanted = values["issuer"] if DISCOVER in request.POST else needs_discovery(values)
+    if not wanted or not signed_in_recently(request):
         return None
-    try:
-        rate_limits.count(rate_limits.METADATA_LOOKUPS_PER_ADMIN, actor_of(request.user))
-        return discover(values["issuer"])
-    except rate_limits.RateLimited as limit:
-        return DiscoveryFailed("issuer", f"Too many look-ups of metadata: wait {limit.retry_after} seconds.")
-    except DiscoveryFailed as failure:
-        return failure
+    return fetch_metadata(values["issuer"], actor_of(request.user))

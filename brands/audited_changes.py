@@ -6,24 +6,20 @@ somebody who has stolen one admin's session, and redirects consumers or secrets 
 events.
 """
 
-import logging
 from collections.abc import Iterable
 from datetime import datetime
-from smtplib import SMTPException
 from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.core.mail import EmailMessage
 from django.db import models, transaction
 
 from brands.models import AuthorizationServer, BotKey, Brand, Logo, WebhookEndpoint
 from brands.server_rules import host_of, hosts_of
-from infrastructure.audit import OPERATOR, actor_of_admin, record_event
+from infrastructure import mail
+from infrastructure.audit import CONSUMER, OPERATOR, SYSTEM, actor_of_admin, record_event
 from infrastructure.models import AuditEvent
-
-logger = logging.getLogger("consumer_delegation.changes")
 
 
 class BrandEvent(models.TextChoices):
@@ -35,6 +31,8 @@ class BrandEvent(models.TextChoices):
     SERVER_CHANGED = "authorization_server.changed"
     SERVER_HOST_CHANGED = "authorization_server.host_changed"
     SERVER_SECRET_CHANGED = "authorization_server.secret_changed"
+    SERVER_FAILING = "authorization_server.failing"
+    SERVER_RECOVERED = "authorization_server.recovered"
     SIGN_IN_TRIED = "authorization_server.sign_in_tried"
     BOT_KEY_CREATED = "bot_key.created"
     BOT_KEY_CHANGED = "bot_key.changed"
@@ -68,7 +66,12 @@ _SECRET_EVENTS: Final[dict[type[models.Model], BrandEvent]] = {
 _SCOPES: Final = frozenset({"scope", "required_scope"})
 _LONGEST_VALUE: Final = 500
 # Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo an update.
-_NOT_SAVED: Final = frozenset({"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at"})
+_NOT_SAVED: Final = frozenset(
+    {"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at", "reads_unusual_told_at"}
+)
+
+_ADMIN, _BOT = "admin:", "bot:"
+_KNOWN: Final = {CONSUMER: "the consumer", SYSTEM: "this product", OPERATOR: "the operator"}
 
 AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint
 
@@ -136,14 +139,24 @@ def client_secret_set(server: AuthorizationServer) -> tuple[datetime, str] | Non
     changes = models.Q(kind=BrandEvent.SERVER_CREATED)
     changes |= models.Q(kind=BrandEvent.SERVER_SECRET_CHANGED, changed_fields__contains="client_secret_ciphertext")
     event = AuditEvent.objects.filter(changes, object_uuid=server.uuid).first()
-    return (event.at, _name_of_actor(event.actor)) if event else None
+    return (event.at, names_of([event.actor])[event.actor]) if event else None
 
 
-def _name_of_actor(actor: str) -> str:
-    if actor == OPERATOR:
-        return "the operator"
-    users = get_user_model().objects.filter(pk=actor.removeprefix("admin:"))
-    return users.values_list("username", flat=True).first() or "an admin whose account is deleted"
+def names_of(actors: Iterable[str]) -> dict[str, str]:
+    """Map actors of the audit log to names: an account's user name, a bot key's label. Two queries at most."""
+    wanted = set(actors)
+    numbers = {actor[len(_ADMIN) :] for actor in wanted if actor.startswith(_ADMIN)}
+    users = [int(number) for number in numbers if number.isdigit()]
+    keys = [actor[len(_BOT) :] for actor in wanted if actor.startswith(_BOT)]
+    names = {actor: _KNOWN.get(actor, actor) for actor in wanted}
+    if users:
+        names |= {f"{_ADMIN}{number}": f"a deleted account ({_ADMIN}{number})" for number in users}
+        found = get_user_model()._default_manager.filter(pk__in=users).values_list("pk", "username")
+        names |= {f"{_ADMIN}{pk}": name for pk, name in found}
+    if keys:
+        labels = BotKey.objects.filter(public_id__in=keys).values_list("public_id", "label")
+        names |= {f"{_BOT}{public_id}": f"the bot key {label}" for public_id, label in labels}
+    return names
 
 
 def _changed_fields(before: models.Model, row: models.Model) -> list[str]:
@@ -192,7 +205,7 @@ def _report_changed_hosts(before: AuthorizationServer, server: AuthorizationServ
 
 
 def _notify_of_changed_hosts(server: AuthorizationServer, lines: list[str], user: Any) -> None:
-    brand = _name_on_one_line(server.brand)
+    brand = name_on_one_line(server.brand)
     text = [
         f"{_name_of(user)} changed hosts of {brand}'s authorization server {server.key}:",
         "",
@@ -202,12 +215,12 @@ def _notify_of_changed_hosts(server: AuthorizationServer, lines: list[str], user
         f"{settings.PUBLIC_BASE_URL}/admin/brands/authorizationserver/{server.pk}/change/",
     ]
     subject = f"{brand}: the host of authorization server {server.key} was changed"
-    _notify_other_admins(server.brand, user, subject, text)
+    mail_admins(server.brand, subject, text, but=user)
 
 
 def _notify_of_webhook_endpoint(endpoint: WebhookEndpoint, user: Any) -> None:
     """The mail names only the endpoint's host, because the path may be a secret."""
-    brand, host = _name_on_one_line(endpoint.brand), host_of(endpoint.url)
+    brand, host = name_on_one_line(endpoint.brand), host_of(endpoint.url)
     text = [
         f"{_name_of(user)} added or switched on a webhook endpoint of {brand}.",
         f"From now on, {host} gets these events: {', '.join(endpoint.events)}.",
@@ -217,31 +230,20 @@ def _notify_of_webhook_endpoint(endpoint: WebhookEndpoint, user: Any) -> None:
         "If you did not expect this, switch the endpoint off at once and change that admin's password:",
         f"{settings.PUBLIC_BASE_URL}/admin/brands/webhookendpoint/{endpoint.pk}/change/",
     ]
-    _notify_other_admins(endpoint.brand, user, f"{brand}: webhooks are sent to {host}", text)
+    mail_admins(endpoint.brand, f"{brand}: webhooks are sent to {host}", text, but=user)
 
 
 def _name_of(user: Any) -> str:
     return str(user.get_username()) if user else "the operator"
 
 
-def _name_on_one_line(brand: Brand) -> str:
-    return " ".join(brand.name.split())  # Django refuses a subject with a line break (header injection)
+def name_on_one_line(brand: Brand) -> str:
+    """Return a brand's name for the subject of a mail."""
+    return " ".join(brand.name.split())
 
 
-def _notify_other_admins(brand: Brand, user: Any, subject: str, text: list[str]) -> None:
-    mails = [EmailMessage(subject, "\n".join(text), to=[address]) for address in _other_admins(brand, user)]
-    transaction.on_commit(lambda: _send(mails), robust=True)
-
-
-def _other_admins(brand: Brand, user: Any) -> list[str]:
+def mail_admins(brand: Brand, subject: str, text: list[str], but: Any = None) -> None:
+    """Mail a brand's admins, except one, after the commit. A mail that cannot be sent is only logged."""
     admins = brand.admins.filter(is_active=True).exclude(email="")
-    return sorted(set((admins.exclude(pk=user.pk) if user else admins).values_list("email", flat=True)))
-
-
-def _send(mails: list[EmailMessage]) -> None:
-    """Send the mails one by one, after the commit. If the mail server is down, the change and its audit row stay."""
-    for mail in mails:
-        try:
-            mail.send()
-        except (SMTPException, OSError):
-            logger.exception("a mail about a change could not be sent")
+    addresses = sorted(set((admins.exclude(pk=but.pk) if but else admins).values_list("email", flat=True)))
+    transaction.on_commit(lambda: mail.send(subject, text, addresses), robust=True)

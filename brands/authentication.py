@@ -8,14 +8,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from uuid import UUID
 
 from django.db import models, transaction
 from django.utils import timezone
 
 from brands.audited_changes import BrandEvent, record_change, save_audited
 from brands.models import BotKey, Brand
-from infrastructure.compiled import CompiledQuery, Parameter
+from infrastructure.compiled import CompiledQuery, CompiledUpdate, Parameter
 from infrastructure.crypto import Secret, checksum, key_id_of, key_ring, random_hex, random_token
 
 PREFIX: Final = "cdk"
@@ -29,6 +30,10 @@ _LIVE_KEYS: Final = CompiledQuery(
         .select_related("brand")
         .order_by()
     )
+)
+_NOTE_USE: Final = CompiledUpdate(
+    lambda: BotKey.objects.filter(pk=Parameter("pk", models.BigIntegerField())),
+    last_used_at=Parameter("now", models.DateTimeField()),
 )
 
 
@@ -61,6 +66,19 @@ def create_bot_key(
     return row, Secret(key)
 
 
+class StoredKey(NamedTuple):
+    """The columns of a bot key's row by which a presented key is recognised, and its use noted."""
+
+    pk: int
+    digest: bytes | memoryview
+    brand_uuid: UUID
+    last_used_at: datetime | None
+
+    @classmethod
+    def of(cls, bot_key: BotKey) -> "StoredKey":
+        return cls(bot_key.pk, bot_key.digest, bot_key.brand.uuid, bot_key.last_used_at)
+
+
 @dataclass(frozen=True, slots=True)
 class PresentedKey:
     """A well-formed key from an `Authorization` header, not yet authenticated."""
@@ -77,37 +95,38 @@ class PresentedKey:
             return None
         return cls(match[1], match[0])
 
-    def is_of(self, bot_key: BotKey) -> bool:
+    def is_of(self, stored: StoredKey) -> bool:
         """Whether this key is the key of a row.
 
         The digest also covers the brand, so a row that was moved to another brand by SQL recognises no key.
         """
-        return key_ring().recognises(bot_key.digest, _DIGEST_PURPOSE, bot_key.brand.uuid.bytes, self.value)
+        return key_ring().recognises(stored.digest, _DIGEST_PURPOSE, stored.brand_uuid.bytes, self.value)
 
     def live_key(self, now: datetime) -> BotKey | None:
         """Return the live key with its brand, and record its use.
 
         Returns None if the key is unknown, wrong, expired or revoked: all of these look alike (G1).
         """
-        bot_key = _LIVE_KEYS.first(public_id=self.public_id, now=now)
-        if bot_key is None or not self.is_of(bot_key):
+        return self.recognised(_LIVE_KEYS.first(public_id=self.public_id, now=now), now)
+
+    def recognised(self, bot_key: BotKey | None, now: datetime) -> BotKey | None:
+        """Return the live key of this public id and record its use; None if there is none, or this key is not it."""
+        if bot_key is None or not self.is_of(stored := StoredKey.of(bot_key)):
             return None
-        self.note_use(bot_key, now)
+        self.note_use(stored, now)
         return bot_key
 
-    def note_use(self, bot_key: BotKey, now: datetime) -> None:
+    def note_use(self, stored: StoredKey, now: datetime) -> None:
         """Record the time at most once a minute, so that a busy key does not cost a write for each read.
 
         A time in the future, which a process with a wrong clock wrote, is corrected. Any use moves the digest to the
         newest key of the ring. Otherwise the old encryption key could never be removed.
         """
-        changes: dict[str, object] = {}
-        if bot_key.last_used_at is None or abs(now - bot_key.last_used_at) >= _LAST_USED_RESOLUTION:
-            changes["last_used_at"] = now
-        if key_id_of(bytes(bot_key.digest)) != key_ring().newest_id:
-            changes["digest"] = key_ring().digest(_DIGEST_PURPOSE, bot_key.brand.uuid.bytes, self.value)
-        if changes:
-            BotKey.objects.filter(pk=bot_key.pk).update(**changes)
+        if stored.last_used_at is None or abs(now - stored.last_used_at) >= _LAST_USED_RESOLUTION:
+            _NOTE_USE.run(pk=stored.pk, now=now)
+        if key_id_of(bytes(stored.digest)) != key_ring().newest_id:
+            digest = key_ring().digest(_DIGEST_PURPOSE, stored.brand_uuid.bytes, self.value)
+            BotKey.objects.filter(pk=stored.pk).update(digest=digest)
 
 
 def authenticate(authorization_header: str, now: datetime) -> BotKey | None:

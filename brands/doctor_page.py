@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 
-from brands.doctor import AnotherRun, Finding, Verdict, examine_within_bounds
+from brands.doctor import AnotherRun, Finding, Verdict, examine_within_bounds, label_of
 from brands.models import AuthorizationServer
 from brands.scoped_admin import BrandScopedAdmin, may_test, own_row_or_404
 
@@ -54,17 +54,10 @@ def _run(
 def _shown(finding: Finding, server: AuthorizationServer) -> dict[str, Any]:
     label, address = "", ""
     if finding.field:
-        label = _label(finding.field)
+        label = label_of(finding.field)
         address = reverse("admin:brands_authorizationserver_change", args=[server.pk])
         address += "" if finding.field in _SHOWN_ONLY else f"#id_{finding.field}"
     return {"finding": finding, "mark": _MARKS[finding.verdict], "label": label, "address": address}
-
-
-def _label(field: str) -> str:
-    if field in _SHOWN_ONLY | {"client_secret"}:
-        return field.replace("_", " ").capitalize().replace("uri", "URI")
-    name = str(AuthorizationServer._meta.get_field(field).verbose_name)  # type: ignore[union-attr]
-    return name[:1].upper() + name[1:]
 
 
 def _summary(findings: list[Finding]) -> str:

@@ -1,5 +1,6 @@
 """The admin's forms for brands, authorization servers and bot keys. Secrets are write-only (H7)."""
 
+import re
 from typing import Any
 
 from django import forms
@@ -8,8 +9,9 @@ from django.core.exceptions import ValidationError
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
-from accounts.sign_in import ConfirmedForm
+from accounts.sign_in import RecentSignInForm
 from brands.branding import MAX_LOGO_UPLOAD, logo_hash, reencode_logo, validate_scope_descriptions
+from brands.discovered import DiscoveringForm, IssuerInput
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.server_rules import (
     HOST_FIELDS,
@@ -21,22 +23,23 @@ from brands.server_rules import (
     issuer_of_address,
     refuse_shared_registration,
 )
-from brands.unsaved_secrets import UnsavedSecretForm
+from brands.server_words import HELP_TEXTS, LABELS
 from infrastructure.crypto import Secret
-from oauth_client import DiscoveryFailed, ServerMetadata
+from oauth_client import DiscoveryFailed
 from oauth_client.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
 
 _SECRET_NEEDED = {
     SecretProblem.NONE_STORED: "This client authentication needs a secret.",
     SecretProblem.FOR_ANOTHER_HOST: "A host or the issuer is new: type the client secret again.",
 }
+_ACCOUNT = re.compile(r"[0-9]{1,9}")
 # It would be dropped, and the save would report success.
 _SECRET_NOT_USED = (
     "This client authentication uses no secret. Forget the secret below, or choose another authentication."
 )
 # With a session that was left open, or stolen, nobody must be able to send secrets and consumers elsewhere, or to
 # weaken how we verify who signed in (G10).
-_NEEDS_CONFIRMATION = frozenset(
+_NEED_RECENT_SIGN_IN = frozenset(
     {
         *(*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"),
         *("id_token_signing_alg_values", "subject_claim", "expected_claims_policy", "trusted_audiences"),
@@ -102,11 +105,9 @@ class NamesField(forms.CharField):
         return " ".join(value) if isinstance(value, list) else value
 
 
-class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
+class AuthorizationServerForm(DiscoveringForm):
     """An authorization server."""
 
-    # The issuer's metadata, if the posted form asks for it. The admin fetches it before it makes the form.
-    metadata: ServerMetadata | DiscoveryFailed | None = None
     same_person_checks = forms.MultipleChoiceField(
         label="Accepted checks",
         choices=SamePersonCheck.choices,
@@ -149,19 +150,13 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
             "trusted_audiences": LinesField,
             "scope_descriptions": ScopeDescriptionsField,
         }
-        # Most help texts are in the model. These concern only the admin.
-        help_texts = {
-            "basic_encoding": "raw is for a server that refuses the right id and secret because it does not decode "
-            "them. The set-up doctor tells.",
-            "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
-            "access_token=...&scope=..., in place of JSON.",
-            "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
-        }
+        labels = LABELS
+        help_texts = HELP_TEXTS
         # Django's default is too narrow for five digits on a phone.
         widgets = dict.fromkeys(
             ("max_age", "default_token_lifetime", "max_token_lifetime", "challenge_lifetime"),
             forms.NumberInput(attrs={"class": "vBigIntegerField"}),
-        )
+        ) | {"issuer": IssuerInput(attrs={"class": "vTextField"})}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -183,15 +178,17 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
     def clean_scope_descriptions(self) -> dict[str, Any]:
         return self.cleaned_data["scope_descriptions"] or {}
 
-    def needs_confirmation(self) -> bool:
+    def needs_recent_sign_in(self) -> bool:
         """True if the change is sensitive, so that a recent sign-in is needed."""
-        return bool(_NEEDS_CONFIRMATION & set(self.changed_data))
+        return bool(_NEED_RECENT_SIGN_IN & set(self.changed_data))
 
     def clean(self) -> dict[str, Any]:
         """Complete the endpoints, check the key and the secret, and put the default check first."""
+        if self.discovers:
+            return self.cleaned_data
         cleaned = super().clean() or {}
         self._switch_off(cleaned)
-        if self.confirmed or not self.needs_confirmation():  # otherwise no metadata was fetched
+        if self.signed_in_recently or not self.needs_recent_sign_in():  # otherwise no metadata was fetched
             self._complete_endpoints(cleaned)
         self._check_key(cleaned)
         accepted, default = cleaned.get("same_person_checks"), cleaned.get("default_check")
@@ -231,9 +228,13 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
         """Add the error at the field. From the database's constraint it would be an error of the whole form."""
         brand, key = cleaned.get("brand"), cleaned.get("key")
         if brand and key and brand.authorization_servers.filter(key=key).exists():
-            self.add_error("key", ValidationError("This brand already has a server of this key.", "unique_together"))
+            self.add_error(
+                "key", ValidationError("This brand already has a server of this short name.", "unique_together")
+            )
 
     def _post_clean(self) -> None:
+        if self.discovers:
+            return
         super()._post_clean()  # type: ignore[misc]  # Django's own hook, after which the instance has the new values
         if not self.errors:
             self._check_registration()
@@ -261,7 +262,16 @@ class AuthorizationServerForm(UnsavedSecretForm, ConfirmedForm):
         self._change.apply_credentials(Secret(typed) if typed else None)
 
 
-class BrandForm(ConfirmedForm):
+class AccountsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # no generics at run time
+    """Accounts by their keys. The database would fail for a number that is no key."""
+
+    def clean(self, value: Any) -> Any:
+        if (wrong := next((key for key in value or () if not _ACCOUNT.fullmatch(str(key))), None)) is not None:
+            raise ValidationError(self.error_messages["invalid_pk_value"], "invalid_pk_value", {"pk": str(wrong)[:20]})
+        return super().clean(value)
+
+
+class BrandForm(RecentSignInForm):
     """A brand and its look. Its members and its support contact change only after a recent sign-in (G10)."""
 
     logo = forms.FileField(
@@ -289,7 +299,7 @@ class BrandForm(ConfirmedForm):
         upload = self.cleaned_data["logo"]
         return reencode_logo(upload.read(MAX_LOGO_UPLOAD + 1)) if upload else None
 
-    def needs_confirmation(self) -> bool:
+    def needs_recent_sign_in(self) -> bool:
         """Whether the members or the support contact change, so that a recent sign-in is needed."""
         return bool({"admins", "viewers", "support_contact"} & set(self.changed_data))
 
@@ -302,7 +312,7 @@ class BrandForm(ConfirmedForm):
         return cleaned
 
 
-class BotKeyForm(ConfirmedForm):
+class BotKeyForm(RecentSignInForm):
     """A new bot key. `token:read` has to be ticked by hand (G3)."""
 
     scopes = forms.MultipleChoiceField(
@@ -328,7 +338,7 @@ class BotKeyForm(ConfirmedForm):
             "expires_at": "Empty: until it is revoked.",
         }
 
-    def needs_confirmation(self) -> bool:
+    def needs_recent_sign_in(self) -> bool:
         return self.instance.pk is None or self._lives_on(self.cleaned_data)
 
     def _lives_on(self, cleaned: dict[str, Any]) -> bool:

@@ -17,10 +17,12 @@ from django.core.paginator import Paginator
 from django.db import connection, models
 from django.forms import ModelForm, SplitDateTimeField
 from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
 from django.utils.functional import cached_property
+from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from accounts.sign_in import ConfirmedAdmin
+from accounts.sign_in import RecentSignInAdmin
 from brands.audited_changes import actor_of
 from brands.models import Brand, memberships_of
 from infrastructure import rate_limits
@@ -79,7 +81,7 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at r
         return int(rows.order_by()[:MOST_LISTED].count())
 
 
-class BrandScopedAdmin(ConfirmedAdmin):
+class BrandScopedAdmin(RecentSignInAdmin):
     """A brand's members need no Django permissions. Nothing can be deleted.
 
     A brand's viewers see its rows, and its admins also change them. Lists show what is visible. Actions get only what
@@ -103,7 +105,8 @@ class BrandScopedAdmin(ConfirmedAdmin):
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Show a viewer a plain form: ours count on having their fields, and there are none."""
         if obj is not None and not self.has_change_permission(request, obj):
-            kwargs["form"] = ModelForm
+            words = getattr(self.form, "_meta", None)
+            kwargs |= {"form": ModelForm, "labels": words and words.labels, "help_texts": words and words.help_texts}
         return super().get_form(request, obj, change=change, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
@@ -288,6 +291,16 @@ def own_row_or_404(model: type[models.Model], request: HttpRequest, key: object,
     if to_change and not visible.administered_by(user).filter(pk=key).exists():
         raise PermissionDenied
     return row
+
+
+def copyable(text: str, name: str) -> SafeString:
+    """Return a text that is pasted elsewhere, with a button that copies it. `name` is what the button calls it."""
+    return render_to_string("admin/copyable.html", {"text": text, "name": name})
+
+
+def no_autocomplete(request: HttpRequest) -> HttpResponse:  # noqa: ARG001  # a view
+    """`/admin/autocomplete/` is not found (J3): no form has such a field, and Django's view fails for some names."""
+    raise Http404
 
 
 def _is_staff(user: Any) -> bool:

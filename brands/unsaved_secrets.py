@@ -41,7 +41,7 @@ class UnsavedSecrets:
     session_key: str = field(repr=False)
 
     def keep(
-        self, secret: Secret, server: AuthorizationServer | None, addresses: Mapping[str, str], now: datetime
+        self, secret: Secret, server: AuthorizationServer | None, addresses: Mapping[str, str], until: datetime
     ) -> UnsavedClientSecret:
         """Store a typed secret as ciphertext, for the hosts and the issuer of these addresses."""
         row = UnsavedClientSecret(
@@ -49,7 +49,7 @@ class UnsavedSecrets:
             session_digest=session_digest(self.session_key),
             server=server,
             typed_for=_as_json(CredentialHosts.of(AuthorizationServer(**addresses))),
-            expires_at=now + UNSAVED_SECRET_LIFETIME,
+            expires_at=until,
         )
         seal(row, "ciphertext", secret)
         row.save()
@@ -117,6 +117,7 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
     _typed = ""
     _addresses: Mapping[str, str] = {}
     _kept: UnsavedClientSecret | None = None
+    _until: datetime | None = None
 
     def _posted(self, suffix: str) -> str:
         return str(self.data.get(self.add_prefix(f"client_secret_{suffix}"), ""))
@@ -155,6 +156,17 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
         self._kept = row
         return secret.reveal()
 
+    def keep_for(self, addresses: Mapping[str, str]) -> None:
+        """Keep the secret of a form that comes back for these addresses, which the form's issuer has published.
+
+        A save that fills in the same addresses would send it there, too (N8). A secret that was kept before is kept no
+        longer than that.
+        """
+        self._addresses = {name: addresses.get(name, "") for name in _ADDRESSES}
+        if self._kept is not None:
+            self._typed, self._until = self.cleaned_data["client_secret"], self._kept.expires_at
+            self._kept = None
+
     def take_kept_secret(self) -> None:
         """Delete the kept secret, which is used now. Call this last, in the transaction that saves the form."""
         now = timezone.now()
@@ -176,7 +188,8 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
         if self.is_bound and self._kept is None:
             self._drop_what_is_replaced(now)
         if self._typed:
-            self._kept = self.unsaved.keep(Secret(self._typed), self._server, self._addresses, now)
+            until = self._until or now + UNSAVED_SECRET_LIFETIME
+            self._kept = self.unsaved.keep(Secret(self._typed), self._server, self._addresses, until)
         secret.widget.kept = self._kept
         self["client_secret"].help_text = _about_kept(self._kept) if self._kept else _about_stored(self.instance)
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from math import ceil, inf
 from typing import Any, Final
 
-from django.db.models import Case, F, Subquery, Sum, When
+from django.db.models import Case, F, Subquery, Sum, Value, When
 
-from brands.models import Brand
+from brands.models import BotKey, Brand, ServerHealth, memberships_of
 from conversations.models import ChallengeStatus, CountedAuditLog, HourlyCount
 from conversations.statistics import ANSWERED, CONFIRMED, ISSUED, LEFT, OVER, RETURNED, TOKEN
 from oauth_client import MEANINGS
@@ -42,6 +42,7 @@ _OUTCOMES: Final = {
 STALE_AFTER: Final = timedelta(minutes=5)
 # No warning for fewer sign-ins or requests: one consumer may have closed the page.
 ENOUGH: Final = 5
+MOST_MARKS: Final = 20
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(days=1)
 
@@ -159,6 +160,37 @@ def brands_of(user: Any) -> list[Brand]:
     """Return an admin's brands, each with `counted_at`: until when the audit log is counted."""
     counted_at = Subquery(CountedAuditLog.objects.values("counted_at")[:1])
     return list(Brand.objects.visible_to(user).annotate(counted_at=counted_at).order_by("name", "pk"))
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something of a brand that needs a look: a server that fails, or a key that reads unusually much."""
+
+    is_server: bool
+    pk: int
+    name: str
+    brand: str
+    since: datetime
+    # Whether the reader may call the server, and change the key (J15).
+    is_administered: bool
+
+
+def marks_of(user: Any, now: datetime) -> list[Mark]:
+    """Return the newest marks of an admin's brands. One query."""
+    servers = ServerHealth.objects.visible_to(user).failing().order_by()
+    of = "authorization_server"
+    keys = BotKey.objects.visible_to(user).with_unusual_reads(now).order_by()
+    rows = servers.annotate(is_server=Value(1)).values_list(
+        "is_server", f"{of}_id", f"{of}__key", f"{of}__brand__name", "failing_since", f"{of}__brand_id"
+    )
+    of_keys = keys.annotate(is_server=Value(0))
+    rows = rows.union(of_keys.values_list("is_server", "pk", "label", "brand__name", "reads_unusual_at", "brand_id"))
+    own = None if user.is_superuser else memberships_of(user).administered
+    marks = [
+        Mark(bool(is_server), pk, name, brand, since, is_administered=own is None or brand_pk in own)
+        for is_server, pk, name, brand, since, brand_pk in rows
+    ]
+    return sorted(marks, key=lambda mark: mark.since, reverse=True)[:MOST_MARKS]
 
 
 def report(brand: Brand, period: Period, now: datetime) -> Report:

@@ -10,9 +10,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from brands.models import Brand
+from brands.scoped_admin import administers
 from conversations import charts
-from conversations.home import PERIODS, STALE_AFTER, Period, Report, brands_of, report
+from conversations.home import PERIODS, STALE_AFTER, Period, Report, brands_of, marks_of, report
 
+_MOST_NAMED: Final = 5
 _DEFAULT_PERIOD: Final = "24h"
 # A cell that begins with one of these is a formula to a spreadsheet (J11, CWE-1236).
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -25,11 +27,14 @@ def index(request: HttpRequest) -> HttpResponse:
     now, brands = timezone.now(), brands_of(request.user)
     brand, period = _chosen_brand(request, brands), _chosen_period(request)
     context: dict[str, Any] = {"brands": brands, "chosen": brand, "period": period, "periods": PERIODS.values()}
+    context["marks"] = marks_of(request.user, now) if brands else []
     if brand is not None:
         found = report(brand, period, now)
         counted_at = brand.counted_at  # type: ignore[attr-defined]  # annotated
         context |= {
             "report": found,
+            "administers": administers(request, brand),
+            "admins": _whom_to_ask(request, brand) if found.is_empty else [],
             "funnel": charts.funnel(found.steps),
             "columns": charts.columns(found.points),
             "counted_at": counted_at,
@@ -62,6 +67,14 @@ def _chosen_brand(request: HttpRequest, brands: list[Brand]) -> Brand | None:
     if found is None:
         raise Http404
     return found
+
+
+def _whom_to_ask(request: HttpRequest, brand: Brand) -> list[str]:
+    """Return names of the brand's admins, for a viewer, who cannot set anything up."""
+    if administers(request, brand):
+        return []
+    admins = brand.admins.filter(is_active=True).order_by("username")
+    return list(admins.values_list("username", flat=True)[:_MOST_NAMED])
 
 
 def _chosen_period(request: HttpRequest) -> Period:

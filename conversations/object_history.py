@@ -1,43 +1,24 @@
 """The audit log for readers: names instead of numbers, and the events about one row for its history page."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.contrib.auth import get_user_model
 from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.text import capfirst
 
+from brands.audited_changes import names_of
 from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from brands.scoped_admin import ReadOnlyAdmin
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
-from infrastructure.audit import CONSUMER, OPERATOR, SYSTEM
 
 MOST_EVENTS: Final = 200
-_ADMIN, _BOT = "admin:", "bot:"
-_KNOWN: Final = {CONSUMER: "the consumer", SYSTEM: "this product", OPERATOR: "the operator"}
-
-
-def names_of(actors: Iterable[str]) -> dict[str, str]:
-    """Map actors of the audit log to names: an account's user name, a bot key's label. Two queries at most."""
-    wanted = set(actors)
-    numbers = {actor[len(_ADMIN) :] for actor in wanted if actor.startswith(_ADMIN)}
-    users = [int(number) for number in numbers if number.isdigit()]
-    keys = [actor[len(_BOT) :] for actor in wanted if actor.startswith(_BOT)]
-    names = {actor: _KNOWN.get(actor, actor) for actor in wanted}
-    if users:
-        found = get_user_model()._default_manager.filter(pk__in=users).values_list("pk", "username")
-        names |= {f"{_ADMIN}{pk}": name for pk, name in found}
-    if keys:
-        labels = BotKey.objects.filter(public_id__in=keys).values_list("public_id", "label")
-        names |= {f"{_BOT}{public_id}": f"the bot key {label}" for public_id, label in labels}
-    return names
 
 
 @dataclass(frozen=True)

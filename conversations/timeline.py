@@ -13,6 +13,7 @@ from uuid import UUID
 from django.db.models import Model
 from django.urls import reverse
 
+from brands.audited_changes import names_of
 from brands.models import AuthorizationServer
 from brands.server_rules import host_of
 from conversations.failures_in_words import GOOD, NOTE, PROBLEM, WAITING, duration_in_words, failure_lines
@@ -28,7 +29,6 @@ from conversations.models import (
     Revocation,
     WebhookDelivery,
 )
-from conversations.object_history import names_of
 from oauth_client import ErrorCode
 
 # Only the newest rows of each kind are read, so that the page stays short.

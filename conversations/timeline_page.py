@@ -57,9 +57,10 @@ def close(request: HttpRequest, pk: int) -> HttpResponse:
         else:
             messages.warning(request, "Nothing was done: the conversation was closed before.")
         return redirect(_CHANGE, conversation.pk)
-    counts = {
-        "token_count": conversation.access_tokens.filter(ended_at=None).count(),
-        "link_count": conversation.challenges.filter(status__in=OPEN_STATUSES).count(),
+    now = timezone.now()
+    counts = {  # what has expired is over, also before the sweep
+        "token_count": conversation.access_tokens.filter(ended_at=None, expires_at__gt=now).count(),
+        "link_count": conversation.challenges.filter(status__in=OPEN_STATUSES, expires_at__gt=now).count(),
     }
     return _confirmation(request, conversation, "Close and erase the conversation", counts)
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import ngettext
 
-from accounts.sign_in import ConfirmedForm, confirmation_needed, signed_in_recently
+from accounts.sign_in import RecentSignInForm, recent_sign_in_needed, signed_in_recently
 from brands.audited_changes import save_audited
 from brands.models import EVENT_PATTERNS, WebhookEndpoint
 from brands.scoped_admin import (
@@ -23,6 +23,7 @@ from brands.scoped_admin import (
     OwnFieldListFilter,
     ReadOnlyAdmin,
     administers_a_brand,
+    copyable,
     may_test,
 )
 from brands.webhooks import create_webhook_endpoint, rotate_secret
@@ -31,7 +32,7 @@ from conversations.models import WebhookDelivery
 from infrastructure.crypto import Secret
 
 
-class WebhookEndpointForm(ConfirmedForm):
+class WebhookEndpointForm(RecentSignInForm):
     """Needs a recent sign-in (G10): with a stolen session an attacker could add an endpoint and receive all events."""
 
     events = forms.MultipleChoiceField(
@@ -46,7 +47,7 @@ class WebhookEndpointForm(ConfirmedForm):
         fields = ("brand", "url", "label", "events", "is_active")
         help_texts = {"url": "It cannot be changed later. For another address add an endpoint; it gets its own secret."}
 
-    def needs_confirmation(self) -> bool:
+    def needs_recent_sign_in(self) -> bool:
         """Whether the endpoint is new, or its events or its active flag change."""
         return self.instance.pk is None or bool({"events", "is_active"} & set(self.changed_data))
 
@@ -85,8 +86,9 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
             self._show(request, create_webhook_endpoint(obj, request.user))
 
     def _show(self, request: HttpRequest, secret: Secret) -> None:
-        text = "Copy the signing secret now, it is never shown again: <code>{}</code>"
-        self.message_user(request, format_html(text, secret.reveal()), messages.SUCCESS)
+        text = "Copy the signing secret now, it is never shown again: {}"
+        value = copyable(secret.reveal(), "the signing secret")
+        self.message_user(request, format_html(text, value), messages.SUCCESS)
 
     @admin.action(description="Send a test event to the selected endpoint")
     def send_test_event(self, request: HttpRequest, queryset: QuerySet[WebhookEndpoint]) -> None:
@@ -108,7 +110,7 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
         if (endpoint := self.only_selected(request, queryset)) is None:
             return
         if not signed_in_recently(request):
-            self.message_user(request, confirmation_needed().message, messages.ERROR)
+            self.message_user(request, recent_sign_in_needed().message, messages.ERROR)
             return
         secret = rotate_secret(endpoint, now=timezone.now(), user=request.user)
         self.log_change(request, endpoint, "Secret replaced.")

@@ -6,6 +6,7 @@ of the settings for any other server. Settings that Django needs before checks c
 
 import os
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,7 +15,6 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
 
 from delegation_site.environment import MAKE_A_KEY, exit_with, is_loopback, origin_host
-from infrastructure.cache import address_mistake
 from infrastructure.crypto import InvalidKeyRing, key_ring
 
 MIN_SECRET_KEY_LENGTH = 40
@@ -99,7 +99,10 @@ def check_debug(**_: Any) -> list[CheckMessage]:
 
 def check_redis_url(**_: Any) -> list[CheckMessage]:
     """E024: REDIS_URL is usable. Otherwise every rate-limited page would fail (G8)."""
-    mistake = address_mistake(settings.REDIS_URL) if settings.REDIS_URL else ""
+    if not settings.REDIS_URL:
+        return []
+    # Not at the top: most installations have no Redis, and its client takes 4 MB of memory.
+    mistake = import_module("infrastructure.cache").address_mistake(settings.REDIS_URL)
     if not mistake:
         return []
     hint = (

@@ -1,5 +1,6 @@
 """gunicorn's configuration: `gunicorn -c delegation_site/gunicorn.py`."""
 
+import gc
 import os
 import re
 import sys
@@ -31,6 +32,9 @@ graceful_timeout = 35
 # By default a header of a peer on this machine sets SCRIPT_NAME. A proxy may pass that header on from any client, who
 # would choose how `request.path` begins.
 forwarder_headers = ""
+# gunicorn 27 would use its parser in C (`gunicorn_h1c`) in any version from 0.4.1 that happens to be installed. It asks
+# for 0.6.14 itself, which has fixes in how the end of a request is found.
+http_parser = "python"
 # By default gunicorn 27 opens a control socket in the home folder (H9).
 control_socket_disable = True
 # gunicorn's default access log contains the request line and the referrer, hence codes, states and the tokens of links
@@ -71,7 +75,12 @@ def on_starting(server: Any) -> None:
         sys.exit(str(error))
     for warning in run_checks(tags=[Tags.database], databases=["default"]):
         server.log.warning("%s Until this is fixed, /health/ready says 503.", warning)
+    # Load the application before the workers are forked, so that they share its memory. The garbage collector writes
+    # into each object that it looks at; frozen ones it leaves alone.
+    server.app.wsgi()
     connections.close_all()  # forked processes must not share a connection
+    gc.collect()
+    gc.freeze()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -29,6 +29,8 @@ REQUIRE_ADMIN_MFA: bool = env.flag("REQUIRE_ADMIN_MFA", default=not (DEBUG or AL
 OUTBOUND_CA_FILE: str = env.text("OUTBOUND_CA_FILE", default="")
 TRUSTED_PROXY_COUNT: int = env.number("TRUSTED_PROXY_COUNT", default=0, least=0, most=100)
 REDIS_URL: str = env.text("REDIS_URL", default="")
+# 0 switches the standing health check off.
+HEALTH_CHECK_INTERVAL_HOURS: int = env.number("HEALTH_CHECK_INTERVAL_HOURS", default=24, least=0, most=168)
 # The next four are for gunicorn. They are read here so that `manage.py check` reports mistakes.
 THREADS: int = env.number("THREADS", default=16, least=1, most=1_000)
 WORKERS: int = env.number("WORKERS", default=2, least=1, most=1_000)
@@ -67,6 +69,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "web.errors.refuse_nul_middleware",
+    "web.middleware.sign_in_middleware",
     "web.middleware.admin_policy_middleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",

@@ -7,6 +7,7 @@ from django.views.generic import RedirectView
 
 from accounts import second_factor_demand, sign_in
 from brands import views as brands
+from brands.scoped_admin import no_autocomplete
 from conversations import home_page
 from conversations import urls as conversations
 from conversations.preview import brand_preview
@@ -53,6 +54,7 @@ urlpatterns = [
     path("admin/conversations/conversation/<int:pk>/close/", admin.site.admin_view(close), name="close_conversation"),
     path("admin/", home_page.index),  # Django's index, with the brand's report above it
     path("admin/home.csv", home_page.as_csv, name="home_csv"),
+    path("admin/autocomplete/", admin.site.admin_view(no_autocomplete)),
     path("admin/", admin.site.urls),
     path("health/live", health.live),
     path("health/ready", health.ready),

@@ -1,15 +1,20 @@
-"""WSGI entry point. It refuses dangerous settings under any server."""
+"""WSGI entry point. It refuses dangerous settings under any server, and answers token reads before Django's handler."""
 
 import os
+from importlib import import_module
 
 from django.core.wsgi import get_wsgi_application
 
 from delegation_site.checks import refuse_dangerous_settings
+from infrastructure.logs import collect_no_more_than_is_written
 from infrastructure.postgresql.base import limit_from_now_on
 from infrastructure.prepared import prepare_from_now_on
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 refuse_dangerous_settings()
-application = get_wsgi_application()
+_django = get_wsgi_application()
+# Not at the top: it imports models, which are loaded only now.
+application = import_module("conversations.api.fast_token_read").before(_django)
+collect_no_more_than_is_written()
 prepare_from_now_on()
 limit_from_now_on()

@@ -1,8 +1,9 @@
 """Write the audit log, and install the database triggers that make it append-only.
 
-A row is written in the transaction of the change it records. A copy goes to the log after the commit, never after a
-rollback. Standard output is collected on another machine, so the copy survives an attacker who owns the database
-(ASVS 16.4.3). If the connection breaks during a commit, a row may exist without its log line.
+A row is written in the transaction of the change it records, with its next statement or its COMMIT. A copy goes to the
+log after the commit, never after a rollback. Standard output is collected on another machine, so the copy survives an
+attacker who owns the database (ASVS 16.4.3). If the connection breaks during a commit, a row may exist without its log
+line.
 
 The triggers stop mistakes, SQL injection and stolen application credentials. They do not stop the table's owner: in
 production, run migrations under a different database role than the application. SQLite rebuilds a table to change its
@@ -108,7 +109,7 @@ def record_event(
         changed_values=changed_values or None,
         request_id=current_request_id(),
     )
-    _EVENTS.insert(event)
+    _EVENTS.insert_later(event)
     # robust=True: an error here must not stop the other on_commit callbacks.
     transaction.on_commit(lambda: logger.info(kind.value, extra=log_fields(event)), robust=True)
 

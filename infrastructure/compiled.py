@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import Expression, Field, Model, QuerySet
+from django.db.models import CharField, Expression, Field, Model, QuerySet, Subquery, TextField
 from django.db.models.base import ModelState
 from django.db.models.constants import OnConflict
 from django.db.models.query import get_related_populators
@@ -27,6 +27,13 @@ class Parameter(Expression):
     def __init__(self, name: str, field: "Field[Any, Any]") -> None:
         super().__init__(output_field=field)
         self.name = name
+        self._is_text = isinstance(field, TextField | CharField)
+
+    def prepared(self, value: Any) -> Any:
+        """Convert a value for the database. Text needs no conversion."""
+        if self._is_text and type(value) is str:
+            return value
+        return self.output_field.get_db_prep_value(value, connections[DEFAULT_DB_ALIAS])
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:  # noqa: ARG002  # Django's signature
         """Compile to `%s`, with this object as the parameter."""
@@ -44,10 +51,7 @@ class _Statement(PreparedStatement):
 
     def filled(self, values: dict[str, Any]) -> list[Any]:
         """Convert the values of one call, in the order of the parameters."""
-        database = connections[DEFAULT_DB_ALIAS]
-        return [
-            parameter.output_field.get_db_prep_value(values[parameter.name], database) for parameter in self._parameters
-        ]
+        return [parameter.prepared(values[parameter.name]) for parameter in self._parameters]
 
 
 class CompiledRows:
@@ -61,6 +65,11 @@ class CompiledRows:
         compiler, statement, converters = self._compiled
         rows = statement.rows(statement.filled(values))
         return list(compiler.apply_converters(rows, converters)) if converters else rows
+
+    def run_later(self, **values: Any) -> None:
+        """Run the query with the transaction's next statement, for its locks: its rows are not read."""
+        _, statement, _ = self._compiled
+        statement.later(statement.filled(values))
 
     @cached_property
     def _compiled(self) -> tuple[Any, _Statement, Any]:
@@ -91,21 +100,23 @@ class CompiledQuery(CompiledRows, Generic[Row]):
         return found
 
     def _instance(self, row: Any) -> Row:
-        model, names, columns, populators = self._shape
+        model, names, columns, populators, annotations = self._shape
         instance: Row = loaded(model, names, row[columns])
         for populator in populators:
             _populate(populator, row, instance)
+        for name, place in annotations:
+            setattr(instance, name, row[place])
         return instance
 
     @cached_property
-    def _shape(self) -> tuple[Any, list[str], slice, list[Any]]:
+    def _shape(self) -> tuple[Any, list[str], slice, list[Any], list[tuple[str, int]]]:
         # The same steps as Django's `ModelIterable`.
         compiler, _, _ = self._compiled
         select, shape = compiler.select, compiler.klass_info
         columns = slice(shape["select_fields"][0], shape["select_fields"][-1] + 1)
         names = [column.target.attname for column, _, _ in select[columns]]
-        populators = get_related_populators(shape, select, DEFAULT_DB_ALIAS)  # type: ignore[call-arg]  # 6.0's stubs
-        return shape["model"], names, columns, populators
+        populators = _related_populators(self._queryset(), shape, select)
+        return shape["model"], names, columns, populators, list(compiler.annotation_col_map.items())
 
 
 class CompiledUpdate:
@@ -118,6 +129,10 @@ class CompiledUpdate:
         """Run the statement and return how many rows it changed."""
         return self._statement.run(self._statement.filled(values), lambda cursor: int(cursor.rowcount))
 
+    def run_later(self, **values: Any) -> None:
+        """Run it with the transaction's next statement, if nobody has to know how many rows it changed."""
+        self._statement.later(self._statement.filled(values))
+
     @cached_property
     def _statement(self) -> _Statement:
         query: Any = self._queryset().query.chain(UpdateQuery)
@@ -126,19 +141,20 @@ class CompiledUpdate:
 
 
 class CompiledInsert:
-    """The compiled INSERT of a model. `or_nothing` adds ON CONFLICT DO NOTHING."""
+    """The compiled INSERT of a model. `or_nothing` adds ON CONFLICT DO NOTHING.
 
-    def __init__(self, model: type[Model], *, or_nothing: bool = False) -> None:
-        self._model, self._or_nothing = model, or_nothing
-        self._fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+    `found_by` names foreign keys to rows whose number is not known yet, each with the unique column to find its row by.
+    """
+
+    def __init__(
+        self, model: type[Model], *, or_nothing: bool = False, found_by: "dict[str, Field[Any, Any]] | None" = None
+    ) -> None:
+        self._model, self._or_nothing, self._found_by = model, or_nothing, found_by or {}
+        self._fields: Any = [field for field in model._meta.concrete_fields if not field.primary_key]
 
     def insert(self, instance: Model) -> bool:
         """Insert like `save(force_insert=True)`. Return whether the row was inserted."""
-        database: Any = connections[DEFAULT_DB_ALIAS]
-        values = [
-            field.get_db_prep_save(field.pre_save(instance, add=True), connection=database) for field in self._fields
-        ]
-        row = self._statement.run(values, lambda cursor: cursor.fetchone())
+        row = self._statement.run(self._values(instance), lambda cursor: cursor.fetchone())
         if row is None:
             return False
         instance.pk = row[0]
@@ -146,14 +162,42 @@ class CompiledInsert:
         instance._state.adding, instance._state.db = False, DEFAULT_DB_ALIAS  # noqa: SLF001
         return True
 
+    def insert_later(self, instance: Model) -> None:
+        """Insert with the transaction's next statement (`PreparedStatement.later`). The instance gets no number."""
+        self._statement.later(self._values(instance))
+
+    def _values(self, instance: Model) -> list[Any]:
+        database: Any = connections[DEFAULT_DB_ALIAS]
+        found = (self._saved(field, instance) for field in self._fields)
+        return [field.get_db_prep_save(value, connection=database) for field, value in found]
+
+    def _saved(self, field: Any, instance: Model) -> tuple[Any, Any]:
+        """Return the value for this column, and the field that converts it."""
+        if by := self._found_by.get(field.name):
+            return by, getattr(getattr(instance, field.name), by.name)
+        return field, field.pre_save(instance, add=True)
+
+    def _sample(self) -> Model:
+        """Return an instance for the compiler: any will do, because the text contains only its columns."""
+        sample = self._model()
+        for name, by in self._found_by.items():
+            rows = by.model._default_manager.filter(**{by.name: Parameter(name, by)})
+            setattr(sample, f"{name}_id", Subquery(rows.order_by().values("pk")))
+        return sample
+
     @cached_property
     def _statement(self) -> PreparedStatement:
         query = InsertQuery(self._model, on_conflict=OnConflict.IGNORE if self._or_nothing else None)
-        # Any instance will do: the text contains only its columns.
-        query.insert_values(self._fields, [self._model()])
+        query.insert_values(self._fields, [self._sample()])
         compiler: Any = query.get_compiler(DEFAULT_DB_ALIAS)
         compiler.returning_fields = [self._model._meta.pk]
         return PreparedStatement(compiler.as_sql()[0][0])
+
+
+def _related_populators(queryset: Any, shape: Any, select: Any) -> list[Any]:
+    """Return Django's populators of the related instances. From Django 6.1 on they want the queryset's fetch mode."""
+    fetch_mode = [queryset._fetch_mode] if hasattr(queryset, "_fetch_mode") else []  # noqa: SLF001
+    return list(get_related_populators(shape, select, DEFAULT_DB_ALIAS, *fetch_mode))
 
 
 def _populate(populator: Any, row: Any, instance: Model) -> None:

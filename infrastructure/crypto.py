@@ -90,10 +90,7 @@ class AssociatedData:
     def to_bytes(self) -> bytes:
         """Encode the parts, each with its length, so that no two locations give the same bytes."""
         conversation = self.conversation.bytes if self.conversation else b""
-        return _length_prefixed(
-            b"consumer-delegation",
-            self.table.encode(),
-            self.column.encode(),
+        return _of_column(self.table, self.column) + _length_prefixed(
             self.row.bytes,
             self.brand.bytes,
             conversation,
@@ -245,6 +242,11 @@ def _base64url(value: bytes) -> str:
 
 def _length_prefixed(*parts: bytes) -> bytes:
     return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+@lru_cache(maxsize=64)
+def _of_column(table: str, column: str) -> bytes:
+    return _length_prefixed(b"consumer-delegation", table.encode(), column.encode())
 
 
 def _read_length_prefixed(value: bytes, start: int) -> tuple[bytes, int]:

@@ -10,7 +10,6 @@ Prepared statements do not work behind a transaction pooler. It is detected by i
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count
@@ -109,6 +108,29 @@ class PreparedStatement:
         """Run the statement and return `read(cursor)`. Django checks the connection first."""
         return self._run(connections[DEFAULT_DB_ALIAS], list(values), read)
 
+    def later(self, values: Iterable[Any]) -> None:
+        """Send the statement with the next one of this transaction, at the latest with COMMIT. Its result is not read.
+
+        The next statement, or COMMIT, raises its errors. It runs at once outside of a transaction, on SQLite, and while
+        query logging or an execute wrapper is active.
+        """
+        database: Any = connections[DEFAULT_DB_ALIAS]
+        given = list(values)
+        is_watched = database.queries_logged or database.execute_wrappers
+        if database.vendor != "postgresql" or not database.in_atomic_block or is_watched:
+            self._run(database, given, _nothing)
+            return
+        with _open_cursor(database) as cursor:
+            if _prepares_on(database):
+                written, _ = self._prepared(database, cursor)
+                statement = cursor.mogrify(written.execute, given)
+                generation = written.generation
+            else:
+                statement, generation = cursor.mogrify(self.sql, list(self._filled(given))), _process.generation
+            database.connection.send_later(
+                statement, lambda error: _process.learn_from(sqlstate(error), generation, was_prepared=True)
+            )
+
     def _run(self, database: Any, values: list[Any], read: Callable[[Any], Result]) -> Result:
         try:
             return self._run_once(database, values, read)
@@ -132,16 +154,25 @@ class PreparedStatement:
             yield self._constants[place] if place in self._constants else next(given)
 
     def _execute_prepared(self, database: Any, cursor: Any, values: list[Any]) -> None:
-        written, names = self._as_written(cursor), _names_on.setdefault(database.connection, set())
-        was_prepared = written.name in names
+        written, was_prepared = self._prepared(database, cursor)
         try:
-            if not was_prepared:
-                cursor.execute(written.prepare)
-                names.add(written.name)
             cursor.execute(written.execute, values)
         except Exception as error:
             _process.learn_from(sqlstate(error), written.generation, was_prepared=was_prepared)
             raise
+
+    def _prepared(self, database: Any, cursor: Any) -> tuple[_Written, bool]:
+        """Prepare the statement on this connection. Also return whether it was prepared before."""
+        written, names = self._as_written(cursor), _names_on.setdefault(database.connection, set())
+        if written.name in names:
+            return written, True
+        try:
+            cursor.execute(written.prepare)
+        except Exception as error:
+            _process.learn_from(sqlstate(error), written.generation, was_prepared=False)
+            raise
+        names.add(written.name)
+        return written, False
 
     def _as_written(self, cursor: Any) -> _Written:
         if self._written is None or self._written.generation != _process.generation:
@@ -164,18 +195,45 @@ def _written(text: str, values: int, generation: int) -> _Written:
     return _Written(name, f"PREPARE {name} AS {text}", f"EXECUTE {name}{given}", generation)
 
 
-@contextmanager
-def _open_cursor(database: Any) -> Iterator[Any]:
+def _open_cursor(database: Any) -> Any:
     """Open the driver's cursor. Use Django's slower one only while query logging or an execute wrapper is active."""
     if database.queries_logged or database.execute_wrappers:
-        with database.cursor() as cursor:
-            yield cursor
-        return
-    database.close_if_health_check_failed()
-    database.ensure_connection()
+        return database.cursor()
+    if database.connection is None or not database.health_check_done:
+        database.close_if_health_check_failed()
+        database.ensure_connection()
     database.validate_no_broken_transaction()
-    with database.wrap_database_errors, closing(database.create_cursor()) as cursor:
-        yield cursor
+    return _DriverCursor(database)
+
+
+class _DriverCursor:
+    """The driver's cursor, as a context that raises Django's database errors.
+
+    A connection of ours to PostgreSQL keeps its cursor for the next statement: each has been read when it ends.
+    """
+
+    __slots__ = ("_cursor", "_database", "_is_kept")
+
+    def __init__(self, database: Any) -> None:
+        self._database, self._is_kept = database, hasattr(database.connection, "kept_cursor")
+
+    def __enter__(self) -> Any:
+        connection = self._database.connection
+        self._cursor: Any = connection.kept_cursor if self._is_kept else None
+        if self._cursor is None:
+            self._cursor = self._database.create_cursor()
+            if self._is_kept:
+                connection.kept_cursor = self._cursor
+        return self._cursor
+
+    def __exit__(self, *error: object) -> None:
+        if not self._is_kept:
+            self._cursor.close()
+        self._database.wrap_database_errors.__exit__(*error)
+
+
+def _nothing(cursor: Any) -> None:
+    """Read no result."""
 
 
 def _all_rows(cursor: Any) -> list[Any]:

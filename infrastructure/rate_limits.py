@@ -22,7 +22,6 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connection, transaction
 
-from infrastructure.cache import reset_in_process as reset_cache_in_process
 from infrastructure.crypto import key_ring
 from infrastructure.models import RateCounter
 from infrastructure.prepared import PreparedStatement
@@ -64,6 +63,8 @@ PAGES_PER_ADDRESS: Final = Limit("pages-per-address", 600, 60)
 SIGN_INS_PER_ADDRESS: Final = Limit("sign-ins-per-address", 20, 600)
 CONNECTION_TESTS_PER_ADMIN: Final = Limit("connection-tests-per-admin", 10, 600)
 METADATA_LOOKUPS_PER_ADMIN: Final = Limit("metadata-lookups-per-admin", 10, 600)
+# A brand whose thirty servers share a host gets no thirty mails, and then thirty more.
+HEALTH_MAILS_PER_BRAND: Final = Limit("health-mails-per-brand", 20, 24 * 60 * 60)
 PASSWORD_CHANGES_PER_ADMIN: Final = Limit("password-changes-per-admin", 5, 600)
 
 
@@ -171,7 +172,6 @@ def reset_in_process() -> None:
     """Clear the counters of this process. Tests call it before each test."""
     for memory in (_memory, _refused_windows):
         memory.forget()
-    reset_cache_in_process()
 
 
 def sweep(now: datetime, chunk: int = 1_000) -> int:

@@ -3,6 +3,7 @@
 Metadata is fetched when an admin configures a server, never during a sign-in.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,6 +19,8 @@ from oauth_client.validators import validate_authorization_endpoint, validate_en
 
 # Of algorithms, client authentication methods or code challenge methods in one list.
 _MAX_NAMES: Final = 200
+# A scope (RFC 6749 section 3.3), no longer than an address.
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")
 
 _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
     "authorization_endpoint": validate_authorization_endpoint,
@@ -70,6 +73,7 @@ class ServerMetadata:
     id_token_signing_alg_values_supported: tuple[str, ...]
     token_endpoint_auth_methods_supported: tuple[str, ...]
     code_challenge_methods_supported: tuple[str, ...]
+    scopes_supported: tuple[str, ...] = ()
 
 
 def discover(issuer: str) -> ServerMetadata:
@@ -124,6 +128,7 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
         id_token_signing_alg_values_supported=_names(members, "id_token_signing_alg_values_supported"),
         token_endpoint_auth_methods_supported=_names(members, "token_endpoint_auth_methods_supported"),
         code_challenge_methods_supported=_names(members, "code_challenge_methods_supported"),
+        scopes_supported=_scopes(members.get("scopes_supported")),
     )
 
 
@@ -160,3 +165,11 @@ def _names(members: dict[str, Any], name: str) -> tuple[str, ...]:
     if not isinstance(value, list) or len(value) > _MAX_NAMES or not all(isinstance(item, str) for item in value):
         raise DiscoveryFailed(name, f"In the issuer's metadata, {name} must be a list of names.")
     return tuple(value)
+
+
+def _scopes(value: Any) -> tuple[str, ...]:
+    """Return the scopes of a list, up to a limit. They are only shown, so whatever is none of them is left out."""
+    scopes = (
+        [item for item in value if isinstance(item, str) and _SCOPE.fullmatch(item)] if isinstance(value, list) else []
+    )
+    return tuple(scopes[:_MAX_NAMES])

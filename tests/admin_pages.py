@@ -148,11 +148,14 @@ def _routes(patterns: Any, prefix: str = "/") -> Iterator[str]:
             yield from _routes(pattern.url_patterns, route)
 
 
-def addresses_of_the_admin(house: House) -> list[str]:
-    """Return every address of the admin, filled in with a house's rows; fails where it does not know how."""
+def addresses_of_the_admin(house: House, *, with_accounts: bool = False) -> list[str]:
+    """Return every address of the admin, filled in with a house's rows; fails where it does not know how.
+
+    `with_accounts` adds those that are about one's own account alone.
+    """
     found = []
     for route in _routes(get_resolver().url_patterns):
-        if not route.startswith("/admin/") or route.startswith(OF_ONES_OWN_ACCOUNT):
+        if not route.startswith("/admin/") or (route.startswith(OF_ONES_OWN_ACCOUNT) and not with_accounts):
             continue
         named = [model for model in OURS if f"/{model._meta.app_label}/{model._meta.model_name}/" in route]
         row: Any = house.row(named[0]) if named else house.admin.user

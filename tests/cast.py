@@ -15,13 +15,13 @@ from urllib.parse import urlsplit
 import pytest
 from django.contrib.auth import get_user_model
 from django.test import Client
-from django.test.client import ClientHandler
 
 from brands.authentication import create_bot_key
 from brands.models import AuthorizationServer, BotKey, Brand
 from infrastructure.crypto import Secret
 from tests import contract
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
+from tests.handler import Handler
 
 HOST = "delegation.test"
 CHAT = "whatsapp:4915112345678"
@@ -30,8 +30,8 @@ RIVAL_SECRET = "planted rival+secret/8%:é"
 
 
 @lru_cache
-def _handler(*, enforce_csrf_checks: bool) -> ClientHandler:
-    handler = ClientHandler(enforce_csrf_checks=enforce_csrf_checks)
+def _handler(*, enforce_csrf_checks: bool) -> Handler:
+    handler = Handler(enforce_csrf_checks=enforce_csrf_checks)
     handler.load_middleware()
     return handler
 

@@ -14,7 +14,9 @@ from django.test import TransactionTestCase
 from conversations.flow import read_counts
 from delegation_site import health
 from infrastructure import audit, database_clock, prepared, rate_limits
+from infrastructure import cache as redis_or_memory
 from tests import databases, measured_processes, measurements, network_guard, parts
+from tests.handler import Handler
 from tests.machine import missing
 from tests.tls import Authority
 
@@ -50,7 +52,8 @@ ABOUT_POSTGRESQL = [
     "test_query_plans.py",
     "site/test_audit_log_partitions.py",
     *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
-    *("site/test_database_away.py", "site/test_time_outs.py"),
+    *("site/test_database_away.py", "site/test_time_outs.py", "site/test_statements_together.py"),
+    "conversations/test_round_trips.py",
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
@@ -103,6 +106,14 @@ def _measured_processes() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _clients_take_the_way_of_production() -> Iterator[None]:
+    """Every test client goes through the fast path of token reads, as `delegation_site/wsgi.py` does."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("django.test.client.ClientHandler", Handler)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fail a test that connects to another machine, even if the product caught the error."""
@@ -117,6 +128,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clear in-process caches before each test: they outlive a rolled-back transaction."""
     rate_limits.reset_in_process()
+    redis_or_memory.reset_in_process()
     monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=True))
     monkeypatch.setattr(database_clock, "_last_measured", database_clock._LastMeasured())
     read_counts.reset_in_process()

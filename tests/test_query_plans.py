@@ -17,9 +17,11 @@ from django.contrib.auth import get_user_model
 from django.db import connection, transaction
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, Brand
+from brands.models import AuthorizationServer, Brand, ServerHealth
 from conversations.flow.retention import prune, sweep
+from conversations.flow.server_health import keep_rows
 from conversations.models import AccessToken, Conversation
+from conversations.outbox.health_checks import watch
 from conversations.outbox.revocations import lease_revocations
 from tests.admin_pages import AdminBrowser
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, make_server
@@ -103,6 +105,13 @@ class Stage:
         row = AuthorizationServer.objects.get(brand__slug="acme")
         assert self.admin.get(f"/admin/brands/authorizationserver/{row.pk}/change/").status_code == 200
 
+    def watch(self) -> None:
+        """Do the worker's minute of the health check, with every server's sign-ins to be judged."""
+        now = timezone.now()
+        keep_rows(now)
+        ServerHealth.objects.update(sign_ins_failed_at=now)
+        watch(now)
+
     def list_in_admin(self, browser: str, model: str, **query: str) -> None:
         """Open a list of the admin."""
         page = getattr(self, browser).get(f"/admin/{model}/", **query)
@@ -151,6 +160,7 @@ OPERATIONS: dict[str, Callable[[Stage], Any]] = {
     "server_in_admin": lambda stage: stage.server_in_admin(),
     "outbox": lambda _: lease_revocations(timezone.now(), 8),
     "sweep": lambda _: sweep(timezone.now()),
+    "watch": lambda stage: stage.watch(),
     "first_page_of_the_admin": lambda stage: stage.open_first_page(),
     "purge": lambda _: prune(timezone.now() - timedelta(days=30)),
 } | {

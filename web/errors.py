@@ -141,12 +141,17 @@ def refuse_nul_middleware(
     """Answer 400 to a NUL character in the query or a cookie: PostgreSQL fails on it, and no honest client sends it."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        query_and_cookies = request.META.get("QUERY_STRING", "") + request.META.get("HTTP_COOKIE", "")
-        if "%00" in query_and_cookies or "\\000" in query_and_cookies or "\0" in query_and_cookies:
+        if has_nul(request.META):
             return _answer(request, 400, "bad_request", "The request could not be read.")
         return get_response(request)
 
     return middleware
+
+
+def has_nul(environ: dict[str, Any]) -> bool:
+    """Whether the query or a cookie of a request contains a NUL character, in any of its spellings."""
+    query_and_cookies = environ.get("QUERY_STRING", "") + environ.get("HTTP_COOKIE", "")
+    return "%00" in query_and_cookies or "\\000" in query_and_cookies or "\0" in query_and_cookies
 
 
 def _reference() -> str:

@@ -8,13 +8,15 @@ from csp.constants import NONE, SELF
 from csp.utils import build_policy
 from django.conf import settings
 from django.core.handlers.exception import convert_exception_to_response
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
-from django.urls import resolve
+from django.urls import Resolver404, resolve
 from django.utils.decorators import decorator_from_middleware
+from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 
-from web.errors import refuse_nul_middleware
+from web.errors import json_response, refuse_nul_middleware
 
 # The admin's Content-Security-Policy: scripts, styles and forms of our own origin, and none inline.
 ADMIN_POLICY = {
@@ -141,19 +143,75 @@ def bot_api_middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
     """Serve /api/ before session, authentication, CSRF and message middleware run."""
-    answer: Any = convert_exception_to_response(refuse_nul_middleware(_bot_api_response))
-    policy = build_policy()
+    answer = _with_headers(convert_exception_to_response(refuse_nul_middleware(_bot_api_response)))
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if not request.path_info.startswith(BOT_API_PREFIX):
-            return get_response(request)
+        return answer(request) if request.path_info.startswith(BOT_API_PREFIX) else get_response(request)
+
+    return middleware
+
+
+def headers_of_bot_answers(environ: dict[str, Any]) -> dict[str, str]:
+    """Return the headers that an answer to a bot gets on its way out. An empty one is sent through the middleware.
+
+    `environ` is that of a request that the middleware does not refuse.
+    """
+    in_front = settings.MIDDLEWARE[: settings.MIDDLEWARE.index("web.middleware.bot_api_middleware")]
+    answer = _with_headers(lambda _: json_response({}))
+    for name in reversed(in_front):
+        answer = import_string(name)(answer)
+    return dict(answer(WSGIRequest(dict(environ))).items())
+
+
+def _with_headers(answer: Any) -> Callable[[HttpRequest], HttpResponse]:
+    policy = build_policy()
+
+    def complete(request: HttpRequest) -> HttpResponse:
         response: HttpResponse = answer(request)
         response.headers.setdefault("Content-Security-Policy", policy)
         # A 304 already states the length of the full response (RFC 9110 section 8.6).
         response.headers.setdefault("Content-Length", str(len(response.content)))
         return response
 
+    return complete
+
+
+def sign_in_middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Serve the button (`POST /c/...`) and the callback before session, authentication and message middleware run.
+
+    Neither knows an admin. Only views that Django's own CSRF check leaves alone are served here: they check the form
+    themselves (`consumer_form`), or have none.
+    """
+    answer: Any = convert_exception_to_response(_response_of_view)
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        is_button = request.method == "POST" and request.path_info.startswith("/c/")
+        if not (is_button or request.path_info.startswith("/callback/")) or not _is_exempt(request):
+            return get_response(request)
+        response: HttpResponse = answer(request)
+        response.headers.setdefault("Content-Length", str(len(response.content)))
+        return response
+
     return middleware
+
+
+def _is_exempt(request: HttpRequest) -> bool:
+    """Find the view, and tell whether Django's CSRF check leaves it alone."""
+    try:
+        match = request.resolver_match = resolve(request.path_info)
+    except Resolver404:
+        return False
+    return getattr(match.func, "csrf_exempt", False)
+
+
+def _response_of_view(request: HttpRequest) -> HttpResponse:
+    """Call the view that was found. Raises `DisallowedHost`, which Django turns into a response."""
+    request.get_host()
+    match: Any = request.resolver_match
+    response: HttpResponse = match.func(request, *match.args, **match.kwargs)
+    return response
 
 
 def _bot_api_response(request: HttpRequest) -> HttpResponse:

@@ -11,14 +11,18 @@ from typing import Final
 
 from brands.doctor.authorization_endpoint import authorization_endpoint
 from brands.doctor.bounded import AnotherRun, run_within_bounds
-from brands.doctor.examination import Examination, Step, Unanswered
+from brands.doctor.examination import Examination, Step, Unanswered, label_of
 from brands.doctor.findings import Finding, Side, Verdict, found
+from brands.doctor.health_check import CheckResult, run_health_check
 from brands.doctor.metadata import keys, metadata
 from brands.doctor.token_endpoint import token_endpoint
 from brands.models import AuthorizationServer
 from infrastructure.crypto import DecryptionError
 
-__all__ = ["AnotherRun", "Finding", "Side", "Verdict", "examine", "examine_within_bounds"]
+__all__ = [
+    "AnotherRun", "CheckResult", "Finding", "Side", "Verdict", "examine", "examine_within_bounds", "found", "label_of",
+    "run_health_check",
+]  # fmt: skip
 
 # The steps are independent of each other.
 _STEPS: Final = (

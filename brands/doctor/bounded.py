@@ -11,6 +11,7 @@ Everything else is shown: status, codes, and the problem with a certificate come
 public.
 """
 
+import logging
 import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -27,22 +28,24 @@ SECONDS_FOR_ALL: Final = 20.0
 RUNS_AT_ONCE: Final = 2
 _runs = BoundedSemaphore(RUNS_AT_ONCE)
 
+logger = logging.getLogger("consumer_delegation.doctor")
+
 
 class AnotherRun(Exception):
     """This process already runs as many examinations as it may at once."""
 
 
-def run_within_bounds(examination: Examination, steps: tuple[Step, ...]) -> list[Finding]:
-    """Run the steps at the same time, and return their findings. Blocks for up to `SECONDS_FOR_ALL`.
+def run_within_bounds(examination: Examination, steps: tuple[Step, ...], seconds: float | None = None) -> list[Finding]:
+    """Run the steps at the same time, and return their findings. Blocks for up to `seconds`, or `SECONDS_FOR_ALL`.
 
-    Raises `AnotherRun`.
+    The log gets the reason of each missing answer, for the operator. Raises `AnotherRun`.
     """
     if not _runs.acquire(blocking=False):
         raise AnotherRun
     threads = ThreadPoolExecutor(max_workers=len(steps), thread_name_prefix="doctor")
     try:
         started = time.monotonic()
-        runs = [_Run(step, examination, threads) for step in steps]
+        runs = [_Run(step, examination, threads, seconds or SECONDS_FOR_ALL) for step in steps]
         return [finding for run in runs for finding in run.findings(started)]
     finally:
         threads.shutdown(wait=False)
@@ -52,8 +55,9 @@ def run_within_bounds(examination: Examination, steps: tuple[Step, ...]) -> list
 class _Run:
     """One step in its thread. `_heard` is set by the first HTTP response, or if the step ends with findings."""
 
-    def __init__(self, step: Step, examination: Examination, threads: Executor) -> None:
+    def __init__(self, step: Step, examination: Examination, threads: Executor, seconds: float) -> None:
         self._step = step
+        self._seconds = seconds
         self._heard = Event()
         self._findings: list[Finding] = []
         self._examination = replace(examination, heard=self._heard.set)
@@ -67,18 +71,25 @@ class _Run:
     def _take(self) -> bool:
         """Run the step. Return True if it ended because no answer came."""
         try:
-            with transport.within(SECONDS_FOR_ALL):
+            with transport.within(self._seconds):
                 for finding in self._step.run(self._examination):
                     self._findings.append(finding)
         except Unanswered as unanswered:
             if not isinstance(unanswered.error, transport.CertificateNotAccepted | transport.ResponseTooLarge):
+                self._log(unanswered.error)
                 return True
             self._findings.append(unanswered.finding())
         return False
 
+    def _log(self, error: transport.OutboundError) -> None:
+        server = {"authorization_server": str(self._examination.server.uuid)}
+        logger.warning(
+            "a server did not answer the doctor", extra={**server, "field": self._step.field, "error": str(error)}
+        )
+
     def findings(self, started: float) -> list[Finding]:
         """Wait for the step's end, or for the time limit. Return the findings."""
-        step, until_end = self._step, started + SECONDS_FOR_ALL
+        step, until_end = self._step, started + self._seconds
         if not self._heard.wait(_seconds_until(started + SECONDS_UNTIL_NO)):
             return [step.no_answer()]
         try:

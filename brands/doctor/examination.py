@@ -13,6 +13,7 @@ from oauth_client import ClientCredentials, ServerConfiguration, transport
 
 # Statuses of an address without an endpoint.
 NO_PAGE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
+_NO_COLUMNS: Final = frozenset({"redirect_uri", "client_jwks_uri", "client_secret"})
 _CERTIFICATE: Final = {
     transport.CertificateProblem.EXPIRED: "certificate_expired",
     transport.CertificateProblem.UNKNOWN_CA: "certificate_unknown_ca",
@@ -45,6 +46,14 @@ class Unanswered(Exception):
         return found(code, self.verdict, field=self.field, tried=self.tried, detail=str(self.error))
 
 
+def label_of(field: str) -> str:
+    """Return the name of a form's field, as the form has it."""
+    if field in _NO_COLUMNS:
+        return field.replace("_", " ").capitalize().replace("uri", "URI")
+    name = str(AuthorizationServer._meta.get_field(field).verbose_name)  # type: ignore[union-attr]
+    return name[:1].upper() + name[1:]
+
+
 def _nothing() -> None:
     """Do nothing: the default if nobody waits for the first response."""
 
@@ -69,6 +78,12 @@ class Examination:
             configuration=server.configuration(server.scope),
             credentials=server.reveal_credentials(),
         )
+
+    @classmethod
+    def without_secrets(cls, server: AuthorizationServer) -> "Examination":
+        """Take what steps need that send no credentials. Nothing is decrypted."""
+        credentials = ClientCredentials(client_secret=None, signing_key=None)
+        return cls(server=server, configuration=server.configuration(server.scope), credentials=credentials)
 
     def changed(self, **values: Any) -> "Examination":
         """Return an examination with other values in its configuration."""

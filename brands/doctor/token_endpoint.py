@@ -7,24 +7,19 @@ secret is sent in up to six other ways: other methods and encodings, and without
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from string import digits
 from typing import Any, Final
 from urllib.parse import quote
 
-from django.utils import timezone
-
+from brands.doctor.clock import clock
 from brands.doctor.examination import NO_PAGE, Examination, Unanswered
-from brands.doctor.findings import Finding, Verdict, found
+from brands.doctor.findings import Finding, found
 from infrastructure.crypto import Secret, new_signing_key, random_token
 from oauth_client import AuthorizationServerError, ClientCredentials, ErrorCode, ServerConfiguration, transport
 from oauth_client.answers import error_in, members_of_refusal, refusal
 from oauth_client.endpoints import TOKEN_ENDPOINT, post
 
-# ID tokens are refused beyond this (`oauth_client.id_token`).
-_TOLERATED_SKEW: Final = timedelta(seconds=60)
 _FIRST_REDIRECT, _FIRST_CLIENT_ERROR = 300, 400
 _SAID_BY_CODE: Final = {
     ErrorCode.UNSUPPORTED_GRANT_TYPE: "grant_not_allowed",
@@ -107,7 +102,7 @@ def token_endpoint(examination: Examination) -> Iterator[Finding]:
     except AuthorizationServerError as error:
         yield found("request_not_sent", field="token_endpoint_auth_method", detail=error.detail)
         return
-    yield from _clock(examination, answer)
+    yield from clock(examination, answer.date)
     yield from _judge(examination, answer)
     if answer.names_error and answer.media_type not in {"application/json", "application/problem+json"}:
         yield found("token_content_type", tried=_tried(examination), answer=answer.words)
@@ -257,21 +252,3 @@ def _status_name(status: int) -> str:
 
 def _tried(examination: Examination) -> str:
     return f"POST to {examination.configuration.token_endpoint} with a made-up code"
-
-
-def _clock(examination: Examination, answer: _Answer) -> Iterator[Finding]:
-    """Compare clocks by the answer to a POST, which no cache stores."""
-    try:
-        theirs = parsedate_to_datetime(answer.date)
-    except ValueError:
-        return
-    # RFC 9110 section 5.6.7 requires GMT, so a date without a zone counts as GMT.
-    ahead = (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC)) - timezone.now()
-    if abs(ahead) <= _TOLERATED_SKEW:
-        return
-    configuration = examination.configuration
-    signs = configuration.token_endpoint_auth_method == "private_key_jwt"
-    fails = signs or (configuration.uses_openid and ahead > _TOLERATED_SKEW)
-    effect = "What one signs, the other refuses." if fails else "Sign-ins may fail."
-    seconds = int(abs(ahead).total_seconds())
-    yield found("clock_differs", Verdict.PROBLEM if fails else Verdict.NOTE, seconds=seconds, effect=effect)

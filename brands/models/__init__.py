@@ -1,13 +1,15 @@
 """Brands, their authorization servers, bot keys and webhook endpoints."""
 
 from brands.models.authorization_server import AuthorizationServer
-from brands.models.brand import BotKey, Brand, BrandRowsQuerySet, Logo, memberships_of
+from brands.models.brand import READS_UNUSUAL_SHOWN, BotKey, Brand, BrandRowsQuerySet, Logo, memberships_of
 from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck
+from brands.models.server_health import ServerHealth, ServerProblem
 from brands.models.unsaved_client_secret import UNSAVED_SECRET_LIFETIME, UnsavedClientSecret, session_digest
 from brands.models.webhook_endpoint import EVENT_PATTERNS, WebhookEndpoint, WebhookEvent
 
 __all__ = [
     "EVENT_PATTERNS",
+    "READS_UNUSUAL_SHOWN",
     "UNSAVED_SECRET_LIFETIME",
     "AuthorizationServer",
     "BotKey",
@@ -16,6 +18,8 @@ __all__ = [
     "ExpectedClaimsPolicy",
     "Logo",
     "SamePersonCheck",
+    "ServerHealth",
+    "ServerProblem",
     "UnsavedClientSecret",
     "WebhookEndpoint",
     "WebhookEvent",

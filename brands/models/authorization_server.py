@@ -68,32 +68,36 @@ class AuthorizationServer(models.Model):
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="authorization_servers")
-    key = models.CharField(
-        max_length=64, validators=[slug_validator], help_text="The name that bots use in the API, for example orders."
-    )
-    is_active = models.BooleanField(default=True)
+    key = models.CharField("short name", max_length=64, validators=[slug_validator])
+    is_active = models.BooleanField("active", default=True)
     callback_id = models.CharField(max_length=32, unique=True, default=new_callback_id, editable=False)
 
     issuer = models.CharField(max_length=2048, blank=True, validators=[validators.validate_issuer])
-    authorization_endpoint = models.CharField(max_length=2048, validators=[validators.validate_authorization_endpoint])
-    token_endpoint = models.CharField(max_length=2048, validators=[validators.validate_endpoint])
+    authorization_endpoint = models.CharField(
+        "sign-in address (authorization endpoint)",
+        max_length=2048,
+        validators=[validators.validate_authorization_endpoint],
+    )
+    token_endpoint = models.CharField(
+        "token address (token endpoint)", max_length=2048, validators=[validators.validate_endpoint]
+    )
     revocation_endpoint = models.CharField(
+        "address to end tokens (revocation endpoint)",
         max_length=2048,
         blank=True,
         validators=[validators.validate_endpoint],
-        help_text="Tokens that end before they expire are revoked there (RFC 7009).",
     )
     pushed_authorization_request_endpoint = models.CharField(
+        "address for pushed requests (PAR endpoint)",
         max_length=2048,
         blank=True,
         validators=[validators.validate_endpoint],
-        help_text="If set, authorization requests are pushed there (PAR, RFC 9126).",
     )
-    jwks_uri = models.CharField("JWKS URI", max_length=2048, blank=True, validators=[validators.validate_endpoint])
+    jwks_uri = models.CharField(
+        "your server's public keys (JWKS URI)", max_length=2048, blank=True, validators=[validators.validate_endpoint]
+    )
     authorization_response_iss_parameter_supported = models.BooleanField(
-        "sends iss in responses (RFC 9207)",
-        default=False,
-        help_text="Normally set from the server's metadata. If on, a success response without iss is refused.",
+        "sends iss in responses (RFC 9207)", default=False
     )
     ignored_metadata = models.JSONField(
         "not used, although the server announces it",
@@ -102,10 +106,13 @@ class AuthorizationServer(models.Model):
         validators=[validators.validate_ignored_metadata],
     )
 
-    client_id = models.CharField(max_length=255)
+    client_id = models.CharField("client ID", max_length=255)
     client_secret_ciphertext = EncryptedField(null=True, blank=True)
     token_endpoint_auth_method = models.CharField(
-        max_length=32, choices=ClientAuthentication, default=ClientAuthentication.CLIENT_SECRET_BASIC
+        "client authentication",
+        max_length=32,
+        choices=ClientAuthentication,
+        default=ClientAuthentication.CLIENT_SECRET_BASIC,
     )
     signing_key_ciphertext = EncryptedField(null=True, blank=True)
     signing_key_jwk = models.JSONField(null=True, blank=True, editable=False)
@@ -113,139 +120,87 @@ class AuthorizationServer(models.Model):
     previous_signing_key_ciphertext = EncryptedField(null=True, editable=False)
     previous_signing_key_jwk = models.JSONField(null=True, editable=False)
     previous_signing_key_signs_until = models.DateTimeField(null=True, editable=False)
-    basic_encoding = models.CharField(max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM)
-    send_client_id_with_basic = models.BooleanField(
-        "send client_id in the body, too",
-        default=False,
-        help_text="Only for HTTP Basic. Some servers require it (MCP's Python SDK), others refuse it.",
+    basic_encoding = models.CharField(
+        "encoding of client ID and secret", max_length=8, choices=BasicEncoding, default=BasicEncoding.FORM
     )
+    send_client_id_with_basic = models.BooleanField("send client_id in the body, too", default=False)
 
-    scope = models.CharField(
-        max_length=validators.MAX_SCOPE_LENGTH,
-        blank=True,
-        validators=[validators.validate_scope],
-        help_text="Separate scopes with spaces, whatever the scope separator is.",
-    )
+    scope = models.CharField(max_length=validators.MAX_SCOPE_LENGTH, blank=True, validators=[validators.validate_scope])
     required_scope = models.CharField(
-        max_length=validators.MAX_SCOPE_LENGTH,
-        blank=True,
-        validators=[validators.validate_scope],
-        help_text="A grant that lacks one of these scopes is refused. Some consent pages let consumers untick scopes.",
+        max_length=validators.MAX_SCOPE_LENGTH, blank=True, validators=[validators.validate_scope]
     )
-    scope_separator = models.CharField(
-        max_length=24,
-        choices=ScopeSeparator,
-        default=ScopeSeparator.SPACE,
-        help_text="In requests to the server and its responses. Bots and this page always use spaces.",
-    )
+    scope_separator = models.CharField(max_length=24, choices=ScopeSeparator, default=ScopeSeparator.SPACE)
     resource = models.JSONField(
-        default=list,
-        blank=True,
-        validators=[validators.validate_resources],
-        help_text="URLs of the APIs that the token is for, one per line. Only for servers that support RFC 8707.",
+        "resource (the APIs that a token is for)", default=list, blank=True, validators=[validators.validate_resources]
     )
     scope_descriptions = models.JSONField(
-        default=dict,
-        blank=True,
-        validators=[validate_scope_descriptions],
-        help_text="Texts for consumers, one for each scope. They are shown only if all requested scopes have one.",
+        "scope descriptions for consumers", default=dict, blank=True, validators=[validate_scope_descriptions]
     )
     extra_authorization_parameters = models.JSONField(
-        default=dict, blank=True, validators=[validators.validate_extra_authorization_parameters]
+        "extra parameters", default=dict, blank=True, validators=[validators.validate_extra_authorization_parameters]
     )
     prompt = models.CharField(
+        "what your server has to ask (prompt)",
         max_length=32,
         blank=True,
         default="login",
         choices=[("login", "login"), ("consent", "consent"), ("select_account", "select_account")],
-        help_text="login: the consumer signs in again, even with an open session at the server (OpenID Connect).",
     )
-    max_age = models.PositiveIntegerField(null=True, blank=True, help_text="Longest time since sign-in, in seconds.")
+    max_age = models.PositiveIntegerField("longest time since the sign-in, in seconds", null=True, blank=True)
     id_token_signing_alg_values = models.JSONField(
         "ID token algorithms",
         default=default_id_token_algorithms,
         blank=True,
         validators=[validators.validate_id_token_algorithms],
     )
-    denial_codes = models.CharField(
-        max_length=1300,
-        blank=True,
-        validators=[validators.validate_denial_codes],
-        help_text="Error codes that mean that the consumer cancelled, separated by spaces. access_denied and other "
-        "well-known codes are understood without this.",
-    )
-    trusted_audiences = models.JSONField(
-        default=list,
-        blank=True,
-        validators=[validators.validate_audiences],
-        help_text="Further values that aud may contain beside our client id, in ID tokens without azp; one per line.",
-    )
-    accept_scope_in_authorization_response = models.BooleanField(
-        default=False,
-        help_text="If the token response has no scope, a narrower scope in the redirect counts.",
-    )
-    accept_form_encoded_tokens = models.BooleanField(default=False)
-    accept_missing_token_type = models.BooleanField(default=False)
+    denial_codes = models.CharField(max_length=1300, blank=True, validators=[validators.validate_denial_codes])
+    trusted_audiences = models.JSONField(default=list, blank=True, validators=[validators.validate_audiences])
+    accept_scope_in_authorization_response = models.BooleanField("accept a scope in the redirect", default=False)
+    accept_form_encoded_tokens = models.BooleanField("accept a token answer that is a form", default=False)
+    accept_missing_token_type = models.BooleanField("accept a token answer without token_type", default=False)
     accepted_token_type = models.CharField(
-        max_length=64,
-        blank=True,
-        validators=[validators.validate_token_type],
-        help_text="What the server sends instead of Bearer, such as BearerToken (Apigee) or User Access Token (eBay).",
+        "other word for Bearer", max_length=64, blank=True, validators=[validators.validate_token_type]
     )
-    accept_zero_expires_in = models.BooleanField(
-        default=False,
-        help_text="expires_in 0 means that the lifetime is unknown (Mailchimp, VK). The default below is used.",
-    )
+    accept_zero_expires_in = models.BooleanField("accept a lifetime of 0 as unknown", default=False)
     token_response_members = models.JSONField(
         default=list, blank=True, validators=[validators.validate_token_response_members]
     )
 
-    same_person_checks = models.JSONField(
-        default=default_same_person_checks,
-        validators=[validate_same_person_checks],
-        help_text="Accepted checks. The first is the default. none cannot be combined with others.",
-    )
+    same_person_checks = models.JSONField(default=default_same_person_checks, validators=[validate_same_person_checks])
     subject_claim = models.CharField(
+        "claim that names the customer (subject claim)",
         max_length=64,
         default="sub",
         validators=[RegexValidator(r"\A[A-Za-z0-9_:/.-]+\Z", "This is not the name of a claim.", "invalid_claim")],
-        help_text="The claim of the ID token with which the bot's expected_subject is compared.",
     )
     expected_claims_policy = models.CharField(
-        "telephone number and e-mail address",
+        "if a telephone number or e-mail address is not confirmed",
         max_length=8,
         choices=ExpectedClaimsPolicy,
         default=ExpectedClaimsPolicy.REFUSE,
-        help_text="If the bot names the channel's number or address and the ID token does not confirm it.",
     )
     chat_page_url = models.CharField(
-        "chat page",
-        max_length=2048,
-        blank=True,
-        validators=[validators.validate_endpoint],
-        help_text="For the check chat_page: the URL to which the consumer returns, with a handle in the fragment.",
+        "chat page", max_length=2048, blank=True, validators=[validators.validate_endpoint]
     )
     default_token_lifetime = models.PositiveIntegerField(
+        "token lifetime if your server names none",
         default=3600,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_ASSUMED_LIFETIME)],
-        help_text="Used if the server does not send expires_in.",
     )
     max_token_lifetime = models.PositiveIntegerField(
-        default=86400, validators=[MinValueValidator(1), MaxValueValidator(MAX_TOKEN_LIFETIME)]
+        "longest token lifetime",
+        default=86400,
+        validators=[MinValueValidator(1), MaxValueValidator(MAX_TOKEN_LIFETIME)],
     )
     challenge_lifetime = models.PositiveIntegerField(
-        default=900,
-        validators=[MinValueValidator(300), MaxValueValidator(3600)],
-        help_text="How long a link works. A sign-in with a second factor takes a while.",
+        "how long a link works", default=900, validators=[MinValueValidator(300), MaxValueValidator(3600)]
     )
 
     objects = AuthorizationServerQuerySet.as_manager()
 
     class Meta:
         ordering = ("brand", "key")
-        constraints = [
-            models.UniqueConstraint(fields=("brand", "key"), name="one_server_per_brand_and_key"),
-        ]
+        constraints = [models.UniqueConstraint(fields=("brand", "key"), name="one_server_per_brand_and_key")]
 
     def __str__(self) -> str:
         return f"{self.brand} {self.key}"

@@ -1,8 +1,8 @@
 """Brands (our tenants), their logos and the keys of their bots."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Self, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Final, Self, TypeVar
 from uuid import uuid4
 
 from django.conf import settings
@@ -12,6 +12,9 @@ from django.urls import reverse
 from django.utils import timezone
 
 from brands.branding import normalised_support_contact, validate_support_contact
+
+# How long a key is marked after unusual reads. It is also the shortest time between two mails about one key.
+READS_UNUSUAL_SHOWN: Final = timedelta(days=1)
 
 _Row = TypeVar("_Row", bound=models.Model)
 
@@ -157,6 +160,10 @@ class BotKeyQuerySet(BrandRowsQuerySet["BotKey"]):
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
         return self.filter(unexpired, revoked_at=None, brand__is_active=True)
 
+    def with_unusual_reads(self, now: datetime) -> "BotKeyQuerySet":
+        """Select the live keys that read far more than usual in the last day."""
+        return self.live(now).filter(reads_unusual_at__gt=now - READS_UNUSUAL_SHOWN, reads_unusual_at__lte=now)
+
 
 class BotKey(models.Model):
     """A bot's bearer key for our API. The key is shown once; the row stores only a keyed digest (G1)."""
@@ -181,6 +188,8 @@ class BotKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     reads_unusual_at = models.DateTimeField("unusual token reads", null=True, blank=True, editable=False)
+    # When the brand was last told of them.
+    reads_unusual_told_at = models.DateTimeField(null=True, editable=False)
 
     objects = BotKeyQuerySet.as_manager()
 

@@ -34,7 +34,10 @@ class WebhookEvent(models.TextChoices):
     AUTHORIZATION_REQUEST_FAILED = "authorization_request.failed"
     TOKEN_ISSUED = "token.issued"
     TOKEN_ENDED = "token.ended"
+    TOKEN_READS_UNUSUAL = "token.reads_unusual"
     CONVERSATION_CLOSED = "conversation.closed"
+    SERVER_FAILING = "authorization_server.failing"
+    SERVER_RECOVERED = "authorization_server.recovered"
     WEBHOOK_TEST = "webhook.test"
 
 

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import wraps
 from typing import Annotated, Any, Final, TypeVar
 
@@ -26,6 +27,8 @@ from oauth_client.validators import MAX_SCOPE_LENGTH
 from web.errors import Problem, json_response, rate_limited
 from web.limits import client_address
 
+# WSGI variable with the exception that ended the fast path of a token read. It is raised again where every call begins.
+FAILED_BEFORE: Final = "consumer_delegation.failed_before"
 MAX_BODY_BYTES: Final = 16 * 1024
 _TAG_BYTES: Final = 18
 # An idempotency key without quotes; and as a String of structured fields (RFC 8941 section 3.3.3), in which only quotes
@@ -137,6 +140,8 @@ class Call:
 
     request: HttpRequest
     bot_key: BotKey
+    # What the query for the key read beside it, if the call asked for more.
+    beside: Any = None
 
     @property
     def actor(self) -> str:
@@ -197,50 +202,54 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
     return dispatch
 
 
-def count_call(bot_key: BotKey) -> None:
+def count_call(public_id: str) -> None:
     """Count a call of this key in the store that all processes share. Raises `RateLimited` (G8)."""
-    rate_limits.count(rate_limits.CALLS_PER_KEY, bot_key.public_id)
+    rate_limits.count(rate_limits.CALLS_PER_KEY, public_id)
 
 
-def count_token_read(bot_key: BotKey) -> None:
+def count_token_read(public_id: str) -> None:
     """Count a token read of this key in this process, so that no read waits for a write. Raises `RateLimited` (G8)."""
-    rate_limits.count_in_process(rate_limits.TOKEN_READS_PER_KEY, bot_key.public_id)
+    rate_limits.count_in_process(rate_limits.TOKEN_READS_PER_KEY, public_id)
 
 
-def count_nothing(bot_key: BotKey) -> None:
+def count_nothing(public_id: str) -> None:
     """Used for the second half of a call that has been counted already."""
+
+
+def _live_key(presented: PresentedKey, now: datetime, **_path: str) -> tuple[BotKey | None, None]:
+    return presented.live_key(now), None
 
 
 def bot_call(
     *scopes: BotKey.Scope,
-    counted: Callable[[BotKey], None] = count_call,
-    fast_path: Callable[..., Answer | None] | None = None,
+    counted: Callable[[str], None] = count_call,
+    find_key: Callable[..., tuple[BotKey | None, Any]] = _live_key,
 ) -> Callable[[View], View]:
     """Authenticate the bot and require these scopes. The view gets a `Call` in place of the request.
 
-    The key is read from the Authorization header only (G2); cookies are ignored (G7). `fast_path` is tried first, with
-    the request and the `PresentedKey`, which it has to authenticate itself. If it returns None, the view is called.
+    The key is read from the Authorization header only (G2); cookies are ignored (G7). `find_key` gets the
+    `PresentedKey`, the time and the path, and may read more than the key in the same query.
     """
 
     def decorate(view: View) -> View:
         @wraps(view)
         def wrapper(request: HttpRequest, **path: str) -> Answer:
+            if (error := request.META.pop(FAILED_BEFORE, None)) is not None:
+                raise error
             presented = PresentedKey.read(request.META.get("HTTP_AUTHORIZATION", ""))
-            if fast_path and presented and (answer := fast_path(request, presented, **path)):
-                return answer
-            bot_key = presented.live_key(timezone.now()) if presented else None
+            bot_key, beside = find_key(presented, timezone.now(), **path) if presented else (None, None)
             if bot_key is None:
                 # Only failures are counted, so that they cannot lock out a bot that shares the address.
                 rate_limits.count(rate_limits.FAILED_KEYS_PER_ADDRESS, client_address(request))
                 challenge = {"WWW-Authenticate": "Bearer"}
                 raise Problem(401, "invalid_bot_key", "Send a live bot key as a bearer token.", headers=challenge)
-            counted(bot_key)
+            counted(bot_key.public_id)
             missing = sorted(set(scopes) - set(bot_key.scopes))
             if missing:
                 challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'}
                 detail = f"This bot key lacks the scope {' '.join(missing)}."
                 raise Problem(403, "insufficient_scope", detail, headers=challenge)
-            return view(Call(request, bot_key), **path)
+            return view(Call(request, bot_key, beside), **path)
 
         return wrapper
 

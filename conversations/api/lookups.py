@@ -1,17 +1,22 @@
 """Find the rows that a call names. Every query is limited to the caller's brand: other brands' objects are a 404."""
 
 import re
-from typing import Final
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, FilteredRelation, OuterRef, Q
 
-from brands.models import AuthorizationServer, Brand
+from brands.authentication import PresentedKey
+from brands.models import AuthorizationServer, BotKey, Brand
 from conversations.api.calls import Call
 from conversations.flow.errors import ConversationClosed
+from conversations.flow.events import webhooks_of
 from conversations.models import AccessToken, Challenge, Conversation
-from infrastructure.compiled import CompiledQuery, Parameter
+from infrastructure.compiled import CompiledQuery, CompiledRows, Parameter, loaded
 from web.errors import Problem
 
 _CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~:@|=;,+!$*()-]{1,200}")
@@ -38,6 +43,74 @@ _CHALLENGES: Final = CompiledQuery(
         .order_by()
     )
 )
+_SERVER: Final = "active_server"
+_PARTS: Final = {
+    model: [f"{prefix}{column.attname}" for column in model._meta.concrete_fields]
+    for prefix, model in (("", BotKey), ("brand__", Brand), (f"{_SERVER}__", AuthorizationServer))
+}
+_BEFORE_CREATING: Final = CompiledRows(
+    lambda: (
+        BotKey.objects.live(Parameter("now", models.DateTimeField()))
+        .filter(public_id=Parameter("public_id", models.CharField()))
+        .annotate(
+            has_webhooks=webhooks_of("brand_id"),
+            is_known=Exists(
+                Conversation.objects.filter(
+                    brand_id=OuterRef("brand_id"), external_id=Parameter("external_id", models.CharField())
+                )
+            ),
+            **{
+                _SERVER: FilteredRelation(
+                    "brand__authorization_servers", condition=Q(brand__authorization_servers__is_active=True)
+                )
+            },
+        )
+        .order_by(f"{_SERVER}__key")
+        .values_list("has_webhooks", "is_known", *chain.from_iterable(_PARTS.values()))
+    )
+)
+
+
+@dataclass(frozen=True)
+class BeforeCreating:
+    """What a new challenge needs beside the key: the brand's active servers, and whether it is the chat's first one.
+
+    `is_first` is also false if the brand has a webhook endpoint.
+    """
+
+    servers: list[AuthorizationServer]
+    is_first: bool
+
+
+def key_and_more(
+    presented: PresentedKey, now: datetime, conversation_id: str
+) -> tuple[BotKey | None, BeforeCreating | None]:
+    """As `PresentedKey.live_key`, and read in the same query all that creating a challenge needs."""
+    if not is_conversation_id(conversation_id):
+        return presented.live_key(now), None
+    rows = _BEFORE_CREATING.rows(public_id=presented.public_id, now=now, external_id=conversation_id)
+    if not rows:
+        return None, None
+    parts = [_loaded(row) for row in rows]
+    has_webhooks, is_known, *_ = rows[0]
+    bot_key = presented.recognised(parts[0][0], now)
+    servers = [server for _, server in parts if server is not None]
+    return bot_key, BeforeCreating(servers, is_first=not (is_known or has_webhooks))
+
+
+def _loaded(row: Any) -> tuple[BotKey, AuthorizationServer | None]:
+    values = iter(row[2:])
+    bot_key: Any
+    server: Any
+    bot_key, brand, server = (
+        loaded(model, [column.attname for column in model._meta.concrete_fields], islice(values, len(names)))
+        for model, names in _PARTS.items()
+    )
+    bot_key.brand = brand
+    if server.pk is None:
+        return bot_key, None
+    server.brand = brand
+    return bot_key, server
 
 
 def is_conversation_id(text: str) -> bool:
@@ -78,9 +151,12 @@ def conversation_of(call: Call, conversation_id: str) -> Conversation:
     return conversation
 
 
-def server_of(brand: Brand, key: str | None) -> AuthorizationServer:
-    """Find the active server with this key, or without a key the brand's only active one. Raises `Problem`."""
-    return _only_one(_ACTIVE_SERVERS.all(brand=brand.pk), key)
+def server_of(brand: Brand, key: str | None, found: list[AuthorizationServer] | None = None) -> AuthorizationServer:
+    """Find the active server with this key, or without a key the brand's only active one. Raises `Problem`.
+
+    `found` are the brand's active servers, if they have been read already.
+    """
+    return _only_one(_ACTIVE_SERVERS.all(brand=brand.pk) if found is None else found, key)
 
 
 def server_to_sign_out_of(conversation: Conversation, key: str | None) -> AuthorizationServer:

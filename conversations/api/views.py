@@ -31,11 +31,12 @@ from conversations.api.lookups import (
     checked_conversation_id,
     conversation_of,
     existing_conversation,
+    key_and_more,
     open_conversation_of,
     server_of,
     server_to_sign_out_of,
 )
-from conversations.api.token_read import read_purpose, token_answer
+from conversations.api.token_read import purpose_of, token_answer
 from conversations.api.waiting import MAX_WAIT_SECONDS, can_change, retry_after, wait_for_change
 from conversations.flow.authorization_status import (
     authorization_of,
@@ -56,7 +57,7 @@ from web.pages import language_of_chat
 CREATE, READ, TOKEN = BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ, BotKey.Scope.TOKEN_READ
 
 
-@bot_call(CREATE)
+@bot_call(CREATE, find_key=key_and_more)
 def create_challenge(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/challenges`."""
     call.query()
@@ -71,7 +72,13 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
         raise
     now = timezone.now()
     challenge, created = issue_challenge(
-        call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now, request=request
+        call.bot_key.brand,
+        conversation_id,
+        wanted,
+        actor=call.actor,
+        now=now,
+        request=request,
+        is_first=call.beside is not None and call.beside.is_first,
     )
     return _issued(challenge, now, status=201 if created else 200)
 
@@ -157,13 +164,13 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     """
     call.query()
     body = call.body(AuthorizeBody)
-    purpose = read_purpose(call.request, call.bot_key.brand)
+    purpose = purpose_of(call)
     conversation, wanted = _conversation_unless_closed(call, conversation_id), _wanted(call, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
         return 200, token_answer(call, access_token, purpose, now)
-    count_call(call.bot_key)
+    count_call(call.bot_key.public_id)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return _issued(challenge, now, status=202)
 
@@ -216,7 +223,7 @@ def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
     Raises what `server_of`, `normalised_claims` and `WantedChallenge.validate` raise.
     """
     wanted = WantedChallenge(
-        server=server_of(call.bot_key.brand, body.authorization_server),
+        server=server_of(call.bot_key.brand, body.authorization_server, call.beside and call.beside.servers),
         same_person_check=body.same_person_check,
         expected_subject=Secret(body.expected_subject) if body.expected_subject is not None else None,
         expected_claims=normalised_claims(_named(body.expected_claims)) if body.expected_claims else {},

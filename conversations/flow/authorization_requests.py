@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from django.db import models
+from django.db import models, transaction
+from django.db.models import Count, F, OuterRef, Subquery
+from django.db.models.functions import Coalesce
 
 from brands.models import AuthorizationServer
-from conversations.flow.events import ConversationEvent, record
-from conversations.flow.transitions import locked_conversation, move_challenge
+from conversations.flow.events import ConversationEvent, record, webhooks_of
+from conversations.flow.transitions import lock_conversation, move_challenge
 from conversations.models import (
     COOKIE_PREFIX,
-    AccessToken,
     AuthorizationRequest,
     Challenge,
     ChallengeStatus,
@@ -26,7 +27,6 @@ from infrastructure.audit import CONSUMER
 from infrastructure.compiled import (
     CompiledInsert,
     CompiledQuery,
-    CompiledRows,
     CompiledUpdate,
     Parameter,
     numbered,
@@ -58,7 +58,15 @@ _COOKIE_NAME = re.compile(COOKIE_PREFIX + r"([0-9a-f]{32})")
 _STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
 
 _CURRENT_CHALLENGE: Final = CompiledQuery(
-    lambda: Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField())).order_by()
+    lambda: (
+        Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()))
+        .select_related("conversation__brand")
+        .annotate(
+            has_webhooks=webhooks_of("conversation__brand_id"),
+            requests=Coalesce(Subquery(_requests_of(OuterRef("pk"))), 0),
+        )
+        .order_by()
+    )
 )
 _TIMES_OF_CHALLENGE: Final = CompiledQuery(
     lambda: (
@@ -88,7 +96,6 @@ _CLAIM: Final = CompiledUpdate(
     ),
     claimed_at=_NOW,
 )
-_RELEASE: Final = CompiledUpdate(lambda: _UNFINISHED, claimed_at=None)
 _FINISH: Final = CompiledUpdate(
     lambda: _ROW,
     finished_at=_NOW,
@@ -97,12 +104,11 @@ _FINISH: Final = CompiledUpdate(
     nonce_digest=None,
     code_verifier_ciphertext=None,
 )
-_RELOAD: Final = CompiledQuery(lambda: _ROW.select_related("challenge").order_by())
-_TOKEN_EXPIRY: Final = CompiledRows(
+_RELOAD: Final = CompiledQuery(
     lambda: (
-        AccessToken.objects.filter(challenge_id=Parameter("challenge", models.BigIntegerField()))
+        _ROW.select_related("challenge")  # type: ignore[no-redef]  # the class says what the query sets
+        .annotate(token_expires_at=F("challenge__access_token__expires_at"))
         .order_by()
-        .values_list("expires_at")
     )
 )
 
@@ -130,18 +136,27 @@ def begin_authorization_request(challenge: Challenge, now: datetime) -> NewAutho
     """
     if not challenge.accepts_sign_in(now):
         return None
-    with locked_conversation(challenge.conversation_id) as conversation:
-        current = _CURRENT_CHALLENGE.first(pk=challenge.pk)
+    with transaction.atomic():
+        lock_conversation(challenge.conversation_id)
+        current: Any = _CURRENT_CHALLENGE.first(pk=challenge.pk)
         if current is None or not current.accepts_sign_in(now):
             return None
+        current.conversation.has_webhooks = current.has_webhooks
         # The server was read a moment ago. The callback checks that its configuration has not changed since (C4).
-        current.conversation, current.authorization_server = conversation, challenge.authorization_server
-        _drop_oldest_requests(current, now)
+        current.authorization_server = challenge.authorization_server
+        if current.requests >= MAX_PENDING_REQUESTS:
+            _drop_oldest_requests(current, now)
         begun = _insert(current, now)
         move_challenge(
             current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, from_statuses=(ChallengeStatus.ISSUED,)
         )
     return begun
+
+
+def _requests_of(challenge: Any) -> Any:
+    """Return the query for the number of authorization requests of a challenge."""
+    rows = AuthorizationRequest.objects.filter(challenge=challenge).order_by().values("challenge")
+    return rows.annotate(number=Count("pk")).values("number")
 
 
 def authorization_request_by_state(server: AuthorizationServer, state: str) -> AuthorizationRequest | None:
@@ -239,7 +254,7 @@ def claim(authorization_request: AuthorizationRequest, now: datetime) -> bool:
 
 def release(authorization_request: AuthorizationRequest) -> None:
     """Undo a claim, so that the same callback works a moment later. Call it only if the code has not been sent yet."""
-    _RELEASE.run(pk=authorization_request.pk)
+    AuthorizationRequest.objects.filter(pk=authorization_request.pk, finished_at=None).update(claimed_at=None)
     authorization_request.claimed_at = None
 
 
@@ -250,11 +265,12 @@ def reloaded(authorization_request: AuthorizationRequest) -> AuthorizationReques
 def cookie_lifetime(authorization_request: AuthorizationRequest, now: datetime) -> int:
     """Return the cookie's lifetime in seconds: until the challenge ends, and at least 5 minutes (B3).
 
-    After a success the cookie lasts as long as the token, so that this browser can undo the sign-in.
+    After a success the cookie lasts as long as the token, so that this browser can undo the sign-in. The row must have
+    been `reloaded` then.
     """
     moments = [now + MIN_COOKIE_LIFETIME, authorization_request.challenge.expires_at]
-    if authorization_request.succeeded:
-        moments += [expires_at for (expires_at,) in _TOKEN_EXPIRY.rows(challenge=authorization_request.challenge_id)]
+    if authorization_request.succeeded and authorization_request.token_expires_at:
+        moments.append(authorization_request.token_expires_at)
     return int((max(moments) - now).total_seconds())
 
 
@@ -265,7 +281,7 @@ def finish_authorization_request(
 
     The state's digest stays, so that a repeated callback is recognised (B11).
     """
-    _FINISH.run(pk=authorization_request.pk, now=now, error=error, detail=detail)
+    _FINISH.run_later(pk=authorization_request.pk, now=now, error=error, detail=detail)
 
 
 def record_return(
@@ -293,7 +309,10 @@ def _insert(challenge: Challenge, now: datetime) -> NewAuthorizationRequest:
     authorization_request.cookie_digest = ring.digest(_COOKIE, authorization_request.uuid.bytes, cookie)
     authorization_request.nonce_digest = ring.digest(_NONCE, authorization_request.uuid.bytes, nonce)
     authorization_request.set_code_verifier(Secret(code_verifier))
-    _INSERT.insert(authorization_request)
+    if configuration.pushed_authorization_request_endpoint:
+        _INSERT.insert(authorization_request)  # if the push fails, the row is found by its number
+    else:
+        _INSERT.insert_later(authorization_request)
     parameters = {"state": state, "nonce": nonce, "code_challenge": s256_code_challenge(code_verifier)}
     return NewAuthorizationRequest(authorization_request, parameters, Secret(cookie))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from django.db import models
 from django.db.models import F
@@ -141,12 +141,33 @@ def ended_challenge_representation(challenge: Challenge, now: datetime) -> dict[
     }
 
 
-def token_representation(access_token: AccessToken, now: datetime) -> dict[str, Any]:
+class TokenFacts(Protocol):
+    """The columns of a token that bots may read: an `AccessToken`, or the row of a query."""
+
+    @property
+    def token_type(self) -> str: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def assurance(self) -> str: ...
+    @property
+    def matched_claims(self) -> str: ...
+    @property
+    def is_subject_pinned(self) -> bool: ...
+    @property
+    def issued_at(self) -> datetime: ...
+    @property
+    def expires_at(self) -> datetime: ...
+    @property
+    def lifetime_assumed(self) -> bool: ...
+
+
+def token_representation(access_token: TokenFacts, requested_scope: str, now: datetime) -> dict[str, Any]:
     """Return what bots and webhooks get about a token, without the token itself."""
-    asked, granted = access_token.challenge.scope.split(), access_token.scope.split()
+    asked, granted = requested_scope.split(), access_token.scope.split()
     return {
         "token_type": access_token.token_type,
-        "requested_scope": access_token.challenge.scope,
+        "requested_scope": requested_scope,
         "scope": access_token.scope,
         "missing_scope": " ".join(scope for scope in asked if scope not in granted),
         "assurance": access_token.assurance,
@@ -159,6 +180,10 @@ def token_representation(access_token: AccessToken, now: datetime) -> dict[str, 
     }
 
 
+def _token_representation(access_token: AccessToken | None, now: datetime) -> dict[str, Any] | None:
+    return token_representation(access_token, access_token.challenge.scope, now) if access_token else None
+
+
 def conversation_representation(server_key: str, authorization: Authorization, now: datetime) -> dict[str, Any]:
     """Return the authorization status of a conversation at one authorization server, as bots read it."""
     return {
@@ -166,7 +191,7 @@ def conversation_representation(server_key: str, authorization: Authorization, n
         "status": authorization.status.value,
         "reason": authorization.reason or None,
         "challenge": challenge_representation(authorization.challenge, now) if authorization.challenge else None,
-        "access_token": token_representation(authorization.access_token, now) if authorization.access_token else None,
+        "access_token": _token_representation(authorization.access_token, now),
         "last_challenge": ended_challenge_representation(authorization.last_challenge, now)
         if authorization.last_challenge
         else None,

@@ -1,7 +1,7 @@
 """Challenges as bots use them: issue one, return the open one again, withdraw it."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -10,7 +10,7 @@ from typing import Final
 from uuid import uuid4
 
 from django.conf import settings
-from django.db import models, transaction
+from django.db import IntegrityError, models, transaction
 
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from conversations.flow.authorization_status import open_challenge
@@ -67,6 +67,10 @@ _LOCKED_CONVERSATION: Final = CompiledQuery(
     )
 )
 _NEW_CHALLENGE: Final = CompiledInsert(Challenge)
+# Both rows of a new chat are sent with COMMIT. So neither has a number yet, and the challenge finds its conversation by
+# the UUID that we gave it.
+_FIRST_CONVERSATION: Final = CompiledInsert(Conversation)
+_FIRST_CHALLENGE: Final = CompiledInsert(Challenge, found_by={"conversation": Conversation._meta.get_field("uuid")})
 
 
 @dataclass(frozen=True)
@@ -199,8 +203,11 @@ def issue_challenge(
     actor: str,
     now: datetime,
     request: IdempotentRequest | None = None,
+    is_first: bool = False,
 ) -> tuple[Challenge, bool]:
     """Return the challenge and whether it is new. An open challenge that matches `wanted` is returned again.
+
+    `is_first` says that a moment ago there was no such conversation, and that the brand has no webhook endpoint.
 
     A repeated idempotency key gets the challenge that an earlier call with this key got, even if it has ended. The
     first challenge creates the conversation. Raises `ConversationClosed`, `ChallengeDiffers`, `InvalidScope`,
@@ -208,6 +215,10 @@ def issue_challenge(
     `IdempotencyKeyReused`.
     """
     check, scope = wanted.effective_same_person_check(), wanted.effective_scope()
+    if is_first and request is None:
+        # If another call has just created the conversation, the constraint refuses ours, and the rest decides.
+        with suppress(IntegrityError):
+            return _first_challenge(brand, external_id, wanted, check, scope, actor=actor, now=now), True
     with _locked_or_new_conversation(brand, external_id) as (conversation, is_new):
         if conversation.closed_at is not None:
             raise ConversationClosed
@@ -319,9 +330,33 @@ def _locked_or_new_conversation(brand: Brand, external_id: str) -> Iterator[tupl
         yield conversation, is_new
 
 
+def _first_challenge(
+    brand: Brand, external_id: str, wanted: WantedChallenge, check: str, scope: str, *, actor: str, now: datetime
+) -> Challenge:
+    """Create a conversation with its first challenge in one round trip. Raises `IntegrityError` if it exists."""
+    conversation = Conversation(uuid=uuid4(), brand=brand, external_id=external_id)
+    conversation.has_webhooks = False
+    with transaction.atomic():
+        _FIRST_CONVERSATION.insert_later(conversation)
+        challenge = _new_challenge(conversation, wanted, check, scope, now)
+        _FIRST_CHALLENGE.insert_later(challenge)
+        _record_issued(challenge, actor=actor, now=now)
+    return challenge
+
+
 def _insert_challenge(
     conversation: Conversation, wanted: WantedChallenge, check: str, scope: str, *, actor: str, now: datetime
 ) -> Challenge:
+    challenge = _new_challenge(conversation, wanted, check, scope, now)
+    _NEW_CHALLENGE.insert(challenge)
+    _record_issued(challenge, actor=actor, now=now)
+    return challenge
+
+
+def _new_challenge(
+    conversation: Conversation, wanted: WantedChallenge, check: str, scope: str, now: datetime
+) -> Challenge:
+    """Return a challenge that is not saved yet."""
     link_token = Secret(random_token(_LINK_TOKEN_BYTES))
     challenge = Challenge(
         uuid=uuid4(),
@@ -339,14 +374,16 @@ def _insert_challenge(
     )
     seal(challenge, "link_token_ciphertext", link_token)
     seal(challenge, "context_ciphertext", wanted.context)
-    _NEW_CHALLENGE.insert(challenge)
+    return challenge
+
+
+def _record_issued(challenge: Challenge, *, actor: str, now: datetime) -> None:
     record(
         ConversationEvent.CHALLENGE_CHANGED,
-        conversation,
+        challenge.conversation,
         now=now,
         actor=actor,
         outcome="issued",
         challenge=challenge,
     )
     publish_challenge(challenge, now)
-    return challenge

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 from django.db import models
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Greatest
 
 from brands.models import WebhookEndpoint, WebhookEvent
@@ -38,6 +38,11 @@ _ENDPOINTS: Final = CompiledQuery(
 )
 
 logger = logging.getLogger("consumer_delegation.webhooks")
+
+
+def webhooks_of(brand: str) -> Exists:
+    """Return the condition that the brand in this column of a query has an active webhook endpoint."""
+    return Exists(WebhookEndpoint.objects.filter(brand_id=OuterRef(brand), is_active=True))
 
 
 class ConversationEvent(models.TextChoices):
@@ -82,7 +87,8 @@ def record(
 def publish_challenge(challenge: Challenge, now: datetime, event: WebhookEvent | None = None) -> None:
     """Write webhook deliveries about a challenge, by default with the event of its status.
 
-    This and the other `publish_` functions are called after the change, under the conversation's lock.
+    This and the other `publish_` functions are called after the change, in its transaction; those about a conversation
+    under its lock.
     """
     event = event or WebhookEvent(f"challenge.{challenge.status}")
     if endpoints := _subscribed(challenge.conversation, event):
@@ -103,7 +109,7 @@ def publish_token(access_token: AccessToken, event: WebhookEvent, now: datetime)
             "conversation_id": current.conversation.external_id,
             "authorization_server": current.authorization_server.key,
             "challenge_id": str(current.challenge.uuid),
-            **token_representation(current, now),
+            **token_representation(current, current.challenge.scope, now),
             **(ending if event == WebhookEvent.TOKEN_ENDED else {}),
         }
         _publish(event, endpoints, current.conversation, data, now)
@@ -122,8 +128,20 @@ def publish_test(endpoint: WebhookEndpoint, now: datetime) -> None:
     _publish(WebhookEvent.WEBHOOK_TEST, [endpoint], None, data, now)
 
 
+def publish_for_brand(brand_pk: int, event: WebhookEvent, data: dict[str, Any], now: datetime) -> None:
+    """Write webhook deliveries about something of a brand that belongs to no conversation."""
+    if endpoints := _wanting(brand_pk, event):
+        _publish(event, endpoints, None, data, now)
+
+
 def _subscribed(conversation: Conversation, event: WebhookEvent) -> list[WebhookEndpoint]:
-    return [endpoint for endpoint in _ENDPOINTS.all(brand=conversation.brand_id) if endpoint.wants(event)]
+    if conversation.has_webhooks is False:
+        return []
+    return _wanting(conversation.brand_id, event)
+
+
+def _wanting(brand_pk: int, event: WebhookEvent) -> list[WebhookEndpoint]:
+    return [endpoint for endpoint in _ENDPOINTS.all(brand=brand_pk) if endpoint.wants(event)]
 
 
 def _publish(

@@ -46,12 +46,13 @@ COMPLETION_CODE_PURPOSE = "completion-code"
 COMPLETION_HANDLE_PURPOSE = "completion-handle"
 _CHALLENGE: Final = CompiledQuery(
     lambda: (
-        Challenge.objects.select_related("conversation__brand", "authorization_server__brand")
+        Challenge.objects.select_related("authorization_server")
         .filter(pk=Parameter("pk", models.BigIntegerField()))
         .order_by()
     )
 )
 _NEW_ACCESS_TOKEN: Final = CompiledInsert(AccessToken)
+_CONFIRMED_IN_CHAT: Final = frozenset({SamePersonCheck.COMPLETION_CODE, SamePersonCheck.CHAT_PAGE})
 
 logger = logging.getLogger("consumer_delegation.sign_in")
 
@@ -230,6 +231,7 @@ def _store(
     cookie: str,
 ) -> None:
     challenge = _CHALLENGE.get(pk=authorization_request.challenge_id)
+    challenge.conversation = conversation
     if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
         _discard(authorization_request, challenge, response.access_token, "challenge_ended", now)
     elif mismatch := _mismatch(challenge, claims):
@@ -326,7 +328,9 @@ def _insert_access_token(
     access_token.set_response_members(response.members.found)
     access_token.set_subject(subject_of(claims))
     access_token.receipt_digest = receipt_digest(access_token, cookie)
-    _NEW_ACCESS_TOKEN.insert(access_token)
+    # If the chat has to confirm the token first, nobody needs its number yet.
+    is_needed = challenge.same_person_check not in _CONFIRMED_IN_CHAT
+    (_NEW_ACCESS_TOKEN.insert if is_needed else _NEW_ACCESS_TOKEN.insert_later)(access_token)
     return access_token
 
 

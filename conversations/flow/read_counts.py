@@ -12,12 +12,15 @@ from datetime import datetime, timedelta
 from threading import Lock
 from typing import Final
 
+from django.conf import settings
 from django.db import Error, connection, transaction
 from django.db.models import Q, Sum
+from django.urls import reverse
 from django.utils import timezone
 
-from brands.models import BotKey
-from conversations.flow.events import ConversationEvent
+from brands.audited_changes import mail_admins, name_on_one_line
+from brands.models import READS_UNUSUAL_SHOWN, BotKey, WebhookEvent
+from conversations.flow.events import ConversationEvent, publish_for_brand
 from infrastructure import stopping
 from infrastructure.audit import SYSTEM, record_event
 
@@ -92,9 +95,9 @@ class _Pending:
 _pending = _Pending()
 
 
-def count_read(bot_key: BotKey, purpose: str, now: datetime) -> None:
+def count_read(bot_key_pk: int, purpose: str, now: datetime) -> None:
     """Count a read that is answered with a token. At most once a minute, write all counts to the database."""
-    if _pending.add_one(bot_key.pk, purpose, now):
+    if _pending.add_one(bot_key_pk, purpose, now):
         flush(now)
 
 
@@ -159,6 +162,42 @@ def _warn(bot_key_pk: int, reads: int, hour: datetime, now: datetime) -> None:
     kind = ConversationEvent.TOKEN_READS_UNUSUAL
     record_event(kind, brand_uuid=brand, actor=SYSTEM, now=now, outcome=str(reads), object_uuid=bot_key_uuid)
     logger.warning(kind.value, extra={"brand_uuid": str(brand), "object_uuid": str(bot_key_uuid), "reads": reads})
+
+
+def tell_unusual_reads(now: datetime) -> None:
+    """Tell the brand of each key that reads far more than usual: a webhook event, and a mail to its admins.
+
+    The worker calls it, so that no bot waits for a mail server when it reads a token. A key that goes on
+    reading is told of once a day. Of several workers one tells.
+    """
+    again_before = now - READS_UNUSUAL_SHOWN
+    not_told = Q(reads_unusual_told_at=None) | Q(reads_unusual_told_at__lte=again_before)
+    # A time in the future was written by a process with a wrong clock. It would silence the warning.
+    not_told |= Q(reads_unusual_told_at__gt=now)
+    for bot_key in BotKey.objects.with_unusual_reads(now).filter(not_told).select_related("brand"):
+        with transaction.atomic():
+            if BotKey.objects.filter(not_told, pk=bot_key.pk).update(reads_unusual_told_at=now) == 1:
+                _tell_of(bot_key, now)
+
+
+def _tell_of(bot_key: BotKey, now: datetime) -> None:
+    at = bot_key.reads_unusual_at or now
+    hour = _hour_of(at)
+    reads = bot_key.token_read_counts.filter(hour=hour).aggregate(reads=Sum("times", default=0))["reads"]
+    data = {"bot_key": bot_key.public_id, "reads": reads, "hour": hour}
+    publish_for_brand(bot_key.brand_id, WebhookEvent.TOKEN_READS_UNUSUAL, data, now)
+    name, brand = " ".join(bot_key.label.split()), name_on_one_line(bot_key.brand)
+    page = reverse("admin:brands_botkey_change", args=[bot_key.pk])
+    text = [
+        f"The bot key {name} ({bot_key.public_id}) of {brand} reads far more access tokens than usual:",
+        f"{reads} in the hour from {hour:%Y-%m-%d %H:%M} UTC.",
+        "",
+        "If your bot does not have more to do, somebody may have the key: make a new one, and revoke this one:",
+        settings.PUBLIC_BASE_URL + page,
+        "",
+        "Token read counts in the admin show for which purposes it read. You get one mail like this a day.",
+    ]
+    mail_admins(bot_key.brand, f"{brand}: the bot key {name} reads unusually many tokens", text)
 
 
 def _hour_of(moment: datetime) -> datetime:

@@ -11,9 +11,10 @@ from functools import lru_cache
 from typing import Any, Final
 
 from django.db import models, transaction
+from django.db.models import Min, OuterRef, Subquery
 
 from brands.models import WebhookEvent
-from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
+from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record, webhooks_of
 from conversations.flow.revocations import schedule_revocation
 from conversations.models import (
     OPEN_STATUSES,
@@ -24,7 +25,7 @@ from conversations.models import (
     Conversation,
 )
 from infrastructure.audit import SYSTEM
-from infrastructure.compiled import CompiledQuery, CompiledUpdate, Parameter
+from infrastructure.compiled import CompiledQuery, CompiledRows, CompiledUpdate, Parameter
 
 # The column that holds the time of a transition to this status; `ended_at` for all others.
 _TIMESTAMPS = {
@@ -33,11 +34,19 @@ _TIMESTAMPS = {
     ChallengeStatus.COMPLETED: "completed_at",
 }
 _NOW, _CONVERSATION = Parameter("now", models.DateTimeField()), Parameter("conversation", models.BigIntegerField())
+_PK: Final = Parameter("pk", models.BigIntegerField())
+_LOCK: Final = CompiledRows(
+    lambda: Conversation.objects.select_for_update().filter(pk=_PK).order_by().values_list("pk")
+)
 _LOCKED: Final = CompiledQuery(
     lambda: (
-        Conversation.objects.select_for_update(of=("self",))
-        .select_related("brand")
-        .filter(pk=Parameter("pk", models.BigIntegerField()))
+        Conversation.objects.select_related("brand")  # type: ignore[no-redef]  # the class says what the query sets
+        .filter(pk=_PK)
+        .annotate(
+            has_webhooks=webhooks_of("brand_id"),
+            first_challenge=_first_expiry(Challenge.objects.filter(status__in=OPEN_STATUSES)),
+            first_token=_first_expiry(AccessToken.objects.filter(ended_at=None)),
+        )
         .order_by()
     )
 )
@@ -61,7 +70,25 @@ _EXPIRED_TOKENS: Final = CompiledQuery(
 def locked_conversation(conversation_pk: int) -> Iterator[Conversation]:
     """Run the block in a transaction that locks the conversation's row. SQLite locks the whole database."""
     with transaction.atomic():
-        yield _LOCKED.get(pk=conversation_pk)
+        lock_conversation(conversation_pk)
+        conversation = _LOCKED.get(pk=conversation_pk)
+        conversation.first_expiries = (conversation.first_challenge, conversation.first_token)  # type: ignore[attr-defined]
+        yield conversation
+
+
+def lock_conversation(conversation_pk: int) -> None:
+    """Lock the row in the caller's transaction, with its next statement.
+
+    That statement reads what was committed before the lock was granted: PostgreSQL takes a new snapshot for it. One
+    that both waited for the lock and joined other tables would see those as they were before it waited.
+    """
+    _LOCK.run_later(pk=conversation_pk)
+
+
+def _first_expiry(rows: models.QuerySet[Any]) -> Subquery:
+    """Return the earliest `expires_at` of these rows of a conversation, as a part of a query for conversations."""
+    of_conversation = rows.filter(conversation=OuterRef("pk")).order_by().values("conversation")
+    return Subquery(of_conversation.annotate(first=Min("expires_at")).values("first"))
 
 
 def move_challenge(
@@ -136,6 +163,9 @@ def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *
 
 def end_expired(conversation: Conversation, now: datetime) -> None:
     """End the expired challenges and tokens of this conversation, so that they do not violate a constraint later."""
+    expiries = conversation.first_expiries
+    if expiries is not None and not any(moment and moment <= now for moment in expiries):
+        return
     for challenge in _EXPIRED_CHALLENGES.all(conversation=conversation.pk, now=now):
         end_challenge(challenge, ChallengeStatus.EXPIRED, now=now, actor=SYSTEM)
     for access_token in _EXPIRED_TOKENS.all(conversation=conversation.pk, now=now):

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from django.db import models
 from django.db.models import Q
@@ -133,8 +133,14 @@ class AccessToken(models.Model):
         """Decrypt the token. Raises `DecryptionError`, also if it was erased."""
         return reveal(self, "ciphertext")
 
+    @staticmethod
+    def location(column: str, row: UUID, *, brand: UUID, conversation: UUID) -> AssociatedData:
+        """Name the place of a ciphertext of this table, to which it is bound (K1)."""
+        return AssociatedData("conversations_accesstoken", column, row, brand=brand, conversation=conversation)
+
     def associated_data(self, column: str) -> AssociatedData:
-        return self.conversation.associated_data("conversations_accesstoken", column, self.uuid)
+        conversation = self.conversation
+        return self.location(column, self.uuid, brand=conversation.brand.uuid, conversation=conversation.uuid)
 
 
 class Revocation(models.Model):

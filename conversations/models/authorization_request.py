@@ -38,6 +38,9 @@ class AuthorizationRequest(models.Model):
     # For the brand's admins: what is known beside the code, cut and cleaned (H8). Erased when the conversation closes.
     error_detail = models.CharField(max_length=200, blank=True)
 
+    # When the token expires that the challenge brought; None if it brought none, or the query did not ask.
+    token_expires_at: datetime | None = None
+
     class Meta:
         ordering = ("-id",)
 

@@ -52,6 +52,11 @@ class Conversation(models.Model):
 
     objects = BrandRowsQuerySet["Conversation"].as_manager()
 
+    # What some queries know beside the row; None if the query that loaded it did not ask: whether the brand has an
+    # active webhook endpoint, and when the first challenge and the first token expire that have not ended.
+    has_webhooks: bool | None = None
+    first_expiries: tuple[datetime | None, ...] | None = None
+
     class Meta:
         ordering = ("-id",)
         constraints = [

@@ -1,4 +1,4 @@
-"""The worker's loop: lease due rows, work on them in a few threads, sweep and count once a minute, stop cleanly.
+"""The worker's loop: lease due rows, work on them in a few threads, sweep, count and watch once a minute, stop cleanly.
 
 No failure stops the other work: each kind of work, the sweep and the clock report their failures separately. Only if
 the database is unavailable, everything waits, with growing pauses. If the database goes down during a call, the call's
@@ -19,6 +19,7 @@ from typing import Any, Final
 from django.db import Error, OperationalError, close_old_connections, connection, connections
 
 from conversations.flow.retention import SweepIncomplete, sweep
+from conversations.outbox.health_checks import attempt_check, lease_checks, watch
 from conversations.outbox.revocations import attempt_revocation, lease_revocations
 from conversations.outbox.webhooks import attempt_delivery, lease_deliveries
 from conversations.statistics import count_events
@@ -28,6 +29,8 @@ from infrastructure.outbox import LastingFailure, give_back, put_off_after_fault
 
 # Threads for each kind of work. They are separate, so that many webhooks cannot delay a revocation.
 THREADS: Final = 8
+# A check may be late. The doctor runs no more than two at once.
+_THREADS_FOR_CHECKS: Final = 2
 SWEEP_EVERY_SECONDS: Final = 60.0
 _IDLE_SECONDS: Final = 1.0
 # The database counts as available again after this time without an error.
@@ -37,13 +40,15 @@ _QUIET_SECONDS: Final = 10.0
 Lease = Callable[[datetime, int], list[Any]]
 # Makes the call to the other server for one row. Returns the function that stores the result.
 Call = Callable[[Any], Callable[[], None]]
-WORK: tuple[tuple[str, Lease, Call], ...] = (
-    ("revocation", lease_revocations, attempt_revocation),
-    ("webhook delivery", lease_deliveries, attempt_delivery),
+WORK: tuple[tuple[str, Lease, Call, int], ...] = (
+    ("revocation", lease_revocations, attempt_revocation, THREADS),
+    ("webhook delivery", lease_deliveries, attempt_delivery, THREADS),
+    ("health check", lease_checks, attempt_check, _THREADS_FOR_CHECKS),
 )
 
 _FAULT: Final = "an outbox entry failed"
 _NOT_COUNTED: Final = "the audit log cannot be counted"
+_NOT_WATCHED: Final = "the servers' health cannot be watched"
 
 logger = logging.getLogger("consumer_delegation.worker")
 
@@ -51,8 +56,8 @@ logger = logging.getLogger("consumer_delegation.worker")
 def run(stop: Event) -> None:
     """Work until `stop` is set. Calls that are running then are finished first."""
     worker = _Worker(stop)
-    # One more thread: the sweep's.
-    threads = ThreadPoolExecutor(max_workers=THREADS * len(WORK) + 1, thread_name_prefix="outbox")
+    # Two more threads: the sweep's, and that of watching, which may wait for a mail server.
+    threads = ThreadPoolExecutor(max_workers=sum(most for *_, most in WORK) + 2, thread_name_prefix="outbox")
     with threads:
         while not stop.is_set():
             worker.iterate(threads)
@@ -60,10 +65,10 @@ def run(stop: Event) -> None:
 
 
 def run_once(now: datetime | None = None) -> int:
-    """Sweep, do everything that is due, one row at a time, and count. Return the number of rows. For cron and tests.
+    """Sweep, do everything that is due, one row at a time, count and watch. For cron and tests. Return the number.
 
-    If the sweep, the counting or a row fails, the rest is done and `RunIncomplete` is raised. Raises the database's
-    error if the database is unavailable.
+    If the sweep, the counting, the watching or a row fails, the rest is done and `RunIncomplete` is raised. Raises the
+    database's error if the database is unavailable.
     """
     failures = []
     try:
@@ -71,20 +76,21 @@ def run_once(now: datetime | None = None) -> int:
     except (database_clock.ClockDiffers, SweepIncomplete) as error:
         failures.append(_sweep_failure(error))
     done = 0
-    for name, lease, call in WORK:
+    for name, lease, call, _ in WORK:
         # One at a time: if several were leased together, the last lease could expire before we reach its row.
         while rows := lease(now or database_clock.now(), 1):
             if _process_row(call, rows[0]):
                 done += 1
             else:
                 failures.append(f"{name} {rows[0].uuid} failed")
-    try:
-        count_events(now or database_clock.now())
-    except Exception as error:
-        if is_unavailable(error):
-            raise
-        logger.exception(_NOT_COUNTED)
-        failures.append(f"{_NOT_COUNTED} ({type(error).__name__})")
+    for said, part in ((_NOT_COUNTED, count_events), (_NOT_WATCHED, watch)):
+        try:
+            part(now or database_clock.now())
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            logger.exception(said)
+            failures.append(f"{said} ({type(error).__name__})")
     if failures:
         raise RunIncomplete(done, failures)
     return done
@@ -127,15 +133,15 @@ def _process_row(call: Call, row: Any) -> bool:
 class _Queue:
     """One kind of work: how its rows are leased and done, and its running calls. Logs if leasing fails."""
 
-    def __init__(self, name: str, lease: Lease, call: Call) -> None:
-        self.name, self.lease, self.call = name, lease, call
+    def __init__(self, name: str, lease: Lease, call: Call, threads: int) -> None:
+        self.name, self.lease, self.call, self._threads = name, lease, call, threads
         self.busy: set[Future[None]] = set()
         self.leasing = LastingFailure(f"leasing a {name} failed", f"leasing a {name} works again")
 
     def take(self) -> list[Any]:
         """Lease one row for each free thread. Raises the error of an unavailable database."""
         self.busy = {future for future in self.busy if not future.done()}
-        free = THREADS - len(self.busy)
+        free = self._threads - len(self.busy)
         if not free or self.leasing.pause:
             return []
         try:
@@ -163,8 +169,10 @@ class _Worker:
         self._clock = LastingFailure("the clock is wrong: no sweep", "the clock is right again")
         self._counts = LastingFailure(_NOT_COUNTED, "the audit log can be counted again")
         self._sweeps = LastingFailure("the sweep was incomplete", "the sweep is complete again")
-        self._next_sweep, self._sweeping = 0.0, Future[None]()
-        self._sweeping.set_result(None)
+        self._watching = LastingFailure(_NOT_WATCHED, "the servers' health is watched again")
+        self._next_minute = 0.0
+        # The threads of the minute's work. The second may wait for a mail server, which must not delay a sweep.
+        self._minutes_work: dict[Callable[[datetime], None], Future[None]] = {}
         self._kept: deque[Callable[[], None]] = deque()
 
     def iterate(self, threads: ThreadPoolExecutor) -> None:
@@ -173,7 +181,7 @@ class _Worker:
             if self._database.is_failing:
                 _refuse_read_only()
             self._store_kept()
-            self._sweep_once_a_minute(threads)
+            self._work_once_a_minute(threads)
             started = sum(self._start(threads, queue) for queue in self._queues)
         except Exception as error:  # noqa: BLE001  `LastingFailure` logs it; the worker must go on
             connection.close()
@@ -246,9 +254,9 @@ class _Worker:
                 logger.exception(_FAULT)
             self._kept.popleft()
 
-    def _sweep_once_a_minute(self, threads: ThreadPoolExecutor) -> None:
-        """Check the clock, then sweep and count in a thread of its own, so that a slow sweep delays nothing else."""
-        if monotonic() < self._next_sweep:
+    def _work_once_a_minute(self, threads: ThreadPoolExecutor) -> None:
+        """Check the clock, then sweep, count and watch in threads of their own, so that a slow one delays nothing."""
+        if monotonic() < self._next_minute:
             return
         close_old_connections()
         try:
@@ -257,14 +265,22 @@ class _Worker:
             self._clock.failed(error)
         else:
             self._clock.succeeded()
-            if self._sweeping.done():
-                self._sweeping = threads.submit(self._sweep, now)
-        self._next_sweep = monotonic() + SWEEP_EVERY_SECONDS
+            for work in (self._sweep, self._watch):
+                running = self._minutes_work.get(work)
+                if running is None or running.done():
+                    self._minutes_work[work] = threads.submit(work, now)
+        self._next_minute = monotonic() + SWEEP_EVERY_SECONDS
 
     def _sweep(self, now: datetime) -> None:
         try:
             if self._run_part(self._sweeps, partial(sweep, now, self._stop.is_set)):
                 self._run_part(self._counts, partial(count_events, now, self._stop.is_set))
+        finally:
+            connections.close_all()
+
+    def _watch(self, now: datetime) -> None:
+        try:
+            self._run_part(self._watching, partial(watch, now))
         finally:
             connections.close_all()
 

@@ -1,8 +1,14 @@
-"""Set lock and statement timeouts on every PostgreSQL connection. Django loads `DatabaseWrapper` from here."""
+"""PostgreSQL connections with timeouts, and statements that travel together. Django loads `DatabaseWrapper` from here.
+
+A round trip costs a statement more than its work. So BEGIN is sent with a transaction's first statement, and statements
+whose result nobody reads (`send_later`) with the next one, at the latest with COMMIT: as one simple query (PostgreSQL's
+manual, section 55.2.2.1). PostgreSQL runs them in order and stops at the first error. The driver raises that error from
+the statement that they travelled with. So a COMMIT that returns has stored all of them.
+"""
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,20 +37,103 @@ START_UP_OPTIONS: Final = " ".join(f"-c {name}={limit}" for name, limit in LIMIT
 
 
 class LimitedConnection(extensions.connection):
-    """The driver's connection. `has_options` is true if PostgreSQL accepted our timeouts for the whole session."""
+    """The driver's connection, in its autocommit mode: we send BEGIN, COMMIT and ROLLBACK.
+
+    `has_options` is true if PostgreSQL accepted our timeouts for the whole session. `in_transactions` is true while
+    each statement outside of a transaction begins one. `kept_cursor` is for `infrastructure.prepared`, which runs one
+    statement after the other.
+    """
 
     has_options = False
+    kept_cursor: Any = None
+    in_transactions = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._later: list[tuple[bytes, Callable[[Exception], None]]] = []
+
+    def send_later(self, statement: bytes, failed: Callable[[Exception], None]) -> None:
+        """Send a complete statement with the next one. If that message fails, `failed` is called with the error."""
+        self._later.append((statement, failed))
+
+    def send_now(self) -> None:
+        """Send what waits, for what cannot travel with other statements."""
+        is_idle = self.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE
+        if self._later or (self.in_transactions and is_idle):
+            self._send(b"SELECT")
+
+    def forget_later(self) -> None:
+        """Drop what waits, because the transaction or savepoint that it belongs to is rolled back."""
+        self._later.clear()
+
+    def taken(self) -> tuple[bytes, list[Callable[[Exception], None]]]:
+        """Return the statements to send before the next one, and whom to tell if the message fails."""
+        later, self._later = self._later, []
+        sent = b"".join(statement + b"; " for statement, _ in later)
+        if self.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
+            begin = "BEGIN; " if self.in_transactions else ""
+            sent = f"{begin}{in_transaction(has_options=self.has_options)}".encode() + sent
+        return sent, [failed for _, failed in later]
+
+    def commit(self) -> None:
+        if not self.autocommit:  # a new connection that Django still prepares
+            super().commit()
+        elif self._later or self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
+            self._send(b"COMMIT")
+
+    def rollback(self) -> None:
+        self.forget_later()
+        if not self.autocommit:
+            super().rollback()
+        elif self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
+            self._send(b"ROLLBACK")
+
+    def _send(self, statement: bytes) -> None:
+        with self.cursor() as cursor:
+            cursor.execute(statement)
 
 
 class LimitedCursor(extensions.cursor):
-    """The driver's cursor. It sends the timeouts of a transaction with its first statement, in one round trip."""
+    """The driver's cursor. One round trip takes BEGIN, the transaction's timeouts, what waits, and the statement."""
+
+    _length_before = 0
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002  # the driver's own name
         connection: Any = self.connection
-        if self.name is None and connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
-            before = in_transaction(has_options=connection.has_options)
-            query = before + query if before else query
-        super().execute(query, vars)
+        if self.name is not None:  # a server-side cursor, which the driver declares around the query
+            connection.send_now()
+            super().execute(query, vars)
+            return
+        before, told = connection.taken()
+        self._length_before = len(before)
+        try:
+            if before:
+                # Complete: the driver would look for placeholders in what goes before, too.
+                super().execute(before + self.mogrify(query, vars))
+            else:
+                super().execute(query, vars)
+        except Exception as error:
+            for failed in told:
+                failed(error)
+            raise
+
+    def executemany(self, query: Any, vars_list: Any) -> None:
+        self.connection.send_now()  # type: ignore[attr-defined]  # ours
+        super().executemany(query, vars_list)
+
+    def callproc(self, *args: Any) -> Any:
+        self.connection.send_now()  # type: ignore[attr-defined]  # ours
+        return super().callproc(*args)
+
+    def copy_expert(self, *args: Any, **options: Any) -> None:
+        self.connection.send_now()  # type: ignore[attr-defined]  # ours
+        super().copy_expert(*args, **options)
+
+    @property
+    def query(self) -> bytes | None:
+        """The statement without what was sent before it: Django logs this text."""
+        sent: bytes | None = super().query
+        return sent and sent[self._length_before :]
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
@@ -74,6 +163,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
             connection.close()
         meet_pooler()
         return super().get_new_connection(self.get_connection_params())
+
+    def _set_autocommit(self, autocommit: bool) -> None:
+        """Leave the driver in its autocommit mode, in which it sends no BEGIN of its own (`LimitedConnection`)."""
+        with self.wrap_database_errors:
+            if not self.connection.autocommit:
+                self.connection.autocommit = True
+            self.connection.in_transactions = not autocommit
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        self.connection.forget_later()
+        super()._savepoint_rollback(sid)  # type: ignore[misc]  # django-stubs lack this method
 
     def is_usable(self) -> bool:
         """Whether the server answers and accepts writes: after a switchover, a kept connection may be read-only."""

@@ -188,7 +188,7 @@ def test_a_server_is_added_with_its_secret_and_its_key_once(acme_house: House) -
         ["completion_code"],
     )
     again = acme_house.admin.send_changed(add, **typed, client_secret=NEW_SECRET)
-    assert errors_of(again) == {"key": ["This brand already has a server of this key."]}
+    assert errors_of(again) == {"key": ["This brand already has a server of this short name."]}
 
 
 def new_key(house: House, **changes: Any) -> Any:
@@ -290,6 +290,23 @@ def test_every_setting_of_what_comes_back_says_what_it_is_for(acme_house: House,
     form = acme_house.admin.get(form_url).context["adminform"]
     (fields,) = [options["fields"] for name, options in form.fieldsets if name == "What comes back"]
     assert [name for name in (*fields, "basic_encoding", "resource") if not form.form.fields[name].help_text] == []
+
+
+# Names that are a person's words already.
+PLAIN = {"brand", "prompt", "scope_separator", "required_scope", "default_check", "denial_codes", "trusted_audiences"}
+
+
+def test_no_label_reads_like_code(operator: AdminBrowser) -> None:
+    """The bug: "Token endpoint auth method". The label is a person's words, and the RFC's name is beside them."""
+    fields = operator.get(address(AuthorizationServer, "add")).context["adminform"].form.fields
+    as_code = {name for name, field in fields.items() if field.label.lower() == name.replace("_", " ")}
+    assert as_code <= PLAIN | {"client_id", "client_secret"}
+    wire = {"jwks_uri": "jwks_uri", "client_id": "client_id", "max_age": "max_age", "resource": "resource"}
+    wire |= {name: name for name in ("token_endpoint_auth_method", "authorization_endpoint", "token_endpoint")}
+    wire |= {name: name for name in ("revocation_endpoint", "pushed_authorization_request_endpoint", "scope")}
+    wire |= {"key": "key", "issuer": "iss", "accepted_token_type": "token_type", "prompt": "prompt"}
+    said = {name: f"{fields[name].label} {fields[name].help_text}" for name in wire}
+    assert [name for name, word in wire.items() if word not in said[name]] == []
 
 
 def test_a_number_of_seconds_is_shown_whole_on_a_phone(acme_house: House, form_url: str) -> None:

@@ -1,5 +1,6 @@
 """Hostile input to the admin: each gives an error at its field or a 400, never a 500."""
 
+import re
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import AuthorizationServer, BotKey, Brand
 from brands.server_rules import HOST_FIELDS
-from tests.admin_pages import AdminBrowser, address
+from tests.admin_pages import AdminBrowser, House, address, addresses_of_the_admin
 from tests.cast import make_server
 
 pytestmark = pytest.mark.django_db
@@ -114,3 +115,70 @@ def test_a_selected_row_that_is_no_key_is_a_bad_request(
     """J2: the database was asked for it as it was."""
     data = {"action": action, "_selected_action": ["1", key], "index": "0"}
     assert browser.post(address(model, "changelist"), data).status_code == 400
+
+
+# Whoever is signed in can send these to any address of the admin.
+HOSTILE = ("x", "9" * 19, "[", "2020-13-45")
+PARAMETERS_OF_PAGES = (
+    *("p", "o", "q", "_popup", "_to_field", "_changelist_filters", "state", "brand", "period"),
+    *("brand__id__exact", "endpoint__id__exact", "since", "at", "expires_at", "scopes"),
+)
+_NUMBERED = tuple(enumerate(PARAMETERS_OF_PAGES))
+HOSTILE_FORMS: tuple[dict[str, Any], ...] = (
+    {"_saveasnew": "1"},
+    {"_discover": "1"},
+    {"_save": "1", "form-TOTAL_FORMS": "x"},
+    {"action": "x", "index": "99"},
+    {"action": ["a", "b"], "index": "-1", "select_across": "x"},
+    {"action": "delete_selected", "_selected_action": ["1"], "index": "x"},
+    {"token": ["x", "9" * 30, "-1"]},
+    {"admins": ["9" * 19], "name": "Acme", "_save": "1"},
+    {"_popup": "1", "_to_field": "x"},
+    {"name": "a\x00b"},
+)
+
+
+@pytest.mark.parametrize("name", ["viewer", "operator"])
+def test_no_page_fails_whatever_is_sent(
+    houses: tuple[House, House], operator: AdminBrowser, django_user_model: Any, name: str
+) -> None:
+    """J8: every address of the admin, with values that no page of ours sends.
+
+    The bugs: a date that is none in the query of a new key's form, "save as new" for a brand, and an account's key of
+    19 digits were each a 500.
+    """
+    acme = houses[0]
+    viewer = django_user_model.objects.create_user("vera", is_staff=True)
+    acme.brand.viewers.add(viewer)
+    browser = {"viewer": AdminBrowser(viewer), "operator": operator}[name]
+    browser.client.raise_request_exception = False
+    pages = [page for page in addresses_of_the_admin(acme) if not page.endswith(("/delete/", "/history/"))]
+    varied = [page for page in pages if not re.search("[0-9]", page)]
+    asked = [(page, {key: HOSTILE[number % len(HOSTILE)]}) for page in varied for number, key in _NUMBERED]
+    asked += [(page, dict.fromkeys(PARAMETERS_OF_PAGES, "x")) for page in pages]
+    failed = [(page, str(query)[:80]) for page, query in asked if browser.get(page, **query).status_code >= 500]
+    posted = [(page, form) for page in pages for form in HOSTILE_FORMS]
+    failed += [(page, str(form)[:80]) for page, form in posted if browser.post(page, form).status_code >= 500]
+    assert failed == []
+
+
+@pytest.mark.parametrize("value", ["x", "-1", "9" * 19, "2020-13-45", "[", ""])
+def test_a_link_fills_in_no_form(browser: AdminBrowser, acme_server: AuthorizationServer, value: str) -> None:
+    """G10: a link of a stranger could fill in an issuer; and a date that is none was a 500."""
+    for model, name in ((BotKey, "expires_at"), (AuthorizationServer, "issuer")):
+        page = browser.get(address(model, "add"), **{name: value})
+        assert page.status_code == 200
+        assert not page.context["adminform"].form[name].value()
+
+
+@pytest.mark.parametrize("key", ["9" * 19, "9" * 5000, "x", "\u0661", "-1"])
+def test_an_account_that_is_no_key_is_a_mistake_at_its_field(acme: Brand, operator: AdminBrowser, key: str) -> None:
+    """J7: the database was asked for it as it was."""
+    for name in ("admins", "viewers"):
+        assert list(errors_of(operator.send_changed(address(Brand, "change", acme), **{name: [key]}))) == [name]
+
+
+def test_save_as_new_is_a_bad_request(browser: AdminBrowser, operator: AdminBrowser, acme: Brand) -> None:
+    """J6: no form has that button, and a brand's page failed for want of a row."""
+    for who in (browser, operator):
+        assert who.send_changed(address(Brand, "change", acme), _saveasnew="1").status_code == 400

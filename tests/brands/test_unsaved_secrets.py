@@ -291,7 +291,7 @@ def test_the_form_says_when_the_secret_was_set_and_by_whom(acme_house: House, fo
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("who", ["the operator", "an admin whose account is deleted"])
+@pytest.mark.parametrize("who", ["the operator", "a deleted account (admin:999999999)"])
 def test_a_secret_that_no_present_admin_has_set(acme_house: House, operator: AdminBrowser, who: str) -> None:
     server = AuthorizationServer.objects.get(pk=acme_house.server.pk)
     actor = "operator" if who == "the operator" else "admin:999999999"

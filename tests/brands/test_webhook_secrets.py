@@ -47,7 +47,7 @@ def test_what_is_no_secret_is_refused_without_being_quoted(value: str) -> None:
     [
         (["*"], set(WebhookEvent)),
         (["challenge.*"], {event for event in WebhookEvent if event.startswith("challenge.")}),
-        (["token.*"], {WebhookEvent.TOKEN_ISSUED, WebhookEvent.TOKEN_ENDED}),
+        (["token.*"], {WebhookEvent.TOKEN_ISSUED, WebhookEvent.TOKEN_ENDED, WebhookEvent.TOKEN_READS_UNUSUAL}),
         (["token.ended", "conversation.closed"], {WebhookEvent.TOKEN_ENDED, WebhookEvent.CONVERSATION_CLOSED}),
     ],
 )

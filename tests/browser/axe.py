@@ -15,10 +15,10 @@ OPTIONS: Final[dict[str, Any]] = {
     "resultTypes": ["violations", "incomplete"],
     "preload": False,
 }
-_RUN: Final = """async ([without, options]) => {
+_RUN: Final = """async ([without, options, undecided]) => {
     const found = await axe.run(without ? {exclude: [without]} : document, options)
     const told = results => results.flatMap(rule => rule.nodes.map(node => `${rule.id}: ${node.html}`))
-    return told(found.violations).concat(told(found.incomplete))
+    return told(found.violations).concat(undecided ? told(found.incomplete) : [])
 }"""
 
 
@@ -34,15 +34,18 @@ class Axe:
         file = node_modules / "axe-core" / "axe.min.js"
         return cls(file.read_text()) if file.exists() else None
 
-    def findings(self, page: Page, looks: Iterable[Look], without: str = "") -> dict[str, list[str]]:
+    def findings(
+        self, page: Page, looks: Iterable[Look], without: str = "", *, undecided: bool = True
+    ) -> dict[str, list[str]]:
         """For each look, every rule that an element of the page breaks, or that axe could not decide.
 
-        `without` selects an element that is left out.
+        `without` selects an element that is left out. `undecided=False` leaves out what axe could not decide, such as
+        the contrast of a text beside an icon.
         """
-        return {look.name: self._findings(page, look, without) for look in looks}
+        return {look.name: self._findings(page, look, without, undecided=undecided) for look in looks}
 
-    def _findings(self, page: Page, look: Look, without: str) -> list[str]:
+    def _findings(self, page: Page, look: Look, without: str, *, undecided: bool) -> list[str]:
         show_as(page, look)
         if page.evaluate("typeof axe") == "undefined":
             page.evaluate(f"() => {{ {self.source} }}")
-        return list(page.evaluate(_RUN, [without, OPTIONS]))
+        return list(page.evaluate(_RUN, [without, OPTIONS, undecided]))

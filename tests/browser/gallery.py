@@ -1,4 +1,4 @@
-"""Write `docs/consumer-pages.md` and its pictures from those of the last browser tests: `make gallery`."""
+"""Write `docs/consumer-pages.md` and the documents' pictures from those of the last browser tests: `make gallery`."""
 
 import json
 import sys
@@ -17,7 +17,14 @@ ON_A_DESK: Final = ("link", "completion_code")
 IN_HEBREW: Final = ("link", "completion_code", "receipt")
 # The README's pictures, taken by `tests.demo.pictures`.
 OF_THE_DEMO: Final = ("demo-chat", "demo-admin")
-MOST_BYTES: Final = 1_500_000
+# The pictures of docs/brand-admin.md, with the looks in which each is shown; `test_first_setup.py` takes them.
+OF_THE_SETUP: Final = {
+    "setup-server": ("desktop-light",),
+    "setup-doctor": ("phone-light", "phone-dark"),
+    "setup-trial": ("desktop-light",),
+    "setup-key": ("desktop-light",),
+}
+MOST_BYTES: Final = 2_000_000
 COLOURS: Final = 48
 GAP: Final = 24
 
@@ -91,6 +98,8 @@ def main() -> int:
         write_picture(f"{name}-desktop", [picture_of(name, "en", desk[0])])
     for name in IN_HEBREW:
         write_picture(f"{name}-he", [picture_of(name, "he", look) for look in phone])
+    for name, looks in OF_THE_SETUP.items():
+        write_picture(name, [KEPT / f"{name}-{look}.png" for look in looks])
     PAGE.write_text("\n".join(sections(headings)))
     taken = sum(file.stat().st_size for file in PICTURES.glob("*.png"))
     sys.stdout.write(f"{PAGE.relative_to(ROOT)}: {len(STATES)} pages, {taken:,} bytes of pictures\n")

@@ -67,11 +67,11 @@ def test_a_replaced_secret_survives_another_fields_error_and_the_confirmation(
     admin.get_by_role("link", name=LEAKED, exact=True).click()
     admin.get_by_label("Client secret").fill(stage.demo.client_secret)
     admin.get_by_text("Lifetimes, in seconds").click()
-    admin.get_by_label("Challenge lifetime").fill("10")
+    admin.get_by_label("How long a link works").fill("10")
     save(admin)
     expect(admin.get_by_text("greater than or equal to 300")).to_be_visible()
     expect(admin.get_by_text("The secret that you typed is not saved yet.")).to_be_visible()
-    admin.get_by_label("Challenge lifetime").fill("600")
+    admin.get_by_label("How long a link works").fill("600")
     confirm(admin, stage.demo.admin_password)
     assert admin.get_by_label("Client secret").input_value() == ""
     save(admin)

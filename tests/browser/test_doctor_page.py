@@ -55,7 +55,7 @@ def examined(page: Page) -> list[str]:
     """Press the button; return the codes of the findings."""
     page.get_by_role("button", name="Check").press("Enter")
     expect(page.get_by_role("status")).to_be_visible()
-    return page.locator(".doctor-finding code").all_inner_texts()
+    return page.locator(".steps .step > p:first-child > code").all_inner_texts()
 
 
 def test_an_admin_finds_out_what_is_wrong_and_gets_to_the_field(admin: Profile, stage: Stage) -> None:

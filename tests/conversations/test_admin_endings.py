@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge, Conversation, Revocation
@@ -124,6 +125,18 @@ def test_closing_erases_everything_and_says_how_much(
     challenge = Challenge.objects.get(uuid=link["challenge_id"])
     assert (token.ciphertext, token.subject_ciphertext, challenge.link_token_ciphertext) == (None, None, None)
     assert set(AuthorizationRequest.objects.values_list("error_detail", flat=True)) == {""}
+
+
+def test_what_has_expired_is_not_counted_as_live(admin: AdminBrowser, acme_bot: Bot, token: AccessToken) -> None:
+    """The bug: until the sweep, the question named tokens and links that nobody could use any more."""
+    acme_bot.challenge(replace=True)
+    for model in (AccessToken, Challenge):
+        model._default_manager.update(expires_at=timezone.now())
+    shown = " ".join(re.sub(r"<[^>]+>", "", admin.get(page("close_conversation")).content.decode()).split())
+    said = receipt(admin.post(page("close_conversation")))
+    assert "This ends 0 access tokens and 0 open links" in shown
+    counted = "0 access tokens ended. 0 revocations are sent to the server. 0 links no longer work."
+    assert said == [f"The conversation is closed and erased. {counted}"]
 
 
 def test_closing_twice_says_that_it_was_closed(admin: AdminBrowser, token: AccessToken) -> None:

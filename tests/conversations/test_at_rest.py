@@ -8,7 +8,7 @@ from django.core import serializers
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, Brand, Logo
+from brands.models import AuthorizationServer, Brand, Logo, ServerHealth
 from brands.unsaved_secrets import UnsavedSecrets
 from conversations.flow import read_counts
 from conversations.flow.trial_sign_in import begin_trial
@@ -85,6 +85,7 @@ def test_no_row_calls_itself_by_a_secret(
     CountedAuditLog.objects.create()
     HourlyCount.objects.create(brand=Brand.objects.get(), hour=timezone.now(), measure="step", detail="left", times=1)
     server, now = AuthorizationServer.objects.get(), timezone.now()
+    ServerHealth.objects.create(authorization_server=server, next_attempt_at=now)
     trial = begin_trial(server, acme_admin, "planted-session", now)
     typed = Secret("planted-unsaved-secret")
     UnsavedSecrets(acme_admin.pk, "planted-session").keep(typed, server, {"token_endpoint": server.token_endpoint}, now)

@@ -239,6 +239,17 @@ def test_an_empty_page_says_what_to_do_first(acme: Brand, ada: AdminBrowser, ope
     assert "Your account administers no brand" in ada.get("/admin/").content.decode()
 
 
+def test_an_empty_page_tells_a_viewer_whom_to_ask(acme: Brand, acme_admin: User) -> None:
+    """J15. The bug: it told a viewer to connect a server, which a viewer cannot do."""
+    vera = User.objects.create_user("vera", is_staff=True)
+    acme.viewers.add(vera)
+    text = AdminBrowser(vera).get("/admin/").content.decode()
+    assert f"Ask {acme_admin.username}." in text
+    assert "Connect your authorization server" not in text
+    acme.admins.clear()
+    assert "ask the operator to choose one" in AdminBrowser(vera).get("/admin/").content.decode()
+
+
 @pytest.mark.parametrize(
     ("counted_at", "words"),
     [

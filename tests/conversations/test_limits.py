@@ -61,6 +61,7 @@ def test_the_limits_are_as_wide_as_they_are_meant_to_be() -> None:
         ("connection-tests-per-admin", 10, 600),
         ("metadata-lookups-per-admin", 10, 600),
         ("password-changes-per-admin", 5, 600),
+        ("health-mails-per-brand", 20, 24 * 60 * 60),
     }
 
 

@@ -108,7 +108,7 @@ def test_a_claim_of_the_future_counts_as_failed(
 
 
 def read(bot_key: BotKey, at: datetime) -> None:
-    read_counts.count_read(bot_key, "", at)
+    read_counts.count_read(bot_key.pk, "", at)
 
 
 def test_reads_are_added_up_where_the_clock_was_put_back(acme_bot: Bot) -> None:

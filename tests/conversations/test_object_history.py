@@ -9,10 +9,10 @@ from django.db import connection
 from django.db.models import Model
 from django.test.utils import CaptureQueriesContext
 
-from brands.audited_changes import save_audited
+from brands.audited_changes import names_of, save_audited
 from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
-from conversations.object_history import MOST_EVENTS, names_of
+from conversations.object_history import MOST_EVENTS
 from tests.admin_pages import AdminBrowser, House, address
 
 pytestmark = pytest.mark.django_db
@@ -37,7 +37,7 @@ def test_a_change_names_the_admin_the_field_and_of_listed_fields_both_values(hou
     assert answer.status_code == 302
     newest = history(acme.admin, acme.server)[0]
     assert f" {acme.admin.user.username} Changed " in newest
-    assert "Client id" in newest
+    assert "Client ID" in newest
     assert "another" not in newest
     assert f"Scope: {old} → {old} orders.read" in newest
     assert ": off → on" in newest
@@ -50,7 +50,10 @@ def test_a_moved_address_is_shown_with_its_hosts_alone(houses: Houses) -> None:
     server.revocation_endpoint = "https://login.acme.example/planted?key=planted"
     save_audited(server)
     lines = history(acme.admin, server)
-    assert any("the operator Host changed Revocation endpoint: empty → login.acme.example" in line for line in lines)
+    assert any(
+        "the operator Host changed Address to end tokens (revocation endpoint): empty → login.acme.example" in line
+        for line in lines
+    )
     assert "planted?" not in acme.admin.get(address(AuthorizationServer, "history", server)).content.decode()
 
 
@@ -83,7 +86,7 @@ def test_the_history_is_bounded_in_length_and_queries(houses: Houses) -> None:
 
 def test_actors_that_are_gone_keep_their_number(acme_admin: Any) -> None:
     assert names_of({"admin:999999", f"admin:{acme_admin.pk}", "bot:0000", "system", "admin:x"}) == {
-        "admin:999999": "admin:999999",
+        "admin:999999": "a deleted account (admin:999999)",
         f"admin:{acme_admin.pk}": acme_admin.username,
         "bot:0000": "bot:0000",
         "system": "this product",

@@ -144,7 +144,7 @@ def test_a_fault_in_one_entry_is_logged_and_the_next_one_is_done(
         done.append(row)
         return stop.set
 
-    monkeypatch.setattr(worker, "WORK", (("revocation", take, do),))
+    monkeypatch.setattr(worker, "WORK", (("revocation", take, do, 8),))
     worker.run(stop)
     assert done == [good]
     (logged,) = [record for record in caplog.records if record.name == "consumer_delegation.worker"]

@@ -25,15 +25,15 @@ pytestmark = pytest.mark.django_db
 # In the order of one journey. `POST .../challenges` inserts conversation, challenge and audit row at the first call.
 # `GET /callback` has two audit rows, both in the transaction of the result: that the consumer came back, and to what.
 EXPECTED = {
-    "POST /challenges (new chat)": 9,
-    "POST /challenges (the live one)": 10,
+    "POST /challenges (new chat)": 7,
+    "POST /challenges (the live one)": 9,
     "POST /authorize (challenge)": 10,
     "GET /challenges/{id}": 3,
     "GET /conversation": 6,
     "GET /token (not yet)": 6,
     "GET /c/{link}": 2,
-    "POST /c/{link}": 11,
-    "GET /callback": 18,
+    "POST /c/{link}": 9,
+    "GET /callback": 15,
     "GET /c/{link}/done": 3,
     "GET /c/{link}/other-browser": 2,
     "GET /c/{link}/not-completed": 2,
@@ -41,18 +41,18 @@ EXPECTED = {
     "GET /callback (no answer, a stranger's)": 2,
     "GET /callback/": 3,
     "POST /callback": 1,
-    "POST /completion": 21,
+    "POST /completion": 20,
     "GET /r/{receipt}": 2,
     "GET /token": 1,
     "POST /authorize (token)": 5,
-    "DELETE /token": 16,
-    "POST /challenges (again)": 14,
-    "POST /c/{link} (with a cookie of ours)": 12,
-    "POST /c/{link}/cancel": 11,
-    "POST /c/{link}/undo": 16,
-    "POST /r/{receipt}/end": 15,
-    "DELETE /challenges/{id}": 14,
-    "DELETE /conversation": 21,
+    "DELETE /token": 14,
+    "POST /challenges (again)": 13,
+    "POST /c/{link} (with a cookie of ours)": 10,
+    "POST /c/{link}/cancel": 10,
+    "POST /c/{link}/undo": 15,
+    "POST /r/{receipt}/end": 14,
+    "DELETE /challenges/{id}": 13,
+    "DELETE /conversation": 19,
     "GET /c/": 1,
     "GET /c/{link}.": 1,
     "GET /en/c/{link}": 1,
@@ -177,4 +177,4 @@ def test_an_id_token_costs_no_statement_but_the_subjects(
     url = acme_bot.challenge()["url"]
     returned = f"{acme_login.redirect_uri}?{acme_login.authorize(ada.begin(url))}"
     meter("GET /callback", lambda: ada.get(returned))
-    assert meter.counted == {"GET /callback": 19}
+    assert meter.counted == {"GET /callback": 16}

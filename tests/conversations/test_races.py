@@ -10,7 +10,7 @@ from django.db import OperationalError
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.api import token_read as token_call
+from conversations.api import fast_token_read as token_call
 from conversations.flow import challenges, readable_tokens, sign_in
 from conversations.flow.authorization_status import authorization_of
 from conversations.flow.outcomes import record_denial

@@ -166,7 +166,7 @@ def test_what_is_read_while_the_database_is_in_trouble_is_counted_beside_what_wa
     def trouble(execute: Any, sql: str, *arguments: Any) -> Any:
         if "INSERT INTO conversations_tokenreadcount" not in sql:
             return execute(sql, *arguments)
-        read_counts.count_read(key, "b", START)
+        read_counts.count_read(key.pk, "b", START)
         raise DatabaseError
 
     read(ready, header="a")

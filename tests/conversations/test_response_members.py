@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from brands.configuration_file import ConfigurationRefused, apply_configuration, read_configuration
 from brands.models import AuthorizationServer, Brand
-from conversations.api import token_read
+from conversations.api import fast_token_read
 from conversations.models import AccessToken, AuditEvent
 from conversations.outbox import worker
 from infrastructure.columns import encrypted_columns, reencrypt, stored_in
@@ -84,7 +84,7 @@ def test_both_ways_of_reading_give_the_same_bytes(
     with time_machine.travel(timezone.now(), tick=False):
         with django_assert_num_queries(1):
             at_once = ready.send("GET", path)
-        monkeypatch.setattr(token_read, "token_by_one_query", lambda *_: None)
+        monkeypatch.setattr(fast_token_read, "token_by_one_query", lambda *_: None)
         step_by_step = ready.send("GET", path)
     assert (at_once.content, at_once.status_code) == (step_by_step.content, 200)
     assert json.loads(at_once.content)["token_response_members"] == MEMBERS
@@ -218,7 +218,7 @@ def test_members_that_were_moved_by_sql_cannot_be_read_either_way(
     with pytest.raises(DecryptionError):
         AccessToken.objects.get(pk=mine.pk).reveal_response_members()
     problems = [ready.token()]
-    monkeypatch.setattr(token_read, "token_by_one_query", lambda *_: None)
+    monkeypatch.setattr(fast_token_read, "token_by_one_query", lambda *_: None)
     problems.append(ready.token())
     assert [(status, problem["code"]) for status, problem in problems] == [(500, "stored_value_unreadable")] * 2
     assert planted_in(repr(problems)) == []

@@ -177,8 +177,8 @@ def test_settings_that_were_changed_meanwhile_are_shown_with_both_values_and_of_
     ada.come_back(left, acme_login)
     entry = failed(admin)
     assert "Required scope: empty in the request, orders.read now" in entry
-    assert "Token endpoint: login.acme.example in the request, other.acme.example now" in entry
-    assert "Extra authorization parameters differs from the settings of now." in entry
+    assert "Token address (token endpoint): login.acme.example in the request, other.acme.example now" in entry
+    assert "Extra parameters differs from the settings of now." in entry
     assert "planted" not in entry
 
 

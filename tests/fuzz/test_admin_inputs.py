@@ -172,7 +172,7 @@ def test_any_form(acme: Brand, changes: dict[str, Any], left_out: set[str]) -> N
     """N1, H7: the form of the admin, some fields of which hold anything, or nothing."""
     kept = {name: value for name, value in GOOD_FORM.items() if name not in left_out}
     form = AuthorizationServerForm({"brand": str(acme.pk), **kept, **changes}, instance=AuthorizationServer())
-    form.confirmed = True
+    form.signed_in_recently = True
     with rolled_back():
         if not form.is_valid():
             assert form.errors

@@ -48,6 +48,32 @@ def test_it_runs_as_many_threads_as_the_limits_of_waiting_are_made_of(installati
     assert installation.python("from delegation_site import gunicorn; print(gunicorn.threads)") == "7"
 
 
+def test_workers_share_what_was_loaded_before_they_are_forked(installation: Installation) -> None:
+    """The bug: each worker loaded the application anew, and the collector wrote into what they shared."""
+    installation.manage("migrate", "-v0")
+    first = "from types import SimpleNamespace as N; import gc; from delegation_site import gunicorn; loaded = []"
+    start = "gunicorn.on_starting(N(app=N(wsgi=lambda: loaded.append('application')), log=N(warning=print)))"
+    found = installation.python(f"{first}; {start}; print(loaded, gc.get_freeze_count() > 100_000)")
+    assert found.splitlines()[-1] == "['application'] True"
+
+
+@pytest.mark.parametrize(("url", "is_loaded"), [("", "False"), ("redis://127.0.0.1:1/0", "True")])
+def test_the_client_of_redis_is_loaded_only_where_it_is_used(
+    installation: Installation, url: str, is_loaded: str
+) -> None:
+    """It takes four megabytes."""
+    installation.settings |= {"REDIS_URL": url}
+    code = (
+        "import delegation_site.wsgi; from django.core.cache import cache; cache.close(); print('redis' in sys.modules)"
+    )
+    assert installation.python(code) == is_loaded
+
+
+def test_the_parser_is_the_one_that_was_tested(installation: Installation) -> None:
+    """Gunicorn would take an old `gunicorn_h1c` that happens to be installed."""
+    assert installation.python("from delegation_site import gunicorn; print(gunicorn.http_parser)") == "python"
+
+
 def test_public_local_endpoints_and_debug_do_not_start_either(installation: Installation) -> None:
     """N10."""
     installation.settings |= {"PUBLIC_BASE_URL": "https://delegation.example", "DEBUG": "1"}

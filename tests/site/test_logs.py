@@ -1,15 +1,27 @@
 """Where log lines go, and what each of them carries."""
 
+import json
 import logging
 import os
 from collections.abc import Iterator
 from io import StringIO
+from typing import Any
 
 import pytest
+import time_machine
 from django.test import Client
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pythonjsonlogger.json import JsonFormatter
 
-from infrastructure.logs import RequestIdFilter, log_stream, without_secrets
+from infrastructure.logs import (
+    JSON_LOGGING,
+    LineFormatter,
+    RequestIdFilter,
+    collect_no_more_than_is_written,
+    log_stream,
+    without_secrets,
+)
 from tests.cast import Bot, Browser, code_on
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -124,6 +136,51 @@ def test_no_extra_field_keeps_a_token(path: str, monkeypatch: pytest.MonkeyPatch
     logger.warning({"message": "a mapping", "path": path})
     assert TOKEN[3:] not in written.getvalue()
     assert '"seconds": 3, "challenge": "7b2f-aA1"' in written.getvalue()
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.text(max_size=20)
+FIELDS = st.dictionaries(
+    st.sampled_from(["purpose", "_hidden", "actor", "levelno2", "\u00e9", "taskName"]),
+    PLAIN | st.floats() | st.lists(PLAIN, max_size=2) | st.datetimes() | st.uuids() | st.binary(max_size=5),
+)
+MESSAGES = st.text(max_size=40) | st.dictionaries(st.text(max_size=5), PLAIN, max_size=3)
+
+
+@settings(deadline=None, derandomize=True, max_examples=500)
+@given(message=MESSAGES, fields=FIELDS, created=st.floats(0, 2**32), fails=st.booleans())
+def test_a_line_is_the_library_s_to_the_byte(message: Any, fields: dict[str, Any], created: float, fails: bool) -> None:
+    """Also where half of a surrogate pair, a number beyond 64 bits, a list or an exception makes msgspec unfit."""
+    format_ = JSON_LOGGING["formatters"]["json"]["fmt"]
+    record = logging.makeLogRecord({"msg": message, "name": "x", "request_id": "1", "created": created, **fields})
+    record.msecs = int((created - int(created)) * 1000) + 0.0
+    record.exc_text = "Traceback" if fails else None
+    copies = [logging.makeLogRecord(vars(record)) for _ in range(2)]
+    assert LineFormatter(format_).format(copies[0]) == JsonFormatter(format_).format(copies[1])
+
+
+def test_a_server_process_writes_the_same_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It collects no thread, process name or place in the code, because no line has them."""
+    written = StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(LineFormatter(JSON_LOGGING["formatters"]["json"]["fmt"]))
+    logger = logging.getLogger("consumer_delegation.test")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    for name in ("logThreads", "logMultiprocessing", "_srcfile"):
+        monkeypatch.setattr(f"logging.{name}", getattr(logging, name))
+    with time_machine.travel(0, tick=False):
+        logger.warning("x", extra={"a": 1})
+        collect_no_more_than_is_written()
+        logger.warning("x", extra={"a": 1})
+    before, after = written.getvalue().splitlines()
+    assert before == after
+    assert logging.makeLogRecord({}).thread is None
+
+
+def test_lines_of_one_second_and_of_the_next_have_their_moments() -> None:
+    formatter = LineFormatter(JSON_LOGGING["formatters"]["json"]["fmt"])
+    records = [logging.makeLogRecord({"created": 1.25e9 + step, "msecs": step * 1000}) for step in (0, 0.5, 1)]
+    found = [json.loads(formatter.format(record))["asctime"] for record in records]
+    assert found == [formatter.formatTime(record) for record in records]
 
 
 def test_what_follows_a_hidden_segment_can_be_read() -> None:

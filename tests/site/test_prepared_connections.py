@@ -40,6 +40,18 @@ def test_a_statement_is_prepared_once_for_each_connection(statement: PreparedSta
     assert prepared_names() == first
 
 
+def test_a_connection_keeps_its_cursor_for_the_next_statement(statement: PreparedStatement) -> None:
+    """Also after one that failed; a new connection has a new one."""
+    asked(statement, 1)
+    kept = connection.connection.kept_cursor
+    with pytest.raises(DatabaseError):
+        PreparedStatement("SELECT %s::int / 0").rows([1])
+    assert (asked(statement, 2), connection.connection.kept_cursor is kept, kept.closed) == (1002, True, False)
+    kill_the_kept_connection()
+    assert asked(statement, 3) == 1003
+    assert connection.connection.kept_cursor is not kept
+
+
 def test_a_transaction_that_meets_a_pooler_is_the_last_one_that_fails(
     statement: PreparedStatement, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,0 +1,58 @@
+"""Labels and help texts of a server's page. What a label calls by a plain word has the RFC's name in its help text."""
+
+from typing import Final
+
+LABELS: Final = {"issuer": "Issuer (your server's own address)", "scope": "Scope to ask for"}
+
+HELP_TEXTS: Final = {
+    "key": "The name that bots use in the API (key), for example orders. It never changes.",
+    "is_active": "Off: bots cannot send anybody to this server. What was issued before is still revoked there.",
+    "issuer": "Exactly as your server writes it, to the last slash (iss). The address of its metadata is "
+    "understood, too.",
+    "authorization_endpoint": "Where people sign in: authorization_endpoint of RFC 6749 section 3.1.",
+    "token_endpoint": "Where we exchange a code for a token: token_endpoint of RFC 6749 section 3.2.",
+    "revocation_endpoint": "Tokens that end before they expire are revoked there (revocation_endpoint, RFC 7009).",
+    "pushed_authorization_request_endpoint": "If set, authorization requests are pushed there "
+    "(pushed_authorization_request_endpoint, RFC 9126).",
+    "jwks_uri": "They verify ID tokens: jwks_uri of RFC 8414. Needed for openid.",
+    "authorization_response_iss_parameter_supported": "Normally set from the server's metadata "
+    "(authorization_response_iss_parameter_supported). If on, a success response without iss is refused.",
+    "client_id": "The name under which your server knows us (client_id).",
+    "token_endpoint_auth_method": "How we prove to your server who we are (token_endpoint_auth_method, RFC 7591).",
+    "send_client_id_with_basic": "Only for HTTP Basic. Some servers require it (MCP's Python SDK), others refuse it.",
+    "scope": "What a token may be used for (scope, RFC 6749 section 3.3). Separate scopes with spaces, whatever the "
+    "scope separator is.",
+    "required_scope": "A grant that lacks one of these scopes is refused. Some consent pages let consumers untick "
+    "scopes.",
+    "scope_separator": "In requests to the server and its responses. Bots and this page always use spaces.",
+    "resource": "URLs of the APIs that the token is for, one per line (resource). Only for servers that support RFC "
+    "8707.",
+    "scope_descriptions": "Texts for consumers, one for each scope. They are shown only if all requested scopes "
+    "have one.",
+    "prompt": "login: the consumer signs in again, even with an open session at the server (OpenID Connect).",
+    "max_age": "After that your server asks for a new sign-in (max_age, OpenID Connect). Empty: no limit.",
+    "denial_codes": "Error codes that mean that the consumer cancelled, separated by spaces. access_denied and "
+    "other well-known codes are understood without this.",
+    "trusted_audiences": "Further values that aud may contain beside our client id, in ID tokens without azp; one "
+    "per line.",
+    "accept_scope_in_authorization_response": "If the token response has no scope, a narrower scope in the redirect "
+    "counts.",
+    "accepted_token_type": "What the server sends as token_type instead of Bearer, such as BearerToken (Apigee) or "
+    "User Access Token (eBay).",
+    "accept_zero_expires_in": "expires_in 0 means that the lifetime is unknown (Mailchimp, VK). The default below "
+    "is used.",
+    "expected_claims_policy": "A bot may name what its channel has verified (expected_claims). Your ID token has to "
+    "confirm it: phone_number with phone_number_verified, email with email_verified.",
+    "subject_claim": "The claim of the ID token with which the bot's expected_subject is compared. sub is the "
+    "account's own id.",
+    "chat_page_url": "For the check chat_page: the URL to which the consumer returns, with a handle in the fragment.",
+    "default_token_lifetime": "Used if the server does not send expires_in.",
+    "max_token_lifetime": "A token ends after that, even if expires_in is longer.",
+    "challenge_lifetime": "After that the consumer needs a new link (challenge_lifetime). A sign-in with a second "
+    "factor takes a while.",
+    "basic_encoding": "Only for HTTP Basic (RFC 6749 section 2.3.1). raw is for a server that refuses the right ID "
+    "and secret because it does not decode them. The set-up doctor tells.",
+    "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
+    "access_token=...&scope=..., in place of JSON.",
+    "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
+}
