@@ -192,7 +192,7 @@ def test_a_server_is_added_with_its_secret_and_its_key_once(acme_house: House) -
 
 
 def new_key(house: House, **changes: Any) -> Any:
-    return house.admin.send_changed(address(BotKey, "add"), brand=house.brand.pk, label="fresh", **changes)
+    return house.admin.send_changed(address(BotKey, "add"), **({"brand": house.brand.pk, "label": "fresh"} | changes))
 
 
 def test_a_bot_key_is_shown_once_and_never_again(acme_house: House, acme_bot: Bot) -> None:

@@ -1,5 +1,8 @@
 """What the bot knows from its channel, a telephone number or an e-mail address, against the ID token (A14, A15)."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from conversations.outbox.worker import run_once
 from infrastructure.models import AuditEvent
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
+from tests.webhook_receiver import Receiver
 
 pytestmark = pytest.mark.django_db
 
@@ -217,15 +221,22 @@ def test_somebody_elses_number_or_address_ends_the_challenge(
     ],
 )
 def test_a_flagged_token_says_which_claims_agreed(
-    acme_bot: Bot, ada: Browser, flagging: FakeAuthorizationServer, claims: dict[str, Any], matched: list[str]
+    acme_bot: Bot,
+    ada: Browser,
+    flagging: FakeAuthorizationServer,
+    acme_hooks: Receiver,
+    claims: dict[str, Any],
+    matched: list[str],
 ) -> None:
-    """A14: the token's answer, both statuses and `authorize` say the same."""
+    """A14: the token's answer, the webhook and `authorize` say the same."""
     flagging.id_token_changes = claims
     expected = {"expected_claims": {"phone_number": NUMBER, "email": ADDRESS}}
     page = ada.sign_in(acme_bot.challenge(**expected)["url"], flagging)
     assert heading_of(page) == "You're signed in"
-    assert acme_bot.token()[1]["matched_claims"] == matched
-    assert acme_bot.in_chat("POST", "/authorize", expected)[1]["matched_claims"] == matched
+    assert acme_hooks.deliver()[-1] == "token.issued"
+    told = [acme_bot.token()[1], acme_bot.in_chat("POST", "/authorize", expected)[1]]
+    for facts in (*told, acme_hooks.messages[-1].payload["data"]):
+        assert facts["matched_claims"] == matched
 
 
 def test_a_code_is_still_needed_beside_a_match(acme_bot: Bot, ada: Browser, channel: FakeAuthorizationServer) -> None:
@@ -237,6 +248,19 @@ def test_a_code_is_still_needed_beside_a_match(acme_bot: Bot, ada: Browser, chan
     acme_bot.complete(code_on(page))
     token = acme_bot.token()[1]
     assert (token["assurance"], token["matched_claims"]) == ("completion_code", ["phone_number"])
+
+
+def test_the_library_of_numbers_is_loaded_when_one_is_compared() -> None:
+    """No token read pays for it."""
+    script = (
+        "import django, sys; django.setup(); import delegation_site.urls\n"
+        "from conversations.flow.expectations import normalised_claims\n"
+        "found = ['phonenumbers' in sys.modules]; normalised_claims({'phone_number': '447700900123'})\n"
+        "print(found, 'phonenumbers' in sys.modules)"
+    )
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
+    assert run.stdout == "[False] True\n"
 
 
 def test_other_expected_claims_are_another_challenge(acme_bot: Bot, channel: FakeAuthorizationServer) -> None:
