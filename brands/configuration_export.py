@@ -38,7 +38,7 @@ _ALWAYS_WRITTEN: Final = frozenset({"token_endpoint_auth_method", "scope", "same
 _NO_DIFFERENCE: Final = frozenset(
     {
         *("id", "uuid", "brand", "key", "slug", "url", "callback_id", "created_at", "failing_since", "logo_hash"),
-        *("signing_key_jwk", "previous_signing_key_jwk"),
+        *("signing_key_jwk", "previous_signing_key_jwk", "usual_token_lifetime"),
     }
 )
 Rows = dict[str, Brand | AuthorizationServer | WebhookEndpoint]

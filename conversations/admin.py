@@ -1,7 +1,9 @@
 """Django admin of conversations and what happened in them: states and times, never a token, subject or code (J9)."""
 
+import re
 from datetime import timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
@@ -22,6 +24,9 @@ from oauth_client import MEANINGS, ErrorCode, Meaning
 
 # Django looks for admins in this module alone.
 __all__ = ["WebhookDeliveryAdmin", "WebhookEndpointAdmin"]
+
+
+_REFERENCE: Final = re.compile(r"([0-9a-f]{4}) ?([0-9a-f]{4})")
 
 
 class WithinFilter(admin.SimpleListFilter):
@@ -91,6 +96,17 @@ class ChallengeAdmin(ReadOnlyAdmin):
     allowed_lookups = ("within", "status__exact", "authorization_server__id__exact")
     list_select_related = ("conversation", "authorization_server__brand")
     searched_by_prefix = "conversation__external_id"
+    search_help_text = "The beginning of a conversation's id, a whole UUID, or the reference on a consumer's page."
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find a challenge by its reference, too: the first eight digits of its UUID, with a space or without."""
+        if reference := _REFERENCE.fullmatch(search_term.strip().lower()):
+            first, last = (UUID(hex="".join(reference.groups()) + digit * 24) for digit in "0f")
+            if (found := queryset.filter(uuid__gte=first, uuid__lte=last)).exists():
+                return found, False
+        return super().get_search_results(request, queryset, search_term)
 
     @admin.display(description="status", ordering="status")
     def current_status(self, challenge: Challenge) -> str:

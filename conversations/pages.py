@@ -7,11 +7,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.utils import translation
 from django.utils.timesince import timesince
 from django.utils.translation import gettext
 
 from brands.branding import described, theme_of
-from brands.models import SamePersonCheck
+from brands.models import AuthorizationServer, SamePersonCheck
 from conversations.flow.authorization_requests import DROPPED, UNEXPECTED_SUBJECT, authorization_requests_of_browser
 from conversations.flow.completion import derived_code, derived_handle
 from conversations.flow.outcomes import derived_receipt_token
@@ -23,23 +24,38 @@ from conversations.models import (
     ChallengeStatus,
 )
 from oauth_client import MEANINGS, ConsumerPage
+from web.pages import language_of_locale
 
 
 @dataclass(frozen=True)
 class Page:
-    """A template below `templates/consumer/`. `status` is the HTTP status, `locale` the chat's, `theme` CSS rules."""
+    """A template below `templates/consumer/`. `status` is the HTTP status, `locale` the chat's, `theme` CSS rules.
+
+    `may_fetch`: its script may ask us again (B24).
+    """
 
     template: str
     context: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     locale: str = ""
     theme: str = ""
+    may_fetch: bool = False
+
+
+@dataclass(frozen=True)
+class Reason:
+    """The bot's reason. `language` is None if it is the page's, and empty if nobody knows it (HTML's `lang`)."""
+
+    text: str
+    language: str | None
+    direction: str
 
 
 # A browser without an authorization request's cookie gets this page for an unknown link and for every ended challenge
 # (G9).
 LINK_NO_LONGER_WORKS = Page("link_no_longer_works.html", status=404)
 
+_COMPLETION_CODE = "completion_code.html"
 _ENDED_PAGES = {
     ChallengeStatus.DENIED: "denied.html",
     ChallengeStatus.EXPIRED: "too_late.html",
@@ -56,12 +72,50 @@ def link_page(challenge: Challenge, link_token: str, now: datetime) -> Page:
         challenge,
         link_token,
         host=urlsplit(server.authorization_endpoint).netloc,
-        purpose=challenge.purpose.rstrip(" ."),
+        purpose=partial(_reason, challenge),
         asked_at=_unless_just_now(challenge.issued_at, now),
         allowed=_scope_describer(challenge, challenge.scope),
-        latest_end=now + timedelta(seconds=server.max_token_lifetime),
+        lasts=_time_left_writer(now + timedelta(seconds=_lifetime(server)), now),
+        is_usual=server.usual_token_lifetime is not None,
         now=now,
     )
+
+
+def _lifetime(server: AuthorizationServer) -> int:
+    """How long this server's last tokens lived; before the first one, how long we let them live at most."""
+    return min(server.usual_token_lifetime or server.max_token_lifetime, server.max_token_lifetime)
+
+
+def _reason(challenge: Challenge) -> Reason | None:
+    """Choose the bot's reason in the active language, or in the nearest one; None if the bot gave none."""
+    texts = challenge.purpose_by_locale or {challenge.locale: challenge.purpose}
+    locale = min(texts, key=partial(_distance, chat=challenge.locale), default="")
+    text = texts.get(locale, "").rstrip(" .")
+    if not text:
+        return None
+    is_of_page = bool(locale) and language_of_locale(locale) == translation.get_language()
+    return Reason(text, None if is_of_page else locale, _direction(locale))
+
+
+def _distance(locale: str, *, chat: str) -> int:
+    """Rank a locale: that of the chat, that of the chat but for its region, the page's, English, any other."""
+    wanted = language_of_locale(locale)
+    nearest = (
+        locale.lower() == chat.lower(),
+        locale.lower().partition("-")[0] == chat.lower().partition("-")[0],
+        wanted is not None and wanted == translation.get_language(),
+        wanted == "en",
+        True,
+    )
+    return nearest.index(True)
+
+
+def _direction(locale: str) -> str:
+    """`rtl` or `ltr` of a language that Django knows; empty if the text itself has to tell."""
+    try:
+        return "rtl" if translation.get_language_info(language_of_locale(locale) or locale.lower())["bidi"] else "ltr"
+    except KeyError:
+        return ""
 
 
 def other_browser_page(challenge: Challenge, link_token: str) -> Page:
@@ -76,6 +130,11 @@ def not_completed_page(challenge: Challenge, link_token: str) -> Page:
 
 def cancelled_page(challenge: Challenge, link_token: str) -> Page:
     return _page("not_me.html", challenge, link_token)
+
+
+def closed_page(challenge: Challenge) -> Page:
+    """The page of a link whose conversation was closed, for a browser that began it (G9)."""
+    return _page("over.html", challenge)
 
 
 def server_busy_page(challenge: Challenge) -> Page:
@@ -111,7 +170,7 @@ def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str
     status = challenge.status_at(now)
     context: dict[str, Any] = {}
     if status in SIGN_IN_STATUSES:
-        template = _unfinished(authorization_requests, now)
+        template, context = _unfinished(authorization_requests, now), {"reference": reference_of(challenge)}
     elif status == ChallengeStatus.CONFIRMATION_NEEDED:
         template, context = _code(challenge, authorization_requests[0], cookies, now)
     elif status == ChallengeStatus.COMPLETED:
@@ -122,7 +181,23 @@ def result_page(challenge: Challenge, link_token: str, cookies: Mapping[str, str
         template, context = _failed(challenge)
     else:
         template = _ENDED_PAGES[status]
-    return _page(template, challenge, link_token, **context) if template else None
+    if template is None:
+        return None
+    page = _page(template, challenge, link_token, **context)
+    return replace(page, may_fetch=template == _COMPLETION_CODE)
+
+
+def standing(challenge: Challenge, cookies: Mapping[str, str], now: datetime) -> dict[str, Any] | None:
+    """Tell the page with the completion code whether the code is still waited for, and for how many seconds (B24).
+
+    Returns None unless the browser holds the cookie of the authorization request that succeeded: to all others, also
+    to those that began the same challenge, this says nothing. Costs one query and writes nothing.
+    """
+    authorization_requests = authorization_requests_of_browser(challenge, cookies)
+    if not authorization_requests or not authorization_requests[0].succeeded:
+        return None
+    waiting = challenge.status_at(now) == ChallengeStatus.CONFIRMATION_NEEDED
+    return {"waiting": waiting, "seconds_left": _seconds_left(challenge, now) if waiting else 0}
 
 
 def receipt_page(access_token: AccessToken, receipt_token: str, now: datetime) -> Page:
@@ -139,6 +214,11 @@ def receipt_page(access_token: AccessToken, receipt_token: str, now: datetime) -
         left=_time_left_writer(access_token.expires_at, now),
         now=now,
     )
+
+
+def reference_of(challenge: Challenge) -> str:
+    """Return the beginning of the challenge's id, to read aloud. Its brand's admins can search for it."""
+    return f"{challenge.uuid.hex[:4]} {challenge.uuid.hex[4:8]}"
 
 
 def _unfinished(authorization_requests: list[AuthorizationRequest], now: datetime) -> str | None:
@@ -177,7 +257,12 @@ def _code(
     )
     if code is None:
         return "elsewhere.html", {}
-    return "completion_code.html", {"code": code, "left": _time_left_writer(challenge.expires_at, now)}
+    context = {
+        "code": code,
+        "left": _time_left_writer(challenge.expires_at, now),
+        "seconds_left": _seconds_left(challenge, now),
+    }
+    return _COMPLETION_CODE, context
 
 
 def _signed_in(
@@ -222,6 +307,10 @@ def _scope_describer(challenge: Challenge, scope: str) -> Callable[[], list[str]
 def _unless_just_now(moment: datetime, now: datetime) -> datetime | None:
     """Return the moment; None if it is less than a minute ago."""
     return moment if now - moment >= timedelta(minutes=1) else None
+
+
+def _seconds_left(challenge: Challenge, now: datetime) -> int:
+    return int((challenge.expires_at - now).total_seconds())
 
 
 def _time_left_writer(moment: datetime, now: datetime) -> Callable[[], str]:

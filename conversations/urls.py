@@ -7,7 +7,7 @@ from conversations.api import reference, token_read
 from conversations.api import views as api
 from conversations.api.calls import endpoint
 from conversations.links import PREFIXED, LinkToken, ReceiptToken
-from web.limits import limited, limited_by_address
+from web.limits import limited, limited_by_address, limited_look
 
 register_converter(LinkToken, "link_token")
 register_converter(ReceiptToken, "receipt_token")
@@ -32,6 +32,7 @@ urlpatterns = [
     path("c/<link_token:link_token>/cancel", limited(views.cancel), name="cancel"),
     path("c/<link_token:link_token>/undo", limited_by_address(views.undo_sign_in), name="undo"),
     path("c/<link_token:link_token>/done", limited(views.done), name="done"),
+    path("c/<link_token:link_token>/standing", limited_look(views.look), name="standing"),
     path("r/<receipt_token:receipt_token>", limited(views.receipt), name="receipt"),
     path("r/<receipt_token:receipt_token>/end", limited_by_address(views.end_by_receipt), name="end_by_receipt"),
     path("c/<link_token:link_token>/other-browser", limited(views.other_browser), name="other_browser"),

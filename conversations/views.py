@@ -1,5 +1,7 @@
 """Views of the consumer's pages. GET changes nothing, except at the callback, where the state can be used only once."""
 
+from typing import Any
+
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
@@ -12,7 +14,7 @@ from conversations.flow.authorization_requests import (
     cookies_to_expire,
     reloaded,
 )
-from conversations.flow.challenges import cancel_challenge, challenge_of_link
+from conversations.flow.challenges import cancel_challenge, challenge_of_link, closed_challenge_of_browser
 from conversations.flow.outcomes import access_token_of_receipt
 from conversations.flow.sign_in import (
     UNKNOWN_SERVER,
@@ -26,22 +28,25 @@ from conversations.flow.sign_in import (
 from conversations.flow.termination import undo
 from conversations.flow.trial_sign_in import receive_trial, trial_of_callback
 from conversations.links import intended_url
-from conversations.models import AuthorizationRequest
+from conversations.models import AuthorizationRequest, Challenge
 from conversations.pages import (
     LINK_NO_LONGER_WORKS,
     Page,
     cancelled_page,
     chat_page_of,
+    closed_page,
     link_page,
     not_completed_page,
     other_browser_page,
     receipt_page,
     result_page,
     server_busy_page,
+    standing,
 )
 from conversations.trial_page import page_of_trial
 from infrastructure.crypto import DecryptionError
 from oauth_client import FORM_POST
+from web.errors import json_response
 from web.middleware import consumer_form
 from web.pages import render_page
 
@@ -56,7 +61,7 @@ def link(request: HttpRequest, link_token: str) -> HttpResponse:
     """`GET /c/{link_token}` changes nothing, because link previews and scanners open links too (B6)."""
     challenge, now = challenge_of_link(link_token), timezone.now()
     if challenge is None:
-        return _render(request, LINK_NO_LONGER_WORKS)
+        return _no_challenge(request, link_token)
     if challenge.accepts_sign_in(now):
         return _render(request, link_page(challenge, link_token, now))
     if authorization_requests_of_browser(challenge, request.COOKIES):
@@ -112,11 +117,15 @@ def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
 @require_safe
 def done(request: HttpRequest, link_token: str) -> HttpResponse:
     """`GET /c/{link_token}/done`: the outcome, for the browser that began; others get the page for unknown links."""
+    return _outcome(request, challenge_of_link(link_token), link_token)
+
+
+@require_safe
+def look(request: HttpRequest, link_token: str) -> HttpResponse:
+    """`GET /c/{link_token}/standing`: whether the code is still waited for, for the browser that shows it (B24)."""
     challenge = challenge_of_link(link_token)
-    if challenge is None:
-        return _render(request, LINK_NO_LONGER_WORKS)
-    page = result_page(challenge, link_token, request.COOKIES, timezone.now())
-    return _render(request, page) if page else SeeOther(reverse("link", args=[link_token]))
+    found = standing(challenge, request.COOKIES, timezone.now()) if challenge else None
+    return _render(request, LINK_NO_LONGER_WORKS) if found is None else json_response(found)
 
 
 @require_safe
@@ -145,7 +154,7 @@ def other_browser(request: HttpRequest, link_token: str) -> HttpResponse:
     """`GET /c/{link_token}/other-browser`: the callback redirects here if the browser has no cookie for it (B5)."""
     challenge = challenge_of_link(link_token)
     if challenge is None or not challenge.accepts_sign_in(timezone.now()):
-        return _render(request, LINK_NO_LONGER_WORKS)
+        return _outcome(request, challenge, link_token)
     return _render(request, other_browser_page(challenge, link_token))
 
 
@@ -154,7 +163,7 @@ def not_completed(request: HttpRequest, link_token: str) -> HttpResponse:
     """`GET /c/{link_token}/not-completed`: the callback redirects here without a valid authorization response (B13)."""
     challenge = challenge_of_link(link_token)
     if challenge is None or not challenge.accepts_sign_in(timezone.now()):
-        return _render(request, LINK_NO_LONGER_WORKS)
+        return _outcome(request, challenge, link_token)
     return _render(request, not_completed_page(challenge, link_token))
 
 
@@ -255,6 +264,20 @@ def _set_cookie(response: HttpResponse, authorization_request: AuthorizationRequ
     )
 
 
+def _outcome(request: HttpRequest, challenge: Challenge | None, link_token: str) -> HttpResponse:
+    if challenge is None:
+        return _no_challenge(request, link_token)
+    page = result_page(challenge, link_token, request.COOKIES, timezone.now())
+    return _render(request, page) if page else SeeOther(reverse("link", args=[link_token]))
+
+
+def _no_challenge(request: HttpRequest, link_token: str) -> HttpResponse:
+    """Show the browser that began it that its chat was closed, and everybody else the page of an unknown link."""
+    closed = closed_challenge_of_browser(link_token, request.COOKIES)
+    return _render(request, closed_page(closed) if closed else LINK_NO_LONGER_WORKS)
+
+
 def _render(request: HttpRequest, page: Page) -> HttpResponse:
     template = f"consumer/{page.template}"
-    return render_page(request, template, page.context, status=page.status, locale=page.locale, theme=page.theme)
+    look: dict[str, Any] = {"locale": page.locale, "theme": page.theme, "may_fetch": page.may_fetch}
+    return render_page(request, template, page.context, status=page.status, **look)

@@ -22,6 +22,18 @@ CLIENT_ID = "consumer-delegation"
 BOT_SCOPES = ("challenge:create", "challenge:read", "token:read")
 CUSTOMERS = ("ada", "rita")
 MARKER = "made-by-the-demo"
+_SHOW_LOGO = """
+import sys
+from pathlib import Path
+from brands.audited_changes import save_logo
+from brands.branding import logo_hash, reencode_logo
+from brands.models import Brand
+png = reencode_logo(Path(sys.stdin.read()).read_bytes())
+brand = Brand.objects.get()
+brand.logo_hash = logo_hash(png)
+brand.save(update_fields=["logo_hash"])
+save_logo(brand, png)
+"""
 _MANAGE_BRAND = ("-m", "demo.sample_brand.manage")
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heron", "inlet", "kayak", "larch", "maple",
          "north", "ocean", "pebble", "quartz", "river", "slope", "trail", "vale", "willow", "yarrow")  # fmt: skip
@@ -100,9 +112,11 @@ def prepare(demo: Demo) -> str:
         create_admin(demo.admin_password, product)
         redirect_uri = apply_config(demo, product)
         registered = beside.submit(register_at_brand, demo, redirect_uri)
+        shown = beside.submit(show_logo, product)
         bot_key = create_bot_key(product)
     brand_tables.result()
     registered.result()
+    shown.result()
     write_bot_key(demo, bot_key)
     return bot_key
 
@@ -130,6 +144,13 @@ def apply_config(demo: Demo, environment: Mapping[str, str]) -> str:
         ["manage.py", "apply_config", str(path)], {**environment, "ACME_CLIENT_SECRET": demo.client_secret}
     )
     return str(json.loads(printed)["authorization_servers"]["orders"]["redirect_uri"])
+
+
+def show_logo(environment: Mapping[str, str]) -> None:
+    """Give the brand its logo, as its admin would by uploading it: a configuration file holds none."""
+    run_command(
+        ["manage.py", "shell", "--no-imports", "-c", _SHOW_LOGO], environment, str(ROOT / "demo" / "acme-logo.png")
+    )
 
 
 def create_bot_key(environment: Mapping[str, str], label: str = "Sample chat") -> str:

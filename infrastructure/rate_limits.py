@@ -60,6 +60,9 @@ FAILED_KEYS_PER_ADDRESS: Final = Limit("failed-keys-per-address", 30, 60)
 PAGES_PER_LINK: Final = Limit("pages-per-link", 60, 60)
 # High, because a mobile network puts thousands of phones behind one address.
 PAGES_PER_ADDRESS: Final = Limit("pages-per-address", 600, 60)
+# Of the page with the digits, which asks how things stand; counted in each process. Thirty consumers behind one address
+# ask up to 600 times a minute.
+LOOKS_PER_ADDRESS: Final = Limit("looks-per-address", 1_200, 60)
 SIGN_INS_PER_ADDRESS: Final = Limit("sign-ins-per-address", 20, 600)
 CONNECTION_TESTS_PER_ADMIN: Final = Limit("connection-tests-per-admin", 10, 600)
 METADATA_LOOKUPS_PER_ADMIN: Final = Limit("metadata-lookups-per-admin", 10, 600)

@@ -1,15 +1,28 @@
 """Count the audit log in another way than the product does: all of it at once, a challenge at a time."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from conversations import statistics
-from conversations.models import AuditEvent
+from conversations.models import AuditEvent, CountedAuditLog
 
 Counts = Counter[tuple[Any, ...]]
+
+
+def count_all(now: datetime) -> None:
+    """Count until everything is counted. On PostgreSQL that waits for other tests' transactions on the same server."""
+    until = time.monotonic() + 60
+    while statistics.count_events(now) or not _is_counted():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def _is_counted() -> bool:
+    return not AuditEvent.objects.filter(pk__gt=CountedAuditLog.objects.get().counted_id).exists()
 
 
 def in_the_log() -> Counts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -64,6 +65,24 @@ def limited_by_address(view: _View) -> _View:
     Not by link: someone else who has the link could use up its limit, and the consumer could then not end the access.
     """
     return _counted(view, of_link=False)
+
+
+def limited_look(view: _View) -> _View:
+    """Decorate a view that a page asks again and again: count by address in this process, and answer a bare 429.
+
+    Nothing is written, and the count is apart from that of pages and callbacks. Otherwise many consumers behind one
+    address, whose pages wait for their chats, would use up the limit under which somebody else comes back (B25).
+    """
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, **path: str) -> HttpResponse:
+        try:
+            rate_limits.count_in_process(rate_limits.LOOKS_PER_ADDRESS, client_address(request))
+        except rate_limits.RateLimited as limit:
+            return HttpResponse(status=HTTPStatus.TOO_MANY_REQUESTS, headers={"Retry-After": str(limit.retry_after)})
+        return view(request, **path)
+
+    return wrapper
 
 
 def _counted(view: _View, *, of_link: bool) -> _View:

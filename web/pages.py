@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any, Final
 
+from csp.constants import SELF
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -62,14 +63,19 @@ def render_page(
     status: int = 200,
     locale: str = "",
     theme: str = "",
+    may_fetch: bool = False,
 ) -> HttpResponse:
-    """Render a page in the language of `locale`, else in the browser's. `theme` holds the brand's CSS rules."""
+    """Render a page in the language of `locale`, else in the browser's. `theme` holds the brand's CSS rules.
+
+    `may_fetch`: the page's script may send requests to our own origin.
+    """
     style = _stylesheet() + theme
     with translation.override(language_of_page(request, locale)):
         response = render(request, template, {**context, "style": style}, status=status)
         response["Content-Language"] = translation.get_language() or settings.LANGUAGE_CODE
     patch_vary_headers(response, ["Accept-Language"])
-    response._csp_replace = {"style-src": [f"'sha256-{_sha256(style)}'"]}  # type: ignore[attr-defined]  # csp_replace()
+    policy = {"style-src": [f"'sha256-{_sha256(style)}'"]} | ({"connect-src": [SELF]} if may_fetch else {})
+    response._csp_replace = policy  # type: ignore[attr-defined]  # csp_replace()
     return response
 
 

@@ -192,6 +192,8 @@ class AuthorizationServer(models.Model):
         default=86400,
         validators=[MinValueValidator(1), MaxValueValidator(MAX_TOKEN_LIFETIME)],
     )
+    # How long the last tokens lived, for the link's page. The worker keeps it; null until the first token.
+    usual_token_lifetime = models.PositiveIntegerField(null=True, editable=False)
     challenge_lifetime = models.PositiveIntegerField(
         "how long a link works", default=900, validators=[MinValueValidator(300), MaxValueValidator(3600)]
     )

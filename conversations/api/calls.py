@@ -42,6 +42,13 @@ Key = Annotated[str, Meta(max_length=64)]
 ScopeText = Annotated[str, Meta(max_length=MAX_SCOPE_LENGTH)]
 
 
+# BCP 47, as far as it names a language, script and region.
+_LOCALE: Final = r"[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,3}"
+MAX_PURPOSE_LOCALES: Final = 20
+Purpose = Annotated[str, Meta(max_length=140, pattern=r"^[^\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z")]
+PurposeLocale = Annotated[str, Meta(pattern=rf"^{_LOCALE}\Z")]
+
+
 class ExpectedClaims(Struct, kw_only=True, forbid_unknown_fields=True):
     """What the channel knows of the consumer: one or both."""
 
@@ -62,12 +69,20 @@ class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):
     expected_subject: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
     expected_claims: ExpectedClaims | None = None
     scope: ScopeText = ""
-    purpose: Annotated[
-        str, Meta(max_length=140, pattern=r"^[^\x00-\x1f\x7f\u2028\u2029\u202a-\u202e\u2066-\u2069]*\Z")
-    ] = ""
-    locale: Annotated[str, Meta(pattern=r"^(?:[A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,3})?\Z")] = ""
+    purpose: Purpose | Annotated[dict[PurposeLocale, Purpose], Meta(min_length=1, max_length=MAX_PURPOSE_LOCALES)] = ""
+    locale: Annotated[str, Meta(pattern=rf"^(?:{_LOCALE})?\Z")] = ""
     context: Annotated[str, Meta(max_length=1024)] | None = None
     replace: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse one locale in two spellings, of which a page could show either."""
+        if isinstance(self.purpose, dict) and len({locale.lower() for locale in self.purpose}) < len(self.purpose):
+            raise ValueError("Name each locale of `purpose` once")
+
+    def purpose_in_chat(self) -> str:
+        """Return the text in the chat's locale, else in English, else the first one, for logs of token reads."""
+        texts = dict(self.purpose) if isinstance(self.purpose, dict) else {}
+        return texts.get(self.locale) or texts.get("en") or next(iter(texts.values()), "")
 
 
 class AuthorizeBody(ChallengeBody, kw_only=True, forbid_unknown_fields=True):

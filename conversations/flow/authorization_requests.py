@@ -198,6 +198,27 @@ def authorization_requests_of_browser(challenge: Challenge, cookies: Mapping[str
     return sorted(rows, key=lambda row: (not row.succeeded, -row.pk))
 
 
+def authorization_request_of_closed_conversation(
+    link_token_digests: list[bytes], cookies: Mapping[str, str]
+) -> AuthorizationRequest | None:
+    """Return this browser's authorization request for a link of a conversation that was closed; None if it has none.
+
+    One query, from the cookies: an unknown link and the closed one of somebody else cost the same (G9). A browser
+    without a cookie of ours costs no query.
+    """
+    uuids = list(_cookie_uuids(cookies).values())[-MAX_COOKIES_LOOKED_UP:]
+    if not uuids:
+        return None
+    rows = AuthorizationRequest.objects.filter(
+        uuid__in=uuids,
+        challenge__link_token_digest__in=link_token_digests,
+        challenge__conversation__closed_at__isnull=False,
+        challenge__conversation__brand__is_active=True,
+        challenge__authorization_server__is_active=True,
+    ).select_related("challenge__conversation__brand", "challenge__authorization_server")
+    return next((row for row in rows if holds_cookie(row, cookies)), None)
+
+
 def newest_authorization_request_of_browser(
     server: AuthorizationServer, cookies: Mapping[str, str]
 ) -> AuthorizationRequest | None:

@@ -116,7 +116,7 @@ def challenge_representation(challenge: Challenge, now: datetime) -> dict[str, A
         "last_error": challenge.last_error or None,
         "same_person_check": challenge.same_person_check,
         "scope": challenge.scope,
-        "purpose": challenge.purpose or None,
+        "purpose": challenge.purpose_by_locale or challenge.purpose or None,
         "locale": challenge.locale or None,
         "context": context.reveal() if context else None,
         "issued_at": challenge.issued_at,

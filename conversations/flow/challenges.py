@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import IntegrityError, models, transaction
 
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
+from conversations.flow.authorization_requests import authorization_request_of_closed_conversation
 from conversations.flow.authorization_status import open_challenge
 from conversations.flow.errors import (
     ChallengeDiffers,
@@ -137,6 +138,7 @@ class WantedChallenge:
     expected_claims: Mapping[str, Secret] = field(default_factory=dict)
     scope: str = ""
     purpose: str = ""
+    purpose_by_locale: dict[str, str] = field(default_factory=dict)
     locale: str = ""
     context: Secret | None = None
     replace: bool = False
@@ -270,6 +272,13 @@ def challenge_of_link(link_token: str) -> Challenge | None:
     return _by_link_token(len(digests)).first(**numbered("digest", digests))
 
 
+def closed_challenge_of_browser(link_token: str, cookies: Mapping[str, str]) -> Challenge | None:
+    """Find the challenge of this link in a closed conversation, for a browser that began it; None for all others."""
+    digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
+    authorization_request = authorization_request_of_closed_conversation(digests, cookies)
+    return authorization_request.challenge if authorization_request else None
+
+
 @lru_cache(maxsize=8)
 def _by_link_token(digests: int) -> CompiledQuery[Challenge]:
     """Compile the query for a number of digests: one for each key of the key ring."""
@@ -365,6 +374,7 @@ def _new_challenge(
         same_person_check=check,
         scope=scope,
         purpose=wanted.purpose,
+        purpose_by_locale=wanted.purpose_by_locale,
         locale=wanted.locale,
         issued_at=now,
         expires_at=now + timedelta(seconds=wanted.server.challenge_lifetime),

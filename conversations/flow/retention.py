@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from math import ceil
 from typing import Any, Final
 
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from brands.models import UnsavedClientSecret
+from brands.models import AuthorizationServer, UnsavedClientSecret
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
 from conversations.flow.events import erase_challenge_payloads, give_up_for_inactive
@@ -40,6 +41,9 @@ _LOCK_TIMEOUT: Final = "2s"
 # SQLSTATEs of lock not available, deadlock detected, serialization failure, query canceled (time-out).
 _ROW_ERRORS: Final = {"55P03", "40P01", "40001", "57014"}
 _MAX_NAMED: Final = 5
+_LIFETIME_COLUMNS: Final = ("authorization_server_id", "issued_at", "expires_at")
+_LAST_TOKENS: Final = 200
+_HALF_AN_HOUR: Final = 1_800
 
 
 class SweepIncomplete(Exception):
@@ -89,6 +93,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
         forget_previous_signing_keys,
         give_up_for_inactive,
         erase_challenge_payloads,
+        note_usual_lifetimes,
     ):
         steps.run(change.__name__, partial(_with_lock_timeout, change, now))
     for name, old in _old_rows(now).items():
@@ -99,6 +104,27 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
     if steps.failed:
         raise SweepIncomplete(steps.failed) from next(iter(steps.failed.values()))
     return len(swept)
+
+
+def note_usual_lifetimes(now: datetime) -> None:
+    """Note for each authorization server how long the longest of its last tokens lives, in seconds.
+
+    The link's page says it. The worker does this, once a minute with one short read, so that no sign-in pays for it. A
+    server whose tokens are not among the last keeps its value.
+    """
+    lifetimes: dict[int, int] = {}
+    newest = AccessToken.objects.filter(issued_at__lte=now).order_by("-id")
+    for server, issued_at, expires_at in newest.values_list(*_LIFETIME_COLUMNS)[:_LAST_TOKENS]:
+        lifetimes[server] = max(lifetimes.get(server, 0), _rounded_up((expires_at - issued_at).total_seconds()))
+    for server, seconds in lifetimes.items():
+        changed = Q(usual_token_lifetime=None) | ~Q(usual_token_lifetime=seconds)
+        AuthorizationServer.objects.filter(changed, pk=server).update(usual_token_lifetime=seconds)
+
+
+def _rounded_up(seconds: float) -> int:
+    """Round up to a minute, from half an hour on to five: a token of an hour is stored with a little less (E12)."""
+    step = 60 if seconds < _HALF_AN_HOUR else 300
+    return ceil(seconds / step) * step
 
 
 def _old_rows(now: datetime) -> dict[str, QuerySet[Any]]:

@@ -147,6 +147,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         expected_phone_number_digest=None,
         expected_email_digest=None,
         purpose="",
+        purpose_by_locale={},
         last_error_detail="",
     )
     AuthorizationRequest.objects.filter(challenge__conversation=conversation).update(error_detail="")

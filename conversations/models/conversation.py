@@ -110,7 +110,9 @@ class Challenge(models.Model):
 
     same_person_check = models.CharField(max_length=24, choices=SamePersonCheck)
     scope = models.CharField(max_length=MAX_SCOPE_LENGTH, blank=True)
+    # Why, in the chat's language if the bot wrote it in several; what it wrote in each is in `purpose_by_locale`.
     purpose = models.CharField(max_length=140, blank=True)
+    purpose_by_locale = models.JSONField(default=dict, blank=True)
     locale = models.CharField(max_length=35, blank=True)
     context_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     link_token_digest = models.BinaryField(max_length=80, unique=True)

@@ -15,6 +15,10 @@ PAGE: Final = ROOT / "docs" / "consumer-pages.md"
 PICTURES: Final = ROOT / "docs" / "pictures"
 ON_A_DESK: Final = ("link", "completion_code")
 IN_HEBREW: Final = ("link", "completion_code", "receipt")
+# Every page with which a sign-in can end, side by side.
+LAST_PAGES: Final = "last-pages"
+COLUMNS: Final = 5
+LAST_PAGE_WIDTH: Final = 240
 # The README's pictures, taken by `tests.demo.pictures`.
 OF_THE_DEMO: Final = ("demo-chat", "demo-admin")
 # The pictures of docs/brand-admin.md, with the looks in which each is shown; `test_first_setup.py` takes them.
@@ -25,7 +29,8 @@ OF_THE_SETUP: Final = {
     "setup-key": ("desktop-light",),
 }
 MOST_BYTES: Final = 2_000_000
-COLOURS: Final = 48
+COLOURS: Final = 32
+SIGNS: Final = ("success", "refusal", "trouble", "stopped")
 GAP: Final = 24
 
 INTRODUCTION: Final = """\
@@ -36,7 +41,7 @@ everything but the digits is mirrored. `make gallery` writes this document from 
 edit it by hand.
 
 A brand sets one colour, a logo and a way to reach its support. Text stays readable in every colour. Each page needs one
-request to paint, and no script and no cookies of other sites.
+request to paint, and no script and no cookies of other sites. Acme's logo is that of the demo.
 """
 
 
@@ -66,6 +71,28 @@ def write_picture(name: str, files: list[Path]) -> None:
     sheet.save(PICTURES / f"{name}.png", optimize=True)
 
 
+def last_pages() -> list[str]:
+    """The pages with a sign: success, refusal, trouble, stopped."""
+    templates = {name: (ROOT / "templates" / state.template).read_text() for name, state in STATES.items()}
+    return [name for sign in SIGNS for name, text in templates.items() if f"consumer/mark_{sign}.html" in text]
+
+
+def write_last_pages() -> None:
+    """Save all of them in one picture, in rows."""
+    pictures = [_cut(Image.open(picture_of(name, "en", LOOKS[0])).convert("RGB")) for name in last_pages()]
+    small = [
+        picture.resize((LAST_PAGE_WIDTH, picture.height * LAST_PAGE_WIDTH // picture.width)) for picture in pictures
+    ]
+    rows = [small[at : at + COLUMNS] for at in range(0, len(small), COLUMNS)]
+    heights = [max(picture.height for picture in row) + GAP for row in rows]
+    sheet = Image.new("RGB", ((LAST_PAGE_WIDTH + GAP) * COLUMNS - GAP, sum(heights) - GAP), "#8a8f98")
+    for number, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (column * (LAST_PAGE_WIDTH + GAP), sum(heights[:number])))
+    sheet = sheet.quantize(COLOURS // 2, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    sheet.save(PICTURES / f"{LAST_PAGES}.png", optimize=True)
+
+
 def sections(headings: dict[str, str]) -> Iterator[str]:
     """Yield the page, paragraph by paragraph."""
     yield INTRODUCTION
@@ -74,6 +101,9 @@ def sections(headings: dict[str, str]) -> Iterator[str]:
         for name, state in STATES.items():
             if state.template.startswith(folder):
                 yield f"### {headings[name]}\n\n{state.about}\n\n{_shown(name, headings[name], 560)}"
+    yield "## The last pages in one picture\n"
+    yield "Success, refusal, trouble, and stopped for safety: the signs differ in shape and in colour.\n"
+    yield f'<img src="pictures/{LAST_PAGES}.png" alt="All last pages" width="900">\n'
     yield "## On a desktop\n"
     yield from (_shown(f"{name}-desktop", f"{headings[name]}, on a desktop", 800) for name in ON_A_DESK)
     yield "## From right to left\n"
@@ -94,6 +124,7 @@ def main() -> int:
     phone, desk = [look for look in LOOKS if look.device == "phone"], [look for look in LOOKS if look.device != "phone"]
     for name in STATES:
         write_picture(name, [picture_of(name, "en", look) for look in phone])
+    write_last_pages()
     for name in ON_A_DESK:
         write_picture(f"{name}-desktop", [picture_of(name, "en", desk[0])])
     for name in IN_HEBREW:

@@ -24,6 +24,7 @@ from demo.preparation import (
     make_folder,
     prepare_brand,
     readable_password,
+    show_logo,
     start_brand,
     start_chat,
     start_product,
@@ -196,6 +197,7 @@ def _prepare(demo: Demo, stubborn: StubbornBrand) -> str:
     configuration = _configuration(demo.addresses, stubborn)
     printed = run_command(["manage.py", "apply_config", "-"], product, configuration)
     redirect_uris = [server["redirect_uri"] for server in json.loads(printed)["authorization_servers"].values()]
+    show_logo(product)
     prepare_brand(demo, redirect_uris[0])
     manage = ["-m", "demo.sample_brand.manage", "shell", "--no-imports", "-c", _REMEMBER_CONSENT]
     run_command(manage, demo.brand_environment(TOKEN_LIFETIME), json.dumps(redirect_uris))

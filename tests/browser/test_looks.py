@@ -108,6 +108,35 @@ def test_axe_finds_nothing_whatever_the_brands_colour(
     assert found == [{look.name: [] for look in LOOKS[:2]}] * 3
 
 
+def test_saying_no_is_as_easy_as_going_on_and_never_louder(
+    stage: Stage, chromium: Browser, signed_in: dict[str, Any]
+) -> None:
+    """A4: as wide and as high, in reach below it, without a fill. The bug: in the dark both had the same border."""
+    read = """button => { const style = getComputedStyle(button), box = button.getBoundingClientRect()
+        return [style.borderTopColor, style.backgroundColor, Math.round(box.width), box.height >= 44] }"""
+    with profile_of(chromium, stage, signed_in["victor"]) as consumer, profile_of(chromium, stage) as stranger:
+        page = STATES["link"].shows(Scene(stage, consumer, stranger))
+        for look in LOOKS[:2]:
+            show_as(page, look)
+            go_on, refuse = (button.evaluate(read) for button in page.locator("main form button").all())
+            assert go_on[0] != refuse[0]
+            assert refuse[1] == "rgba(0, 0, 0, 0)"
+            assert go_on[2:] == refuse[2:] == [go_on[2], True]
+
+
+def test_nothing_jumps_when_it_is_said_that_the_code_is_copied(
+    stage: Stage, chromium: Browser, signed_in: dict[str, Any]
+) -> None:
+    with profile_of(chromium, stage, signed_in["victor"], viewport={"width": 360, "height": 640}) as consumer:
+        consumer.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page = consumer.follow(stage.bot("completion_code").challenge()["url"])
+        undo = page.get_by_role("button", name="Undo")
+        before = undo.bounding_box()
+        page.get_by_role("button", name="Copy code").click()
+        page.get_by_text("Copied. Now send it in your chat.").wait_for()
+        assert undo.bounding_box() == before
+
+
 def test_it_says_which_page_it_is(shown: Shown, headings: dict[str, str]) -> None:
     """The heading comes first in the text and is no other page's; the tab has a name; language and direction agree."""
     page = shown.page
@@ -149,7 +178,7 @@ def test_whatever_can_be_pressed_is_big_and_shows_the_focus(shown: Shown) -> Non
     """WCAG 2.4.3, 2.4.7, 2.5.8: Tab reaches everything in the order of the page, and one sees where one is."""
     page = shown.page
     show_as(page, LOOKS[0])
-    targets = page.locator("a, button, input:not([type=hidden]), summary").all()
+    targets = page.locator("a, button, input:not([type=hidden]), summary").filter(visible=True).all()
     boxes = [target.bounding_box() for target in targets]
     assert [box["height"] >= SMALLEST_TARGET for box in boxes if box] == [True] * len(targets)
     page.evaluate("document.activeElement.blur()")

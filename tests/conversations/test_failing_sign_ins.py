@@ -14,10 +14,10 @@ from conversations.flow import read_counts
 from conversations.models import AuditEvent, TokenReadCount, WebhookDelivery
 from conversations.outbox import worker
 from conversations.outbox.health_checks import watch
-from conversations.statistics import count_events
 from tests.admin_pages import AdminBrowser
 from tests.cast import Bot, Browser, make_server
 from tests.concurrency import at_once
+from tests.counted_by_hand import count_all
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.webhook_receiver import Receiver
 
@@ -52,6 +52,7 @@ def sign_in(bot: Bot, login: FakeAuthorizationServer, times: int, chats: int = 5
 
 def told() -> list[str]:
     """Work as a worker does once a minute. Return what the brand has been told of its server so far."""
+    count_all(datetime.now(UTC))
     worker.run_once()
     kinds = [FAILING, RECOVERED]
     told = list(AuditEvent.objects.filter(kind__in=kinds).order_by("id").values_list("kind", flat=True))
@@ -171,7 +172,7 @@ def test_workers_at_once_tell_once(acme_bot: Bot, acme_login: FakeAuthorizationS
     sign_in(acme_bot, acme_login, 9)
     worker.run_once()
     sign_in(acme_bot, acme_login, 1)
-    count_events(START)
+    count_all(START)
     at_once(3, lambda _: watch(START))
     assert AuditEvent.objects.filter(kind=FAILING).count() == 1
     assert WebhookDelivery.objects.filter(event=FAILING).count() == 1

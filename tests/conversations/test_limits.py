@@ -54,6 +54,7 @@ def test_the_limits_are_as_wide_as_they_are_meant_to_be() -> None:
     assert {(limit.name, limit.times, limit.seconds) for limit in limits} == {
         ("calls-per-key", 6_000, 60),
         ("token-reads-per-key", 30_000, 60),
+        ("looks-per-address", 1_200, 60),
         ("failed-keys-per-address", 30, 60),
         ("pages-per-link", 60, 60),
         ("pages-per-address", 600, 60),

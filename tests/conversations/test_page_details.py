@@ -43,7 +43,7 @@ def static(name: str) -> int:
     return len((Path(current.BASE_DIR) / "static" / name).read_bytes())
 
 
-def test_a_first_visit_weighs_less_than_ten_kilobytes(
+def test_a_first_visit_weighs_less_than_ten_kilobytes_and_the_script_a_few_more(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
     """The page with everything that it loads, but for a logo, which adds 8 KB at most."""
@@ -51,7 +51,7 @@ def test_a_first_visit_weighs_less_than_ten_kilobytes(
     link, done = ada.get(challenge["url"]), ada.sign_in(challenge["url"], acme_login)
     headers = sum(len(f"{name}: {value}") for name, value in link.headers.items())
     assert len(link.content) + headers + static("icon.svg") < 10_000
-    assert len(done.content) + headers + static("icon.svg") + static("consumer.js") < 10_000
+    assert len(done.content) + headers + static("icon.svg") + static("consumer.js") < 15_000
 
 
 def test_a_preview_is_neutral_and_in_the_chats_language(acme_bot: Bot, ada: Browser, acme_server: Any) -> None:
@@ -84,7 +84,7 @@ def test_the_code_works_for_five_minutes_and_the_page_says_so(
 ) -> None:
     """A second after its five minutes began it used to say four."""
     page = ada.sign_in(acme_bot.challenge()["url"], acme_login)
-    assert "It works for 5\xa0minutes." in page.content.decode()
+    assert "It works for <span data-left>5\xa0minutes</span>." in page.content.decode()
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,8 @@ def test_seconds_before_the_code_ends_the_page_promises_no_minute(
     challenge = acme_bot.challenge(locale=locale)
     ada.sign_in(challenge["url"], acme_login)
     Challenge.objects.update(expires_at=timezone.now() + timedelta(seconds=7))
-    assert said in html.unescape(ada.get(f"{challenge['url']}/done").content.decode())
+    text = html.unescape(ada.get(f"{challenge['url']}/done").content.decode())
+    assert said in text.replace("<span data-left>", "").replace("</span>", "")
 
 
 def test_seconds_before_the_access_ends_the_pages_promise_no_minute(

@@ -56,11 +56,12 @@ def test_the_link_page_says_whose_it_is_since_when_why_and_where_the_button_lead
         response = ada.get(challenge["url"])
     text = " ".join(response.content.decode().split())
     assert heading_of(response) == "Sign in to Acme to continue your chat"
-    assert "Acme's assistant asked for this 2 minutes ago." in text
-    assert "The reason it gave: <bdi>to look up your order</bdi>." in text
-    assert 'You will sign in on <bdi class="host">login.acme.example</bdi>.' in text
+    assert "<dt>Who asks</dt><dd>Acme's assistant, 2 minutes ago</dd>" in text
+    assert '<dt>What for</dt><dd><bdi lang="">to look up your order</bdi></dd>' in text
+    assert "<dt>How long</dt><dd>1 day at most, in this chat only</dd>" in text
+    assert 'You sign in on <bdi class="host">login.acme.example</bdi>.' in text
     assert "Continue to login.acme.example</button>" in text
-    assert "The assistant can then act for you in this one chat, for 1 day at most." in text
+    assert "The assistant can then act for you in this one chat." in text
     assert "Only continue if you asked for this in your own chat." in text
     path = challenge["url"].removeprefix(f"https://{HOST}")
     forms = [(form["method"], form["action"]) for form in Page(response).all("form")]

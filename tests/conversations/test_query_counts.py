@@ -35,8 +35,9 @@ EXPECTED = {
     "POST /c/{link}": 9,
     "GET /callback": 15,
     "GET /c/{link}/done": 3,
-    "GET /c/{link}/other-browser": 2,
-    "GET /c/{link}/not-completed": 2,
+    "GET /c/{link}/standing": 2,
+    "GET /c/{link}/other-browser": 3,
+    "GET /c/{link}/not-completed": 3,
     "GET /callback (no answer)": 3,
     "GET /callback (no answer, a stranger's)": 2,
     "GET /callback/": 3,
@@ -117,6 +118,7 @@ def _challenge_to_token(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthori
     returned = f"{login.redirect_uri}?{login.authorize(begun['Location'])}"
     meter("GET /callback", lambda: ada.get(returned))
     page = meter("GET /c/{link}/done", lambda: ada.get(f"{url}/done"))
+    meter("GET /c/{link}/standing", lambda: ada.get(f"{url}/standing"))
     meter("GET /c/{link}/other-browser", lambda: ada.get(f"{url}/other-browser"))
     meter("GET /c/{link}/not-completed", lambda: ada.get(f"{url}/not-completed"))
     meter("GET /callback (no answer)", lambda: ada.get(f"{login.redirect_uri}?code=x"))
@@ -164,7 +166,7 @@ def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
     brands = [pattern for pattern in site.urlpatterns if getattr(pattern, "name", "") in {"client_keys", "brand_logo"}]
     patterns: list[Any] = [*conversations.api_urlpatterns, *conversations.urlpatterns, *brands]
-    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 15 + 2
+    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 16 + 2
     assert get_resolver().resolve(f"/c/{'x' * 27}").url_name == "link"
 
 

@@ -1,6 +1,5 @@
 """Hourly counts equal the audit log: each row is counted once, whatever happens to the worker."""
 
-import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -16,13 +15,13 @@ from brands.models import AuthorizationServer, Brand
 from conversations import statistics
 from conversations.flow.events import ConversationEvent
 from conversations.flow.retention import sweep
-from conversations.models import AuditEvent, Conversation, CountedAuditLog, HourlyCount
+from conversations.models import AuditEvent, Conversation, HourlyCount
 from conversations.outbox import worker
 from conversations.statistics import count_events
 from infrastructure.audit import record_event
 from tests.cast import Bot, Browser, code_on, make_server
 from tests.concurrency import at_once
-from tests.counted_by_hand import Counts, in_the_log
+from tests.counted_by_hand import Counts, count_all, in_the_log
 from tests.fake_authorization_server import FakeAuthorizationServer
 
 # On PostgreSQL a test's own transaction would be the one that counting waits for.
@@ -62,18 +61,6 @@ def die_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
         patched.setattr(statistics, "_add_up", dying)
         with pytest.raises(Killed):
             count_events(NOON)
-
-
-def count_all() -> None:
-    """Count until everything is counted. On PostgreSQL that waits for other tests' transactions on the same server."""
-    until = time.monotonic() + 60
-    while count_events(NOON) or not _is_counted():
-        assert time.monotonic() < until
-        time.sleep(0.01)
-
-
-def _is_counted() -> bool:
-    return not AuditEvent.objects.filter(pk__gt=CountedAuditLog.objects.get().counted_id).exists()
 
 
 class Crowd:
@@ -181,7 +168,7 @@ def test_counts_equal_the_audit_log_across_midnight_though_the_worker_dies_now_a
                 call_command("worker", "--once")
         clock.shift(timedelta(hours=1))
         sweep(datetime.now(UTC))
-        count_all()
+        count_all(NOON)
     assert len({moment.date() for moment in AuditEvent.objects.values_list("at", flat=True)}) > 1
     assert counted() == in_the_log()
     assert sum(counted("step")[key] for key in counted("step") if key[-1] == "issued") > challenges
@@ -200,7 +187,7 @@ def test_a_challenge_whose_rows_are_counted_in_pieces_is_counted_as_one(
     with time_machine.travel(BEFORE_MIDNIGHT, tick=False) as clock:
         crowd = Crowd(acme_bot, acme_login, clock)
         crowd.retried(acme_bot, Browser(), acme_bot.challenge()["url"], "orders")
-    count_all()
+    count_all(NOON)
     assert counted() == in_the_log()
     assert {measure for _, _, measure, _ in counted()} == set(HourlyCount.Measure)
 
@@ -215,14 +202,14 @@ def test_a_long_backlog_is_counted_in_parts_and_not_while_the_worker_stops(
         event(uuid4(), acme, "challenge.changed", "issued", NOON)
     assert count_events(NOON, lambda: True) == 0
     assert count_events(NOON) <= 2
-    count_all()
+    count_all(NOON)
     assert counted() == {(acme.uuid, NOON, "step", "issued"): 5}
 
 
 def test_workers_that_count_at_once_count_each_row_once(acme: Brand, acme_bot: Bot, acme_server: Any) -> None:
     for number in range(20):
         Bot(acme_bot.key, f"web:{number}").challenge()
-    at_once(4, lambda _: count_all())
+    at_once(4, lambda _: count_all(NOON))
     assert sum(counted("step").values()) == 20
 
 
@@ -238,7 +225,7 @@ def test_a_challenge_that_came_back_twice_came_back_once(acme: Brand) -> None:
         ("authorization_request.failed", "jwks_unavailable"),
     ]):  # fmt: skip
         event(challenge, acme, kind, outcome, NOON + timedelta(minutes=minutes))
-    count_all()
+    count_all(NOON)
     assert counted("step", "token_request") == {
         (acme.uuid, NOON, "step", "issued"): 1,
         (acme.uuid, NOON, "step", "left"): 1,
@@ -257,7 +244,7 @@ def test_what_sent_no_token_request_says_nothing_of_the_token_endpoint(acme: Bra
     if returned:
         event(challenge, acme, "authorization_request.returned", returned, NOON)
     event(challenge, acme, "authorization_request.failed", failed, NOON)
-    count_all()
+    count_all(NOON)
     assert counted("error") == {(acme.uuid, NOON, "error", failed): 1}
     assert counted("token_request", "token_request_time") == {}
 
@@ -268,7 +255,7 @@ def test_a_request_that_failed_before_the_browser_left_says_nothing_of_the_token
     event(challenge, acme, "authorization_request.returned", "code", NOON)
     event(challenge, acme, "authorization_request.failed", "invalid_grant", NOON)
     event(challenge, acme, "authorization_request.failed", "par_endpoint_timeout", NOON)
-    count_all()
+    count_all(NOON)
     assert counted("token_request") == {(acme.uuid, NOON, "token_request", "invalid_grant"): 1}
 
 
@@ -278,7 +265,7 @@ def test_a_denial_is_an_outcome_and_no_error(acme: Brand) -> None:
     event(challenge, acme, "authorization_request.returned", "error", NOON)
     event(challenge, acme, "authorization_request.failed", "access_denied", NOON)
     event(challenge, acme, "challenge.changed", "denied", NOON)
-    count_all()
+    count_all(NOON)
     assert counted("error", "outcome", "token_request") == {(acme.uuid, NOON, "outcome", "denied"): 1}
 
 
@@ -291,7 +278,7 @@ def test_a_duration_is_counted_below_the_next_bound(acme: Brand, milliseconds: i
     challenge = uuid4()
     event(challenge, acme, "challenge.changed", "issued", NOON)
     event(challenge, acme, "challenge.changed", "started", NOON + timedelta(milliseconds=milliseconds))
-    count_all()
+    count_all(NOON)
     assert [detail for _, _, _, detail in counted("until_left")] == [bound]
 
 
@@ -299,7 +286,7 @@ def test_a_row_counts_in_the_hour_of_its_own_moment_however_late_it_comes(acme: 
     """A sweep after a long outage, or a process whose clock is wrong, writes rows of any moment."""
     for at in (NOON, NOON - timedelta(days=3), NOON + timedelta(days=300)):
         event(uuid4(), acme, "challenge.changed", "expired", at)
-        count_all()
+        count_all(NOON)
     assert [hour for _, hour, _, _ in counted("outcome")] == [
         NOON - timedelta(days=3),
         NOON,
@@ -312,7 +299,7 @@ def test_each_brands_challenges_count_for_itself(acme: Brand, rival: Brand) -> N
     for brand in (acme, rival, Brand(uuid=uuid4())):
         record_event(ConversationEvent.CHALLENGE_CHANGED, brand_uuid=brand.uuid, actor="system", now=NOON,
                      outcome="issued", challenge_uuid=uuid4())  # fmt: skip
-    count_all()
+    count_all(NOON)
     assert counted() == {(brand.uuid, NOON, "step", "issued"): 1 for brand in (acme, rival)}
 
 
@@ -321,7 +308,7 @@ def test_counts_hold_nothing_of_a_person(
 ) -> None:
     """J9: a brand, an hour, a word of ours and a number."""
     acme_bot.complete(code_on(ada.sign_in(acme_bot.challenge(context="planted")["url"], acme_login)))
-    count_all()
+    count_all(NOON)
     ours = {*statistics.STEPS, *statistics.OUTCOMES, *map(str, statistics.BUCKETS), "over", "answered"}
     assert {detail for _, _, _, detail in counted()} <= ours
     assert {field.name for field in HourlyCount._meta.get_fields()} == {
@@ -332,7 +319,7 @@ def test_counts_hold_nothing_of_a_person(
 def test_old_counts_are_deleted_by_the_sweep(acme: Brand) -> None:
     for days in (399, 401):
         event(uuid4(), acme, "challenge.changed", "issued", NOON - timedelta(days=days))
-    count_all()
+    count_all(NOON)
     sweep(NOON)
     assert [hour for _, hour, _, _ in counted()] == [NOON - timedelta(days=399)]
 

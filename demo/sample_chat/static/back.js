@@ -5,6 +5,8 @@ const words = document.getElementById("words");
 const close = document.getElementById("close");
 const handle = new URLSearchParams(location.hash.slice(1)).get("consumer_delegation_handle");
 const chat = localStorage.getItem("chat that waits");
+// The chat that the link came from; without one the button leads to a new chat.
+if (chat) document.getElementById("chat").href = chat;
 history.replaceState(null, "", location.pathname);
 
 async function handOver() {
