@@ -158,7 +158,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         ),
         (
             "Checks in detail",
-            {"classes": ("collapse",), "fields": ("chat_page_url", "subject_claim")},
+            {"classes": ("collapse",), "fields": ("chat_page_url", "subject_claim", "expected_claims_policy")},
         ),
         (
             "The authorization request in detail",
@@ -348,17 +348,23 @@ class BotKeyAdmin(BrandScopedAdmin):
         """Show the scopes as words."""
         return ", ".join(bot_key.scopes)
 
+    @admin.display(description="same-person checks")
+    def check_list(self, bot_key: BotKey) -> str:
+        """Show the checks that the key may use as words."""
+        return ", ".join(bot_key.same_person_checks) or "all that the authorization server accepts"
+
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A key's powers never change; make another key."""
-        # `scopes` too, though it is not shown: the form declares it and would ask for it.
-        known = ("brand", "public_id", "scopes", "scope_list", "created_at", *_USE_OF_A_KEY)
-        return known if obj else ()
+        # `scopes` and the checks too, though they are not shown: the form declares them and would ask for them.
+        declared = ("scopes", "same_person_checks")
+        known = ("brand", "public_id", "scope_list", "check_list", "created_at", *_USE_OF_A_KEY)
+        return (*declared, *known) if obj else ()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show what can be typed for a new key, and what can be known of an old one."""
-        added = ("brand", "label", "scopes", "expires_at")
-        known = ("brand", "public_id", "scope_list", "label", "expires_at", "created_at", *_USE_OF_A_KEY)
-        return known if obj else added
+        added = ("brand", "label", "scopes", "same_person_checks", "expires_at")
+        made = ("created_at", *_USE_OF_A_KEY)
+        return ("brand", "public_id", "scope_list", "check_list", "label", "expires_at", *made) if obj else added
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Make the key and show it in the one message that will ever hold it (G1)."""
@@ -367,7 +373,7 @@ class BotKeyAdmin(BrandScopedAdmin):
             return
         cleaned = form.cleaned_data
         values = (cleaned["brand"], cleaned["label"], cleaned["scopes"], cleaned["expires_at"])
-        row, key = create_bot_key(*values, user=request.user)
+        row, key = create_bot_key(*values, same_person_checks=cleaned["same_person_checks"], user=request.user)
         obj.__dict__.update(row.__dict__)
         value = copyable(key.reveal(), "the key")
         shown = format_html("Copy the key now, it is never shown again: {}", value)

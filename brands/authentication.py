@@ -38,9 +38,18 @@ _NOTE_USE: Final = CompiledUpdate(
 
 
 def create_bot_key(
-    brand: Brand, label: str, scopes: Iterable[str], expires_at: datetime | None = None, *, user: Any = None
+    brand: Brand,
+    label: str,
+    scopes: Iterable[str],
+    expires_at: datetime | None = None,
+    *,
+    same_person_checks: Iterable[str] = (),
+    user: Any = None,
 ) -> tuple[BotKey, Secret]:
-    """Create a key on behalf of an admin, or of the operator; return the row and the key, which is not stored."""
+    """Create a key on behalf of an admin, or of the operator; return the row and the key, which is not stored.
+
+    Without `same_person_checks` it may use every check that an authorization server accepts.
+    """
     public_id = random_hex(8)
     secret = random_token(32)
     key = f"{PREFIX}_{public_id}_{secret}{checksum(public_id + secret)}"
@@ -50,6 +59,7 @@ def create_bot_key(
         public_id=public_id,
         digest=key_ring().digest(_DIGEST_PURPOSE, brand.uuid.bytes, key),
         scopes=sorted(scopes),
+        same_person_checks=sorted(same_person_checks),
         expires_at=expires_at,
     )
     save_audited(row, user)

@@ -87,6 +87,7 @@ class AuthorizationServerTable(Table, kw_only=True):
     scope_descriptions: dict[str, str | dict[str, str]] | msgspec.UnsetType = msgspec.UNSET
     same_person_checks: list[str] | msgspec.UnsetType = msgspec.UNSET
     subject_claim: str | msgspec.UnsetType = msgspec.UNSET
+    expected_claims_policy: str | msgspec.UnsetType = msgspec.UNSET
     chat_page_url: str | msgspec.UnsetType = msgspec.UNSET
     prompt: str | msgspec.UnsetType = msgspec.UNSET
     max_age: int | msgspec.UnsetType = msgspec.UNSET

@@ -42,7 +42,7 @@ _SECRET_NOT_USED = (
 _NEED_RECENT_SIGN_IN = frozenset(
     {
         *(*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"),
-        *("id_token_signing_alg_values", "subject_claim", "trusted_audiences"),
+        *("id_token_signing_alg_values", "subject_claim", "expected_claims_policy", "trusted_audiences"),
     }
 )
 
@@ -323,10 +323,18 @@ class BotKeyForm(RecentSignInForm):
         initial=[BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ],
         help_text="A key's scopes never change. Tick token:read only for the bot that calls the brand's API.",
     )
+    same_person_checks = forms.MultipleChoiceField(
+        choices=SamePersonCheck.choices,
+        widget=forms.CheckboxSelectMultiple,
+        initial=[],
+        required=False,
+        help_text="Which of the checks that the authorization server accepts its challenges may use. None ticked: all "
+        "of them. They never change, either.",
+    )
 
     class Meta:
         model = BotKey
-        fields = ("brand", "label", "scopes", "expires_at")
+        fields = ("brand", "label", "scopes", "same_person_checks", "expires_at")
         help_texts = {
             "label": "So that you recognise the key in this list, for example: acme-bot, production.",
             "expires_at": "Empty: until it is revoked.",

@@ -41,6 +41,8 @@ HELP_TEXTS: Final = {
     "User Access Token (eBay).",
     "accept_zero_expires_in": "expires_in 0 means that the lifetime is unknown (Mailchimp, VK). The default below "
     "is used.",
+    "expected_claims_policy": "A bot may name what its channel has verified (expected_claims). Your ID token has to "
+    "confirm it: phone_number with phone_number_verified, email with email_verified.",
     "subject_claim": "The claim of the ID token with which the bot's expected_subject is compared. sub is the "
     "account's own id.",
     "chat_page_url": "For the check chat_page: the URL to which the consumer returns, with a handle in the fragment.",

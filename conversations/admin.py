@@ -137,8 +137,8 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     list_display = ("conversation", "state", "issued_at", "expires_at", "authorization_server")
     fields = (
         "uuid", "conversation", "authorization_server", "challenge", "state", "token_type", "scope", "scope_widened",
-        "assurance", "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out", "confirmed_at",
-        "ended_at", "end_reason",
+        "assurance", "matched_claims", "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out",
+        "confirmed_at", "ended_at", "end_reason",
     )  # fmt: skip
     list_filter = (IssuedWithin, "end_reason", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("within", "end_reason__exact", "authorization_server__id__exact")

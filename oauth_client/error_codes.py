@@ -137,7 +137,8 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     ErrorCode.CLAIM_UNUSABLE: Meaning(
         _CANNOT,
-        "The ID token has no value of the *Subject claim* that can be compared, or has not verified it.",
+        "The ID token lacks the *Subject claim*, or the telephone number or e-mail address that the bot expects; or "
+        "it has not verified it.",
         "Have the server send the claim, and for an e-mail address or phone number that it is verified; "
         "or choose another claim.",
     ),

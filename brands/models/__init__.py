@@ -10,7 +10,7 @@ from brands.models.brand import (
     Logo,
     memberships_of,
 )
-from brands.models.same_person import SamePersonCheck
+from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck
 from brands.models.server_health import ServerHealth, ServerProblem
 from brands.models.unsaved_client_secret import UNSAVED_SECRET_LIFETIME, UnsavedClientSecret, session_digest
 from brands.models.webhook_endpoint import EVENT_PATTERNS, WebhookEndpoint, WebhookEvent
@@ -24,6 +24,7 @@ __all__ = [
     "Brand",
     "BrandRowsQuerySet",
     "ConversationIds",
+    "ExpectedClaimsPolicy",
     "Logo",
     "SamePersonCheck",
     "ServerHealth",

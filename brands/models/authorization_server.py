@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from brands.branding import validate_scope_descriptions
 from brands.models.brand import Brand, BrandRowsQuerySet, slug_validator
-from brands.models.same_person import SamePersonCheck, validate_same_person_checks
+from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck, validate_same_person_checks
 from infrastructure.columns import EncryptedField, reveal_if_there, seal
 from infrastructure.crypto import AssociatedData, Secret, new_signing_key, random_token
 from oauth_client import validators
@@ -172,6 +172,12 @@ class AuthorizationServer(models.Model):
         max_length=64,
         default="sub",
         validators=[RegexValidator(r"\A[A-Za-z0-9_:/.-]+\Z", "This is not the name of a claim.", "invalid_claim")],
+    )
+    expected_claims_policy = models.CharField(
+        "if a telephone number or e-mail address is not confirmed",
+        max_length=8,
+        choices=ExpectedClaimsPolicy,
+        default=ExpectedClaimsPolicy.REFUSE,
     )
     chat_page_url = models.CharField(
         "chat page", max_length=2048, blank=True, validators=[validators.validate_endpoint]

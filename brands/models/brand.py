@@ -217,6 +217,8 @@ class BotKey(models.Model):
     public_id = models.CharField(max_length=16, unique=True, editable=False)
     digest = models.BinaryField(editable=False)
     scopes = models.JSONField(default=list)
+    # The checks that its challenges may use, of those that the server accepts. Empty: all of them.
+    same_person_checks = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -232,3 +234,7 @@ class BotKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.label} ({self.public_id})"
+
+    def may_use(self, same_person_check: str) -> bool:
+        """Whether a challenge of this key may use the check, if the authorization server accepts it, too."""
+        return not self.same_person_checks or same_person_check in self.same_person_checks

@@ -13,6 +13,13 @@ class SamePersonCheck(models.TextChoices):
     NONE = "none", "None: whoever holds the link signs in for this chat, also when it was forwarded to them"
 
 
+class ExpectedClaimsPolicy(models.TextChoices):
+    """What happens if a claim that the bot expects is not confirmed."""
+
+    REFUSE = "refuse", "Refuse: the sign-in fails"
+    FLAG = "flag", "Flag: the bot gets the token, and matched_claims says which claims agreed"
+
+
 def validate_same_person_checks(value: object) -> None:
     """Refuse an empty list, unknown or repeated checks, and `none` beside others: a bot would be free to choose it."""
     if not isinstance(value, list) or not value or not set(map(str, value)) <= set(SamePersonCheck.values):

@@ -19,8 +19,8 @@ from msgspec import Meta, Struct
 from brands.authentication import PresentedKey
 from brands.models import BotKey
 from conversations.api.flow_problems import next_call, problem_of
-from conversations.flow.challenges import IdempotentRequest
 from conversations.flow.errors import FlowError
+from conversations.flow.idempotency import IdempotentRequest
 from infrastructure import rate_limits
 from infrastructure.crypto import DecryptionError, key_ring
 from oauth_client.validators import MAX_SCOPE_LENGTH
@@ -53,12 +53,25 @@ Purpose = Annotated[str, Meta(max_length=140, pattern=r"^[^\x00-\x1f\x7f\u2028\u
 PurposeLocale = Annotated[str, Meta(pattern=rf"^{_LOCALE}\Z")]
 
 
+class ExpectedClaims(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the channel knows of the consumer: one or both."""
+
+    phone_number: Annotated[str, Meta(min_length=1, max_length=40)] | None = None
+    email: Annotated[str, Meta(min_length=1, max_length=254)] | None = None
+
+    def __post_init__(self) -> None:
+        """Require one. msgspec turns the `ValueError` into a `ValidationError`."""
+        if self.phone_number is None and self.email is None:
+            raise ValueError("Give `phone_number`, `email` or both")
+
+
 class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST .../challenges`; every field is optional."""
 
     authorization_server: Key = ""
     same_person_check: Annotated[str, Meta(max_length=24)] = ""
     expected_subject: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    expected_claims: ExpectedClaims | None = None
     scope: ScopeText = ""
     purpose: Purpose | Annotated[dict[PurposeLocale, Purpose], Meta(min_length=1, max_length=MAX_PURPOSE_LOCALES)] = ""
     locale: Annotated[str, Meta(pattern=rf"^(?:{_LOCALE})?\Z")] = ""

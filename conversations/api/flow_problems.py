@@ -100,12 +100,30 @@ _WITHOUT_ATTRIBUTES: Final[dict[type[errors.FlowError], tuple[int, str, str, str
         "The authorization server does not accept this check. Leave it out, or name one that it accepts.",
         "",
     ),
+    errors.SamePersonCheckForbidden: (
+        403,
+        "same_person_check_forbidden",
+        "This bot key may use none of the checks that fit. Name one that it may use, or use another key.",
+        "",
+    ),
     errors.ExpectedSubjectRefused: (
         422,
         "expected_subject_refused",
         "Send expected_subject if same_person_check is expected_subject, and only then.",
         "",
     ),
+    errors.ExpectedClaimsRefused: (
+        422,
+        "expected_claims_refused",
+        "This authorization server sends no ID token, so claims cannot be compared. Leave expected_claims out.",
+        "",
+    ),
+}
+
+
+_HOW_TO_WRITE: Final = {
+    "phone_number": "Send the number's international digits, with or without a plus, and no extension.",
+    "email": "Send one address, without a name around it.",
 }
 
 
@@ -173,6 +191,12 @@ def _(error: errors.ChallengeDiffers) -> Problem:
     )
     challenge_id = str(error.challenge.uuid)
     return Problem(409, "challenge_differs", detail, next_operation="readChallenge", challenge_id=challenge_id)
+
+
+@problem_of.register
+def _(error: errors.ExpectedClaimInvalid) -> Problem:
+    detail = f"expected_claims.{error.claim} can never match. {_HOW_TO_WRITE[error.claim]}"
+    return Problem(422, "expected_claim_invalid", detail, claim=error.claim)
 
 
 @problem_of.register

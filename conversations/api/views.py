@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from django.http import HttpResponse
 from django.utils import timezone, translation
 from django.utils.translation import gettext
@@ -14,6 +15,7 @@ from conversations.api.calls import (
     Call,
     ChallengeBody,
     CompletionBody,
+    ExpectedClaims,
     bot_call,
     conditional_answer,
     count_call,
@@ -45,6 +47,7 @@ from conversations.flow.authorization_status import (
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
 from conversations.flow.errors import ConversationClosed, FlowError, refuse_other_session
+from conversations.flow.expectations import normalised_claims
 from conversations.flow.readable_tokens import usable_token
 from conversations.flow.termination import close_conversation, end_live_token
 from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
@@ -239,11 +242,15 @@ def _conversation_unless_closed(call: Call, conversation_id: str, session: int |
 
 
 def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
-    """Build the wanted challenge from the body. Raises what `server_of` and `WantedChallenge.validate` raise."""
+    """Build the wanted challenge from the body.
+
+    Raises what `server_of`, `normalised_claims` and `WantedChallenge.validate` raise.
+    """
     wanted = WantedChallenge(
         server=server_of(call.bot_key.brand, body.authorization_server, call.beside and call.beside.servers),
         same_person_check=body.same_person_check,
         expected_subject=Secret(body.expected_subject) if body.expected_subject is not None else None,
+        expected_claims=normalised_claims(_named(body.expected_claims)) if body.expected_claims else {},
         scope=body.scope,
         purpose=body.purpose if isinstance(body.purpose, str) else body.purpose_in_chat(),
         purpose_by_locale=body.purpose if isinstance(body.purpose, dict) else {},
@@ -251,9 +258,14 @@ def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
         context=Secret(body.context) if body.context is not None else None,
         replace=body.replace,
         session=named_session(body.session),
+        bot_key=call.bot_key,
     )
     wanted.validate()
     return wanted
+
+
+def _named(expected: ExpectedClaims) -> dict[str, str]:
+    return {name: value for name, value in msgspec.structs.asdict(expected).items() if value is not None}
 
 
 def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:

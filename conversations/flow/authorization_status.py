@@ -152,6 +152,10 @@ class TokenFacts(Protocol):
     @property
     def assurance(self) -> str: ...
     @property
+    def matched_claims(self) -> str: ...
+    @property
+    def is_subject_pinned(self) -> bool: ...
+    @property
     def issued_at(self) -> datetime: ...
     @property
     def expires_at(self) -> datetime: ...
@@ -168,6 +172,8 @@ def token_representation(access_token: TokenFacts, requested_scope: str, now: da
         "scope": access_token.scope,
         "missing_scope": " ".join(scope for scope in asked if scope not in granted),
         "assurance": access_token.assurance,
+        "matched_claims": access_token.matched_claims.split(),
+        "subject_pinned": access_token.is_subject_pinned,
         "issued_at": access_token.issued_at,
         "expires_at": access_token.expires_at,
         "expires_in": seconds_left(access_token.expires_at, now),

@@ -12,38 +12,43 @@ from uuid import uuid4
 from django.conf import settings
 from django.db import IntegrityError, models, transaction
 
-from brands.models import AuthorizationServer, Brand, SamePersonCheck
+from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
 from conversations.flow.authorization_requests import authorization_request_of_closed_conversation
 from conversations.flow.authorization_status import open_challenge
 from conversations.flow.errors import (
     ChallengeDiffers,
     ConversationClosed,
+    ExpectedClaimsRefused,
     ExpectedSubjectRefused,
-    IdempotencyKeyReused,
     InvalidScope,
+    SamePersonCheckForbidden,
     SamePersonCheckRefused,
     SessionMismatch,
     TooManyChallenges,
     refuse_unnamed_session,
 )
 from conversations.flow.events import ConversationEvent, publish_challenge, record
-from conversations.flow.outcomes import expected_subject_digest, expects_same_subject
+from conversations.flow.expectations import (
+    expected_claim_digests,
+    expected_subject_digest,
+    expects_claims,
+    expects_same_claims,
+    expects_same_subject,
+)
+from conversations.flow.idempotency import IdempotentRequest, challenge_of_request, remember_request
 from conversations.flow.transitions import end_challenge, end_expired, locked_conversation, move_challenge
 from conversations.models import (
-    IDEMPOTENCY_LIFETIME,
     SIGN_IN_STATUSES,
     AccessToken,
     Challenge,
     ChallengeStatus,
     Conversation,
-    IdempotencyKey,
 )
 from infrastructure.audit import CONSUMER
 from infrastructure.columns import seal
 from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter, numbered, placeholders
 from infrastructure.crypto import Secret, key_ring, random_token
 
-_KEY, _REQUEST = "idempotency-key", "idempotent-request"
 LINK_TOKEN_PURPOSE = "link-token"
 _LINK_TOKEN_BYTES = 20
 # A conversation may have this many new challenges in this time, so that no chat is flooded with links (G8).
@@ -68,67 +73,18 @@ _FIRST_CONVERSATION: Final = CompiledInsert(Conversation)
 _FIRST_CHALLENGE: Final = CompiledInsert(Challenge, found_by={"conversation": Conversation._meta.get_field("uuid")})
 
 
-@dataclass(frozen=True)
-class IdempotentRequest:
-    """A bot's idempotency key and the canonical form of the body of the same call."""
-
-    key: str = field(repr=False)
-    body: bytes = field(repr=False)
-
-
-def challenge_of_request(conversation: Conversation, request: IdempotentRequest, now: datetime) -> Challenge | None:
-    """Return the challenge that an earlier call with this idempotency key got; None if the key is new or expired.
-
-    The caller holds the conversation's lock. Raises `IdempotencyKeyReused`.
-    """
-    kept = IdempotencyKey.objects.filter(
-        brand=conversation.brand, digest__in=key_ring().digests(_KEY, conversation.brand.uuid.bytes, request.key)
-    )
-    # An expired key would still violate the unique constraint, so delete it now.
-    kept.filter(created_at__lte=now - IDEMPOTENCY_LIFETIME).delete()
-    row = kept.select_related("challenge__conversation__brand", "challenge__authorization_server").first()
-    if row is None:
-        return None
-    _refuse_another_request(row, conversation, request)
-    return row.challenge
-
-
-def remember_request(
-    conversation: Conversation, request: IdempotentRequest, challenge: Challenge, now: datetime
-) -> None:
-    """Store which challenge this call got, in the transaction that issued it. Raises `IdempotencyKeyReused`.
-
-    Two conversations may use one key at the same moment, each under its own lock. The constraint accepts one of them.
-    The other transaction is rolled back, with its challenge.
-    """
-    row, is_first = IdempotencyKey.objects.get_or_create(
-        brand=conversation.brand,
-        digest=key_ring().digest(_KEY, conversation.brand.uuid.bytes, request.key),
-        defaults={
-            "request_digest": key_ring().digest(_REQUEST, conversation.uuid.bytes, request.body),
-            "challenge": challenge,
-            "created_at": now,
-        },
-    )
-    if not is_first:
-        _refuse_another_request(row, conversation, request)
-
-
-def _refuse_another_request(row: IdempotencyKey, conversation: Conversation, request: IdempotentRequest) -> None:
-    if not key_ring().recognises(row.request_digest, _REQUEST, conversation.uuid.bytes, request.body):
-        raise IdempotencyKeyReused
-
-
 @dataclass(frozen=True, kw_only=True)
 class WantedChallenge:
     """What a bot asks for. An empty same-person check or scope means: as the authorization server is configured.
 
     `session` is the one that the call names: the open one, or the one that this challenge is to begin.
+    `expected_claims` is what `normalised_claims` returned.
     """
 
     server: AuthorizationServer
     same_person_check: str = ""
     expected_subject: Secret | None = None
+    expected_claims: Mapping[str, Secret] = field(default_factory=dict)
     scope: str = ""
     purpose: str = ""
     purpose_by_locale: dict[str, str] = field(default_factory=dict)
@@ -136,30 +92,44 @@ class WantedChallenge:
     context: Secret | None = None
     replace: bool = False
     session: int | None = None
+    # None only outside the API: then every check that the server accepts may be used.
+    bot_key: BotKey | None = None
 
     def validate(self) -> None:
-        """Check it. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused` or `InvalidScope`."""
+        """Check it. Raises what the two methods raise, or `ExpectedClaimsRefused`."""
         self.effective_same_person_check()
         self.effective_scope()
+        # Without an ID token they could never be compared.
+        if self.expected_claims and "openid" not in self.server.scope.split():
+            raise ExpectedClaimsRefused
 
     def is_satisfied_by(self, access_token: AccessToken) -> bool:
         """Whether a token was requested with everything that the bot names now.
 
         The comparison uses the requested scope, not the granted one. Otherwise a consumer who unticked a scope would be
-        asked again without end. The bot learns of the refused scopes from `missing_scope`.
+        asked again without end. The bot learns of the refused scopes from `missing_scope`. For the same reason the
+        expected claims are compared with those of the earlier challenge. `matched_claims` says which ones agreed.
         """
         asked = set(access_token.challenge.scope.split())
         same_check = self.same_person_check in {"", access_token.assurance}
         same_customer = self.expected_subject is None or expects_same_subject(
             access_token.challenge, self.expected_subject
         )
+        same_customer = same_customer and expects_claims(access_token.challenge, self.expected_claims)
         return same_check and same_customer and set(self.scope.split()) <= asked
 
     def effective_same_person_check(self) -> str:
-        """Return the same-person check to use. Raises `SamePersonCheckRefused`, `ExpectedSubjectRefused`."""
-        check = self.same_person_check or self.server.default_same_person_check
-        if check not in self.server.same_person_checks:
+        """Return the same-person check to use: by default the server's first one that the bot key may use.
+
+        Raises `SamePersonCheckRefused`, `SamePersonCheckForbidden`, `ExpectedSubjectRefused`.
+        """
+        accepted = self.server.same_person_checks
+        usable = [check for check in accepted if self.bot_key is None or self.bot_key.may_use(check)]
+        check = self.same_person_check or next(iter(usable), "")
+        if check and check not in accepted:
             raise SamePersonCheckRefused
+        if check not in usable:
+            raise SamePersonCheckForbidden
         if (check == SamePersonCheck.EXPECTED_SUBJECT) != (self.expected_subject is not None):
             raise ExpectedSubjectRefused
         return check
@@ -194,7 +164,8 @@ def issue_challenge(
     A repeated idempotency key gets the challenge that an earlier call with this key got, even if it has ended. The
     first challenge creates the conversation; if the brand's ids are reused, the first one after the close creates the
     next session. Raises `ConversationClosed`, `SessionMismatch`, `SessionRequired`, `ChallengeDiffers`, `InvalidScope`,
-    `SamePersonCheckRefused`, `ExpectedSubjectRefused`, `TooManyChallenges`, `IdempotencyKeyReused`.
+    `SamePersonCheckRefused`, `SamePersonCheckForbidden`, `ExpectedSubjectRefused`, `TooManyChallenges`,
+    `IdempotencyKeyReused`.
     """
     check, scope = wanted.effective_same_person_check(), wanted.effective_scope()
     if is_first and request is None and wanted.session in {None, 1}:
@@ -277,7 +248,8 @@ def _open_or_new(
     current = open_challenge(conversation, wanted.server, now)
     if current and not wanted.replace:
         same = (current.same_person_check, current.scope) == (check, scope)
-        if not same or not expects_same_subject(current, wanted.expected_subject):
+        same_customer = expects_same_subject(current, wanted.expected_subject)
+        if not same or not same_customer or not expects_same_claims(current, wanted.expected_claims):
             raise ChallengeDiffers(current)
         return current, False
     _refuse_too_many(conversation, now)
@@ -388,6 +360,7 @@ def _new_challenge(
         expires_at=now + timedelta(seconds=wanted.server.challenge_lifetime),
         expected_subject_digest=expected_subject_digest(conversation, wanted.expected_subject),
         link_token_digest=key_ring().digest(LINK_TOKEN_PURPOSE, link_token.reveal()),
+        **expected_claim_digests(conversation, wanted.expected_claims),
     )
     seal(challenge, "link_token_ciphertext", link_token)
     seal(challenge, "context_ciphertext", wanted.context)

@@ -44,7 +44,7 @@ def refuse_unnamed_session(conversation: Conversation, named: int | None) -> Non
 
 
 class ChallengeDiffers(FlowError):
-    """A challenge with another check, scope or expected subject is open, and the bot did not ask to replace it."""
+    """A challenge that differs in what the bot names is open, and the bot did not ask to replace it."""
 
     def __init__(self, challenge: Challenge) -> None:
         super().__init__()
@@ -59,8 +59,24 @@ class SamePersonCheckRefused(FlowError):
     """The authorization server does not accept the same-person check that the bot named."""
 
 
+class SamePersonCheckForbidden(FlowError):
+    """The bot key may not use the same-person check, although the authorization server accepts it."""
+
+
 class ExpectedSubjectRefused(FlowError):
     """An expected subject is required with the check `expected_subject`, and refused with any other."""
+
+
+class ExpectedClaimsRefused(FlowError):
+    """The authorization server sends no ID token with which expected claims could be compared."""
+
+
+class ExpectedClaimInvalid(FlowError):
+    """The value of an expected claim can never match: no international number, or no e-mail address."""
+
+    def __init__(self, claim: str) -> None:
+        super().__init__()
+        self.claim = claim
 
 
 class IdempotencyKeyReused(FlowError):

@@ -129,6 +129,8 @@ def _digests(now: datetime) -> list[tuple[models.QuerySet[Any], str]]:
         (authorization_requests, "state_digest"),
         (authorization_requests, "cookie_digest"),
         (links, "expected_subject_digest"),
+        (links, "expected_phone_number_digest"),
+        (links, "expected_email_digest"),
         (idempotency_keys, "digest"),
         (idempotency_keys, "request_digest"),
         (receipts, "receipt_digest"),

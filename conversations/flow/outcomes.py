@@ -16,6 +16,7 @@ from conversations.flow.authorization_requests import (
     record_return,
 )
 from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
+from conversations.flow.expectations import accepts_claims, matched_claims, matches_expected_subject
 from conversations.flow.revocations import renew_connection, schedule_revocation_of_unstored
 from conversations.flow.transitions import (
     end_access_token,
@@ -37,15 +38,12 @@ from conversations.models import (
 from infrastructure.audit import CONSUMER, SYSTEM
 from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter
 from infrastructure.crypto import Secret, key_ring
-from oauth_client import AuthorizationServerError, ErrorCode, IDTokenClaims, TokenResponse
+from oauth_client import ErrorCode, IDTokenClaims, TokenResponse
 
 RECEIPT_PURPOSE = "receipt"
 _RECEIPT_TOKEN_PURPOSE = "receipt-token"
 COMPLETION_CODE_PURPOSE = "completion-code"
 COMPLETION_HANDLE_PURPOSE = "completion-handle"
-_EXPECTED_SUBJECT = "expected-subject"
-# Anyone can put these claims into a profile. They count only if the server verified them (OpenID Connect Core 5.7).
-_VERIFIED_BY = {"email": "email_verified", "phone_number": "phone_number_verified"}
 _CHALLENGE: Final = CompiledQuery(
     lambda: (
         Challenge.objects.select_related("authorization_server")
@@ -109,56 +107,6 @@ def is_same_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
     )
     last = confirmed.exclude(end_reason=AccessToken.EndReason.UNDONE).order_by("-confirmed_at", "-id").first()
     return last is None or last.reveal_subject() == subject
-
-
-def expected_subject_digest(conversation: Conversation, expected: Secret | None) -> bytes | None:
-    """Compute the digest of the customer that the bot expects; None if the bot named none."""
-    if expected is None:
-        return None
-    return key_ring().digest(_EXPECTED_SUBJECT, conversation.uuid.bytes, expected.reveal())
-
-
-def expects_same_subject(challenge: Challenge, expected: Secret | None) -> bool:
-    """Whether the challenge was issued with this expected subject; for None, whether it was issued without any."""
-    if expected is None or challenge.expected_subject_digest is None:
-        return expected is None and challenge.expected_subject_digest is None
-    return _is_expected(challenge, expected.reveal())
-
-
-def matches_expected_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
-    """Whether the verified ID token names the customer that the bot expects (A12).
-
-    True if the check is not `expected_subject`. Raises `AuthorizationServerError` with `claim_unusable` if the claim is
-    missing or not verified: it would say nothing about who signed in.
-    """
-    if challenge.same_person_check != SamePersonCheck.EXPECTED_SUBJECT:
-        return True
-    return _is_expected(challenge, _claim_text(challenge.authorization_server.subject_claim, claims))
-
-
-def _claim_text(name: str, claims: IDTokenClaims | None) -> str:
-    """Return the claim as text. Bots write a whole number in decimal digits. Other types are refused."""
-    if claims is None:
-        raise _claim_unusable("no ID token was requested: the scope lacks openid")
-    value = claims.claims.get(name)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value:
-        raise _claim_unusable(f"the ID token has no {name} that is a text or a whole number")
-    # Cognito and Apple write the boolean as the text "true". Other values, such as 1 or "True", do not count.
-    verified = claims.claims.get(_VERIFIED_BY.get(name, ""))
-    if name in _VERIFIED_BY and verified is not True and verified != "true":
-        raise _claim_unusable(f"{_VERIFIED_BY[name]} is not true in the ID token, so {name} proves nothing")
-    return value
-
-
-def _claim_unusable(detail: str) -> AuthorizationServerError:
-    return AuthorizationServerError(ErrorCode.CLAIM_UNUSABLE, detail)
-
-
-def _is_expected(challenge: Challenge, value: str) -> bool:
-    digest, conversation = challenge.expected_subject_digest, challenge.conversation
-    return key_ring().recognises(digest, _EXPECTED_SUBJECT, conversation.uuid.bytes, value)
 
 
 class CommitUnknown(Exception):
@@ -244,7 +192,7 @@ def store_result(
     """Store the token for its conversation, or discard it if it can no longer be used.
 
     All conditions are checked again in the storing transaction. Since the claim, the conversation may have been closed
-    (A8), the challenge replaced (A10), or another account may have signed in (A7, A12).
+    (A8), the challenge replaced (A10), or another account may have signed in (A7, A12, A14).
 
     Raises `CommitUnknown` if the COMMIT was not confirmed, and `AuthorizationServerError` if the ID token does not say
     which account it is. After any other error, nothing was stored.
@@ -300,7 +248,8 @@ def _mismatch(challenge: Challenge, claims: IDTokenClaims | None) -> str:
     """Return how the account differs from the required one; empty if it does not."""
     if not is_same_subject(challenge, claims):
         return Challenge.Error.SUBJECT_MISMATCH
-    return "" if matches_expected_subject(challenge, claims) else UNEXPECTED_SUBJECT
+    is_expected = matches_expected_subject(challenge, claims) and accepts_claims(challenge, claims)
+    return "" if is_expected else UNEXPECTED_SUBJECT
 
 
 def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, actor: str) -> None:
@@ -369,6 +318,7 @@ def _insert_access_token(
         scope=response.scope,
         scope_widened=response.scope_widened,
         assurance=challenge.same_person_check,
+        matched_claims=" ".join(matched_claims(challenge, claims)),
         issued_at=now,
         expires_at=response.expires_at,
         lifetime_assumed=response.lifetime_assumed,

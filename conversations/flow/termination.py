@@ -149,6 +149,8 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         completion_code_digest=None,
         completion_handle_digest=None,
         expected_subject_digest=None,
+        expected_phone_number_digest=None,
+        expected_email_digest=None,
         purpose="",
         purpose_by_locale={},
         last_error_detail="",

@@ -60,6 +60,8 @@ class AccessToken(models.Model):
     scope = models.TextField(blank=True)
     scope_widened = models.BooleanField(default=False)
     assurance = models.CharField(max_length=24, choices=SamePersonCheck)
+    # Names of the expected claims that the ID token confirmed, separated by spaces. Never their values.
+    matched_claims = models.CharField(max_length=64, blank=True)
     subject_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     issued_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
@@ -105,6 +107,11 @@ class AccessToken(models.Model):
     def set_subject(self, subject: Secret | None) -> None:
         """Encrypt who signed in. A digest could not be moved to a new key (K4). The row is not saved."""
         seal(self, "subject_ciphertext", subject)
+
+    @property
+    def is_subject_pinned(self) -> bool:
+        """Whether the account is known, so that a re-challenge has to come back with it (A7)."""
+        return self.subject_ciphertext is not None
 
     def reveal_subject(self) -> Secret:
         """Decrypt who signed in, to compare it. Raises `DecryptionError`."""

@@ -132,6 +132,8 @@ class Challenge(models.Model):
     completion_code_digest = models.BinaryField(null=True)
     completion_handle_digest = models.BinaryField(max_length=80, null=True, unique=True)
     expected_subject_digest = models.BinaryField(null=True)
+    expected_phone_number_digest = models.BinaryField(null=True)
+    expected_email_digest = models.BinaryField(null=True)
     completion_attempts = models.PositiveSmallIntegerField(default=0)
 
     issued_at = models.DateTimeField(default=timezone.now)

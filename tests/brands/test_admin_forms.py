@@ -192,7 +192,7 @@ def test_a_server_is_added_with_its_secret_and_its_key_once(acme_house: House) -
 
 
 def new_key(house: House, **changes: Any) -> Any:
-    return house.admin.send_changed(address(BotKey, "add"), brand=house.brand.pk, label="fresh", **changes)
+    return house.admin.send_changed(address(BotKey, "add"), **({"brand": house.brand.pk, "label": "fresh"} | changes))
 
 
 def test_a_bot_key_is_shown_once_and_never_again(acme_house: House, acme_bot: Bot) -> None:
@@ -221,10 +221,25 @@ def test_reading_tokens_has_to_be_ticked_by_hand(acme_house: House, acme_bot: Bo
     assert 'value="challenge:read" id="id_scopes_1" checked>' in text
 
 
+def test_a_key_is_narrowed_to_the_checks_that_were_ticked(acme_house: House) -> None:
+    """A16: with none ticked it may use all. The key's page says so, and does not let it be changed."""
+    new_key(acme_house)
+    row = BotKey.objects.get(label="fresh")
+    assert row.same_person_checks == []
+    page = acme_house.admin.get(address(BotKey, "change", row)).content.decode()
+    assert "all that the authorization server accepts" in page
+    new_key(acme_house, label="narrow", same_person_checks=["completion_code"])
+    narrow = BotKey.objects.get(label="narrow")
+    acme_house.admin.send_changed(address(BotKey, "change", narrow), label="renamed", same_person_checks=["none"])
+    narrow.refresh_from_db()
+    assert (narrow.label, narrow.same_person_checks) == ("renamed", ["completion_code"])
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"scopes": ["token:write"]}, "scopes"),
+        ({"same_person_checks": ["code"]}, "same_person_checks"),
         ({"scopes": []}, "scopes"),
         ({"expires_at_0": "2020-01-01", "expires_at_1": "00:00"}, "expires_at"),
         ({"label": "x" * 81}, "label"),

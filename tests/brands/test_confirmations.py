@@ -124,6 +124,7 @@ def test_who_administers_a_brand_is_not_changed_without_confirming(acme: Brand, 
     ("name", "value"),
     [
         ("subject_claim", "nickname"),
+        ("expected_claims_policy", "flag"),
         ("trusted_audiences", "https://rival.example"),
         ("id_token_signing_alg_values", ["RS256", "HS256"]),
         ("revocation_endpoint", f"{ISSUER}/revoke"),

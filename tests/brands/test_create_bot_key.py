@@ -34,6 +34,15 @@ def test_the_key_stands_alone_on_standard_output_and_works(acme: Brand) -> None:
     assert bot.token()[1]["code"] == "insufficient_scope"
 
 
+def test_a_key_may_use_every_check_unless_some_are_named(acme: Brand) -> None:
+    """A16."""
+    for checks in (["completion_code"], ["expected_subject", "completion_code"], []):
+        create("acme", "--label", "x", "--scope", "challenge:create", *(f"--check={check}" for check in checks))
+        row = BotKey.objects.latest("pk")
+        assert row.same_person_checks == sorted(checks)
+        assert [row.may_use(check) for check in ("completion_code", "none")] == [True, not checks]
+
+
 def test_reading_tokens_is_given_only_where_it_was_named(acme: Brand) -> None:
     """G3."""
     bot = Bot(create("acme", "--label", "x", "--scope", "token:read").strip())
@@ -46,6 +55,7 @@ def test_reading_tokens_is_given_only_where_it_was_named(acme: Brand) -> None:
     [
         (("nobody", "--label", "x", "--scope", "token:read"), r"There is no brand nobody\."),
         (("acme", "--label", "x", "--scope", "token:write"), "invalid choice: 'token:write'"),
+        (("acme", "--label", "x", "--scope", "token:read", "--check", "code"), "invalid choice: 'code'"),
         (("acme", "--label", "x"), "the following arguments are required: --scope"),
         (("acme", "--scope", "token:read"), "the following arguments are required: --label"),
         (("acme", "--label", "x" * 81, "--scope", "token:read"), "at most 80 characters"),

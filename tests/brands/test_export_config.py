@@ -51,6 +51,7 @@ EVERY_SETTING: Final[dict[str, Any]] = {
     },
     "same_person_checks": ["expected_subject", "completion_code"],
     "subject_claim": "https://acme.example/subject",
+    "expected_claims_policy": "flag",
     "chat_page_url": "https://acme.example/chat",
     "prompt": "",
     "max_age": 600,

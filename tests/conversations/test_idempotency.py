@@ -9,8 +9,8 @@ from django.utils import timezone
 
 from brands.models import AuthorizationServer
 from conversations.flow import retention
-from conversations.flow.challenges import IdempotentRequest, remember_request
 from conversations.flow.errors import IdempotencyKeyReused
+from conversations.flow.idempotency import IdempotentRequest, remember_request
 from conversations.flow.retention import sweep
 from conversations.models import Challenge, Conversation, IdempotencyKey
 from infrastructure.crypto import key_ring

@@ -180,6 +180,8 @@ READABLE: dict[str, tuple[Callable[[Bot, Any], Any], str]] = {
     "a key that expires later": (update(BotKey, expires_at=SOON), "/token"),
     "an inactive second server": (lambda *_: make_server(Brand.objects.get(), "x", is_active=False), "/token"),
     "with the scope that was granted": (lambda *_: None, "/token?scope=orders.read"),
+    "with claims that agreed": (update(AccessToken, matched_claims="phone_number email"), "/token"),
+    "with an account": (update(AccessToken, subject_ciphertext=b"sealed"), "/token"),
     "with a purpose": (lambda *_: None, "/token?purpose=order.status"),
     "with the purpose that is demanded": (update(Brand, token_read_purpose_required=True), "/token?purpose=x"),
     "with its session": (lambda *_: None, "/token?session=1"),

@@ -29,11 +29,24 @@ from tests.fuzz.cases import (
 pytestmark = [pytest.mark.django_db, pytest.mark.timeout(900)]
 
 FIELDS: Final = [
-    "authorization_server", "same_person_check", "expected_subject", "scope", "purpose", "locale", "context", "replace",
-    "min_ttl", "code", "handle", "unknown",
+    "authorization_server", "same_person_check", "expected_subject", "expected_claims", "scope", "purpose", "locale",
+    "context", "replace", "min_ttl", "code", "handle", "unknown",
 ]  # fmt: skip
 PLAUSIBLE: Final = st.sampled_from(
-    ["orders", "completion_code", "expected_subject", "none", "orders.read", "de", "123456", "\u0661" * 6, True, 60]
+    [
+        "orders",
+        "completion_code",
+        "expected_subject",
+        "none",
+        "orders.read",
+        "de",
+        "123456",
+        "\u0661" * 6,
+        True,
+        60,
+        {"phone_number": "+44 7700 900123"},
+        {"email": "ada@\u017fhop.example"},
+    ]
 )
 OBJECTS: Final = st.dictionaries(st.sampled_from(FIELDS), PLAUSIBLE | JSON_VALUES, max_size=3).map(as_json)
 BODIES: Final = OBJECTS | JSON_VALUES.map(as_json) | DEEP_JSON | st.binary(max_size=100) | st.just(b"")

@@ -170,6 +170,7 @@ ROWS: Final[st.SearchStrategy[tuple[Any, Changes]]] = st.one_of(
     stored(AccessToken, "scope", *SCOPES),
     stored(AccessToken, "token_type", "bearer", "Bear\u00e9r"),
     stored(AccessToken, "assurance", "none"),
+    stored(AccessToken, "matched_claims", "phone_number email"),
     stored(AccessToken, "lifetime_assumed", True),
     stored(AccessToken, "issued_at", also=TIMES),
     stored(AccessToken, "expires_at", also=TIMES),

@@ -1,4 +1,4 @@
-"""`manage.py create_bot_key BRAND --label NAME --scope ...`: create a key and print it once."""
+"""`manage.py create_bot_key BRAND --label NAME --scope ... [--check ...]`: create a key and print it once."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -7,7 +7,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from brands.authentication import create_bot_key
-from brands.models import BotKey, Brand
+from brands.models import BotKey, Brand, SamePersonCheck
 
 
 class Command(BaseCommand):
@@ -19,6 +19,14 @@ class Command(BaseCommand):
         parser.add_argument("brand", help="the brand's slug")
         parser.add_argument("--label", required=True)
         parser.add_argument("--scope", action="append", required=True, choices=BotKey.Scope.values, dest="scopes")
+        parser.add_argument(
+            "--check",
+            action="append",
+            default=[],
+            choices=SamePersonCheck.values,
+            dest="checks",
+            help="a same-person check that its challenges may use; without one: all that the server accepts",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         brand = Brand.objects.filter(slug=options["brand"]).first()
@@ -28,5 +36,5 @@ class Command(BaseCommand):
             label = BotKey._meta.get_field("label").clean(options["label"], None)
         except ValidationError as error:
             raise CommandError(f"--label: {' '.join(error.messages)}") from None
-        _, key = create_bot_key(brand, label, set(options["scopes"]))
+        _, key = create_bot_key(brand, label, set(options["scopes"]), same_person_checks=set(options["checks"]))
         self.stdout.write(key.reveal())
