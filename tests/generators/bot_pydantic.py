@@ -42,9 +42,11 @@ assert early.next.operation == "readChallenge"
 say("conflict")
 
 
+ADDRESS, TAG = f"challenges/{challenge.challenge_id}", {"If-None-Match": asked.headers["ETag"]}
+
+
 def poll(wait: int) -> httpx.Response:
-    tag = {"If-None-Match": asked.headers["ETag"]}
-    return http.get(f"challenges/{challenge.challenge_id}", params={"wait": wait}, headers=tag)
+    return http.get(ADDRESS, params={"wait": wait}, headers=TAG)
 
 
 assert poll(1).status_code == 304
