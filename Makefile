@@ -12,6 +12,9 @@ PEERS := tests/peers/node_modules/.package-lock.json
 BENCHED := $(VENV)/.bench-installed
 OTHER_PEERS := tests/peers/others/node_modules/.package-lock.json
 PEERS_VENV := .venv-peers
+GENERATORS_VENV := .venv-generators
+GENERATORS := tests/generators/node_modules/.package-lock.json
+GENERATORS_INSTALLED := $(GENERATORS_VENV)/.installed
 OTHERS_INSTALLED := $(PEERS_VENV)/.installed
 MUTATING := $(VENV)/.mutation-installed
 BENCH_PEERS := bench/peers/node_modules/.package-lock.json
@@ -34,7 +37,7 @@ test: $(INSTALLED) ## tests without servers, on SQLite and PostgreSQL at once; A
 test-served: $(INSTALLED) peers bench-parts ## tests with servers, browsers and third-party programs
 	@$(BIN)/python -m tests.run served $(ARGS)
 
-test-full: $(INSTALLED) peers bench-parts peers-full ## tests before a release only: Firefox, more third-party servers
+test-full: $(INSTALLED) peers bench-parts peers-full generators ## tests before a release only: Firefox, more third-party servers
 	@$(BIN)/python -m tests.run full $(ARGS)
 
 fuzz: $(INSTALLED) ## test more than 150,000 generated inputs; about 8 minutes
@@ -128,6 +131,24 @@ $(OTHER_PEERS): tests/peers/others/package.json tests/peers/others/package-lock.
 	@npm ci --prefix tests/peers/others --loglevel=error
 	@touch $@
 
+# Generators of clients, each in its own environment, only for `make test-full`.
+.PHONY: generators
+generators: $(GENERATORS_INSTALLED)
+	@if command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory $(GENERATORS); \
+	else \
+		echo "Node is not installed: no client will be generated."; \
+	fi
+
+$(GENERATORS_INSTALLED): tests/generators/requirements.txt
+	@test -x $(GENERATORS_VENV)/bin/python || $(PYTHON) -m venv $(GENERATORS_VENV)
+	@$(GENERATORS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r tests/generators/requirements.txt
+	@touch $@
+
+$(GENERATORS): tests/generators/package.json tests/generators/package-lock.json
+	@npm ci --prefix tests/generators --loglevel=error
+	@touch $@
+
 catalogs: $(INSTALLED) ## extract the pages' sentences into the translation files, and compile them
 	@$(BIN)/python -m tests.catalogs
 
@@ -162,6 +183,6 @@ constraints: ## rewrite constraints.txt
 	@rm -rf .venv-constraints
 
 clean: ## delete all generated files; databases and .env stay
-	@rm -rf $(VENV) $(PEERS_VENV) tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
+	@rm -rf $(VENV) $(PEERS_VENV) $(GENERATORS_VENV) tests/generators/node_modules tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,6 +36,7 @@ pytest_plugins = [
 SAME_ON_EVERY_DATABASE = [
     "demo",
     "docs",
+    "generators",
     "test_bench.py",
     # What a page looks like and what a browser does with it; who may see which page is tried on both.
     "browser/firefox",

@@ -69,6 +69,20 @@ def check_webhook(payload: dict[str, Any], headers: dict[str, str]) -> None:
         assert payload["type"] == f"challenge.{payload['data']['status']}"
 
 
+def as_of_this_version(schema: Any) -> Any:
+    """A schema without room for growth: no members but the named ones, no values but those of its enumeration."""
+    if isinstance(schema, list):
+        return [as_of_this_version(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: as_of_this_version(value) for name, value in schema.items()}
+    if isinstance(closed.get("properties"), dict) and closed.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    if "anyOf" in closed:
+        closed["anyOf"] = [kind for kind in closed["anyOf"] if kind.get("type") != "string"]
+    return closed
+
+
 def examples(content: dict[str, Any]) -> dict[str, Any]:
     """The values of a content's examples, by name."""
     return {name: _resolve(example)["value"] for name, example in content.get("examples", {}).items()}
@@ -121,6 +135,21 @@ def _resolve(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def validate(answer: Any, schema: dict[str, Any]) -> None:
-    """Fail if a value does not match a schema of the contract."""
-    whole = {**schema, "components": document()["components"]}
-    jsonschema.Draft202012Validator(whole, format_checker=jsonschema.FormatChecker()).validate(answer)
+    """Fail if a value does not match a schema of the contract, or has what this version does not name.
+
+    The contract lets answers grow, for the clients of today. This version answers what it names and nothing else.
+    """
+    _validate(answer, as_of_this_version(_with_named_schemas(schema)))
+
+
+def validate_as_a_client(answer: Any, schema: dict[str, Any]) -> None:
+    """Fail if a value does not match a schema of the contract, as a client of today reads the answers of tomorrow."""
+    _validate(answer, _with_named_schemas(schema))
+
+
+def _with_named_schemas(schema: dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "components": {"schemas": document()["components"]["schemas"]}}
+
+
+def _validate(answer: Any, schema: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker()).validate(answer)

@@ -221,9 +221,12 @@ def _parameters(document: Json, parameters: list[Json]) -> Iterator[Field]:
 
 
 def _body_fields(document: Json, body: Json) -> Iterator[Field]:
-    schema = resolved(document, body.get("schema", {}))
-    for name, member in schema.get("properties", {}).items():
-        required = name in schema.get("required", [])
+    whole = resolved(document, body.get("schema", {}))
+    # A body of several shapes: a field is required if it is in each of them.
+    shapes = [resolved(document, shape) for shape in whole.get("oneOf", [whole])]
+    members = {name: member for shape in shapes for name, member in shape.get("properties", {}).items()}
+    for name, member in members.items():
+        required = all(name in shape.get("required", []) for shape in shapes)
         yield Field(
             name,
             "body",
@@ -243,8 +246,6 @@ def _allowed_values(schema: Json) -> str:
         words.append(f"at most {schema['maxLength']} characters")
     if "maximum" in schema:
         words.append(f"{schema['minimum']} to {schema['maximum']}")
-    if "default" in schema:
-        words.append(f"default {json.dumps(schema['default'])}")
     return ", ".join(words)
 
 

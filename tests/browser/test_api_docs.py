@@ -21,7 +21,7 @@ def test_nothing_is_wider_than_the_screen_and_the_browser_complains_of_nothing(
     page.emulate_media(color_scheme=colours)
     page.goto(f"{stranger.stage.addresses.product}/api/docs")
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    expect(page.get_by_role("heading", level=1)).to_have_text("Consumer Delegation, the bot API")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Consumer Delegation")
 
 
 def test_a_command_is_copied_as_it_stands(stranger: Profile) -> None:
