@@ -178,13 +178,16 @@ def test_a_session_that_cannot_be_closed_keeps_no_other_open(acme_bot: Bot, monk
 
 
 def test_a_browser_that_comes_back_after_an_idle_close_finds_a_page(
-    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
+    acme_bot: Bot, ada: Browser, rita: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
-    """S6: the link of a session that was closed for being idle is the page of every dead link."""
+    """S6, G9: its own browser is told that this is over; for all others the link is as dead as every dead link."""
     url = acme_bot.challenge()["url"]
     back = ada.begin(url)
     sweep_after(minutes=16)
     sweep_after(minutes=47)
-    assert ada.get(url).status_code == 404
     ada.come_back(back, acme_login)
-    assert heading_of(ada.get(url)) == heading_of(ada.get("/c/no-such-link"))
+    assert heading_of(ada.get(url)) == "This is over"
+    assert (rita.get(url).status_code, heading_of(rita.get(url))) == (404, heading_of(rita.get("/c/no-such-link")))
+    assert acme_bot.challenge()["session"] == 2
+    ada.press(url)
+    assert acme_bot.status() == ("challenged", None)
