@@ -67,6 +67,12 @@ def sqlstate(error: BaseException) -> str | None:
     return getattr(_of_driver(error), "pgcode", None)
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether PostgreSQL itself refused, so that nothing of the transaction is stored, even if this was its COMMIT."""
+    state = sqlstate(error)
+    return state is not None and state[:2] != "08" and state[:3] != "57P" and state != "40003"
+
+
 def sqlite_code(error: BaseException) -> int | None:
     """SQLite's primary result code, from the driver's error or Django's."""
     code: int | None = getattr(_of_driver(error), "sqlite_errorcode", None)

@@ -152,8 +152,8 @@ def _body(presented: PresentedKey, conversation_id: str, query: dict[str, str], 
         purpose = read_purpose(header, query.get(PARAMETER), is_required=row.is_purpose_required)
     except Problem:
         return None
-    count_token_read(presented.public_id)
     presented.note_use(found.key, now)
+    count_token_read(presented.public_id)
     value = found.reveal("ciphertext")
     members = None if found.response_members_ciphertext is None else found.reveal("response_members_ciphertext")
     representation = token_representation(row, row.requested_scope, now)

@@ -38,6 +38,7 @@ from conversations.models import (
 from infrastructure.audit import CONSUMER, SYSTEM
 from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter
 from infrastructure.crypto import Secret, key_ring
+from infrastructure.database_errors import is_refusal
 from oauth_client import ErrorCode, IDTokenClaims, TokenResponse
 
 RECEIPT_PURPOSE = "receipt"
@@ -205,7 +206,7 @@ def store_result(
             _store(authorization_request, conversation, response, claims, now, cookie=cookie)
             is_committing = True
     except Exception as error:
-        if is_committing:
+        if is_committing and not is_refusal(error):
             raise CommitUnknown from error
         raise
 

@@ -51,6 +51,13 @@ class LimitedConnection(extensions.connection):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._later: list[tuple[bytes, Callable[[Exception], None]]] = []
+        # The error with which a transaction ended before its COMMIT, until it is rolled back.
+        self._lost: Exception | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a transaction has begun, or something waits for one."""
+        return bool(self._later) or self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE
 
     def send_later(self, statement: bytes, failed: Callable[[Exception], None]) -> None:
         """Send a complete statement with the next one. If that message fails, `failed` is called with the error."""
@@ -67,22 +74,41 @@ class LimitedConnection(extensions.connection):
         self._later.clear()
 
     def taken(self) -> tuple[bytes, list[Callable[[Exception], None]]]:
-        """Return the statements to send before the next one, and whom to tell if the message fails."""
+        """Return the statements to send before the next one, and whom to tell if the message fails.
+
+        Each is on a line of its own, because PostgreSQL quotes the line of an error.
+        """
+        self._refuse_lost()
         later, self._later = self._later, []
-        sent = b"".join(statement + b"; " for statement, _ in later)
+        sent = b"".join(statement + b";\n" for statement, _ in later)
         if self.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
-            begin = "BEGIN; " if self.in_transactions else ""
+            begin = "BEGIN;\n" if self.in_transactions else ""
             sent = f"{begin}{in_transaction(has_options=self.has_options)}".encode() + sent
         return sent, [failed for _, failed in later]
 
+    def lost(self, error: Exception) -> None:
+        """Remember an error that left no failed transaction, because its message was refused with BEGIN in it."""
+        if self.in_transactions and self.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE:
+            self._lost = error
+
+    def _refuse_lost(self) -> None:
+        if self._lost is not None:
+            raise psycopg2.InternalError("the transaction has failed") from self._lost
+
     def commit(self) -> None:
+        """Commit. Raises an error if the transaction has failed: PostgreSQL would answer COMMIT with ROLLBACK."""
         if not self.autocommit:  # a new connection that Django still prepares
             super().commit()
-        elif self._later or self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
+            return
+        self._refuse_lost()
+        if self.get_transaction_status() == extensions.TRANSACTION_STATUS_INERROR:
+            raise psycopg2.InternalError("the transaction has failed")
+        if self.has_begun:
             self._send(b"COMMIT")
 
     def rollback(self) -> None:
         self.forget_later()
+        self._lost = None
         if not self.autocommit:
             super().rollback()
         elif self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE:
@@ -100,19 +126,20 @@ class LimitedCursor(extensions.cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:  # noqa: A002  # the driver's own name
         connection: Any = self.connection
-        if self.name is not None:  # a server-side cursor, which the driver declares around the query
+        # A server-side cursor, which the driver declares around the query. In its autocommit mode the driver only takes
+        # one that outlives the transaction, so `select_for_update().iterator()` is refused.
+        if self.name is not None:
             connection.send_now()
             super().execute(query, vars)
             return
+        # Complete: the driver would look for placeholders in what goes before, too. First, because it may fail.
+        statement = self.mogrify(query, vars)
         before, told = connection.taken()
         self._length_before = len(before)
         try:
-            if before:
-                # Complete: the driver would look for placeholders in what goes before, too.
-                super().execute(before + self.mogrify(query, vars))
-            else:
-                super().execute(query, vars)
+            super().execute(before + statement)
         except Exception as error:
+            connection.lost(error)
             for failed in told:
                 failed(error)
             raise
@@ -128,6 +155,14 @@ class LimitedCursor(extensions.cursor):
     def copy_expert(self, *args: Any, **options: Any) -> None:
         self.connection.send_now()  # type: ignore[attr-defined]  # ours
         super().copy_expert(*args, **options)
+
+    def copy_from(self, *args: Any, **options: Any) -> None:
+        self.connection.send_now()  # type: ignore[attr-defined]  # ours
+        super().copy_from(*args, **options)
+
+    def copy_to(self, *args: Any, **options: Any) -> None:
+        self.connection.send_now()  # type: ignore[attr-defined]  # ours
+        super().copy_to(*args, **options)
 
     @property
     def query(self) -> bytes | None:
@@ -165,8 +200,13 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return super().get_new_connection(self.get_connection_params())
 
     def _set_autocommit(self, autocommit: bool) -> None:
-        """Leave the driver in its autocommit mode, in which it sends no BEGIN of its own (`LimitedConnection`)."""
+        """Leave the driver in its autocommit mode, in which it sends no BEGIN of its own (`LimitedConnection`).
+
+        As the driver does, refuse it while a transaction is open: later statements would become part of it.
+        """
         with self.wrap_database_errors:
+            if autocommit and self.connection.autocommit and self.connection.has_begun:
+                raise psycopg2.ProgrammingError("autocommit cannot be set inside a transaction")
             if not self.connection.autocommit:
                 self.connection.autocommit = True
             self.connection.in_transactions = not autocommit

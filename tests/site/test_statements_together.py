@@ -1,11 +1,12 @@
 """Statements that travel together: their errors, transactions, savepoints, and a wire that is cut between them."""
 
 from collections.abc import Callable, Iterator
-from io import BytesIO
+from contextlib import suppress
+from io import BytesIO, StringIO
 from typing import Any, NoReturn
 
 import pytest
-from django.db import IntegrityError, InternalError, OperationalError, connection, transaction
+from django.db import IntegrityError, InternalError, OperationalError, ProgrammingError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from psycopg2 import extensions
 
@@ -183,3 +184,79 @@ def test_what_is_logged_is_the_statement_alone(brand: Brand) -> None:
     with CaptureQueriesContext(connection) as queries, transaction.atomic():
         CHATS.insert_later(chat(brand, "one"))
     assert [query["sql"].split()[0] for query in queries] == ["BEGIN", "EXECUTE", "COMMIT"]
+
+
+def swallow(error: type[Exception], act: Callable[[], Any]) -> None:
+    with suppress(error), transaction.atomic():
+        act()
+
+
+def run(sql: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
+
+
+def test_a_commit_of_a_failed_transaction_is_an_error(brand: Brand) -> None:
+    """The bug: a savepoint's block swallowed the error of a row that travelled with it, and COMMIT stored nothing."""
+    Conversation.objects.create(brand=brand, external_id="web:1")
+    with pytest.raises(InternalError, match="failed"):
+        insert_all("web:1", then=lambda: swallow(IntegrityError, lambda: ONE.rows([])))
+    assert stored() == {"web:1"}
+
+
+def test_what_waits_outlives_a_statement_that_the_driver_refuses(brand: Brand) -> None:
+    """The bug: it was dropped with a value that cannot be sent."""
+
+    def refuse() -> None:
+        with pytest.raises(ValueError, match="NUL"), connection.cursor() as cursor:
+            cursor.execute("SELECT %s", ["\x00"])
+
+    insert_all("web:1", then=refuse)
+    assert stored() == {"web:1"}
+
+
+@transaction.atomic
+def begin_with_nonsense(brand: Brand) -> None:
+    with suppress(ProgrammingError):
+        run("SELEKT 1")
+    CHATS.insert(chat(brand, "web:1"))
+
+
+def test_a_transaction_does_not_go_on_after_a_first_message_that_cannot_be_parsed(brand: Brand) -> None:
+    """The bug: BEGIN was refused with it, so the rest became a transaction of its own."""
+    with pytest.raises(InternalError, match="failed"):
+        begin_with_nonsense(brand)
+    assert stored() == set()
+
+
+@transaction.atomic
+def copy_and_fail() -> None:
+    with connection.cursor() as cursor:
+        cursor.copy_from(StringIO("one\n"), "copied")
+    fail()
+
+
+def test_rows_copied_in_are_part_of_the_transaction(brand: Brand) -> None:
+    """The bug: BEGIN had not been sent."""
+    run("CREATE TEMPORARY TABLE copied (name text)")
+    with pytest.raises(ValueError, match="no"):
+        copy_and_fail()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM copied")
+        assert cursor.fetchone() == (0,)
+
+
+def test_autocommit_is_not_set_inside_a_transaction(brand: Brand) -> None:
+    """The bug: what was written later became part of the open transaction, and went with it."""
+    with transaction.atomic():
+        CHATS.insert(chat(brand, "web:1"))
+        with pytest.raises(ProgrammingError, match="autocommit"):
+            connection._set_autocommit(True)  # type: ignore[attr-defined]
+
+
+def test_an_error_quotes_no_other_statement(brand: Brand) -> None:
+    """H1. The bug: PostgreSQL quotes the line of an error, and all statements were one line."""
+    with pytest.raises(ProgrammingError) as refused:
+        insert_all("planted-value", then=lambda: run("SELECT nothing_of_this_name"))
+    assert "nothing_of_this_name" in str(refused.value)
+    assert "planted-value" not in str(refused.value)
