@@ -91,7 +91,13 @@ def test_no_other_file_and_no_decompression_bomb_is_taken(upload: bytes) -> None
 
 
 def upload(house: House, name: str = "logo.png", content: bytes | None = None, **fields: Any) -> Any:
-    form = {"name": "Acme", "accent_colour": "#0a7d55", "support_contact": "", **fields}
+    form: dict[str, Any] = {
+        "name": "Acme",
+        "accent_colour": "#0a7d55",
+        "support_contact": "",
+        "conversation_ids": "unique",
+    }
+    form |= {"close_idle_after": "0", **fields}
     if content is not None:
         form["logo"] = SimpleUploadedFile(name, content)
     return house.admin.client.post(address(Brand, "change", house.brand), form, secure=True)
