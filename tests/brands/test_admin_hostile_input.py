@@ -138,7 +138,7 @@ HOSTILE_FORMS: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("name", ["viewer", "operator"])
+@pytest.mark.parametrize("name", [pytest.param("viewer", marks=pytest.mark.full), "operator"])
 def test_no_page_fails_whatever_is_sent(
     houses: tuple[House, House], operator: AdminBrowser, django_user_model: Any, name: str
 ) -> None:

@@ -32,8 +32,8 @@ ONE_SENTENCE: Final = "No answer. The address is wrong, or its host has no publi
 def quick(settings: Settings, tls_authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.ALLOW_LOCAL_ENDPOINTS = True
     settings.OUTBOUND_CA_FILE = str(tls_authority.ca_file)
-    monkeypatch.setattr(bounded, "SECONDS_UNTIL_NO", 0.6)
-    monkeypatch.setattr(health_check, "SECONDS", 2.0)
+    monkeypatch.setattr(bounded, "SECONDS_UNTIL_NO", 1.5)
+    monkeypatch.setattr(health_check, "SECONDS", 4.0)
     yield
     for thread in threading.enumerate():
         if thread.name.startswith("doctor"):

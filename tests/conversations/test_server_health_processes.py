@@ -99,6 +99,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.full
 def test_workers_that_are_killed_and_started_again_tell_once(workers: Workers, login: HttpsAuthorizationServer) -> None:
     """N13."""
     wait_until(lambda: workers.installation.python(ATTEMPTS) == "0")
