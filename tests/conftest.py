@@ -43,6 +43,9 @@ SAME_ON_EVERY_DATABASE = [
     "browser/test_doctor_page.py",
     *(f"browser/test_{name}.py" for name in ("api_docs", "bad_days", "first_visit", "gallery", "journeys", "looks")),
     "browser/test_page_script.py",
+    # What a brand's server answers, what is typed into a form about it, and the headers of our answers.
+    *("brands/test_credential_hosts.py", "brands/test_discover_button.py", "brands/test_doctor_page.py"),
+    "site/test_headers.py",
     *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),
 ]
 # Plans, connections that die, and writers that wait for each other are PostgreSQL's.

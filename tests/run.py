@@ -101,11 +101,9 @@ def _runs(part: str, arguments: list[str]) -> list[Run]:
     other_python = os.environ.get("TEST_POSTGRESQL_PYTHON") or sys.executable
     # Servers start slowly. Their tests run on PostgreSQL for every change, on SQLite too before a release (.ci/full).
     other_half = ["--touching-no-database"] if part == parts.SERVED else []
-    # Most of PostgreSQL's half of `served` is waiting, and it is the longer one.
-    more_processes = ["-n3"] if part == parts.SERVED else []
     return [
         Run(databases.SQLITE, _pytest(sys.executable, [*other_half, *arguments])),
-        Run(databases.POSTGRESQL, _pytest(other_python, ["--touching-a-database", *more_processes, *arguments])),
+        Run(databases.POSTGRESQL, _pytest(other_python, ["--touching-a-database", *arguments])),
     ]
 
 
