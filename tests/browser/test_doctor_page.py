@@ -54,7 +54,7 @@ def opened(profile: Profile, stage: Stage, server: str) -> Page:
 def examined(page: Page) -> list[str]:
     """Press the button; return the codes of the findings."""
     page.get_by_role("button", name="Check").press("Enter")
-    expect(page.get_by_role("status")).to_be_visible()
+    expect(page.locator(".summary")).to_be_visible()
     return page.locator(".steps .step > p:first-child > code").all_inner_texts()
 
 
