@@ -16,9 +16,9 @@ from consumer_delegation_client.models import (
     Challenge,
     ClosedConversation,
     CodeCompletion,
+    Confirmation,
     IssuedChallenge,
     Problem,
-    Standing,
 )
 
 client = AuthenticatedClient(base_url=os.environ["BASE"], token=os.environ["KEY"], timeout=httpx.Timeout(30))
@@ -61,7 +61,7 @@ assert refused.attempts_left == 4
 say("wrong_code")
 
 confirmed = complete.sync(CHAT, client=client, body=CodeCompletion(code=code))
-assert isinstance(confirmed, Standing), confirmed
+assert isinstance(confirmed, Confirmation), confirmed
 assert confirmed.status == "authorized"
 granted = authorize.sync(CHAT, client=client, body=WISH)
 assert isinstance(granted, AccessToken), granted

@@ -38,7 +38,7 @@ must(granted.status === 200, granted.data);
 must(await takesOrders(granted.data.access_token));
 say("token");
 
-const closed = await closeConversation(CHAT, signed);
+const closed = await closeConversation(CHAT, {}, signed);
 must(closed.status === 200 && closed.data.status === "closed", closed.data);
 const gone = await readToken(CHAT, {}, {}, signed);
 must(gone.status === 410 && gone.data.code === "conversation_closed", gone.data);
