@@ -63,7 +63,7 @@ def lease_checks(now: datetime, limit: int) -> list[ServerHealth]:
 
 
 def attempt_check(health: ServerHealth) -> Callable[[], None]:
-    """CheckResult at one server. Return a function that stores the result. Blocks for up to 10 seconds."""
+    """Check one server. Return a function that stores the result. Blocks for up to 10 seconds."""
     return partial(store_check, health, run_health_check(health.authorization_server))
 
 

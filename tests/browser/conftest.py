@@ -49,6 +49,18 @@ def signed_in(stage: Stage, chromium: Browser) -> dict[str, Any]:
     return remembered
 
 
+@pytest.fixture(scope="module")
+def signed_in_admin(stage: Stage, chromium: Browser, admin_password: str) -> Any:
+    """Return what the browser of the admin remembers."""
+    with profile_of(chromium, stage) as profile:
+        page = profile.open(f"{stage.addresses.product}/admin/login/")
+        page.get_by_label("Username").fill("admin")
+        page.get_by_label("Password").fill(admin_password)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.wait_for_url("**/admin/")
+        return profile.context.storage_state()
+
+
 @pytest.fixture
 def mallory(stage: Stage, chromium: Browser, signed_in: dict[str, Any]) -> Iterator[Profile]:
     """Mallory's browser. She is in the chat, asks for the link, and forwards it."""

@@ -1,6 +1,7 @@
 """The devices and colour schemes in which pages are tested and photographed, and where the pictures are stored."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -42,6 +43,16 @@ def show_as(page: Page, look: Look) -> None:
 def picture_of(state: str, locale: str, look: Look) -> Path:
     """The path of a state's picture."""
     return KEPT / f"{state}-{locale}-{look.name}.png"
+
+
+def keep_looks(page: Page, name: str) -> None:
+    """Keep pictures of a page in each look, for whoever looks at them, with `KEEP_PICTURES=1`. The last look stays."""
+    if "KEEP_PICTURES" not in os.environ:
+        return
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for look in LOOKS:
+        show_as(page, look)
+        page.screenshot(path=KEPT / f"{name}-{look.name}.png", full_page=True, animations="disabled")
 
 
 def keep_pictures(page: Page, state: str, locale: str, looks: tuple[Look, ...]) -> None:

@@ -4,7 +4,6 @@ The pages come from the URL configuration, so that a new one cannot be forgotten
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
 
 from tests.browser.axe import Axe
-from tests.browser.pictures import KEPT, LOOKS, show_as
+from tests.browser.pictures import LOOKS, keep_looks, show_as
 from tests.installation import Installation
 from tests.served import installation_at_a_free_port, serving
 
@@ -119,7 +118,7 @@ def test_every_page_can_be_read_on_a_phone_and_a_desk(
                 wrong |= {
                     fault: f"{path} {look.name}" for fault in _faults(page, look, requires_axe) if fault not in wrong
                 }
-            keep(page, f"{name}{path.replace('/', '-')}")
+            keep_looks(page, f"{name}{path.replace('/', '-')}")
         browser.close()
     assert len(opened) > 10
     if wrong:
@@ -142,13 +141,3 @@ def _faults(page: Page, look: Any, axe: Axe) -> list[str]:
 
 def _is_inside(box: Any, width: int) -> bool:
     return box is None or box["x"] + box["width"] <= width
-
-
-def keep(page: Page, name: str) -> None:
-    """Keep pictures for whoever looks at them, with `KEEP_PICTURES=1`."""
-    if "KEEP_PICTURES" not in os.environ:
-        return
-    KEPT.mkdir(parents=True, exist_ok=True)
-    for look in LOOKS:
-        show_as(page, look)
-        page.screenshot(path=KEPT / f"{name}-{look.name}.png", full_page=True)

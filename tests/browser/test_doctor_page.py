@@ -1,6 +1,5 @@
 """The doctor's page in a real browser: from the list to the findings, in each look, by keyboard, and without script."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.axe import Axe
-from tests.browser.pictures import KEPT, LOOKS, show_as
+from tests.browser.pictures import LOOKS, keep_looks, show_as
 from tests.browser.profiles import Profile, profile_of
 from tests.browser.stage import NAMED, STUBBORN, Stage
 
@@ -20,19 +19,6 @@ AT_ALLAUTH = ["iss_not_asked_for", "keys_found", "client_accepted", "redirect_ur
 
 # The admin has no icon for the browser's tab.
 NO_ICON = {404}
-
-
-@pytest.fixture(scope="module")
-def signed_in_admin(stage: Stage, chromium: Browser, admin_password: str) -> Any:
-    """Return what the browser of the admin remembers."""
-    with profile_of(chromium, stage) as profile:
-        profile.expected = NO_ICON
-        page = profile.open(f"{stage.addresses.product}/admin/login/")
-        page.get_by_label("Username").fill("admin")
-        page.get_by_label("Password").fill(admin_password)
-        page.get_by_role("button", name="Sign in", exact=True).click()
-        page.wait_for_url("**/admin/")
-        return profile.context.storage_state()
 
 
 @pytest.fixture(params=[True, False], ids=["with script", "without script"])
@@ -76,9 +62,9 @@ def test_nothing_on_the_page_is_a_barrier_in_any_look(
         profile.context.set_default_timeout(30_000)
         page = opened(profile, stage, server)
         assert barriers(page, requires_axe) == {}
-        keep(page, f"start-{server}")
+        keep_looks(page, f"doctor-start-{server}")
         assert examined(page)
-        keep(page, server)
+        keep_looks(page, f"doctor-{server}")
         assert barriers(page, requires_axe) == {}
         show_as(page, LOOKS[0])
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -95,13 +81,3 @@ def barriers(page: Page, axe: Axe) -> dict[str, list[str]]:
         page.wait_for_timeout(500)
         found |= axe.findings(page, (look,), without="#nav-sidebar")
     return {look: findings for look, findings in found.items() if findings}
-
-
-def keep(page: Page, server: str) -> None:
-    """Keep pictures for whoever looks at them, with `KEEP_PICTURES=1`."""
-    if "KEEP_PICTURES" not in os.environ:
-        return
-    KEPT.mkdir(parents=True, exist_ok=True)
-    for look in LOOKS:
-        show_as(page, look)
-        page.screenshot(path=KEPT / f"doctor-{server}-{look.name}.png", full_page=True)

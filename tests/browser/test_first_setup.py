@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from tests import measurements
-from tests.browser.pictures import KEPT, LOOKS, show_as
+from tests.browser.pictures import LOOKS, keep_looks, show_as
 from tests.installation import Installation
 from tests.peers.oidc_provider import OidcProvider
 from tests.served import installation_at_a_free_port, serving
@@ -56,12 +56,7 @@ class Person:
 
     def keeps(self, name: str) -> None:
         """Take the pictures of this page."""
-        if not os.environ.get("KEEP_PICTURES"):
-            return
-        KEPT.mkdir(parents=True, exist_ok=True)
-        for look in LOOKS:
-            show_as(self.page, look)
-            self.page.screenshot(path=KEPT / f"setup-{name}-{look.name}.png", full_page=True, animations="disabled")
+        keep_looks(self.page, f"setup-{name}")
         show_as(self.page, LOOKS[2])
 
 
@@ -140,7 +135,8 @@ def has_the_set_up_checked(ada: Person) -> None:
     ada.reads("Check the set-up")
     ada.presses_button("Check the set-up now")
     expect(ada.page.get_by_text("Everything that can be proven without a sign-in")).to_be_visible()
-    expect(ada.page.locator(".doctor-finding.problem")).to_have_count(0)
+    expect(ada.page.locator(".step.good")).to_have_count(4)
+    expect(ada.page.locator(".step.problem, .step.note")).to_have_count(0)
     ada.keeps("doctor")
 
 

@@ -18,28 +18,16 @@ _FOCUSED: Final = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def remembered(stage: Stage, chromium: Browser, admin_password: str) -> Any:
-    """Return what the browser of the admin remembers."""
-    with profile_of(chromium, stage) as profile:
-        page = profile.open(f"{stage.addresses.product}/admin/login/")
-        page.get_by_label("Username").fill("admin")
-        page.get_by_label("Password").fill(admin_password)
-        page.get_by_role("button", name="Sign in", exact=True).click()
-        page.wait_for_url("**/admin/")
-        return profile.context.storage_state()
-
-
 @pytest.fixture(params=[True, False], ids=["with script", "without script"])
-def form(stage: Stage, chromium: Browser, remembered: Any, request: pytest.FixtureRequest) -> Iterator[Page]:
+def form(stage: Stage, chromium: Browser, signed_in_admin: Any, request: pytest.FixtureRequest) -> Iterator[Page]:
     """Open the form of a new server."""
-    with profile_of(chromium, stage, remembered, java_script_enabled=request.param) as profile:
+    with profile_of(chromium, stage, signed_in_admin, java_script_enabled=request.param) as profile:
         yield new_server(profile, stage)
 
 
 @pytest.fixture
-def scripted(stage: Stage, chromium: Browser, remembered: Any) -> Iterator[Page]:
-    with profile_of(chromium, stage, remembered) as profile:
+def scripted(stage: Stage, chromium: Browser, signed_in_admin: Any) -> Iterator[Page]:
+    with profile_of(chromium, stage, signed_in_admin) as profile:
         profile.context.grant_permissions(["clipboard-read", "clipboard-write"])
         yield new_server(profile, stage)
 
@@ -94,9 +82,9 @@ def test_where_a_page_may_not_copy_the_text_is_selected(scripted: Page) -> None:
 
 
 def test_without_script_there_is_no_button_and_one_press_selects_the_text(
-    stage: Stage, chromium: Browser, remembered: Any
+    stage: Stage, chromium: Browser, signed_in_admin: Any
 ) -> None:
-    with profile_of(chromium, stage, remembered, java_script_enabled=False) as profile:
+    with profile_of(chromium, stage, signed_in_admin, java_script_enabled=False) as profile:
         page = new_server(profile, stage)
         expect(page.get_by_role("button", name="Copy the redirect URI")).to_be_hidden()
         assert (

@@ -24,7 +24,7 @@ NOW: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=12)
 MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
 FAILING, RECOVERED = "authorization_server.failing", "authorization_server.recovered"
-PROBLEM: Final = [{"code": "no_answer", "label": "Token endpoint", "meaning": "No answer.", "remedy": "CheckResult."}]
+PROBLEM: Final = [{"code": "no_answer", "label": "Token endpoint", "meaning": "No answer.", "remedy": "Check."}]
 ONE_SENTENCE: Final = "No answer. The address is wrong, or its host has no public address"
 
 

@@ -126,13 +126,18 @@ def test_a_completion_and_a_close_with_the_next_session(bots: list[Bot], acme_lo
         assert bot.token()[1]["code"] == "challenged"
 
 
+def make_idle(bot: Bot) -> None:
+    """Begin the chat's session, and let its time pass."""
+    first = bot.challenge()
+    bot.call("DELETE", f"/challenges/{first['challenge_id']}")
+    Challenge.objects.update(ended_at=timezone.now() - timedelta(minutes=5))
+    Conversation.objects.update(created_at=timezone.now() - timedelta(minutes=10))
+
+
 def test_an_idle_close_and_a_new_challenge(bots: list[Bot]) -> None:
     """S8: the worker ends nothing that was begun meanwhile, and nothing begins in what it closes."""
     for bot in bots:
-        first = bot.challenge()
-        bot.call("DELETE", f"/challenges/{first['challenge_id']}")
-        Challenge.objects.update(ended_at=timezone.now() - timedelta(minutes=5))
-        Conversation.objects.update(created_at=timezone.now() - timedelta(minutes=10))
+        make_idle(bot)
 
         def call(which: int, bot: Bot = bot) -> Any:
             return bot.in_chat("POST", "/challenges", {}) if which else sweep(timezone.now())
@@ -147,10 +152,7 @@ def test_an_idle_close_and_a_new_challenge(bots: list[Bot]) -> None:
 def test_an_idle_close_and_a_close_by_the_bot(bots: list[Bot]) -> None:
     """S8: one of them does it, once, and both say so."""
     for bot in bots:
-        first = bot.challenge()
-        bot.call("DELETE", f"/challenges/{first['challenge_id']}")
-        Challenge.objects.update(ended_at=timezone.now() - timedelta(minutes=5))
-        Conversation.objects.update(created_at=timezone.now() - timedelta(minutes=10))
+        make_idle(bot)
 
         def call(which: int, bot: Bot = bot) -> Any:
             return bot.in_chat("DELETE", "?session=1") if which else sweep(timezone.now())
