@@ -64,9 +64,9 @@ gallery: $(INSTALLED) peers ## write docs/consumer-pages.md, its pictures and th
 bench: $(INSTALLED) bench-parts ## benchmark against bare Django and two other servers; ARGS="--only token_read"
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-growth: $(INSTALLED) bench-parts ## benchmark up to ten million conversations; hours and 40 GB
-	@$(BIN)/python -m bench growth --rows 10000000 $(ARGS)
-	@$(BIN)/python -m bench growth --rows 1000000 --database sqlite $(ARGS)
+bench-growth: $(INSTALLED) bench-parts ## benchmark up to ten million conversations; hours and 40 GB; stop it, and the same command goes on
+	@$(BIN)/python -m bench growth --rows 10000000 --keep bench/results/growth $(ARGS)
+	@$(BIN)/python -m bench growth --rows 1000000 --database sqlite --keep bench/results/growth-on-sqlite $(ARGS)
 
 lint: $(INSTALLED) ## run ruff, mypy and import-linter
 	@$(BIN)/ruff check .

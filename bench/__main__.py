@@ -23,10 +23,13 @@ _BEGAN: Final = time.monotonic()
 
 def main() -> int:
     """Run the benchmark. The exit status is 1 if any response was wrong."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
     # Handle these signals, so that every server is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    reports = [_run(options) for options in _chosen(arguments)]
+    if arguments.keep and arguments.what != "growth":
+        parser.error("--keep is for growth")
+    reports = [_run(options, arguments.keep) for options in _chosen(arguments)]
     RESULTS.mkdir(exist_ok=True)
     name = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime())
     (RESULTS / f"{name}.json").write_text(json.dumps(reports, indent=1))
@@ -51,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="of each target in each round")
     parser.add_argument("--beside", metavar="COMMIT", default="", help="measure the build of that commit, too")
+    keep = "for growth: keep databases and figures in this folder, so that a stopped run can go on"
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help=keep)
     parser.add_argument("--publish", action="store_true", help="write docs/performance.md and docs/measured")
     return parser
 
@@ -77,7 +82,12 @@ def _chosen(arguments: argparse.Namespace) -> list[Options]:
     return [first, Options(database=SQLITE, **wanted | short | {"only": on_sqlite})]
 
 
-def _run(options: Options) -> dict[str, Any]:
+def _run(options: Options, kept: Path | None) -> dict[str, Any]:
+    if kept:
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        report = run(options, kept.absolute(), _say)
+        shutil.rmtree(kept)  # only now that all is measured
+        return report
     folder = Path(tempfile.mkdtemp(prefix="consumer-delegation-bench-"))
     try:
         return run(options, folder, _say)

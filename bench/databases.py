@@ -26,11 +26,12 @@ class Databases:
     pid: int | None = None
     socket_folder: str = ""
 
-    def create(self, name: str) -> str:
-        """Create an empty database; return its `DATABASE_URL`."""
+    def create(self, name: str, *, again: bool = False) -> str:
+        """Create an empty database; return its `DATABASE_URL`. `again`: one of this name may be kept, and is used."""
         if self.kind == SQLITE:
             return f"sqlite:///{self.file(name)}"
-        self.execute("postgres", f'CREATE DATABASE "{name}"')
+        if not (again and self.execute("postgres", f"SELECT FROM pg_database WHERE datname = '{name}'")):
+            self.execute("postgres", f'CREATE DATABASE "{name}"')
         return f"postgres://postgres@/{name}?host={self.socket_folder}"
 
     def drop(self, name: str) -> None:

@@ -1,10 +1,14 @@
 """Measure the same requests, interleaved, on databases of different sizes.
 
-Then measure each statement of the admin's lists, a sweep and a purge, and the sizes of tables and indexes.
+Then measure each statement of the admin's lists, a sweep and a purge, and the sizes of tables and indexes. A run whose
+folder is kept can be stopped at any moment: the next one goes on with the step that was not finished.
 """
 
+import json
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +34,24 @@ _WEIGHTS: Final = """
 """
 
 
+class Progress:
+    """The finished steps of a run with their results, which are JSON. Those of a kept folder outlive the run."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._done: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+
+    def once(self, step: str, take: Callable[[], Any]) -> Any:
+        """Return what the step returned, in this run or an earlier one; take it if it is not finished."""
+        if step not in self._done:
+            self._done[step] = take()
+            # Renamed into its place: a run that is killed while it writes leaves the old file.
+            written = self._file.with_suffix(".new")
+            written.write_text(json.dumps(self._done))
+            written.replace(self._file)
+        return self._done[step]
+
+
 @dataclass(frozen=True)
 class Grown:
     """A database of one size with the server in front of it."""
@@ -39,14 +61,19 @@ class Grown:
     installation: Installation
     targets: dict[str, Target]
 
+    def statements(self) -> dict[str, Any]:
+        """Sweep, purge and read the admin's lists, once: it changes the rows."""
+        return self.installation.python("bench.growth_statements")
+
 
 def measure(
     databases: Databases, folder: Path, sizes: tuple[int, ...], *, rounds: int, seconds: int, say: Say
 ) -> dict[str, Any]:
     """Seed a database for each size, measure them interleaved, then sweep and purge each."""
+    progress = Progress(folder / "progress.json")
     with ExitStack() as stack:
-        grown = [_grow(stack, databases, folder, size, say) for size in sizes]
-        series = _interleaved(grown, databases, min(rounds, _MOST_ROUNDS), seconds, say)
+        grown = [_grow(stack, databases, folder, size, progress, say) for size in sizes]
+        series = _interleaved(grown, databases, progress, min(rounds, _MOST_ROUNDS), seconds, say)
     report: dict[str, Any] = {"sizes": list(sizes), "requests": {}}
     for kind in KINDS:
         first = series[kind, sizes[0]]
@@ -55,44 +82,59 @@ def measure(
             | {"p50_ratio": _p50_ratio(series[kind, size], first), "rate_ratio": ratio(series[kind, size], first)}
             for size in sizes
         }
-    largest = grown[-1]
-    report["home_page"] = home_page.measured(
-        largest.installation, databases, largest.database, rounds=min(rounds, _MOST_ROUNDS), say=say
+    report["home_page"] = progress.once(
+        "home page", partial(_home_page, grown[-1], databases, min(rounds, _MOST_ROUNDS), say)
     )
-    report["statements"] = {}
-    for one in grown:
-        say(f"{one.size:,} conversations: sweep and purge")
-        report["statements"][str(one.size)] = one.installation.python("bench.growth_statements")
-    report["weights"] = {str(one.size): _weights(databases, one.database) for one in grown}
+    report["statements"] = {str(one.size): progress.once(f"statements {one.size}", one.statements) for one in grown}
+    report["weights"] = {
+        str(one.size): progress.once(f"weights {one.size}", partial(_weights, databases, one.database)) for one in grown
+    }
     for one in grown:
         databases.drop(one.database)
     return report
 
 
-def _grow(stack: ExitStack, databases: Databases, folder: Path, size: int, say: Say) -> Grown:
+def _home_page(one: Grown, databases: Databases, rounds: int, say: Say) -> dict[str, Any]:
+    return home_page.measured(one.installation, databases, one.database, rounds=rounds, say=say)
+
+
+def _grow(stack: ExitStack, databases: Databases, folder: Path, size: int, progress: Progress, say: Say) -> Grown:
     say(f"{size:,} conversations: seeding")
     name = f"growth_{size}"
-    installation = Installation.new(folder, databases.create(name))
-    made = installation.seed(name, conversations=size, share_ended=SHARE_ENDED, share_old=SHARE_OLD)
+    installation = Installation.new(folder, databases.create(name, again=True))
+    # The same keys as those of the rows.
+    environment = progress.once(f"keys {size}", lambda: installation.environment) | {
+        "DATABASE_URL": installation.database_url
+    }
+    installation = replace(installation, environment=environment)
+    made = progress.once(
+        f"seeded {size}",
+        lambda: installation.seed(name, conversations=size, share_ended=SHARE_ENDED, share_old=SHARE_OLD),
+    )
     server = stack.enter_context(serving(installation, workers=1, threads=4))
     targets = {target.name: target for target in product_targets(server, made)}
     return Grown(size, name, installation, {kind: targets[kind] for kind in KINDS})
 
 
 def _interleaved(
-    grown: list[Grown], databases: Databases, rounds: int, seconds: int, say: Say
+    grown: list[Grown], databases: Databases, progress: Progress, rounds: int, seconds: int, say: Say
 ) -> dict[tuple[str, int], Series]:
     kept: dict[tuple[str, int], list[Round]] = {(kind, one.size): [] for kind in KINDS for one in grown}
-    for number in range(rounds + 1):
+    for one in grown:
+        # Plans, connections and the database's memory.
+        for kind in KINDS:
+            measured(one.targets[kind], WARM_UP_SECONDS, databases, one.database)
+    of_size = {one.size: one for one in grown}
+    for number in range(1, rounds + 1):
         for (kind, size), done in kept.items():
-            one = next(one for one in grown if one.size == size)
-            # Round 0 warms up plans, connections and the database's memory.
-            length = seconds if number else WARM_UP_SECONDS
-            round_ = measured(one.targets[kind], length, databases, one.database)
-            if number:
-                done.append(round_)
+            take = partial(_round, of_size[size], kind, databases, seconds)
+            done.append(Round(**progress.once(f"round {number} {kind} {size}", take)))
         say(f"growth, round {number} of {rounds}")
     return {key: Series(tuple(series)) for key, series in kept.items()}
+
+
+def _round(one: Grown, kind: str, databases: Databases, seconds: int) -> dict[str, Any]:
+    return asdict(measured(one.targets[kind], seconds, databases, one.database))
 
 
 def _p50_ratio(series: Series, reference: Series) -> float:

@@ -18,6 +18,7 @@ from bench.report import (
     spread_rows,
     statement_rows,
     target_rows,
+    waiting_phases,
 )
 
 DOCS: Final = ROOT / "docs"
@@ -110,12 +111,12 @@ def _waiting(report: Report) -> list[str]:
     if "waiting" not in report:
         return []
     found = report["waiting"]
-    reads = {f"reads, {phase}": found["reads"][phase] for phase in ("undisturbed", "beside_waiting")}
     told = (
         f"Of {found['asked_at_once']} long polls at once {found['waited']} waited; {found['told_to_come_again']} were "
         f"answered at once, with `Retry-After` (p99 {found['told_to_come_again_ms']['p99_ms']:.0f} ms)."
     )
-    return ["### 500 long polls", markdown(("", "p50 ms", "p99 ms", "slowest ms", "errors"), spread_rows(reads)), told]
+    rows = spread_rows(waiting_phases(found))
+    return ["### 500 long polls", markdown(("", "p50 ms", "p99 ms", "slowest ms", "errors"), rows), told]
 
 
 def _weights(weights: dict[str, Any]) -> list[str]:

@@ -26,7 +26,8 @@ def as_text(report: Report) -> str:
         parts.append(table(("the build before / this one", "CPU", "range", "rate", "range"), beside_rows(report)))
     parts += [table(("", "p50 ms", "p99 ms", "slowest ms", "errors"), rows) for rows in _spreads(report)]
     if "waiting" in report:
-        parts.append(f"waiting: { {name: value for name, value in report['waiting'].items() if name != 'reads'} }")
+        told = {name: value for name, value in report["waiting"].items() if name not in {"reads", "one_group"}}
+        parts.append(f"waiting: {told}")
     if "profile" in report:
         parts.append(table(PROFILE_HEADINGS, profile_rows(report)))
     if "boot" in report:
@@ -167,9 +168,18 @@ def _spreads(report: Report) -> list[list[Sequence[str]]]:
         }
         found.append(spread_rows(phases))
     if "reads" in report.get("waiting", {}):
-        phases = {f"reads, {phase}": report["waiting"]["reads"][phase] for phase in ("undisturbed", "beside_waiting")}
-        found.append(spread_rows(phases))
+        found.append(spread_rows(waiting_phases(report["waiting"])))
     return found
+
+
+def waiting_phases(waiting: Report) -> dict[str, dict[str, float]]:
+    """Name the phases of the reads beside long polls."""
+    groups = {"": waiting["reads"]} | ({", in one group": waiting["one_group"]} if "one_group" in waiting else {})
+    return {
+        f"reads, {phase}{where}": found[phase]
+        for where, found in groups.items()
+        for phase in ("undisturbed", "beside_waiting")
+    }
 
 
 def errors_in(report: Any) -> int:

@@ -1,7 +1,7 @@
 """Seed the product's database: `python -m bench.seeding WANTED_FILE MADE_FILE`, both JSON.
 
 The rows are real, with ciphertexts bound to row, brand and conversation. MADE_FILE gets the data needed for requests:
-bot keys, links and callbacks.
+bot keys, links and callbacks. Conversations that an interrupted seeding has written are kept.
 """
 
 import json
@@ -33,6 +33,8 @@ from infrastructure.crypto import AssociatedData, Secret, key_ring, random_token
 
 _CHUNK: Final = 5_000
 LONG_AGO: Final = timedelta(days=60)
+# A growth that was stopped may go on some days later.
+_TOKEN_LIFETIME: Final = timedelta(days=14)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ def main() -> None:
 
 
 def _seed_brand(slug: str, issuer: str, path: str = "") -> SeededBrand:
-    brand = Brand.objects.create(name=slug.title(), slug=slug)
+    if seeded := AuthorizationServer.objects.filter(brand__slug=slug).select_related("brand").first():
+        return SeededBrand(seeded.brand, seeded)
+    brand, _ = Brand.objects.get_or_create(name=slug.title(), slug=slug)
     server = AuthorizationServer(
         brand=brand,
         key=cast.SERVER_KEY,
@@ -139,7 +143,9 @@ def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted, write: C
     challenges = Rows(Challenge, status=ChallengeStatus.COMPLETED, same_person_check="completion_code")
     tokens = Rows(AccessToken, token_type="Bearer", scope=cast.SCOPE, assurance="completion_code")
     events = Rows(AuditEvent, kind=ConversationEvent.TOKEN_ISSUED, outcome="completion_code", actor="bot:bench")
-    for number in range(1, wanted.conversations + 1):
+    # They are numbered from 1 on, and written in whole chunks.
+    written = Conversation.objects.count()
+    for number in range(written + 1, wanted.conversations + 1):
         ended = not cast.has_live_token(number, wanted.share_ended)
         begun = now - LONG_AGO if ended else now - timedelta(minutes=5)
         seeded, conversation_uuid, token_uuid = brands[cast.brand_of(number)], uuid4(), uuid4()
@@ -166,7 +172,7 @@ def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted, write: C
             ciphertext=None if ended else _encrypted_token(number, seeded, conversation_uuid, token_uuid),
             issued_at=begun,
             confirmed_at=begun,
-            expires_at=begun + timedelta(hours=20),
+            expires_at=begun + (timedelta(hours=20) if ended else _TOKEN_LIFETIME),
             ended_at=begun + timedelta(hours=20) if ended else None,
             end_reason="expired" if ended else "",
         )

@@ -1,6 +1,7 @@
 """Measure 500 long polls at once (`GET /challenges/{id}?wait=...`), and token reads beside them.
 
-A limited number waits. The others are answered at once with `Retry-After`. The reads must not become slower.
+A limited number waits. The others are answered at once with `Retry-After`. The reads must not become slower. As in
+deploy/nginx.conf, the polls have a group of processes of their own; for comparison they also go to that of the reads.
 """
 
 import asyncio
@@ -18,10 +19,15 @@ READS_PER_SECOND: Final = 100
 _WAIT: Final = 10
 
 
-def measure(port: int, made: Made) -> dict[str, Any]:
+def measure(reads_port: int, polls_port: int, made: Made) -> dict[str, Any]:
     """Return how the long polls were answered, and the reads' durations without and with them."""
-    challenges = _open_challenges(port, made)
-    quiet, beside, waited = asyncio.run(_both(port, made, challenges))
+    challenges = _open_challenges(reads_port, made)
+    report = _beside(reads_port, polls_port, made, challenges)
+    return report | {"one_group": _beside(reads_port, reads_port, made, challenges)["reads"]}
+
+
+def _beside(reads_port: int, polls_port: int, made: Made, challenges: list[str]) -> dict[str, Any]:
+    quiet, beside, waited = asyncio.run(_both(reads_port, polls_port, made, challenges))
     at_once = [answer for answer in waited if answer.retry_after]
     before, during = _figures(quiet), _figures(beside)
     return {
@@ -60,11 +66,13 @@ def _wait(made: Made, challenge: str, seconds: int) -> bytes:
     return calls.proxied("GET", path, Authorization=calls.bearer(made, cast.ACME))
 
 
-async def _both(port: int, made: Made, challenges: list[str]) -> tuple[list[Answer], list[Answer], list[Answer]]:
-    reads, pool = calls.token_reads(made)(READS_PER_SECOND * SECONDS), Pool(port)
+async def _both(
+    reads_port: int, polls_port: int, made: Made, challenges: list[str]
+) -> tuple[list[Answer], list[Answer], list[Answer]]:
+    reads, pool = calls.token_reads(made)(READS_PER_SECOND * SECONDS), Pool(reads_port)
     await open_loop(pool.send, reads[:READS_PER_SECOND], READS_PER_SECOND)
     quiet = await open_loop(pool.send, reads, READS_PER_SECOND)
-    waiting_pool = Pool(port)
+    waiting_pool = Pool(polls_port)
     requests = [_wait(made, challenges[number % len(challenges)], _WAIT) for number in range(AT_ONCE)]
     waiting = asyncio.create_task(open_loop(waiting_pool.send, requests, AT_ONCE * 10))
     beside = await open_loop(pool.send, reads, READS_PER_SECOND)

@@ -14,7 +14,12 @@ from conversations.flow.authorization_requests import (
     cookies_to_expire,
     reloaded,
 )
-from conversations.flow.challenges import cancel_challenge, challenge_of_link, closed_challenge_of_browser
+from conversations.flow.challenges import (
+    cancel_challenge,
+    challenge_of_link,
+    challenge_to_begin,
+    closed_challenge_of_browser,
+)
 from conversations.flow.outcomes import access_token_of_receipt
 from conversations.flow.sign_in import (
     UNKNOWN_SERVER,
@@ -78,7 +83,7 @@ def link_or_begin(request: HttpRequest, link_token: str) -> HttpResponse:
 
 def begin(request: HttpRequest, link_token: str) -> HttpResponse:
     """`POST /c/{link_token}`: redirect to the brand's authorization endpoint, or to the page that says why not."""
-    challenge, now = challenge_of_link(link_token), timezone.now()
+    challenge, now = challenge_to_begin(link_token), timezone.now()
     begun = begin_sign_in(challenge, now) if challenge else None
     if begun is None:
         return SeeOther(reverse("link", args=[link_token]))
@@ -197,9 +202,7 @@ def callback(request: HttpRequest, callback_id: str) -> HttpResponse:
     if trial := trial_of_callback(callback_id, request.GET, request.COOKIES):
         receive_trial(trial, request.GET)
         return SeeOther(page_of_trial(trial))
-    server = server_of_callback(callback_id)
-    result = handle_callback(server, request.GET, request.COOKIES) if server else UNKNOWN_SERVER
-    return _callback_response(request, result)
+    return _callback_response(request, handle_callback(callback_id, request.GET, request.COOKIES))
 
 
 @csrf_exempt  # as for the callback

@@ -188,9 +188,8 @@ class RequestIdFilter(logging.Filter):
         _lower_level_of_client_errors(record)
         if isinstance(record.msg, str) or record.args:
             record.msg, record.args = without_secrets(_message(record)), None
-        for name, value in record.__dict__.items():
-            if name not in _OF_EVERY_RECORD:
-                record.__dict__[name] = _value_without_secrets(value)
+        for name in record.__dict__.keys() - _OF_EVERY_RECORD:
+            record.__dict__[name] = _value_without_secrets(record.__dict__[name])
         if record.exc_info:
             # Formatters write `exc_text` if it is set. An exception's message may contain the path, too.
             record.exc_text = without_secrets(_TRACEBACKS.formatException(record.exc_info))
@@ -219,7 +218,7 @@ def _value_without_secrets(value: Any) -> Any:
 
 def _message(record: logging.LogRecord) -> str:
     """Format the message. Encode the spaces in paths again, which Django decoded: a space would end the match early."""
-    if isinstance(record.args, tuple):
+    if record.args and isinstance(record.args, tuple):
         record.args = tuple(
             re.sub(r"\s", "%20", argument) if isinstance(argument, str) and argument.startswith("/") else argument
             for argument in record.args

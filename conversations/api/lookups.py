@@ -44,8 +44,16 @@ _CHALLENGES: Final = CompiledQuery(
     )
 )
 _SERVER: Final = "active_server"
+# What creating a challenge reads of each row. Anything else would be read when it is asked for, with a query of its own.
+_COLUMNS: Final = {
+    BotKey: ("id", "brand_id", "public_id", "digest", "scopes", "same_person_checks", "last_used_at"),
+    Brand: ("id", "uuid", "name"),
+    AuthorizationServer: (
+        *("id", "brand_id", "key", "scope", "required_scope", "same_person_checks", "challenge_lifetime"),
+    ),
+}
 _PARTS: Final = {
-    model: [f"{prefix}{column.attname}" for column in model._meta.concrete_fields]
+    model: [f"{prefix}{name}" for name in _COLUMNS[model]]
     for prefix, model in (("", BotKey), ("brand__", Brand), (f"{_SERVER}__", AuthorizationServer))
 }
 _BEFORE_CREATING: Final = CompiledRows(
@@ -102,10 +110,7 @@ def _loaded(row: Any) -> tuple[BotKey, AuthorizationServer | None]:
     values = iter(row[2:])
     bot_key: Any
     server: Any
-    bot_key, brand, server = (
-        loaded(model, [column.attname for column in model._meta.concrete_fields], islice(values, len(names)))
-        for model, names in _PARTS.items()
-    )
+    bot_key, brand, server = (loaded(model, names, islice(values, len(names))) for model, names in _COLUMNS.items())
     bot_key.brand = brand
     if server.pk is None:
         return bot_key, None

@@ -57,10 +57,22 @@ _COOKIE_NAME = re.compile(COOKIE_PREFIX + r"([0-9a-f]{32})")
 # digests.
 _STATE, _COOKIE, _NONCE = "state", "attempt-cookie", "nonce"
 
+# Columns of the server that no sign-in reads. One of JSON costs as much as several of text. If one is asked for after
+# all, it is read with a query of its own.
+NOT_OF_SIGN_INS: Final = tuple(
+    f"authorization_server__{name}"
+    for name in (
+        *("ignored_metadata", "signing_key_jwk", "previous_signing_key_jwk", "scope", "scope_descriptions"),
+        *("same_person_checks", "subject_claim", "expected_claims_policy", "chat_page_url", "usual_token_lifetime"),
+    )
+)
+OF_CONVERSATION: Final = tuple(f"conversation__{name}" for name in ("uuid", "session", "brand__uuid"))
+
 _CURRENT_CHALLENGE: Final = CompiledQuery(
     lambda: (
         Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()))
         .select_related("conversation__brand")
+        .only("uuid", "authorization_server_id", "status", "error", "scope", "expires_at", *OF_CONVERSATION)
         .annotate(
             has_webhooks=webhooks_of("conversation__brand_id"),
             requests=Coalesce(Subquery(_requests_of(OuterRef("pk"))), 0),
@@ -104,9 +116,12 @@ _FINISH: Final = CompiledUpdate(
     nonce_digest=None,
     code_verifier_ciphertext=None,
 )
+# What the redirect after a callback depends on.
+_OF_RESULT: Final = ("uuid", "authorization_server_id", "status", "expires_at", "completion_handle_digest")
 _RELOAD: Final = CompiledQuery(
     lambda: (
         _ROW.select_related("challenge")  # type: ignore[no-redef]  # the class says what the query sets
+        .only("uuid", "finished_at", "error", *(f"challenge__{name}" for name in _OF_RESULT))
         .annotate(token_expires_at=F("challenge__access_token__expires_at"))
         .order_by()
     )
@@ -159,23 +174,35 @@ def _requests_of(challenge: Any) -> Any:
     return rows.annotate(number=Count("pk")).values("number")
 
 
-def authorization_request_by_state(server: AuthorizationServer, state: str) -> AuthorizationRequest | None:
-    """Find the authorization request with this state that was begun at this server; None if there is none.
+def authorization_request_of_callback(callback_id: str, state: str) -> AuthorizationRequest | None:
+    """Find the authorization request with this state, and its active server, by the server's redirect URI (C1).
 
-    A state of one brand's server is unknown at the callback of another (C1).
+    None if it was begun at another server: a state of one brand's server is unknown at the callback of another.
     """
     digests = key_ring().digests(_STATE, state)
-    return _by_state(len(digests)).first(server=server.pk, **numbered("digest", digests))
+    found = _by_state(len(digests)).first(callback_id=callback_id, **numbered("digest", digests))
+    if found is not None:
+        found.challenge.authorization_server.brand = found.challenge.conversation.brand
+    return found
 
 
 @lru_cache(maxsize=8)
 def _by_state(digests: int) -> CompiledQuery[AuthorizationRequest]:
     """Compile the query for a number of digests: one for each key of the key ring."""
+    server = "challenge__authorization_server"
     rows = AuthorizationRequest.objects.filter(
-        state_digest__in=placeholders("digest", models.BinaryField(), digests),
-        challenge__authorization_server=Parameter("server", models.BigIntegerField()),
+        **{
+            "state_digest__in": placeholders("digest", models.BinaryField(), digests),
+            f"{server}__callback_id": Parameter("callback_id", models.CharField()),
+            f"{server}__is_active": True,
+            f"{server}__brand": F("challenge__conversation__brand"),
+            "challenge__conversation__brand__is_active": True,
+        }
     )
-    return CompiledQuery(lambda: rows.select_related("challenge__conversation__brand").order_by())
+    unread = [f"challenge__{name}" for name in NOT_OF_SIGN_INS]
+    return CompiledQuery(
+        lambda: rows.select_related("challenge__conversation__brand", server).defer(*unread).order_by()
+    )
 
 
 def holds_cookie(authorization_request: AuthorizationRequest, cookies: Mapping[str, str]) -> bool:

@@ -11,9 +11,13 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.db import IntegrityError, models, transaction
+from django.db.models import F
 
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
-from conversations.flow.authorization_requests import authorization_request_of_closed_conversation
+from conversations.flow.authorization_requests import (
+    NOT_OF_SIGN_INS,
+    authorization_request_of_closed_conversation,
+)
 from conversations.flow.authorization_status import open_challenge
 from conversations.flow.errors import (
     ChallengeDiffers,
@@ -65,6 +69,22 @@ _NEWEST_LOCKED: Final = CompiledQuery(
         )
         .order_by("-session")[:1]
     )
+)
+# Columns that are read again under the conversation's lock, or not at all.
+_NOT_OF_A_BEGINNING: Final = (
+    *(
+        "error",
+        "last_error",
+        "last_error_detail",
+        "same_person_check",
+        "scope",
+        "purpose",
+        "purpose_by_locale",
+        "locale",
+    ),
+    *("context_ciphertext", "link_token_digest", "link_token_ciphertext", "completion_code_digest"),
+    *("completion_handle_digest", "expected_subject_digest", "expected_phone_number_digest", "expected_email_digest"),
+    *("completion_attempts", "issued_at", "started_at", "confirmation_needed_at", "completed_at", "ended_at"),
 )
 _NEW_CHALLENGE: Final = CompiledInsert(Challenge)
 # Both rows of a new chat are sent with COMMIT. So neither has a number yet, and the challenge finds its conversation by
@@ -223,6 +243,15 @@ def challenge_of_link(link_token: str) -> Challenge | None:
     return _by_link_token(len(digests)).first(**numbered("digest", digests))
 
 
+def challenge_to_begin(link_token: str) -> Challenge | None:
+    """As `challenge_of_link`, for a browser that begins a sign-in: with no more columns than that reads."""
+    digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
+    challenge = _to_begin(len(digests)).first(**numbered("digest", digests))
+    if challenge is not None:
+        challenge.authorization_server.brand = challenge.conversation.brand
+    return challenge
+
+
 def closed_challenge_of_browser(link_token: str, cookies: Mapping[str, str]) -> Challenge | None:
     """Find the challenge of this link in a closed conversation, for a browser that began it; None for all others."""
     digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
@@ -233,13 +262,24 @@ def closed_challenge_of_browser(link_token: str, cookies: Mapping[str, str]) -> 
 @lru_cache(maxsize=8)
 def _by_link_token(digests: int) -> CompiledQuery[Challenge]:
     """Compile the query for a number of digests: one for each key of the key ring."""
-    challenges = Challenge.objects.filter(
+    rows = _of_link(digests)
+    return CompiledQuery(lambda: rows.select_related("conversation__brand", "authorization_server__brand"))
+
+
+@lru_cache(maxsize=8)
+def _to_begin(digests: int) -> CompiledQuery[Challenge]:
+    rows = _of_link(digests).filter(authorization_server__brand=F("conversation__brand"))
+    unread = (*_NOT_OF_A_BEGINNING, *NOT_OF_SIGN_INS)
+    return CompiledQuery(lambda: rows.select_related("conversation__brand", "authorization_server").defer(*unread))
+
+
+def _of_link(digests: int) -> models.QuerySet[Challenge]:
+    return Challenge.objects.filter(
         link_token_digest__in=placeholders("digest", models.BinaryField(), digests),
         conversation__closed_at=None,
         conversation__brand__is_active=True,
         authorization_server__is_active=True,
     )
-    return CompiledQuery(lambda: challenges.select_related("conversation__brand", "authorization_server__brand"))
 
 
 def _open_or_new(

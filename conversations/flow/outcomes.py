@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from django.db import models
 
-from brands.models import SamePersonCheck, WebhookEvent
+from brands.models import AuthorizationServer, SamePersonCheck, WebhookEvent
 from conversations.flow.authorization_requests import (
     UNEXPECTED_SUBJECT,
     Returned,
@@ -45,9 +45,16 @@ RECEIPT_PURPOSE = "receipt"
 _RECEIPT_TOKEN_PURPOSE = "receipt-token"
 COMPLETION_CODE_PURPOSE = "completion-code"
 COMPLETION_HANDLE_PURPOSE = "completion-handle"
+# Whether the right account signed in depends on these columns of the server alone.
+_UNREAD_OF_SERVER: Final = tuple(
+    f"authorization_server__{field.name}"
+    for field in AuthorizationServer._meta.concrete_fields
+    if field.name not in {"id", "subject_claim", "expected_claims_policy"}
+)
 _CHALLENGE: Final = CompiledQuery(
     lambda: (
         Challenge.objects.select_related("authorization_server")
+        .defer(*_UNREAD_OF_SERVER)
         .filter(pk=Parameter("pk", models.BigIntegerField()))
         .order_by()
     )

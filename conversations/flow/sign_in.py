@@ -20,7 +20,7 @@ from brands.models import AuthorizationServer
 from conversations.flow.authorization_requests import (
     NewAuthorizationRequest,
     Returned,
-    authorization_request_by_state,
+    authorization_request_of_callback,
     begin_authorization_request,
     claim,
     holds_cookie,
@@ -189,7 +189,18 @@ def server_of_callback(callback_id: str) -> AuthorizationServer | None:
     return _SERVER.first(callback_id=callback_id)
 
 
-def handle_callback(server: AuthorizationServer, query: Query, cookies: Mapping[str, str]) -> CallbackResult:
+def _request_and_server(
+    callback_id: str, query: Query
+) -> tuple[AuthorizationRequest | None, AuthorizationServer | None]:
+    """Find both by one query. If the state leads to no authorization request, look for the server alone."""
+    states = query.getlist("state") if "state" in query else []
+    found = authorization_request_of_callback(callback_id, states[0]) if len(states) == 1 else None
+    if found is None:
+        return None, server_of_callback(callback_id)
+    return found, found.challenge.authorization_server
+
+
+def handle_callback(callback_id: str, query: Query, cookies: Mapping[str, str]) -> CallbackResult:
     """Handle the authorization response (RFC 6749 section 4.1.2) at a server's redirect URI.
 
     A repeated callback changes nothing and shows the same result (B11). A callback from another browser is not
@@ -197,11 +208,13 @@ def handle_callback(server: AuthorizationServer, query: Query, cookies: Mapping[
     works later. A response that belongs to no authorization request is logged and changes nothing; the browser is
     offered another try (B13).
     """
+    authorization_request, server = _request_and_server(callback_id, query)
+    if server is None:
+        return UNKNOWN_SERVER
     try:
         response = parse_authorization_response(query, server.denial_codes.split())
     except MalformedAuthorizationResponse as malformed:
         return _malformed_result(server, str(malformed), cookies)
-    authorization_request = authorization_request_by_state(server, response.state)
     if authorization_request is None:
         return _malformed_result(server, "the state belongs to no authorization request at this server", cookies)
     if not holds_cookie(authorization_request, cookies):
