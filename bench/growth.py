@@ -70,10 +70,13 @@ def measure(
     databases: Databases, folder: Path, sizes: tuple[int, ...], *, rounds: int, seconds: int, say: Say
 ) -> dict[str, Any]:
     """Seed a database for each size, measure them interleaved, then sweep and purge each."""
-    progress = Progress(folder / "progress.json")
+    progress, rounds = Progress(folder / "progress.json"), min(rounds, _MOST_ROUNDS)
     with ExitStack() as stack:
-        grown = [_grow(stack, databases, folder, size, progress, say) for size in sizes]
-        series = _interleaved(grown, databases, progress, min(rounds, _MOST_ROUNDS), seconds, say)
+        grown = []
+        for size in sizes:
+            say(f"{size:,} conversations: seeding")
+            grown.append(_grow(stack, databases, folder, size, progress))
+        series = _interleaved(grown, databases, progress, rounds=rounds, seconds=seconds, say=say)
     report: dict[str, Any] = {"sizes": list(sizes), "requests": {}}
     for kind in KINDS:
         first = series[kind, sizes[0]]
@@ -82,9 +85,7 @@ def measure(
             | {"p50_ratio": _p50_ratio(series[kind, size], first), "rate_ratio": ratio(series[kind, size], first)}
             for size in sizes
         }
-    report["home_page"] = progress.once(
-        "home page", partial(_home_page, grown[-1], databases, min(rounds, _MOST_ROUNDS), say)
-    )
+    report["home_page"] = progress.once("home page", partial(_home_page, grown[-1], databases, rounds, say))
     report["statements"] = {str(one.size): progress.once(f"statements {one.size}", one.statements) for one in grown}
     report["weights"] = {
         str(one.size): progress.once(f"weights {one.size}", partial(_weights, databases, one.database)) for one in grown
@@ -98,8 +99,7 @@ def _home_page(one: Grown, databases: Databases, rounds: int, say: Say) -> dict[
     return home_page.measured(one.installation, databases, one.database, rounds=rounds, say=say)
 
 
-def _grow(stack: ExitStack, databases: Databases, folder: Path, size: int, progress: Progress, say: Say) -> Grown:
-    say(f"{size:,} conversations: seeding")
+def _grow(stack: ExitStack, databases: Databases, folder: Path, size: int, progress: Progress) -> Grown:
     name = f"growth_{size}"
     installation = Installation.new(folder, databases.create(name, again=True))
     # The same keys as those of the rows.
@@ -117,7 +117,7 @@ def _grow(stack: ExitStack, databases: Databases, folder: Path, size: int, progr
 
 
 def _interleaved(
-    grown: list[Grown], databases: Databases, progress: Progress, rounds: int, seconds: int, say: Say
+    grown: list[Grown], databases: Databases, progress: Progress, *, rounds: int, seconds: int, say: Say
 ) -> dict[tuple[str, int], Series]:
     kept: dict[tuple[str, int], list[Round]] = {(kind, one.size): [] for kind in KINDS for one in grown}
     for one in grown:

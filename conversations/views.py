@@ -14,12 +14,8 @@ from conversations.flow.authorization_requests import (
     cookies_to_expire,
     reloaded,
 )
-from conversations.flow.challenges import (
-    cancel_challenge,
-    challenge_of_link,
-    challenge_to_begin,
-    closed_challenge_of_browser,
-)
+from conversations.flow.challenges import cancel_challenge
+from conversations.flow.challenges_of_links import challenge_of_link, challenge_to_begin, closed_challenge_of_browser
 from conversations.flow.outcomes import access_token_of_receipt
 from conversations.flow.sign_in import (
     UNKNOWN_SERVER,

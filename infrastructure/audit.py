@@ -21,7 +21,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import TextChoices
 from django.utils import timezone
 
-from infrastructure.compiled import CompiledInsert
+from infrastructure.compiled import CompiledInsert, unsaved
 from infrastructure.logs import current_request_id
 from infrastructure.models import AuditEvent
 
@@ -97,7 +97,8 @@ def record_event(
 
     The one exception are `changed_values`: the old and the new value of a field, if the caller's list allows it.
     """
-    event = AuditEvent(
+    event = unsaved(
+        AuditEvent,
         at=now or timezone.now(),
         kind=kind,
         outcome=outcome,

@@ -6,8 +6,10 @@ as from the queryset. Only the text is kept between calls, so a revoked key is r
 """
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from datetime import datetime
+from functools import cache, cached_property
 from typing import Any, Final, Generic, TypeVar
+from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, connections, models
 from django.db.models import CharField, Expression, Field, Model, QuerySet, Subquery, TextField
@@ -151,7 +153,6 @@ class CompiledInsert:
     ) -> None:
         self._model, self._or_nothing, self._found_by = model, or_nothing, found_by or {}
         self._fields: Any = [field for field in model._meta.concrete_fields if not field.primary_key]
-        self._plain_types = [_PLAIN_TYPES.get(type(field)) for field in self._fields]
 
     def insert(self, instance: Model) -> bool:
         """Insert like `save(force_insert=True)`. Return whether the row was inserted."""
@@ -169,18 +170,23 @@ class CompiledInsert:
 
     def _values(self, instance: Model) -> list[Any]:
         database: Any = connections[DEFAULT_DB_ALIAS]
+        found = vars(instance)
         values = []
-        for found_field, plain_type in zip(self._fields, self._plain_types, strict=True):
-            field, value = self._saved(found_field, instance)
+        for field, plain_type, by in self._columns:
+            value = found[field.attname] if by is None else getattr(getattr(instance, field.name), by.name)
             is_plain = value is None or type(value) is plain_type
-            values.append(value if is_plain else field.get_db_prep_save(value, connection=database))
+            values.append(value if is_plain else (by or field).get_db_prep_save(value, connection=database))
         return values
 
-    def _saved(self, field: Any, instance: Model) -> tuple[Any, Any]:
-        """Return the value for this column, and the field that converts it."""
-        if by := self._found_by.get(field.name):
-            return by, getattr(getattr(instance, field.name), by.name)
-        return field, field.pre_save(instance, add=True)
+    @cached_property
+    def _columns(self) -> list[tuple[Any, type | None, Any]]:
+        """Each field, the type whose values need no conversion, and the column by which its row is found."""
+        database: Any = connections[DEFAULT_DB_ALIAS]
+        plain_types = _PLAIN_TYPES | (_PLAIN_ON_POSTGRESQL if database.vendor == "postgresql" else {})
+        found_by = [self._found_by.get(field.name) for field in self._fields]
+        return [
+            (field, plain_types.get(type(by or field)), by) for field, by in zip(self._fields, found_by, strict=True)
+        ]
 
     def _sample(self) -> Model:
         """Return an instance for the compiler: any will do, because the text contains only its columns."""
@@ -199,12 +205,13 @@ class CompiledInsert:
         return PreparedStatement(compiler.as_sql()[0][0])
 
 
-# Values of these types are stored as they are, in columns of these kinds, by both databases: to convert them, Django makes
-# half a dozen calls for each.
+# Values of these types are stored as they are in columns of these kinds. To convert one, Django makes many calls.
 _PLAIN_TYPES: Final[dict[Any, type]] = {
     models.CharField: str, models.TextField: str, models.BooleanField: bool, models.IntegerField: int,
     models.BigIntegerField: int, models.PositiveIntegerField: int, models.PositiveSmallIntegerField: int,
+    models.ForeignKey: int,
 }  # fmt: skip
+_PLAIN_ON_POSTGRESQL: Final[dict[Any, type]] = {models.DateTimeField: datetime, models.UUIDField: UUID}
 
 
 def _related_populators(queryset: Any, shape: Any, select: Any) -> list[Any]:
@@ -233,6 +240,28 @@ def loaded(model: type[Row], names: Iterable[str], values: Iterable[Any]) -> Row
     state.adding, state.db = False, DEFAULT_DB_ALIAS
     vars(instance).update(zip(names, values, strict=True), _state=state)
     return instance
+
+
+def unsaved(model: type[Row], **values: Any) -> Row:
+    """Build an instance for an insert, three times as fast as `model(...)`. No signals are sent; nothing is checked."""
+    instance = model.__new__(model)
+    constants, makers = _defaults(model)
+    vars(instance).update(constants, _state=ModelState())
+    for name, make in makers.items():
+        if name not in values:
+            setattr(instance, name, make())
+    for name, value in values.items():
+        setattr(instance, name, value)  # a related instance sets its key, too
+    return instance
+
+
+@cache
+def _defaults(model: type[Model]) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
+    """Return a model's defaults: those that are always the same, and what makes the others, by attribute."""
+    fields = model._meta.concrete_fields
+    makers = {field.attname: field.default for field in fields if field.has_default() and callable(field.default)}
+    constants = {field.attname: field.get_default() for field in fields if field.attname not in makers}
+    return constants, makers
 
 
 def placeholders(name: str, field: "Field[Any, Any]", count: int) -> list[Parameter]:

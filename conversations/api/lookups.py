@@ -44,7 +44,7 @@ _CHALLENGES: Final = CompiledQuery(
     )
 )
 _SERVER: Final = "active_server"
-# What creating a challenge reads of each row. Anything else would be read when it is asked for, with a query of its own.
+# What creating a challenge reads of each row. Another column would be read when it is asked for, by a query of its own.
 _COLUMNS: Final = {
     BotKey: ("id", "brand_id", "public_id", "digest", "scopes", "same_person_checks", "last_used_at"),
     Brand: ("id", "uuid", "name"),

@@ -1,6 +1,7 @@
 """The calls of the bot API."""
 
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -281,18 +282,23 @@ def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse
 
 def _message(challenge: Challenge, url: str) -> str:
     """Write the sentence for the chat, in the chat's language: sign in, or after the sign-in, finish it."""
-    words = {"brand": challenge.conversation.brand.name, "url": url}
-    with translation.override(language_of_chat(challenge.locale)):
-        if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED and challenge.same_person_check == "chat_page":
-            return gettext("Please finish the sign-in at %(brand)s: go back to the chat from the sign-in page.") % words
-        if challenge.status == ChallengeStatus.CONFIRMATION_NEEDED:
-            return (
-                gettext(
-                    "Please finish the sign-in at %(brand)s: copy the code shown on the sign-in page into this chat."
-                )
-                % words
+    is_signed_in = challenge.status == ChallengeStatus.CONFIRMATION_NEEDED
+    confirmed_by = challenge.same_person_check if is_signed_in else ""
+    sentence = _sentence(language_of_chat(challenge.locale), confirmed_by)
+    return sentence % {"brand": challenge.conversation.brand.name, "url": url}
+
+
+@lru_cache(maxsize=64)
+def _sentence(language: str, confirmed_by: str) -> str:
+    """Return the sentence with its placeholders. `confirmed_by` is the check that is left; empty before the sign-in."""
+    with translation.override(language):
+        if confirmed_by == "chat_page":
+            return gettext("Please finish the sign-in at %(brand)s: go back to the chat from the sign-in page.")
+        if confirmed_by:
+            return gettext(
+                "Please finish the sign-in at %(brand)s: copy the code shown on the sign-in page into this chat."
             )
-        return gettext("Please sign in at %(brand)s to continue: %(url)s") % words
+        return gettext("Please sign in at %(brand)s to continue: %(url)s")
 
 
 def _wait(text: str) -> int:

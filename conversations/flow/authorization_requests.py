@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import models, transaction
 from django.db.models import Count, F, OuterRef, Subquery
@@ -31,6 +31,7 @@ from infrastructure.compiled import (
     Parameter,
     numbered,
     placeholders,
+    unsaved,
 )
 from infrastructure.crypto import Secret, key_ring, random_token, s256_code_challenge
 
@@ -349,8 +350,8 @@ def record_return(
 def _insert(challenge: Challenge, now: datetime) -> NewAuthorizationRequest:
     state, cookie, nonce, code_verifier = random_token(), random_token(), random_token(), random_token(48)
     configuration = challenge.authorization_server.configuration(challenge.scope)
-    authorization_request = AuthorizationRequest(
-        uuid=uuid4(), challenge=challenge, configuration=configuration.to_json(), created_at=now
+    authorization_request = unsaved(
+        AuthorizationRequest, challenge=challenge, configuration=configuration.to_json(), created_at=now
     )
     ring = key_ring()
     authorization_request.state_digest = ring.digest(_STATE, state)

@@ -4,20 +4,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import lru_cache
 from math import ceil
 from typing import Final
 from uuid import uuid4
 
 from django.conf import settings
 from django.db import IntegrityError, models, transaction
-from django.db.models import F
 
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
-from conversations.flow.authorization_requests import (
-    NOT_OF_SIGN_INS,
-    authorization_request_of_closed_conversation,
-)
 from conversations.flow.authorization_status import open_challenge
 from conversations.flow.errors import (
     ChallengeDiffers,
@@ -50,7 +44,7 @@ from conversations.models import (
 )
 from infrastructure.audit import CONSUMER
 from infrastructure.columns import seal
-from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter, numbered, placeholders
+from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter, unsaved
 from infrastructure.crypto import Secret, key_ring, random_token
 
 LINK_TOKEN_PURPOSE = "link-token"
@@ -69,22 +63,6 @@ _NEWEST_LOCKED: Final = CompiledQuery(
         )
         .order_by("-session")[:1]
     )
-)
-# Columns that are read again under the conversation's lock, or not at all.
-_NOT_OF_A_BEGINNING: Final = (
-    *(
-        "error",
-        "last_error",
-        "last_error_detail",
-        "same_person_check",
-        "scope",
-        "purpose",
-        "purpose_by_locale",
-        "locale",
-    ),
-    *("context_ciphertext", "link_token_digest", "link_token_ciphertext", "completion_code_digest"),
-    *("completion_handle_digest", "expected_subject_digest", "expected_phone_number_digest", "expected_email_digest"),
-    *("completion_attempts", "issued_at", "started_at", "confirmation_needed_at", "completed_at", "ended_at"),
 )
 _NEW_CHALLENGE: Final = CompiledInsert(Challenge)
 # Both rows of a new chat are sent with COMMIT. So neither has a number yet, and the challenge finds its conversation by
@@ -234,54 +212,6 @@ def link_of(challenge: Challenge) -> str:
     return f"{settings.PUBLIC_BASE_URL}/c/{challenge.reveal_link_token().reveal()}"
 
 
-def challenge_of_link(link_token: str) -> Challenge | None:
-    """Find the challenge of this link token, ended or not.
-
-    Returns None if it is unknown, its conversation is closed, or its brand or server is inactive.
-    """
-    digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
-    return _by_link_token(len(digests)).first(**numbered("digest", digests))
-
-
-def challenge_to_begin(link_token: str) -> Challenge | None:
-    """As `challenge_of_link`, for a browser that begins a sign-in: with no more columns than that reads."""
-    digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
-    challenge = _to_begin(len(digests)).first(**numbered("digest", digests))
-    if challenge is not None:
-        challenge.authorization_server.brand = challenge.conversation.brand
-    return challenge
-
-
-def closed_challenge_of_browser(link_token: str, cookies: Mapping[str, str]) -> Challenge | None:
-    """Find the challenge of this link in a closed conversation, for a browser that began it; None for all others."""
-    digests = key_ring().digests(LINK_TOKEN_PURPOSE, link_token)
-    authorization_request = authorization_request_of_closed_conversation(digests, cookies)
-    return authorization_request.challenge if authorization_request else None
-
-
-@lru_cache(maxsize=8)
-def _by_link_token(digests: int) -> CompiledQuery[Challenge]:
-    """Compile the query for a number of digests: one for each key of the key ring."""
-    rows = _of_link(digests)
-    return CompiledQuery(lambda: rows.select_related("conversation__brand", "authorization_server__brand"))
-
-
-@lru_cache(maxsize=8)
-def _to_begin(digests: int) -> CompiledQuery[Challenge]:
-    rows = _of_link(digests).filter(authorization_server__brand=F("conversation__brand"))
-    unread = (*_NOT_OF_A_BEGINNING, *NOT_OF_SIGN_INS)
-    return CompiledQuery(lambda: rows.select_related("conversation__brand", "authorization_server").defer(*unread))
-
-
-def _of_link(digests: int) -> models.QuerySet[Challenge]:
-    return Challenge.objects.filter(
-        link_token_digest__in=placeholders("digest", models.BinaryField(), digests),
-        conversation__closed_at=None,
-        conversation__brand__is_active=True,
-        authorization_server__is_active=True,
-    )
-
-
 def _open_or_new(
     conversation: Conversation, wanted: WantedChallenge, check: str, scope: str, *, actor: str, now: datetime
 ) -> tuple[Challenge, bool]:
@@ -363,7 +293,7 @@ def _first_challenge(
     brand: Brand, external_id: str, wanted: WantedChallenge, check: str, scope: str, *, actor: str, now: datetime
 ) -> Challenge:
     """Create a conversation with its first challenge in one round trip. Raises `IntegrityError` if it exists."""
-    conversation = Conversation(uuid=uuid4(), brand=brand, external_id=external_id)
+    conversation = unsaved(Conversation, brand=brand, external_id=external_id)
     conversation.has_webhooks = False
     with transaction.atomic():
         _FIRST_CONVERSATION.insert_later(conversation)
@@ -387,8 +317,8 @@ def _new_challenge(
 ) -> Challenge:
     """Return a challenge that is not saved yet."""
     link_token = Secret(random_token(_LINK_TOKEN_BYTES))
-    challenge = Challenge(
-        uuid=uuid4(),
+    challenge = unsaved(
+        Challenge,
         conversation=conversation,
         authorization_server=wanted.server,
         same_person_check=check,

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 CREATE = 3
 # Count, find the link; BEGIN, lock and read; insert and update; audit row and COMMIT.
 BEGIN = 5
-CALLBACK = 9
+CALLBACK = 8
 
 
 @pytest.fixture
