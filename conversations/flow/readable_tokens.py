@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 from django.db import models
-from django.db.models import Count, ExpressionWrapper, F, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, ExpressionWrapper, Min, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Cast, JSONArray
 
 from brands.authentication import PresentedKey, StoredKey
@@ -198,17 +198,17 @@ def _readable_tokens(*, named: bool) -> QuerySet[AccessToken]:
     if named:
         servers = servers.filter(key=_SERVER_KEY)
     only = servers.order_by().values("brand").annotate(only=Min("pk"), found=Count("pk")).filter(found=1)
+    # Wrapped: from 6.0 on, Django compares with no bare subquery that has no LIMIT. It has one row for each brand.
+    only_server = ExpressionWrapper(Subquery(only.values("only")), models.BigIntegerField())
     return (
         AccessToken.objects.live()
-        # By an alias: from 6.0 on, Django takes no subquery for one row that is not sliced.
-        .alias(only_server=Subquery(only.values("only")))
         .filter(
             conversation__external_id=_EXTERNAL_ID,
             conversation__closed_at=None,
             conversation__brand__is_active=True,
             conversation__brand__bot_keys__public_id=_PUBLIC_ID,
             conversation__brand__bot_keys__revoked_at=None,
-            authorization_server_id=F("only_server"),
+            authorization_server_id=only_server,
         )
         .annotate(row=Cast(_ROW, models.TextField()))
         .order_by()
