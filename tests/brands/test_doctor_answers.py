@@ -158,6 +158,33 @@ def test_the_wrong_secret_has_what_goes_wrong_in_encodings_too(acme: Brand, logi
     assert re.sub(r"[a-z]", "x", ours) == re.sub(r"[a-z]", "x", re.sub(r"[0-9]", "7", wrong))
 
 
+@pytest.mark.parametrize(
+    ("field", "answer", "code"),
+    [
+        ("userinfo_endpoint", None, "subject_endpoint_answers"),
+        ("userinfo_endpoint", (403, JSON, b"{}"), "subject_endpoint_answers"),
+        ("userinfo_endpoint", (200, JSON, b'{"sub": "ada"}'), "subject_for_any_token"),
+        ("userinfo_endpoint", (302, {"Location": "https://login.acme.example/"}, b""), "subject_endpoint_not_found"),
+        ("userinfo_endpoint", (404, HTML, b""), "subject_endpoint_not_found"),
+        ("userinfo_endpoint", (500, HTML, b""), "subject_endpoint_not_proven"),
+        ("introspection_endpoint", None, "subject_endpoint_answers"),
+        ("introspection_endpoint", (401, JSON, b'{"error": "invalid_client"}'), "introspection_refused"),
+        ("introspection_endpoint", (200, JSON, b'{"active": true}'), "subject_for_any_token"),
+        ("introspection_endpoint", (200, JSON, b'{"active": "false"}'), "subject_endpoint_not_proven"),
+        ("introspection_endpoint", (405, HTML, b""), "subject_endpoint_not_found"),
+    ],
+)
+def test_who_signed_in_is_asked_about_a_made_up_token(
+    acme: Brand, login: ModernAuthorizationServer, field: str, answer: Any, code: str
+) -> None:
+    """A17: once, and harmless. A server that accepts any token cannot say whose account one is for."""
+    login.openid, login.next_subject_answers = False, [answer] if answer else []
+    server = configured(acme, login, **{field: f"{login.issuer}/{'userinfo' if field[0] == 'u' else 'introspect'}"})
+    last = list(examine(server))[-1]
+    assert (last.code, last.field, len(login.subject_requests)) == (code, field, 1)
+    assert "with a made-up token" in last.tried
+
+
 def test_each_row_can_be_said() -> None:
     """A row whose words lack a value would end a run in the middle."""
     said = {name: name for name in ("detail", "effect", "algorithms", "method", "redirect_uri", "seconds", "remedy")}
