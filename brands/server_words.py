@@ -1,6 +1,6 @@
 """Labels and help texts of a server's page. What a label calls by a plain word has the RFC's name in its help text."""
 
-from typing import Final
+from typing import Any, Final
 
 LABELS: Final = {"issuer": "Issuer (your server's own address)", "scope": "Scope to ask for"}
 
@@ -65,7 +65,7 @@ HELP_TEXTS: Final = {
 }
 
 # A folded part of the form.
-WHO_SIGNED_IN: Final = (
+WHO_SIGNED_IN: Final[tuple[str, dict[str, Any]]] = (
     "Who signed in, if there is no OpenID Connect",
     {
         "classes": ("collapse",),
