@@ -65,7 +65,7 @@ HELP_TEXTS: Final = {
 }
 
 # A folded part of the form.
-WHO_SIGNED_IN: Final[tuple[str, dict[str, Any]]] = (
+WHO_SIGNED_IN: Final[tuple[str, Any]] = (
     "Who signed in, if there is no OpenID Connect",
     {
         "classes": ("collapse",),
