@@ -64,13 +64,20 @@ HELP_TEXTS: Final = {
     "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
 }
 
-# A folded part of the form.
-WHO_SIGNED_IN: Final[tuple[str, Any]] = (
-    "Who signed in, if there is no OpenID Connect",
-    {
-        "classes": ("collapse",),
-        "description": "With openid in the scope the ID token says who signed in: leave the addresses empty. Without, "
-        "one of them can say it. Otherwise the next sign-in in a chat may bring another account, and bots are told so.",
-        "fields": ("userinfo_endpoint", "introspection_endpoint", "subject_member"),
-    },
+# Folded parts of the form.
+CHECKS_IN_DETAIL: Final[tuple[tuple[str, Any], ...]] = (
+    (
+        "Checks in detail",
+        {"classes": ("collapse",), "fields": ("chat_page_url", "subject_claim", "expected_claims_policy")},
+    ),
+    (
+        "Who signed in, if there is no OpenID Connect",
+        {
+            "classes": ("collapse",),
+            "description": "With openid in the scope the ID token says who signed in: leave the addresses empty. "
+            "Without, one of them can say it. Otherwise the next sign-in in a chat may bring another account, and bots "
+            "are told so.",
+            "fields": ("userinfo_endpoint", "introspection_endpoint", "subject_member"),
+        },
+    ),
 )

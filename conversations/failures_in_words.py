@@ -34,6 +34,7 @@ _TO_COMPARE: Final[dict[str, tuple[str, ...]]] = {
     ErrorCode.ISSUER_MISMATCH: ("issuer", "authorization_response_iss_parameter_supported"),
     ErrorCode.INVALID_ID_TOKEN: ("issuer", "client_id", "id_token_signing_alg_values", "trusted_audiences"),
     ErrorCode.INVALID_SUBJECT_RESPONSE: (*_SUBJECT, "subject_member"),
+    ErrorCode.SUBJECT_ENDPOINT_BUSY: _SUBJECT,
     ErrorCode.SUBJECT_ENDPOINT_TIMEOUT: _SUBJECT,
     ErrorCode.SUBJECT_ENDPOINT_UNREACHABLE: _SUBJECT,
     ErrorCode.SUBJECT_REQUEST_REFUSED: (*_SUBJECT, "scope"),

@@ -148,7 +148,7 @@ def refusal(endpoint: Endpoint, status: int, error: object, description: object 
         return AuthorizationServerError(known, detail)
     if code and status == HTTPStatus.UNAUTHORIZED:
         return AuthorizationServerError(endpoint.refused, detail)
-    return AuthorizationServerError(error_for_status(endpoint, status), detail)
+    return AuthorizationServerError(_error_for_status(endpoint, status), detail)
 
 
 def _known(endpoint: Endpoint, error: object) -> ErrorCode | None:
@@ -191,7 +191,7 @@ def _form_of_refusal(body: bytes) -> dict[str, Any]:
     return dict(pairs) if len(dict(pairs)) == len(pairs) else {}
 
 
-def error_for_status(endpoint: Endpoint, status: int) -> ErrorCode:
+def _error_for_status(endpoint: Endpoint, status: int) -> ErrorCode:
     if status in _STATUS_ERRORS:
         return _STATUS_ERRORS[status]
     if status == HTTPStatus.OK or HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:

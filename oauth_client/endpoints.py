@@ -137,11 +137,7 @@ USERINFO_ENDPOINT: Final = Endpoint(
     invalid_response=ErrorCode.INVALID_SUBJECT_RESPONSE,
     registered=frozenset(),
 )
-INTROSPECTION_ENDPOINT: Final = replace(
-    USERINFO_ENDPOINT,
-    name="introspection_endpoint",
-    registered=frozenset({ErrorCode.INVALID_CLIENT, ErrorCode.UNAUTHORIZED_CLIENT, ErrorCode.TEMPORARILY_UNAVAILABLE}),
-)
+INTROSPECTION_ENDPOINT: Final = replace(USERINFO_ENDPOINT, name="introspection_endpoint")
 # At this point nobody could have denied access, so `access_denied` is just another refusal of the request.
 PAR_ENDPOINT: Final = Endpoint(
     name="pushed_authorization_request_endpoint",

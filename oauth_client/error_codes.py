@@ -25,6 +25,7 @@ class ErrorCode(StrEnum):
     PAR_ENDPOINT_UNREACHABLE = "par_endpoint_unreachable"
     INVALID_PAR_RESPONSE = "invalid_par_response"
     # Ours, about the userinfo or introspection endpoint, which says whose account a token is for.
+    SUBJECT_ENDPOINT_BUSY = "subject_endpoint_busy"
     SUBJECT_ENDPOINT_TIMEOUT = "subject_endpoint_timeout"
     SUBJECT_ENDPOINT_UNREACHABLE = "subject_endpoint_unreachable"
     SUBJECT_REQUEST_REFUSED = "subject_request_refused"
@@ -255,6 +256,9 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         _CANNOT,
         "A stored secret or token cannot be decrypted.",
         "Tell the operator: a key is missing in the ring. Or type the client secret again.",
+    ),
+    ErrorCode.SUBJECT_ENDPOINT_BUSY: Meaning(
+        _LATER, "The userinfo or introspection endpoint is busy, or has an error of its own.", _NETWORK
     ),
     ErrorCode.SUBJECT_ENDPOINT_TIMEOUT: Meaning(
         _LATER, "The userinfo or introspection endpoint was too slow.", _NETWORK

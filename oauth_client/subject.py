@@ -16,10 +16,10 @@ from urllib.parse import unquote, urlsplit
 import requests
 
 from infrastructure.crypto import Secret
-from oauth_client.answers import error_for_status, error_in, read_json, refusal_in
+from oauth_client.answers import error_in, read_json, refusal_in
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
 from oauth_client.endpoints import INTROSPECTION_ENDPOINT, USERINFO_ENDPOINT, Endpoint, post
-from oauth_client.errors import AuthorizationServerError
+from oauth_client.errors import AuthorizationServerError, ErrorCode
 from oauth_client.id_token import MAX_SUBJECT_LENGTH, IDTokenClaims, verify_id_token
 from oauth_client.token import TokenResponse
 from oauth_client.transport import GuardedSession, OutboundError, within
@@ -89,16 +89,15 @@ def _endpoint(configuration: ServerConfiguration) -> Endpoint | None:
 def _ask(
     endpoint: Endpoint, configuration: ServerConfiguration, access_token: Secret, credentials: ClientCredentials
 ) -> dict[str, Any]:
-    if endpoint is USERINFO_ENDPOINT:
+    is_userinfo = endpoint is USERINFO_ENDPOINT
+    if is_userinfo:
         response = get_userinfo(configuration, access_token)
-        if response.status_code != HTTPStatus.OK:
-            raise _userinfo_refusal(response)
-        return read_json(endpoint, response, accept_suffix=True)
-    response = introspect(configuration, access_token, credentials)
+    else:
+        response = introspect(configuration, access_token, credentials)
     if response.status_code != HTTPStatus.OK:
-        raise refusal_in(endpoint, response)
+        raise _refusal(endpoint, response)
     answer = read_json(endpoint, response, accept_suffix=True)
-    if answer.get("active") is not True:
+    if not is_userinfo and answer.get("active") is not True:
         raise endpoint.invalid("active is not true: the server does not know its own new token")
     return answer
 
@@ -121,14 +120,22 @@ def introspect(
     return post(INTROSPECTION_ENDPOINT, configuration, parameters, credentials)
 
 
-def _userinfo_refusal(response: requests.Response) -> AuthorizationServerError:
-    """Of the answer only the status and a code of RFC 6750 are kept: a body may repeat the token."""
-    said = _BEARER_ERROR.search(response.headers.get("WWW-Authenticate", ""))
-    detail = f"HTTP status {response.status_code}" + (f", error {said[1]}" if said else "")
-    # 401 is about the token here, and not about our client.
-    if response.status_code == HTTPStatus.UNAUTHORIZED:
-        return AuthorizationServerError(USERINFO_ENDPOINT.refused, detail)
-    return AuthorizationServerError(error_for_status(USERINFO_ENDPOINT, response.status_code), detail)
+def _refusal(endpoint: Endpoint, response: requests.Response) -> AuthorizationServerError:
+    """Return the error for another status than 200, with a code of these endpoints alone.
+
+    A code of the token endpoint would count as its failure. Of userinfo's answer only the status and a code of RFC 6750
+    are kept: a body may repeat the token.
+    """
+    status = response.status_code
+    if endpoint is USERINFO_ENDPOINT:
+        said = _BEARER_ERROR.search(response.headers.get("WWW-Authenticate", ""))
+        detail = f"HTTP status {status}" + (f", error {said[1]}" if said else "")
+    else:
+        detail = refusal_in(endpoint, response).detail
+    if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return AuthorizationServerError(ErrorCode.SUBJECT_ENDPOINT_BUSY, detail)
+    is_refusal = status >= HTTPStatus.BAD_REQUEST
+    return AuthorizationServerError(endpoint.refused if is_refusal else endpoint.invalid_response, detail)
 
 
 def _subject(

@@ -304,11 +304,7 @@ ROWS: Final[Mapping[str, _Row]] = {
         _PROBLEM, "", _EITHER, "There is no endpoint at this address, or it redirects: we follow none.", "Correct it."
     ),
     "subject_for_any_token": _Row(
-        _PROBLEM,
-        "",
-        _EITHER,
-        "It accepts a made-up token, so it does not say whose a token is.",
-        "Compare the address.",
+        _PROBLEM, "", _EITHER, "It accepts a made-up token, so it cannot say whose one is.", "Compare the address."
     ),
     "introspection_refused": _Row(
         _PROBLEM, "", _SERVER, "It does not let our client ask about tokens.", "Allow it introspection (RFC 7662)."

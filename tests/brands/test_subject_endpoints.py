@@ -169,9 +169,9 @@ BAD: dict[str, tuple[Answer | transport.OutboundError, str]] = {
     "partial": ((206, JSON, b'{"active": true, "sub": "ada"}'), "invalid_subject_response"),
     "forbidden": ((403, JSON, b'{"sub": "ada"}'), "subject_request_refused"),
     "not found": ((404, {"Content-Type": "text/html"}, b"<h1>404</h1>"), "subject_request_refused"),
-    "too many requests": ((429, {}, b""), "temporarily_unavailable"),
-    "unavailable": ((503, {"Retry-After": "9"}, b""), "temporarily_unavailable"),
-    "an error of the server": ((500, JSON, b'{"active": true, "sub": "ada"}'), "server_error"),
+    "too many requests": ((429, {}, b""), "subject_endpoint_busy"),
+    "unavailable": ((503, {"Retry-After": "9"}, b""), "subject_endpoint_busy"),
+    "an error of the server": ((500, JSON, b'{"active": true, "sub": "ada"}'), "subject_endpoint_busy"),
     "slow": (transport.EndpointTimeout("the server did not answer in time"), "subject_endpoint_timeout"),
     "huge": (transport.ResponseTooLarge("the answer is too large"), "invalid_subject_response"),
     "away": (transport.EndpointUnreachable("the server could not be reached"), "subject_endpoint_unreachable"),
@@ -253,9 +253,12 @@ def test_a_refusal_of_the_token_names_no_word_of_the_server_but_the_code(
 
 
 def test_introspection_tells_that_our_client_is_not_taken(acme: FakeAuthorizationServer) -> None:
+    """The code is not that of the token endpoint, as whose failure it would count."""
     acme.client_secret = "another"
-    with pytest.raises(AuthorizationServerError, match="invalid_client"):
+    with pytest.raises(AuthorizationServerError) as refusal:
         asked(acme, "introspection_endpoint")
+    said = (refusal.value.error, refusal.value.detail)
+    assert said == ("subject_request_refused", "HTTP status 401, error invalid_client")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_the_subject_is_stored_as_ciphertext_alone(
     [
         ((401, {}, b""), "subject_request_refused", "Acme cannot sign you in right now", False),
         ((200, JSON, b'{"active": true}'), "invalid_subject_response", "Acme cannot sign you in right now", False),
-        ((503, {}, b""), "temporarily_unavailable", "Acme is not answering right now", True),
+        ((503, {}, b""), "subject_endpoint_busy", "Acme is not answering right now", True),
     ],
 )
 def test_a_sign_in_without_an_answer_fails_and_its_token_is_revoked(
@@ -113,7 +113,7 @@ def test_making_the_question_fail_is_no_way_past_the_pin(
     """A17: Rita is rate-limited at the brand on purpose; her sign-in does not count as anybody's."""
     sign_in(acme_bot, ada, userinfo, "ada")
     userinfo.next_subject_answers = [(429, {}, b"")]
-    assert sign_in(acme_bot, rita, userinfo, "rita")["last_error"] == "temporarily_unavailable"
+    assert sign_in(acme_bot, rita, userinfo, "rita")["last_error"] == "subject_endpoint_busy"
     assert sign_in(acme_bot, rita, userinfo, "rita")["error"] == "subject_mismatch"
 
 
