@@ -138,8 +138,10 @@ class _Comparison:
     def _subject_endpoint(self, name: str) -> tuple[str, str, str]:
         found, value, note = self._endpoint(name)
         if value == "-" and found != "-" and not note.startswith("It stays empty"):
-            by_id_token = "openid" in str(self.typed.get("scope") or "").split()
-            note = f"Not used: {'the ID token says who signed in' if by_id_token else 'one of the two is enough'}."
+            wanted = str(self.typed.get("scope") or "").split()
+            note = "Not used: one of the two is enough."
+            if "openid" in wanted or not wanted:
+                note = "Not filled in: it is for a scope without openid."
         return found, value, note
 
     def _row(self, name: str, announced: tuple[str, ...], chosen: list[str]) -> Row:

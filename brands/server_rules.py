@@ -216,10 +216,12 @@ def complete_from_metadata(values: dict[str, Any], metadata: ServerMetadata) -> 
 def fill_in_subject_endpoint(values: dict[str, Any], metadata: ServerMetadata) -> None:
     """Fill in the endpoint that says who signed in, if no ID token will and none is typed. Only for *Discover*.
 
-    A save does not do this: servers publish endpoints that refuse our tokens, and sign-ins that worked would fail.
-    Introspection comes first if we authenticate: the userinfo endpoint of OpenID Connect mostly wants the scope openid.
+    Not while no scope is typed: openid may follow. A save does not do this: servers publish endpoints that refuse our
+    tokens, and sign-ins that worked would fail. Introspection comes first if we authenticate: the userinfo endpoint of
+    OpenID Connect mostly wants the scope openid.
     """
-    if "openid" in (values.get("scope") or "").split() or any(values.get(name) for name in SUBJECT_ENDPOINTS):
+    wanted = (values.get("scope") or "").split()
+    if not wanted or "openid" in wanted or any(values.get(name) for name in SUBJECT_ENDPOINTS):
         return
     ignored = values.get("ignored_metadata") or ()
     is_public = values.get("token_endpoint_auth_method") == "none"
