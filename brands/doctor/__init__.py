@@ -15,7 +15,7 @@ from brands.doctor.examination import Examination, Step, Unanswered, label_of
 from brands.doctor.findings import Finding, Side, Verdict, found
 from brands.doctor.health_check import CheckResult, run_health_check
 from brands.doctor.metadata import keys, metadata
-from brands.doctor.subject_endpoint import subject_endpoint
+from brands.doctor.subject_endpoint import introspection, userinfo
 from brands.doctor.token_endpoint import token_endpoint
 from brands.models import AuthorizationServer
 from infrastructure.crypto import DecryptionError
@@ -31,7 +31,8 @@ _STEPS: Final = (
     Step("The keys for ID tokens", "jwks_uri", keys),
     Step("The token endpoint", "token_endpoint", token_endpoint),
     Step("The authorization endpoint", "authorization_endpoint", authorization_endpoint),
-    Step("Who signed in", "userinfo_endpoint", subject_endpoint),
+    Step("Who signed in, by the userinfo endpoint", "userinfo_endpoint", userinfo),
+    Step("Who signed in, by introspection", "introspection_endpoint", introspection),
 )
 
 

@@ -1,4 +1,4 @@
-"""The doctor's step at the userinfo or introspection endpoint: one request about a made-up token."""
+"""The doctor's steps at the userinfo and the introspection endpoint: one request about a made-up token."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -14,50 +14,62 @@ from oauth_client.subject import get_userinfo, introspect
 _REFUSALS: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
-def subject_endpoint(examination: Examination) -> Iterator[Finding]:
-    """Ask whose account a made-up token is for. Only a server that looks at tokens refuses it."""
+def userinfo(examination: Examination) -> Iterator[Finding]:
+    """Ask whose account a made-up token is for, if sign-ins ask there. A server that looks at tokens refuses it."""
     configuration = examination.configuration
-    if configuration.uses_openid or not (configuration.introspection_endpoint or configuration.userinfo_endpoint):
+    if configuration.uses_openid or configuration.introspection_endpoint or not configuration.userinfo_endpoint:
         return
-    field = "introspection_endpoint" if configuration.introspection_endpoint else "userinfo_endpoint"
-    tried = f"{'POST to' if field == 'introspection_endpoint' else 'GET'} {getattr(configuration, field)}"
-    tried += " with a made-up token"
+    tried = f"GET {configuration.userinfo_endpoint} with a made-up token"
     try:
-        response = _ask(examination, field)
+        response = get_userinfo(configuration, Secret(random_token()))
     except AuthorizationServerError as error:
-        if error.unanswered:
-            raise Unanswered(error.unanswered, field, tried) from None
-        yield found("request_not_sent", field="token_endpoint_auth_method", detail=error.detail)
+        yield _not_asked(error, "userinfo_endpoint", tried)
         return
     examination.heard()
-    judge = _judge_introspection if field == "introspection_endpoint" else _judge_userinfo
-    yield found(judge(response), field=field, tried=tried, answer=f"HTTP status {response.status_code}")
+    code = (
+        "subject_for_any_token"
+        if response.status_code == HTTPStatus.OK
+        else _judge(response, "subject_endpoint_answers")
+    )
+    yield found(code, field="userinfo_endpoint", tried=tried, answer=f"HTTP status {response.status_code}")
 
 
-def _ask(examination: Examination, field: str) -> transport.Response:
-    token = Secret(random_token())
-    if field == "userinfo_endpoint":
-        return get_userinfo(examination.configuration, token)
-    return introspect(examination.configuration, token, examination.credentials)
+def introspection(examination: Examination) -> Iterator[Finding]:
+    """The same by introspection, which tells that our client may ask."""
+    configuration = examination.configuration
+    if configuration.uses_openid or not configuration.introspection_endpoint:
+        return
+    tried = f"POST to {configuration.introspection_endpoint} with a made-up token"
+    try:
+        response = introspect(configuration, Secret(random_token()), examination.credentials)
+    except AuthorizationServerError as error:
+        yield _not_asked(error, "introspection_endpoint", tried)
+        return
+    examination.heard()
+    code = (
+        _judge_active(response) if response.status_code == HTTPStatus.OK else _judge(response, "introspection_refused")
+    )
+    yield found(code, field="introspection_endpoint", tried=tried, answer=f"HTTP status {response.status_code}")
 
 
-def _judge_userinfo(response: transport.Response) -> str:
-    if response.status_code in _REFUSALS:
-        return "subject_endpoint_answers"
-    return "subject_for_any_token" if response.status_code == HTTPStatus.OK else _judge_status(response.status_code)
+def _not_asked(error: AuthorizationServerError, field: str, tried: str) -> Finding:
+    """Return the finding of a request that cannot be sent. Raises `Unanswered` if no answer came."""
+    if error.unanswered:
+        raise Unanswered(error.unanswered, field, tried) from None
+    return found("request_not_sent", field="token_endpoint_auth_method", detail=error.detail)
 
 
-def _judge_introspection(response: transport.Response) -> str:
-    if response.status_code in _REFUSALS:
-        return "introspection_refused"
-    if response.status_code != HTTPStatus.OK:
-        return _judge_status(response.status_code)
+def _judge_active(response: transport.Response) -> str:
     active = members_of_refusal(response.content).get("active")
     if active is False:
         return "subject_endpoint_answers"
     return "subject_for_any_token" if active is True else "subject_endpoint_not_proven"
 
 
-def _judge_status(status: int) -> str:
+def _judge(response: transport.Response, refusal: str) -> str:
+    """Return the finding for another status than 200; `refusal` is the one for a refusal."""
+    status = response.status_code
+    if status in _REFUSALS:
+        return refusal
     is_redirect = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
     return "subject_endpoint_not_found" if is_redirect or status in NO_PAGE else "subject_endpoint_not_proven"
