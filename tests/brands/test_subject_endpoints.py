@@ -10,6 +10,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from brands.models import AuthorizationServer
 from infrastructure.crypto import Secret
 from oauth_client import (
     Account,
@@ -303,3 +304,29 @@ def test_a_member_that_tells_no_accounts_apart_cannot_be_declared(member: str) -
     """A17: with `client_id` all consumers would be one account; a name or address can be changed to another's."""
     with pytest.raises(ValidationError):
         validate_subject_member(member)
+
+
+@pytest.mark.parametrize(
+    ("openid", "given", "refused_fields"),
+    [
+        (False, ["userinfo_endpoint"], []),
+        (False, ["introspection_endpoint"], []),
+        (False, ENDPOINTS, ["introspection_endpoint"]),
+        (True, [], []),
+        (True, ["userinfo_endpoint"], ["userinfo_endpoint"]),
+        (True, ENDPOINTS, ENDPOINTS),
+    ],
+)
+def test_a_server_has_one_source_that_says_who_signed_in(
+    openid: bool, given: list[str], refused_fields: list[str]
+) -> None:
+    """A17: two could name one account in two ways. The message is at the field, and says what to do."""
+    login = FakeAuthorizationServer(openid=openid)
+    server = AuthorizationServer(**login.fields(), **dict.fromkeys(given, f"{login.issuer}/x"))
+    errors: dict[str, Any] = {}
+    try:
+        server.clean()
+    except ValidationError as error:
+        errors = error.message_dict
+    assert list(errors) == refused_fields
+    assert all("empty" in message for messages in errors.values() for message in messages)
