@@ -300,12 +300,8 @@ ROWS: Final[Mapping[str, _Row]] = {
     ),
     # Userinfo or introspection endpoint.
     "subject_endpoint_answers": _Row(_GOOD, "", Side.NOBODY, "It refuses a made-up token, so it looks at tokens."),
-    "subject_endpoint_not_found": _Row(
-        _PROBLEM, "", _EITHER, "There is no endpoint at this address, or it redirects: we follow none.", "Correct it."
-    ),
-    "subject_for_any_token": _Row(
-        _PROBLEM, "", _EITHER, "It accepts a made-up token, so it cannot say whose one is.", "Compare the address."
-    ),
+    "subject_endpoint_not_found": _Row(_PROBLEM, "", _EITHER, "No endpoint is there, or it redirects.", "Correct it."),
+    "subject_for_any_token": _Row(_PROBLEM, "", _EITHER, "It accepts a made-up token.", "Compare the address."),
     "introspection_refused": _Row(
         _PROBLEM, "", _SERVER, "It does not let our client ask about tokens.", "Allow it introspection (RFC 7662)."
     ),
