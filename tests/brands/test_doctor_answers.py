@@ -10,7 +10,7 @@ import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 
-from brands.doctor import Verdict, examine
+from brands.doctor import Verdict, bounded, examine, examine_within_bounds
 from brands.doctor.findings import ROWS
 from brands.models import AuthorizationServer, Brand
 from infrastructure.crypto import Secret
@@ -183,6 +183,31 @@ def test_who_signed_in_is_asked_about_a_made_up_token(
     last = list(examine(server))[-1]
     assert (last.code, last.field, len(login.subject_requests)) == (code, field, 1)
     assert "with a made-up token" in last.tried
+
+
+@pytest.mark.parametrize("field", ["userinfo_endpoint", "introspection_endpoint"])
+@pytest.mark.parametrize("error", [transport.EndpointBlocked("planted"), transport.EndpointTimeout("planted")])
+def test_a_no_of_who_signed_in_is_like_every_other_and_at_its_own_field(
+    acme: Brand,
+    login: ModernAuthorizationServer,
+    monkeypatch: pytest.MonkeyPatch,
+    error: transport.OutboundError,
+    field: str,
+) -> None:
+    """N9, A17: a brand's admin reads one sentence, whatever the reason."""
+
+    def fail(*_arguments: Any, **_options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(bounded, "SECONDS_UNTIL_NO", 0.5)
+    monkeypatch.setattr(bounded, "SECONDS_FOR_ALL", 2.0)
+    login.openid = False
+    server = configured(acme, login, **{field: f"{login.issuer}/x"})
+    monkeypatch.setattr(login, "send", fail)
+    fields = ["issuer", "token_endpoint", "authorization_endpoint", field]
+    assert [(found.code, found.field) for found in examine_within_bounds(server)] == [
+        ("no_answer", name) for name in fields
+    ]
 
 
 def test_each_row_can_be_said() -> None:

@@ -217,26 +217,6 @@ def test_every_no_is_the_same_sentence_after_the_same_time(
     assert b"planted" not in answer.content
 
 
-@pytest.mark.parametrize("field", ["userinfo_endpoint", "introspection_endpoint"])
-@pytest.mark.parametrize("error", [transport.EndpointBlocked("planted"), transport.EndpointTimeout("planted")])
-def test_without_openid_the_endpoint_that_says_who_signed_in_is_a_no_like_the_others(
-    browser: AdminBrowser,
-    acme_server: AuthorizationServer,
-    acme_login: FakeAuthorizationServer,
-    monkeypatch: pytest.MonkeyPatch,
-    quick_at_acme: float,
-    error: transport.OutboundError,
-    field: str,
-) -> None:
-    """N9, A17: at its own field."""
-    AuthorizationServer.objects.update(**{field: f"{acme_login.issuer}/x"})
-    monkeypatch.setattr(acme_login, "send", failing(error, 0.0))
-    answer = run(browser, acme_server)
-    findings = [shown["finding"] for shown in answer.context["findings"]]
-    fields = ["issuer", "token_endpoint", "authorization_endpoint", field]
-    assert [(finding.code, finding.field) for finding in findings] == [("no_answer", name) for name in fields]
-
-
 @pytest.mark.parametrize("seconds", [0.0, 1.5])
 def test_a_no_of_one_address_changes_nothing_about_another(
     browser: AdminBrowser,
