@@ -30,9 +30,9 @@ _STEPS: Final = (
     Step("The published metadata", "issuer", metadata, Verdict.NOTE),
     Step("The keys for ID tokens", "jwks_uri", keys),
     Step("The token endpoint", "token_endpoint", token_endpoint),
-    Step("The authorization endpoint", "authorization_endpoint", authorization_endpoint),
     Step("Who signed in, by the userinfo endpoint", "userinfo_endpoint", userinfo),
     Step("Who signed in, by introspection", "introspection_endpoint", introspection),
+    Step("The authorization endpoint", "authorization_endpoint", authorization_endpoint),
 )
 
 

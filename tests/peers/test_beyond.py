@@ -181,7 +181,7 @@ def test_the_doctor_asks_a_strict_server_about_a_made_up_token(
     acme: Brand, oidc_provider: OidcProvider, endpoint: str
 ) -> None:
     server = server_at(oidc_provider, acme, **who_signed_in(oidc_provider, endpoint))
-    assert [finding.code for finding in examine(server)][-1] == "subject_endpoint_answers"
+    assert "subject_endpoint_answers" in [finding.code for finding in examine(server)]
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "private_key_jwt"])
