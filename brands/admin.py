@@ -25,6 +25,7 @@ from brands.forms import AccountsField, AuthorizationServerForm, BotKeyForm, Bra
 from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable
 from brands.server_rules import issuer_of_address, needs_discovery, servers_with_shared_registration
+from brands.server_words import CHECKS_IN_DETAIL
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
 from oauth_client import DiscoveryFailed, ServerMetadata
@@ -156,10 +157,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
                 "fields": ("scope", "required_scope", "same_person_checks", "default_check"),
             },
         ),
-        (
-            "Checks in detail",
-            {"classes": ("collapse",), "fields": ("chat_page_url", "subject_claim", "expected_claims_policy")},
-        ),
+        *CHECKS_IN_DETAIL,
         (
             "The authorization request in detail",
             {

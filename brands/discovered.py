@@ -21,9 +21,11 @@ from brands.server_rules import (
     ENDPOINTS,
     FIELDS_FROM_METADATA,
     ISS_PARAMETER,
+    SUBJECT_ENDPOINTS,
     complete_from_metadata,
     default_algorithms,
     discovery_problem,
+    fill_in_subject_endpoint,
 )
 from brands.unsaved_secrets import UnsavedSecretForm
 from infrastructure import rate_limits
@@ -109,6 +111,9 @@ class _Comparison:
         yield Row(self.labels["issuer"], self.metadata.issuer, self.metadata.issuer, "The same.")
         for name in ENDPOINTS:
             yield Row(self.labels[name], *self._endpoint(name))
+        for name in SUBJECT_ENDPOINTS:
+            if getattr(self.metadata, name) or self.stored.get(name):
+                yield Row(self.labels[name], *self._subject_endpoint(name))
         yield self._row(_METHOD, self.metadata.token_endpoint_auth_methods_supported, [self.stored.get(_METHOD) or ""])
         wanted = str(self.typed.get("scope") or "").split()
         if "openid" in wanted:
@@ -129,6 +134,15 @@ class _Comparison:
         else:
             note = "The server does not publish it."
         return found or "-", value or "-", note
+
+    def _subject_endpoint(self, name: str) -> tuple[str, str, str]:
+        found, value, note = self._endpoint(name)
+        if value == "-" and found != "-" and not note.startswith("It stays empty"):
+            wanted = str(self.typed.get("scope") or "").split()
+            note = "Not used: one of the two is enough."
+            if "openid" in wanted or not wanted:
+                note = "Not filled in: it is for a scope without openid."
+        return found, value, note
 
     def _row(self, name: str, announced: tuple[str, ...], chosen: list[str]) -> Row:
         note = _not_announced(set(chosen) - {"HS256"}, announced)
@@ -207,10 +221,11 @@ class DiscoveringForm(UnsavedSecretForm, RecentSignInForm):
         if self.instance.pk is None and not {_METHOD, _ALGORITHMS} & set(self.changed_data):
             propose(values, metadata)
         problems = complete_from_metadata(values, metadata)
-        self._show({name: values[name] for name in (*FIELDS_FROM_METADATA, _METHOD, "issuer")})
+        fill_in_subject_endpoint(values, metadata)
+        self._show({name: values[name] for name in (*FIELDS_FROM_METADATA, *SUBJECT_ENDPOINTS, _METHOD, "issuer")})
         for name, message in problems.items():
             self.add_error(name, ValidationError(message, "metadata"))
-        names = (*FIELDS_FROM_METADATA, _METHOD, "issuer", "scope")
+        names = (*FIELDS_FROM_METADATA, *SUBJECT_ENDPOINTS, _METHOD, "issuer", "scope")
         labels = {name: self._label(name) for name in names}
         self.discovered = list(_Comparison(typed, values, metadata, labels).rows())
         self.keep_for(values)

@@ -43,6 +43,7 @@ _NEED_RECENT_SIGN_IN = frozenset(
     {
         *(*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"),
         *("id_token_signing_alg_values", "subject_claim", "expected_claims_policy", "trusted_audiences"),
+        "subject_member",
     }
 )
 

@@ -15,9 +15,19 @@ from oauth_client import DiscoveryFailed, ServerMetadata
 from oauth_client.validators import ID_TOKEN_ALGORITHMS
 
 # These receive the client secret or a signed client assertion.
-CREDENTIAL_ENDPOINTS: Final = ("token_endpoint", "revocation_endpoint", "pushed_authorization_request_endpoint")
+CREDENTIAL_ENDPOINTS: Final = (
+    "token_endpoint",
+    "revocation_endpoint",
+    "pushed_authorization_request_endpoint",
+    "introspection_endpoint",
+)
+# They say whose account a token is for, and so receive consumers' tokens.
+SUBJECT_ENDPOINTS: Final = ("userinfo_endpoint", "introspection_endpoint")
 # The brand's other admins get a mail if one of these moves to another host.
-HOST_FIELDS: Final = (*CREDENTIAL_ENDPOINTS, "jwks_uri", "issuer", "authorization_endpoint", "chat_page_url")
+HOST_FIELDS: Final = (
+    *CREDENTIAL_ENDPOINTS,
+    *("userinfo_endpoint", "jwks_uri", "issuer", "authorization_endpoint", "chat_page_url"),
+)
 
 NEEDED_ENDPOINTS: Final = ("authorization_endpoint", "token_endpoint")
 ENDPOINTS: Final = (
@@ -50,11 +60,13 @@ class CredentialHosts:
 
     `receivers` are the origins of the endpoints that get the credentials. `issuer` is the audience of our client
     assertions. `jwks` is the origin of the keys that verify ID tokens: whoever controls them can forge ID tokens.
+    `userinfo` is the origin that gets consumers' access tokens, but no credentials.
     """
 
     receivers: frozenset[Origin | None]
     issuer: str
     jwks: Origin | None
+    userinfo: Origin | None
 
     @classmethod
     def of(cls, server: AuthorizationServer) -> "CredentialHosts":
@@ -64,16 +76,17 @@ class CredentialHosts:
             receivers=frozenset(origin_of(endpoint) for endpoint in endpoints if endpoint),
             issuer=server.issuer,
             jwks=origin_of(server.jwks_uri),
+            userinfo=origin_of(server.userinfo_endpoint),
         )
 
     def need_new_credentials(self, changed: AuthorizationServer) -> bool:
         """Whether `changed` needs credentials of its own: the secret entered again, or a new signing key (N8).
 
-        It does if a further origin would receive credentials, if the issuer changes, or if the JWKS move to an origin
-        that is neither one of the receivers before the change nor the origin of the issuer before it. An endpoint may
-        be removed, or moved to one of the receivers, without new credentials. The comparison is with the stored row
-        only: an origin that was removed earlier is new again. The authorization endpoint's origin is not in `known`,
-        because an admin can move that endpoint without the secret.
+        It does if a further origin would receive credentials or consumers' tokens, if the issuer changes, or if the
+        JWKS move to an origin that is neither one of the receivers before the change nor that of the issuer before it.
+        An endpoint may be removed, or moved to one of the receivers, without new credentials. The comparison is with
+        the stored row only: an origin that was removed earlier is new again. The authorization endpoint's origin is not
+        in `known`, because an admin can move that endpoint without the secret.
 
         Issuers are compared as exact strings (RFC 8414 section 3.3), because one host can serve many tenants. Removing
         the issuer does not count, but setting one always does. Otherwise an admin could remove it and then set another
@@ -85,7 +98,12 @@ class CredentialHosts:
             not new.receivers <= self.receivers
             or new.issuer not in {"", self.issuer}
             or (bool(changed.jwks_uri) and (new.jwks is None or new.jwks not in known))
+            or (bool(changed.userinfo_endpoint) and not self._may_get_tokens(new.userinfo))
         )
+
+    def _may_get_tokens(self, origin: Origin | None) -> bool:
+        """Whether consumers' tokens are sent there already. The hosts of keys, issuer and sign-in page get none."""
+        return origin is not None and origin in self.receivers | {self.userinfo}
 
 
 class ServerChange:
@@ -193,6 +211,23 @@ def complete_from_metadata(values: dict[str, Any], metadata: ServerMetadata) -> 
     if metadata.authorization_response_iss_parameter_supported and ISS_PARAMETER not in ignored:
         values[ISS_PARAMETER] = True
     return _unsupported(values, metadata) | problems
+
+
+def fill_in_subject_endpoint(values: dict[str, Any], metadata: ServerMetadata) -> None:
+    """Fill in the endpoint that says who signed in, if no ID token will and none is typed. Only for *Discover*.
+
+    Not while no scope is typed: openid may follow. A save does not do this: servers publish endpoints that refuse our
+    tokens, and sign-ins that worked would fail. Introspection comes first if we authenticate: the userinfo endpoint of
+    OpenID Connect mostly wants the scope openid.
+    """
+    wanted = (values.get("scope") or "").split()
+    if not wanted or "openid" in wanted or any(values.get(name) for name in SUBJECT_ENDPOINTS):
+        return
+    ignored = values.get("ignored_metadata") or ()
+    is_public = values.get("token_endpoint_auth_method") == "none"
+    names = ("userinfo_endpoint",) if is_public else ("introspection_endpoint", "userinfo_endpoint")
+    for name in [name for name in names if name not in ignored and getattr(metadata, name)][:1]:
+        values[name] = getattr(metadata, name)
 
 
 def default_algorithms(metadata: ServerMetadata) -> list[str]:

@@ -1,6 +1,6 @@
 """Labels and help texts of a server's page. What a label calls by a plain word has the RFC's name in its help text."""
 
-from typing import Final
+from typing import Any, Final
 
 LABELS: Final = {"issuer": "Issuer (your server's own address)", "scope": "Scope to ask for"}
 
@@ -14,6 +14,13 @@ HELP_TEXTS: Final = {
     "revocation_endpoint": "Tokens that end before they expire are revoked there (revocation_endpoint, RFC 7009).",
     "pushed_authorization_request_endpoint": "If set, authorization requests are pushed there "
     "(pushed_authorization_request_endpoint, RFC 9126).",
+    "userinfo_endpoint": "For a server without OpenID Connect: userinfo_endpoint, or an address of your API such as "
+    "https://api.github.com/user. It gets the consumer's token (Authorization: Bearer) and answers with JSON. Then the "
+    "next sign-in in a chat needs the same account.",
+    "introspection_endpoint": "The same by RFC 7662 (introspection_endpoint): it gets the token and our client "
+    "authentication.",
+    "subject_member": "The member of that answer that is the account's own id (subject): a name such as sub or id, or "
+    "a JSON Pointer such as /data/id. If this or the host changes, people who have signed in need a new chat.",
     "jwks_uri": "They verify ID tokens: jwks_uri of RFC 8414. Needed for openid.",
     "authorization_response_iss_parameter_supported": "Normally set from the server's metadata "
     "(authorization_response_iss_parameter_supported). If on, a success response without iss is refused.",
@@ -56,3 +63,21 @@ HELP_TEXTS: Final = {
     "access_token=...&scope=..., in place of JSON.",
     "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
 }
+
+# Folded parts of the form.
+CHECKS_IN_DETAIL: Final[tuple[tuple[str, Any], ...]] = (
+    (
+        "Checks in detail",
+        {"classes": ("collapse",), "fields": ("chat_page_url", "subject_claim", "expected_claims_policy")},
+    ),
+    (
+        "Who signed in, if there is no OpenID Connect",
+        {
+            "classes": ("collapse",),
+            "description": "With openid in the scope the ID token says who signed in: leave the addresses empty. "
+            "Without, one of them can say it. Otherwise the next sign-in in a chat may bring another account, and bots "
+            "are told so.",
+            "fields": ("userinfo_endpoint", "introspection_endpoint", "subject_member"),
+        },
+    ),
+)

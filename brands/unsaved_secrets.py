@@ -24,7 +24,7 @@ from infrastructure.columns import reveal, seal
 from infrastructure.crypto import DecryptionError, Secret
 
 # The fields that decide which hosts receive a secret (N8).
-_ADDRESSES: Final = (*CREDENTIAL_ENDPOINTS, "jwks_uri", "issuer")
+_ADDRESSES: Final = (*CREDENTIAL_ENDPOINTS, "userinfo_endpoint", "jwks_uri", "issuer")
 # For each admin. Beyond this the oldest is deleted.
 _MOST_KEPT: Final = 20
 _NO_LONGER_KEPT: Final = (
@@ -74,12 +74,14 @@ def take(row: UnsavedClientSecret, now: datetime) -> bool:
 
 def _as_json(hosts: CredentialHosts) -> dict[str, Any]:
     receivers = sorted(list(origin) for origin in hosts.receivers if origin)
-    return {"receivers": receivers, "issuer": hosts.issuer, "jwks": list(hosts.jwks) if hosts.jwks else None}
+    jwks, userinfo = (list(origin) if origin else None for origin in (hosts.jwks, hosts.userinfo))
+    return {"receivers": receivers, "issuer": hosts.issuer, "jwks": jwks, "userinfo": userinfo}
 
 
 def _from_json(stored: dict[str, Any]) -> CredentialHosts:
     receivers = frozenset((scheme, host, port) for scheme, host, port in stored["receivers"])
-    return CredentialHosts(receivers, stored["issuer"], tuple(stored["jwks"]) if stored["jwks"] else None)
+    jwks, userinfo = (tuple(stored[name]) if stored[name] else None for name in ("jwks", "userinfo"))
+    return CredentialHosts(receivers, stored["issuer"], jwks, userinfo)
 
 
 class SecretInput(forms.PasswordInput):

@@ -21,6 +21,7 @@ _OURS: Final = {
 }
 _CLIENT: Final = ("client_id", "token_endpoint_auth_method", "basic_encoding", "send_client_id_with_basic")
 # What the request that failed had, to be compared with what the server wants or says. Nothing that may hold a secret.
+_SUBJECT: Final = ("userinfo_endpoint", "introspection_endpoint")
 _TO_COMPARE: Final[dict[str, tuple[str, ...]]] = {
     ErrorCode.REDIRECT_URI_MISMATCH: ("redirect_uri", "client_id"),
     ErrorCode.INVALID_REQUEST: ("redirect_uri", "scope", "resource"),
@@ -32,6 +33,11 @@ _TO_COMPARE: Final[dict[str, tuple[str, ...]]] = {
     ErrorCode.UNAUTHORIZED_CLIENT: (*_CLIENT, "scope"),
     ErrorCode.ISSUER_MISMATCH: ("issuer", "authorization_response_iss_parameter_supported"),
     ErrorCode.INVALID_ID_TOKEN: ("issuer", "client_id", "id_token_signing_alg_values", "trusted_audiences"),
+    ErrorCode.INVALID_SUBJECT_RESPONSE: (*_SUBJECT, "subject_member"),
+    ErrorCode.SUBJECT_ENDPOINT_BUSY: _SUBJECT,
+    ErrorCode.SUBJECT_ENDPOINT_TIMEOUT: _SUBJECT,
+    ErrorCode.SUBJECT_ENDPOINT_UNREACHABLE: _SUBJECT,
+    ErrorCode.SUBJECT_REQUEST_REFUSED: (*_SUBJECT, "scope"),
     ErrorCode.INVALID_TOKEN_RESPONSE: (
         "accept_form_encoded_tokens", "accept_missing_token_type", "accepted_token_type", "accept_zero_expires_in",
     ),
@@ -39,6 +45,7 @@ _TO_COMPARE: Final[dict[str, tuple[str, ...]]] = {
 # Of addresses only the host is shown.
 _HOSTS: Final = (
     *("authorization_endpoint", "token_endpoint", "revocation_endpoint", "jwks_uri"),
+    *_SUBJECT,
     "pushed_authorization_request_endpoint",
 )
 _ADDRESS_OF: Final = {

@@ -67,6 +67,8 @@ _NOT_SENT: Final = frozenset({
 # Failures after the token endpoint has answered with a token.
 _AFTER_THE_ANSWER: Final = frozenset({
     ErrorCode.CLAIM_UNUSABLE, ErrorCode.INSUFFICIENT_SCOPE, ErrorCode.INVALID_ID_TOKEN, ErrorCode.JWKS_UNAVAILABLE,
+    ErrorCode.INVALID_SUBJECT_RESPONSE, ErrorCode.SUBJECT_ENDPOINT_BUSY, ErrorCode.SUBJECT_ENDPOINT_TIMEOUT,
+    ErrorCode.SUBJECT_ENDPOINT_UNREACHABLE, ErrorCode.SUBJECT_REQUEST_REFUSED,
 })  # fmt: skip
 
 _Measure = HourlyCount.Measure

@@ -110,7 +110,7 @@ def _steps(trial: TrialSignIn) -> list[dict[str, Any]]:
         return [*steps, _step(WAITING, "The code is being exchanged", None, [])]
     if "exchange_milliseconds" in trial.report:
         steps.append(_token_step(trial))
-        steps += [_id_token_step(trial)] if "claims" in trial.report else []
+        steps += [_id_token_step(trial)] if "claims" in trial.report else _account_steps(trial)
         steps.append(_revocation_step(trial))
     steps.append(_outcome_step(trial))
     return steps
@@ -154,6 +154,22 @@ def _id_token_step(trial: TrialSignIn) -> dict[str, Any]:
         lines.append(f"The subject claim {subject_claim} is not among them: the check expected_subject cannot work.")
     needed = "expected_subject" in trial.authorization_server.same_person_checks
     return _step(PROBLEM if needed and not is_there else GOOD, "The ID token is valid", None, lines)
+
+
+def _account_steps(trial: TrialSignIn) -> list[dict[str, Any]]:
+    """Build the step that says whether later sign-ins can be compared with this one, if it was reached (A17)."""
+    if "is_account_known" not in trial.report:
+        return []
+    if not trial.report["is_account_known"]:
+        lines = [
+            "The next sign-in in a chat may bring another account, and bots are told so (subject_pinned).",
+            "Add openid to the scope, or name an address under Who signed in.",
+        ]
+        return [_step(NOTE, "The server does not say who signed in", None, lines)]
+    lines = [
+        f"By the member {trial.stored_configuration().subject_member}. Later sign-ins in a chat need the same account."
+    ]
+    return [_step(GOOD, "The server says who signed in", None, lines)]
 
 
 def _revocation_step(trial: TrialSignIn) -> dict[str, Any]:

@@ -15,11 +15,13 @@ from oauth_client.discovery import DiscoveryFailed, ServerMetadata, discover
 from oauth_client.error_codes import MEANINGS, ConsumerPage, Meaning
 from oauth_client.errors import AuthorizationServerError, ErrorCode
 from oauth_client.id_token import IDTokenClaims, verify_id_token
+from oauth_client.subject import Account, identify
 from oauth_client.token import TokenResponse, exchange_code, revoke_token
 
 __all__ = [
     "FORM_POST",
     "MEANINGS",
+    "Account",
     "AuthorizationResponse",
     "AuthorizationServerError",
     "ClientAuthenticationMethod",
@@ -37,6 +39,7 @@ __all__ = [
     "check_issuer",
     "discover",
     "exchange_code",
+    "identify",
     "issuer_matches",
     "parse_authorization_response",
     "pushed_authorization_url",

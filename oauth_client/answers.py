@@ -17,6 +17,7 @@ _ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")
 # RFC 7636 section 4.6 defines no error code of its own for PKCE. Servers name it only in the description.
 _PKCE_WORDS: Final = re.compile(r"pkce|code[ _]?(?:verifier|challenge)", re.IGNORECASE)
 _MAX_DESCRIPTION: Final = 1000
+_JSON_SUFFIX: Final = re.compile(r"application/[a-z0-9.+-]+\+json")
 _STATUS_ERRORS: Final = {
     401: ErrorCode.INVALID_CLIENT,
     429: ErrorCode.TEMPORARILY_UNAVAILABLE,
@@ -67,13 +68,23 @@ def _refuse_constant(_name: str) -> NoReturn:
 
 def read_parameters(endpoint: Endpoint, response: requests.Response, *, accept_form: bool = False) -> dict[str, Any]:
     """Parse a success: JSON, or a form if `accept_form` is set or it has `error`. Raises `AuthorizationServerError`."""
-    media_type, charset = _content_type(response)
+    media_type, _ = _content_type(response)
     if media_type == "application/x-www-form-urlencoded":
         parameters = _read_form(endpoint, response.content)
         if accept_form or "error" in parameters:
             return parameters
         raise endpoint.invalid("it is form-encoded, which is not switched on for this server")
-    if media_type != "application/json":
+    return read_json(endpoint, response)
+
+
+def read_json(endpoint: Endpoint, response: requests.Response, *, accept_suffix: bool = False) -> dict[str, Any]:
+    """Parse a JSON object strictly. Raises `AuthorizationServerError`.
+
+    `accept_suffix` also takes the types that end with +json (RFC 6839), as general APIs have them.
+    """
+    media_type, charset = _content_type(response)
+    is_json = media_type == "application/json" or (accept_suffix and _JSON_SUFFIX.fullmatch(media_type) is not None)
+    if not is_json:
         raise endpoint.invalid(
             "it is HTML, not JSON" if media_type == "text/html" else "its content type is not application/json"
         )

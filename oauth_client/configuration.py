@@ -28,6 +28,9 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     jwks_uri: str = ""
     revocation_endpoint: str = ""
     pushed_authorization_request_endpoint: str = ""
+    userinfo_endpoint: str = ""
+    introspection_endpoint: str = ""
+    subject_member: str = "sub"
     token_endpoint_auth_method: ClientAuthenticationMethod = "client_secret_basic"
     basic_encoding: Literal["form", "raw"] = "form"
     send_client_id_with_basic: bool = False

@@ -29,6 +29,8 @@ _ENDPOINTS: Final[dict[str, Callable[[str], None]]] = {
     "revocation_endpoint": validate_endpoint,
     "pushed_authorization_request_endpoint": validate_endpoint,
 }
+# Nothing depends on them, so an invalid one is no error.
+_OPTIONAL_ENDPOINTS: Final = ("userinfo_endpoint", "introspection_endpoint")
 
 
 class DiscoveryFailed(Exception):
@@ -74,6 +76,8 @@ class ServerMetadata:
     token_endpoint_auth_methods_supported: tuple[str, ...]
     code_challenge_methods_supported: tuple[str, ...]
     scopes_supported: tuple[str, ...] = ()
+    userinfo_endpoint: str = ""
+    introspection_endpoint: str = ""
 
 
 def discover(issuer: str) -> ServerMetadata:
@@ -124,6 +128,7 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
     return ServerMetadata(
         issuer=issuer,
         **{name: _endpoint(members, name) for name in _ENDPOINTS},
+        **{name: _optional_endpoint(members, name) for name in _OPTIONAL_ENDPOINTS},
         authorization_response_iss_parameter_supported=_flag(members, "authorization_response_iss_parameter_supported"),
         id_token_signing_alg_values_supported=_names(members, "id_token_signing_alg_values_supported"),
         token_endpoint_auth_methods_supported=_names(members, "token_endpoint_auth_methods_supported"),
@@ -151,6 +156,15 @@ def _endpoint(members: dict[str, Any], name: str) -> str:
             name, f"The issuer's metadata has a {name} that is not allowed. {error.messages[0]}"
         ) from None
     return value
+
+
+def _optional_endpoint(members: dict[str, Any], name: str) -> str:
+    value = members.get(name, "")
+    try:
+        validate_endpoint(value if isinstance(value, str) else "")
+    except ValidationError:
+        return ""
+    return str(value)
 
 
 def _flag(members: dict[str, Any], name: str) -> bool:

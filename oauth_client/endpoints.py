@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import time
 from typing import Final
 from urllib.parse import quote
@@ -129,6 +129,15 @@ REVOCATION_ENDPOINT: Final = Endpoint(
     invalid_response=ErrorCode.INVALID_REVOCATION_RESPONSE,
     registered=TOKEN_ERRORS | {ErrorCode.UNSUPPORTED_TOKEN_TYPE},
 )
+USERINFO_ENDPOINT: Final = Endpoint(
+    name="userinfo_endpoint",
+    timeout=ErrorCode.SUBJECT_ENDPOINT_TIMEOUT,
+    unreachable=ErrorCode.SUBJECT_ENDPOINT_UNREACHABLE,
+    refused=ErrorCode.SUBJECT_REQUEST_REFUSED,
+    invalid_response=ErrorCode.INVALID_SUBJECT_RESPONSE,
+    registered=frozenset(),
+)
+INTROSPECTION_ENDPOINT: Final = replace(USERINFO_ENDPOINT, name="introspection_endpoint")
 # At this point nobody could have denied access, so `access_denied` is just another refusal of the request.
 PAR_ENDPOINT: Final = Endpoint(
     name="pushed_authorization_request_endpoint",

@@ -24,6 +24,12 @@ class ErrorCode(StrEnum):
     PAR_ENDPOINT_TIMEOUT = "par_endpoint_timeout"
     PAR_ENDPOINT_UNREACHABLE = "par_endpoint_unreachable"
     INVALID_PAR_RESPONSE = "invalid_par_response"
+    # Ours, about the userinfo or introspection endpoint, which says whose account a token is for.
+    SUBJECT_ENDPOINT_BUSY = "subject_endpoint_busy"
+    SUBJECT_ENDPOINT_TIMEOUT = "subject_endpoint_timeout"
+    SUBJECT_ENDPOINT_UNREACHABLE = "subject_endpoint_unreachable"
+    SUBJECT_REQUEST_REFUSED = "subject_request_refused"
+    INVALID_SUBJECT_RESPONSE = "invalid_subject_response"
     # Ours, about the ID token and its keys.
     INVALID_ID_TOKEN = "invalid_id_token"
     JWKS_UNAVAILABLE = "jwks_unavailable"
@@ -190,6 +196,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         "The server does not know a scope that we ask for, or does not allow it to our client.",
         "Correct *Scope*, or allow our client these scopes.",
     ),
+    ErrorCode.INVALID_SUBJECT_RESPONSE: Meaning(
+        _CANNOT,
+        "The answer of the userinfo or introspection endpoint does not say whose account it is; the detail says why.",
+        "Compare the endpoint's address, and *Member that is the account*, with what your server answers.",
+    ),
     ErrorCode.INVALID_TARGET: Meaning(
         _CANNOT,
         "The server does not know a resource that we ask for, does not allow it to our client, or wants one named.",
@@ -245,6 +256,20 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         _CANNOT,
         "A stored secret or token cannot be decrypted.",
         "Tell the operator: a key is missing in the ring. Or type the client secret again.",
+    ),
+    ErrorCode.SUBJECT_ENDPOINT_BUSY: Meaning(
+        _LATER, "The userinfo or introspection endpoint is busy, or has an error of its own.", _NETWORK
+    ),
+    ErrorCode.SUBJECT_ENDPOINT_TIMEOUT: Meaning(
+        _LATER, "The userinfo or introspection endpoint was too slow.", _NETWORK
+    ),
+    ErrorCode.SUBJECT_ENDPOINT_UNREACHABLE: Meaning(
+        _LATER, "The userinfo or introspection endpoint could not be reached.", _ADDRESS
+    ),
+    ErrorCode.SUBJECT_REQUEST_REFUSED: Meaning(
+        _CANNOT,
+        "The userinfo or introspection endpoint does not tell us whose account it is.",
+        "Add the scope that it needs, or allow our client to ask there. Without the endpoint, accounts are not pinned.",
     ),
     ErrorCode.TEMPORARILY_UNAVAILABLE: Meaning(
         _LATER,

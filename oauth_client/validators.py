@@ -75,7 +75,22 @@ IGNORABLE_METADATA: Final = (
     "jwks_uri",
     "revocation_endpoint",
     "pushed_authorization_request_endpoint",
+    "userinfo_endpoint",
+    "introspection_endpoint",
     "authorization_response_iss_parameter_supported",
+)
+
+# A member's name, or a JSON Pointer (RFC 6901), whose `~` escapes a slash.
+_SUBJECT_MEMBER: Final = re.compile(r"[A-Za-z0-9_.:@-][A-Za-z0-9_.:/@-]{0,127}|(?:/[A-Za-z0-9_.:@~-]{1,64}){1,5}")
+# They describe the token or the client (RFC 7662 section 2.2), or people share, change or choose them (OpenID Connect
+# Core sections 5.1 and 5.7).
+_NOT_OF_ONE_ACCOUNT: Final = frozenset(
+    {
+        *("active", "aud", "azp", "client_id", "exp", "iat", "iss", "jti", "nbf", "scope", "token_type"),
+        *("birthdate", "email", "email_verified", "family_name", "gender", "given_name", "locale", "middle_name"),
+        *("name", "nickname", "phone_number", "phone_number_verified", "picture", "preferred_username", "profile"),
+        *("updated_at", "website", "zoneinfo"),
+    }
 )
 
 _CHARACTER: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
@@ -235,6 +250,21 @@ def validate_id_token_algorithms(value: object) -> None:
 def validate_ignored_metadata(value: object) -> None:
     is_valid = isinstance(value, list) and all(name in IGNORABLE_METADATA for name in value)
     _refuse_unless(is_valid, f"Use only these names: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
+
+
+def validate_subject_member(value: str) -> None:
+    """Require a member's name or a JSON Pointer (RFC 6901). Refuse one that does not tell accounts apart (A17)."""
+    _refuse_unless(
+        _SUBJECT_MEMBER.fullmatch(value) is not None,
+        "Write the member's name, such as id, or a JSON Pointer for a member inside an object, such as /data/id.",
+        "invalid_subject_member",
+    )
+    name = value.rpartition("/")[2]
+    _refuse_unless(
+        name not in _NOT_OF_ONE_ACCOUNT,
+        f"{name} may be the same for two accounts, or change. Name the account's own id, such as sub or id.",
+        "not_of_one_account",
+    )
 
 
 def validate_token_response_members(value: object) -> None:

@@ -16,7 +16,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from io import BytesIO
 from typing import Any, Final
@@ -89,6 +89,9 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     clock_ahead: float = 0.0
     next_revocation_answers: list[Answer] = field(default_factory=list)
     next_token_answer: Answer | None = None
+    # What userinfo and introspection say of a token, beside `active`; None: the subject.
+    account: dict[str, Any] | None = None
+    next_subject_answers: list[Answer | transport.OutboundError] = field(default_factory=list)
     id_token_changes: dict[str, Any] = field(default_factory=dict)
     further_members: dict[str, Any] = field(default_factory=dict)
     on_token_request: Callable[[TokenRequest], None] | None = None
@@ -97,6 +100,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     token_requests: list[TokenRequest] = field(default_factory=list)
     issued_access_tokens: list[str] = field(default_factory=list)
     revocation_requests: list[TokenRequest] = field(default_factory=list)
+    subject_requests: list[TokenRequest] = field(default_factory=list)
     jwks_requests: int = 0
 
     def __post_init__(self) -> None:
@@ -177,6 +181,8 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
             return _response(request, (200, {"Content-Type": "application/json"}, json.dumps(self.jwks()).encode()))
         if path == ("POST", "/revoke"):
             return _response(request, self._answer_revocation_request(request))
+        if path in {("GET", "/userinfo"), ("POST", "/introspect")}:
+            return _response(request, self._answer_whose_token_it_is(request))
         if path == ("GET", "/authorize"):
             return _response(request, self._answer_without_browser(str(request.url)))
         if path != ("POST", "/token"):
@@ -208,6 +214,25 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         if self.next_revocation_answers:
             return self.next_revocation_answers.pop(0)
         return (200, {}, b"") if self._client_is_authenticated(seen) else _json(401, {"error": "invalid_client"})
+
+    def _answer_whose_token_it_is(self, request: requests.PreparedRequest) -> Answer:
+        """OpenID Connect Core section 5.3, or RFC 7662 with client authentication."""
+        seen = _seen(request)
+        self.subject_requests.append(seen)
+        if self.next_subject_answers:
+            answer = self.next_subject_answers.pop(0)
+            if isinstance(answer, transport.OutboundError):
+                raise answer
+            return answer
+        account = {"sub": self.subject} if self.account is None else self.account
+        if request.method == "GET":
+            known = seen.headers.get("Authorization", "").removeprefix("Bearer ") in self.issued_access_tokens
+            return _json(200, account) if known else _json(401, {"error": "invalid_token"})
+        registered = {name: value for name, value in seen.parameters.items() if not name.startswith("token")}
+        if not self._client_is_authenticated(replace(seen, parameters=registered)):
+            return _json(401, {"error": "invalid_client"})
+        known = seen.parameters["token"] in self.issued_access_tokens
+        return _json(200, {"active": True, **account} if known else {"active": False})
 
     def _answer_token_request(self, request: requests.PreparedRequest) -> Answer:
         seen = _seen(request)

@@ -23,7 +23,7 @@ import json, sys
 from datetime import timedelta
 from django.utils import timezone
 from brands.models import Brand
-from oauth_client import TokenResponse
+from oauth_client import Account, TokenResponse
 from conversations.flow.authorization_requests import begin_authorization_request
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from conversations.flow.completion import complete
@@ -40,7 +40,7 @@ for number, stage in enumerate(json.loads(sys.argv[1])):
     if stage != "issued":
         begun = begin_authorization_request(challenge, now)
         token = TokenResponse(Secret(f"token-{number}"), server.scope, False, now + timedelta(hours=1), False, None)
-        store_result(begun.authorization_request, begun.cookie.reveal(), token, None, now)
+        store_result(begun.authorization_request, begun.cookie.reveal(), token, Account(), now)
         code = key_ring().completion_codes(challenge.uuid, begun.cookie.reveal())[0]
     if stage == "completed":
         complete(challenge.conversation, server, code, actor="bot:x", now=now)

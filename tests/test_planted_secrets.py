@@ -1,9 +1,12 @@
 """Silence: unique values are planted, every path runs, failing ones too, and nothing that leaves us holds one (H1)."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -15,7 +18,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from brands.models import AuthorizationServer
 from conversations.flow import sign_in
-from conversations.models import AccessToken, AuditEvent, TrialSignIn
+from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge, TrialSignIn
 from conversations.outbox import worker
 from oauth_client import transport
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, heading_of, use_openid
@@ -28,6 +31,7 @@ from web.errors import QuietExceptionReporter
 pytestmark = pytest.mark.django_db
 
 JSON = {"Content-Type": "application/json"}
+PATHS = {"userinfo": "userinfo", "introspection": "introspect"}
 
 
 class Everything(logging.Handler):
@@ -200,6 +204,50 @@ def test_nothing_planted_leaves_us_by_a_trial_sign_in(
     rows = repr([*AuditEvent.objects.values(), *TrialSignIn.objects.values()])
     assert len(planted.values()["access token"]) == 1
     assert planted.found_in("\n".join([*everything_logged, *pages, rows])) == {}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("endpoint", ["userinfo", "introspection"])
+@pytest.mark.parametrize("status", [200, 302, 401, 500])
+def test_nothing_planted_leaves_us_by_asking_who_signed_in(
+    acme_bot: Bot,
+    ada: Browser,
+    acme_login: FakeAuthorizationServer,
+    acme_server: AuthorizationServer,
+    everything_logged: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    endpoint: str,
+    status: int,
+) -> None:
+    """H1, H5, A17: the server repeats the token wherever it can, beside the account's number."""
+    AuthorizationServer.objects.update(**{f"{endpoint}_endpoint": f"{acme_login.issuer}/{PATHS[endpoint]}"})
+    monkeypatch.setattr(acme_login, "send", repeating(acme_login, status))
+    challenge = acme_bot.challenge()
+    answers = [ada.sign_in(challenge["url"], acme_login).content.decode(), repr(acme_bot.read_challenge(challenge))]
+    assert acme_bot.read_challenge(challenge)["last_error"]
+    rows = repr([*AuditEvent.objects.values(), *AuthorizationRequest.objects.values(), *Challenge.objects.values()])
+    said = "\n".join([*everything_logged, *answers, rows])
+    planted = ["planted-subject-9Kq", ACME_SECRET, *acme_login.issued_access_tokens]
+    assert len(planted) == 3
+    assert [value for value in planted if value in said] == []
+
+
+def repeating(login: FakeAuthorizationServer, status: int) -> Any:
+    """Answer the question about a token with that token in the body, in a header and in the address of a redirect."""
+    original = login.send
+
+    def send(request: requests.PreparedRequest, *arguments: Any, **options: Any) -> requests.Response:
+        response = original(request, *arguments, **options)
+        if urlsplit(str(request.url)).path not in {"/userinfo", "/introspect"}:
+            return response
+        token = login.issued_access_tokens[-1]
+        body = {"active": True, "id": "planted-subject-9Kq", "sub": f"Bearer {token}", "error_description": token}
+        response.status_code, response.raw = status, BytesIO(json.dumps(body).encode())
+        response.headers["WWW-Authenticate"] = f'Bearer error="{token}", error_description="{token}"'
+        response.headers["Location"] = f"https://rival.example/?access_token={token}"
+        return response
+
+    return send
 
 
 def test_the_loud_libraries_are_pinned_above_debug() -> None:

@@ -2,8 +2,8 @@
 
 To distinguish what is proven, it sends a second request as a control: the same token request with a wrong
 secret, the same authorization request with a redirect URI that is not registered. If both get the same answer, only a
-sign-in can tell. A run sends at most 14 requests, each with a made-up code or without a consumer, and stores nothing.
-Our secret goes to no other host than in a sign-in.
+sign-in can tell. A run sends at most 14 requests, each with a made-up code or token, or without a consumer, and stores
+nothing. Our secret goes to no other host than in a sign-in.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from brands.doctor.examination import Examination, Step, Unanswered, label_of
 from brands.doctor.findings import Finding, Side, Verdict, found
 from brands.doctor.health_check import CheckResult, run_health_check
 from brands.doctor.metadata import keys, metadata
+from brands.doctor.subject_endpoint import introspection, userinfo
 from brands.doctor.token_endpoint import token_endpoint
 from brands.models import AuthorizationServer
 from infrastructure.crypto import DecryptionError
@@ -29,6 +30,8 @@ _STEPS: Final = (
     Step("The published metadata", "issuer", metadata, Verdict.NOTE),
     Step("The keys for ID tokens", "jwks_uri", keys),
     Step("The token endpoint", "token_endpoint", token_endpoint),
+    Step("Who signed in, by the userinfo endpoint", "userinfo_endpoint", userinfo),
+    Step("Who signed in, by introspection", "introspection_endpoint", introspection),
     Step("The authorization endpoint", "authorization_endpoint", authorization_endpoint),
 )
 

@@ -298,6 +298,14 @@ ROWS: Final[Mapping[str, _Row]] = {
         "Its error is not of the type application/json. A token of another type would be refused.",
         f"{_SIGN_IN}: if it ends with invalid_token_response, have the type corrected.",
     ),
+    # Userinfo or introspection endpoint.
+    "subject_endpoint_answers": _Row(_GOOD, "", Side.NOBODY, "It refuses a made-up token, so it looks at tokens."),
+    "subject_endpoint_not_found": _Row(_PROBLEM, "", _EITHER, "No endpoint is there, or it redirects.", "Correct it."),
+    "subject_for_any_token": _Row(_PROBLEM, "", _EITHER, "It accepts a made-up token.", "Compare the address."),
+    "introspection_refused": _Row(
+        _PROBLEM, "", _SERVER, "It does not let our client ask about tokens.", "Allow it introspection (RFC 7662)."
+    ),
+    "subject_endpoint_not_proven": _Row(_NOTE, "", Side.NOBODY, "Its answer proves nothing.", f"{_SIGN_IN}."),
     "request_not_sent": _Row(_PROBLEM, "", _HERE, "Our request cannot be sent: {detail}.", "Correct it here."),
     "clock_differs": _Row(
         _PROBLEM,

@@ -25,10 +25,12 @@ SECONDS: Final = 10.0
 _NOTHING_BROKE: Final = frozenset({"iss_not_asked_for", "pkce_not_supported"})
 # Notes for somebody who can press the button again. Here two checks, minutes apart, find the same.
 _BROKEN_IF_IT_LASTS: Final = frozenset({"keys_busy"})
-# We call the first two. Only browsers call the last, perhaps from a network that ours is not in.
+# We call all but the last. Only browsers call the last, perhaps from a network that ours is not in.
 _FIELDS: Final = {
     "token_endpoint": Verdict.PROBLEM,
     "pushed_authorization_request_endpoint": Verdict.PROBLEM,
+    "userinfo_endpoint": Verdict.PROBLEM,
+    "introspection_endpoint": Verdict.PROBLEM,
     "authorization_endpoint": Verdict.NOTE,
 }
 

@@ -93,6 +93,24 @@ class AuthorizationServer(models.Model):
         blank=True,
         validators=[validators.validate_endpoint],
     )
+    userinfo_endpoint = models.CharField(
+        "address that says who signed in (userinfo endpoint)",
+        max_length=2048,
+        blank=True,
+        validators=[validators.validate_endpoint],
+    )
+    introspection_endpoint = models.CharField(
+        "address that tells about tokens (introspection endpoint)",
+        max_length=2048,
+        blank=True,
+        validators=[validators.validate_endpoint],
+    )
+    subject_member = models.CharField(
+        "member that is the account (subject)",
+        max_length=325,
+        default="sub",
+        validators=[validators.validate_subject_member],
+    )
     jwks_uri = models.CharField(
         "your server's public keys (JWKS URI)", max_length=2048, blank=True, validators=[validators.validate_endpoint]
     )
@@ -227,6 +245,7 @@ class AuthorizationServer(models.Model):
                 errors["id_token_signing_alg_values"] = "Choose at least one. Otherwise no ID token can be verified."
         else:
             errors |= self._errors_without_openid()
+        errors |= self._errors_of_subject_endpoints()
         errors |= self._errors_of_client_authentication() | self._errors_of_request_length()
         if errors:
             raise ValidationError(errors)
@@ -238,6 +257,15 @@ class AuthorizationServer(models.Model):
         if SamePersonCheck.EXPECTED_SUBJECT in self.same_person_checks:
             errors["same_person_checks"] = "expected_subject is compared with the ID token. Add openid to the scope."
         return errors
+
+    def _errors_of_subject_endpoints(self) -> dict[str, str]:
+        """Refuse two sources that say who signed in: they could name one account in two ways (A17)."""
+        given = [name for name in ("userinfo_endpoint", "introspection_endpoint") if getattr(self, name)]
+        if "openid" in self.scope.split():
+            return dict.fromkeys(
+                given, "The ID token says who signed in, because the scope has openid: leave it empty."
+            )
+        return {given[1]: "Use this one or the userinfo endpoint, and leave the other empty."} if given[1:] else {}
 
     def _errors_of_client_authentication(self) -> dict[str, str]:
         errors = {}

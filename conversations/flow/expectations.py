@@ -24,6 +24,12 @@ _EXPECTED_CLAIM: Final = "expected-claim"
 _VERIFIED_BY: Final = {"email": "email_verified", "phone_number": "phone_number_verified"}
 # Without a plus there are digits only, as channels write their ids. Separators would suggest a national number.
 _INTERNATIONAL: Final = re.compile(r"[1-9][0-9]{4,14}|\+[0-9](?:[0-9 ().-]|\u00a0){4,38}")
+# Mexico dropped a 1 after the country code in 2019; Brazil has put a 9 before its mobile numbers, which begin with 6 to
+# 9, since 2010. Channels keep the old form in the ids of old accounts (WhatsApp), where it is nobody else's number.
+_OLD_FORMS: Final = (
+    (re.compile(r"521([0-9]{10})"), r"52\1"),
+    (re.compile(r"55([1-9][0-9])([6-9][0-9]{7})"), r"55\g<1>9\2"),
+)
 _EMAIL: Final = re.compile(r"([^\s@]{1,64})@([^\s@]{1,189})")
 
 
@@ -168,13 +174,22 @@ def _international_number(text: str) -> str | None:
     import phonenumbers  # noqa: PLC0415
 
     try:
-        number: PhoneNumber = phonenumbers.parse(f"+{text.removeprefix('+')}")
+        number: PhoneNumber = phonenumbers.parse(f"+{_renumbered(text).removeprefix('+')}")
     except phonenumbers.NumberParseException:
         return None
     # A number that can only be dialled locally is "possible", too.
     if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _renumbered(text: str) -> str:
+    """Return the digits as they are today if the number is written as before its country changed its numbers."""
+    digits = "".join(character for character in text if character.isdigit())
+    for old, new in _OLD_FORMS:
+        if old.fullmatch(digits):
+            return old.sub(new, digits)
+    return text
 
 
 def _email_address(text: str) -> str | None:

@@ -1,6 +1,5 @@
 """Record how an authorization request ended: a denial, a failure that leaves the challenge open, or a token."""
 
-import json
 import logging
 from datetime import datetime, timedelta
 from typing import Final
@@ -39,7 +38,7 @@ from infrastructure.audit import CONSUMER, SYSTEM
 from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter
 from infrastructure.crypto import Secret, key_ring
 from infrastructure.database_errors import is_refusal
-from oauth_client import ErrorCode, IDTokenClaims, TokenResponse
+from oauth_client import Account, ErrorCode, TokenResponse
 
 RECEIPT_PURPOSE = "receipt"
 _RECEIPT_TOKEN_PURPOSE = "receipt-token"
@@ -94,19 +93,14 @@ def access_token_of_receipt(receipt_token: str) -> AccessToken | None:
     return rows.select_related("challenge__conversation__brand", "challenge__authorization_server").first()
 
 
-def subject_of(claims: IDTokenClaims | None) -> Secret | None:
-    """Return what identifies an account: `iss` together with `sub` (OpenID Connect Core section 5.7)."""
-    return Secret(json.dumps([claims.issuer, claims.subject])) if claims else None
-
-
-def is_same_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
+def is_same_subject(challenge: Challenge, account: Account) -> bool:
     """Whether a re-challenge returned the account that this conversation had before (A7).
 
-    Without claims there is nothing to compare: the brand's admin removed openid from the scope. A sign-in that its
-    consumer has undone is ignored, because the consumer said that it was not theirs. Raises `DecryptionError`.
+    Without an identifier there is nothing to compare: the brand's admin removed openid from the scope, or the endpoint
+    that named the account. A sign-in that its consumer has undone is ignored, because the consumer said that it was not
+    theirs. Raises `DecryptionError`.
     """
-    subject = subject_of(claims)
-    if subject is None:
+    if account.identifier is None:
         return True
     confirmed = challenge.conversation.access_tokens.filter(
         authorization_server_id=challenge.authorization_server_id,
@@ -114,7 +108,7 @@ def is_same_subject(challenge: Challenge, claims: IDTokenClaims | None) -> bool:
         subject_ciphertext__isnull=False,
     )
     last = confirmed.exclude(end_reason=AccessToken.EndReason.UNDONE).order_by("-confirmed_at", "-id").first()
-    return last is None or last.reveal_subject() == subject
+    return last is None or last.reveal_subject() == account.identifier
 
 
 class CommitUnknown(Exception):
@@ -194,7 +188,7 @@ def store_result(
     authorization_request: AuthorizationRequest,
     cookie: str,
     response: TokenResponse,
-    claims: IDTokenClaims | None,
+    account: Account,
     now: datetime,
 ) -> None:
     """Store the token for its conversation, or discard it if it can no longer be used.
@@ -210,7 +204,7 @@ def store_result(
         with locked_conversation(authorization_request.challenge.conversation_id) as conversation:
             record_return(authorization_request, conversation, Returned.CODE, now)
             end_expired(conversation, now)
-            _store(authorization_request, conversation, response, claims, now, cookie=cookie)
+            _store(authorization_request, conversation, response, account, now, cookie=cookie)
             is_committing = True
     except Exception as error:
         if is_committing and not is_refusal(error):
@@ -233,7 +227,7 @@ def _store(
     authorization_request: AuthorizationRequest,
     conversation: Conversation,
     response: TokenResponse,
-    claims: IDTokenClaims | None,
+    account: Account,
     now: datetime,
     *,
     cookie: str,
@@ -242,21 +236,21 @@ def _store(
     challenge.conversation = conversation
     if conversation.closed_at is not None or challenge.status not in SIGN_IN_STATUSES:
         _discard(authorization_request, challenge, response.access_token, "challenge_ended", now)
-    elif mismatch := _mismatch(challenge, claims):
+    elif mismatch := _mismatch(challenge, account):
         _discard(authorization_request, challenge, response.access_token, mismatch, now)
         error = Challenge.Error.SUBJECT_MISMATCH
         end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=error)
     else:
         finish_authorization_request(authorization_request, now)
-        access_token = _insert_access_token(authorization_request, challenge, response, claims, now, cookie=cookie)
+        access_token = _insert_access_token(authorization_request, challenge, response, account, now, cookie=cookie)
         _confirm_or_wait(challenge, access_token, cookie, now)
 
 
-def _mismatch(challenge: Challenge, claims: IDTokenClaims | None) -> str:
+def _mismatch(challenge: Challenge, account: Account) -> str:
     """Return how the account differs from the required one; empty if it does not."""
-    if not is_same_subject(challenge, claims):
+    if not is_same_subject(challenge, account):
         return Challenge.Error.SUBJECT_MISMATCH
-    is_expected = matches_expected_subject(challenge, claims) and accepts_claims(challenge, claims)
+    is_expected = matches_expected_subject(challenge, account.claims) and accepts_claims(challenge, account.claims)
     return "" if is_expected else UNEXPECTED_SUBJECT
 
 
@@ -311,7 +305,7 @@ def _insert_access_token(
     authorization_request: AuthorizationRequest,
     challenge: Challenge,
     response: TokenResponse,
-    claims: IDTokenClaims | None,
+    account: Account,
     now: datetime,
     *,
     cookie: str,
@@ -326,7 +320,7 @@ def _insert_access_token(
         scope=response.scope,
         scope_widened=response.scope_widened,
         assurance=challenge.same_person_check,
-        matched_claims=" ".join(matched_claims(challenge, claims)),
+        matched_claims=" ".join(matched_claims(challenge, account.claims)),
         issued_at=now,
         expires_at=response.expires_at,
         lifetime_assumed=response.lifetime_assumed,
@@ -334,7 +328,7 @@ def _insert_access_token(
     )
     access_token.set_access_token(response.access_token)
     access_token.set_response_members(response.members.found)
-    access_token.set_subject(subject_of(claims))
+    access_token.set_subject(account.identifier)
     access_token.receipt_digest = receipt_digest(access_token, cookie)
     # If the chat has to confirm the token first, nobody needs its number yet.
     is_needed = challenge.same_person_check not in _CONFIRMED_IN_CHAT

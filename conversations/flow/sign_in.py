@@ -41,17 +41,16 @@ from oauth_client import (
     AuthorizationServerError,
     ClientCredentials,
     ErrorCode,
-    IDTokenClaims,
     MalformedAuthorizationResponse,
     ServerConfiguration,
     TokenResponse,
     authorization_url,
     check_issuer,
     exchange_code,
+    identify,
     issuer_matches,
     parse_authorization_response,
     pushed_authorization_url,
-    verify_id_token,
 )
 from oauth_client.authorization import Query
 
@@ -71,7 +70,8 @@ _SERVER: Final = CompiledQuery(
 )
 # Limits log lines for each server, not callbacks. Anyone who knows a callback's path could fill the log otherwise.
 _MALFORMED_LOGGED: Final = rate_limits.Limit("malformed-callbacks-logged", 10, 60)
-# For all calls of one web request. The exchange takes up to 10 seconds; a revocation gets the rest.
+# For two calls of one web request. The exchange takes up to 10 seconds; a revocation gets the rest. Between the two,
+# asking who signed in takes up to 5 (`identify`).
 EXCHANGE_AND_REVOCATION_SECONDS: Final = 15.0
 LOCK_NOT_AVAILABLE: Final = "55P03"
 _UNEXPECTED: Final = "a sign-in failed unexpectedly"
@@ -290,8 +290,8 @@ def _exchange_and_store(
         issued = IssuedToken(tokens.access_token, tokens.expires_at, credentials, seconds_left)
         tokens = tokens.narrowed(configuration, response.scope)
         tokens.check_required_scope(configuration)
-        claims = verified_claims(configuration, tokens, credentials, partial(nonce_matches, authorization_request))
-        store_result(authorization_request, cookie, tokens, claims, timezone.now())
+        account = identify(configuration, tokens, credentials, partial(nonce_matches, authorization_request))
+        store_result(authorization_request, cookie, tokens, account, timezone.now())
     except (AuthorizationServerError, DecryptionError) as error:
         _end_as_failed(authorization_request, returned, *code_and_detail(error), issued)
     except CommitUnknown:
@@ -375,21 +375,3 @@ def exchange(
         configuration, code=response.code, code_verifier=reveal_code_verifier(), credentials=credentials
     )
     return tokens, credentials
-
-
-def verified_claims(
-    configuration: ServerConfiguration,
-    tokens: TokenResponse,
-    credentials: ClientCredentials,
-    is_own_nonce: Callable[[str], bool],
-) -> IDTokenClaims | None:
-    """Verify the ID token; None if none was asked for. Raises `AuthorizationServerError`."""
-    if not configuration.uses_openid:
-        return None
-    return verify_id_token(
-        configuration,
-        tokens.id_token,
-        nonce_matches=is_own_nonce,
-        access_token=tokens.access_token,
-        client_secret=credentials.client_secret,
-    )

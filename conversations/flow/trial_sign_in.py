@@ -24,7 +24,6 @@ from conversations.flow.sign_in import (
     code_and_detail,
     exchange,
     exchange_slot,
-    verified_claims,
 )
 from conversations.models import EXCHANGE_GIVEN_UP_AFTER, TRIAL_LIFETIME, TrialSignIn
 from infrastructure.crypto import Secret, key_ring, random_token, s256_code_challenge
@@ -36,6 +35,7 @@ from oauth_client import (
     MalformedAuthorizationResponse,
     TokenResponse,
     check_issuer,
+    identify,
     parse_authorization_response,
     revoke_token,
 )
@@ -182,13 +182,14 @@ def _verify(trial: TrialSignIn, issued: _Issued, redirected_scope: str | None) -
     tokens = issued.tokens.narrowed(configuration, redirected_scope)
     trial.report["scope_granted"] = tokens.scope.split()
     tokens.check_required_scope(configuration)
-    claims = verified_claims(configuration, tokens, issued.credentials, partial(_nonce_matches, trial))
-    if claims is None:
+    account = identify(configuration, tokens, issued.credentials, partial(_nonce_matches, trial))
+    trial.report["is_account_known"] = account.identifier is not None
+    if account.claims is None:
         return
     # Names only: a value may identify the person who signed in (J9).
-    trial.report["claims"] = _names(claims.claims)
+    trial.report["claims"] = _names(account.claims.claims)
     # Asked of all claims: the names that are kept may not be all.
-    trial.report["has_subject"] = trial.authorization_server.subject_claim in claims.claims
+    trial.report["has_subject"] = trial.authorization_server.subject_claim in account.claims.claims
 
 
 def _names(names: Any) -> list[str]:

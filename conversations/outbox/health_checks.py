@@ -35,17 +35,20 @@ _SERVERS_AT_ONCE: Final = 50
 _UNANSWERED: Final = frozenset({
     *(ErrorCode.TOKEN_ENDPOINT_TIMEOUT, ErrorCode.TOKEN_ENDPOINT_UNREACHABLE),
     *(ErrorCode.PAR_ENDPOINT_TIMEOUT, ErrorCode.PAR_ENDPOINT_UNREACHABLE),
+    *(ErrorCode.SUBJECT_ENDPOINT_TIMEOUT, ErrorCode.SUBJECT_ENDPOINT_UNREACHABLE),
 })  # fmt: skip
 # Failures of token requests that only the server can cause. A consumer's browser can bring back an invented code, for
 # which a server may say `invalid_grant` or `invalid_request`, and an invented error, which is no token request.
-_OF_TOKEN_REQUESTS: Final = _UNANSWERED | {
+_OF_TOKEN_REQUESTS: Final = frozenset({
+    *(code for code in _UNANSWERED if code.startswith("token_")),
     ErrorCode.INVALID_CLIENT, ErrorCode.INVALID_TOKEN_RESPONSE, ErrorCode.SERVER_ERROR,
     ErrorCode.TEMPORARILY_UNAVAILABLE, ErrorCode.UNAUTHORIZED_CLIENT, ErrorCode.UNSUPPORTED_GRANT_TYPE,
-}  # fmt: skip
+})  # fmt: skip
 # Failures before the browser leaves, and after a token was issued.
 _OF_OTHER_REQUESTS: Final = frozenset({
-    *(code for code in _UNANSWERED if code.startswith("par_")), ErrorCode.INVALID_PAR_RESPONSE,
+    *(_UNANSWERED - _OF_TOKEN_REQUESTS), ErrorCode.INVALID_PAR_RESPONSE,
     ErrorCode.INVALID_ID_TOKEN, ErrorCode.JWKS_UNAVAILABLE,
+    ErrorCode.INVALID_SUBJECT_RESPONSE, ErrorCode.SUBJECT_ENDPOINT_BUSY, ErrorCode.SUBJECT_REQUEST_REFUSED,
 })  # fmt: skip
 _ON_THE_SERVERS_SIDE: Final = _OF_TOKEN_REQUESTS | _OF_OTHER_REQUESTS
 _COUNTED: Final = Q(measure=HourlyCount.Measure.TOKEN_REQUEST, detail__in=_OF_TOKEN_REQUESTS) | Q(

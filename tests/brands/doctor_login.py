@@ -58,6 +58,7 @@ def sent(login: ModernAuthorizationServer) -> int:
             len(login.token_requests),
             len(login.authorization_requests),
             len(login.pushes),
+            len(login.subject_requests),
         ]
     )
 

@@ -78,7 +78,7 @@ def test_an_empty_secret_keeps_the_stored_one(acme_house: House, form_url: str) 
 @pytest.mark.parametrize("field", HOSTS_OF_THE_SECRET)
 def test_another_host_demands_the_secret_again(acme_house: House, form_url: str, field: str) -> None:
     """N8: otherwise whoever may edit an endpoint could have the stored secret sent to a host of their own."""
-    moved = {field: "https://login.elsewhere.example/x"}
+    moved = {field: "https://login.elsewhere.example/x", "scope": "orders.read"}
     answer = acme_house.admin.send_changed(form_url, **moved)
     assert errors_of(answer) == {"client_secret": ["A host or the issuer is new: type the client secret again."]}
     stored = AuthorizationServer.objects.get(pk=acme_house.server.pk)

@@ -189,7 +189,11 @@ def test_a_refused_file_leaves_no_event(acme: Brand) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["token_endpoint", "revocation_endpoint", "pushed_authorization_request_endpoint", "jwks_uri", "issuer"]
+    "field",
+    [
+        *("token_endpoint", "revocation_endpoint", "pushed_authorization_request_endpoint", "jwks_uri", "issuer"),
+        *("userinfo_endpoint", "introspection_endpoint"),
+    ],
 )
 def test_another_host_is_audited_and_mailed_to_the_other_admins(
     field: str,

@@ -129,6 +129,9 @@ def test_who_administers_a_brand_is_not_changed_without_confirming(acme: Brand, 
         ("id_token_signing_alg_values", ["RS256", "HS256"]),
         ("revocation_endpoint", f"{ISSUER}/revoke"),
         ("ignored_metadata", ["jwks_uri"]),
+        ("userinfo_endpoint", f"{ISSUER}/userinfo"),
+        ("introspection_endpoint", f"{ISSUER}/introspect"),
+        ("subject_member", "login"),
     ],
 )
 def test_what_is_believed_of_who_signed_in_is_not_changed_without_confirming(

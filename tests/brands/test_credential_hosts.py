@@ -15,12 +15,15 @@ pytestmark = pytest.mark.django_db
 
 HERE, ELSEWHERE = "https://login.acme.example", "https://login.elsewhere.example"
 PAR = "pushed_authorization_request_endpoint"
+USERINFO, INTROSPECTION = "userinfo_endpoint", "introspection_endpoint"
 STORED = {
     "issuer": HERE,
     "authorization_endpoint": f"{HERE}/authorize",
     "token_endpoint": f"{HERE}/token",
     "revocation_endpoint": "",
     PAR: "",
+    USERINFO: "",
+    INTROSPECTION: "",
     "jwks_uri": "",
 }
 # What is stored on top of the above, what is changed, and whether the credentials are asked anew.
@@ -45,6 +48,15 @@ CASES: dict[str, Case] = {
         {"revocation_endpoint": f"{ELSEWHERE}/revoke"},
         {"token_endpoint": f"{ELSEWHERE}/token", "revocation_endpoint": f"{HERE}/revoke"}, False,
     ),
+    "an introspection endpoint on the same host": ({}, {INTROSPECTION: f"{HERE}/introspect"}, False),
+    "a userinfo endpoint on the same host": ({}, {USERINFO: f"{HERE}/userinfo"}, False),
+    "a userinfo endpoint on a host that revokes": (
+        {"revocation_endpoint": f"{ELSEWHERE}/revoke"}, {USERINFO: f"{ELSEWHERE}/userinfo"}, False,
+    ),
+    "another path of the userinfo endpoint's host": (
+        {USERINFO: f"{ELSEWHERE}/me"}, {USERINFO: f"{ELSEWHERE}/userinfo"}, False,
+    ),
+    "a userinfo endpoint taken away": ({USERINFO: f"{ELSEWHERE}/me"}, {USERINFO: ""}, False),
     "another authorization endpoint": ({}, {"authorization_endpoint": f"{ELSEWHERE}/authorize"}, False),
     "an issuer taken away": ({}, {"issuer": ""}, False),
     "a key set on the issuer's host": ({"issuer": ELSEWHERE}, {"jwks_uri": f"{ELSEWHERE}/jwks"}, False),
@@ -52,6 +64,24 @@ CASES: dict[str, Case] = {
     "another token endpoint": ({}, {"token_endpoint": f"{ELSEWHERE}/token"}, True),
     "another revocation endpoint": ({}, {"revocation_endpoint": f"{ELSEWHERE}/revoke"}, True),
     "another PAR endpoint": ({}, {PAR: f"{ELSEWHERE}/par"}, True),
+    "another introspection endpoint": ({}, {INTROSPECTION: f"{ELSEWHERE}/introspect"}, True),
+    "another userinfo endpoint": ({}, {USERINFO: f"{ELSEWHERE}/userinfo"}, True),
+    "a userinfo endpoint where only keys come from": (
+        {"jwks_uri": f"{ELSEWHERE}/jwks"}, {USERINFO: f"{ELSEWHERE}/userinfo"}, True,
+    ),
+    "a userinfo endpoint where only the issuer is": ({"issuer": ELSEWHERE}, {USERINFO: f"{ELSEWHERE}/userinfo"}, True),
+    "a userinfo endpoint where consumers are sent": (
+        {"authorization_endpoint": f"{ELSEWHERE}/authorize"}, {USERINFO: f"{ELSEWHERE}/userinfo"}, True,
+    ),
+    "a token endpoint where only tokens are shown": (
+        {USERINFO: f"{ELSEWHERE}/userinfo"}, {"token_endpoint": f"{ELSEWHERE}/token"}, True,
+    ),
+    "keys from where only tokens are shown": (
+        {USERINFO: f"{ELSEWHERE}/userinfo"}, {"jwks_uri": f"{ELSEWHERE}/jwks"}, True,
+    ),
+    "introspection where only tokens are shown": (
+        {USERINFO: f"{ELSEWHERE}/userinfo"}, {USERINFO: "", INTROSPECTION: f"{ELSEWHERE}/introspect"}, True,
+    ),
     "a host below it": ({}, {"revocation_endpoint": "https://a.login.acme.example/revoke"}, True),
     "a host that begins with it": ({}, {PAR: "https://login.acme.example.evil.example/par"}, True),
     "another port of loopback": (
@@ -170,7 +200,7 @@ def test_no_row_of_steps_leads_the_secret_to_a_host_of_ones_own(acme: Brand, for
     """N8: what may be moved freely (authorization endpoint, chat page) vouches for nothing."""
     make_server(acme, **STORED)
     assert send(form, authorization_endpoint=f"{ELSEWHERE}/a", chat_page_url=f"{ELSEWHERE}/chat") == {}
-    for field in ("token_endpoint", "revocation_endpoint", PAR, "jwks_uri", "issuer"):
+    for field in ("token_endpoint", "revocation_endpoint", PAR, USERINFO, INTROSPECTION, "jwks_uri", "issuer"):
         assert list(send(form, **{field: f"{ELSEWHERE}/x"})) == ["client_secret"]
 
 
@@ -193,7 +223,7 @@ def test_a_trailing_dot_is_the_same_host(acme: Brand) -> None:
 def test_what_is_no_address_needs_new_credentials(acme: Brand, unreadable: str) -> None:
     """N8: it fails closed, whatever the validators say of it."""
     server = make_server(acme, **STORED)
-    for field in ("token_endpoint", "jwks_uri", "issuer"):
+    for field in ("token_endpoint", "jwks_uri", "issuer", USERINFO, INTROSPECTION):
         given_for = CredentialHosts.of(server)
         setattr(server, field, unreadable)
         assert given_for.need_new_credentials(server)

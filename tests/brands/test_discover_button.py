@@ -10,7 +10,9 @@ import pytest
 
 from brands.doctor import bounded
 from brands.models import AuthorizationServer, Brand, UnsavedClientSecret
+from brands.server_rules import complete_from_metadata
 from infrastructure.models import AuditEvent
+from oauth_client import discover as discover_metadata
 from oauth_client import transport
 from tests.admin_pages import AdminBrowser, address, filled_in
 from tests.brands.test_unsaved_secrets import as_shown
@@ -166,6 +168,61 @@ def test_what_is_ticked_as_not_used_stays_empty(browser: AdminBrowser, login: Mo
     answer = discover(browser, ignored_metadata=["revocation_endpoint"])
     assert answer.context["adminform"].form["revocation_endpoint"].value() == ""
     assert (f"{ISSUER}/revoke", "-", "It stays empty, because it is ticked as not to be used.") in told(answer).values()
+
+
+@pytest.mark.parametrize(
+    ("typed", "published", "filled_in"),
+    [
+        ({}, ("introspection_endpoint", "userinfo_endpoint"), "introspection_endpoint"),
+        ({}, ("userinfo_endpoint",), "userinfo_endpoint"),
+        ({"token_endpoint_auth_method": "none"}, ("introspection_endpoint", "userinfo_endpoint"), "userinfo_endpoint"),
+        (
+            {"ignored_metadata": ["introspection_endpoint"]},
+            ("introspection_endpoint", "userinfo_endpoint"),
+            "userinfo_endpoint",
+        ),
+        ({"scope": "openid orders.read"}, ("introspection_endpoint", "userinfo_endpoint"), ""),
+        ({"scope": ""}, ("introspection_endpoint", "userinfo_endpoint"), ""),
+        ({}, (), ""),
+    ],
+)
+def test_one_endpoint_that_says_who_signed_in_is_filled_in(
+    browser: AdminBrowser,
+    login: ModernAuthorizationServer,
+    typed: dict[str, Any],
+    published: tuple[str, ...],
+    filled_in: str,
+) -> None:
+    """A17: only if no ID token says it. Without a scope nobody knows yet: openid was typed next, and no save worked."""
+    login.metadata_changes = {name: f"{ISSUER}/{name}" for name in published}
+    answer = discover(browser, **{"scope": "orders.read"} | typed)
+    form = answer.context["adminform"].form
+    names = ("userinfo_endpoint", "introspection_endpoint")
+    assert [name for name in names if form[name].value()] == ([filled_in] if filled_in else [])
+    shown = {found: note for found, _, note in told(answer).values()}
+    notes = {shown[f"{ISSUER}/{name}"] for name in published if name not in typed.get("ignored_metadata", [])}
+    assert notes <= {
+        "Filled in now.", "Not used: one of the two is enough.", "Not filled in: it is for a scope without openid.",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("found", ["http://login.acme.example/me", "https://10.0.0.1/me", 7, None, ["x"]])
+def test_an_optional_endpoint_that_cannot_be_used_is_as_good_as_none(
+    browser: AdminBrowser, login: ModernAuthorizationServer, found: Any
+) -> None:
+    """N1: nothing else depends on it, so the rest is still filled in."""
+    login.metadata_changes = {"userinfo_endpoint": found}
+    answer = discover(browser, scope="orders.read")
+    form = answer.context["adminform"].form
+    assert (form["userinfo_endpoint"].value(), form["token_endpoint"].value()) == ("", f"{ISSUER}/token")
+
+
+def test_a_save_fills_in_no_endpoint_that_says_who_signed_in(acme: Brand, login: ModernAuthorizationServer) -> None:
+    """A17: servers publish endpoints that refuse our tokens, and sign-ins that worked would fail."""
+    login.metadata_changes = {"userinfo_endpoint": f"{ISSUER}/userinfo"}
+    values: dict[str, Any] = {"scope": "orders.read", "token_endpoint_auth_method": "client_secret_basic"}
+    complete_from_metadata(values, discover_metadata(ISSUER))
+    assert (values["token_endpoint"], "userinfo_endpoint" in values) == (f"{ISSUER}/token", False)
 
 
 def test_a_new_server_gets_an_authentication_and_an_algorithm_that_it_supports(

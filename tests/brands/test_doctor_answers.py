@@ -10,7 +10,7 @@ import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 
-from brands.doctor import Verdict, examine
+from brands.doctor import Verdict, bounded, examine, examine_within_bounds
 from brands.doctor.findings import ROWS
 from brands.models import AuthorizationServer, Brand
 from infrastructure.crypto import Secret
@@ -156,6 +156,58 @@ def test_the_wrong_secret_has_what_goes_wrong_in_encodings_too(acme: Brand, logi
     ours, wrong = (unquote(b64decode(sent.headers["Authorization"][6:]).decode()) for sent in login.token_requests)
     assert ours != wrong
     assert re.sub(r"[a-z]", "x", ours) == re.sub(r"[a-z]", "x", re.sub(r"[0-9]", "7", wrong))
+
+
+@pytest.mark.parametrize(
+    ("field", "answer", "code"),
+    [
+        ("userinfo_endpoint", None, "subject_endpoint_answers"),
+        ("userinfo_endpoint", (403, JSON, b"{}"), "subject_endpoint_answers"),
+        ("userinfo_endpoint", (200, JSON, b'{"sub": "ada"}'), "subject_for_any_token"),
+        ("userinfo_endpoint", (302, {"Location": "https://login.acme.example/"}, b""), "subject_endpoint_not_found"),
+        ("userinfo_endpoint", (404, HTML, b""), "subject_endpoint_not_found"),
+        ("userinfo_endpoint", (500, HTML, b""), "subject_endpoint_not_proven"),
+        ("introspection_endpoint", None, "subject_endpoint_answers"),
+        ("introspection_endpoint", (401, JSON, b'{"error": "invalid_client"}'), "introspection_refused"),
+        ("introspection_endpoint", (200, JSON, b'{"active": true}'), "subject_for_any_token"),
+        ("introspection_endpoint", (200, JSON, b'{"active": "false"}'), "subject_endpoint_not_proven"),
+        ("introspection_endpoint", (405, HTML, b""), "subject_endpoint_not_found"),
+    ],
+)
+def test_who_signed_in_is_asked_about_a_made_up_token(
+    acme: Brand, login: ModernAuthorizationServer, field: str, answer: Any, code: str
+) -> None:
+    """A17: once, and harmless. A server that accepts any token cannot say whose account one is for."""
+    login.openid, login.next_subject_answers = False, [answer] if answer else []
+    server = configured(acme, login, **{field: f"{login.issuer}/{'userinfo' if field[0] == 'u' else 'introspect'}"})
+    (told,) = [finding for finding in examine(server) if finding.field == field]
+    assert (told.code, len(login.subject_requests)) == (code, 1)
+    assert "with a made-up token" in told.tried
+
+
+@pytest.mark.parametrize("field", ["userinfo_endpoint", "introspection_endpoint"])
+@pytest.mark.parametrize("error", [transport.EndpointBlocked("planted"), transport.EndpointTimeout("planted")])
+def test_a_no_of_who_signed_in_is_like_every_other_and_at_its_own_field(
+    acme: Brand,
+    login: ModernAuthorizationServer,
+    monkeypatch: pytest.MonkeyPatch,
+    error: transport.OutboundError,
+    field: str,
+) -> None:
+    """N9, A17: a brand's admin reads one sentence, whatever the reason."""
+
+    def fail(*_arguments: Any, **_options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(bounded, "SECONDS_UNTIL_NO", 0.5)
+    monkeypatch.setattr(bounded, "SECONDS_FOR_ALL", 2.0)
+    login.openid = False
+    server = configured(acme, login, **{field: f"{login.issuer}/x"})
+    monkeypatch.setattr(login, "send", fail)
+    fields = ["issuer", "token_endpoint", field, "authorization_endpoint"]
+    assert [(found.code, found.field) for found in examine_within_bounds(server)] == [
+        ("no_answer", name) for name in fields
+    ]
 
 
 def test_each_row_can_be_said() -> None:

@@ -8,9 +8,17 @@ from pytest_django import Settings
 
 from infrastructure.crypto import Secret
 from oauth_client import AuthorizationServerError, ClientCredentials, ErrorCode, ServerConfiguration
-from oauth_client.endpoints import PAR_ENDPOINT, REVOCATION_ENDPOINT, TOKEN_ENDPOINT, Endpoint, post
+from oauth_client.endpoints import (
+    INTROSPECTION_ENDPOINT,
+    PAR_ENDPOINT,
+    REVOCATION_ENDPOINT,
+    TOKEN_ENDPOINT,
+    Endpoint,
+    post,
+)
 from oauth_client.errors import sanitised
 from oauth_client.keys import signing_keys
+from oauth_client.subject import get_userinfo
 
 NO_ANSWER = "no answer: the host has no public address, refuses the connection or does not speak HTTP over TLS"
 CONFIGURATION = ServerConfiguration(
@@ -18,6 +26,8 @@ CONFIGURATION = ServerConfiguration(
     token_endpoint="https://intranet.acme.example/token",
     pushed_authorization_request_endpoint="https://intranet.acme.example/par",
     revocation_endpoint="https://intranet.acme.example/revoke",
+    userinfo_endpoint="https://intranet.acme.example/userinfo",
+    introspection_endpoint="https://intranet.acme.example/introspect",
     client_id="consumer-delegation",
     redirect_uri="https://delegation.test/callback/acme-orders",
     scope="orders.read",
@@ -48,6 +58,7 @@ def intranet(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, se
         (TOKEN_ENDPOINT, "token_endpoint_unreachable"),
         (PAR_ENDPOINT, "par_endpoint_unreachable"),
         (REVOCATION_ENDPOINT, "revocation_endpoint_unreachable"),
+        (INTROSPECTION_ENDPOINT, "subject_endpoint_unreachable"),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -57,6 +68,15 @@ def test_a_sign_in_does_not_tell_which_names_exist_inside_our_network(endpoint: 
         post(endpoint, CONFIGURATION, [], ClientCredentials(Secret("s3cret")))
 
     assert (refused.value.error, refused.value.detail) == (error, NO_ANSWER)
+
+
+@pytest.mark.usefixtures("intranet")
+def test_asking_who_signed_in_does_not_tell_it_either() -> None:
+    """N9."""
+    with pytest.raises(AuthorizationServerError) as refused:
+        get_userinfo(CONFIGURATION, Secret("a-token"))
+
+    assert (refused.value.error, refused.value.detail) == ("subject_endpoint_unreachable", NO_ANSWER)
 
 
 @pytest.mark.usefixtures("intranet")

@@ -51,6 +51,7 @@ EVERY_SETTING: Final[dict[str, Any]] = {
     },
     "same_person_checks": ["expected_subject", "completion_code"],
     "subject_claim": "https://acme.example/subject",
+    "subject_member": "/data/id",
     "expected_claims_policy": "flag",
     "chat_page_url": "https://acme.example/chat",
     "prompt": "",
@@ -80,7 +81,10 @@ PUBLIC_CLIENT: Final = {
     "scope": "",
     "same_person_checks": ["none"],
     "is_active": False,
+    "userinfo_endpoint": f"{LOGIN}/me",
 }
+# No row has both, and none that has openid has either.
+WITHOUT_OPENID: Final = {"userinfo_endpoint", "introspection_endpoint"}
 
 
 @pytest.fixture
@@ -92,7 +96,8 @@ def furnished(acme: Brand) -> Brand:
     acme.refresh_from_db()
     make_server(acme, "every-setting", CLIENT_SECRET, **EVERY_SETTING)
     make_server(acme, "public", "", **PUBLIC_CLIENT)
-    signed = make_server(acme, "signed", "", token_endpoint_auth_method="private_key_jwt", issuer=LOGIN)
+    asked = {"issuer": LOGIN, "introspection_endpoint": f"{LOGIN}/introspect"}
+    signed = make_server(acme, "signed", "", token_endpoint_auth_method="private_key_jwt", **asked)
     signed.update_signing_key()
     signed.rotate_signing_key(timezone.now() + timedelta(hours=1))
     signed.save()
@@ -135,7 +140,7 @@ def all_settings() -> list[dict[str, Any]]:
 
 
 def test_the_values_of_this_module_leave_no_setting_out(furnished: Brand) -> None:
-    assert set(EVERY_SETTING) == set(AuthorizationServerTable.stored_settings())
+    assert set(EVERY_SETTING) | WITHOUT_OPENID == set(AuthorizationServerTable.stored_settings())
     server = AuthorizationServer.objects.get(key="every-setting")
     defaults = {name: AuthorizationServer._meta.get_field(name).get_default() for name in EVERY_SETTING}  # type: ignore[union-attr]
     assert [name for name, value in defaults.items() if getattr(server, name) == value] == []

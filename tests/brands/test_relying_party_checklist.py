@@ -7,7 +7,6 @@ no name of the suite is missing.
 import base64
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import jwt
@@ -25,6 +24,7 @@ from oauth_client import (
     check_issuer,
     discover,
     exchange_code,
+    identify,
     parse_authorization_response,
 )
 from tests.brands.id_tokens import (
@@ -148,10 +148,12 @@ def test_key_rotation(key_server: KeyServer, clock: Callable[[float], None]) -> 
     assert verify(signed(claims(), OTHER_RSA_KEY, kid="k2")).subject == "ada"
 
 
-def test_userinfo_bad_sub() -> None:
-    """E19: userinfo is never called, so that no `sub` of it is ever believed; who adds the call adds its check."""
-    product = Path(__file__).parent.parent.parent / "brands"
-    assert [path.name for path in product.rglob("*.py") if "userinfo_endpoint" in path.read_text()] == []
+def test_userinfo_bad_sub(acme: FakeAuthorizationServer) -> None:
+    """E19: beside an ID token userinfo is never called, so that no `sub` of it could differ."""
+    configuration = acme.configuration(scope="openid orders.read", userinfo_endpoint=f"{acme.issuer}/userinfo")
+    with pytest.raises(AuthorizationServerError, match="invalid_id_token"):
+        identify(configuration, exchange(acme), ClientCredentials(Secret(PLANTED_SECRET)), lambda _nonce: True)
+    assert acme.subject_requests == []
 
 
 def test_discovery_issuer_mismatch() -> None:

@@ -35,7 +35,7 @@ from conversations.flow.challenges import WantedChallenge, issue_challenge
 from conversations.flow.outcomes import store_result
 from conversations.models import TokenReadCount
 from infrastructure.crypto import Secret
-from oauth_client import TokenResponse
+from oauth_client import Account, TokenResponse
 from tests.admin_pages import House, addresses_of_the_admin
 from tests.cast import make_server
 
@@ -56,7 +56,7 @@ for number in range(3):
     challenge, _ = issue_challenge(acme, chat, WantedChallenge(server=server), actor=f"bot:{{key.public_id}}", now=now)
     begun = begin_authorization_request(challenge, now)
     token = TokenResponse(Secret(f"token-{{number}}"), server.scope, False, now + timedelta(hours=1), False, None)
-    store_result(begun.authorization_request, begun.cookie.reveal(), token, None, now)
+    store_result(begun.authorization_request, begun.cookie.reveal(), token, Account(), now)
 # A server that fails and a key that reads too much: their marks.
 problem = dict(code="no_answer", label="Token endpoint", meaning="No answer. The address is wrong.", remedy="Compare.")
 ServerHealth.objects.create(

@@ -24,7 +24,7 @@ from conversations.flow.outcomes import confirm, store_result  # noqa: E402
 from conversations.flow.termination import close_conversation, end_live_token  # noqa: E402
 from conversations.models import AccessToken, Challenge  # noqa: E402
 from infrastructure.crypto import Secret  # noqa: E402
-from oauth_client import TokenResponse  # noqa: E402
+from oauth_client import Account, TokenResponse  # noqa: E402
 
 ACTOR = "operator"
 # Enough of each for a long run, whose calls close conversations and end tokens.
@@ -58,7 +58,7 @@ def pending(server: AuthorizationServer, chat: str, now: datetime, lifetime: int
     scope = begun.authorization_request.challenge.scope
     expires_at = now + timedelta(seconds=lifetime)
     answer = TokenResponse(Secret(f"token of {chat}"), scope, False, expires_at, False, None)
-    store_result(begun.authorization_request, begun.cookie.reveal(), answer, None, now)
+    store_result(begun.authorization_request, begun.cookie.reveal(), answer, Account(), now)
     return AccessToken.objects.get(challenge=begun.authorization_request.challenge)
 
 

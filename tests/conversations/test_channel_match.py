@@ -102,6 +102,38 @@ def test_numbers_of_other_countries(text: str, same: str) -> None:
     assert normalised("phone_number", text) == normalised("phone_number", same) is not None
 
 
+@pytest.mark.parametrize(
+    ("in_the_channel", "at_the_brand"),
+    [
+        ("5215512345678", "+52 55 1234 5678"),
+        ("+52 1 55 1234 5678", "525512345678"),
+        ("559281723241", "+55 92 98172-3241"),
+        ("551187654321", "+55 (11) 98765-4321"),
+    ],
+)
+def test_a_number_from_before_its_country_changed_them_is_the_one_of_today(
+    in_the_channel: str, at_the_brand: str
+) -> None:
+    """A14. The bug: WhatsApp's ids of old Mexican and Brazilian accounts; their owners were "another account"."""
+    assert normalised("phone_number", in_the_channel) == normalised("phone_number", at_the_brand) is not None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("551130031234", "5511930031234"),  # a landline of Brazil has no 9
+        ("525512345678", "5255123456789"),
+        ("5211234567890", "525512345678"),
+        ("5515512345678", "555512345678"),
+        ("15215512345", "1525512345"),
+        ("559281723241", "559291723241"),
+    ],
+)
+def test_no_other_number_becomes_the_same(one: str, other: str) -> None:
+    """A14: nobody passes with a number that is one digit longer or shorter."""
+    assert normalised("phone_number", one) != normalised("phone_number", other)
+
+
 def test_neighbouring_numbers_differ() -> None:
     assert normalised("phone_number", "+390612345678") != normalised("phone_number", "+39612345678")
     assert normalised("phone_number", "447700900123") != normalised("phone_number", "447700900124")

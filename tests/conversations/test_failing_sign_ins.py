@@ -11,9 +11,10 @@ from django.test.utils import CaptureQueriesContext
 
 from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
 from conversations.flow import read_counts
-from conversations.models import AuditEvent, TokenReadCount, WebhookDelivery
+from conversations.models import AuditEvent, HourlyCount, TokenReadCount, WebhookDelivery
 from conversations.outbox import worker
 from conversations.outbox.health_checks import watch
+from oauth_client import transport
 from tests.admin_pages import AdminBrowser
 from tests.cast import Bot, Browser, make_server
 from tests.concurrency import at_once
@@ -96,6 +97,27 @@ def test_another_cause_is_said_with_its_code(acme_bot: Bot, acme_login: FakeAuth
     sign_in(acme_bot, acme_login, 10)
     assert told() == [FAILING]
     assert "most of them with invalid_client: The server does not know our client id" in mail.outbox[-1].body
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (transport.EndpointTimeout("the server did not answer in time"), "No answer. The address is wrong"),
+        ((503, {}, b""), "most of them with subject_endpoint_busy: The userinfo or introspection endpoint is busy"),
+        ((403, {}, b""), "most of them with subject_request_refused"),
+    ],
+)
+def test_a_userinfo_endpoint_that_fails_is_told_of_and_not_as_the_token_endpoint(
+    acme_bot: Bot, acme_login: FakeAuthorizationServer, answer: Any, said: str
+) -> None:
+    """N13, A17."""
+    AuthorizationServer.objects.update(userinfo_endpoint=f"{acme_login.issuer}/userinfo")
+    acme_login.next_subject_answers = [answer] * 10
+    sign_in(acme_bot, acme_login, 10)
+    assert told() == [FAILING]
+    assert said in mail.outbox[-1].body
+    counted = HourlyCount.objects.filter(measure=HourlyCount.Measure.TOKEN_REQUEST)
+    assert dict(counted.values_list("detail", "times")) == {"answered": 10}
 
 
 def test_one_conversation_is_no_outage(acme_bot: Bot, acme_login: FakeAuthorizationServer) -> None:

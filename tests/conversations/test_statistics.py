@@ -223,6 +223,8 @@ def test_a_challenge_that_came_back_twice_came_back_once(acme: Brand) -> None:
         ("authorization_request.failed", "invalid_grant"),
         ("authorization_request.returned", "code"),
         ("authorization_request.failed", "jwks_unavailable"),
+        ("authorization_request.returned", "code"),
+        ("authorization_request.failed", "subject_endpoint_busy"),
     ]):  # fmt: skip
         event(challenge, acme, kind, outcome, NOON + timedelta(minutes=minutes))
     count_all(NOON)
@@ -231,7 +233,7 @@ def test_a_challenge_that_came_back_twice_came_back_once(acme: Brand) -> None:
         (acme.uuid, NOON, "step", "left"): 1,
         (acme.uuid, NOON, "step", "returned"): 1,
         (acme.uuid, NOON, "token_request", "invalid_grant"): 1,
-        (acme.uuid, NOON, "token_request", "answered"): 1,
+        (acme.uuid, NOON, "token_request", "answered"): 2,
     }
 
 

@@ -81,6 +81,21 @@ def test_names_of_claims_are_shown_and_no_value(
     assert acme_login.subject not in TrialSignIn.objects.get().report["claims"]
 
 
+def test_a_trial_says_whether_later_sign_ins_are_compared(
+    admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
+) -> None:
+    """A17, J9: and what fails there, without the account's id."""
+    assert "The server does not say who signed in" in admin.try_sign_in(acme_server, acme_login)
+    AuthorizationServer.objects.update(userinfo_endpoint=f"{acme_login.issuer}/userinfo", subject_member="id")
+    acme_login.account = {"id": "planted-subject-9Kq"}
+    page = admin.try_sign_in(acme_server, acme_login)
+    assert "The server says who signed in" in page
+    acme_login.account = {"login": "planted-subject-9Kq"}
+    failed = admin.try_sign_in(acme_server, acme_login)
+    assert ("Code: invalid_subject_response." in failed, "there is no id" in failed) == (True, True)
+    assert "planted" not in f"{page} {failed} {list(TrialSignIn.objects.values())}"
+
+
 @pytest.mark.parametrize("name", ["nul\x00byte", "two\nlines", "\u202eright to left"])
 def test_a_claim_of_any_name_leaves_a_report(
     admin: TrialBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer, name: str

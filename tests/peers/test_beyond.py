@@ -8,6 +8,7 @@ from pytest_django import Settings
 from brands.configuration_file import apply_configuration, read_configuration
 from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
+from conversations.models import Challenge
 from infrastructure.crypto import Secret, new_signing_key
 from oauth_client import AuthorizationServerError, discover, revoke_token
 from tests.cast import Bot, Browser, code_on
@@ -33,8 +34,7 @@ def server_at(peer: OidcProvider, brand: Brand, **values: Any) -> AuthorizationS
         revocation_endpoint=peer.revocation_endpoint,
         jwks_uri=peer.jwks_uri,
         authorization_response_iss_parameter_supported=True,
-        scope="openid orders.read",
-        **values,
+        **{"scope": "openid orders.read"} | values,
     )
     server.update_signing_key()
     metadata: dict[str, Any] = {
@@ -134,6 +134,54 @@ def test_an_issuer_alone_leads_to_a_journey(acme_bot: Bot, ada: Browser, oidc_pr
     client = oidc_provider.register(applied["redirect_uri"], token_endpoint_auth_method="private_key_jwt", jwks=keys)
     apply_configuration(read_configuration(text.replace("not-known-yet", client.client_id)))
     signed_in(acme_bot, ada, oidc_provider, AuthorizationServer.objects.get())
+
+
+def who_signed_in(peer: OidcProvider, endpoint: str) -> dict[str, str]:
+    """The settings for the peer's introspection, its userinfo endpoint, or its API, which names the customer."""
+    values = {
+        "introspection": {"introspection_endpoint": peer.introspection_endpoint},
+        "userinfo": {"userinfo_endpoint": f"{peer.issuer}/me"},
+        "api": {"userinfo_endpoint": peer.orders_url, "subject_member": "customer"},
+    }
+    return {"scope": "orders.read", **values[endpoint]}
+
+
+@pytest.mark.parametrize("method", ["client_secret_basic", "private_key_jwt"])
+@pytest.mark.parametrize("endpoint", ["introspection", "api"])
+def test_without_openid_the_peer_says_who_signed_in(
+    acme: Brand, acme_bot: Bot, ada: Browser, rita: Browser, oidc_provider: OidcProvider, endpoint: str, method: str
+) -> None:
+    """A17: Ada may come again, and Rita may not."""
+    values = who_signed_in(oidc_provider, endpoint)
+    server = server_at(oidc_provider, acme, token_endpoint_auth_method=method, **values)
+    for _ in range(2):
+        signed_in(acme_bot, ada, oidc_provider, server)
+        assert acme_bot.token()[1]["subject_pinned"] is True
+        assert acme_bot.in_chat("DELETE", "/token")[0] == 200
+    challenge = acme_bot.challenge()
+    callback = oidc_provider.consumer("rita").sign_in(rita.begin(challenge["url"]), redirect_uri=server.redirect_uri)
+    rita.get(callback)
+    assert acme_bot.read_challenge(challenge)["error"] == "subject_mismatch"
+
+
+def test_a_userinfo_endpoint_that_wants_openid_is_named_as_such(
+    acme: Brand, acme_bot: Bot, ada: Browser, oidc_provider: OidcProvider
+) -> None:
+    """A17: the admin reads which scope is missing; so *Discover* proposes introspection first."""
+    server = server_at(oidc_provider, acme, **who_signed_in(oidc_provider, "userinfo"))
+    challenge = acme_bot.challenge()
+    url = ada.begin(challenge["url"])
+    ada.get(oidc_provider.consumer().sign_in(url, redirect_uri=server.redirect_uri))
+    assert acme_bot.read_challenge(challenge)["last_error"] == "subject_request_refused"
+    assert "error insufficient_scope" in Challenge.objects.get().last_error_detail
+
+
+@pytest.mark.parametrize("endpoint", ["introspection", "userinfo", "api"])
+def test_the_doctor_asks_a_strict_server_about_a_made_up_token(
+    acme: Brand, oidc_provider: OidcProvider, endpoint: str
+) -> None:
+    server = server_at(oidc_provider, acme, **who_signed_in(oidc_provider, endpoint))
+    assert "subject_endpoint_answers" in [finding.code for finding in examine(server)]
 
 
 @pytest.mark.parametrize("method", ["client_secret_basic", "client_secret_post", "private_key_jwt"])

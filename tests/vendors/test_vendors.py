@@ -24,6 +24,7 @@ from tests.vendors.vendors import (
     Apigee,
     AzureB2C,
     Cognito,
+    GitHub,
     LinkedIn,
     Okta,
     Shopify,
@@ -107,6 +108,21 @@ def test_a_sign_in_ends_with_a_token_that_the_bot_reads(
     assert token["lifetime_assumed"] == vendor.lifetime_assumed
     assert token.get("token_response_members", {}) == vendor.members
     assert PLANTED_REFRESH_TOKEN not in everything_stored()
+
+
+@each(GitHub)
+def test_github_says_by_its_api_whose_token_it_is(
+    vendor: GitHub, server: AuthorizationServer, acme_bot: Bot, ada: Browser, rita: Browser
+) -> None:
+    """A17: a number that never changes; the name beside it may be changed, and then be another person's."""
+    assert signed_in(acme_bot, ada, vendor)["subject_pinned"] is True
+    vendor.account = {"login": "renamed", "id": 1}
+    acme_bot.in_chat("DELETE", "/token")
+    assert signed_in(acme_bot, ada, vendor)["subject_pinned"] is True
+    vendor.account = {"login": "octocat", "id": 2}
+    challenge = acme_bot.challenge(replace=True)
+    rita.sign_in(challenge["url"], vendor)
+    assert acme_bot.read_challenge(challenge)["error"] == "subject_mismatch"
 
 
 @each(*VENDORS)

@@ -78,10 +78,14 @@ class Shopify(Vendor):
 
 @dataclass
 class GitHub(Vendor):
-    """Refuses with status 200; commas in the answer only; tokens without expiry."""
+    """Refuses with status 200; commas in the answer only; tokens without expiry; the API says whose they are."""
 
     key = "github"
-    paths = {"/authorize": "/login/oauth/authorize", "/token": "/login/oauth/access_token"}
+    paths = {
+        "/authorize": "/login/oauth/authorize",
+        "/token": "/login/oauth/access_token",
+        "/userinfo": "https://api.github.com/user",
+    }
     denial = {
         "error": "access_denied",
         "error_description": "The user has denied your application access.",
@@ -101,6 +105,9 @@ class GitHub(Vendor):
     scope: str = "repo gist"
     granted_scope: str | None = "repo,gist"
     expires_in: int | None = None
+    account: dict[str, Any] | None = field(
+        default_factory=lambda: {"login": "octocat", "id": 1, "node_id": "MDQ6VXNlcjE="}
+    )
 
 
 @dataclass
