@@ -167,6 +167,14 @@ ROWS: Final[Mapping[str, _Row]] = {
         "The server sends iss back (RFC 9207), and it is not demanded here. It protects against mixed-up servers.",
         "Switch it on.",
     ),
+    "push_required": _Row(
+        _PROBLEM,
+        "pushed_authorization_request_endpoint",
+        _HERE,
+        "The server takes only pushed authorization requests (RFC 9126), and here none are pushed. Sign-ins will be "
+        "refused.",
+        "Untick the endpoint under what is not used, although it is announced; then press Discover, and save.",
+    ),
     "announced_not_used": _Row(_NOTE, "", _HERE, "The server announces it, and it is not used: so it was chosen.", ""),
     # Keys.
     "keys_not_needed": _Row(

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from brands.doctor.authorization_endpoint import PAR
 from brands.doctor.examination import Examination, Unanswered
 from brands.doctor.findings import Finding, Verdict, found
 from brands.models import AuthorizationServer
@@ -72,8 +73,11 @@ def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iter
             yield found("metadata_differs", field=name, detail=detail)
     if not published.code_challenge_methods_supported:
         yield found("pkce_not_announced")
+    is_push_missing = published.require_pushed_authorization_requests and not getattr(server, PAR)
+    if is_push_missing:
+        yield found("push_required")
     for name in server.ignored_metadata:
-        if getattr(published, name):
+        if getattr(published, name) and not (is_push_missing and name == PAR):
             yield found("announced_not_used", field=name)
     announced = published.authorization_response_iss_parameter_supported
     if announced and not values[ISS_PARAMETER] and ISS_PARAMETER not in server.ignored_metadata:

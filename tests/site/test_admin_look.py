@@ -1,16 +1,19 @@
 """The admin's own look: one stylesheet behind Django's, no script, and lists that a phone can show as cards."""
 
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import django.contrib.admin
 import pytest
 from django.conf import settings as current
+from django.contrib.auth.models import User
 from django.utils.safestring import mark_safe
 
 from brands.models import BotKey
 from delegation_site.templatetags.cards import with_labels
-from tests.admin_pages import House, address
+from tests.admin_pages import AdminBrowser, House, address, addresses_of_the_admin
 
 RESULTS = Path("admin") / "change_list_results.html"
 
@@ -49,3 +52,39 @@ def test_the_copied_template_is_still_djangos_but_for_the_labels() -> None:
         "result|with_labels:result_headers", "result"
     )
     assert back == theirs
+
+
+class _Forms(HTMLParser):
+    """The `autocomplete` of each field of each form on a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[list[str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "form":
+            self.found.append([])
+        elif tag == "input" and self.found:
+            given = dict(attrs)
+            word = given.get("autocomplete") or ("no word" if given.get("type") == "password" else "")
+            self.found[-1].append(word)
+
+
+@pytest.mark.django_db
+def test_every_form_with_an_accounts_password_names_the_account(
+    houses: tuple[House, House], operator: AdminBrowser
+) -> None:
+    """The bug: a password manager could not tell whose password it saves or fills in."""
+    acme, _ = houses
+    asking = set()
+    for path in addresses_of_the_admin(replace(acme, admin=operator), with_accounts=True):
+        forms = _Forms()
+        forms.feed(operator.get(path).content.decode(errors="replace"))
+        for words in forms.found:
+            assert "no word" not in words, path
+            if {"current-password", "new-password"} & set(words) and "/authorizationserver/" not in path:
+                assert "username" in words, path
+                asking.add(path)
+    user = address(User, "change", operator.user)
+    of_others = {address(User, "add"), user.replace("/change/", "/password/")}
+    assert asking == {"/admin/password_change/", "/admin/account/reauthenticate/", *of_others}
