@@ -163,7 +163,7 @@ def main() -> None:
     """Write the document."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     django.setup()
-    rows = import_module("brands.doctor.findings").ROWS  # it needs Django's models
+    rows = import_module("brands.doctor.table").ROWS  # it needs Django's models
     DOCUMENT.write_text(document(rows), encoding="utf-8")
 
 

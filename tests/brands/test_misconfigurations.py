@@ -16,7 +16,7 @@ from django.utils import timezone
 from requests.adapters import BaseAdapter
 
 from brands.doctor import Verdict, bounded, examine, examine_within_bounds
-from brands.doctor.findings import ROWS
+from brands.doctor.table import ROWS
 from brands.models import AuthorizationServer, Brand
 from conversations.models import Conversation, TrialSignIn
 from conversations.timeline import timeline_of
