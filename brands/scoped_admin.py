@@ -186,10 +186,11 @@ class BrandScopedAdmin(RecentSignInAdmin):
         return super().response_action(request, own)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Refuse a viewer's form, whatever it holds (J15)."""
+        """Refuse a viewer's form, whatever it holds (J15). The heading says what is listed: most of it never changes."""
         if request.method == "POST" and not administers_a_brand(request):
             raise PermissionDenied
-        return super().changelist_view(request, extra_context)
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow only the listed lookups and the parameters of our own filters (J5)."""

@@ -28,6 +28,22 @@ def test_every_page_of_the_admin_has_the_look_behind_every_other_stylesheet(hous
 
 
 @pytest.mark.django_db
+def test_moments_say_their_seconds_and_their_zone(houses: tuple[House, House]) -> None:
+    """The bug: "Nov. 28, 2026, 3:43 p.m.", beside a timeline in UTC."""
+    acme, _ = houses
+    key = acme.row(BotKey)
+    created = f"{key.created_at:%Y-%m-%d %H:%M:%S} UTC"
+    assert created in acme.admin.get(address(BotKey, "change", key)).content.decode()
+
+
+@pytest.mark.django_db
+def test_the_heading_of_a_list_says_what_it_lists(houses: tuple[House, House]) -> None:
+    """The bug: "Select bot key to change", though most of it never changes."""
+    acme, _ = houses
+    assert "<h1>Bot keys</h1>" in acme.admin.get(address(BotKey, "changelist")).content.decode()
+
+
+@pytest.mark.django_db
 def test_each_cell_of_a_list_says_its_column(houses: tuple[House, House]) -> None:
     """On a phone the heads of the columns are not there."""
     acme, _ = houses
