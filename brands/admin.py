@@ -175,9 +175,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None or not obj.signing_key_jwk:
             return fieldsets
-        return [
-            (title, {**options, "classes": ()} if title == OUR_KEYS else options) for title, options in fieldsets
-        ]
+        return [(title, {**options, "classes": ()} if title == OUR_KEYS else options) for title, options in fieldsets]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A server never moves to another brand: its secret and its tokens are bound to this one."""

@@ -180,11 +180,9 @@ def _not_taken(examination: Examination, error: AuthorizationServerError) -> Fin
     if error.error in _BUSY:
         return found("push_busy", **said)
     remedy = error.meaning.plain_remedy
-    if error.error in {
-        ErrorCode.UNAUTHORIZED_CLIENT,
-        ErrorCode.INVALID_CLIENT,
-        ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
-    }:
+    if error.error == ErrorCode.INVALID_CLIENT:  # mostly what the token endpoint's step says, too
+        remedy = f"{remedy} {_MAY_NOT_PUSH}"
+    elif error.error in {ErrorCode.UNAUTHORIZED_CLIENT, ErrorCode.AUTHORIZATION_REQUEST_REFUSED}:
         remedy = f"{_MAY_NOT_PUSH} Otherwise: {remedy}"
     elif error.error in {ErrorCode.INVALID_REQUEST, ErrorCode.REDIRECT_URI_MISMATCH}:
         remedy = f"Register this redirect URI exactly: {configuration.redirect_uri} If it is: {remedy}"

@@ -98,7 +98,10 @@ ROWS: Final[Mapping[str, _Row]] = {
     ),
     # Metadata.
     "issuer_not_set": _Row(
-        _NOTE, "issuer", _HERE, "There is no issuer, so nothing could be compared with published metadata.",
+        _NOTE,
+        "issuer",
+        _HERE,
+        "There is no issuer, so nothing could be compared with published metadata.",
         "If your server publishes metadata, type its issuer.",
     ),
     "metadata_agrees": _Row(_GOOD, "issuer", Side.NOBODY, "What is configured agrees with the published metadata."),

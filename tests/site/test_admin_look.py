@@ -11,7 +11,8 @@ from django.conf import settings as current
 from django.contrib.auth.models import User
 from django.utils.safestring import mark_safe
 
-from brands.models import BotKey
+from brands.models import BotKey, Brand
+from conversations.models import Conversation
 from delegation_site.templatetags.cards import with_labels
 from tests.admin_pages import AdminBrowser, House, address, addresses_of_the_admin
 
@@ -104,3 +105,19 @@ def test_every_form_with_an_accounts_password_names_the_account(
     user = address(User, "change", operator.user)
     of_others = {address(User, "add"), user.replace("/change/", "/password/")}
     assert asking == {"/admin/password_change/", "/admin/account/reauthenticate/", *of_others}
+
+
+@pytest.mark.django_db
+def test_a_page_that_changes_nothing_leads_back_to_its_list(houses: tuple[House, House]) -> None:
+    """The bug: a button "Close" on a conversation's page, beside "Close and erase"."""
+    acme, _ = houses
+    page = acme.admin.get(address(Conversation, "change", acme.row(Conversation))).content.decode()
+    assert f'<a href="{address(Conversation, "changelist")}" class="closelink">Back to the list</a>' in page
+    assert ">Close<" not in page
+
+
+@pytest.mark.django_db
+def test_a_choice_has_no_pictures_that_open_windows(houses: tuple[House, House], operator: AdminBrowser) -> None:
+    acme, _ = houses
+    for page in (address(BotKey, "add"), address(Brand, "change", acme.brand)):
+        assert "related-widget-wrapper" not in operator.get(page).content.decode()
