@@ -192,7 +192,7 @@ class BrandScopedAdmin(RecentSignInAdmin):
         return super().response_action(request, own)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Refuse a viewer's form, whatever it holds (J15). The heading says what is listed: most of it never changes."""
+        """Refuse a viewer's form, whatever it holds (J15). The heading says what is listed."""
         if request.method == "POST" and not administers_a_brand(request):
             raise PermissionDenied
         title = capfirst(self.opts.verbose_name_plural)

@@ -1,4 +1,4 @@
-"""Parts, labels and help texts of a server's page. What a label calls by a plain word has the RFC's name in its help text."""
+"""Parts, labels and help texts of a server's page. If a label is a plain word, its help text has the RFC's name."""
 
 from typing import Final
 

@@ -13,9 +13,9 @@ from brands.doctor.authorization_endpoint import PAR, authorization_endpoint
 from brands.doctor.bounded import AnotherRun, run_within_bounds
 from brands.doctor.examination import Examination, Step, Unanswered, label_of
 from brands.doctor.findings import Finding, found
-from brands.doctor.table import Side, Verdict
 from brands.doctor.health_check import CheckResult, run_health_check
 from brands.doctor.metadata import keys, metadata
+from brands.doctor.table import Side, Verdict
 from brands.doctor.token_endpoint import token_endpoint
 from brands.models import AuthorizationServer
 from infrastructure.crypto import DecryptionError
