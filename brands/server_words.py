@@ -1,6 +1,6 @@
 """Parts, labels and help texts of a server's page. If a label is a plain word, its help text has the RFC's name."""
 
-from typing import Final
+from typing import Any, Final
 
 LABELS: Final = {"issuer": "Issuer (your server's own address)", "scope": "Scope to ask for"}
 
@@ -60,7 +60,7 @@ HELP_TEXTS: Final = {
 # The part of the page that only `private_key_jwt` needs.
 OUR_KEYS: Final = "Our public keys, for private_key_jwt"
 # The four steps of a set-up; what is rare is folded away. Django opens a folded part that has an error.
-FIELDSETS: Final = (
+FIELDSETS: Final[tuple[tuple[str, Any], ...]] = (
     (
         "1. Name it, and register us at your server",
         {

@@ -167,4 +167,5 @@ def test_the_page_of_a_server_unfolds_our_keys_only_where_it_reads_them(
 def part_with_our_keys(admin: AdminBrowser, page: str) -> str:
     """The classes of the part of a server's form that shows our keys, and nothing else."""
     parts = list(admin.get(page).context["adminform"])
-    return next(part.classes for part in parts if part.fields == ("client_jwks_uri", "signing_keys"))
+    (part,) = [part for part in parts if part.fields == ("client_jwks_uri", "signing_keys")]
+    return str(part.classes)
