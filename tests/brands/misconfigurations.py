@@ -59,7 +59,7 @@ MISTAKES: Final = (
         ("nothing came back",),
         ("nothing came back",),
     ),
-    Mistake("another issuer", ("issuer_differs",), ()),
+    Mistake("another issuer", ("issuer_differs",), ("issuer_mismatch",)),
     Mistake("issuer with a slash too many", ("issuer_differs",), ("issuer_mismatch",)),
     Mistake(
         "well-known address as issuer", ("issuer_is_metadata_address",), ("issuer_mismatch",), ("issuer_mismatch",)

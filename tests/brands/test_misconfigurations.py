@@ -101,7 +101,9 @@ def not_registered(setup: Setup) -> None:
 
 
 def another_issuer(setup: Setup) -> None:
-    setup.login.metadata_changes["issuer"] = "https://login.acme.example/tenant-b"
+    """The address of a tenant whose document, ID tokens and responses name the issuer of all tenants."""
+    setup.server.issuer += "/tenant-b"
+    setup.login.metadata_path = "/tenant-b/.well-known/openid-configuration"
 
 
 def slash_too_many(setup: Setup) -> None:
