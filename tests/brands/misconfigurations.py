@@ -93,8 +93,8 @@ MISTAKES: Final = (
     Mistake("private address", ("no_answer",), ("token_endpoint_unreachable",)),
     Mistake("no key that fits", ("keys_missing",), ("invalid_id_token",)),
     Mistake("wrong token_type", (), ("invalid_token_response",)),
-    Mistake("scope not granted", (), ("scope not granted",), ()),
-    Mistake("no expires_in", (), ("lifetime assumed",), ()),
+    Mistake("scope not granted", (), ("scope not granted",)),
+    Mistake("no expires_in", (), ("lifetime assumed",)),
     Mistake("consent refused by a policy", (), ("access_denied",)),
     Mistake("token endpoint too slow", ("no_answer",), ("token_endpoint_timeout",)),
     Mistake(
