@@ -25,7 +25,7 @@ from brands.forms import AccountsField, AuthorizationServerForm, BotKeyForm, Bra
 from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable
 from brands.server_rules import issuer_of_address, needs_discovery, servers_with_shared_registration
-from brands.server_words import CHECKS_IN_DETAIL
+from brands.server_words import FIELDSETS, OUR_KEYS
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
 from oauth_client import DiscoveryFailed, ServerMetadata
@@ -100,106 +100,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand", "health")
     readonly_fields = ("redirect_uri", "client_jwks_uri", "signing_keys")
-    # The four steps of a set-up; what is rare is folded away. Django opens a folded part that has an error.
-    fieldsets = (
-        (
-            "1. Name it, and register us at your server",
-            {
-                "description": "Register the redirect URI at your server exactly as it is shown here, and copy from "
-                "there what step 3 asks for.",
-                "fields": ("brand", "key", "is_active", "redirect_uri", "client_jwks_uri", "signing_keys"),
-            },
-        ),
-        (
-            "2. Find your server",
-            {
-                "description": "The issuer alone is enough if the server publishes its metadata: the endpoints below "
-                "are filled in when you save, and never later. You may paste the address of the metadata. Issuer and "
-                "JWKS URI are needed for openid.",
-                "fields": ("issuer",),
-            },
-        ),
-        (
-            "Endpoints, if the issuer publishes none",
-            {
-                "classes": ("collapse",),
-                "description": "The client secret is only ever sent to the hosts that it was typed for. If a new host "
-                "would receive it, and for a new issuer or JWKS host, type it again.",
-                "fields": (
-                    "authorization_endpoint",
-                    "token_endpoint",
-                    "jwks_uri",
-                    "revocation_endpoint",
-                    "pushed_authorization_request_endpoint",
-                    "ignored_metadata",
-                ),
-            },
-        ),
-        (
-            "3. Our registration",
-            {
-                "description": "What the authorization server gave out when this product was registered there.",
-                "fields": ("client_id", "client_secret", "token_endpoint_auth_method"),
-            },
-        ),
-        (
-            "Client authentication of unusual servers",
-            {"classes": ("collapse",), "fields": ("basic_encoding", "send_client_id_with_basic")},
-        ),
-        (
-            "4. What the bot may ask for, and how the person is checked",
-            {
-                "description": "A link can be forwarded: whoever signs in gives access to their own account to the "
-                "chat that the link came from. With the completion code, the token stays locked until the "
-                "code from the sign-in page was typed into that chat. With None, nothing is checked: a stranger who "
-                "gets a customer to open a forwarded link reads that customer's data in the stranger's chat. "
-                "None can only stand alone.",
-                "fields": ("scope", "required_scope", "same_person_checks", "default_check"),
-            },
-        ),
-        *CHECKS_IN_DETAIL,
-        (
-            "The authorization request in detail",
-            {
-                "classes": ("collapse",),
-                "description": 'Extra parameters are written as JSON, for example {"audience": "orders"}.',
-                "fields": (
-                    "scope_descriptions",
-                    "scope_separator",
-                    "resource",
-                    "prompt",
-                    "max_age",
-                    "extra_authorization_parameters",
-                ),
-            },
-        ),
-        (
-            "What comes back",
-            {
-                "classes": ("collapse",),
-                "description": "Most of these accept what RFC 6749 forbids: leave off what your server does not need.",
-                "fields": (
-                    "authorization_response_iss_parameter_supported",
-                    "id_token_signing_alg_values",
-                    "denial_codes",
-                    "trusted_audiences",
-                    "token_response_members",
-                    "accept_scope_in_authorization_response",
-                    "accept_form_encoded_tokens",
-                    "accept_missing_token_type",
-                    "accepted_token_type",
-                    "accept_zero_expires_in",
-                ),
-            },
-        ),
-        (
-            "Lifetimes, in seconds",
-            {
-                "classes": ("collapse",),
-                "fields": ("default_token_lifetime", "max_token_lifetime", "challenge_lifetime"),
-            },
-        ),
-    )
+    fieldsets = FIELDSETS
 
     @admin.display(description="failing since", empty_value="")
     def failing_since(self, server: AuthorizationServer) -> datetime | None:
@@ -207,12 +108,12 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         health = getattr(server, "health", None)
         return health.failing_since if health is not None and server.is_active and server.brand.is_active else None
 
-    @admin.display(description="Redirect URI, to be registered at the brand")
+    @admin.display(description="Redirect URI, to be registered at your server")
     def redirect_uri(self, server: AuthorizationServer) -> str:
         """Show the address to copy, also before the first save."""
         return copyable(server.redirect_uri, "the redirect URI")
 
-    @admin.display(description="Our keys (JWKS URI), to be registered at the brand")
+    @admin.display(description="Our keys (JWKS URI), to be registered at your server")
     def client_jwks_uri(self, server: AuthorizationServer) -> str:
         """Show the address to copy, where there is a key."""
         if not server.client_jwks_uri:
@@ -268,6 +169,13 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         if isinstance(form, AuthorizationServerForm):
             form.show_secret()
         return super().render_change_form(request, context, *args, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Unfold our keys for a server that reads them."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or not obj.signing_key_jwk:
+            return fieldsets
+        return [(title, {**options, "classes": ()} if title == OUR_KEYS else options) for title, options in fieldsets]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """A server never moves to another brand: its secret and its tokens are bound to this one."""

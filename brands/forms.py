@@ -157,7 +157,11 @@ class AuthorizationServerForm(DiscoveringForm):
         widgets = dict.fromkeys(
             ("max_age", "default_token_lifetime", "max_token_lifetime", "challenge_lifetime"),
             forms.NumberInput(attrs={"class": "vBigIntegerField"}),
-        ) | {"issuer": IssuerInput(attrs={"class": "vTextField"})}
+        ) | {
+            "issuer": IssuerInput(attrs={"class": "vTextField"}),
+            # Otherwise browsers take it for the name of the account whose password follows.
+            "client_id": forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import connection, models
@@ -152,8 +153,13 @@ class BrandScopedAdmin(RecentSignInAdmin):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """Name both halves of a moment: Django's label stands for neither, and a screen reader reads nothing."""
+        """Name both halves of a moment: Django's label stands for neither, and a screen reader reads nothing.
+
+        Offer a choice without Django's three pictures beside it, which open another form in a window.
+        """
         field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and isinstance(field.widget, RelatedFieldWidgetWrapper):
+            field.widget = field.widget.widget
         if isinstance(field, SplitDateTimeField):
             for half, widget in zip(("date", "time"), field.widget.widgets, strict=True):
                 widget.attrs["aria-label"] = f"{capfirst(db_field.verbose_name)}: {half}"
@@ -186,10 +192,11 @@ class BrandScopedAdmin(RecentSignInAdmin):
         return super().response_action(request, own)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Refuse a viewer's form, whatever it holds (J15)."""
+        """Refuse a viewer's form, whatever it holds (J15). The heading says what is listed."""
         if request.method == "POST" and not administers_a_brand(request):
             raise PermissionDenied
-        return super().changelist_view(request, extra_context)
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest | None = None) -> bool:
         """Allow only the listed lookups and the parameters of our own filters (J5)."""

@@ -1,4 +1,4 @@
-"""Labels and help texts of a server's page. What a label calls by a plain word has the RFC's name in its help text."""
+"""Parts, labels and help texts of a server's page. If a label is a plain word, its help text has the RFC's name."""
 
 from typing import Any, Final
 
@@ -64,8 +64,74 @@ HELP_TEXTS: Final = {
     "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
 }
 
-# Folded parts of the form.
-CHECKS_IN_DETAIL: Final[tuple[tuple[str, Any], ...]] = (
+# The part of the page that only `private_key_jwt` needs.
+OUR_KEYS: Final = "Our public keys, for private_key_jwt"
+# The four steps of a set-up; what is rare is folded away. Django opens a folded part that has an error.
+FIELDSETS: Final[tuple[tuple[str, Any], ...]] = (
+    (
+        "1. Name it, and register us at your server",
+        {
+            "description": "Register the redirect URI at your server exactly as it is shown here, and copy from "
+            "there what step 3 asks for.",
+            "fields": ("brand", "key", "is_active", "redirect_uri"),
+        },
+    ),
+    (
+        "2. Find your server",
+        {
+            "description": "The issuer alone is enough if the server publishes its metadata: the endpoints below "
+            "are filled in when you save, and never later. You may paste the address of the metadata. Issuer and "
+            "JWKS URI are needed for openid.",
+            "fields": ("issuer",),
+        },
+    ),
+    (
+        "Endpoints, if the issuer publishes none",
+        {
+            "classes": ("collapse",),
+            "description": "The client secret is only ever sent to the hosts that it was typed for. If a new host "
+            "would receive it, and for a new issuer or JWKS host, type it again.",
+            "fields": (
+                "authorization_endpoint",
+                "token_endpoint",
+                "jwks_uri",
+                "revocation_endpoint",
+                "pushed_authorization_request_endpoint",
+                "ignored_metadata",
+            ),
+        },
+    ),
+    (
+        "3. Our registration",
+        {
+            "description": "What the authorization server gave out when this product was registered there.",
+            "fields": ("client_id", "client_secret", "token_endpoint_auth_method"),
+        },
+    ),
+    (
+        OUR_KEYS,
+        {
+            "classes": ("collapse",),
+            "description": "Register this address at your server in place of a secret. If your server reads no "
+            "address, register the keys that it shows.",
+            "fields": ("client_jwks_uri", "signing_keys"),
+        },
+    ),
+    (
+        "Client authentication of unusual servers",
+        {"classes": ("collapse",), "fields": ("basic_encoding", "send_client_id_with_basic")},
+    ),
+    (
+        "4. What the bot may ask for, and how the person is checked",
+        {
+            "description": "A link can be forwarded: whoever signs in gives access to their own account to the "
+            "chat that the link came from. With the completion code, the token stays locked until the "
+            "code from the sign-in page was typed into that chat. With None, nothing is checked: a stranger who "
+            "gets a customer to open a forwarded link reads that customer's data in the stranger's chat. "
+            "None can only stand alone.",
+            "fields": ("scope", "required_scope", "same_person_checks", "default_check"),
+        },
+    ),
     (
         "Checks in detail",
         {"classes": ("collapse",), "fields": ("chat_page_url", "subject_claim", "expected_claims_policy")},
@@ -78,6 +144,47 @@ CHECKS_IN_DETAIL: Final[tuple[tuple[str, Any], ...]] = (
             "Without, one of them can say it. Otherwise the next sign-in in a chat may bring another account, and bots "
             "are told so.",
             "fields": ("userinfo_endpoint", "introspection_endpoint", "subject_member"),
+        },
+    ),
+    (
+        "The authorization request in detail",
+        {
+            "classes": ("collapse",),
+            "description": 'Extra parameters are written as JSON, for example {"audience": "orders"}.',
+            "fields": (
+                "scope_descriptions",
+                "scope_separator",
+                "resource",
+                "prompt",
+                "max_age",
+                "extra_authorization_parameters",
+            ),
+        },
+    ),
+    (
+        "What comes back",
+        {
+            "classes": ("collapse",),
+            "description": "Most of these accept what RFC 6749 forbids: leave off what your server does not need.",
+            "fields": (
+                "authorization_response_iss_parameter_supported",
+                "id_token_signing_alg_values",
+                "denial_codes",
+                "trusted_audiences",
+                "token_response_members",
+                "accept_scope_in_authorization_response",
+                "accept_form_encoded_tokens",
+                "accept_missing_token_type",
+                "accepted_token_type",
+                "accept_zero_expires_in",
+            ),
+        },
+    ),
+    (
+        "Lifetimes, in seconds",
+        {
+            "classes": ("collapse",),
+            "fields": ("default_token_lifetime", "max_token_lifetime", "challenge_lifetime"),
         },
     ),
 )

@@ -73,7 +73,8 @@ def _fields(event: AuditEvent, row: Model) -> Iterator[str]:
 
 def _label(row: Model, name: str) -> str:
     fields: dict[str, Any] = {field.name: field for field in row._meta.get_fields()}
-    return str(capfirst(getattr(fields.get(name), "verbose_name", name.replace("_", " "))))
+    words = getattr(fields.get(name), "verbose_name", name.replace("_", " "))
+    return str(capfirst(words)).removesuffix(" ciphertext")  # the column of a secret is that of its ciphertext
 
 
 def _shown(value: Any) -> str:

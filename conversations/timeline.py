@@ -243,9 +243,9 @@ def _end_of_request(request: AuthorizationRequest, links: tuple[Link, ...], now:
 
 def _of_access_token(access_token: AccessToken, challenge: Challenge, now: datetime) -> Iterator[Entry]:
     links = (link_to("access token", access_token), link_to("challenge", challenge))
-    yield Entry(
-        access_token.issued_at, GOOD, "Access token received", tuple(_token_lines(access_token, challenge)), links
-    )
+    lines = tuple(_token_lines(access_token, challenge))
+    mark = NOTE if _not_granted(access_token, challenge) or access_token.lifetime_assumed else GOOD
+    yield Entry(access_token.issued_at, mark, "Access token received", lines, links)
     uuid = access_token.uuid
     if access_token.confirmed_at:
         step = (uuid, ConversationEvent.TOKEN_ISSUED.value)
@@ -256,12 +256,19 @@ def _of_access_token(access_token: AccessToken, challenge: Challenge, now: datet
         yield Entry(at, NOTE, f"Access token ended: {reason}", (), links, step=(uuid, _TOKEN_ENDED))
 
 
+def _not_granted(access_token: AccessToken, challenge: Challenge) -> str:
+    granted = access_token.scope.split()
+    return " ".join(name for name in challenge.scope.split() if name not in granted)
+
+
 def _token_lines(access_token: AccessToken, challenge: Challenge) -> Iterator[str]:
     granted, asked = access_token.scope, challenge.scope
     if set(granted.split()) == set(asked.split()):
         yield f"Scope granted: {granted or 'none'}."
     else:
         yield f"Scope granted: {granted or 'none'}. Asked for: {asked or 'none'}."
+    if missing := _not_granted(access_token, challenge):
+        yield f"Asked for and not granted: {missing}."
     assumed = " (the server named no lifetime: the default of its settings)" if access_token.lifetime_assumed else ""
     yield f"Valid until {_moment(access_token.expires_at)}{assumed}."
     if access_token.response_members_left_out:

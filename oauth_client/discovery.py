@@ -78,6 +78,7 @@ class ServerMetadata:
     scopes_supported: tuple[str, ...] = ()
     userinfo_endpoint: str = ""
     introspection_endpoint: str = ""
+    require_pushed_authorization_requests: bool = False
 
 
 def discover(issuer: str) -> ServerMetadata:
@@ -134,6 +135,8 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
         token_endpoint_auth_methods_supported=_names(members, "token_endpoint_auth_methods_supported"),
         code_challenge_methods_supported=_names(members, "code_challenge_methods_supported"),
         scopes_supported=_scopes(members.get("scopes_supported")),
+        # Only the doctor reads it, so a value that is no boolean stops nobody.
+        require_pushed_authorization_requests=members.get("require_pushed_authorization_requests") is True,
     )
 
 

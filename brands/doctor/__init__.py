@@ -9,13 +9,14 @@ nothing. Our secret goes to no other host than in a sign-in.
 from collections.abc import Iterator
 from typing import Final
 
-from brands.doctor.authorization_endpoint import authorization_endpoint
+from brands.doctor.authorization_endpoint import PAR, authorization_endpoint
 from brands.doctor.bounded import AnotherRun, run_within_bounds
 from brands.doctor.examination import Examination, Step, Unanswered, label_of
-from brands.doctor.findings import Finding, Side, Verdict, found
+from brands.doctor.findings import Finding, found
 from brands.doctor.health_check import CheckResult, run_health_check
 from brands.doctor.metadata import keys, metadata
 from brands.doctor.subject_endpoint import introspection, userinfo
+from brands.doctor.table import Side, Verdict
 from brands.doctor.token_endpoint import token_endpoint
 from brands.models import AuthorizationServer
 from infrastructure.crypto import DecryptionError
@@ -34,6 +35,12 @@ _STEPS: Final = (
     Step("Who signed in, by introspection", "introspection_endpoint", introspection),
     Step("The authorization endpoint", "authorization_endpoint", authorization_endpoint),
 )
+# The step's first call is to the endpoint for pushed requests, if there is one: a missing answer is about that field.
+_PUSHED: Final = (*_STEPS[:-1], Step("The endpoint for pushed requests", PAR, authorization_endpoint))
+
+
+def _steps_for(server: AuthorizationServer) -> tuple[Step, ...]:
+    return _PUSHED if server.pushed_authorization_request_endpoint else _STEPS
 
 
 def examine(server: AuthorizationServer) -> Iterator[Finding]:
@@ -43,7 +50,7 @@ def examine(server: AuthorizationServer) -> Iterator[Finding]:
     except DecryptionError:
         yield found("secret_unreadable")
         return
-    for step in _STEPS:
+    for step in _steps_for(server):
         try:
             yield from step.run(examination)
         except Unanswered as unanswered:
@@ -53,6 +60,6 @@ def examine(server: AuthorizationServer) -> Iterator[Finding]:
 def examine_within_bounds(server: AuthorizationServer) -> list[Finding]:
     """Run all steps for a brand's admin (N9). Blocks for up to 20 seconds. Raises `AnotherRun`."""
     try:
-        return run_within_bounds(Examination.of(server), _STEPS)
+        return run_within_bounds(Examination.of(server), _steps_for(server))
     except DecryptionError:
         return [found("secret_unreadable")]

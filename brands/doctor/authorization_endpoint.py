@@ -44,6 +44,17 @@ _FIELDS: Final = {
     ErrorCode.INVALID_TARGET: "resource",
     ErrorCode.UNAUTHORIZED_CLIENT: "client_id",
 }
+# In place of what the table of codes says: the doctor has no consumer who could have refused.
+_WITHOUT_A_CONSUMER: Final = {
+    ErrorCode.ACCESS_DENIED: (
+        "Nobody was asked: a rule of the server refuses our client, or requests from our network.",
+        "Look at the server's rules and its log for our client.",
+    ),
+    ErrorCode.AUTHORIZATION_REQUEST_REFUSED: (
+        "It is a code of the server's own.",
+        "Look the code up at the server's vendor.",
+    ),
+}
 _FIRST_CLIENT_ERROR, _FIRST_SERVER_ERROR = 400, 500
 _MAY_NOT_PUSH: Final = (
     "If this client may not push, tick the endpoint under what is not used, although it is announced."
@@ -127,7 +138,8 @@ def _refused(arrival: _Arrival, redirect_uri: str, said: dict[str, Any]) -> Find
     if arrival.location != redirect_uri and meant in {*_ABOUT_REGISTRATION, ErrorCode.AUTHORIZATION_REQUEST_REFUSED}:
         named = f" with {arrival.error}"
         return found("client_or_redirect_uri_refused", redirect_uri=redirect_uri, error=named, **said)
-    cause, remedy = MEANINGS[meant].plain_cause, MEANINGS[meant].plain_remedy
+    of_the_table = (MEANINGS[meant].plain_cause, MEANINGS[meant].plain_remedy)
+    cause, remedy = _WITHOUT_A_CONSUMER.get(meant, of_the_table)
     values: dict[str, Any] = {"error": arrival.error, "cause": cause, "remedy": remedy}
     return found("authorization_refused", field=_FIELDS.get(meant, ""), **values, **said)
 
@@ -149,6 +161,9 @@ def _compare(examination: Examination, arrival: _Arrival) -> Finding:
     said: dict[str, Any] = {"tried": tried, "answer": f"{arrival.words}; then {control.words}"}
     if control.location.startswith(stranger.configuration.redirect_uri):
         return found("redirects_to_any_address", **said)
+    is_sign_in_page = arrival.status == HTTPStatus.UNAUTHORIZED  # some servers show it so
+    if arrival.is_refused and not is_sign_in_page and arrival.looks_like(control):
+        return found("authorization_endpoint_refuses", **said)
     proves = not control.is_busy and not arrival.looks_like(control) and (control.is_refused or not arrival.is_refused)
     return found("redirect_uri_registered" if proves else "redirect_uri_not_proven", redirect_uri=ours, **said)
 
@@ -165,11 +180,9 @@ def _not_taken(examination: Examination, error: AuthorizationServerError) -> Fin
     if error.error in _BUSY:
         return found("push_busy", **said)
     remedy = error.meaning.plain_remedy
-    if error.error in {
-        ErrorCode.UNAUTHORIZED_CLIENT,
-        ErrorCode.INVALID_CLIENT,
-        ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
-    }:
+    if error.error == ErrorCode.INVALID_CLIENT:  # mostly what the token endpoint's step says, too
+        remedy = f"{remedy} {_MAY_NOT_PUSH}"
+    elif error.error in {ErrorCode.UNAUTHORIZED_CLIENT, ErrorCode.AUTHORIZATION_REQUEST_REFUSED}:
         remedy = f"{_MAY_NOT_PUSH} Otherwise: {remedy}"
     elif error.error in {ErrorCode.INVALID_REQUEST, ErrorCode.REDIRECT_URI_MISMATCH}:
         remedy = f"Register this redirect URI exactly: {configuration.redirect_uri} If it is: {remedy}"

@@ -60,6 +60,7 @@ class _Run:
         self._seconds = seconds
         self._heard = Event()
         self._findings: list[Finding] = []
+        self._silent = step.no_answer()
         self._examination = replace(examination, heard=self._heard.set)
         self._is_silent = threads.submit(self._take)
         self._is_silent.add_done_callback(self._hear_the_end)
@@ -77,6 +78,7 @@ class _Run:
         except Unanswered as unanswered:
             if not isinstance(unanswered.error, transport.CertificateNotAccepted | transport.ResponseTooLarge):
                 self._log(unanswered.error)
+                self._silent = replace(self._silent, field=unanswered.field, tried=unanswered.tried)
                 return True
             self._findings.append(unanswered.finding())
         return False
@@ -98,7 +100,7 @@ class _Run:
             return [*self._findings, found("unfinished", field=step.field, tried=step.title)]
         if is_silent:
             time.sleep(_seconds_until(until_end))  # however soon a later call of the step failed
-            return [*self._findings, step.no_answer()]
+            return [*self._findings, self._silent]
         return self._findings
 
 

@@ -8,7 +8,8 @@ from typing import Final
 from django.utils import timezone
 
 from brands.doctor.examination import Examination
-from brands.doctor.findings import Finding, Verdict, found
+from brands.doctor.findings import Finding, found
+from brands.doctor.table import Verdict
 
 # ID tokens are refused beyond this (`oauth_client.id_token`).
 _TOLERATED_SKEW: Final = timedelta(seconds=60)

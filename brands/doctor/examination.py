@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from brands.doctor.findings import Finding, Verdict, found
+from brands.doctor.findings import Finding, found
+from brands.doctor.table import Verdict
 from brands.models import AuthorizationServer
 from oauth_client import ClientCredentials, ServerConfiguration, transport
 

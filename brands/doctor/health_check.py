@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from brands.doctor.bounded import run_within_bounds
 from brands.doctor.clock import clock
 from brands.doctor.examination import Examination, Step, Unanswered, label_of
-from brands.doctor.findings import Finding, Verdict
+from brands.doctor.findings import Finding
 from brands.doctor.metadata import keys, metadata
+from brands.doctor.table import Verdict
 from brands.models import AuthorizationServer, ServerProblem
 from oauth_client import transport
 

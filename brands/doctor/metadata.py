@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from brands.doctor.authorization_endpoint import PAR
 from brands.doctor.examination import Examination, Unanswered
-from brands.doctor.findings import Finding, Verdict, found
+from brands.doctor.findings import Finding, found
+from brands.doctor.table import Verdict
 from brands.models import AuthorizationServer
 from brands.server_rules import ENDPOINTS, FIELDS_FROM_METADATA, ISS_PARAMETER, complete_from_metadata
 from oauth_client import AuthorizationServerError, DiscoveryFailed, ServerMetadata, discover
@@ -14,6 +16,7 @@ from oauth_client.keys import signing_key_counts
 
 # How the detail of `jwks_unavailable` ends if the server answered with such a status.
 _BUSY: Final = re.compile(r"HTTP status (?:429|5\d\d)\Z")
+_DIFFERENCES: Final = frozenset({"iss_not_announced", "metadata_differs"})
 
 
 def metadata(examination: Examination) -> Iterator[Finding]:
@@ -34,7 +37,7 @@ def metadata(examination: Examination) -> Iterator[Finding]:
         yield _no_metadata(examination, failure, tried)
         return
     findings = list(_differences(server, published))
-    if not any(finding.verdict == Verdict.PROBLEM or finding.code == "metadata_differs" for finding in findings):
+    if not any(finding.verdict == Verdict.PROBLEM or finding.code in _DIFFERENCES for finding in findings):
         yield found("metadata_agrees", tried=tried, answer="metadata of this issuer")
     yield from findings
 
@@ -61,7 +64,8 @@ def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iter
     names = (*FIELDS_FROM_METADATA, "token_endpoint_auth_method", "scope", "ignored_metadata")
     values = {name: getattr(server, name) for name in names}
     for name, words in complete_from_metadata(dict(values), published).items():
-        detail = f"Here it is {values[name]}. {words}" if name in ENDPOINTS else words
+        is_one_value = name in ENDPOINTS or name == "token_endpoint_auth_method"
+        detail = f"Here it is {values[name]}. {words}" if is_one_value else words
         if name == "issuer":
             yield found("pkce_not_supported", detail=words)
         elif name == "id_token_signing_alg_values" and not set(values[name]) & set(
@@ -70,10 +74,15 @@ def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iter
             yield found("algorithm_not_announced", detail=words)
         else:
             yield found("metadata_differs", field=name, detail=detail)
+    if values[ISS_PARAMETER] and not published.authorization_response_iss_parameter_supported:
+        yield found("iss_not_announced")
     if not published.code_challenge_methods_supported:
         yield found("pkce_not_announced")
+    is_push_missing = published.require_pushed_authorization_requests and not getattr(server, PAR)
+    if is_push_missing:
+        yield found("push_required")
     for name in server.ignored_metadata:
-        if getattr(published, name):
+        if getattr(published, name) and not (is_push_missing and name == PAR):
             yield found("announced_not_used", field=name)
     announced = published.authorization_response_iss_parameter_supported
     if announced and not values[ISS_PARAMETER] and ISS_PARAMETER not in server.ignored_metadata:

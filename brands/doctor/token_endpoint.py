@@ -26,6 +26,8 @@ _SAID_BY_CODE: Final = {
     ErrorCode.REDIRECT_URI_MISMATCH: "redirect_uri_refused",
     ErrorCode.INVALID_TARGET: "resource_refused",
 }
+# RFC 9449 sections 5 and 8: the server wants a proof with each token request.
+_ABOUT_DPOP: Final = ("invalid_dpop_proof", "use_dpop_nonce")
 # Hexadecimal digits are groups of their own, because %ab is an encoded character and %xy is not.
 _ALIKE: Final = (digits, "abcdef", "ABCDEF", "ghijklmnopqrstuvwxyz", "GHIJKLMNOPQRSTUVWXYZ")
 _FORM: Final = {
@@ -61,6 +63,7 @@ class _Answer:
     media_type: str
     is_json: bool
     is_named_after_status: bool
+    is_about_dpop: bool
     grants: bool
     date: str
 
@@ -76,6 +79,7 @@ class _Answer:
             words=refused.detail,
             names_error=isinstance(error, str) and error.lower() not in {"", status_name},
             is_named_after_status=status_name in [str(value).lower() for value in members.values()],
+            is_about_dpop=error in _ABOUT_DPOP,
             media_type=response.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
             is_json=bool(members),
             grants=response.status_code == HTTPStatus.OK and "access_token" in members and not error,
@@ -125,7 +129,7 @@ def _by_answer(answer: _Answer) -> str:
     if answer.is_busy:
         return "token_endpoint_busy"
     if answer.names_error:
-        return _SAID_BY_CODE.get(answer.error, "")
+        return "dpop_demanded" if answer.is_about_dpop else _SAID_BY_CODE.get(answer.error, "")
     if _FIRST_REDIRECT <= answer.status < _FIRST_CLIENT_ERROR:
         return "token_endpoint_redirects"
     if answer.status in NO_PAGE and (answer.is_named_after_status or not answer.is_json):
@@ -148,7 +152,8 @@ def _compare(examination: Examination, answer: _Answer) -> Finding:
     # MCP's Python SDK says invalid_request if client_id is not beside Basic. A bare 401 may be about the code, too.
     if answer.error in {ErrorCode.INVALID_REQUEST, ErrorCode.INVALID_CLIENT} and (method := _other_method(examination)):
         return found("client_method_differs", method=method, **said)
-    return found("client_not_proven", **said)
+    is_unclear = answer.error == ErrorCode.TOKEN_REQUEST_REFUSED
+    return found("token_endpoint_unclear" if is_unclear else "client_not_proven", **said)
 
 
 def _refused(examination: Examination, said: dict[str, Any]) -> Finding:

@@ -59,7 +59,7 @@ MISTAKES: Final = (
         ("nothing came back",),
         ("nothing came back",),
     ),
-    Mistake("another issuer", ("issuer_differs",), ()),
+    Mistake("another issuer", ("issuer_differs",), ("issuer_mismatch",)),
     Mistake("issuer with a slash too many", ("issuer_differs",), ("issuer_mismatch",)),
     Mistake(
         "well-known address as issuer", ("issuer_is_metadata_address",), ("issuer_mismatch",), ("issuer_mismatch",)
@@ -93,8 +93,8 @@ MISTAKES: Final = (
     Mistake("private address", ("no_answer",), ("token_endpoint_unreachable",)),
     Mistake("no key that fits", ("keys_missing",), ("invalid_id_token",)),
     Mistake("wrong token_type", (), ("invalid_token_response",)),
-    Mistake("scope not granted", (), ("scope not granted",), ()),
-    Mistake("no expires_in", (), ("lifetime assumed",), ()),
+    Mistake("scope not granted", (), ("scope not granted",)),
+    Mistake("no expires_in", (), ("lifetime assumed",)),
     Mistake("consent refused by a policy", (), ("access_denied",)),
     Mistake("token endpoint too slow", ("no_answer",), ("token_endpoint_timeout",)),
     Mistake(
@@ -163,7 +163,7 @@ def main() -> None:
     """Write the document."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     django.setup()
-    rows = import_module("brands.doctor.findings").ROWS  # it needs Django's models
+    rows = import_module("brands.doctor.table").ROWS  # it needs Django's models
     DOCUMENT.write_text(document(rows), encoding="utf-8")
 
 

@@ -96,8 +96,6 @@ def test_a_server_that_looks_at_the_code_before_the_client_proves_nothing_of_the
         pytest.param(to("/login?next=/authorize%3Fredirect_uri%3Dhttps%3A//..."), id="redirect to it"),
         pytest.param(to("https://sso.acme.example/login?error=false#/start"), id="redirect to another host"),
         pytest.param((401, HTML, b"<h1>Sign in</h1>"), id="the sign-in page with 401"),
-        pytest.param((403, HTML, b"<h1>Are you a robot?</h1>"), id="a firewall's page"),
-        pytest.param((403, JSON, b'{"error": "forbidden"}'), id="a firewall's JSON"),
         pytest.param((401, JSON, b'{"error": "unauthorized"}'), id="a framework's JSON"),
         pytest.param((200, {}, b""), id="nothing"),
         pytest.param(to("https://["), id="no address"),
@@ -180,17 +178,9 @@ def test_any_answer_to_a_made_up_code_will_do_if_a_wrong_secret_gets_another(
     "answer",
     [
         refusal("invalid_request"),
-        refusal("some_code_of_its_own"),
-        (200, JSON, b'{"errcode": 40029}'),
-        (400, JSON, b'{"error": {"message": "Error validating client secret.", "code": 1}}'),
         (401, JSON, b'{"error": {"message": "Invalid code", "code": 190}}'),
         (401, JSON, b'{"statusCode": 401, "message": "Invalid code", "error": "Unauthorized"}'),
         (401, JSON, b'{"message": "Invalid code"}'),
-        (403, JSON, b'{"error": "forbidden"}'),
-        (418, JSON, b'{"error": "teapot"}'),
-        (499, {}, b""),
-        (400, {"Content-Type": "text/plain"}, b"no such code"),
-        (400, {}, b""),
     ],
 )
 def test_the_same_answer_to_a_wrong_secret_is_no_problem_and_no_proof(

@@ -4,14 +4,14 @@ import re
 from base64 import b64decode
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import time_machine
 from django.core.management import CommandError, call_command
 
 from brands.doctor import Verdict, bounded, examine, examine_within_bounds
-from brands.doctor.findings import ROWS
+from brands.doctor.table import ROWS
 from brands.models import AuthorizationServer, Brand
 from infrastructure.crypto import Secret
 from oauth_client import transport
@@ -76,6 +76,28 @@ def test_a_push_without_an_answer_is_told_at_its_field(acme: Brand, login: Moder
     login.pushed_only, login.push_hangs, login.metadata_changes = True, True, {}
     found = problems(configured(acme, login))["timed_out"]
     assert found.field == "pushed_authorization_request_endpoint"
+
+
+@pytest.mark.parametrize(
+    ("silent", "field"),
+    [("/par", "pushed_authorization_request_endpoint"), ("/authorize", "authorization_endpoint")],
+)
+def test_an_admin_is_told_which_endpoint_did_not_answer(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch, silent: str, field: str
+) -> None:
+    """The bug: of an endpoint for pushed requests the admin read that the sign-in address gave no answer."""
+    monkeypatch.setattr(bounded, "SECONDS_UNTIL_NO", 1.0)
+    monkeypatch.setattr(bounded, "SECONDS_FOR_ALL", 2.0)
+    login.pushed_only, login.metadata_changes, answers = True, {}, login.send
+
+    def send(request: Any, *arguments: Any, **options: Any) -> Any:
+        if urlsplit(request.url).path == silent:
+            raise transport.EndpointUnreachable("the server could not be reached")
+        return answers(request, *arguments, **options)
+
+    monkeypatch.setattr(login, "send", send)
+    found = examine_within_bounds(configured(acme, login))[-1]
+    assert (found.code, found.field) == ("no_answer", field)
 
 
 # Clock, secret, words.

@@ -109,6 +109,47 @@ def test_a_server_that_refuses_client_id_beside_basic_is_told_apart(
     assert found.meaning.endswith("but does with client_secret_basic with the encoding form.")
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal("some_code_of_its_own"),
+        (200, JSON, b'{"errcode": 40029}'),
+        (200, JSON, b'{"active": false}'),  # an introspection endpoint
+        (200, JSON, b'{"keys": []}'),
+        (200, JSON, b"{}"),
+        (400, {}, b""),
+        (400, {"Content-Type": "text/plain"}, b"no such code"),
+        (400, JSON, b'{"error": {"message": "Error validating client secret.", "code": 1}}'),
+        (401, JSON, b'{"error": "invalid_token"}'),  # a userinfo endpoint
+        (403, {}, b""),
+        (404, JSON, b'{"error": "tenant_not_found"}'),
+        (404, JSON, b'{"code": 404, "message": "no route"}'),
+        (403, JSON, b'{"error": "forbidden"}'),
+        (415, JSON, b'{"message": "Unsupported Media Type"}'),
+        (418, JSON, b'{"error": "teapot"}'),
+        (499, {}, b""),
+    ],
+    ids=str,
+)
+def test_an_answer_without_a_known_code_is_not_called_a_matter_of_the_secret(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    """The bug: of a wrong address the admin read "our client and one with a wrong secret get the same answer"."""
+    server = configured(acme, login)
+    always(login, monkeypatch, answer)
+    assert codes(server) == [*GOOD[:2], "token_endpoint_unclear", GOOD[3]]
+
+
+@pytest.mark.parametrize("error", ["invalid_dpop_proof", "use_dpop_nonce"])
+def test_a_server_that_demands_dpop_is_named(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    """RFC 9449: it may be on by default for a new client."""
+    server = configured(acme, login)
+    always(login, monkeypatch, refusal(error))
+    assert list(problems(server)) == ["dpop_demanded"]
+
+
 @pytest.mark.parametrize(("method", "code"), [("private_key_jwt", "key_refused"), ("none", "public_client_refused")])
 def test_a_client_without_a_secret_that_is_refused_is_told_what_it_has(
     acme: Brand, login: ModernAuthorizationServer, method: str, code: str
@@ -244,6 +285,29 @@ def test_an_endpoint_for_pushed_requests_that_is_busy_has_no_problem(
     assert codes(server) == [*GOOD[:3], "push_busy"]
 
 
+@pytest.mark.parametrize(
+    "answer", [(403, HTML, b"<h1>Are you a robot?</h1>"), (403, JSON, b'{"error": "forbidden"}'), (418, HTML, b"")]
+)
+def test_a_refusal_without_a_reason_is_not_called_a_matter_of_the_redirect_uri(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    """The bug: a firewall's page was "our redirect URI and one that is not registered get the same answer"."""
+    server = configured(acme, login)
+    without_browser(login, monkeypatch, answer)
+    assert codes(server) == [*GOOD[:3], "authorization_endpoint_refuses"]
+
+
+@pytest.mark.parametrize("error", ["access_denied", "no_such_tenant"])
+def test_a_refusal_is_not_put_down_to_a_consumer(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    """The bug: "Nothing, if it was the consumer", where nobody had been asked to sign in."""
+    server = configured(acme, login)
+    without_browser(login, monkeypatch, to(f"{server.redirect_uri}?error={error}"))
+    found = problems(server)["authorization_refused"]
+    assert "consumer" not in found.meaning + found.remedy
+
+
 # Metadata.
 
 
@@ -288,6 +352,8 @@ def test_another_endpoint_than_the_published_one_is_a_note_with_both(
     [
         ({"code_challenge_methods_supported": ["plain"]}, "pkce_not_supported", Verdict.PROBLEM),
         ({"code_challenge_methods_supported": ...}, "pkce_not_announced", Verdict.NOTE),
+        ({"authorization_response_iss_parameter_supported": ...}, "iss_not_announced", Verdict.NOTE),
+        ({"require_pushed_authorization_requests": True}, "push_required", Verdict.PROBLEM),
         ({"id_token_signing_alg_values_supported": ["ES256"]}, "algorithm_not_announced", Verdict.PROBLEM),
         ({"token_endpoint_auth_methods_supported": ["private_key_jwt"]}, "metadata_differs", Verdict.NOTE),
     ],

@@ -10,6 +10,7 @@ import pytest
 
 from brands import doctor
 from brands.doctor import bounded
+from brands.doctor.table import ROWS
 from brands.models import AuthorizationServer
 from brands.server_rules import SUBJECT_ENDPOINTS
 from infrastructure.models import RateCounter
@@ -163,7 +164,7 @@ def test_each_field_that_a_finding_names_is_on_the_form(
     browser: AdminBrowser, acme_server: AuthorizationServer
 ) -> None:
     form = browser.get(address(AuthorizationServer, "change", acme_server)).content.decode()
-    fields = {row.field for row in doctor.findings.ROWS.values()} - {"", "redirect_uri"}
+    fields = {row.field for row in ROWS.values()} - {"", "redirect_uri"}
     fields |= {step.field for step in doctor._STEPS}
     assert [field for field in fields if f'id="id_{field}"' not in form] == []
 

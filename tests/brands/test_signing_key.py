@@ -151,3 +151,21 @@ def test_a_file_with_another_host_renews_the_key(acme: Brand, token_endpoint: st
 
     before, after = key_after("https://login.acme.example/token"), key_after(token_endpoint)
     assert [old != new for old, new in zip(before, after, strict=True)] == [renewed, renewed]
+
+
+def test_the_page_of_a_server_unfolds_our_keys_only_where_it_reads_them(
+    acme: Brand, acme_admin: Any, server: AuthorizationServer
+) -> None:
+    """The bug: the first step of each set-up began with two rows that only `private_key_jwt` needs."""
+    ada = AdminBrowser(acme_admin)
+    others = [address(AuthorizationServer, "add"), address(AuthorizationServer, "change", make_server(acme, key="b"))]
+    for page in others:
+        assert part_with_our_keys(ada, page) == "collapse"
+    assert part_with_our_keys(ada, address(AuthorizationServer, "change", server)) == ""
+
+
+def part_with_our_keys(admin: AdminBrowser, page: str) -> str:
+    """The classes of the part of a server's form that shows our keys, and nothing else."""
+    parts = list(admin.get(page).context["adminform"])
+    (part,) = [part for part in parts if part.fields == ("client_jwks_uri", "signing_keys")]
+    return str(part.classes)

@@ -52,6 +52,7 @@ def keep_looks(page: Page, name: str) -> None:
     KEPT.mkdir(parents=True, exist_ok=True)
     for look in LOOKS:
         show_as(page, look)
+        page.evaluate("scrollTo(0, 0)")  # what stays in view while one scrolls would be in the middle
         page.screenshot(path=KEPT / f"{name}-{look.name}.png", full_page=True, animations="disabled")
 
 

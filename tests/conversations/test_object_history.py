@@ -43,6 +43,15 @@ def test_a_change_names_the_admin_the_field_and_of_listed_fields_both_values(hou
     assert ": off → on" in newest
 
 
+def test_a_new_secret_is_named_as_the_form_names_it(houses: Houses) -> None:
+    """The bug: "Client secret ciphertext"."""
+    acme, _ = houses
+    url = address(AuthorizationServer, "change", acme.server)
+    assert acme.admin.send_changed(url, client_secret="another").status_code == 302
+    line = history(acme.admin, acme.server)[0]
+    assert line.endswith("Secret changed Client secret")
+
+
 def test_a_moved_address_is_shown_with_its_hosts_alone(houses: Houses) -> None:
     """J13: its path or query may hold a secret."""
     acme, _ = houses
