@@ -37,6 +37,7 @@ SAME_ON_EVERY_DATABASE = [
     "demo",
     "docs",
     "generators",
+    "sdks",
     "test_bench.py",
     # What a page looks like and what a browser does with it; who may see which page is tried on both.
     "browser/firefox",

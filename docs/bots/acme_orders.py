@@ -4,6 +4,7 @@ Copy it beside the example that you take, and let `Orders._orders` call your own
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -114,17 +115,13 @@ class Orders:
         return Reply(NOT_ANSWERING)
 
     async def _end(self, conversation_id: str, session: int) -> None:
-        try:
+        with suppress(NoToken, SessionMismatch):  # it has ended meanwhile, which is what we want
             await self.delegation.end_token(conversation_id, "rejected", session=session)
-        except (NoToken, SessionMismatch):
-            return  # it has ended meanwhile
 
     async def _close(self, conversation_id: str) -> Reply:
-        try:
+        with suppress(NotFound):  # there was nothing to forget
             session = (await self.delegation.conversation(conversation_id)).session
             await self.delegation.close(conversation_id, session)
-        except NotFound:
-            return Reply(GOODBYE)  # there was nothing to forget
         return Reply(GOODBYE)
 
 

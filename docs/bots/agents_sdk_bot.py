@@ -7,11 +7,11 @@ written to you in private" is said in a room. It reads BASE, KEY, ORDERS, PORT a
 import logging
 import os
 
-from acme_orders import IN_PRIVATE, SIGN_IN, Orders, Reply
 from aiohttp import web
 from microsoft_agents.activity import (
     ActionTypes,
     Activity,
+    ActivityTypes,
     CardAction,
     ConversationParameters,
     SigninCard,
@@ -19,8 +19,9 @@ from microsoft_agents.activity import (
 )
 from microsoft_agents.authentication.msal import MsalConnectionManager
 from microsoft_agents.hosting.aiohttp import CloudAdapter, jwt_authorization_middleware
-from microsoft_agents.hosting.core import ActivityHandler, CardFactory, MessageFactory, TurnContext
+from microsoft_agents.hosting.core import ActivityHandler, CardFactory, ClaimsIdentity, TurnContext
 
+from acme_orders import IN_PRIVATE, SIGN_IN, Orders, Reply
 from consumer_delegation import AsyncDelegation, conversation_id_of
 
 
@@ -35,22 +36,24 @@ class OrdersBot(ActivityHandler):
         self.orders, self.adapter = orders, adapter
         adapter.on_turn_error = apologise
 
-    async def on_message_activity(self, turn_context: TurnContext) -> None:
+    async def on_message_activity(self, turn_context: TurnContext) -> None:  # type: ignore[override]  # it is one
         asked = turn_context.activity
         if is_private(asked):
             await self.answer(turn_context, asked.text)
             return
+        if not (asked.from_property and asked.recipient):
+            return  # nobody to write to
 
         async def answer_in_private(private: TurnContext) -> None:
             await self.answer(private, asked.text)
 
-        person = ConversationParameters(is_group=False, agent=asked.recipient, members=[asked.from_property])
+        person = ConversationParameters(is_group=False, bot=asked.recipient, members=[asked.from_property])
         if asked.conversation.tenant_id:  # Teams needs it; other channels have none
             person.tenant_id = asked.conversation.tenant_id
-        identity = turn_context.identity
+        identity = turn_context.identity or ClaimsIdentity()
         await self.adapter.create_conversation(
             identity.get_app_id() or "",
-            asked.channel_id,
+            asked.channel_id or "",
             asked.service_url,
             identity.get_token_audience(),
             person,
@@ -62,7 +65,7 @@ class OrdersBot(ActivityHandler):
         """Answer in a private chat. Its text is None where somebody sent a picture."""
         chat = private.activity
         # The chat's own id, and not its person's: in some channels a page says who the person is.
-        reply = await self.orders.reply(conversation_id_of(chat.channel_id, chat.conversation.id), text)
+        reply = await self.orders.reply(conversation_id_of(chat.channel_id or "", chat.conversation.id), text)
         await private.send_activity(in_activity(reply))
 
 
@@ -74,9 +77,10 @@ def is_private(activity: Activity) -> bool:
 
 def in_activity(reply: Reply) -> Activity:
     if not reply.link:
-        return MessageFactory.text(reply.text)
+        return Activity(type=ActivityTypes.message, text=reply.text)
     button = CardAction(type=ActionTypes.open_url, title="Sign in", value=reply.link)
-    return MessageFactory.attachment(CardFactory.signin_card(SigninCard(text=SIGN_IN, buttons=[button])))
+    card = CardFactory.signin_card(SigninCard(text=SIGN_IN, buttons=[button]))
+    return Activity(type=ActivityTypes.message, attachments=[card])
 
 
 def application(bot: OrdersBot) -> web.Application:

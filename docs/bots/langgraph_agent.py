@@ -1,17 +1,19 @@
 """LangGraph: the graph pauses (`interrupt`) until the person has signed in and typed the code.
 
-The conversation is `conversation_id` in the run's configuration. The host sets it from the authenticated chat, and no model
-can change it. Checkpoints keep the state and what the graph is resumed with: never a token, but codes, which are used once.
+The conversation is `conversation_id` in the run's configuration. The host sets it from the authenticated chat, and no
+model can change it. Checkpoints keep the state and what the graph is resumed with: never a token, but codes, which are
+used once.
 """
 
 from typing import Literal, TypedDict
 
-from acme_orders import Orders
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import BaseCheckpointSaver
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import interrupt
+
+from acme_orders import Orders
 
 
 class State(TypedDict, total=False):
@@ -34,7 +36,7 @@ def graph_of(orders: Orders, checkpointer: BaseCheckpointSaver[str]) -> Compiled
         return {"code": str(interrupt({"text": state["answer"], "link": state["link"]}))}
 
     def next_node(state: State) -> Literal["ask", "__end__"]:
-        return "ask" if state["waits"] else END
+        return "ask" if state["waits"] else "__end__"
 
     graph = StateGraph(State)
     graph.add_node("look_up", look_up)

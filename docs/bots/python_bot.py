@@ -6,6 +6,7 @@ import secrets
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 
@@ -42,7 +43,7 @@ class Bot:
                 self.say("Ask me: where is my order?")
         except CodeIncorrect as wrong:
             self.say(f"That is not the code. Tries left: {wrong.attempts_left}")
-        except NothingToConfirm:
+        except (NothingToConfirm, NotFound):
             self.say("I am not waiting for a code. Ask me where your order is.")
         except ConversationClosed:
             self.say("This chat is over.")
@@ -51,31 +52,27 @@ class Bot:
         except (DelegationError, httpx.TransportError):
             self.say(TROUBLE)
 
-    def show_orders(self) -> None:
+    def show_orders(self, tries: int = 2) -> None:
         granted = self.delegation.authorize(self.chat, purpose="to look up your order", min_ttl=30)
         if isinstance(granted, AccessToken):
-            return self.ask_brand(granted)
+            return self.ask_brand(granted, tries)
         self.say(granted.message or "")  # it holds the link, or asks for the code
         return threading.Thread(target=self.follow, args=[granted], daemon=True).start()
 
-    def ask_brand(self, token: AccessToken) -> None:
+    def ask_brand(self, token: AccessToken, tries: int) -> None:
         orders = httpx.get(self.orders_url, headers={"Authorization": f"Bearer {token.access_token}"}, timeout=20)
-        if orders.status_code == 401:  # taken back at the brand: say so, and ask the consumer once more
-            try:
+        if orders.status_code == 401 and tries > 1:  # taken back at the brand: say so, and ask the consumer once more
+            with suppress(NoToken):  # it has ended meanwhile, which is what we want
                 self.delegation.end_token(self.chat, "rejected", session=token.session)
-            except NoToken:
-                self.say("One moment ...")  # it has ended meanwhile, which is what we want
-            self.show_orders()
+            self.show_orders(tries - 1)
         elif not orders.is_success:
             self.say("Acme is not answering right now. Please try again later.")
         else:
             self.say("\n".join(f"{order['item']}: {order['status']}" for order in orders.json()["orders"]))
 
     def close(self) -> None:
-        try:
+        with suppress(NotFound):  # there was nothing to forget
             self.delegation.close(self.chat)
-        except NotFound:
-            self.say("There was nothing to forget.")
         self.say("Goodbye. I have forgotten everything about this chat.")
 
     def follow(self, challenge: Challenge) -> None:

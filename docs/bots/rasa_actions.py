@@ -8,9 +8,9 @@ import os
 from functools import cache
 from typing import Any
 
-from rasa_sdk import Action, Tracker
 from rasa_sdk.events import EventType, SlotSet
 from rasa_sdk.executor import CollectingDispatcher
+from rasa_sdk.interfaces import Action, Tracker
 from rasa_sdk.types import DomainDict
 
 from acme_orders import ONLY_IN_PRIVATE, Orders, code_in

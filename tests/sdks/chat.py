@@ -13,9 +13,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from acme_orders import Orders
 from aiohttp import web
 
+from acme_orders import Orders
 from consumer_delegation import AsyncDelegation
 
 Said = dict[str, Any]  # where: "private" or "room"; text; link

@@ -4,13 +4,13 @@ import asyncio
 import os
 from typing import Any
 
-from acme_orders import code_in
 from adk_agent import CODE, CONVERSATION, agent_of
 from aiohttp import web
 from chat import Said, orders, play, served
 from google.adk.runners import InMemoryRunner
 from google.genai import types
 
+from acme_orders import code_in
 from consumer_delegation import conversation_id_of
 
 CONFIRMATION = "adk_request_confirmation"
@@ -24,7 +24,7 @@ async def generate(request: web.Request) -> web.Response:
     part = asked["contents"][-1]["parts"][-1]
     answer: dict[str, Any] = {"functionCall": {"name": "get_my_orders", "args": {}}}
     if returned := part.get("functionResponse"):
-        answer = {"text": returned["response"].get("orders") or returned["response"]["status"]}
+        answer = {"text": returned["response"].get("tell_the_person") or returned["response"]["status"]}
     content = {"role": "model", "parts": [answer]}
     return web.json_response({"candidates": [{"content": content, "finishReason": "STOP"}]})
 
@@ -43,7 +43,9 @@ async def main() -> None:
             part = types.Part(text=text or " ")
             if person in waiting:
                 answer = {"confirmed": True, "payload": {CODE: code_in(text)}}
-                part = types.Part(function_response=types.FunctionResponse(id=waiting.pop(person), name=CONFIRMATION, response=answer))
+                part = types.Part(
+                    function_response=types.FunctionResponse(id=waiting.pop(person), name=CONFIRMATION, response=answer)
+                )
             hints, texts = [], []
             message = types.Content(role="user", parts=[part])
             async for event in runner.run_async(user_id=person, session_id=person, new_message=message):

@@ -4,13 +4,13 @@ import asyncio
 import json
 from typing import Any
 
-from acme_orders import code_in
 from agents import OpenAIChatCompletionsModel, Runner, set_tracing_disabled
 from aiohttp import web
 from chat import Said, orders, play, served
 from openai import AsyncOpenAI
 from openai_agent import Chat, agent
 
+from acme_orders import code_in
 from consumer_delegation import conversation_id_of
 
 said: list[Said] = []
@@ -33,9 +33,15 @@ async def complete(request: web.Request) -> web.Response:
             makes_up = not may_be_null or "please" in last["content"]
             arguments = {"completion_code": typed or ("123456" if makes_up else None)}
         function = {"name": tool["function"]["name"], "arguments": json.dumps(arguments)}
-        message = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+        message = {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "1", "type": "function", "function": function}],
+        }
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return web.json_response({"id": "1", "object": "chat.completion", "created": 0, "model": "scripted", "choices": [choice]})
+    return web.json_response(
+        {"id": "1", "object": "chat.completion", "created": 0, "model": "scripted", "choices": [choice]}
+    )
 
 
 async def main() -> None:

@@ -1,4 +1,4 @@
-"""rasa-sdk: its executor runs the actions as its server does; this plays Rasa, which keeps slots and follows a story."""
+"""rasa-sdk: its executor runs the actions as its server does; this plays Rasa, which keeps the slots."""
 
 import asyncio
 import re

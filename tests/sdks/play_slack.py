@@ -44,19 +44,31 @@ async def main() -> None:
 
         async def say(person: str, text: str | None, in_room: bool) -> None:
             user = f"U{person.upper()}"
-            event = {"type": "message", "channel_type": "im", "channel": f"D{user}", "user": user, "text": text, "ts": "1.0"}
+            event = {
+                "type": "message",
+                "channel_type": "im",
+                "channel": f"D{user}",
+                "user": user,
+                "text": text,
+                "ts": "1.0",
+            }
             if in_room:
-                event |= {"type": "app_mention", "channel_type": "channel", "channel": "C1", "text": f"<@U012345678> {text}"}
+                event |= {
+                    "type": "app_mention",
+                    "channel_type": "channel",
+                    "channel": "C1",
+                    "text": f"<@U012345678> {text}",
+                }
             body = json.dumps({"type": "event_callback", "team_id": "T1", "api_app_id": "A1", "event": event})
             sent_at = str(int(time.time()))
             signature = SignatureVerifier(SECRET).generate_signature(timestamp=sent_at, body=body)
-            headers = {
-                "content-type": ["application/json"], "x-slack-request-timestamp": [sent_at], "x-slack-signature": [signature],
-            }  # fmt: skip
+            proof = {"x-slack-request-timestamp": [sent_at], "x-slack-signature": [signature]}
+            headers = {"content-type": ["application/json"], **proof}
             answer = await app.async_dispatch(AsyncBoltRequest(body=body, headers=headers))
             assert answer.status == 200, answer.body
             # Bolt answers the event first, and lets the listener go on.
-            await asyncio.gather(*(task for task in asyncio.all_tasks() if "ListenerRunner" in repr(task.get_coro())))
+            listeners = [task for task in asyncio.all_tasks() if "ListenerRunner" in repr(task.get_coro())]
+            await asyncio.gather(*listeners)
 
         await play(say, said)
 

@@ -24,7 +24,9 @@ async def call(request: web.Request) -> web.Response:
         return web.json_response({"ok": True, "result": bot})
     markup = json.loads(str(asked.get("reply_markup", "{}")))
     link = markup["inline_keyboard"][0][0]["url"] if markup else ""
-    said.append({"where": "room" if int(str(asked["chat_id"])) == ROOM else "private", "text": asked["text"], "link": link})
+    said.append(
+        {"where": "room" if int(str(asked["chat_id"])) == ROOM else "private", "text": asked["text"], "link": link}
+    )
     sent = {"message_id": next(numbers), "date": 0, "chat": {"id": int(str(asked["chat_id"])), "type": "private"}}
     return web.json_response({"ok": True, "result": sent})
 

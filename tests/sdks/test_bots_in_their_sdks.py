@@ -1,7 +1,7 @@
 """The examples inside the SDKs whose names they bear, against the real servers.
 
-Each player (`play_*.py`) runs in an environment of its own, with the platform's wire around the example. No model and no
-platform is called: scripted ones answer on loopback.
+Each player (`play_*.py`) runs in an environment of its own, with the platform's wire around the example. No model and
+no platform is called: scripted ones answer on loopback.
 """
 
 import json
@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
 
 from demo.processes import run_command
+from tests.demo.machines import free_ports
 from tests.demo.stage import Stage, wrong
 from tests.machine import missing
 
@@ -25,6 +29,7 @@ pytestmark = pytest.mark.full
 
 FOLDER: Final = Path(__file__).parent
 ROOT: Final = FOLDER.parent.parent
+PATIENCE: Final = 30
 BOOTS: Final = "Walking boots, size 39: On its way, arrives tomorrow"
 ENVIRONMENTS: Final = {"rasa": ".venv-rasa"}
 BOTS: Final = ("agents_sdk", "slack", "telegram", "rasa", "openai", "adk", "langgraph")
@@ -46,7 +51,9 @@ class Chat:
         """Let somebody say something. Return what the bot sent."""
         assert self.process.stdin
         assert self.process.stdout
-        self.process.stdin.write(json.dumps({"person": f"{person}.{self.chat}", "text": text, "in_room": in_room}) + "\n")
+        self.process.stdin.write(
+            json.dumps({"person": f"{person}.{self.chat}", "text": text, "in_room": in_room}) + "\n"
+        )
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         assert answer, "the bot has ended"
@@ -112,7 +119,7 @@ def test_a_person_signs_in_and_reads_their_orders(chat: Chat, stage: Stage) -> N
 
 
 def test_a_code_that_nobody_waits_for_costs_nothing(chat: Chat, stage: Stage) -> None:
-    """The bug: a strict tool schema makes models invent six digits; they were posted first, and no link was ever sent."""
+    """The bug: a strict schema makes models invent digits, which were posted first: no link was ever sent."""
     chat.says("123456")
     link = chat.link("Where is my order, please?")
     chat.says("654321")
@@ -175,6 +182,36 @@ def test_rasa_asks_for_a_private_chat_in_a_room(stage: Stage) -> None:
         for text in ("Where is my order?", "123456"):
             (said,) = chat.says(text, in_room=True)
             assert said["text"] == "Please ask me in our private chat, where nobody else reads it."
+
+
+@pytest.mark.parametrize(("name", "path"), [("agents_sdk_bot", "/api/messages"), ("slack_bot", "/slack/events")])
+def test_a_program_refuses_what_its_platform_did_not_send(name: str, path: str) -> None:
+    (port,) = free_ports(1)
+    connection = "CONNECTIONS__SERVICE_CONNECTION__SETTINGS__"
+    settings = {f"{connection}CLIENTID": "acme", f"{connection}CLIENTSECRET": "secret", f"{connection}TENANTID": "acme"}
+    slack = {"SLACK_BOT_TOKEN": "xoxb-token", "SLACK_SIGNING_SECRET": "secret"}
+    ours = {"BASE": "http://localhost/api/v1", "KEY": "key", "ORDERS": "http://localhost/orders", "PORT": str(port)}
+    with program_of(name, {**settings, **slack, **ours}):
+        with requests.Session() as session:
+            session.mount("http://", HTTPAdapter(max_retries=Retry(connect=40, backoff_factor=0.1, backoff_max=1)))
+            answer = session.post(f"http://127.0.0.1:{port}{path}", json={"type": "message"}, timeout=PATIENCE)
+        assert answer.status_code == 401
+
+
+@contextmanager
+def program_of(name: str, settings: dict[str, str]) -> Iterator[None]:
+    python = ROOT / ".venv-sdks" / "bin" / "python"
+    if not python.exists():
+        missing(f"the SDKs are not installed (make sdks): the example {name} did not run")
+    paths = [str(ROOT / "docs" / "bots"), str(ROOT / "clients" / "python")]
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(paths), **settings}
+    with subprocess.Popen(
+        [python, ROOT / "docs" / "bots" / f"{name}.py"], env=env, stdout=subprocess.DEVNULL
+    ) as process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 def test_the_examples_have_the_types_of_their_sdks() -> None:
