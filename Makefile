@@ -13,6 +13,7 @@ BENCHED := $(VENV)/.bench-installed
 OTHER_PEERS := tests/peers/others/node_modules/.package-lock.json
 PEERS_VENV := .venv-peers
 GENERATORS_VENV := .venv-generators
+SDKS := tests/sdks/node_modules/.package-lock.json
 SDKS_VENV := .venv-sdks
 RASA_VENV := .venv-rasa
 GENERATORS := tests/generators/node_modules/.package-lock.json
@@ -154,11 +155,20 @@ $(GENERATORS): tests/generators/package.json tests/generators/package-lock.json
 # The SDKs that docs/bots has examples for, in environments of their own, only for `make test-full`. Rasa's needs other
 # versions of packages than the others do.
 .PHONY: sdks
-sdks: $(SDKS_VENV)/.installed $(RASA_VENV)/.installed
+sdks: generators $(SDKS_VENV)/.installed $(RASA_VENV)/.installed
+	@if command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory $(SDKS); \
+	else \
+		echo "Node is not installed: the example for Node will not run."; \
+	fi
 
 $(SDKS_VENV)/.installed: tests/sdks/requirements.txt
 	@test -x $(SDKS_VENV)/bin/python || $(PYTHON) -m venv $(SDKS_VENV)
 	@$(SDKS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r tests/sdks/requirements.txt
+	@touch $@
+
+$(SDKS): tests/sdks/package.json tests/sdks/package-lock.json
+	@npm ci --prefix tests/sdks --loglevel=error
 	@touch $@
 
 $(RASA_VENV)/.installed: tests/sdks/requirements-rasa.txt
@@ -200,6 +210,6 @@ constraints: ## rewrite constraints.txt
 	@rm -rf .venv-constraints
 
 clean: ## delete all generated files; databases and .env stay
-	@rm -rf $(VENV) $(PEERS_VENV) $(GENERATORS_VENV) $(SDKS_VENV) $(RASA_VENV) tests/generators/node_modules tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
+	@rm -rf $(VENV) $(PEERS_VENV) $(GENERATORS_VENV) $(SDKS_VENV) $(RASA_VENV) tests/generators/node_modules tests/sdks/node_modules tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,6 +29,7 @@ pytest_plugins = [
     "tests.peers.fixtures",
     "tests.peers.others.fixtures",
     "tests.demo.stage",
+    "tests.typescript_client",
 ]
 
 # Once is enough for what is the same on every database: the demo and the bots to copy run on the demo's SQLite, the

@@ -32,12 +32,12 @@ ROOT: Final = FOLDER.parent.parent
 PATIENCE: Final = 30
 BOOTS: Final = "Walking boots, size 39: On its way, arrives tomorrow"
 ENVIRONMENTS: Final = {"rasa": ".venv-rasa"}
-BOTS: Final = ("agents_sdk", "slack", "telegram", "rasa", "openai", "adk", "langgraph")
+BOTS: Final = ("agents_sdk", "slack", "telegram", "rasa", "openai", "adk", "langgraph", "node")
 EXAMPLES: Final = {
     ".venv-sdks": ("agents_sdk_bot", "slack_bot", "telegram_bot", "openai_agent", "adk_agent", "langgraph_agent"),
     ".venv-rasa": ("rasa_actions",),
 }
-IN_ROOMS: Final = ("agents_sdk", "slack", "telegram")
+IN_ROOMS: Final = ("agents_sdk", "slack", "telegram", "node")
 
 
 @dataclass
@@ -78,30 +78,47 @@ def link_in(said: dict[str, Any]) -> str:
 
 
 @contextmanager
-def bot(name: str, stage: Stage) -> Iterator[Chat]:
-    python = ROOT / ENVIRONMENTS.get(name, ".venv-sdks") / "bin" / "python"
-    if not python.exists():
-        missing(f"the SDKs are not installed (make sdks): the example for {name} did not run")
+def bot(name: str, stage: Stage, node_bots: Path) -> Iterator[Chat]:
     paths = [str(ROOT / "docs" / "bots"), str(ROOT / "clients" / "python"), str(FOLDER)]
     env = {
         "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(paths), "BASE": f"{stage.addresses.product}/api/v1",
         "KEY": stage.bot_key, "ORDERS": stage.orders_url, "HOME": "/nonexistent",
     }  # fmt: skip
+    command = ["node", "play_node.mjs"] if name == "node" else [python_of(name), FOLDER / f"play_{name}.py"]
     with subprocess.Popen(
-        [python, FOLDER / f"play_{name}.py"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        command, cwd=node_bots, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        chat = Chat(process)
         try:
             assert process.stdout
             assert json.loads(process.stdout.readline() or "{}") == {"ready": True}
-            yield chat
+            yield Chat(process)
         finally:
             process.kill()
 
 
+def python_of(name: str) -> Path:
+    python = ROOT / ENVIRONMENTS.get(name, ".venv-sdks") / "bin" / "python"
+    return python if python.exists() else missing(f"the SDKs are not installed (make sdks): {name} did not run")
+
+
+@pytest.fixture(scope="session")
+def node_bots(built_typescript: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example for Node, its player, and the packages that they import."""
+    if not (FOLDER / "node_modules" / "grammy").is_dir():
+        missing("grammY is not installed (make sdks): the example for Node did not run")
+    folder = tmp_path_factory.mktemp("node")
+    for file in (ROOT / "docs" / "bots" / "telegram_bot.mjs", FOLDER / "play_node.mjs"):
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "node_modules").mkdir()
+    for package in (FOLDER / "node_modules").iterdir():
+        (folder / "node_modules" / package.name).symlink_to(package)
+    (folder / "node_modules" / "consumer-delegation").symlink_to(built_typescript)
+    return folder
+
+
 @pytest.fixture(params=BOTS)
-def chat(request: pytest.FixtureRequest, stage: Stage) -> Iterator[Chat]:
-    with bot(request.param, stage) as chat:
+def chat(request: pytest.FixtureRequest, stage: Stage, node_bots: Path) -> Iterator[Chat]:
+    with bot(request.param, stage, node_bots) as chat:
         yield chat
 
 
@@ -163,9 +180,9 @@ def test_two_people_have_nothing_in_common(chat: Chat, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("name", IN_ROOMS)
-def test_in_a_room_everything_is_said_to_the_person_alone(name: str, stage: Stage) -> None:
+def test_in_a_room_everything_is_said_to_the_person_alone(name: str, stage: Stage, node_bots: Path) -> None:
     """S11: link, code and orders; whoever reads the room sees that something was written."""
-    with bot(name, stage) as chat:
+    with bot(name, stage, node_bots) as chat:
         asked = chat.says("Where is my order?", in_room=True)
         (private,) = [said for said in asked if said["where"] == "private"]
         code = stage.consumer().gets_code(link_in(private))
@@ -176,9 +193,9 @@ def test_in_a_room_everything_is_said_to_the_person_alone(name: str, stage: Stag
         assert BOOTS in chat.text("Where is my order?")
 
 
-def test_rasa_asks_for_a_private_chat_in_a_room(stage: Stage) -> None:
+def test_rasa_asks_for_a_private_chat_in_a_room(stage: Stage, node_bots: Path) -> None:
     """S11: an action cannot write to another chat than that of the question."""
-    with bot("rasa", stage) as chat:
+    with bot("rasa", stage, node_bots) as chat:
         for text in ("Where is my order?", "123456"):
             (said,) = chat.says(text, in_room=True)
             assert said["text"] == "Please ask me in our private chat, where nobody else reads it."
@@ -200,13 +217,10 @@ def test_a_program_refuses_what_its_platform_did_not_send(name: str, path: str) 
 
 @contextmanager
 def program_of(name: str, settings: dict[str, str]) -> Iterator[None]:
-    python = ROOT / ".venv-sdks" / "bin" / "python"
-    if not python.exists():
-        missing(f"the SDKs are not installed (make sdks): the example {name} did not run")
     paths = [str(ROOT / "docs" / "bots"), str(ROOT / "clients" / "python")]
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(paths), **settings}
     with subprocess.Popen(
-        [python, ROOT / "docs" / "bots" / f"{name}.py"], env=env, stdout=subprocess.DEVNULL
+        [python_of(name), ROOT / "docs" / "bots" / f"{name}.py"], env=env, stdout=subprocess.DEVNULL
     ) as process:
         try:
             yield

@@ -8,7 +8,7 @@ import pytest
 
 from tests.machine import missing
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 NODE_MODULES = ROOT / "tests" / "generators" / "node_modules"
 
 
