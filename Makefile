@@ -165,6 +165,8 @@ sdks: generators $(SDKS_VENV)/.installed $(RASA_VENV)/.installed
 $(SDKS_VENV)/.installed: tests/sdks/requirements.txt
 	@test -x $(SDKS_VENV)/bin/python || $(PYTHON) -m venv $(SDKS_VENV)
 	@$(SDKS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r tests/sdks/requirements.txt
+	@$(SDKS_VENV)/bin/python -m pip download -qq --disable-pip-version-check -d $(SDKS_VENV)/wheels \
+		-c tests/sdks/requirements.txt httpx
 	@touch $@
 
 $(SDKS): tests/sdks/package.json tests/sdks/package-lock.json
