@@ -30,7 +30,7 @@ ONLY_IN_PRIVATE = "Please ask me in our private chat, where nobody else reads it
 SIGN_IN = "Please sign in at Acme. Then type the six digits of the last page into this chat."
 GOODBYE = "Goodbye. I have forgotten everything about this chat."
 # Six digits that are no part of a longer number, of a word, or of a mention such as <@U012345>.
-_SIX_DIGITS = re.compile(r"(?<![\w@#+])(?<!\d[ .-])\d{3}[ .-]?\d{3}(?![\w@])(?![ .-]\d)")
+_SIX_DIGITS = re.compile(r"(?<![\w@#+])(?<!\d[ \xa0.-])\d{3}[ \xa0.-]?\d{3}(?![\w@])(?![ \xa0.-]\d)")
 _MENTION = re.compile(r"<[^<>]*>")
 
 

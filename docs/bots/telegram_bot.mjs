@@ -12,7 +12,7 @@ import { Bot, GrammyError, InlineKeyboard } from "grammy";
 const HINT = "Ask me: where is my order?";
 const NOT_ANSWERING = "Acme is not answering right now. Please try again later.";
 const SIGN_IN = "Please sign in at Acme. Then type the six digits of the last page into this chat.";
-const SIX_DIGITS = /(?<![\w@#+])(?<!\d[ .-])\d{3}[ .-]?\d{3}(?![\w@])(?![ .-]\d)/;
+const SIX_DIGITS = /(?<![\w@#+])(?<!\d[ \xa0.-])\d{3}[ \xa0.-]?\d{3}(?![\w@])(?![ \xa0.-]\d)/;
 
 export class Orders {
   constructor(delegation, ordersUrl) {
