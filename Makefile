@@ -155,7 +155,7 @@ $(GENERATORS): tests/generators/package.json tests/generators/package-lock.json
 # The SDKs that docs/bots has examples for, in environments of their own, only for `make test-full`. Rasa's needs other
 # versions of packages than the others do.
 .PHONY: sdks
-sdks: generators $(SDKS_VENV)/.installed $(RASA_VENV)/.installed
+sdks: $(SDKS_VENV)/.installed $(RASA_VENV)/.installed
 	@if command -v npm >/dev/null; then \
 		$(MAKE) --no-print-directory $(SDKS); \
 	else \

@@ -83,6 +83,7 @@ def test_the_contract_and_the_guide_say_whose_chat_an_id_names() -> None:
         assert "id names one person's chat" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 def test_typescript_makes_the_same_ids(built_typescript: Path) -> None:
     pairs = [[name] for name in NAMES] + [[room, person] for room in NAMES for person in NAMES[:9]]
     program = (
