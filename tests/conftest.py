@@ -39,6 +39,7 @@ SAME_ON_EVERY_DATABASE = [
     "docs",
     "generators",
     "sdks",
+    *("clients/test_packages.py", "clients/test_typescript_client.py"),
     "test_bench.py",
     # What a page looks like and what a browser does with it; who may see which page is tried on both.
     "browser/firefox",

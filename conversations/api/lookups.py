@@ -19,8 +19,8 @@ from conversations.models import AccessToken, Challenge, Conversation
 from infrastructure.compiled import CompiledQuery, CompiledRows, Parameter, loaded
 from web.errors import Problem
 
-# Not "." and "..": HTTP clients take them out of a path (RFC 3986 section 5.2.4), and `DELETE .../conversations/..` would
-# mean something else. The pattern of openapi.yaml says the same without a lookahead, which some validators lack.
+# Not "." and "..": HTTP clients take them out of a path (RFC 3986 section 5.2.4), and `DELETE .../conversations/..`
+# would mean something else. The pattern of openapi.yaml says the same without a lookahead, which some validators lack.
 _CONVERSATION_ID: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:@|=;,+!$*()-]{1,200}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
