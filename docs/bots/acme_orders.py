@@ -54,7 +54,7 @@ def code_in(text: str | None) -> str:
 
 class Orders:
     def __init__(self, delegation: AsyncDelegation, orders_url: str) -> None:
-        self.delegation, self.orders_url, self.brand = delegation, orders_url, httpx.AsyncClient(timeout=20)
+        self.delegation, self.orders_url = delegation, orders_url
 
     async def reply(self, conversation_id: str, text: str | None) -> Reply:
         """Answer a message. The conversation has to be one person's: make its id with `conversation_id_of`."""
@@ -102,10 +102,10 @@ class Orders:
             if isinstance(granted, Challenge):
                 link = granted.url if granted.waits_for_sign_in else None
                 return Reply(granted.message or "", link or "", waits=True)
+            bearer = {"Authorization": f"Bearer {granted.access_token}"}
             try:
-                answer = await self.brand.get(
-                    self.orders_url, headers={"Authorization": f"Bearer {granted.access_token}"}
-                )
+                async with httpx.AsyncClient(timeout=20) as brand:
+                    answer = await brand.get(self.orders_url, headers=bearer)
             except httpx.TransportError:
                 return Reply(NOT_ANSWERING)
             if answer.status_code != 401:

@@ -188,6 +188,13 @@ def test_no_connection_is_tried_again_and_then_told_apart_from_a_lost_answer(pau
     assert (unsent.value.may_be_done, lost.value.may_be_done) == (False, True)
 
 
+def test_an_answer_that_cannot_be_decoded_is_an_error_of_this_client(pauses: list[float]) -> None:
+    """A proxy that damages a compressed answer: the call may have been done."""
+    with pytest.raises(NoAnswer) as lost:
+        delegation_on(Answers(httpx.DecodingError("damaged"))).complete("chat", "123456")
+    assert lost.value.may_be_done
+
+
 def test_waiting_goes_on_after_an_unchanged_answer(pauses: list[float]) -> None:
     tag = 'W/"1"'
     wire = Answers(

@@ -129,7 +129,7 @@ class Delegation(_Client):
                     continue
                 try:
                     answer = self._http.request(**self._arguments(step))
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     step = steps.throw(error)
                 else:
                     step = steps.send(answer)
@@ -214,7 +214,7 @@ class AsyncDelegation(_Client):
                     continue
                 try:
                     answer = await self._http.request(**self._arguments(step))
-                except httpx.TransportError as error:
+                except httpx.RequestError as error:
                     step = steps.throw(error)
                 else:
                     step = steps.send(answer)

@@ -47,7 +47,7 @@ def exchange(request: Request, patience: float) -> Steps[httpx.Response]:
         tries += 1
         try:
             answer = yield request
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             not_sent = isinstance(error, _NOT_SENT)
             if tries >= MOST_TRIES or not (not_sent or request.is_repeatable) or patience < PAUSE:
                 raise NoAnswer(f"{request.method}: {type(error).__name__}", may_be_done=not not_sent) from error
