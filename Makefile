@@ -13,6 +13,9 @@ BENCHED := $(VENV)/.bench-installed
 OTHER_PEERS := tests/peers/others/node_modules/.package-lock.json
 PEERS_VENV := .venv-peers
 GENERATORS_VENV := .venv-generators
+SDKS := tests/sdks/node_modules/.package-lock.json
+SDKS_VENV := .venv-sdks
+RASA_VENV := .venv-rasa
 GENERATORS := tests/generators/node_modules/.package-lock.json
 GENERATORS_INSTALLED := $(GENERATORS_VENV)/.installed
 OTHERS_INSTALLED := $(PEERS_VENV)/.installed
@@ -37,7 +40,7 @@ test: $(INSTALLED) ## tests without servers, on SQLite and PostgreSQL at once; A
 test-served: $(INSTALLED) peers bench-parts ## tests with servers, browsers and third-party programs
 	@$(BIN)/python -m tests.run served $(ARGS)
 
-test-full: $(INSTALLED) peers bench-parts peers-full generators ## tests before a release only: Firefox, more third-party servers
+test-full: $(INSTALLED) peers bench-parts peers-full generators sdks ## tests before a release only: Firefox, more third-party servers
 	@$(BIN)/python -m tests.run full $(ARGS)
 
 fuzz: $(INSTALLED) ## test more than 150,000 generated inputs; about 8 minutes
@@ -149,6 +152,32 @@ $(GENERATORS): tests/generators/package.json tests/generators/package-lock.json
 	@npm ci --prefix tests/generators --loglevel=error
 	@touch $@
 
+# The SDKs that docs/bots has examples for, in environments of their own, only for `make test-full`. Rasa's needs other
+# versions of packages than the others do.
+.PHONY: sdks
+sdks: $(SDKS_VENV)/.installed $(RASA_VENV)/.installed
+	@if command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory $(SDKS); \
+	else \
+		echo "Node is not installed: the example for Node will not run."; \
+	fi
+
+$(SDKS_VENV)/.installed: tests/sdks/requirements.txt
+	@test -x $(SDKS_VENV)/bin/python || $(PYTHON) -m venv $(SDKS_VENV)
+	@$(SDKS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r tests/sdks/requirements.txt
+	@$(SDKS_VENV)/bin/python -m pip download -qq --disable-pip-version-check -d $(SDKS_VENV)/wheels \
+		-c tests/sdks/requirements.txt httpx
+	@touch $@
+
+$(SDKS): tests/sdks/package.json tests/sdks/package-lock.json
+	@npm ci --prefix tests/sdks --loglevel=error
+	@touch $@
+
+$(RASA_VENV)/.installed: tests/sdks/requirements-rasa.txt
+	@test -x $(RASA_VENV)/bin/python || $(PYTHON) -m venv $(RASA_VENV)
+	@$(RASA_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r tests/sdks/requirements-rasa.txt
+	@touch $@
+
 catalogs: $(INSTALLED) ## extract the pages' sentences into the translation files, and compile them
 	@$(BIN)/python -m tests.catalogs
 
@@ -183,6 +212,6 @@ constraints: ## rewrite constraints.txt
 	@rm -rf .venv-constraints
 
 clean: ## delete all generated files; databases and .env stay
-	@rm -rf $(VENV) $(PEERS_VENV) $(GENERATORS_VENV) tests/generators/node_modules tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
+	@rm -rf $(VENV) $(PEERS_VENV) $(GENERATORS_VENV) $(SDKS_VENV) $(RASA_VENV) tests/generators/node_modules tests/sdks/node_modules tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

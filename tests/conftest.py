@@ -29,6 +29,7 @@ pytest_plugins = [
     "tests.peers.fixtures",
     "tests.peers.others.fixtures",
     "tests.demo.stage",
+    "tests.typescript_client",
 ]
 
 # Once is enough for what is the same on every database: the demo and the bots to copy run on the demo's SQLite, the
@@ -37,6 +38,8 @@ SAME_ON_EVERY_DATABASE = [
     "demo",
     "docs",
     "generators",
+    "sdks",
+    *("clients/test_packages.py", "clients/test_typescript_client.py"),
     "test_bench.py",
     # What a page looks like and what a browser does with it; who may see which page is tried on both.
     "browser/firefox",

@@ -60,6 +60,13 @@ def test_the_request_bodies_have_the_same_fields() -> None:
         assert {schemas[name]["additionalProperties"] for name in names} == {False}
 
 
+def test_a_code_and_a_handle_are_completed_with_the_same_other_fields() -> None:
+    """The bug: a code could not name its session, which it has to where ids are reused (S4)."""
+    schemas = document()["components"]["schemas"]
+    code, handle = (set(schemas[name]["properties"]) for name in ("CodeCompletion", "HandleCompletion"))
+    assert code - {"code"} == handle - {"handle"} == {"authorization_server", "session"}
+
+
 def test_every_problem_code_of_the_product_has_an_example_and_none_is_left_over() -> None:
     raised = set(AuthorizationStatus) - {"closed"} | {"bad_request", "not_found", "internal_error", "unavailable"}
     for file in [*(ROOT / "conversations/api").glob("*.py"), ROOT / "web/errors.py"]:

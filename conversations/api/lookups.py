@@ -19,7 +19,9 @@ from conversations.models import AccessToken, Challenge, Conversation
 from infrastructure.compiled import CompiledQuery, CompiledRows, Parameter, loaded
 from web.errors import Problem
 
-_CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~:@|=;,+!$*()-]{1,200}")
+# Not "." and "..": HTTP clients take them out of a path (RFC 3986 section 5.2.4), and `DELETE .../conversations/..`
+# would mean something else. The pattern of openapi.yaml says the same without a lookahead, which some validators lack.
+_CONVERSATION_ID: Final = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:@|=;,+!$*()-]{1,200}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _BRAND: Final = Parameter("brand", models.BigIntegerField())
@@ -127,7 +129,7 @@ def checked_conversation_id(conversation_id: str) -> str:
     if not is_conversation_id(conversation_id):
         detail = (
             "A conversation id has 1 to 200 characters of A-Z a-z 0-9 . _ ~ : @ | = ; , + ! $ * ( ) -"
-            " and no slash, also not at the end of the address."
+            ' and no slash, also not at the end of the address; "." and ".." are none.'
         )
         raise Problem(400, "invalid_conversation_id", detail)
     return conversation_id

@@ -124,7 +124,27 @@ def test_a_query_is_read_strictly(
     assert code_of(acme_bot.in_chat(method, path)) == (422, code)
 
 
-@pytest.mark.parametrize("conversation_id", ["a%20b", "a%2Fb", "%00", "%C3%A9", "a" * 201, "a%0A", "", "a%22", "a%3Cb"])
+@pytest.mark.parametrize(
+    "conversation_id",
+    [
+        *(
+            "a%20b",
+            "a%2Fb",
+            "%00",
+            "%C3%A9",
+            "a" * 201,
+            "a%0A",
+            "",
+            "a%22",
+            "a%3Cb",
+            ".",
+            "..",
+            "%2E",
+            "%2e%2E",
+            ".%2e",
+        ),
+    ],
+)
 @pytest.mark.parametrize(
     ("method", "what"),
     [("POST", "/challenges"), ("GET", "/token"), ("GET", ""), ("DELETE", ""), ("POST", "/completion")],
@@ -138,7 +158,8 @@ def test_an_impossible_conversation_id_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    "conversation_id", ["A", "a" * 200, "19:abc@thread.v2", "a.b_c~d:e@f|g=h;i,j+k!l$m*n(o)p-q", "..."]
+    "conversation_id",
+    ["A", "a" * 200, "19:abc@thread.v2", "a.b_c~d:e@f|g=h;i,j+k!l$m*n(o)p-q", "...", "....", ".a", "..a", "a."],
 )
 def test_every_platforms_id_is_taken_as_it_is(
     acme_bot: Bot, acme_server: AuthorizationServer, conversation_id: str

@@ -20,14 +20,18 @@ from typing import IO, Any, Final
 
 import pytest
 import requests
+from whatsapp_webhook_bot import messages_in
 
+from consumer_delegation import conversation_id_of
 from demo.processes import run_command
+from tests.contract import document
 from tests.demo.machines import answers, free_ports
-from tests.demo.stage import Stage, wrong
+from tests.demo.stage import Stage, new_chat, wrong
 from tests.machine import missing
 
 BOTS: Final = Path(__file__).parent.parent.parent / "docs" / "bots"
 LINK: Final = re.compile(r"http://localhost:\d+/c/[\w-]+")
+NUMBER: Final = "4915112345678"
 BOOTS: Final = "Walking boots, size 39: On its way, arrives tomorrow"
 PATIENCE: Final = 30
 
@@ -41,7 +45,8 @@ def link_in(text: str) -> str:
 def environment(stage: Stage, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     ours = {"BASE": f"{stage.addresses.product}/api/v1", "KEY": stage.bot_key, "ORDERS": stage.orders_url}
-    return kept | ours | {"PYTHONUNBUFFERED": "1"} | more
+    # A reader installs the client.
+    return kept | ours | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(BOTS.parent.parent / "clients" / "python")} | more
 
 
 @dataclass
@@ -120,7 +125,8 @@ def test_python_bot(stage: Stage) -> None:
 @pytest.fixture
 def odd_service() -> Iterator[str]:
     """Return the address of a service that hands out a token, has no time to end it, and whose brand refuses it."""
-    answers = {"POST": (200, {"access_token": "refused"}), "GET": (401, {}), "DELETE": (429, {"code": "rate_limited"})}
+    token = document()["components"]["examples"]["token"]["value"]
+    answers = {"POST": (200, token), "GET": (401, {}), "DELETE": (429, {"code": "rate_limited"})}
 
     class Odd(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -142,7 +148,7 @@ def odd_service() -> Iterator[str]:
 
 def test_python_bot_that_cannot_give_a_refused_token_back_says_so_once(stage: Stage, odd_service: str) -> None:
     """The bug: it asked for the same token again and again, until Python stopped it."""
-    env = environment(stage, BASE=odd_service, ORDERS=f"{odd_service}/orders")
+    env = environment(stage, BASE=f"{odd_service}/api/v1", ORDERS=f"{odd_service}/orders")
     with program(sys.executable, "python_bot.py", env=env) as terminal:
         terminal.type("Where is my order?")
         assert terminal.reads() == "bot: Something is wrong: rate_limited"
@@ -191,19 +197,21 @@ class WhatsApp:
     send_url: str
     received: "queue.Queue[dict[str, Any]]" = field(default_factory=queue.Queue)
 
-    def notify(self, text: str, secret: str = "app-secret") -> int:
-        message = {"from": "4915112345678", "type": "text", "text": {"body": text}}
+    def notify(self, text: str, secret: str = "app-secret", sender: dict[str, str] | None = None) -> int:
+        message = {"type": "text", "text": {"body": text}} | (sender or {"from": NUMBER})
         value = {"messages": [message]}
         body = json.dumps({"entry": [{"changes": [{"field": "messages", "value": value}]}]}).encode()
         signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
         headers = {"X-Hub-Signature-256": f"sha256={signature}"}
         return requests.post(self.bot, data=body, headers=headers, timeout=PATIENCE).status_code
 
-    def says(self, text: str) -> str:
+    def says(self, text: str, **sender: str) -> str:
         """Let the consumer say something; return the bot's answer."""
-        assert self.notify(text) == 200
+        assert self.notify(text, sender=sender) == 200
         sent = self.received.get(timeout=PATIENCE)
-        assert sent["to"] == "4915112345678"
+        # A number and nothing else is written to as `to`.
+        number, user_id = sender.get("from", "" if sender else NUMBER), sender.get("from_user_id")
+        assert (sent.get("to"), sent.get("recipient")) == ((number, None) if number else (None, user_id))
         return str(sent["text"]["body"])
 
 
@@ -244,8 +252,24 @@ def test_whatsapp_webhook_bot(stage: Stage, whatsapp: WhatsApp) -> None:
     assert whatsapp.says(code) == "I am not waiting for a code. Ask me where your order is."
     ada.takes_back()
     assert link_in(whatsapp.says("Where is my order?")) != link
-    stage.bot().close("whatsapp:4915112345678")
-    assert whatsapp.says("Where is my order?") == "This chat is over."
+    stage.bot().close(conversation_id_of("whatsapp", NUMBER))
+    assert whatsapp.says("Where is my order?") == "This chat is over. Please start a new one."
+
+
+def test_whatsapp_of_somebody_whose_number_is_withheld(stage: Stage, whatsapp: WhatsApp) -> None:
+    """The bug: `from` was taken for granted. The id stays, also if a person hides their number in between."""
+    ada = {"from_user_id": f"DE.{new_chat()}"}
+    code = stage.consumer().gets_code(link_in(whatsapp.says("Where is my order?", **ada, **{"from": NUMBER})))
+    assert whatsapp.says(f"It is {code}", **ada).startswith(BOOTS)
+    assert link_in(whatsapp.says("Where is my order?", from_user_id=f"DE.{new_chat()}"))
+
+
+@pytest.mark.parametrize("message", [{"type": "image"}, {"type": "text", "text": {"body": "hi"}}, {"type": "reaction"}])
+def test_whatsapp_ignores_what_is_no_text_of_a_person(message: dict[str, Any]) -> None:
+    assert (
+        list(messages_in({"entry": [{"changes": [{"value": {"messages": [message]}}, {"value": {"statuses": []}}]}]}))
+        == []
+    )
 
 
 @pytest.fixture

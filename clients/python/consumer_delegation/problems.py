@@ -1,0 +1,157 @@
+"""What can go wrong, one class for each thing that a bot does about it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpx
+
+
+class DelegationError(Exception):
+    """Everything that this client raises, apart from `ValueError` for wrong arguments."""
+
+
+class NoAnswer(DelegationError):
+    """The service could not be reached, or its answer was lost: `may_be_done` tells which."""
+
+    def __init__(self, reason: str, *, may_be_done: bool) -> None:
+        super().__init__(reason)
+        self.may_be_done = may_be_done
+
+
+class UnreadableAnswer(DelegationError):
+    """An answer that does not come from this API, such as a page of a proxy."""
+
+
+@dataclass(frozen=True)
+class NextCall:
+    """The call that helps. `path` begins at the host."""
+
+    operation: str
+    method: str
+    path: str
+
+
+class Problem(DelegationError):
+    """A problem document (RFC 9457). Branch on the class, or on `code`; codes may be added.
+
+    `next` is None if no call helps: the request, the key or the configuration has to change, or the fault is ours.
+    """
+
+    def __init__(self, status: int, body: Mapping[str, Any], retry_after: float | None = None) -> None:
+        self.status = status
+        self.code = str(body.get("code", ""))
+        self.detail = str(body.get("detail", ""))
+        self.next = _next_call(body.get("next"))
+        self.reason: str | None = body.get("reason")
+        self.last_error: str | None = body.get("last_error")
+        self.session: int | None = body.get("session")
+        self.challenge_id: str | None = body.get("challenge_id")
+        self.attempts_left: int | None = body.get("attempts_left")
+        self.missing_scope: str | None = body.get("missing_scope")
+        self.request_id: str | None = body.get("request_id")
+        self.retry_after = retry_after
+        super().__init__(f"{status} {self.code}: {self.detail}" if self.code else f"HTTP {status}")
+
+
+class KeyRefused(Problem):
+    """401 or 403: the bot key is wrong, or may not do this."""
+
+
+class NotFound(Problem):
+    """404: no such conversation or challenge of this brand."""
+
+
+class NoToken(Problem):
+    """409: no token fits. `code` is the status, or what the token lacks; `next` is the call that helps."""
+
+
+class NothingToConfirm(Problem):
+    """409: a code that nobody waits for, or a handle of another conversation."""
+
+
+class ChallengeDiffers(Problem):
+    """409: an open challenge asks for something else. Ask for the same, or set `replace`."""
+
+
+class SessionMismatch(Problem):
+    """409: the call was for another session, and nothing was done. It is late: drop it."""
+
+
+class ConversationClosed(Problem):
+    """410: this chat is over. If `next` names a call, it begins the next session."""
+
+
+class CodeIncorrect(Problem):
+    """422: not the code of the page. `attempts_left` says how many tries are left."""
+
+
+class RequestRefused(Problem):
+    """Another 4xx: the request has to change, and `detail` says how."""
+
+
+class RateLimited(Problem):
+    """429: too often. `retry_after` says how many seconds to wait."""
+
+
+class ServiceFailed(Problem):
+    """5xx: a fault of the service, or of something before it."""
+
+
+class Unavailable(ServiceFailed):
+    """503: for the moment. The call may have been done; `retry_after` says how many seconds to wait."""
+
+
+_BY_CODE: dict[str, type[Problem]] = {
+    "challenge_differs": ChallengeDiffers,
+    "completion_code_incorrect": CodeIncorrect,
+    "conversation_closed": ConversationClosed,
+    "session_mismatch": SessionMismatch,
+}
+_BY_STATUS: dict[int, type[Problem]] = {
+    401: KeyRefused,
+    403: KeyRefused,
+    404: NotFound,
+    409: NoToken,
+    410: ConversationClosed,
+    429: RateLimited,
+    503: Unavailable,
+}
+
+
+def problem_of(answer: httpx.Response, conflict: type[Problem] = NoToken) -> Problem:
+    """Read a problem. `conflict` is what a 409 means for this call. A page of a proxy has an empty `code`."""
+    body = json_of(answer) or {}
+    kind = _BY_CODE.get(str(body.get("code"))) or _BY_STATUS.get(answer.status_code)
+    if kind is None:
+        kind = ServiceFailed if answer.is_server_error else RequestRefused
+    return (conflict if kind is NoToken else kind)(answer.status_code, body, retry_after(answer))
+
+
+def json_of(answer: httpx.Response) -> dict[str, Any] | None:
+    """Return the JSON object of an answer, or None."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def retry_after(answer: httpx.Response) -> float | None:
+    """Return the seconds of `Retry-After` (RFC 9110 section 10.2.3), a number or a date; None without a usable one."""
+    value = answer.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+        return max((moment - datetime.now(tz=UTC)).total_seconds(), 0.0)
+    except (TypeError, ValueError):  # no date, or one without a time zone
+        return None
+
+
+def _next_call(value: object) -> NextCall | None:
+    if not isinstance(value, dict):
+        return None
+    return NextCall(str(value.get("operation")), str(value.get("method")), str(value.get("path")))

@@ -1,0 +1,133 @@
+// What can go wrong, one class for each thing that a bot does about it.
+
+/** Everything that this client throws, apart from `RangeError` for wrong arguments. */
+export class DelegationError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** The service could not be reached, or its answer was lost: the call may have been done. */
+export class NoAnswer extends DelegationError {}
+
+/** An answer that does not come from this API, such as a page of a proxy. */
+export class UnreadableAnswer extends DelegationError {}
+
+/** The call that helps. `path` begins at the host. */
+export interface NextCall {
+  operation: string;
+  method: string;
+  path: string;
+}
+
+export interface ProblemDocument {
+  code?: string;
+  detail?: string;
+  next?: NextCall | null;
+  reason?: string | null;
+  last_error?: string | null;
+  session?: number | null;
+  challenge_id?: string;
+  attempts_left?: number;
+  missing_scope?: string;
+  request_id?: string;
+}
+
+/**
+ * A problem document (RFC 9457). Branch on the class, or on `code`; codes may be added.
+ *
+ * `next` is null if no call helps: the request, the key or the configuration has to change, or the fault is ours.
+ */
+export class Problem extends DelegationError {
+  readonly code: string;
+  readonly detail: string;
+  readonly next: NextCall | null;
+  readonly attemptsLeft: number | undefined;
+  readonly session: number | undefined;
+
+  constructor(
+    readonly status: number,
+    /** The whole document. */
+    readonly document: ProblemDocument,
+    /** Seconds. */
+    readonly retryAfter: number | undefined,
+  ) {
+    super(document.code ? `${status} ${document.code}: ${document.detail ?? ""}` : `HTTP ${status}`);
+    this.code = document.code ?? "";
+    this.detail = document.detail ?? "";
+    this.next = document.next ?? null;
+    this.attemptsLeft = document.attempts_left;
+    this.session = document.session ?? undefined;
+  }
+}
+
+/** 401 or 403: the bot key is wrong, or may not do this. */
+export class KeyRefused extends Problem {}
+/** 404: no such conversation or challenge of this brand. */
+export class NotFound extends Problem {}
+/** 409: no token fits. `code` is the authorization status, or what the token lacks; `next` is the call that helps. */
+export class NoToken extends Problem {}
+/** 409: a code that nobody waits for, or a handle of another conversation. */
+export class NothingToConfirm extends Problem {}
+/** 409: an open challenge asks for something else. Ask for the same, or set `replace`. */
+export class ChallengeDiffers extends Problem {}
+/** 409: the call was for another session, and nothing was done. It is late: drop it. */
+export class SessionMismatch extends Problem {}
+/** 410: this chat is over. If `next` names a call, it begins the next session. */
+export class ConversationClosed extends Problem {}
+/** 422: not the code of the page. `attemptsLeft` says how many tries are left. */
+export class CodeIncorrect extends Problem {}
+/** Another 4xx: the request has to change, and `detail` says how. */
+export class RequestRefused extends Problem {}
+/** 429: too often. `retryAfter` says how many seconds to wait. */
+export class RateLimited extends Problem {}
+/** 5xx: a fault of the service, or of something before it. */
+export class ServiceFailed extends Problem {}
+/** 503: for the moment. The call may have been done; `retryAfter` says how many seconds to wait. */
+export class Unavailable extends ServiceFailed {}
+
+export type ProblemClass = typeof Problem;
+
+const BY_CODE: Record<string, ProblemClass> = {
+  challenge_differs: ChallengeDiffers,
+  completion_code_incorrect: CodeIncorrect,
+  conversation_closed: ConversationClosed,
+  session_mismatch: SessionMismatch,
+};
+const BY_STATUS: Record<number, ProblemClass> = {
+  401: KeyRefused,
+  403: KeyRefused,
+  404: NotFound,
+  410: ConversationClosed,
+  429: RateLimited,
+  503: Unavailable,
+};
+
+/** Read a problem. `conflict` is what a 409 means for this call. A page of a proxy has an empty `code`. */
+export function problemOf(answer: Response, text: string, conflict: ProblemClass): Problem {
+  const document = (jsonOf(text) ?? {}) as ProblemDocument;
+  const code = typeof document.code === "string" ? document.code : "";
+  const others = answer.status === 409 ? conflict : answer.status >= 500 ? ServiceFailed : RequestRefused;
+  const byCode = Object.hasOwn(BY_CODE, code) ? BY_CODE[code] : undefined;
+  return new (byCode ?? BY_STATUS[answer.status] ?? others)(answer.status, document, retryAfter(answer));
+}
+
+/** The JSON object in a text, or undefined. */
+export function jsonOf(text: string): object | undefined {
+  try {
+    const body: unknown = JSON.parse(text);
+    return typeof body === "object" && body !== null && !Array.isArray(body) ? body : undefined;
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+/** The seconds of `Retry-After` (RFC 9110 section 10.2.3), a number or a date; undefined without a usable one. */
+export function retryAfter(answer: Response): number | undefined {
+  const value = answer.headers.get("Retry-After")?.trim() ?? "";
+  if (/^[0-9]{1,9}$/.test(value)) return Number(value);
+  const moment = Date.parse(value);
+  return Number.isNaN(moment) ? undefined : Math.max((moment - Date.now()) / 1000, 0);
+}

@@ -1,0 +1,141 @@
+"""What the bots of this folder say: they look up the orders of the sample brand's customer, who may have to sign in.
+
+Copy it beside the example that you take, and let `Orders._orders` call your own brand.
+"""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+
+import httpx
+
+from consumer_delegation import (
+    AsyncDelegation,
+    Challenge,
+    CodeIncorrect,
+    ConversationClosed,
+    DelegationError,
+    NotFound,
+    NothingToConfirm,
+    NoToken,
+    SessionMismatch,
+)
+
+WHY = "to look up your order"
+HINT = "Ask me: where is my order?"
+IN_PRIVATE = "I have written to you in private."
+NOT_ANSWERING = "Acme is not answering right now. Please try again later."
+NOT_WAITING = "I am not waiting for a code. Ask me where your order is."
+ONLY_IN_PRIVATE = "Please ask me in our private chat, where nobody else reads it."
+SIGN_IN = "Please sign in at Acme. Then type the six digits of the last page into this chat."
+GOODBYE = "Goodbye. I have forgotten everything about this chat."
+# Six digits that are no part of a longer number, of a word, or of a mention such as <@U012345>.
+_SIX_DIGITS = re.compile(r"(?<![\w@#+])(?<!\d[ \xa0.-])\d{3}[ \xa0.-]?\d{3}(?![\w@])(?![ \xa0.-]\d)")
+_MENTION = re.compile(r"<[^<>]*>")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What to say. A chat with buttons says `SIGN_IN` instead of a text with a link, and makes the link a button.
+
+    The button opens the system browser, never an embedded web view (RFC 8252 section 8.12).
+    """
+
+    text: str
+    link: str = ""
+    waits: bool = False  # the person has to sign in, or to type the code
+
+
+def code_in(text: str | None) -> str:
+    """Return the six digits in what somebody typed, in whichever script; empty if there are none."""
+    found = _SIX_DIGITS.search(_MENTION.sub(" ", text or ""))
+    return "".join(str(int(digit)) for digit in found[0] if digit.isdecimal()) if found else ""
+
+
+class Orders:
+    def __init__(self, delegation: AsyncDelegation, orders_url: str) -> None:
+        self.delegation, self.orders_url = delegation, orders_url
+
+    async def reply(self, conversation_id: str, text: str | None) -> Reply:
+        """Answer a message. The conversation has to be one person's: make its id with `conversation_id_of`."""
+        question: str | None = text or ""
+        try:
+            if code := code_in(text):
+                question = await self._confirm(conversation_id, code)
+            if question is None:
+                return Reply(NOT_WAITING)
+            if "bye" in question.lower():
+                return await self._close(conversation_id)
+            return await self._orders(conversation_id, question) if "order" in question.lower() else Reply(HINT)
+        except DelegationError as error:
+            return Reply(in_words(error), waits=isinstance(error, CodeIncorrect) and bool(error.attempts_left))
+
+    async def look_up(self, conversation_id: str, code: str | None = None) -> Reply:
+        """Answer an agent's tool. A code that nobody waits for is ignored, because models make codes up."""
+        try:
+            if digits := code_in(code):
+                await self._confirm(conversation_id, digits)
+            return await self._orders(conversation_id, "orders")
+        except DelegationError as error:
+            return Reply(in_words(error), waits=isinstance(error, CodeIncorrect) and bool(error.attempts_left))
+
+    async def _confirm(self, conversation_id: str, code: str) -> str | None:
+        """Pass a code on. Return the question that led to the sign-in, or None if nobody waits for a code."""
+        try:
+            conversation = await self.delegation.conversation(conversation_id)
+            for server in conversation.authorization_servers:
+                if server.challenge and server.challenge.waits_for_code:
+                    await self.delegation.complete(
+                        conversation_id,
+                        code,
+                        session=conversation.session,
+                        authorization_server=server.authorization_server,
+                    )
+                    return server.challenge.context or "orders"
+        except (NotFound, NothingToConfirm):
+            return None
+        return None
+
+    async def _orders(self, conversation_id: str, question: str) -> Reply:
+        for _ in range(2):
+            granted = await self.delegation.authorize(conversation_id, min_ttl=30, purpose=WHY, context=question[:1000])
+            if isinstance(granted, Challenge):
+                link = granted.url if granted.waits_for_sign_in else None
+                return Reply(granted.message or "", link or "", waits=True)
+            bearer = {"Authorization": f"Bearer {granted.access_token}"}
+            try:
+                async with httpx.AsyncClient(timeout=20) as brand:
+                    answer = await brand.get(self.orders_url, headers=bearer)
+            except httpx.TransportError:
+                return Reply(NOT_ANSWERING)
+            if answer.status_code != 401:
+                return Reply(orders_in_words(answer))
+            # The brand took the token back before its time: say so, and the next round has a new link.
+            await self._end(conversation_id, granted.session)
+        return Reply(NOT_ANSWERING)
+
+    async def _end(self, conversation_id: str, session: int) -> None:
+        with suppress(NoToken, SessionMismatch):  # it has ended meanwhile, which is what we want
+            await self.delegation.end_token(conversation_id, "rejected", session=session)
+
+    async def _close(self, conversation_id: str) -> Reply:
+        with suppress(NotFound):  # there was nothing to forget
+            session = (await self.delegation.conversation(conversation_id)).session
+            await self.delegation.close(conversation_id, session)
+        return Reply(GOODBYE)
+
+
+def orders_in_words(answer: httpx.Response) -> str:
+    if not answer.is_success:
+        return NOT_ANSWERING
+    return (
+        "\n".join(f"{order['item']}: {order['status']}" for order in answer.json()["orders"]) or "You have no orders."
+    )
+
+
+def in_words(error: DelegationError) -> str:
+    if isinstance(error, CodeIncorrect):
+        return f"That is not the code. Tries left: {error.attempts_left}"
+    if isinstance(error, ConversationClosed):
+        return "This chat is over. Please start a new one."
+    return "Something is wrong on our side. Please try again in a minute."

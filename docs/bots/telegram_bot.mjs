@@ -1,0 +1,116 @@
+// Telegram in Node, with grammY. In a group the bot answers in the person's private chat.
+//
+// It reads BASE, KEY, ORDERS and TELEGRAM_TOKEN. A bot may write to a person only after they have started it, so in a group
+// it may have to ask for that.
+import { pathToFileURL } from "node:url";
+import {
+  CodeIncorrect, conversationIdOf, ConversationClosed, Delegation, DelegationError, isToken, NotFound, NothingToConfirm, NoToken,
+  SessionMismatch, waitsForSignIn,
+} from "consumer-delegation";
+import { Bot, GrammyError, InlineKeyboard } from "grammy";
+
+const HINT = "Ask me: where is my order?";
+const NOT_ANSWERING = "Acme is not answering right now. Please try again later.";
+const SIGN_IN = "Please sign in at Acme. Then type the six digits of the last page into this chat.";
+const SIX_DIGITS = /(?<![\w@#+])(?<!\d[ \xa0.-])\d{3}[ \xa0.-]?\d{3}(?![\w@])(?![ \xa0.-]\d)/;
+
+export class Orders {
+  constructor(delegation, ordersUrl) {
+    this.delegation = delegation;
+    this.ordersUrl = ordersUrl;
+  }
+
+  /** The answer to a message: its text, and a link that becomes a button. */
+  async reply(chat, text) {
+    try {
+      const code = SIX_DIGITS.exec(text)?.[0];
+      if (code && !(await this.confirm(chat, code))) return { text: "I am not waiting for a code. Ask me where your order is." };
+      if (code || /order/i.test(text)) return await this.orders(chat);
+      return /bye/i.test(text) ? await this.close(chat) : { text: HINT };
+    } catch (error) {
+      if (error instanceof CodeIncorrect) return { text: `That is not the code. Tries left: ${error.attemptsLeft}` };
+      if (error instanceof ConversationClosed) return { text: "This chat is over. Please start a new one." };
+      if (error instanceof DelegationError) return { text: "Something is wrong on our side. Please try again in a minute." };
+      throw error;
+    }
+  }
+
+  /** Pass a code on. Returns false if nobody waits for one. */
+  async confirm(chat, code) {
+    try {
+      const { session } = await this.delegation.conversation(chat);
+      await this.delegation.complete(chat, code, { session });
+      return true;
+    } catch (error) {
+      if (error instanceof NotFound || error instanceof NothingToConfirm) return false;
+      throw error;
+    }
+  }
+
+  async orders(chat, tries = 2) {
+    const granted = await this.delegation.authorize(chat, { purpose: "to look up your order", min_ttl: 30 });
+    if (!isToken(granted)) return { text: granted.message, link: waitsForSignIn(granted) ? granted.url : undefined };
+    const answer = await fetch(this.ordersUrl, { headers: { Authorization: `Bearer ${granted.access_token}` }, redirect: "error" });
+    if (answer.status === 401 && tries > 1) {
+      // The brand took the token back before its time: say so, and ask the person once more.
+      await this.end(chat, granted.session);
+      return this.orders(chat, tries - 1);
+    }
+    if (!answer.ok) return { text: NOT_ANSWERING };
+    const { orders } = await answer.json();
+    return { text: orders.map(({ item, status }) => `${item}: ${status}`).join("\n") || "You have no orders." };
+  }
+
+  async end(chat, session) {
+    try {
+      await this.delegation.endToken(chat, "rejected", { session });
+    } catch (error) {
+      // It has ended meanwhile, which is what we want.
+      if (!(error instanceof NoToken || error instanceof SessionMismatch)) throw error;
+    }
+  }
+
+  async close(chat) {
+    try {
+      const { session } = await this.delegation.conversation(chat);
+      await this.delegation.close(chat, session);
+    } catch (error) {
+      if (!(error instanceof NotFound)) throw error; // there was nothing to forget
+    }
+    return { text: "Goodbye. I have forgotten everything about this chat." };
+  }
+}
+
+/** Let a bot answer questions for orders. */
+export function addTo(bot, orders) {
+  bot.on("message", async (context) => {
+    const { from, chat, message } = context;
+    // Anonymous admins of a group have no person: `from` is a stand-in for many.
+    if (!from || from.is_bot || message.sender_chat) return;
+    const inGroup = chat.type !== "private";
+    if (inGroup && !isFor(message, context.me.username)) return;
+    const reply = await orders.reply(conversationIdOf("telegram", String(from.id)), message.text ?? "");
+    const options = reply.link ? { reply_markup: new InlineKeyboard().url("Sign in", reply.link) } : {};
+    try {
+      await context.api.sendMessage(from.id, reply.link ? SIGN_IN : reply.text, options); // a private chat has its person's id
+    } catch (error) {
+      if (!(error instanceof GrammyError && error.error_code === 403)) throw error;
+      await context.reply("Please ask me in our private chat, where nobody else reads it.");
+      return;
+    }
+    if (inGroup) await context.reply("I have written to you in private.");
+  });
+}
+
+function isFor(message, username) {
+  const mentions = (message.entities ?? []).filter((entity) => entity.type === "mention");
+  const named = mentions.map(({ offset, length }) => message.text.slice(offset, offset + length).toLowerCase());
+  return named.includes(`@${username.toLowerCase()}`);
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
+  const { BASE, KEY, ORDERS, TELEGRAM_TOKEN } = process.env;
+  const bot = new Bot(TELEGRAM_TOKEN);
+  addTo(bot, new Orders(new Delegation({ baseUrl: BASE, botKey: KEY }), ORDERS));
+  await bot.start();
+}
