@@ -21,7 +21,7 @@ api_urlpatterns = [
     re_path(_CONVERSATION + r"/completion\Z", endpoint(POST=api.post_completion)),
     re_path(_CONVERSATION + r"/token\Z", endpoint(GET=token_read.read_token, DELETE=api.end_token)),
     re_path(_CONVERSATION + r"/authorize\Z", endpoint(POST=api.authorize)),
-    re_path(_CONVERSATION + r"/calls/(?P<operation>[^/]*)\Z", endpoint(POST=operations.call_operation)),
+    re_path(_CONVERSATION + r"/calls/(?P<operation>[\s\S]*)\Z", endpoint(POST=operations.call_operation)),
     re_path(_CONVERSATION + r"\Z", endpoint(GET=api.read_conversation, DELETE=api.close)),
 ]
 

@@ -13,6 +13,7 @@ from conversations.api.calls import AuthorizeBody, CallBody, ChallengeBody, Comp
 from conversations.api.flow_problems import OPERATIONS
 from conversations.flow.authorization_status import AuthorizationStatus
 from conversations.flow.errors import CallOutcome
+from conversations.flow.errors import CallOutcome
 from conversations.models import AccessToken, Challenge, ChallengeStatus
 from oauth_client import ErrorCode
 from tests import contract
@@ -55,6 +56,7 @@ def test_the_request_bodies_have_the_same_fields() -> None:
         (["ChallengeRequest"], ChallengeBody),
         (["AuthorizeRequest"], AuthorizeBody),
         (["CallRequest"], CallBody),
+        (["CallRequest"], CallBody),
         (["CodeCompletion", "HandleCompletion"], CompletionBody),
     ):
         named = {field for name in names for field in schemas[name]["properties"]}
@@ -67,6 +69,7 @@ def test_every_problem_code_of_the_product_has_an_example_and_none_is_left_over(
     for file in [*(ROOT / "conversations/api").glob("*.py"), ROOT / "web/errors.py"]:
         raised |= set(re.findall(r'Problem\(\s*\d{3},\s*"([a-z_]+)"', file.read_text()))
     raised |= set(re.findall(r'\(\s*\d{3},\s*"([a-z_]+)"', (ROOT / "conversations/api/flow_problems.py").read_text()))
+    raised |= set(CallOutcome)
     raised |= set(CallOutcome)
     assert len(raised) > 30
     assert {problem["code"] for problem in problem_examples().values()} == raised

@@ -137,7 +137,7 @@ def representation(response: ResourceResponse) -> dict[str, Any]:
     encoding, body = _body(response)
     return {
         "status": response.status,
-        # A folded header, or one with other bytes, is left out: it could begin a line of its own elsewhere.
+        # A header with other bytes is left out: in a log or a terminal they could be more than a text.
         "headers": {
             name: value
             for name, value in headers.items()
