@@ -167,13 +167,13 @@ def make_server(brand: Brand, key: str = "orders", secret: str = ACME_SECRET, **
     return server
 
 
-def make_api(server: AuthorizationServer, key: str = "orders-api", **values: Any) -> BrandAPI:
+def declare_api(server: AuthorizationServer, key: str = "orders-api", **values: Any) -> BrandAPI:
     """Save an API that takes the tokens of a server."""
     defaults = {"base_url": f"https://api.{server.brand.slug}.example/v1"}
     return BrandAPI.objects.create(brand=server.brand, authorization_server=server, key=key, **(defaults | values))
 
 
-def make_operation(api: BrandAPI, name: str = "orders.list", **values: Any) -> Operation:
+def declare_operation(api: BrandAPI, name: str = "orders.list", **values: Any) -> Operation:
     """Save an operation of an API."""
     defaults = {"method": "GET", "path": "/orders"}
     return Operation.objects.create(brand=api.brand, api=api, name=name, **(defaults | values))

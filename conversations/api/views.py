@@ -66,10 +66,10 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     request = idempotent_request(call, body)
     checked_conversation_id(conversation_id)
     try:
-        wanted = _wanted(call, body)
+        wanted = wanted_challenge(call, body)
     except (Problem, FlowError):
         # If the conversation is closed, say that rather than what is wrong with the body.
-        _conversation_unless_closed(call, conversation_id, named_session(body.session))
+        conversation_unless_closed(call, conversation_id, named_session(body.session))
         raise
     now = timezone.now()
     challenge, created = issue_challenge(
@@ -81,7 +81,7 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
         request=request,
         is_first=call.beside is not None and call.beside.is_first,
     )
-    return _issued(challenge, now, status=201 if created else 200)
+    return issued(challenge, now, status=201 if created else 200)
 
 
 @bot_call(READ)
@@ -174,15 +174,15 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     call.query()
     body = call.body(AuthorizeBody)
     purpose = purpose_of(call)
-    conversation = _conversation_unless_closed(call, conversation_id, named_session(body.session))
-    wanted = _wanted(call, body)
+    conversation = conversation_unless_closed(call, conversation_id, named_session(body.session))
+    wanted = wanted_challenge(call, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
         return 200, token_answer(call, access_token, purpose, now)
     count_call(call.bot_key.public_id)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
-    return _issued(challenge, now, status=202)
+    return issued(challenge, now, status=202)
 
 
 @bot_call(TOKEN)
@@ -225,7 +225,7 @@ def close(call: Call, conversation_id: str) -> Answer:
     }
 
 
-def _conversation_unless_closed(call: Call, conversation_id: str, session: int | None) -> Conversation | None:
+def conversation_unless_closed(call: Call, conversation_id: str, session: int | None) -> Conversation | None:
     """Find the open session; None if a challenge would begin it. Raises `ConversationClosed`, `Problem`.
 
     Raises `SessionMismatch` if another session than the named one is open.
@@ -241,7 +241,7 @@ def _conversation_unless_closed(call: Call, conversation_id: str, session: int |
     return conversation
 
 
-def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
+def wanted_challenge(call: Call, body: ChallengeBody) -> WantedChallenge:
     """Build the wanted challenge from the body.
 
     Raises what `server_of`, `normalised_claims` and `WantedChallenge.validate` raise.
@@ -268,7 +268,7 @@ def _named(expected: ExpectedClaims) -> dict[str, str]:
     return {name: value for name, value in msgspec.structs.asdict(expected).items() if value is not None}
 
 
-def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:
+def issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:
     """Answer with the challenge, its link and its entity tag. A long poll that sends this tag misses no change."""
     representation = challenge_representation(challenge, now)
     # A repeated Idempotency-Key may find a challenge that has ended. Its link no longer works.
