@@ -31,6 +31,7 @@ _METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", 
 _IGNORED_HEADERS: Final = frozenset({"accept", "content-type", "authorization"})
 _JSON: Final = frozenset({"application/json", "application/*", "*/*"})
 _OAUTH: Final = frozenset({"oauth2", "openIdConnect"})
+_OTHER_FORM: Final = "A part of its description is not in the form that OpenAPI asks for."
 _LONGEST_SUMMARY: Final = 200
 _LONGEST_NAME: Final = 100
 
@@ -118,8 +119,8 @@ def base_url_of(document: Mapping[str, Any]) -> str:
     if not isinstance(url, str):
         return ""
     for name, variable in variables.items() if isinstance(variables, dict) else ():
-        default = variable.get("default") if isinstance(variable, dict) else None
-        url = url.replace(f"{{{name}}}", str(default))
+        if isinstance(variable, dict) and "default" in variable:
+            url = url.replace(f"{{{name}}}", str(variable["default"]))
     try:
         validate_base_url(url)
     except ValidationError:
@@ -215,7 +216,7 @@ class _Reader:
         """Follow references inside the document. Raises `NotDeclarable`."""
         for _ in range(_MAX_REFERENCES):
             if not isinstance(value, dict):
-                raise NotDeclarable("A part of its description is not in the form that OpenAPI asks for.")
+                raise NotDeclarable(_OTHER_FORM)
             if not isinstance(reference := value.get("$ref"), str):
                 return value
             value = self._at(reference)
@@ -238,12 +239,15 @@ class _Reader:
 
     def _parameters(self, item: dict[str, Any], operation: dict[str, Any], notes: list[str]) -> list[dict[str, Any]]:
         """Return the parameters. An optional one that cannot be declared is left out with a note."""
-        described = [self._resolved(one) for part in (item, operation) for one in part.get("parameters") or ()]
+        listed = [part.get("parameters", []) for part in (item, operation)]
+        if not all(isinstance(some, list) for some in listed):
+            raise NotDeclarable(_OTHER_FORM)
+        described = [self._resolved(one) for some in listed for one in some]
         # The operation's own replace those of its path.
-        by_place = {(one.get("in"), one.get("name")): one for one in described}
+        by_place = {(str(one.get("in")), str(one.get("name"))): one for one in described}
         found = []
         for (place, name), parameter in by_place.items():
-            if place == "header" and str(name).lower() in _IGNORED_HEADERS:
+            if place == "header" and name.lower() in _IGNORED_HEADERS:
                 continue
             try:
                 found.append(self._parameter(parameter))
@@ -279,8 +283,9 @@ class _Reader:
         if "requestBody" not in operation:
             return None, False
         body = self._resolved(operation["requestBody"])
-        content = body.get("content")
-        offered = {str(name).partition(";")[0].strip().lower(): value for name, value in (content or {}).items()}
+        if not isinstance(content := body.get("content"), dict) or not content:
+            raise NotDeclarable(_OTHER_FORM)
+        offered = {str(name).partition(";")[0].strip().lower(): value for name, value in content.items()}
         chosen = next((name for name in offered if name in _JSON), None)
         is_required = body.get("required") is True
         if chosen is None or method in api_operations.METHODS_WITHOUT_BODY:

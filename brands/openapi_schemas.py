@@ -84,7 +84,7 @@ class SchemaConverter:
                 found["anyOf" if name == "oneOf" else name] = [self._schema(inner, within) for inner in schema[name]]
         for name in _NAMED:
             if isinstance(schema.get(name), dict):
-                found[name] = {key: self._schema(inner, within) for key, inner in schema[name].items()}
+                found[name] = {str(key): self._schema(inner, within) for key, inner in schema[name].items()}
         if "patternProperties" in schema:  # their names would be unknown ones
             found.pop("additionalProperties", None)
         return _plain(found, schema)
