@@ -93,10 +93,10 @@ def import_page(model_admin: BrandScopedAdmin, request: HttpRequest, pk: int) ->
     Raises `Http404` for another brand's API (J1), and `PermissionDenied` for a viewer (J15).
     """
     api: BrandAPI = own_row_or_404(BrandAPI, request, pk, to_change=True)
-    form = DocumentForm(request.POST or None, request.FILES or None) if "document" not in request.POST else None
-    if form is None:
+    if "document" in request.POST:
         return _declare(model_admin, request, api)
-    if request.method != "POST" or not form.is_valid():
+    form = DocumentForm(request.POST, request.FILES) if request.method == "POST" else DocumentForm()
+    if not form.is_valid():
         return _page(model_admin, request, api, form=form)
     try:
         content = _content(form, api, actor_of(request.user))
