@@ -1,4 +1,4 @@
-"""What may be declared as an operation of a brand's API. Pure rules; each raises `ValidationError`.
+"""What may be declared as an operation of a brand's API (P13, P14). Pure rules; each raises `ValidationError`.
 
 An admin of a brand declares operations, and a bot calls them. So there are two attackers. An admin could write a schema
 that keeps a process of ours busy, which serves other brands, too. A bot could reach what the brand did not mean to
@@ -220,12 +220,12 @@ def _validate_json(value: object, depth: int = 0) -> None:
     if isinstance(value, dict | list):
         for inner in value.values() if isinstance(value, dict) else value:
             _validate_json(inner, depth + 1)
-        texts = value if isinstance(value, dict) else ()
+        texts = list(value) if isinstance(value, dict) else []
         _refuse_unless(all(isinstance(name, str) for name in texts), "Names have to be texts.", "invalid_schema")
     elif isinstance(value, str):
-        texts = (value,)
+        texts = [value]
     elif isinstance(value, int | float):
-        texts = ()
+        texts = []
         message = f"Numbers have to be between -{MAX_NUMBER} and {MAX_NUMBER}."
         _refuse_unless(abs(value) <= MAX_NUMBER, message, "invalid_number")  # false for NaN, too
     else:
@@ -251,11 +251,13 @@ def _schemas_of(keyword: str, value: object) -> Iterable[object]:
     if keyword in _ONE:
         return (value,)
     if keyword in _MANY:
-        _refuse_unless(isinstance(value, list) and bool(value), f"{keyword} needs a list of schemas.", "invalid_schema")
-        return value  # type: ignore[return-value]  # checked in the line above
+        if not isinstance(value, list) or not value:
+            raise ValidationError(f"{keyword} needs a list of schemas.", "invalid_schema")
+        return value
     if keyword in _NAMED:
-        _refuse_unless(isinstance(value, dict), f"{keyword} needs an object of schemas.", "invalid_schema")
-        return value.values()  # type: ignore[attr-defined]  # checked in the line above
+        if not isinstance(value, dict):
+            raise ValidationError(f"{keyword} needs an object of schemas.", "invalid_schema")
+        return value.values()
     return ()
 
 

@@ -109,7 +109,7 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
             elif isinstance(row, BrandAPI):
                 _report_new_host(None, row, user)
             return
-        if isinstance(row, BrandAPI):
+        if isinstance(row, BrandAPI) and isinstance(before, BrandAPI):
             _keep_or_renew_host_since(before, row)
         changed = _changed_fields(before, row)
         if changed:

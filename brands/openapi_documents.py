@@ -1,8 +1,9 @@
 """Read an OpenAPI document (3.0 to 3.2) that others wrote, and propose its operations as declarations.
 
-The document comes from a file or an address of an admin's choice, so it may be hostile: its size, depth and references
-are bounded, and nothing outside of it is read. A schema is converted to the keywords that a declaration may have. What
-cannot be kept is left out, so a proposal never refuses what the document allows; the brand's API checks it in any case.
+The document comes from a file or an address of an admin's choice, so it may be hostile (P15): its size, depth and
+references are bounded, and nothing outside of it is read. A schema is converted to the keywords that a declaration may
+have. What cannot be kept is left out, so a proposal never refuses what the document allows; the brand's API checks it
+in any case.
 """
 
 import json

@@ -73,7 +73,7 @@ class SchemaConverter:
 
     def _keywords(self, schema: dict[str, Any], trail: tuple[str, ...]) -> dict[str, Any]:
         within = (*trail, "")
-        found = {name: schema[name] for name in _COPIED if name in schema}
+        found: dict[str, Any] = {name: schema[name] for name in _COPIED if name in schema}
         for name in _ONE:
             if name in schema:
                 is_plain = name == "additionalProperties" and isinstance(schema[name], bool)

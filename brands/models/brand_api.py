@@ -35,7 +35,7 @@ def validate_description(value: object) -> None:
 class BrandAPI(models.Model):
     """An API of a brand whose resource server accepts the access tokens of one authorization server.
 
-    It never moves to another authorization server: tokens of that one were issued before it had this host (P2).
+    It never moves to another authorization server: tokens of that one were issued before it had this host (P16).
     """
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
@@ -63,7 +63,7 @@ class BrandAPI(models.Model):
     def clean(self) -> None:
         """Take the brand from the authorization server, which stays. Raises `ValidationError`."""
         self.base_url = self.base_url.rstrip("/")
-        if self.authorization_server_id is None:
+        if not self.authorization_server_id:
             return
         stored = BrandAPI.objects.filter(pk=self.pk).first()
         if stored is not None and stored.authorization_server_id != self.authorization_server_id:
@@ -115,7 +115,7 @@ class Operation(models.Model):
         Raises `ValidationError`.
         """
         errors: dict[str, ValidationError] = {}
-        if self.api_id is not None:
+        if self.api_id:
             self.brand = self.api.brand
             errors |= self._errors_of_the_name()
         if self.is_body_required and self.body_schema is None:

@@ -72,7 +72,7 @@ def test_a_path_of_whole_segments_can_be_declared(path: str) -> None:
     ],
 )
 def test_a_path_that_servers_could_read_otherwise_is_refused(path: object, code: str) -> None:
-    """The admin's template is what is called, and a value is one segment of it."""
+    """P13: the admin's template is what is called, and a value is one segment of it."""
     assert code_of(api_operations.validate_path, path) == code
 
 
@@ -96,7 +96,7 @@ def test_a_header_of_the_apis_own_can_be_declared(name: str) -> None:
     ],
 )
 def test_a_header_that_is_not_the_bots_to_choose_cannot_be_declared(name: str) -> None:
-    """Also with underscores, which WSGI, CGI and PHP read as hyphens."""
+    """P13: also with underscores, which WSGI, CGI and PHP read as hyphens."""
     assert code_of(api_operations.validate_parameters, [parameter(**{"name": name, "in": "header"})]) == (
         "header_not_declarable"
     )
@@ -234,7 +234,7 @@ def nested(depth: int) -> dict[str, Any]:
     ],
 )
 def test_a_schema_that_could_take_our_time_or_means_nothing_is_refused(schema: object, code: str) -> None:
-    """An admin of a brand must not be able to stop a process that serves all brands."""
+    """P14: an admin of a brand must not be able to stop a process that serves all brands."""
     assert code_of(api_operations.validate_schema, schema) == code
 
 

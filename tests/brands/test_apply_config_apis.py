@@ -172,7 +172,7 @@ def test_a_mistake_is_named_where_it_is(text: str, problem: str, monkeypatch: py
 
 
 def test_an_api_and_an_operation_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P2: another server's tokens were issued before it had this host."""
+    """P16: another server's tokens were issued before it had this host."""
     two_servers = configuration() + configuration(key="second").removeprefix('[brand]\nslug = "acme"\nname = "Acme"\n')
     apply(two_servers + API + OPERATION, monkeypatch)
     moved = API.replace('authorization_server = "orders"', 'authorization_server = "second"')

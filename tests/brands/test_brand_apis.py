@@ -54,7 +54,7 @@ def events() -> list[tuple[str, Any]]:
 def test_an_api_is_added_audited_and_mailed(
     browser: AdminBrowser, bea: None, acme_server: AuthorizationServer, django_capture_on_commit_callbacks: Any
 ) -> None:
-    """N8: from now on tokens go to this host. The brand is that of the server, and a slash at the end is dropped."""
+    """N8, P16: from now on tokens go to this host. The brand is the server's, and a slash at the end is dropped."""
     with django_capture_on_commit_callbacks(execute=True):
         answer = browser.send_changed(
             address(BrandAPI, "add"), key="orders-api", base_url="https://api.acme.example/secret-path/"
@@ -150,7 +150,7 @@ def test_switching_on_is_told_and_switching_off_is_not(
 def test_where_tokens_go_changes_after_a_recent_sign_in_only(
     browser: AdminBrowser, api: BrandAPI, changes: dict[str, Any], is_refused: bool
 ) -> None:
-    """G10. Switching off is always possible: the mail about a strange change asks for it."""
+    """G10, P16. Switching off is always possible: the mail about a strange change asks for it."""
     browser.sign_in_again(seconds_ago=3600)
     answer = change(browser, api, **changes)
     assert answer.status_code == (200 if is_refused else 302)
@@ -186,7 +186,7 @@ def test_a_wrong_api_is_explained_at_its_field(
 
 
 def test_an_api_stays_with_its_server(acme: Brand, api: BrandAPI) -> None:
-    """P2: tokens of the other server were issued before it had this host."""
+    """P16: tokens of the other server were issued before it had this host."""
     api.authorization_server = make_server(acme, "second")
     with pytest.raises(Exception, match="An API stays with its authorization server"):
         api.full_clean(exclude={"brand"})

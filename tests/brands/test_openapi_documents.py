@@ -56,13 +56,12 @@ def test_an_operation_is_proposed_with_everything_that_it_declares() -> None:
         "put": operation,
         "summary": "One order",
     }
-    components = {
-        "parameters": {"id": {"name": "order id", "in": "path", "required": True, "schema": {"type": "string"}}},
+    components: dict[str, Any] = {
+        "parameters": {"id": {"name": "order_id", "in": "path", "required": True, "schema": {"type": "string"}}},
         "requestBodies": {"Note": JSON_BODY},
         "schemas": {"Order": {"type": "object", "required": ["note"], "properties": {"note": {"type": "string"}}}},
         "securitySchemes": {"key": {"type": "apiKey"}, "login": {"type": "oauth2", "flows": {}}},
     }
-    components["parameters"]["id"]["name"] = "order_id"
     (found,) = proposals_of(document({"/orders/{order_id}/note": item}, components=components))
     assert (found.name, found.summary, found.problem) == ("orders.note-update", "Change a note", "")
     assert found.notes == ("The document calls it deprecated.",)
@@ -241,7 +240,7 @@ def test_a_schema_that_contains_itself_is_cut_off() -> None:
 
 
 def test_a_small_document_that_refers_to_itself_without_end_costs_little() -> None:
-    """The attack: forty schemas, each of which names the next one ten times."""
+    """P15. The attack: forty schemas, each of which names the next one ten times."""
     schemas: dict[str, Any] = {f"s{n}": {"allOf": [{"$ref": f"#/components/schemas/s{n + 1}"}] * 10} for n in range(40)}
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/s0"}}}
     paths = {f"/{n}": {"post": {"requestBody": {"content": content}}} for n in range(900)}
@@ -305,6 +304,7 @@ BOMB: Final = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     ],
 )
 def test_what_is_no_document_or_too_much_is_refused(content: bytes, problem: str) -> None:
+    """P15: aliases, depth, size, and what would run code."""
     with pytest.raises(NotReadable, match=problem):
         proposals_of(read_document(content))
 
@@ -337,7 +337,7 @@ _MEMBERS: Final = st.sampled_from(
         *("allOf", "enum", "nullable", "parameters", "requestBody", "security", "servers", "operationId", "style"),
     ]
 )
-_VALUES: Final = st.sampled_from(
+_VALUES: Final[st.SearchStrategy[Any]] = st.sampled_from(
     [
         None,
         True,

@@ -80,7 +80,7 @@ def text_of(page: Any) -> str:
 
 
 def test_what_is_ticked_is_declared_and_nothing_else(browser: AdminBrowser, api: BrandAPI) -> None:
-    """P1: a tick is the decision, so the operation is active at once; its words are the admin's to write."""
+    """P15: a tick is the decision, so the operation is active at once; its words are the admin's to write."""
     shown = choose(browser, api)
     assert not Operation.objects.exists()
     answer = tick(browser, api, shown, "orders.list", "orders.upload", "orders.invented")
@@ -165,7 +165,7 @@ def test_what_cannot_be_read_is_explained(
 def test_a_document_of_another_brand_declares_for_its_own_api_only(
     browser: AdminBrowser, api: BrandAPI, rival: Brand
 ) -> None:
-    """J1, J15: the signed document grants nothing; the API in the address has to be one's own."""
+    """J1, J15, P15: the signed document grants nothing; the API in the address has to be one's own."""
     shown = choose(browser, api)
     foreign = declare_api(make_server(rival, "orders"))
     answer = tick(browser, foreign, shown, "orders.list")
