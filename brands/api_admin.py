@@ -20,7 +20,7 @@ from accounts.sign_in import RecentSignInForm
 from brands.api_operations import validate_body_schema, validate_parameters
 from brands.audited_changes import save_audited
 from brands.forms import ParametersField
-from brands.models import BrandAPI, Operation
+from brands.models import AuthorizationServer, BrandAPI, Operation
 from brands.models.brand_api import validate_description
 from brands.openapi_page import import_page
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter
@@ -134,6 +134,22 @@ class BrandAPIAdmin(BrandScopedAdmin):
             self.message_user(request, said, messages.INFO)
 
 
+def describe_scopes(operations: QuerySet[Operation], user: Any) -> list[str]:
+    """Copy the words of operations that need one scope to servers that lack them. Return the scopes in order.
+
+    They are copied and not looked up, so that the link's page needs no query of its own for them.
+    """
+    described = []
+    for operation in operations.select_related("api"):
+        server = AuthorizationServer.objects.select_related("brand").get(pk=operation.api.authorization_server_id)
+        is_one = operation.scope and " " not in operation.scope
+        if is_one and operation.description and operation.scope not in server.scope_descriptions:
+            server.scope_descriptions = {**server.scope_descriptions, operation.scope: operation.description}
+            save_audited(server, user)
+            described.append(operation.scope)
+    return described
+
+
 class OperationForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
     """What is declared here, bots can call with the consumer's token; nothing else."""
 
@@ -182,7 +198,7 @@ class OperationAdmin(BrandScopedAdmin):
     list_filter = (ActiveFilter, ("api", OwnFieldListFilter))
     allowed_lookups = ("api__id__exact",)
     list_select_related = ("api__brand",)
-    actions = ("switch_on", "switch_off")
+    actions = ("switch_on", "switch_off", "describe_scopes")
     fieldsets = (
         (None, {"fields": ("api", "name", "description", "is_active")}),
         ("The request", {"fields": ("method", "path", "parameters", "scope")}),
@@ -209,6 +225,17 @@ class OperationAdmin(BrandScopedAdmin):
     def switch_off(self, request: HttpRequest, queryset: QuerySet[Operation]) -> None:
         """Refuse calls of them from now on."""
         self._switch(request, queryset, is_active=False)
+
+    @admin.action(description="Tell consumers of the selected operations, by their scopes")
+    def describe_scopes(self, request: HttpRequest, queryset: QuerySet[Operation]) -> None:
+        """Describe scopes on the link's page by these operations' words, where the server has none."""
+        described = describe_scopes(queryset, request.user)
+        if described:
+            said = f"The link's page now describes {', '.join(described)}, once it can describe all that is asked for."
+            self.message_user(request, said, messages.SUCCESS)
+        else:
+            said = "Nothing was changed: choose operations with words and one scope that the server does not describe."
+            self.message_user(request, said, messages.WARNING)
 
     def _switch(self, request: HttpRequest, queryset: QuerySet[Operation], *, is_active: bool) -> None:
         switched = list(queryset.exclude(is_active=is_active))

@@ -280,6 +280,29 @@ def test_operations_are_switched_together(browser: AdminBrowser, api: BrandAPI) 
     assert list(kinds.order_by("id")) == [{"is_active": [True, False]}] * 2 + [{"is_active": [False, True]}]
 
 
+def test_words_of_operations_describe_scopes_that_the_server_does_not(
+    browser: AdminBrowser, api: BrandAPI, acme_server: AuthorizationServer
+) -> None:
+    """What the brand wrote itself stays, and of two operations with one scope the first one counts."""
+    AuthorizationServer.objects.update(scope_descriptions={"orders.write": "change your orders"})
+    words = [
+        ("orders.list", "orders.read", {"en": "see your orders"}),
+        ("orders.more", "orders.read", "see more"),
+        ("orders.note", "orders.write", "write notes"),
+        ("orders.two", "orders.read profile", "see two things"),
+        ("orders.silent", "profile", {}),
+    ]
+    rows = [declare_operation(api, name, scope=scope, description=text) for name, scope, text in words]
+    text = browser.run(Operation, "describe_scopes", *rows).content.decode()
+    acme_server.refresh_from_db()
+    assert "now describes orders.read, once" in html.unescape(text)
+    assert acme_server.scope_descriptions == {
+        "orders.write": "change your orders",
+        "orders.read": {"en": "see your orders"},
+    }
+    assert "Nothing was changed" in browser.run(Operation, "describe_scopes", *rows).content.decode()
+
+
 def test_the_history_names_operations_and_apis(browser: AdminBrowser, api: BrandAPI) -> None:
     """J13."""
     operation = declare_operation(api)
