@@ -20,7 +20,7 @@ from django.urls import URLPattern, get_resolver, reverse
 from django.utils import timezone
 
 from brands.authentication import create_bot_key
-from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
+from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation, WebhookEndpoint
 from conversations.flow import call_counts, read_counts
 from conversations.flow.call_counts import CallKind
 from conversations.models import (
@@ -34,7 +34,18 @@ from conversations.models import (
 )
 from infrastructure.crypto import random_hex
 from tests import snapshot
-from tests.cast import Bot, Browser, client_of_ours, code_on, make_admin, make_brand, make_server, use_openid
+from tests.cast import (
+    Bot,
+    Browser,
+    client_of_ours,
+    code_on,
+    declare_api,
+    declare_operation,
+    make_admin,
+    make_brand,
+    make_server,
+    use_openid,
+)
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.webhook_receiver import make_endpoint
 
@@ -42,6 +53,8 @@ BRAND_OF: Final[dict[type[Model], str]] = {
     Brand: "pk",
     AuthorizationServer: "brand",
     BotKey: "brand",
+    BrandAPI: "brand",
+    Operation: "brand",
     WebhookEndpoint: "brand",
     Conversation: "brand",
     Challenge: "conversation__brand",
@@ -188,6 +201,7 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
     row, key = create_bot_key(brand, f"{brand.slug}-key", BotKey.Scope.values)
     bot, browser = Bot(key.reveal(), f"chat-of-{brand.slug}"), Browser()
     endpoint, webhook_secret = make_endpoint(brand)
+    declare_operation(declare_api(server))
     challenge = bot.challenge(purpose="planted-purpose", context="planted-context")
     code = code_on(browser.sign_in(challenge["url"], login))
     assert bot.complete(code)[0] == 200
