@@ -25,6 +25,7 @@ from conversations.api.calls import (
     idempotent_request,
     matches_entity_tag,
     named_session,
+    refuse_missing_scopes,
     seconds,
 )
 from conversations.api.lookups import (
@@ -185,9 +186,14 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     return issued(challenge, now, status=202)
 
 
-@bot_call(TOKEN)
+@bot_call()
 def end_token(call: Call, conversation_id: str) -> Answer:
-    """`DELETE /conversations/{conversation_id}/token`. Reason `rejected`: the brand's API refused the token."""
+    """`DELETE /conversations/{conversation_id}/token`. Reason `rejected`: the brand's API refused the token.
+
+    A key that calls the brand's API, and cannot read tokens, may end them, too: the consumer signs out in its chat.
+    """
+    if BotKey.Scope.API_CALL not in call.bot_key.scopes:
+        refuse_missing_scopes(call.bot_key, [TOKEN])
     query = call.query("authorization_server", "reason", "session")
     reason = query.get("reason", "rejected")
     if reason not in {"rejected", "signed_out"}:

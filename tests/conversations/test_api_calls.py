@@ -380,3 +380,11 @@ def test_counts_are_added_up(caller: Caller) -> None:
         call_counts.flush()
     (row,) = ApiCallCount.objects.all()
     assert (row.times, row.bot_key.scopes) == (2, sorted(CALLING))
+
+
+def test_a_bot_that_cannot_read_tokens_signs_the_consumer_out(caller: Caller, acme: Brand) -> None:
+    """It had no way to do what the consumer asked for in its chat."""
+    assert make_bot(acme, BotKey.Scope.CHALLENGE_CREATE).in_chat("DELETE", "/token")[0] == 403
+    status, answer = caller.bot.in_chat("DELETE", "/token?reason=signed_out")
+    assert (status, answer["end_reason"]) == (200, "signed_out")
+    assert caller.code() == "rechallenge_required"

@@ -31,7 +31,7 @@ def page(status: int, text: str) -> Page:
 
 @pytest.fixture
 def journey() -> Journey:
-    return Journey(Addresses(), BotApi("http://a.example", "bot-key"), "password", Transcript(io.StringIO()))
+    return Journey(Addresses(), *[BotApi("http://a.example", "bot-key")] * 2, "password", Transcript(io.StringIO()))
 
 
 @pytest.mark.parametrize(
