@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
+from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -250,13 +251,21 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
             answer = view(request, **path)
         except (Problem, FlowError, rate_limits.RateLimited, DecryptionError) as error:
             problem = _problem_of(error)
-            return problem.response(next_call(problem, request, path))
+            return _answered(problem, next_call(problem, request, path))
         if isinstance(answer, HttpResponse):
             return answer
         status, body = answer
         return json_response(body, status=status)
 
     return dispatch
+
+
+def _answered(problem: Problem, next_: dict[str, str] | None) -> HttpResponse:
+    response = problem.response(next_)
+    if problem.status in {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}:
+        # A brand's fault, which the flow has logged as a warning. Django would log each as an error of ours.
+        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001  # as `log_response` reads it
+    return response
 
 
 def count_call(public_id: str) -> None:
