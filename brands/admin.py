@@ -17,18 +17,21 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
 from accounts.sign_in import recent_sign_in_needed, signed_in_recently
-from brands.audited_changes import BrandEvent, actor_of, record_change, save_audited, save_logo
+from brands.api_admin import BrandAPIAdmin, OperationAdmin
+from brands.audited_changes import BrandEvent, record_change, save_audited, save_logo
 from brands.authentication import create_bot_key, revoke
-from brands.discovered import DISCOVER, fetch_metadata
+from brands.discovered import DISCOVER, wanted_metadata
 from brands.doctor_page import doctor_page
 from brands.forms import AccountsField, AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable
-from brands.server_rules import issuer_of_address, needs_discovery, servers_with_shared_registration
+from brands.server_rules import servers_with_shared_registration
 from brands.server_words import FIELDSETS, OUR_KEYS
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
-from oauth_client import DiscoveryFailed, ServerMetadata
+
+# Django looks for admins in this module alone.
+__all__ = ["BrandAPIAdmin", "OperationAdmin"]
 
 admin.site.site_header = admin.site.site_title = "Consumer Delegation"
 admin.site.index_title = "Brands and their conversations"
@@ -141,7 +144,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
     ) -> Any:
         """Fetch metadata before Django opens the transaction in which it reads and saves the form."""
         if request.method == "POST" and self._may_save(request, object_id):
-            request.server_metadata = _metadata(request)  # type: ignore[attr-defined]  # for `get_form`
+            request.server_metadata = wanted_metadata(request)  # type: ignore[attr-defined]  # for `get_form`
         return super().changeform_view(request, object_id, form_url, extra_context)
 
     def _may_save(self, request: HttpRequest, object_id: str | None) -> bool:
@@ -293,13 +296,3 @@ class BotKeyAdmin(BrandScopedAdmin):
             self.log_change(request, bot_key, "Revoked.")
         said = ngettext("%d key revoked.", "%d keys revoked.", len(revoked)) % len(revoked)
         self.message_user(request, said, messages.SUCCESS)
-
-
-def _metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | None:
-    """Fetch what the form asks for, on behalf of somebody who may save it: the address is of their choice (N9, G10)."""
-    values = {name: value.strip() for name, value in request.POST.items() if isinstance(value, str)}
-    values["issuer"] = issuer_of_address(values.get("issuer", ""))
-    wanted = values["issuer"] if DISCOVER in request.POST else needs_discovery(values)
-    if not wanted or not signed_in_recently(request):
-        return None
-    return fetch_metadata(values["issuer"], actor_of(request.user))

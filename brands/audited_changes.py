@@ -1,9 +1,9 @@
 """Save a change by an admin or the operator and its audit rows in one transaction; send mail about risky changes.
 
-Audit rows name the changed fields, and values only of scopes, switches and hosts. If a server's URL moves to another
-host, or a webhook endpoint is added or switched on, the brand's other admins are notified by mail (N8). This is against
-somebody who has stolen one admin's session, and redirects consumers or secrets to a host of the attacker, or reads
-events.
+Audit rows name the changed fields, and values only of scopes, switches and hosts. If the URL of a server or an API
+moves to another host, or an API or a webhook endpoint is added or switched on, the brand's other admins are notified by
+mail (N8). This is against somebody who has stolen one admin's session, and redirects consumers, secrets or tokens to a
+host of the attacker, or reads events.
 """
 
 from collections.abc import Iterable
@@ -14,9 +14,10 @@ from uuid import UUID
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import models, transaction
+from django.utils import timezone
 
-from brands.models import AuthorizationServer, BotKey, Brand, Logo, WebhookEndpoint
-from brands.server_rules import host_of, hosts_of
+from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Logo, Operation, WebhookEndpoint
+from brands.server_rules import host_of, hosts_of, origin_of
 from infrastructure import mail
 from infrastructure.audit import CONSUMER, OPERATOR, SYSTEM, actor_of_admin, record_event
 from infrastructure.models import AuditEvent
@@ -40,6 +41,11 @@ class BrandEvent(models.TextChoices):
     WEBHOOK_CREATED = "webhook_endpoint.created"
     WEBHOOK_CHANGED = "webhook_endpoint.changed"
     WEBHOOK_SECRET_CHANGED = "webhook_endpoint.secret_changed"
+    API_CREATED = "brand_api.created"
+    API_CHANGED = "brand_api.changed"
+    API_HOST_CHANGED = "brand_api.host_changed"
+    OPERATION_CREATED = "operation.created"
+    OPERATION_CHANGED = "operation.changed"
 
 
 # For each model: the event for a new row, and the event for a changed row.
@@ -48,6 +54,8 @@ _EVENTS: Final[dict[type[models.Model], tuple[BrandEvent, BrandEvent]]] = {
     AuthorizationServer: (BrandEvent.SERVER_CREATED, BrandEvent.SERVER_CHANGED),
     BotKey: (BrandEvent.BOT_KEY_CREATED, BrandEvent.BOT_KEY_CHANGED),
     WebhookEndpoint: (BrandEvent.WEBHOOK_CREATED, BrandEvent.WEBHOOK_CHANGED),
+    BrandAPI: (BrandEvent.API_CREATED, BrandEvent.API_CHANGED),
+    Operation: (BrandEvent.OPERATION_CREATED, BrandEvent.OPERATION_CHANGED),
 }
 # Changes of these fields are recorded as an event of their own.
 SECRET_FIELDS: Final = frozenset(
@@ -75,7 +83,7 @@ _NOT_SAVED: Final = frozenset(
 _ADMIN, _BOT = "admin:", "bot:"
 _KNOWN: Final = {CONSUMER: "the consumer", SYSTEM: "this product", OPERATOR: "the operator"}
 
-AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint
+AuditedRow = Brand | AuthorizationServer | BotKey | WebhookEndpoint | BrandAPI | Operation
 
 
 def actor_of(user: Any) -> str:
@@ -98,7 +106,11 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
             record_change(row, _EVENTS[type(row)][0], user)
             if isinstance(row, WebhookEndpoint) and row.is_active:
                 _notify_of_webhook_endpoint(row, user)
+            elif isinstance(row, BrandAPI):
+                _report_new_host(None, row, user)
             return
+        if isinstance(row, BrandAPI) and isinstance(before, BrandAPI):
+            _keep_or_renew_host_since(before, row)
         changed = _changed_fields(before, row)
         if changed:
             row.save(update_fields=changed)
@@ -182,6 +194,10 @@ def _write_events_for(before: Any, row: Any, changed: list[str], user: Any) -> N
         _report_changed_hosts(before, row, user)
     elif isinstance(row, WebhookEndpoint) and row.is_active and not before.is_active:
         _notify_of_webhook_endpoint(row, user)
+    elif isinstance(row, BrandAPI) and (
+        row.host_since != before.host_since or (row.is_active and not before.is_active)
+    ):
+        _report_new_host(before, row, user)
 
 
 def _listed_values(before: models.Model, row: models.Model, names: list[str]) -> dict[str, list[Any]]:
@@ -233,6 +249,36 @@ def _notify_of_webhook_endpoint(endpoint: WebhookEndpoint, user: Any) -> None:
         f"{settings.PUBLIC_BASE_URL}/admin/brands/webhookendpoint/{endpoint.pk}/change/",
     ]
     mail_admins(endpoint.brand, f"{brand}: webhooks are sent to {host}", text, but=user)
+
+
+def _keep_or_renew_host_since(before: BrandAPI, api: BrandAPI) -> None:
+    """A token that is older than the host never goes there (P2). The stored moment counts, not that of a stale row."""
+    has_moved = origin_of(api.base_url) != origin_of(before.base_url)
+    api.host_since = timezone.now() if has_moved else before.host_since
+
+
+def _report_new_host(before: BrandAPI | None, api: BrandAPI, user: Any) -> None:
+    """Audit and mail the host that gets consumers' access tokens. The mail names no path, which may be a secret."""
+    old, new = _authority(before.base_url) if before else "", _authority(api.base_url)
+    if old != new:
+        values = {"base_url": [old, new]}
+        record_change(api, BrandEvent.API_HOST_CHANGED, user, ["base_url"], values=values)
+    brand = name_on_one_line(api.brand)
+    text = [
+        f"{_name_of(user)} added, changed or switched on the API {api.key} of {brand}.",
+        f"Bots' calls there take consumers' access tokens to this host: {old or '(none)'} -> {new}",
+        "",
+        "If you did not expect this, switch the API off at once and change that admin's password:",
+        f"{settings.PUBLIC_BASE_URL}/admin/brands/brandapi/{api.pk}/change/",
+    ]
+    mail_admins(api.brand, f"{brand}: access tokens are sent to {new}", text, but=user)
+
+
+def _authority(address: str) -> str:
+    """Return host and port of a URL as one text; the scheme, too, where it is not https."""
+    scheme, host, port = origin_of(address) or ("", "", None)
+    shown = host if port in {443, None} else f"{host}:{port}"
+    return shown if scheme in {"https", ""} else f"{scheme}://{shown}"
 
 
 def _name_of(user: Any) -> str:

@@ -198,11 +198,16 @@ def validate_scope_descriptions(value: object) -> None:
     if not isinstance(value, dict) or not all(isinstance(name, str) and _SCOPE.fullmatch(name) for name in value):
         raise _invalid_descriptions()
     for description in value.values():
-        by_language = description if isinstance(description, dict) else {"en": description}
-        if not by_language or not all(_LANGUAGE.fullmatch(name) for name in by_language):
+        if not is_description(description):
             raise _invalid_descriptions()
-        if not all(isinstance(text, str) and _DESCRIPTION.fullmatch(text) for text in by_language.values()):
-            raise _invalid_descriptions()
+
+
+def is_description(value: object) -> bool:
+    """Whether this is a text for consumers, or an object from languages to texts."""
+    by_language = value if isinstance(value, dict) else {"en": value}
+    if not by_language or not all(isinstance(name, str) and _LANGUAGE.fullmatch(name) for name in by_language):
+        return False
+    return all(isinstance(text, str) and _DESCRIPTION.fullmatch(text) for text in by_language.values())
 
 
 def described(scope: str, descriptions: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,7 @@
 """A brand's stored rows as text: the file of `apply_config` without secrets, or the differences that a file would make.
 
 tomllib only reads TOML, and tomli-w writes no comments. The values are texts, numbers, switches, and lists and tables
-of texts, so the writer is a few lines.
+of those, so the writer is a few lines.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,8 +10,8 @@ from typing import Any, Final
 from django.db import models
 
 from brands.audited_changes import SECRET_FIELDS
-from brands.configuration_tables import AuthorizationServerTable, printable
-from brands.models import AuthorizationServer, Brand, WebhookEndpoint
+from brands.configuration_tables import AuthorizationServerTable, OperationTable, printable
+from brands.models import AuthorizationServer, Brand, BrandAPI, Operation, WebhookEndpoint
 
 _HEADER: Final = """\
 # The configuration of one brand. To apply it: manage.py apply_config FILE (first with --dry-run).
@@ -40,28 +40,34 @@ _SESSIONS: Final = ("conversation_ids", "close_idle_after")
 _NO_DIFFERENCE: Final = frozenset(
     {
         *("id", "uuid", "brand", "key", "slug", "url", "callback_id", "created_at", "failing_since", "logo_hash"),
-        *("signing_key_jwk", "previous_signing_key_jwk", "usual_token_lifetime"),
+        *("signing_key_jwk", "previous_signing_key_jwk", "usual_token_lifetime", "host_since", "api"),
     }
 )
-Rows = dict[str, Brand | AuthorizationServer | WebhookEndpoint]
+Row = Brand | AuthorizationServer | WebhookEndpoint | BrandAPI | Operation
+Rows = dict[str, Row]
 
 
 def export_configuration(brand: Brand) -> str:
-    """Return the file that sets a brand, its servers and webhooks as they are stored, without any secret."""
+    """Return the file that sets a brand, its servers, APIs and webhooks as they are stored, without any secret."""
     servers = sorted(brand.authorization_servers.all(), key=lambda server: server.key)
     endpoints = sorted(brand.webhook_endpoints.all(), key=lambda endpoint: endpoint.url)
     tables = [_brand_table(brand), *(_server_table(brand, server) for server in servers)]
+    for api in brand.apis.select_related("authorization_server").order_by("key"):
+        tables += [_api_table(api), *map(_operation_table, api.operations.order_by("name"))]
     tables += [_webhook_table(brand, endpoint, number) for number, endpoint in enumerate(endpoints, start=1)]
     return "\n".join([_HEADER, *tables])
 
 
 def stored_rows(slug: str) -> Rows:
-    """Return a brand's row and those of its servers and webhooks, by the names that messages about a file use."""
+    """Return a brand's row and those of its servers, APIs and webhooks, by the names that messages about a file use."""
     brand = Brand.objects.filter(slug=slug).first()
     if brand is None:
         return {}
     rows: Rows = {"brand": brand}
     rows |= {f"authorization_servers.{server.key}": server for server in brand.authorization_servers.order_by("key")}
+    rows |= {f"apis.{api.key}": api for api in brand.apis.select_related("authorization_server").order_by("key")}
+    operations = brand.operations.select_related("api").order_by("api__key", "name")
+    rows |= {f"apis.{operation.api.key}.operations.{operation.name}": operation for operation in operations}
     return rows | {f"webhooks.{endpoint.url}": endpoint for endpoint in brand.webhook_endpoints.order_by("url")}
 
 
@@ -77,11 +83,11 @@ def differences(before: Rows, after: Rows) -> list[str]:
 
 
 def toml(value: Any) -> str:
-    """Write a text, a number, a switch, or a list or dictionary of those as TOML, on one line."""
+    """Write a text, a finite number, a switch, or a list or dictionary of those as TOML, on one line."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
+    if isinstance(value, int | float):
+        return repr(value)
     if isinstance(value, list):
         return f"[{', '.join(map(toml, value))}]"
     if isinstance(value, dict):
@@ -94,7 +100,7 @@ def _table(head: str, values: Mapping[str, Any]) -> str:
     return "\n".join([head, *(f"{name} = {toml(value)}" for name, value in values.items()), ""])
 
 
-def _switched_off(row: Brand | AuthorizationServer | WebhookEndpoint) -> dict[str, bool]:
+def _switched_off(row: Row) -> dict[str, bool]:
     """Only what is off is written: what is switched off elsewhere is not switched on by this file."""
     return {} if row.is_active else {"is_active": False}
 
@@ -127,6 +133,18 @@ def _is_written(server: AuthorizationServer, name: str) -> bool:
     return differs or name in _ALWAYS_WRITTEN or name in server.ignored_metadata
 
 
+def _api_table(api: BrandAPI) -> str:
+    values = {"key": api.key, "authorization_server": api.authorization_server.key, "base_url": api.base_url}
+    return _table("[[apis]]", values | _switched_off(api))
+
+
+def _operation_table(operation: Operation) -> str:
+    values = {name: getattr(operation, name) for name in OperationTable.stored_settings()}
+    defaults = {name: Operation._meta.get_field(name).get_default() for name in values}  # type: ignore[union-attr]
+    changed = {name: value for name, value in values.items() if value != defaults[name]}
+    return _table("[[apis.operations]]", {"name": operation.name, **changed} | _switched_off(operation))
+
+
 def _webhook_table(brand: Brand, endpoint: WebhookEndpoint, number: int) -> str:
     values: dict[str, Any] = {"url": endpoint.url, "label": endpoint.label, "events": endpoint.events}
     text = _table("[[webhooks]]", values | _switched_off(endpoint))
@@ -140,7 +158,8 @@ def _variable(kind: str, *names: str) -> str:
 
 def _changed_fields(old: models.Model, row: models.Model, *, is_new: bool) -> Iterator[str]:
     for name in [field.name for field in row._meta.concrete_fields if field.name not in _NO_DIFFERENCE]:
-        before, after = getattr(old, name), getattr(row, name)
+        # A new row's relation is no attribute yet.
+        before, after = getattr(old, name, None), getattr(row, name)
         if name in SECRET_FIELDS:
             yield from _changed_secret(name.removesuffix("_ciphertext"), before, after)
         elif before != after:
@@ -154,4 +173,5 @@ def _changed_secret(name: str, before: Any, after: Any) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    return "(none)" if value is None else toml(value)
+    named = value.key if isinstance(value, AuthorizationServer) else value
+    return "(none)" if named is None else toml(named)

@@ -1,4 +1,4 @@
-"""Read a brand, its authorization servers and webhooks from a TOML file, and apply all of it or nothing."""
+"""Read a brand, its authorization servers, APIs and webhooks from a TOML file, and apply all of it or nothing."""
 
 import os
 from collections.abc import Mapping
@@ -12,8 +12,11 @@ from django.db import transaction
 from brands.audited_changes import save_audited
 from brands.configuration_export import differences, stored_rows
 from brands.configuration_tables import (
+    APITable,
     AuthorizationServerTable,
     BrandTable,
+    OperationTable,
+    Table,
     WebhookTable,
     no_such_setting,
     printable,
@@ -21,7 +24,7 @@ from brands.configuration_tables import (
     read_table,
     read_tables,
 )
-from brands.models import AuthorizationServer, Brand
+from brands.models import AuthorizationServer, Brand, BrandAPI, Operation
 from brands.server_rules import (
     FIELDS_FROM_METADATA,
     NEEDED_ENDPOINTS,
@@ -52,6 +55,7 @@ class ConfigurationFile:
 
     brand: BrandTable
     authorization_servers: list[AuthorizationServerTable]
+    apis: list[tuple[APITable, list[OperationTable]]]
     webhooks: list[WebhookTable]
     problems: list[str]
 
@@ -77,18 +81,28 @@ def read_configuration(text: str) -> ConfigurationFile:
     except (ValueError, RecursionError):
         # Python's TOML parser fails on numbers of more than 4,300 digits and on very deep nesting.
         raise ConfigurationRefused(["the file contains a number that is too long, or is nested too deeply"]) from None
-    known = ("brand", "authorization_servers", "webhooks")
+    known = ("brand", "authorization_servers", "apis", "webhooks")
     problems = [f"{name}: {no_such_setting(name, known)}" for name in found if name not in known]
     return ConfigurationFile(
         brand=read_table(BrandTable, found.get("brand", {}), "brand", problems),
         authorization_servers=read_tables(AuthorizationServerTable, found.get(known[1], []), known[1], "key", problems),
-        webhooks=read_tables(WebhookTable, found.get(known[2], []), known[2], "url", problems),
+        apis=_read_apis(found.get(known[2], []), problems),
+        webhooks=read_tables(WebhookTable, found.get(known[3], []), known[3], "url", problems),
         problems=problems,
     )
 
 
+def _read_apis(found: object, problems: list[str]) -> list[tuple[APITable, list[OperationTable]]]:
+    apis = read_tables(APITable, found, "apis", "key", problems)
+    within = [f"apis.{table.key}.operations" for table in apis]
+    return [
+        (table, read_tables(OperationTable, table.operations, where, "name", problems))
+        for table, where in zip(apis, within, strict=True)
+    ]
+
+
 def apply_configuration(file: ConfigurationFile, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Create or update the brand, its servers and webhooks. Return URIs to register at the servers, and new secrets.
+    """Create or update the brand, its servers, APIs and webhooks. Return URIs to register at servers, and new secrets.
 
     Metadata is fetched before the transaction begins. Raises `ConfigurationRefused`, with all problems of the file.
     """
@@ -113,7 +127,12 @@ def preview_configuration(file: ConfigurationFile, environment: Mapping[str, str
 
 def _values_and_problems(file: ConfigurationFile) -> tuple[list[dict[str, Any]], list[str]]:
     problems = [*file.problems]
-    problems += [f"authorization_servers.{key}: the key is given twice" for key in _duplicate_keys(file)]
+    keys = [table.key for table in file.authorization_servers]
+    problems += [f"authorization_servers.{key}: the key is given twice" for key in _duplicates(keys)]
+    keys = [table.key for table, _ in file.apis]
+    problems += [f"apis.{key}: the key is given twice" for key in _duplicates(keys)]
+    names = [table.name for _, operations in file.apis for table in operations]
+    problems += [f"operations.{name}: the brand has one operation of a name" for name in _duplicates(names)]
     return [_complete_values(file.brand.slug, table, problems) for table in file.authorization_servers], problems
 
 
@@ -130,6 +149,8 @@ def _apply(
     # Check everything even after the first problem, so that the operator can correct the file in one go.
     tables = zip(file.authorization_servers, values, strict=True)
     servers = [_apply_server(brand, table, found, environment, problems) for table, found in tables]
+    for api, operations in file.apis:
+        _apply_api(brand, api, operations, {server.key: server for server in servers}, problems)
     secrets = apply_webhooks(brand, file.webhooks, environment, problems)
     if problems:
         raise ConfigurationRefused(problems)
@@ -244,6 +265,55 @@ def _apply_secret(
     change.apply_credentials(secret)
 
 
-def _duplicate_keys(file: ConfigurationFile) -> list[str]:
-    keys = [table.key for table in file.authorization_servers]
-    return sorted({key for key in keys if keys.count(key) > 1})
+def _apply_api(
+    brand: Brand,
+    table: APITable,
+    operations: list[OperationTable],
+    servers: Mapping[str, AuthorizationServer],
+    problems: list[str],
+) -> None:
+    """Create or update an API and its operations. What was not saved, because of a problem, is checked only."""
+    where = f"apis.{table.key}"
+    api = brand.apis.filter(key=table.key).first() if brand.pk else None
+    api = api or BrandAPI(key=table.key)
+    server = servers.get(table.authorization_server) or _stored_server(brand, table.authorization_server)
+    if server is not None:
+        api.authorization_server = server
+    elif "authorization_server" not in table.lost:
+        problems.append(f"{where}.authorization_server: the brand has no authorization server of this key")
+    api.base_url = table.base_url
+    if table.is_active is not msgspec.UNSET:
+        api.is_active = table.is_active
+    has_server = server is not None and server.pk is not None
+    _check_and_save(api, table, set() if has_server else {"authorization_server", "brand"}, where, problems)
+    for of_operation in operations:
+        _apply_operation(brand, api, of_operation, f"{where}.operations.{of_operation.name}", problems)
+
+
+def _stored_server(brand: Brand, key: str) -> AuthorizationServer | None:
+    return brand.authorization_servers.filter(key=key).first() if brand.pk else None
+
+
+def _apply_operation(brand: Brand, api: BrandAPI, table: OperationTable, where: str, problems: list[str]) -> None:
+    operation = brand.operations.filter(name=table.name).first() if brand.pk else None
+    operation = operation or Operation(name=table.name)
+    operation.api = api
+    table.apply_to(operation)
+    _check_and_save(operation, table, set() if api.pk else {"api", "brand"}, where, problems)
+
+
+def _check_and_save(
+    row: BrandAPI | Operation, table: Table, unsaved: set[str], where: str, problems: list[str]
+) -> None:
+    """Save a valid row of an API. `unsaved` names the fields whose rows could not be saved."""
+    lost = table.lost - {"operations"}
+    # `clean` sets the brand; where it cannot, the values of lost lines would only be compared with blanks.
+    check = row.clean_fields if lost or unsaved else row.full_clean
+    found = problems_of(where, partial(check, exclude={*lost, *unsaved, "brand"}))
+    problems += found
+    if not found and not table.unreadable and not unsaved:
+        save_audited(row)
+
+
+def _duplicates(names: list[str]) -> list[str]:
+    return sorted({name for name in names if names.count(name) > 1})

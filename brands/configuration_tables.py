@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from django.core.exceptions import ValidationError
 
-from brands.models import AuthorizationServer, Brand
+from brands.models import AuthorizationServer, Brand, Operation
 from brands.models.webhook_endpoint import every_event
 from oauth_client.validators import IGNORABLE_METADATA
 
@@ -138,6 +138,44 @@ class WebhookTable(Table, kw_only=True):
     label: Text = ""
     is_active: bool | msgspec.UnsetType = msgspec.UNSET
     secret_env: str | None = None
+
+
+class APITable(Table, kw_only=True):
+    """`[[apis]]`. Omitted, `is_active` stays as it is. The operations are tables of their own."""
+
+    key: Text
+    authorization_server: Text
+    base_url: Text
+    is_active: bool | msgspec.UnsetType = msgspec.UNSET
+    operations: list[Any] = []
+
+
+class OperationTable(Table, kw_only=True):
+    """`[[apis.operations]]`. An omitted field gets the model's default; only `is_active` stays as it is."""
+
+    name: Text
+    method: Text
+    path: Text
+    is_active: bool | msgspec.UnsetType = msgspec.UNSET
+    scope: Text | msgspec.UnsetType = msgspec.UNSET
+    description: str | dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    is_safe_to_repeat: bool | msgspec.UnsetType = msgspec.UNSET
+    parameters: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    body_schema: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    is_body_required: bool | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def stored_settings(cls) -> list[str]:
+        """List the model's fields that a file sets, in the order of this class."""
+        return [name for name in cls.__struct_fields__ if name in cls.settings() - {"name", "is_active"}]
+
+    def apply_to(self, operation: Operation) -> None:
+        """Set the file's values, and the defaults of what it omits. Does not save."""
+        for name in self.stored_settings():
+            value, field = getattr(self, name), Operation._meta.get_field(name)
+            setattr(operation, name, field.get_default() if value is msgspec.UNSET else value)  # type: ignore[union-attr]
+        if self.is_active is not msgspec.UNSET:
+            operation.is_active = self.is_active
 
 
 def read_table(kind: type[_Table], found: object, where: str, problems: list[str]) -> _Table:

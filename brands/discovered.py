@@ -9,10 +9,12 @@ from django import forms
 from django.contrib.admin.utils import label_for_field
 from django.core.exceptions import ValidationError
 from django.forms.utils import ErrorDict
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from accounts.sign_in import RecentSignInForm, recent_sign_in_needed
+from accounts.sign_in import RecentSignInForm, recent_sign_in_needed, signed_in_recently
+from brands.audited_changes import actor_of
 from brands.doctor.bounded import AnotherRun, run_within_bounds
 from brands.doctor.examination import Examination, Step, Unanswered
 from brands.doctor.findings import Finding
@@ -26,6 +28,8 @@ from brands.server_rules import (
     default_algorithms,
     discovery_problem,
     fill_in_subject_endpoint,
+    issuer_of_address,
+    needs_discovery,
 )
 from brands.unsaved_secrets import UnsavedSecretForm
 from infrastructure import rate_limits
@@ -67,6 +71,19 @@ def fetch_metadata(issuer: str, actor: str) -> ServerMetadata | DiscoveryFailed:
         return DiscoveryFailed("issuer", f"Too many look-ups of metadata: wait {limit.retry_after} seconds.")
     except AnotherRun:
         return DiscoveryFailed("issuer", "Other look-ups and checks are running: try again in a minute.")
+
+
+def wanted_metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | None:
+    """Fetch what a posted form asks for; None if it asks for nothing.
+
+    Call it on behalf of somebody who may save the form: the address is of their choice (N9, G10).
+    """
+    values = {name: value.strip() for name, value in request.POST.items() if isinstance(value, str)}
+    values["issuer"] = issuer_of_address(values.get("issuer", ""))
+    wanted = values["issuer"] if DISCOVER in request.POST else needs_discovery(values)
+    if not wanted or not signed_in_recently(request):
+        return None
+    return fetch_metadata(values["issuer"], actor_of(request.user))
 
 
 def _fetch(issuer: str) -> ServerMetadata | DiscoveryFailed:

@@ -326,7 +326,8 @@ class BotKeyForm(RecentSignInForm):
         choices=BotKey.Scope.choices,
         widget=forms.CheckboxSelectMultiple,
         initial=[BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ],
-        help_text="A key's scopes never change. Tick token:read only for the bot that calls the brand's API.",
+        help_text="A key's scopes never change. Tick api:call if the bot acts through the operations that you "
+        "declared, and token:read only if it calls your API itself and so holds the consumer's token.",
     )
     same_person_checks = forms.MultipleChoiceField(
         choices=SamePersonCheck.choices,

@@ -16,7 +16,15 @@ from brands.audited_changes import BrandEvent
 from brands.scoped_admin import OwnFieldListFilter, ReadOnlyAdmin, administers_a_brand
 from conversations.flow.events import ConversationEvent
 from conversations.flow.termination import revoke_token
-from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation, TokenReadCount
+from conversations.models import (
+    AccessToken,
+    ApiCallCount,
+    AuditEvent,
+    Challenge,
+    ChallengeStatus,
+    Conversation,
+    TokenReadCount,
+)
 from conversations.object_history import NamedEventsAdmin
 from conversations.timeline_page import TimelineAdmin
 from conversations.webhook_admin import WebhookDeliveryAdmin, WebhookEndpointAdmin
@@ -173,6 +181,20 @@ class TokenReadCountAdmin(ReadOnlyAdmin):
     list_filter = (("bot_key", OwnFieldListFilter),)
     allowed_lookups = ("bot_key__id__exact",)
     list_select_related = ("bot_key",)
+
+
+@admin.register(ApiCallCount)
+class ApiCallCountAdmin(ReadOnlyAdmin):
+    """How often each key called an operation, by hour, outcome and purpose, and how long it took."""
+
+    list_display = ("hour", "bot_key", "operation", "outcome", "purpose", "times", "mean")
+    list_filter = (("bot_key", OwnFieldListFilter),)
+    allowed_lookups = ("bot_key__id__exact",)
+    list_select_related = ("bot_key",)
+
+    @admin.display(description="milliseconds each")
+    def mean(self, count: ApiCallCount) -> int:
+        return round(count.milliseconds / count.times)
 
 
 class KindFilter(admin.SimpleListFilter):

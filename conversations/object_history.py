@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.text import capfirst
 
 from brands.audited_changes import names_of
-from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
+from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation, WebhookEndpoint
 from brands.scoped_admin import ReadOnlyAdmin
 from conversations.models import AccessToken, AuditEvent, Challenge, Conversation
 
@@ -44,7 +44,7 @@ def history_of(row: Model) -> list[Line]:
 
 def _lookup(row: Model) -> dict[str, Any] | None:
     match row:
-        case Brand() | AuthorizationServer() | BotKey() | WebhookEndpoint():
+        case Brand() | AuthorizationServer() | BotKey() | WebhookEndpoint() | BrandAPI() | Operation():
             return {"object_uuid": row.uuid}
         case Conversation():
             return {"conversation_uuid": row.uuid}

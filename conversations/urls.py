@@ -3,7 +3,7 @@
 from django.urls import path, re_path, register_converter
 
 from conversations import views
-from conversations.api import reference, token_read
+from conversations.api import operations, reference, token_read
 from conversations.api import views as api
 from conversations.api.calls import endpoint
 from conversations.links import PREFIXED, LinkToken, ReceiptToken
@@ -21,6 +21,7 @@ api_urlpatterns = [
     re_path(_CONVERSATION + r"/completion\Z", endpoint(POST=api.post_completion)),
     re_path(_CONVERSATION + r"/token\Z", endpoint(GET=token_read.read_token, DELETE=api.end_token)),
     re_path(_CONVERSATION + r"/authorize\Z", endpoint(POST=api.authorize)),
+    re_path(_CONVERSATION + r"/calls/(?P<operation>[\s\S]*)\Z", endpoint(POST=operations.call_operation)),
     re_path(_CONVERSATION + r"\Z", endpoint(GET=api.read_conversation, DELETE=api.close)),
 ]
 

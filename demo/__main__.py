@@ -6,7 +6,7 @@ import textwrap
 
 from demo.addresses import Addresses, wanted_addresses
 from demo.journey import as_program, play, prepared
-from demo.preparation import Demo, create_bot_key, start_brand, start_chat
+from demo.preparation import CALLING_SCOPES, Demo, create_bot_key, start_brand, start_chat
 from demo.processes import Servers
 from demo.sample_brand.scenarios import Scenario
 
@@ -24,7 +24,7 @@ def demonstrate() -> None:
     print(which_browsers(addresses), end="\n\n", flush=True)
     with prepared(addresses, ports) as (demo, servers, bot_key):
         play(demo, servers, bot_key)
-        leave_up(demo, servers, bot_key)
+        leave_up(demo, servers)
         wait_for_ctrl_c()
 
 
@@ -42,11 +42,11 @@ def which_browsers(addresses: Addresses) -> str:
     )
 
 
-def leave_up(demo: Demo, servers: Servers, bot_key: str) -> None:
+def leave_up(demo: Demo, servers: Servers) -> None:
     """Start the servers for a person to try, and print their addresses."""
     print("\nRestarting the sample brand with longer-lived tokens, and starting the sample chat ...", flush=True)
     start_brand(demo, servers, FRIENDLY_TOKEN_LIFETIME)
-    start_chat(demo, servers, bot_key)
+    start_chat(demo, servers, create_bot_key(demo.product_environment(), "Sample chat", CALLING_SCOPES))
     key_to_play_with = create_bot_key(demo.product_environment(), "Experiments")
     print(invitation(demo, key_to_play_with), flush=True)
 

@@ -74,6 +74,10 @@ class BotApi:
     def token(self, conversation_id: str) -> Answer:
         return self._conversation("GET", conversation_id, "/token")
 
+    def call_operation(self, conversation_id: str, operation: str, **sent: object) -> Answer:
+        """Call a declared operation of the brand's API. The bot never holds the token."""
+        return self._conversation("POST", conversation_id, f"/calls/{operation}", sent)
+
     def end_token(self, conversation_id: str, reason: str) -> Answer:
         return self._conversation("DELETE", conversation_id, f"/token?reason={reason}")
 

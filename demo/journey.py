@@ -12,7 +12,15 @@ import requests
 from demo.addresses import Addresses, DemoError, folder_from_environment, refuse_busy_ports, wanted_addresses
 from demo.bot_api import BotApi
 from demo.browser import BrowserError
-from demo.preparation import Demo, make_folder, prepare, start_brand, start_product
+from demo.preparation import (
+    CALLING_SCOPES,
+    Demo,
+    create_bot_key,
+    make_folder,
+    prepare,
+    start_brand,
+    start_product,
+)
 from demo.processes import Servers, throw_away_certificate
 from demo.story import CUSTOMER, LONGEST_TOKEN_LIFE, Journey
 from demo.transcript import Transcript, conceal
@@ -28,8 +36,10 @@ def play(demo: Demo, servers: Servers, bot_key: str) -> None:
         "Secrets are shortened and empty fields are left out. Everything else is shown as it was sent over HTTP."
     )
     bot = BotApi(demo.addresses.product, bot_key)
+    calling_key = create_bot_key(demo.product_environment(), "Calls only", CALLING_SCOPES)
+    caller = BotApi(demo.addresses.product, calling_key)
     try:
-        Journey(demo.addresses, bot, demo.customers[CUSTOMER], transcript).play()
+        Journey(demo.addresses, bot, caller, demo.customers[CUSTOMER], transcript).play()
     except (DemoError, BrowserError, requests.RequestException, KeyError) as error:
         where = f"The journey stopped in chapter {transcript.chapters}."
         raise DemoError(f"{servers.logs()}\n\n{where} {conceal(str(error))}") from error

@@ -19,7 +19,10 @@ from demo.processes import AS_IN_PRODUCTION, Servers, run_command
 
 BRAND = "acme"
 CLIENT_ID = "consumer-delegation"
-BOT_SCOPES = ("challenge:create", "challenge:read", "token:read")
+# Of the keys for the journey and for experiments, which use both ways to the brand's API.
+BOT_SCOPES = ("challenge:create", "challenge:read", "api:call", "token:read")
+# Of the sample chat's bot. It cannot read a token.
+CALLING_SCOPES = ("challenge:create", "challenge:read", "api:call")
 CUSTOMERS = ("ada", "rita")
 MARKER = "made-by-the-demo"
 _SHOW_LOGO = """
@@ -153,8 +156,8 @@ def show_logo(environment: Mapping[str, str]) -> None:
     )
 
 
-def create_bot_key(environment: Mapping[str, str], label: str = "Sample chat") -> str:
-    scopes = [part for scope in BOT_SCOPES for part in ("--scope", scope)]
+def create_bot_key(environment: Mapping[str, str], label: str = "Journey", wanted: tuple[str, ...] = BOT_SCOPES) -> str:
+    scopes = [part for scope in wanted for part in ("--scope", scope)]
     return run_command(["manage.py", "create_bot_key", BRAND, "--label", label, *scopes], environment).strip()
 
 
@@ -202,6 +205,5 @@ def start_chat(demo: Demo, servers: Servers, bot_key: str) -> None:
         "SAMPLE_CHAT_SECRET_KEY": secrets.token_urlsafe(50),
         "SAMPLE_CHAT_BOT_KEY": bot_key,
         "SAMPLE_CHAT_PRODUCT_URL": demo.addresses.product,
-        "SAMPLE_CHAT_ORDERS_URL": f"{demo.addresses.brand}/api/orders",
     }
     servers.start("sample chat", "demo.sample_chat.wsgi", demo.addresses.chat_port, environment, "/chat.css")

@@ -29,6 +29,8 @@ class StepError(DemoError):
 class Journey:
     addresses: Addresses
     bot: BotApi
+    # With a key that cannot read tokens.
+    caller: BotApi
     password: str = field(repr=False)
     transcript: Transcript
     conversation_id: str = field(default_factory=lambda: f"journey-{secrets.token_hex(4)}")
@@ -75,6 +77,7 @@ class Journey:
         self.link_changes_nothing()
         self.sign_in_for_the_first_time()
         token = self.complete()
+        self.call_without_the_token()
         self.brand_api_answers(token)
         self.wait_until_expired(token)
         self.sign_out(self.re_challenge(token))
@@ -163,8 +166,28 @@ class Journey:
         self.expect_true(f"it lives {seconds} s, at most {LONGEST_TOKEN_LIFE}", 0 < seconds <= LONGEST_TOKEN_LIFE)
         return str(answer.body["access_token"])
 
+    def call_without_the_token(self) -> None:
+        self.transcript.chapter(
+            "The bot acts at the brand's API, and never holds the token",
+            "Its key may call what Acme's admin has declared, and may not read tokens. Acme's answer is in `response`.",
+        )
+        self.answered(self.caller.token(self.conversation_id), 403, code="insufficient_scope")
+        self._orders_by_call()
+        refused = self.caller.call_operation(self.conversation_id, "orders.delete")
+        self.answered(refused, 404, code="operation_unknown")
+
+    def _orders_by_call(self) -> None:
+        answer = self.answered(self.caller.call_operation(self.conversation_id, "orders.list"), 200)
+        response = answer.body["response"]
+        self.expect("Acme's status", response["status"], 200)
+        self.expect("the customer", response["body"]["customer"], CUSTOMER)
+        self.expect_true("her orders are there", len(response["body"]["orders"]) > 0)
+
     def brand_api_answers(self, token: str) -> None:
-        self.transcript.chapter("The bot calls the brand's API as the consumer")
+        self.transcript.chapter(
+            "The other way: a bot that reads the token",
+            "Another key may read it, and calls Acme's API itself, as the consumer.",
+        )
         self._ask_for_orders(token)
 
     def _ask_for_orders(self, token: str) -> None:
@@ -184,6 +207,8 @@ class Journey:
         told = refused.headers.get("WWW-Authenticate", "")
         self.expect_true('the brand says error="invalid_token"', 'error="invalid_token"' in told)
         self.answered(self.bot.token(self.conversation_id), 409, code="rechallenge_required", reason="expired")
+        called = self.caller.call_operation(self.conversation_id, "orders.list")
+        self.answered(called, 409, code="rechallenge_required", reason="expired")
 
     def re_challenge(self, old_token: str) -> str:
         self.transcript.chapter(

@@ -3,7 +3,7 @@
 Every call validates the URL again, resolves the name once, requires all addresses to be public, and connects to one of
 these addresses (N2, N3); the next one is tried only if connecting fails. No redirect, proxy, `.netrc` or environment
 variable is used (N4, N5). Time (N6) and size (N7) are limited, and nothing is retried (E20). The adapters live as long
-as the process. They keep connections for less than a minute.
+as the process, and keep connections for less than a minute.
 
 The deadline does not cover name resolution: the resolver's settings bound it (`options timeout:1 attempts:2` in
 resolv.conf). For https we measured TOTAL_TIMEOUT 10 against servers that send one byte a second: to read the status
@@ -20,8 +20,7 @@ from contextvars import ContextVar
 from enum import StrEnum
 from functools import lru_cache
 from io import BytesIO
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from itertools import zip_longest
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -38,6 +37,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
+from oauth_client.addresses import alternating_families, is_public
 from oauth_client.validators import validate_endpoint
 
 TOTAL_TIMEOUT: Final = 10.0
@@ -51,32 +51,6 @@ MAX_BODY_BYTES: Final = 65_536
 # Pool sizes: how many endpoints, and how many connections to each. By default a process has fewer threads.
 _KEPT_ENDPOINTS: Final = 64
 _KEPT_CONNECTIONS: Final = 32
-
-# Our own list, because `is_global` counts several of these as public (N3). For IPv6 only 2000::/3 is assigned.
-_IPV4_NOT_PUBLIC: Final = (
-    ip_network("0.0.0.0/8"),
-    ip_network("10.0.0.0/8"),
-    ip_network("100.64.0.0/10"),  # carrier-grade NAT; clouds put their own services there
-    ip_network("127.0.0.0/8"),
-    ip_network("169.254.0.0/16"),  # link-local; 169.254.169.254 hands out a cloud machine's credentials
-    ip_network("172.16.0.0/12"),
-    ip_network("192.0.0.0/24"),
-    ip_network("192.0.2.0/24"),
-    ip_network("192.88.99.0/24"),  # 6to4 relays
-    ip_network("192.168.0.0/16"),
-    ip_network("198.18.0.0/15"),
-    ip_network("198.51.100.0/24"),
-    ip_network("203.0.113.0/24"),
-    ip_network("224.0.0.0/4"),  # multicast
-    ip_network("240.0.0.0/4"),
-)
-_IPV6_UNICAST: Final = ip_network("2000::/3")
-_IPV6_NOT_PUBLIC: Final = (
-    ip_network("2001::/23"),  # protocol assignments, Teredo and ORCHID among them
-    ip_network("2001:db8::/32"),
-    ip_network("2002::/16"),  # 6to4: 2002:7f00:1:: holds 127.0.0.1
-    ip_network("3fff::/20"),
-)
 
 _ADDRESS_NOT_ALLOWED: Final = "the address is not allowed"
 
@@ -104,16 +78,26 @@ Response = requests.Response
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 # The resolved and checked addresses of the current call.
 _addresses: ContextVar[tuple[str, ...]] = ContextVar("addresses", default=())
+_max_body: ContextVar[int] = ContextVar("max_body", default=MAX_BODY_BYTES)
+# Whether a byte of the current call's request has been written.
+_is_sent: ContextVar[bool] = ContextVar("is_sent", default=False)
 # The deadline of all calls in a block, set by `within`.
 _block_deadline: ContextVar[float] = ContextVar("block_deadline", default=math.inf)
 
 
 class OutboundError(Exception):
-    """A call to a brand's server failed. The message contains no address and no text from the server (H5)."""
+    """A call to a brand's server failed. The message contains no address and no text from the server (H5).
+
+    `was_sent` is false only if no byte of the request was written, so that the server cannot have received it.
+    """
+
+    was_sent = True
 
 
 class EndpointBlocked(OutboundError):
     """The URL or its address is not allowed."""
+
+    was_sent = False
 
 
 class EndpointTimeout(OutboundError):
@@ -133,14 +117,7 @@ class CertificateNotAccepted(EndpointUnreachable):
 
 
 class ResponseTooLarge(OutboundError):
-    """The response is larger than 65,536 bytes."""
-
-
-def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is on the public internet and cannot lead back to an internal network (N3)."""
-    if isinstance(address, IPv4Address):
-        return not any(address in network for network in _IPV4_NOT_PUBLIC)
-    return address in _IPV6_UNICAST and not any(address in network for network in _IPV6_NOT_PUBLIC)
+    """The response is larger than the call allows: 65,536 bytes, or what `send` was given."""
 
 
 def adapter_for(url: str) -> BaseAdapter:
@@ -193,8 +170,17 @@ def get(url: str, accept: str = "application/json") -> requests.Response:
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> requests.Response:
     """Post bytes unchanged. Raises `OutboundError`. The caller judges the status."""
-    with GuardedSession() as session:
-        return session.post(url, data=body, headers=headers)
+    return send("POST", url, body, headers, max_body_bytes=MAX_BODY_BYTES)
+
+
+def send(method: str, url: str, body: bytes | None, headers: dict[str, str], *, max_body_bytes: int) -> Response:
+    """Send any request, with a bound of its own for the response. Raises `OutboundError`."""
+    before = _max_body.set(max_body_bytes)
+    try:
+        with GuardedSession() as session:
+            return session.request(method, url, data=body, headers=headers)
+    finally:
+        _max_body.reset(before)
 
 
 class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no types
@@ -216,29 +202,30 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
     def send(self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any) -> requests.Response:
         """Send a request and return the complete response. The session's timeouts and `verify` are ignored."""
-        deadline = min(monotonic() + TOTAL_TIMEOUT, _block_deadline.get())
-        deadline_token, addresses_token = _deadline.set(deadline), _addresses.set(())
+        deadline = _deadline.set(min(monotonic() + TOTAL_TIMEOUT, _block_deadline.get()))
+        addresses, is_sent = _addresses.set(()), _is_sent.set(False)
         try:
             return self._send_and_read(request)
-        except (InvalidIPAddress, ValidationError):
-            raise EndpointBlocked(_ADDRESS_NOT_ALLOWED) from None
-        except (requests.Timeout, PoolTimeoutError, TimeoutError):
-            raise EndpointTimeout("the server did not answer in time") from None
-        except requests.exceptions.SSLError as error:
-            raise _tls_failure(error) from None
-        except (requests.RequestException, HTTPError, OSError, ValueError):
-            raise EndpointUnreachable("the server could not be reached, or its answer is not HTTP") from None
+        except (InvalidIPAddress, ValidationError, requests.RequestException, HTTPError, OSError, ValueError) as error:
+            failure = _failure(error)
+            failure.was_sent = _is_sent.get()
+            raise failure from None
         finally:
-            _deadline.reset(deadline_token)
-            _addresses.reset(addresses_token)
+            _deadline.reset(deadline)
+            _addresses.reset(addresses)
+            _is_sent.reset(is_sent)
 
     def _send_and_read(self, request: requests.PreparedRequest) -> requests.Response:
         validate_endpoint(str(request.url))
         response: requests.Response = super().send(request, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
+        most = _max_body.get()
         with closing(response.raw) as raw:
+            # An interim response: the final one may come later, and would be read as the answer to the next request.
+            if response.status_code < requests.codes.ok:
+                raise EndpointUnreachable("the server sent no final response")
             # Read one byte too many, counted after decompression: 50 KB of gzip can be 50 MB (N7).
-            body = raw.read(MAX_BODY_BYTES + 1, decode_content=True)
-        if len(body) > MAX_BODY_BYTES:
+            body = raw.read(most + 1, decode_content=True)
+        if len(body) > most:
             raise ResponseTooLarge("the answer is too large")
         response.raw = BytesIO(body)
         return response
@@ -272,7 +259,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         addresses = [ip_address(answer[4][0]) for answer in answers]
         if not addresses or not all(self._is_allowed(address) for address in addresses):
             raise EndpointBlocked(_ADDRESS_NOT_ALLOWED)
-        _addresses.set(_alternating_families(addresses))
+        _addresses.set(alternating_families(addresses))
         return f"[{addresses[0]}]:{port}" if isinstance(addresses[0], IPv6Address) else f"{addresses[0]}:{port}"
 
     def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:
@@ -342,7 +329,17 @@ class _CheckedConnection(HTTPConnection):
     def is_connected(self) -> bool:
         """Whether a kept connection may be reused. urllib3 asks before anything is sent."""
         is_fresh = monotonic() - self._idle_since < MAX_IDLE
-        return is_fresh and self._dns_host in _addresses.get() and super().is_connected
+        is_checked = self._dns_host in _addresses.get()
+        # What a server sent beyond its answer would be read as the answer to the next request.
+        is_empty = not (isinstance(self.sock, ssl.SSLSocket) and self.sock.pending())
+        return is_fresh and is_checked and is_empty and super().is_connected
+
+    def send(self, data: Any) -> None:
+        """Write a part of the request, and note that the server may have received it."""
+        if self.sock is None:
+            self.connect()
+        _is_sent.set(True)
+        super().send(data)
 
     def getresponse(self) -> Any:
         """Read the start of the response, and note the time from which the connection is idle."""
@@ -363,6 +360,16 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
 
 
+def _failure(error: Exception) -> OutboundError:
+    if isinstance(error, InvalidIPAddress | ValidationError):
+        return EndpointBlocked(_ADDRESS_NOT_ALLOWED)
+    if isinstance(error, requests.Timeout | PoolTimeoutError | TimeoutError):
+        return EndpointTimeout("the server did not answer in time")
+    if isinstance(error, requests.exceptions.SSLError):
+        return _tls_failure(error)
+    return EndpointUnreachable("the server could not be reached, or its answer is not HTTP")
+
+
 def _tls_failure(error: BaseException | None) -> EndpointUnreachable:
     """Tell a certificate that was not accepted from a server that does not speak TLS."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
@@ -370,14 +377,6 @@ def _tls_failure(error: BaseException | None) -> EndpointUnreachable:
     if error is None:
         return EndpointUnreachable("no TLS connection could be made")
     return CertificateNotAccepted(_CERTIFICATE_PROBLEMS.get(error.verify_code, CertificateProblem.OTHER))
-
-
-def _alternating_families(addresses: list[IPv4Address | IPv6Address]) -> tuple[str, ...]:
-    """Remove duplicates and alternate IPv6 and IPv4, so that a broken address family costs one attempt (RFC 8305)."""
-    first = [address for address in addresses if address.version == addresses[0].version]
-    second = [address for address in addresses if address.version != addresses[0].version]
-    by_turns = [address for pair in zip_longest(first, second) for address in pair if address is not None]
-    return tuple(dict.fromkeys(map(str, by_turns)))
 
 
 @lru_cache(maxsize=8)

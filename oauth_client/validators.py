@@ -148,6 +148,18 @@ def validate_issuer(value: str) -> None:
     _refuse_unless("?" not in value, "An issuer has no query.", "issuer_query")
 
 
+def validate_base_url(value: str) -> None:
+    """Do `validate_endpoint`, and refuse what a path cannot be added to: a query, `//`, `.` and `..`."""
+    validate_endpoint(value)
+    _refuse_unless("?" not in value, "A base URL has no query.", "base_url_query")
+    path = urlsplit(value).path.removeprefix("/").removesuffix("/")
+    # Servers decode percent-encoded dots and slashes at different moments, and some drop what follows a semicolon.
+    decoded = re.sub("%2e", ".", path, flags=re.IGNORECASE)
+    is_plain = not path or all(segment.partition(";")[0].strip(".") for segment in decoded.split("/"))
+    message = "The path must not have an empty segment, . or .. in it, or an encoded slash."
+    _refuse_unless(is_plain and not re.search("%(?:2f|5c)", path, re.IGNORECASE), message, "base_url_path")
+
+
 def validate_extra_authorization_parameters(value: object) -> None:
     """Require a dictionary of text values without reserved parameter names (B20)."""
     if not isinstance(value, dict):

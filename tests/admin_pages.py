@@ -17,14 +17,35 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db.models import Model
 from django.urls import URLPattern, get_resolver, reverse
+from django.utils import timezone
 
 from brands.authentication import create_bot_key
-from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
-from conversations.flow import read_counts
-from conversations.models import AccessToken, AuditEvent, Challenge, Conversation, TokenReadCount, WebhookDelivery
+from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation, WebhookEndpoint
+from conversations.flow import call_counts, read_counts
+from conversations.flow.call_counts import CallKind
+from conversations.models import (
+    AccessToken,
+    ApiCallCount,
+    AuditEvent,
+    Challenge,
+    Conversation,
+    TokenReadCount,
+    WebhookDelivery,
+)
 from infrastructure.crypto import random_hex
 from tests import snapshot
-from tests.cast import Bot, Browser, client_of_ours, code_on, make_admin, make_brand, make_server, use_openid
+from tests.cast import (
+    Bot,
+    Browser,
+    client_of_ours,
+    code_on,
+    declare_api,
+    declare_operation,
+    make_admin,
+    make_brand,
+    make_server,
+    use_openid,
+)
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.webhook_receiver import make_endpoint
 
@@ -32,6 +53,8 @@ BRAND_OF: Final[dict[type[Model], str]] = {
     Brand: "pk",
     AuthorizationServer: "brand",
     BotKey: "brand",
+    BrandAPI: "brand",
+    Operation: "brand",
     WebhookEndpoint: "brand",
     Conversation: "brand",
     Challenge: "conversation__brand",
@@ -39,6 +62,7 @@ BRAND_OF: Final[dict[type[Model], str]] = {
     WebhookDelivery: "conversation__brand",
     AuditEvent: "brand_uuid",
     TokenReadCount: "bot_key__brand",
+    ApiCallCount: "bot_key__brand",
 }
 OUR_APPS: Final = {"brands", "conversations", "infrastructure"}
 OURS: Final = sorted(
@@ -177,11 +201,14 @@ def furnish(brand: Brand, user: Any, login: FakeAuthorizationServer) -> House:
     row, key = create_bot_key(brand, f"{brand.slug}-key", BotKey.Scope.values)
     bot, browser = Bot(key.reveal(), f"chat-of-{brand.slug}"), Browser()
     endpoint, webhook_secret = make_endpoint(brand)
+    declare_operation(declare_api(server))
     challenge = bot.challenge(purpose="planted-purpose", context="planted-context")
     code = code_on(browser.sign_in(challenge["url"], login))
     assert bot.complete(code)[0] == 200
     assert bot.token()[0] == 200
     read_counts.flush()
+    call_counts.count_call(CallKind(row.pk, f"{brand.slug}.list", "2xx", "order.status"), 7, timezone.now())
+    call_counts.flush()
     token = AccessToken.objects.get(conversation__brand=brand)
     secrets = {
         "client secret": secret,

@@ -17,7 +17,7 @@ from django.contrib.auth import get_user_model
 from django.test import Client
 
 from brands.authentication import create_bot_key
-from brands.models import AuthorizationServer, BotKey, Brand
+from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation
 from infrastructure.crypto import Secret
 from tests import contract
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
@@ -165,6 +165,18 @@ def make_server(brand: Brand, key: str = "orders", secret: str = ACME_SECRET, **
     server.set_client_secret(Secret(secret) if secret else None)
     server.save()
     return server
+
+
+def declare_api(server: AuthorizationServer, key: str = "orders-api", **values: Any) -> BrandAPI:
+    """Save an API that takes the tokens of a server."""
+    defaults = {"base_url": f"https://api.{server.brand.slug}.example/v1"}
+    return BrandAPI.objects.create(brand=server.brand, authorization_server=server, key=key, **(defaults | values))
+
+
+def declare_operation(api: BrandAPI, name: str = "orders.list", **values: Any) -> Operation:
+    """Save an operation of an API."""
+    defaults = {"method": "GET", "path": "/orders"}
+    return Operation.objects.create(brand=api.brand, api=api, name=name, **(defaults | values))
 
 
 def make_bot(brand: Brand, *scopes: str, chat: str = CHAT) -> Bot:

@@ -11,7 +11,7 @@ from django.core.cache import cache
 from django.db import connection
 from django.test import TransactionTestCase
 
-from conversations.flow import read_counts
+from conversations.flow import call_counts, read_counts
 from delegation_site import health
 from infrastructure import audit, database_clock, prepared, rate_limits
 from infrastructure import cache as redis_or_memory
@@ -23,6 +23,7 @@ from tests.tls import Authority
 # Third-party servers, and the demo. The cast (Acme, Ada, acme-bot; Rival, Rita, rival-bot) is in tests/cast.py.
 pytest_plugins = [
     "tests.cast",
+    "tests.brand_api",
     "tests.limits",
     "tests.webhook_receiver",
     "tests.admin_pages",
@@ -140,6 +141,7 @@ def _nothing_known_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepared, "_process", prepared._Process(prepares=True))
     monkeypatch.setattr(database_clock, "_last_measured", database_clock._LastMeasured())
     read_counts.reset_in_process()
+    call_counts.reset_in_process()
     health.reset_in_process()
     cache.clear()  # for allauth's rate limits
 

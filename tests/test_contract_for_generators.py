@@ -19,7 +19,7 @@ from tests.machine import missing
 Node = dict[str, Any]
 OPERATION_IDS = [
     "createChallenge", "readChallenge", "withdrawChallenge", "complete", "authorize", "readToken", "endToken",
-    "readConversation", "closeConversation",
+    "readConversation", "closeConversation", "callOperation",
 ]  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def test_answers_may_grow_and_requests_may_not() -> None:
         for name, schema in document()["components"]["schemas"].items()
         if schema.get("additionalProperties") is False
     }
-    assert closed == {"ChallengeRequest", "AuthorizeRequest", "CodeCompletion", "HandleCompletion"}
+    assert closed == {"ChallengeRequest", "AuthorizeRequest", "CallRequest", "CodeCompletion", "HandleCompletion"}
     assert [
         schema for schema in schemas() if schema.get("additionalProperties") is False and "properties" not in schema
     ] == []

@@ -17,13 +17,22 @@ from django.utils import timezone
 from pythonjsonlogger.json import JsonFormatter
 
 from brands.models import AuthorizationServer
-from conversations.flow import sign_in
-from conversations.models import AccessToken, AuditEvent, AuthorizationRequest, Challenge, TrialSignIn
+from conversations.flow import call_counts, sign_in
+from conversations.models import (
+    AccessToken,
+    ApiCallCount,
+    AuditEvent,
+    AuthorizationRequest,
+    Challenge,
+    TrialSignIn,
+)
 from conversations.outbox import worker
 from oauth_client import transport
+from tests.brand_api import REFUSED, Caller
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, heading_of, use_openid
 from tests.conversations.test_trial_sign_in import TrialBrowser
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
+from tests.hostile_token_endpoint import http_answer
 from tests.limits import pause
 from tests.webhook_receiver import Receiver
 from web.errors import QuietExceptionReporter
@@ -248,6 +257,28 @@ def repeating(login: FakeAuthorizationServer, status: int) -> Any:
         return response
 
     return send
+
+
+def test_nothing_planted_leaves_us_by_a_call(caller: Caller, everything_logged: list[str]) -> None:
+    """H1, P5, P11: neither token nor argument nor answer is in a log at DEBUG, an audit row, a count or a problem."""
+    answer = b'{"planted-answer": "%s"}'
+    problems = []
+    for sent in (
+        http_answer(answer % b"", Set_Cookie="planted-cookie=1"),
+        http_answer(answer % caller.token.encode()),
+        http_answer(answer % (b" " * 300_000)),
+        b"planted-answer",
+        REFUSED,
+    ):
+        caller.api.play(sent)
+        problems.append(repr(caller.call("orders.read", arguments={"order_id": "planted-argument"})))
+        caller.call("orders.note", arguments={"order_id": "planted/argument"}, body={"note": "planted-argument"})
+    call_counts.flush()
+    kept = [*everything_logged, repr([*AuditEvent.objects.values(), *ApiCallCount.objects.values()])]
+    planted = [caller.token, caller.bot.key, "planted-argument", "planted/argument", "planted-cookie"]
+    assert ApiCallCount.objects.count() == 5
+    assert [value for value in planted if value in "".join([*kept, *problems])] == []
+    assert "planted-answer" not in "".join([*kept, *problems[1:]])
 
 
 def test_the_loud_libraries_are_pinned_above_debug() -> None:

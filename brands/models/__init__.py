@@ -10,6 +10,7 @@ from brands.models.brand import (
     Logo,
     memberships_of,
 )
+from brands.models.brand_api import BrandAPI, Operation
 from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck
 from brands.models.server_health import ServerHealth, ServerProblem
 from brands.models.unsaved_client_secret import UNSAVED_SECRET_LIFETIME, UnsavedClientSecret, session_digest
@@ -22,10 +23,12 @@ __all__ = [
     "AuthorizationServer",
     "BotKey",
     "Brand",
+    "BrandAPI",
     "BrandRowsQuerySet",
     "ConversationIds",
     "ExpectedClaimsPolicy",
     "Logo",
+    "Operation",
     "SamePersonCheck",
     "ServerHealth",
     "ServerProblem",

@@ -210,6 +210,7 @@ class BotKey(models.Model):
         CHALLENGE_CREATE = "challenge:create", "challenge:create: create, complete, withdraw; close conversations"
         CHALLENGE_READ = "challenge:read", "challenge:read: read challenges and conversations"
         TOKEN_READ = "token:read", "token:read: read and end access tokens"
+        API_CALL = "api:call", "api:call: call the declared operations of the brand's APIs"
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="bot_keys")

@@ -3,10 +3,11 @@
 import base64
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
+from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -30,6 +31,8 @@ from web.limits import client_address
 # WSGI variable with the exception that ended the fast path of a token read. It is raised again where every call begins.
 FAILED_BEFORE: Final = "consumer_delegation.failed_before"
 MAX_BODY_BYTES: Final = 16 * 1024
+# Of a call of a brand's API, which may create something there.
+MAX_CALL_BODY_BYTES: Final = 64 * 1024
 # The column is an integer of four bytes.
 MAX_SESSION: Final = 2**31 - 1
 _TAG_BYTES: Final = 18
@@ -108,6 +111,17 @@ class AuthorizeBody(ChallengeBody, kw_only=True, forbid_unknown_fields=True):
 
     # 30.0 is accepted too: JSON Schema counts it as an integer.
     min_ttl: Annotated[float, Meta(ge=0, le=3600, multiple_of=1)] = 0
+
+
+class CallBody(Struct, kw_only=True, forbid_unknown_fields=True):
+    """`POST .../calls/{operation}`. A `body` of null is a body, and none is another thing."""
+
+    arguments: dict[str, Any] = {}
+    body: Any = msgspec.UNSET
+    # A code, as for a token read. The words for the consumer are the challenge's.
+    purpose: str | None = None
+    session: SessionNumber | None = None
+    challenge: ChallengeBody | None = None
 
 
 class CompletionBody(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -191,17 +205,17 @@ class Call:
                 raise Problem(422, "repeated_parameter", f"Give the query parameter {name} once.")
         return {name: self.request.GET[name] for name in names if name in self.request.GET}
 
-    def body(self, shape: type[Body]) -> Body:
+    def body(self, shape: type[Body], most_bytes: int = MAX_BODY_BYTES) -> Body:
         """Decode the JSON body strictly. An empty body counts as an empty object. Raises `Problem`."""
-        raw = _raw_body(self.request)
+        raw = _raw_body(self.request, most_bytes)
         if raw and self.request.content_type != "application/json":
             raise Problem(415, "unsupported_media_type", "Send the body as application/json.")
         try:
             return msgspec.json.decode(raw or b"{}", type=shape)
         except msgspec.ValidationError as error:
             raise Problem(422, "invalid_request_body", f"{error}.") from None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise Problem(400, "malformed_json", "The body is not valid JSON.") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise Problem(400, "malformed_json", "The body is not valid JSON, or is nested too deeply.") from None
 
 
 def named_session(given: str | float | None) -> int | None:
@@ -237,13 +251,21 @@ def endpoint(**views: View) -> Callable[..., HttpResponse]:
             answer = view(request, **path)
         except (Problem, FlowError, rate_limits.RateLimited, DecryptionError) as error:
             problem = _problem_of(error)
-            return problem.response(next_call(problem, request, path))
+            return _answered(problem, next_call(problem, request, path))
         if isinstance(answer, HttpResponse):
             return answer
         status, body = answer
         return json_response(body, status=status)
 
     return dispatch
+
+
+def _answered(problem: Problem, next_: dict[str, str] | None) -> HttpResponse:
+    response = problem.response(next_)
+    if problem.status in {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}:
+        # A brand's fault, which the flow has logged as a warning. Django would log each as an error of ours.
+        response._has_been_logged = True  # type: ignore[attr-defined]  # noqa: SLF001  # as `log_response` reads it
+    return response
 
 
 def count_call(public_id: str) -> None:
@@ -288,16 +310,21 @@ def bot_call(
                 challenge = {"WWW-Authenticate": "Bearer"}
                 raise Problem(401, "invalid_bot_key", "Send a live bot key as a bearer token.", headers=challenge)
             counted(bot_key.public_id)
-            missing = sorted(set(scopes) - set(bot_key.scopes))
-            if missing:
-                challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'}
-                detail = f"This bot key lacks the scope {' '.join(missing)}."
-                raise Problem(403, "insufficient_scope", detail, headers=challenge)
+            refuse_missing_scopes(bot_key, scopes)
             return view(Call(request, bot_key, beside), **path)
 
         return wrapper
 
     return decorate
+
+
+def refuse_missing_scopes(bot_key: BotKey, scopes: Iterable[str]) -> None:
+    """Raise `Problem` if the key lacks one of these scopes."""
+    missing = sorted(set(scopes) - set(bot_key.scopes))
+    if missing:
+        challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'}
+        detail = f"This bot key lacks the scope {' '.join(missing)}."
+        raise Problem(403, "insufficient_scope", detail, headers=challenge)
 
 
 def _problem_of(error: Problem | FlowError | rate_limits.RateLimited | DecryptionError) -> Problem:
@@ -312,16 +339,16 @@ def _problem_of(error: Problem | FlowError | rate_limits.RateLimited | Decryptio
     return error
 
 
-def _raw_body(request: HttpRequest) -> bytes:
+def _raw_body(request: HttpRequest, most: int) -> bytes:
     if request.headers.get("Transfer-Encoding"):
         # Django reads no body without a Content-Length. The bot's fields would be silently ignored.
         raise Problem(411, "length_required", "Send the body with a Content-Length, not in chunks.")
     length = request.headers.get("Content-Length") or "0"
-    if length.isascii() and length.isdecimal() and int(length) > MAX_BODY_BYTES:
-        raise Problem(413, "body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
-    raw = request.read(MAX_BODY_BYTES + 1)
-    if len(raw) > MAX_BODY_BYTES:
-        raise Problem(413, "body_too_large", f"A body has at most {MAX_BODY_BYTES} bytes.")
+    if length.isascii() and length.isdecimal() and int(length) > most:
+        raise Problem(413, "body_too_large", f"A body has at most {most} bytes.")
+    raw = request.read(most + 1)
+    if len(raw) > most:
+        raise Problem(413, "body_too_large", f"A body has at most {most} bytes.")
     return raw
 
 

@@ -31,6 +31,7 @@ OPERATIONS: Final = {
     "endToken": ("DELETE", "/api/v1/conversations/{conversation_id}/token"),
     "readConversation": ("GET", "/api/v1/conversations/{conversation_id}"),
     "closeConversation": ("DELETE", "/api/v1/conversations/{conversation_id}"),
+    "callOperation": ("POST", "/api/v1/conversations/{conversation_id}/calls/{operation}"),
 }
 # Characters that need no percent-encoding in a path segment, in addition to letters and digits (RFC 3986 section 3.3).
 _UNENCODED: Final = "-._~!$()*+,;=:@"
@@ -111,6 +112,18 @@ _WITHOUT_ATTRIBUTES: Final[dict[type[errors.FlowError], tuple[int, str, str, str
         "expected_subject_refused",
         "Send expected_subject if same_person_check is expected_subject, and only then.",
         "",
+    ),
+    errors.ApiHostChanged: (
+        409,
+        "rechallenge_required",
+        "The brand's API has moved since the consumer signed in, and this token is not sent there. Create a challenge.",
+        "createChallenge",
+    ),
+    errors.TokenReplaced: (
+        409,
+        "authorized",
+        "The brand's API refused a token that was replaced meanwhile. Call again: the new one is used.",
+        "callOperation",
     ),
     errors.ExpectedClaimsRefused: (
         422,
@@ -277,3 +290,39 @@ def _after_failed_authorization_request(authorization: Authorization) -> tuple[s
 def _another_try_helps(challenge: Challenge) -> bool:
     row = MEANINGS.get(challenge.last_error)
     return row is None or row.another_try_helps
+
+
+@problem_of.register
+def _(error: errors.ScopeRefusedByApi) -> Problem:
+    detail = (
+        "The brand's API wants a scope that another sign-in cannot bring. Tell the brand's admin: either the"
+        " authorization server's scope or the operation's is wrong."
+    )
+    return Problem(409, "missing_scope", detail, missing_scope=error.wanted)
+
+
+@problem_of.register
+def _(_error: errors.ApiBusy) -> Problem:
+    detail = "Too many calls of this brand's APIs are running. Nothing was sent. Wait as long as Retry-After says."
+    return Problem(503, "api_busy", detail, headers={"Retry-After": "2"}, was_sent=False)
+
+
+# For each outcome of a call: the status, and what happened.
+_NO_ANSWER: Final = {
+    errors.CallOutcome.UNREACHABLE: (502, "The brand's API cannot be reached, or its answer is not HTTP."),
+    errors.CallOutcome.TIMEOUT: (504, "The brand's API did not answer within 10 seconds."),
+    errors.CallOutcome.TOO_LARGE: (502, "The brand's API answered more than 256 KB."),
+    errors.CallOutcome.TOKEN_IN_ANSWER: (
+        502,
+        "The brand's API repeated the access token, so its answer is not passed on.",
+    ),
+}
+_MAY_BE_DONE: Final = " It may have done what it was asked: look before you call again."
+_NOT_DONE: Final = " Nothing was sent, so it was not done."
+
+
+@problem_of.register
+def _(error: errors.NoApiAnswer) -> Problem:
+    status, happened = _NO_ANSWER[error.outcome]
+    detail = happened + (_MAY_BE_DONE if error.was_sent else _NOT_DONE)
+    return Problem(status, error.outcome.value, detail, was_sent=error.was_sent)

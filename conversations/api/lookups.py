@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Exists, FilteredRelation, OuterRef, Q
 
 from brands.authentication import PresentedKey
-from brands.models import AuthorizationServer, BotKey, Brand
+from brands.models import AuthorizationServer, BotKey, Brand, Operation
 from conversations.api.calls import Call
 from conversations.flow.errors import ConversationClosed, refuse_other_session, refuse_unnamed_session
 from conversations.flow.events import webhooks_of
@@ -42,6 +42,19 @@ _CHALLENGES: Final = CompiledQuery(
     lambda: (
         Challenge.objects.filter(conversation__brand_id=_BRAND, uuid=Parameter("uuid", models.UUIDField()))
         .select_related("conversation__brand", "authorization_server")
+        .order_by()
+    )
+)
+_OPERATIONS: Final = CompiledQuery(
+    lambda: (
+        Operation.objects.filter(
+            brand_id=_BRAND,
+            name=Parameter("name", models.CharField()),
+            is_active=True,
+            api__is_active=True,
+            api__authorization_server__is_active=True,
+        )
+        .select_related("brand", "api__authorization_server")
         .order_by()
     )
 )
@@ -199,6 +212,15 @@ def _only_one(found: list[AuthorizationServer], key: str | None) -> Authorizatio
         detail = "This brand has several authorization servers: name one in authorization_server."
         raise Problem(422, "authorization_server_required", detail)
     return found[0]
+
+
+def operation_of(call: Call, name: str) -> Operation:
+    """Find the brand's operation, if it and its API are active. Nothing else can be called (P1). Raises `Problem`."""
+    found = _OPERATIONS.first(brand=call.bot_key.brand_id, name=name) if "\0" not in name else None
+    if found is None:
+        detail = "This brand has no active operation of this name. Its admin declares which ones bots may call."
+        raise Problem(404, "operation_unknown", detail)
+    return found
 
 
 def challenge_of(call: Call, challenge_id: str, session: int | None = None) -> Challenge:

@@ -20,7 +20,11 @@ from django.utils.safestring import SafeString
 from web.errors import Problem
 
 # Shell variables for path parameters in the curl examples. The page explains how to set them.
-_SHELL_VARIABLES: Final = {"{conversation_id}": "$CHAT", "{challenge_id}": "$CHALLENGE_ID"}
+_SHELL_VARIABLES: Final = {
+    "{conversation_id}": "$CHAT",
+    "{challenge_id}": "$CHALLENGE_ID",
+    "{operation}": "orders.list",
+}
 # Enumerations whose values the page explains, with their headings.
 _ENUMERATIONS: Final = {
     "AuthorizationStatus": "The status of a conversation",

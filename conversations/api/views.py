@@ -26,6 +26,7 @@ from conversations.api.calls import (
     idempotent_request,
     matches_entity_tag,
     named_session,
+    refuse_missing_scopes,
     seconds,
 )
 from conversations.api.lookups import (
@@ -67,10 +68,10 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
     request = idempotent_request(call, body)
     checked_conversation_id(conversation_id)
     try:
-        wanted = _wanted(call, body)
+        wanted = wanted_challenge(call, body)
     except (Problem, FlowError):
         # If the conversation is closed, say that rather than what is wrong with the body.
-        _conversation_unless_closed(call, conversation_id, named_session(body.session))
+        conversation_unless_closed(call, conversation_id, named_session(body.session))
         raise
     now = timezone.now()
     challenge, created = issue_challenge(
@@ -82,7 +83,7 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
         request=request,
         is_first=call.beside is not None and call.beside.is_first,
     )
-    return _issued(challenge, now, status=201 if created else 200)
+    return issued(challenge, now, status=201 if created else 200)
 
 
 @bot_call(READ)
@@ -175,20 +176,25 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     call.query()
     body = call.body(AuthorizeBody)
     purpose = purpose_of(call)
-    conversation = _conversation_unless_closed(call, conversation_id, named_session(body.session))
-    wanted = _wanted(call, body)
+    conversation = conversation_unless_closed(call, conversation_id, named_session(body.session))
+    wanted = wanted_challenge(call, body)
     now = timezone.now()
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
         return 200, token_answer(call, access_token, purpose, now)
     count_call(call.bot_key.public_id)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
-    return _issued(challenge, now, status=202)
+    return issued(challenge, now, status=202)
 
 
-@bot_call(TOKEN)
+@bot_call()
 def end_token(call: Call, conversation_id: str) -> Answer:
-    """`DELETE /conversations/{conversation_id}/token`. Reason `rejected`: the brand's API refused the token."""
+    """`DELETE /conversations/{conversation_id}/token`. Reason `rejected`: the brand's API refused the token.
+
+    A key that calls the brand's API, and cannot read tokens, may end them, too: the consumer signs out in its chat.
+    """
+    if BotKey.Scope.API_CALL not in call.bot_key.scopes:
+        refuse_missing_scopes(call.bot_key, [TOKEN])
     query = call.query("authorization_server", "reason", "session")
     reason = query.get("reason", "rejected")
     if reason not in {"rejected", "signed_out"}:
@@ -226,7 +232,7 @@ def close(call: Call, conversation_id: str) -> Answer:
     }
 
 
-def _conversation_unless_closed(call: Call, conversation_id: str, session: int | None) -> Conversation | None:
+def conversation_unless_closed(call: Call, conversation_id: str, session: int | None) -> Conversation | None:
     """Find the open session; None if a challenge would begin it. Raises `ConversationClosed`, `Problem`.
 
     Raises `SessionMismatch` if another session than the named one is open.
@@ -242,7 +248,7 @@ def _conversation_unless_closed(call: Call, conversation_id: str, session: int |
     return conversation
 
 
-def _wanted(call: Call, body: ChallengeBody) -> WantedChallenge:
+def wanted_challenge(call: Call, body: ChallengeBody) -> WantedChallenge:
     """Build the wanted challenge from the body.
 
     Raises what `server_of`, `normalised_claims` and `WantedChallenge.validate` raise.
@@ -269,7 +275,7 @@ def _named(expected: ExpectedClaims) -> dict[str, str]:
     return {name: value for name, value in msgspec.structs.asdict(expected).items() if value is not None}
 
 
-def _issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:
+def issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:
     """Answer with the challenge, its link and its entity tag. A long poll that sends this tag misses no change."""
     representation = challenge_representation(challenge, now)
     # A repeated Idempotency-Key may find a challenge that has ended. Its link no longer works.

@@ -1,5 +1,7 @@
 """Reasons why a bot's call is refused. Each class is one thing that the bot can do about it."""
 
+from enum import StrEnum
+
 from conversations.flow.authorization_status import Authorization
 from conversations.models import Challenge, Conversation
 
@@ -139,3 +141,43 @@ class MissingScope(FlowError):
     def __init__(self, *, requested: str, granted: str, missing: str) -> None:
         super().__init__()
         self.requested, self.granted, self.missing = requested, granted, missing
+
+
+class CallOutcome(StrEnum):
+    """Why a call of a brand's API brought no answer that can be passed on. The values are problem codes."""
+
+    UNREACHABLE = "api_unreachable"
+    TIMEOUT = "api_timeout"
+    TOO_LARGE = "api_response_too_large"
+    TOKEN_IN_ANSWER = "token_in_answer"
+
+
+class ApiHostChanged(FlowError):
+    """The API has moved to another host since the token was issued, and the token is not sent there (P2)."""
+
+
+class TokenReplaced(FlowError):
+    """The API refused a token in whose place another one is live by now."""
+
+
+class ScopeRefusedByApi(FlowError):
+    """The API, or the operation, wants a scope that another sign-in cannot bring. `wanted` may be empty."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__()
+        self.wanted = wanted
+
+
+class ApiBusy(FlowError):
+    """As many calls of the brand's APIs are running as we allow. Nothing was sent (P7)."""
+
+
+class NoApiAnswer(FlowError):
+    """The API gave no answer that can be passed on.
+
+    `was_sent` is false only if no byte of the request was sent. Otherwise the API may have done what it was asked.
+    """
+
+    def __init__(self, outcome: CallOutcome, *, was_sent: bool = True) -> None:
+        super().__init__(outcome.value)
+        self.outcome, self.was_sent = outcome, was_sent

@@ -9,7 +9,6 @@ writes them first (`delegation_site/gunicorn.py`). The counts inform people. The
 import logging
 from collections import Counter
 from datetime import datetime, timedelta
-from threading import Lock
 from typing import Final
 
 from django.conf import settings
@@ -21,6 +20,7 @@ from django.utils import timezone
 from brands.audited_changes import mail_admins, name_on_one_line
 from brands.models import READS_UNUSUAL_SHOWN, BotKey, WebhookEvent
 from conversations.flow.events import ConversationEvent, publish_for_brand
+from conversations.flow.pending_counts import Counted, PendingCounts, hour_of
 from infrastructure import stopping
 from infrastructure.audit import SYSTEM, record_event
 
@@ -29,17 +29,8 @@ from infrastructure.audit import SYSTEM, record_event
 UNUSUAL_READS: Final = 600
 UNUSUAL_FACTOR: Final = 10
 
-_FLUSH_INTERVAL: Final = timedelta(minutes=1)
 _HOUR: Final = timedelta(hours=1)
 _HOURS_COMPARED: Final = 24
-# Limits the rows for each bot key and hour, in each process, if a bot sends a new purpose with each read. Further
-# purposes are counted together, as `(other)`.
-_MAX_PURPOSES: Final = 50
-_OTHER_PURPOSES: Final = "(other)"
-
-# What is counted: primary key of the bot key, purpose, hour.
-_Counted = tuple[int, str, datetime]
-
 _UPSERT: Final = """
     INSERT INTO conversations_tokenreadcount (bot_key_id, purpose, hour, times) VALUES {}
     ON CONFLICT (bot_key_id, hour, purpose) DO UPDATE SET times = conversations_tokenreadcount.times + excluded.times
@@ -48,56 +39,12 @@ _UPSERT: Final = """
 logger = logging.getLogger("consumer_delegation.read_counts")
 
 
-class _Pending:
-    """The counts of this process that are not yet in the database."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self.forget()
-
-    def forget(self) -> None:
-        self._counts: Counter[_Counted] = Counter()
-        self._purposes: dict[tuple[int, datetime], set[str]] = {}
-        self._due_at: datetime | None = None
-
-    def add_one(self, bot_key_pk: int, purpose: str, now: datetime) -> bool:
-        """Count one read. Return True if the caller must call `flush` now."""
-        hour = _hour_of(now)
-        with self._lock:
-            purposes = self._purposes.setdefault((bot_key_pk, hour), set())
-            if len(purposes) < _MAX_PURPOSES:
-                purposes.add(purpose)
-            self._counts[bot_key_pk, purpose if purpose in purposes else _OTHER_PURPOSES, hour] += 1
-            due_at = self._due_at
-            # Flush at most once a minute. If the clock was set back by hours, `now` lies before the interval: then
-            # flush at once, rather than wait until the old time comes again.
-            if due_at is not None and due_at - _FLUSH_INTERVAL <= now < due_at:
-                return False
-            self._due_at = now + _FLUSH_INTERVAL
-            # The first read only starts the interval.
-            return due_at is not None
-
-    def take(self, now: datetime) -> Counter[_Counted]:
-        with self._lock:
-            taken, self._counts = self._counts, Counter()
-            self._purposes = {
-                (bot_key_pk, hour): purposes
-                for (bot_key_pk, hour), purposes in self._purposes.items()
-                if hour == _hour_of(now)
-            }
-        return taken
-
-    def give_back(self, counts: Counter[_Counted]) -> None:
-        with self._lock:
-            self._counts += counts
-
-
-_pending = _Pending()
+_pending = PendingCounts()
 
 
 def count_read(bot_key_pk: int, purpose: str, now: datetime) -> None:
     """Count a read that is answered with a token. At most once a minute, write all counts to the database."""
-    if _pending.add_one(bot_key_pk, purpose, now):
+    if _pending.add(bot_key_pk, purpose, now):
         flush(now)
 
 
@@ -110,7 +57,7 @@ def flush(now: datetime | None = None) -> None:
     try:
         with transaction.atomic():
             _store(counts)
-            _check_rates({bot_key_pk for bot_key_pk, _, _ in counts}, now)
+            _check_rates({counted.bot_key_pk for counted in counts}, now)
     except Error:
         logger.exception("token read counts could not be stored; another try follows in a minute")
         _pending.give_back(counts)
@@ -124,19 +71,21 @@ def reset_in_process() -> None:
     _pending.forget()
 
 
-def _store(counts: Counter[_Counted]) -> None:
+def _store(counts: Counter[Counted]) -> None:
     # Sorted, so that two processes that add to the same rows lock them in the same order and cannot deadlock.
     rows = sorted(counts.items())
     adapted = connection.ops.adapt_datetimefield_value
     values = [
-        value for (bot_key_pk, purpose, hour), times in rows for value in (bot_key_pk, purpose, adapted(hour), times)
+        value
+        for counted, times in rows
+        for value in (counted.bot_key_pk, counted.purpose, adapted(counted.hour), times)
     ]
     with connection.cursor() as cursor:
         cursor.execute(_UPSERT.format(", ".join(["(%s, %s, %s, %s)"] * len(rows))), values)
 
 
 def _check_rates(bot_key_pks: set[int], now: datetime) -> None:
-    hour = _hour_of(now)
+    hour = hour_of(now)
     since = Q(token_read_counts__hour__gte=hour - _HOURS_COMPARED * _HOUR)
     sums = (
         BotKey.objects.filter(since, pk__in=bot_key_pks)
@@ -182,7 +131,7 @@ def tell_unusual_reads(now: datetime) -> None:
 
 def _tell_of(bot_key: BotKey, now: datetime) -> None:
     at = bot_key.reads_unusual_at or now
-    hour = _hour_of(at)
+    hour = hour_of(at)
     reads = bot_key.token_read_counts.filter(hour=hour).aggregate(reads=Sum("times", default=0))["reads"]
     data = {"bot_key": bot_key.public_id, "reads": reads, "hour": hour}
     publish_for_brand(bot_key.brand_id, WebhookEvent.TOKEN_READS_UNUSUAL, data, now)
@@ -198,7 +147,3 @@ def _tell_of(bot_key: BotKey, now: datetime) -> None:
         "Token read counts in the admin show for which purposes it read. You get one mail like this a day.",
     ]
     mail_admins(bot_key.brand, f"{brand}: the bot key {name} reads unusually many tokens", text)
-
-
-def _hour_of(moment: datetime) -> datetime:
-    return moment.replace(minute=0, second=0, microsecond=0)

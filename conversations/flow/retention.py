@@ -26,6 +26,7 @@ from conversations.models import (
     READ_COUNT_RETENTION,
     TRIAL_RETENTION,
     AccessToken,
+    ApiCallCount,
     Challenge,
     Conversation,
     HourlyCount,
@@ -141,6 +142,7 @@ def _old_rows(now: datetime) -> dict[str, QuerySet[Any]]:
         "trials": old_trials(now, TRIAL_RETENTION),
         "hourly counts": HourlyCount.objects.filter(hour__lt=now - HOURLY_COUNT_RETENTION),
         "read counts": TokenReadCount.objects.filter(hour__lt=now - READ_COUNT_RETENTION),
+        "call counts": ApiCallCount.objects.filter(hour__lt=now - READ_COUNT_RETENTION),
     }
 
 

@@ -1,14 +1,12 @@
 """Begin a sign-in, and handle the callback: from the authorization response to a stored token."""
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from threading import Lock
 from time import monotonic
 from typing import Final
 
@@ -30,6 +28,7 @@ from conversations.flow.authorization_requests import (
 )
 from conversations.flow.outcomes import CommitUnknown, is_result_stored, record_denial, record_failure, store_result
 from conversations.flow.revocations import IssuedToken, log_unknown_result, revoke_at_once
+from conversations.flow.slots import ServerBusy, slot
 from conversations.models import AuthorizationRequest, Challenge
 from infrastructure import rate_limits
 from infrastructure.compiled import CompiledQuery, Parameter
@@ -56,10 +55,6 @@ from oauth_client.authorization import Query
 
 MAX_EXCHANGES_PER_SERVER: Final = 4
 
-_lock = Lock()
-# Running calls, by the primary key of the server.
-_running: Counter[int] = Counter()
-
 _SERVER: Final = CompiledQuery(
     lambda: (
         AuthorizationServer.objects.active()
@@ -79,10 +74,6 @@ _UNEXPECTED: Final = "a sign-in failed unexpectedly"
 logger = logging.getLogger("consumer_delegation.sign_in")
 
 
-class ServerBusy(Exception):
-    """The authorization server, or this process, already has as many calls running as we allow."""
-
-
 # What keeps a request from being sent or answered as it should. `code_and_detail` explains it.
 NOT_CARRIED_OUT: Final = (AuthorizationServerError, ServerBusy, DecryptionError)
 
@@ -90,16 +81,9 @@ NOT_CARRIED_OUT: Final = (AuthorizationServerError, ServerBusy, DecryptionError)
 @contextmanager
 def exchange_slot(server_pk: int) -> Iterator[None]:
     """Hold one slot of the server and one of the process during the block. Raises `ServerBusy`."""
-    with _lock:
-        # Half of the threads stay free for requests that do not wait for a brand's server.
-        if _running[server_pk] >= MAX_EXCHANGES_PER_SERVER or _running.total() >= max(1, settings.THREADS // 2):
-            raise ServerBusy
-        _running[server_pk] += 1
-    try:
+    # At most all of the places that the process has for brands' servers.
+    with slot("exchange", server_pk, most_of_owner=MAX_EXCHANGES_PER_SERVER, most_of_kind=settings.THREADS):
         yield
-    finally:
-        with _lock:
-            _running[server_pk] -= 1
 
 
 @dataclass(frozen=True)

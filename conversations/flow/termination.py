@@ -53,8 +53,12 @@ def end_live_token(
     *,
     actor: str,
     now: datetime,
+    presented: AccessToken | None = None,
 ) -> AccessToken:
-    """End the readable token and return its row. Raises `WrongAuthorizationStatus`, `ConversationClosed`."""
+    """End the readable token and return its row. Raises `WrongAuthorizationStatus`, `ConversationClosed`.
+
+    `presented` is the token that an API refused: if another one is live by now, it stays, and is returned (P9).
+    """
     with locked_conversation(conversation.pk) as locked:
         if locked.closed_at is not None:
             raise ConversationClosed(locked)
@@ -62,7 +66,8 @@ def end_live_token(
         found = authorization_of(locked, server, now)
         if found.status != AuthorizationStatus.AUTHORIZED or found.access_token is None:
             raise WrongAuthorizationStatus(found)
-        end_access_token(found.access_token, reason, now=now, actor=actor)
+        if presented in {None, found.access_token}:
+            end_access_token(found.access_token, reason, now=now, actor=actor)
         return found.access_token
 
 

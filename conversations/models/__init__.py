@@ -8,6 +8,7 @@ from conversations.models.access_token import (
     READ_COUNT_RETENTION,
     REVOCATION_LIFETIME,
     AccessToken,
+    ApiCallCount,
     Revocation,
     TokenReadCount,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "TRIAL_LIFETIME",
     "TRIAL_RETENTION",
     "AccessToken",
+    "ApiCallCount",
     "AuditEvent",
     "AuthorizationRequest",
     "Challenge",

@@ -1,4 +1,4 @@
-"""Access tokens, their revocations, and counts of token reads."""
+"""Access tokens, their revocations, and counts of token reads and of calls of the brands' APIs."""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -206,3 +206,37 @@ class TokenReadCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.times} in the hour of {self.hour:%Y-%m-%d %H:%M}"
+
+
+class ApiCallCountQuerySet(BrandRowsQuerySet["ApiCallCount"]):
+    brand_path = "bot_key__brand"
+
+
+class ApiCallCount(models.Model):
+    """How often one bot key called an operation in one hour, and how it went. Never arguments or answers.
+
+    Only `conversations.flow.call_counts` writes it. The operation is a name, because its row may be deleted.
+    """
+
+    bot_key = models.ForeignKey(BotKey, on_delete=models.CASCADE, related_name="api_call_counts")
+    operation = models.CharField(max_length=100)
+    # 2xx, 3xx, 4xx or 5xx of the brand's API, or why there was no answer to pass on.
+    outcome = models.CharField(max_length=24)
+    purpose = models.CharField(max_length=64, blank=True)
+    hour = models.DateTimeField(db_index=True)
+    times = models.PositiveIntegerField()
+    # All of them together.
+    milliseconds = models.PositiveBigIntegerField()
+
+    objects = ApiCallCountQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-hour", "bot_key", "operation", "outcome", "purpose")
+        constraints = [
+            models.UniqueConstraint(
+                fields=("bot_key", "hour", "operation", "outcome", "purpose"), name="one_count_per_key_hour_and_outcome"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.times} of {self.operation} in the hour of {self.hour:%Y-%m-%d %H:%M}"

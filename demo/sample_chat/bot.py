@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import requests
 
-from demo.bot_api import Answer, BotApi, call
+from demo.bot_api import Answer, BotApi, Json
 from demo.sample_chat.conversation import Conversation, Message
 
 ASK, SIGN_OUT, BYE = SUGGESTIONS = "Where is my order?", "Sign me out", "Bye"
@@ -50,9 +50,8 @@ def say_if_unreachable(step: Callable[..., None]) -> Callable[..., None]:
 
 
 class Bot:
-    def __init__(self, api: BotApi, orders_url: str) -> None:
+    def __init__(self, api: BotApi) -> None:
         self.api = api
-        self.orders_url = orders_url
 
     def greet(self, conversation: Conversation) -> None:
         conversation.say("Hello, I am Acme's assistant. Ask me: where is my order?")
@@ -99,15 +98,20 @@ class Bot:
             conversation.awaits_code = True
             conversation.say("Thank you. The page you came back to shows six digits: please type them here.")
 
-    def show_orders(self, conversation: Conversation, tries: int = 2) -> None:
-        check = conversation.same_person_check
-        answer = self.api.authorize(conversation.id, purpose=WHY, same_person_check=check, replace=True)
+    def show_orders(self, conversation: Conversation) -> None:
+        """Call the brand's API, or send the link of the sign-in that it takes. The same call later does it."""
+        wish = {"purpose": WHY, "same_person_check": conversation.same_person_check, "replace": True}
+        answer = self.api.call_operation(conversation.id, "orders.list", challenge=wish)
         if answer.status == HTTPStatus.ACCEPTED:
+            if conversation.has_shown_orders:
+                # The token has ended, or the brand has refused it just now.
+                conversation.has_shown_orders = False
+                conversation.say(ORDERS_WERE_REFUSED)
             self.send_link(conversation, answer)
         elif not answer.is_ok:
             self.odd(conversation, answer)
         else:
-            self.call_orders(conversation, str(answer.body["access_token"]), tries)
+            self.tell_orders(conversation, answer.body["response"])
 
     def send_link(self, conversation: Conversation, answer: Answer) -> None:
         conversation.challenge_id = str(answer.body["challenge_id"])
@@ -115,17 +119,14 @@ class Bot:
         conversation.awaits_code = is_signed_in and answer.body.get("same_person_check") != "chat_page"
         conversation.say(str(answer.body["message"]).replace(link, "").strip(), link="" if is_signed_in else link)
 
-    def call_orders(self, conversation: Conversation, token: str, tries: int) -> None:
-        answer = call("GET", self.orders_url, token)
-        if answer.is_ok:
-            conversation.say("Here is what I found:", orders=tuple(answer.body.get("orders", ())))
-        elif answer.status == HTTPStatus.UNAUTHORIZED and tries > 1:
-            # The brand refuses a token that has not expired. Report it, and ask the consumer again.
-            self.api.end_token(conversation.id, "rejected")
-            conversation.say(ORDERS_WERE_REFUSED)
-            self.show_orders(conversation, tries - 1)
+    def tell_orders(self, conversation: Conversation, response: Json) -> None:
+        """Show what the brand's API said. Its status is not the product's."""
+        if response["status"] == HTTPStatus.OK:
+            conversation.has_shown_orders = True
+            conversation.say("Here is what I found:", orders=tuple(response["body"].get("orders", ())))
         else:
-            conversation.say(f"Acme's orders are not there right now (HTTP {answer.status}). Please try again later.")
+            status = response["status"]
+            conversation.say(f"Acme's orders are not there right now (HTTP {status}). Please try again later.")
 
     def take_code(self, conversation: Conversation, code: str) -> None:
         answer = self.api.complete(conversation.id, code)
@@ -157,6 +158,7 @@ class Bot:
     def sign_out(self, conversation: Conversation) -> None:
         answer = self.api.end_token(conversation.id, "signed_out")
         conversation.forget_challenge()
+        conversation.has_shown_orders = False
         if answer.is_ok:
             conversation.say("Done. I can no longer see your orders.")
         elif answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE}:

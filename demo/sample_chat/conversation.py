@@ -31,6 +31,7 @@ class Conversation:
     has_script: bool = False
     challenge_id: str = ""
     awaits_code: bool = False
+    has_shown_orders: bool = False
     is_closed: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 

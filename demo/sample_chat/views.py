@@ -16,10 +16,7 @@ STATIC = Path(__file__).parent / "static"
 LONGEST_MESSAGE = 500
 
 conversations = Conversations()
-bot = Bot(
-    BotApi(os.environ["SAMPLE_CHAT_PRODUCT_URL"], os.environ["SAMPLE_CHAT_BOT_KEY"]),
-    os.environ["SAMPLE_CHAT_ORDERS_URL"],
-)
+bot = Bot(BotApi(os.environ["SAMPLE_CHAT_PRODUCT_URL"], os.environ["SAMPLE_CHAT_BOT_KEY"]))
 
 
 @require_GET

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings
 
-from oauth_client import transport
+from oauth_client import addresses, transport
 from tests.brands.outbound import post
 
 NOT_PUBLIC = [
@@ -35,12 +35,12 @@ PUBLIC = [
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_an_address_that_leads_inside_is_not_public(address: str) -> None:
     """N3: also those that Python 3.11.7 calls global, and those that requests-hardened lets through."""
-    assert not transport.is_public(ip_address(address))
+    assert not addresses.is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_an_address_of_the_internet_is_public(address: str) -> None:
-    assert transport.is_public(ip_address(address))
+    assert addresses.is_public(ip_address(address))
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from oauth_client import transport
+from oauth_client import addresses, transport
 from tests.brands.outbound import post
 from tests.hostile_token_endpoint import HostileTokenEndpoint, token_answer
 from tests.tls import Authority, ServerCertificate
@@ -220,7 +220,7 @@ def test_one_address_that_is_not_public_still_blocks_the_name(
 )
 def test_both_families_come_by_turns(answers: list[str], order: tuple[str, ...]) -> None:
     """RFC 8305 section 4: four addresses of an unreachable family would use up the time of the other."""
-    assert transport._alternating_families([ip_address(answer) for answer in answers]) == order
+    assert addresses.alternating_families([ip_address(answer) for answer in answers]) == order
 
 
 def test_plain_http_on_loopback_tries_the_next_address_too(endpoint: HostileTokenEndpoint, look_ups: LookUps) -> None:

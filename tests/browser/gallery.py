@@ -26,6 +26,8 @@ OF_THE_SETUP: Final = {
     "setup-server": ("desktop-light",),
     "setup-doctor": ("phone-light", "phone-dark"),
     "setup-trial": ("desktop-light",),
+    "setup-import": ("phone-light", "phone-dark"),
+    "setup-operation": ("desktop-light",),
     "setup-key": ("desktop-light",),
 }
 MOST_BYTES: Final = 2_000_000

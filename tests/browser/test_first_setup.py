@@ -4,6 +4,7 @@
 the pictures of docs/brand-admin.md.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import FilePayload, Locator, Page, expect, sync_playwright
 
 from tests import measurements
 from tests.browser.pictures import LOOKS, keep_looks, show_as
@@ -21,6 +22,24 @@ from tests.served import installation_at_a_free_port, serving
 
 pytestmark = [pytest.mark.full, pytest.mark.xdist_group("oidc_provider"), pytest.mark.timeout(600)]
 
+_ID: Final = {"name": "order_id", "in": "path", "required": True, "schema": {"type": "string"}}
+_LOGIN: Final = [{"login": ["orders.read"]}]
+_PATHS: Final = {
+    "/orders": {
+        "get": {"operationId": "orders.list", "summary": "List the customer's orders", "security": _LOGIN},
+        "post": {"operationId": "orders.upload", "requestBody": {"required": True, "content": {"text/csv": {}}}},
+    },
+    "/orders/{order_id}": {
+        "get": {"operationId": "orders.read", "summary": "Read one order", "parameters": [_ID], "security": _LOGIN},
+        "delete": {"operationId": "orders.cancel", "summary": "Cancel an order", "parameters": [_ID]},
+    },
+}
+_SCHEMES: Final = {"securitySchemes": {"login": {"type": "openIdConnect"}}}
+DOCUMENT: Final[FilePayload] = {
+    "name": "openapi.json",
+    "mimeType": "application/json",
+    "buffer": json.dumps({"openapi": "3.1.0", "paths": _PATHS, "components": _SCHEMES}).encode(),
+}
 PASSWORD: Final = "a-planted-password-77"
 # In seconds: to find one's way on a new page, to point and press, to paste, and to type one letter.
 _READ, _PRESS, _PASTE, _TYPE = (5.0, 1.5, 2.0, 0.25) if os.environ.get("PERSONS_PACE") else (0.0,) * 4
@@ -91,6 +110,7 @@ def test_a_brand_is_connected_from_an_empty_database(ada: Person, oidc_provider:
     makes_a_bot_key(ada)
     pace = "at a person's pace" if _READ else "at once"
     measurements.note("first set-up", pace, {"seconds": round(time.monotonic() - began)})
+    declares_what_bots_may_do(ada)
 
 
 def signs_in(ada: Person) -> None:
@@ -155,6 +175,31 @@ def tries_a_sign_in(ada: Person) -> None:
     ada.keeps("trial")
 
 
+def declares_what_bots_may_do(ada: Person) -> None:
+    """Two operations of the API's own document are ticked, and one gets its words."""
+    ada.follows("Home")
+    ada.follows("Brand APIs")
+    ada.follows("Add brand API")
+    ada.reads("Add brand API")
+    ada.page.get_by_label("Authorization server").first.select_option("Acme orders")
+    ada.types("Short name", "orders-api")
+    ada.pastes("Address of the API", "https://api.acme.example/v1")
+    ada.presses_button("Save")
+    ada.follows("orders-api")
+    ada.follows("Import operations")
+    ada.page.get_by_label("File").set_input_files(DOCUMENT)
+    ada.presses_button("Read the document")
+    ada.presses(ada.page.get_by_label("orders.list"))
+    ada.presses(ada.page.get_by_label("orders.cancel"))
+    ada.keeps("import")
+    ada.presses_button("Declare the ticked operations")
+    expect(ada.page.get_by_text("2 operations declared.")).to_be_visible()
+    ada.follows("orders.cancel")
+    ada.types("What it does, for people", "cancel an order")
+    ada.keeps("operation")
+    ada.presses_button("Save")
+
+
 def makes_a_bot_key(ada: Person) -> None:
     ada.follows("Home")
     ada.follows("Make a key for your bot")
@@ -162,7 +207,7 @@ def makes_a_bot_key(ada: Person) -> None:
     ada.reads("Add bot key")
     ada.page.get_by_label("Brand").first.select_option("Acme")
     ada.types("Label", "acme-bot")
-    ada.presses(ada.page.get_by_label("token:read"))
+    ada.presses(ada.page.get_by_label("api:call"))
     ada.presses_button("Save")
     expect(ada.page.get_by_text("Copy the key now")).to_contain_text("cdk_")
     ada.keeps("key")

@@ -8,7 +8,8 @@ import pytest
 from django.db import connections
 
 from brands.models import AuthorizationServer
-from conversations.flow.sign_in import MAX_EXCHANGES_PER_SERVER, ServerBusy, exchange_slot
+from conversations.flow.sign_in import MAX_EXCHANGES_PER_SERVER, exchange_slot
+from conversations.flow.slots import ServerBusy, call_slot, most_calls
 from conversations.models import AuthorizationRequest
 from tests.cast import Bot, Browser, code_on, heading_of, make_bot
 from tests.fake_authorization_server import FakeAuthorizationServer, TokenRequest
@@ -42,6 +43,32 @@ def test_a_process_with_one_thread_has_one_slot(settings: Any) -> None:
     settings.THREADS = 1
     with exchange_slot(1), pytest.raises(ServerBusy), exchange_slot(2):
         pass
+
+
+def test_calls_of_one_brand_leave_a_place_for_another_and_half_of_the_threads_free(settings: Any) -> None:
+    """P7: with 16 threads four calls, three of them one brand's, and always four exchanges beside them."""
+    settings.THREADS = 16
+    with ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(call_slot(1))
+        with pytest.raises(ServerBusy), call_slot(1):
+            pass
+        held.enter_context(call_slot(2))
+        with pytest.raises(ServerBusy), call_slot(3):
+            pass
+        for _ in range(MAX_EXCHANGES_PER_SERVER):
+            held.enter_context(exchange_slot(1))
+        with pytest.raises(ServerBusy), exchange_slot(2):
+            pass
+    with call_slot(3):
+        pass
+
+
+@pytest.mark.parametrize(("threads", "most"), [(1, 1), (4, 1), (8, 2), (16, 4), (64, 16)])
+def test_a_quarter_of_the_threads_call(threads: int, most: int, settings: Any) -> None:
+    """P7."""
+    settings.THREADS = threads
+    assert most_calls() == most
 
 
 def test_a_slot_is_given_back_after_a_fault() -> None:

@@ -14,9 +14,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, get_resolver
 
-from brands.models import Brand
+from brands.models import AuthorizationServer, Brand
 from conversations import urls as conversations
 from delegation_site import urls as site
+from tests.brand_api import make_api
 from tests.cast import Bot, Browser, code_on, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
 
@@ -46,6 +47,7 @@ EXPECTED = {
     "GET /r/{receipt}": 2,
     "GET /token": 1,
     "POST /authorize (token)": 5,
+    "POST /calls/{operation}": 6,
     "DELETE /token": 14,
     "POST /challenges (again)": 13,
     "POST /c/{link} (with a cookie of ours)": 10,
@@ -97,6 +99,7 @@ def test_every_call_and_every_page_costs_what_it_is_meant_to(
     acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
     meter = Meter()
+    make_api(AuthorizationServer.objects.get(), acme_login.issuer)
     acme_bot.token()  # the key's use is noted, PostgreSQL plans the read: once a minute, once a connection
     _challenge_to_token(meter, acme_bot, ada, acme_login)
     _endings(meter, acme_bot, ada, acme_login)
@@ -133,6 +136,7 @@ def _challenge_to_token(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthori
 
 
 def _endings(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServer) -> None:
+    assert meter("POST /calls/{operation}", lambda: bot.in_chat("POST", "/calls/orders.list", {}))[0] == 200
     assert meter("DELETE /token", lambda: bot.in_chat("DELETE", "/token"))[0] == 200
     cancelled = meter("POST /challenges (again)", bot.challenge)["url"]
     ada.get(cancelled)
@@ -166,7 +170,7 @@ def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
     brands = [pattern for pattern in site.urlpatterns if getattr(pattern, "name", "") in {"client_keys", "brand_logo"}]
     patterns: list[Any] = [*conversations.api_urlpatterns, *conversations.urlpatterns, *brands]
-    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 6 + 16 + 2
+    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 7 + 16 + 2
     assert get_resolver().resolve(f"/c/{'x' * 27}").url_name == "link"
 
 

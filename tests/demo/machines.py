@@ -39,6 +39,6 @@ def running_servers(folder: Path) -> Iterator[tuple[Demo, Servers, str]]:
 @contextmanager
 def running_demo(folder: Path) -> Iterator[Demo]:
     """Run everything that `make demo` leaves up, without the journey before it."""
-    with running_servers(folder) as (demo, servers, bot_key):
-        leave_up(demo, servers, bot_key)
+    with running_servers(folder) as (demo, servers, _):
+        leave_up(demo, servers)
         yield demo

@@ -19,8 +19,9 @@ CHALLENGE = {
     "url": "http://localhost:8000/c/abc",
     "message": "Please sign in at Acme to continue: http://localhost:8000/c/abc",
 }
-TOKEN = {"access_token": "tok"}
 ORDERS = {"orders": [{"number": "A-1001", "item": "Boots", "status": "On its way"}]}
+CALLED = {"response": {"status": 200, "headers": {}, "body_encoding": "json", "body": ORDERS}}
+CALL = "POST /calls/orders.list"
 
 RECEIPT = {"conversation_id": "chat-1", "closed_at": "2026-11-22T17:02:08.347777Z", "access_tokens_erased": 1}
 
@@ -75,7 +76,7 @@ def bot(wire: Wire) -> Iterator[Bot]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        yield Bot(BotApi(address, "bot-key"), f"{address}/api/orders")
+        yield Bot(BotApi(address, "bot-key"))
         server.shutdown()
 
 
@@ -91,7 +92,7 @@ def last(chat: Conversation) -> str:
 def test_asked_for_an_order_it_sends_the_link_once_and_the_words_without_it(
     bot: Bot, wire: Wire, chat: Conversation
 ) -> None:
-    wire.plan("POST /authorize", (202, CHALLENGE))
+    wire.plan(CALL, (202, CHALLENGE))
     bot.hear(chat, "Where is my order?")
     assert (last(chat), chat.messages[-1].link) == ("Please sign in at Acme to continue:", CHALLENGE["url"])
     assert wire.bearers == ["Bearer bot-key"]
@@ -115,9 +116,10 @@ def test_the_chats_own_page_is_named_where_it_can_read_a_fragment(
     bot: Bot, wire: Wire, chat: Conversation, has_script: bool, prefers_code: bool, check: str
 ) -> None:
     chat.has_script, chat.prefers_code = has_script, prefers_code
-    wire.plan("POST /authorize", (202, CHALLENGE))
+    wire.plan(CALL, (202, CHALLENGE))
     bot.hear(chat, "Where is my order?")
-    assert wire.sent == [{"purpose": "to look up your order", "same_person_check": check, "replace": True}]
+    wanted = {"purpose": "to look up your order", "same_person_check": check, "replace": True}
+    assert wire.sent == [{"challenge": wanted}]
 
 
 def test_no_code_is_asked_for_where_the_chats_own_page_comes_back(bot: Bot, wire: Wire, chat: Conversation) -> None:
@@ -131,8 +133,7 @@ def test_a_handle_from_the_chats_own_page_is_passed_on_and_the_orders_shown(
     bot: Bot, wire: Wire, chat: Conversation
 ) -> None:
     wire.plan("POST /completion", (200, {"status": "authorized"}))
-    wire.plan("POST /authorize", (200, TOKEN))
-    wire.plan("GET /orders", (200, ORDERS))
+    wire.plan(CALL, (200, CALLED))
     bot.take_handle(chat, "the-handle")
     assert (wire.sent[0], chat.messages[-1].orders) == ({"handle": "the-handle"}, tuple(ORDERS["orders"]))
 
@@ -156,11 +157,10 @@ def test_a_handle_that_is_refused_is_explained(
 @pytest.mark.parametrize("typed", ["493027", "493 027", " 493·027 ", "It is 493-027."])
 def test_a_code_is_understood_however_it_is_typed(bot: Bot, wire: Wire, chat: Conversation, typed: str) -> None:
     wire.plan("POST /completion", (200, {"status": "authorized"}))
-    wire.plan("POST /authorize", (200, TOKEN))
-    wire.plan("GET /orders", (200, ORDERS))
+    wire.plan(CALL, (200, CALLED))
     bot.hear(chat, typed)
-    assert wire.calls == ["POST /completion", "POST /authorize", "GET /orders"]
-    assert wire.bearers[-1] == "Bearer tok"
+    assert wire.calls == ["POST /completion", CALL]
+    assert set(wire.bearers) == {"Bearer bot-key"}
     assert chat.messages[-1].orders == tuple(ORDERS["orders"])
 
 
@@ -176,25 +176,23 @@ def test_a_code_that_nobody_waits_for_is_explained(bot: Bot, wire: Wire, chat: C
     assert "not waiting for a code" in last(chat)
 
 
-def test_a_token_that_the_brand_refuses_is_reported_and_the_consumer_asked_again(
+def test_a_consumer_whose_sign_in_the_brand_no_longer_accepts_is_asked_again(
     bot: Bot, wire: Wire, chat: Conversation
 ) -> None:
-    wire.plan("POST /authorize", (200, TOKEN), (202, CHALLENGE))
-    wire.plan("GET /orders", (401, {"error": "invalid_token"}))
-    wire.plan("DELETE /token?reason=rejected", (200, {}))
+    wire.plan(CALL, (200, CALLED), (202, CHALLENGE))
     bot.hear(chat, "Where is my order?")
-    assert wire.calls == ["POST /authorize", "GET /orders", "DELETE /token?reason=rejected", "POST /authorize"]
+    bot.hear(chat, "Where is my order?")
+    assert wire.calls == [CALL, CALL]
     assert chat.messages[-2].text == ORDERS_WERE_REFUSED
     assert chat.messages[-1].link == CHALLENGE["url"]
-
-
-def test_a_brand_that_refuses_every_token_is_not_asked_for_ever(bot: Bot, wire: Wire, chat: Conversation) -> None:
-    wire.plan("POST /authorize", (200, TOKEN))
-    wire.plan("GET /orders", (401, {}))
-    wire.plan("DELETE /token?reason=rejected", (200, {}))
     bot.hear(chat, "Where is my order?")
-    assert wire.calls.count("GET /orders") == 2
-    assert "HTTP 401" in last(chat)
+    assert [message.text for message in chat.messages].count(ORDERS_WERE_REFUSED) == 1
+
+
+def test_what_the_brand_answers_is_not_taken_for_an_answer_of_ours(bot: Bot, wire: Wire, chat: Conversation) -> None:
+    wire.plan(CALL, (200, {"response": {"status": 409, "body": {"code": "conversation_closed"}}}))
+    bot.hear(chat, "Where is my order?")
+    assert "HTTP 409" in last(chat)
 
 
 @pytest.mark.parametrize("status", sorted(ENDS))
@@ -209,8 +207,7 @@ def test_each_end_of_a_challenge_is_told_once(bot: Bot, wire: Wire, chat: Conver
 def test_a_challenge_that_was_completed_meanwhile_shows_the_orders(bot: Bot, wire: Wire, chat: Conversation) -> None:
     chat.challenge_id = "c-1"
     wire.plan("GET /v1/challenges/c-1", (200, {"status": "completed"}))
-    wire.plan("POST /authorize", (200, TOKEN))
-    wire.plan("GET /orders", (200, ORDERS))
+    wire.plan(CALL, (200, CALLED))
     bot.look(chat)
     bot.look(chat)
     assert [message.orders for message in chat.messages] == [tuple(ORDERS["orders"])]
@@ -268,14 +265,14 @@ def test_sign_out_ends_the_token(bot: Bot, wire: Wire, chat: Conversation, statu
 
 def test_a_product_that_is_down_is_told_in_a_sentence_and_only_once(chat: Conversation) -> None:
     chat.challenge_id = "c-1"
-    bot = Bot(BotApi("http://127.0.0.1:1", "bot-key"), "http://127.0.0.1:1/api/orders")
+    bot = Bot(BotApi("http://127.0.0.1:1", "bot-key"))
     bot.look(chat)
     bot.look(chat)
     assert [message.text for message in chat.messages] == [TROUBLE]
 
 
 def test_an_answer_it_does_not_know_is_told_by_its_code(bot: Bot, wire: Wire, chat: Conversation) -> None:
-    wire.plan("POST /authorize", (429, {"code": "too_many_requests"}))
+    wire.plan(CALL, (429, {"code": "too_many_requests"}))
     bot.hear(chat, "Where is my order?")
     assert "too_many_requests" in last(chat)
 

@@ -31,7 +31,8 @@ def page(status: int, text: str) -> Page:
 
 @pytest.fixture
 def journey() -> Journey:
-    return Journey(Addresses(), BotApi("http://a.example", "bot-key"), "password", Transcript(io.StringIO()))
+    bot = BotApi("http://a.example", "bot-key")
+    return Journey(Addresses(), bot, bot, "password", Transcript(io.StringIO()))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ PAGE: Final = Path(__file__).parent.parent.parent / "docs" / "bot-developer.md"
 def test_every_block_of_the_page(stage: Stage) -> None:
     if not shutil.which("curl"):
         missing("curl is not installed: the page docs/bot-developer.md was not tried")
-    helpers, authorize, complete, again, endings, ask, wait, repeat, purpose = blocks_of(PAGE)
+    helpers, call, complete, again, token, endings, ask, wait, repeat, purpose = blocks_of(PAGE)
 
     with program("bash", env=environment(stage)) as shell:
 
@@ -28,10 +28,11 @@ def test_every_block_of_the_page(stage: Stage) -> None:
             return [json.loads(line) if line.startswith("{") else line for line in lines]
 
         assert paste(helpers) == []
-        (challenge,) = paste(authorize)
+        (challenge,) = paste(call)
         code = stage.consumer().gets_code(link_in(challenge["message"]))
         assert paste(typed(complete, f"{code[:3]} {code[3:]}"))[0]["status"] == "authorized"
-        assert paste(again)[0]["access_token"]
+        assert paste(again)[0]["response"]["body"]["customer"] == "ada"
+        assert paste(token)[0]["access_token"]
         ended, closed = paste(endings)
         assert (ended["end_reason"], closed["status"]) == ("rejected", "closed")
 

@@ -1,4 +1,4 @@
-"""`manage.py apply_config FILE.toml`: create or update a brand, its authorization servers and webhooks."""
+"""`manage.py apply_config FILE.toml`: create or update a brand, its authorization servers, APIs and webhooks."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from brands.configuration_file import (
 class Command(BaseCommand):
     """Apply a file, or say what it would change. A second run changes nothing. A refused file exits 1."""
 
-    help = "Create or update a brand, its authorization servers and webhooks from a TOML file (- for standard input)."
+    help = "Create or update a brand, its servers, APIs and webhooks from a TOML file (- for standard input)."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("file", help="the file's path, or - for standard input")

@@ -1,0 +1,213 @@
+"""Build the request of a declared operation from a bot's arguments. Pure: nothing is read, written or sent.
+
+A bot's arguments come from a chat, and so from anybody. They never choose the scheme, the host, the port, the path's
+fixed parts or a header of ours (P3, P4), and what is sent is what was checked: values are encoded here, from the
+decoded JSON.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote, unquote, urlsplit
+
+import msgspec
+from django.core.exceptions import ImproperlyConfigured
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from referencing import Registry
+
+from brands.models.brand_api import Operation
+from oauth_client.resource_server import ResourceRequest
+from oauth_client.validators import MAX_URL_LENGTH
+
+# What a `$ref` can lead to outside its own schema. By default, jsonschema would fetch it.
+_NOTHING_ELSEWHERE: Final[dict[str, Any]] = {"registry": Registry()}
+# Deeper JSON than this would end in a RecursionError somewhere.
+MAX_DEPTH: Final = 32
+_MAX_HEADER_LENGTH: Final = 1024
+_MOST_CACHED: Final = 512
+_PLACEHOLDER: Final = re.compile(r"\{([^{}/]+)\}")
+# Visible ASCII, with spaces inside only: a line break would begin another header.
+_HEADER_VALUE: Final = re.compile(r"[!-~](?:[ !-~]*[!-~])?")
+_ACCEPT: Final = {"Accept": "application/json, */*;q=0.5"}
+# Servers decode a path once or several times before they route it, and some drop what follows a semicolon.
+_MOST_DECODINGS: Final = 4
+_SHOWN: Final = 60
+
+
+class ArgumentsInvalid(Exception):
+    """An argument, or the body, is not as declared. `pointer` is a JSON pointer into the call's body (RFC 6901).
+
+    `reason` names the rule and not the value.
+    """
+
+    def __init__(self, pointer: str, reason: str) -> None:
+        super().__init__(pointer)
+        self.pointer, self.reason = pointer, reason
+
+
+def request_for(operation: Operation, arguments: Mapping[str, Any], body: Any) -> ResourceRequest:
+    """Return the request. `body` is the decoded JSON, or `msgspec.UNSET` if the bot sent none.
+
+    Raises `ArgumentsInvalid`, and `ImproperlyConfigured` if the operation's path leads elsewhere than its base URL.
+    """
+    given = _checked(operation.parameters, arguments)
+    path = _PLACEHOLDER.sub(lambda found: _segment(found[1], given["path"]), operation.path)
+    query = "&".join(pair for name, value in given["query"].items() for pair in _pairs(name, value))
+    url = _below(operation.api.base_url, path) + (f"?{query}" if query else "")
+    if len(url) > MAX_URL_LENGTH:
+        raise ArgumentsInvalid("/arguments", f"The address would have more than {MAX_URL_LENGTH} characters.")
+    headers = {name: _header_value(name, value) for name, value in given["header"].items()}
+    content = _body(operation, body)
+    if content is not None:
+        headers["Content-Type"] = "application/json"
+    accepts = any(name.lower() == "accept" for name in headers)
+    return ResourceRequest(operation.method, url, headers if accepts else _ACCEPT | headers, content)
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    name: str
+    place: str
+    is_required: bool
+    validator: Draft202012Validator
+
+
+@lru_cache(maxsize=_MOST_CACHED)
+def _parameters(declaration: bytes) -> tuple[_Parameter, ...]:
+    """Prepare a declaration once. The text is the key, so a changed declaration is another one."""
+    return tuple(
+        _Parameter(
+            one["name"], one["in"], bool(one.get("required")) or one["in"] == "path", _validator(one.get("schema", {}))
+        )
+        for one in msgspec.json.decode(declaration)
+    )
+
+
+@lru_cache(maxsize=_MOST_CACHED)
+def _body_validator(declaration: bytes) -> Draft202012Validator:
+    return _validator(msgspec.json.decode(declaration))
+
+
+def _validator(schema: Any) -> Draft202012Validator:
+    return Draft202012Validator(schema, **_NOTHING_ELSEWHERE)
+
+
+def _checked(declared: Any, arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the arguments by place. Raises `ArgumentsInvalid`, also for one that is not declared."""
+    parameters = _parameters(msgspec.json.encode(declared))
+    names = {parameter.name for parameter in parameters}
+    for name in arguments:
+        if name not in names:
+            raise ArgumentsInvalid(_pointer("arguments", name), "This argument is not declared.")
+    given: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
+    for parameter in parameters:
+        if parameter.name in arguments:
+            value = arguments[parameter.name]
+            _refuse_deep(value, "arguments", parameter.name)
+            _validate(parameter.validator, value, "arguments", parameter.name)
+            given[parameter.place][parameter.name] = value
+        elif parameter.is_required:
+            raise ArgumentsInvalid(_pointer("arguments", parameter.name), "This argument is required.")
+    return given
+
+
+def _validate(validator: Draft202012Validator, value: Any, *place: str) -> None:
+    error: ValidationError | None = next(validator.iter_errors(value), None)
+    if error is not None:
+        # The rule, and not jsonschema's message, which quotes the value.
+        rule = msgspec.json.encode(error.validator_value).decode()
+        wanted = f"`{error.validator}`: {rule}" if len(rule) <= _SHOWN else f"`{error.validator}`"
+        raise ArgumentsInvalid(_pointer(*place, *error.absolute_path), f"It is not as declared, by {wanted}.")
+
+
+def _refuse_deep(value: Any, *place: str) -> None:
+    if _is_deeper(value, MAX_DEPTH):
+        raise ArgumentsInvalid(_pointer(*place), f"It is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner)
+
+
+def _segment(name: str, values: Mapping[str, Any]) -> str:
+    """Encode a path value as one segment (RFC 3986 section 3.3). Raises `ArgumentsInvalid`.
+
+    A slash is refused, encoded ones too: a server that decodes before it routes would find another operation
+    (`17/refunds`, `../customers`).
+    """
+    text = _text("arguments", name, values.get(name))
+    read, seen = text, ""
+    for _ in range(_MOST_DECODINGS):
+        read, seen = unquote(read), read
+        plain = unicodedata.normalize("NFKC", read)
+        if "/" in plain or "\\" in plain or plain.partition(";")[0].strip() in {"", ".", ".."}:
+            raise ArgumentsInvalid(
+                _pointer("arguments", name),
+                "It is one segment of a path: not empty, without slashes, and no dots alone.",
+            )
+        if any(unicodedata.category(character) == "Cc" for character in plain):
+            raise ArgumentsInvalid(_pointer("arguments", name), "It holds a control character.")
+    if read != seen:
+        raise ArgumentsInvalid(_pointer("arguments", name), "It is percent-encoded too many times.")
+    return quote(text, safe="")
+
+
+def _pairs(name: str, value: Any) -> Iterator[str]:
+    """Encode a query parameter. A list repeats the name, as OpenAPI's `form` style does."""
+    for item in value if isinstance(value, list) else [value]:
+        yield f"{quote(name, safe='')}={quote(_text('arguments', name, item), safe='')}"
+
+
+def _header_value(name: str, value: Any) -> str:
+    text = _text("arguments", name, value)
+    if len(text) > _MAX_HEADER_LENGTH or not _HEADER_VALUE.fullmatch(text):
+        reason = f"A header has 1 to {_MAX_HEADER_LENGTH} visible ASCII characters, with spaces inside only."
+        raise ArgumentsInvalid(_pointer("arguments", name), reason)
+    return text
+
+
+def _text(place: str, name: str, value: Any) -> str:
+    """Write a scalar. Raises `ArgumentsInvalid` for an object, a list, null, or text that is not Unicode."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # JSON Schema counts 17.0 as an integer
+    if isinstance(value, int | float):
+        return str(value)
+    if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ArgumentsInvalid(_pointer(place, name), "It is a text, a number, true or false.")
+    return value
+
+
+def _below(base_url: str, path: str) -> str:
+    """Join them, and make sure that the path has not changed where the request goes."""
+    url = base_url.rstrip("/") + path
+    base, built = urlsplit(base_url), urlsplit(url)
+    is_same = (built.scheme, built.netloc) == (base.scheme, base.netloc) and not (built.query or built.fragment)
+    if not path.startswith("/") or not is_same or not built.path.startswith(base.path.rstrip("/") + "/"):
+        raise ImproperlyConfigured("the operation's path leads elsewhere than its base URL")
+    return url
+
+
+def _body(operation: Operation, body: Any) -> bytes | None:
+    """Encode the body again: of a member that was sent twice, the server gets what was checked."""
+    if operation.body_schema is None:
+        if body is msgspec.UNSET:
+            return None
+        raise ArgumentsInvalid("/body", "This operation takes no body.")
+    if body is msgspec.UNSET:
+        if operation.is_body_required:
+            raise ArgumentsInvalid("/body", "This operation needs a body.")
+        return None
+    _refuse_deep(body, "body")
+    _validate(_body_validator(msgspec.json.encode(operation.body_schema)), body, "body")
+    return msgspec.json.encode(body)
+
+
+def _pointer(*parts: str | int) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

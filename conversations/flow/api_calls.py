@@ -1,0 +1,134 @@
+"""Call a brand's API with a conversation's token. The bot names a declared operation, and never gets the token."""
+
+import logging
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final, NoReturn
+
+from django.utils import timezone
+
+from brands.models import BotKey, Operation
+from conversations.flow.authorization_status import authorization_of
+from conversations.flow.call_counts import CallKind, count_call
+from conversations.flow.errors import (
+    ApiBusy,
+    ApiHostChanged,
+    CallOutcome,
+    MissingScope,
+    NoApiAnswer,
+    ScopeRefusedByApi,
+    TokenReplaced,
+    WrongAuthorizationStatus,
+)
+from conversations.flow.slots import ServerBusy, call_slot
+from conversations.flow.termination import end_live_token
+from conversations.models import AccessToken
+from infrastructure.crypto import Secret
+from oauth_client.resource_server import ResourceRequest, ResourceResponse, TokenInAnswer, call_resource
+from oauth_client.transport import EndpointTimeout, OutboundError, ResponseTooLarge
+
+# What an operation that changes nothing has as its method (RFC 9110 section 9.2.1).
+SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
+
+audit_logger = logging.getLogger("consumer_delegation.audit")
+logger = logging.getLogger("consumer_delegation.api_calls")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls, and what for: the purpose is a code of the bot's own, as for token reads."""
+
+    bot_key: BotKey
+    actor: str
+    purpose: str
+
+
+def call_api(
+    operation: Operation, request: ResourceRequest, access_token: AccessToken, caller: Caller
+) -> ResourceResponse:
+    """Send the request with the token, and return the API's answer.
+
+    The token's truth comes from its use: if the API says that it is invalid, it ends as `rejected`. Raises
+    `ApiHostChanged`, `MissingScope`, `ScopeRefusedByApi`, `ApiBusy`, `NoApiAnswer`, `WrongAuthorizationStatus`,
+    `ConversationClosed`, `TokenReplaced` and `DecryptionError`.
+    """
+    # Both moments are of rows, so that this needs no query (P2).
+    if access_token.issued_at < operation.api.host_since:
+        raise ApiHostChanged
+    if not set(operation.scope.split()) <= set(access_token.scope.split()):
+        _refuse_scope(operation, access_token, operation.scope)
+    value = access_token.reveal_access_token()
+    began, outcome = monotonic(), "failed"
+    try:
+        with call_slot(operation.brand_id):
+            response = _sent(operation, request, value)
+        outcome = f"{response.status // 100}xx"
+    except ServerBusy:
+        outcome = "busy"
+        raise ApiBusy from None
+    except NoApiAnswer as failure:
+        outcome = failure.outcome.value
+        raise
+    finally:
+        _note(operation, access_token, caller, outcome, round((monotonic() - began) * 1000))
+    if response.refuses_token:
+        _end(operation, access_token, caller.actor)
+    if response.wants_more_scope:
+        _refuse_scope(operation, access_token, response.scope)
+    return response
+
+
+def _sent(operation: Operation, request: ResourceRequest, access_token: Secret) -> ResourceResponse:
+    try:
+        return call_resource(request, access_token, is_safe_to_repeat=operation.is_safe_to_repeat)
+    except TokenInAnswer:
+        raise NoApiAnswer(CallOutcome.TOKEN_IN_ANSWER) from None
+    except OutboundError as error:
+        # One code for an address that is blocked and for one that refuses the connection: a brand's admin must not
+        # learn from us what is inside our network (N9). The operator's log has the reason.
+        about = {"brand": operation.brand.slug, "operation": operation.name, "reason": type(error).__name__}
+        logger.warning("a brand's API gave no answer: %s", error, extra=about)
+        if isinstance(error, ResponseTooLarge):
+            outcome = CallOutcome.TOO_LARGE
+        else:
+            outcome = CallOutcome.TIMEOUT if isinstance(error, EndpointTimeout) else CallOutcome.UNREACHABLE
+        raise NoApiAnswer(outcome, was_sent=error.was_sent) from None
+
+
+def _note(operation: Operation, access_token: AccessToken, caller: Caller, outcome: str, milliseconds: int) -> None:
+    """Log and count a call: who called what, and how it went. Never an argument, a body or a header (P11)."""
+    conversation = access_token.conversation
+    audit_logger.info(
+        "api.call",
+        extra={
+            "actor": caller.actor,
+            "brand_uuid": str(operation.brand.uuid),
+            "conversation_uuid": str(conversation.uuid),
+            "access_token_uuid": str(access_token.uuid),
+            "operation": operation.name,
+            "outcome": outcome,
+            "milliseconds": milliseconds,
+            "call_purpose": caller.purpose,
+        },
+    )
+    count_call(CallKind(caller.bot_key.pk, operation.name, outcome, caller.purpose), milliseconds, timezone.now())
+
+
+def _end(operation: Operation, access_token: AccessToken, actor: str) -> NoReturn:
+    """End the token that the API refused, and no later one (P9). Always raises what the bot has to do now."""
+    conversation, server = access_token.conversation, operation.api.authorization_server
+    now, reason = timezone.now(), AccessToken.EndReason.REJECTED
+    live = end_live_token(conversation, server, reason, actor=actor, now=now, presented=access_token)
+    if live != access_token:
+        raise TokenReplaced
+    raise WrongAuthorizationStatus(authorization_of(conversation, server, now))
+
+
+def _refuse_scope(operation: Operation, access_token: AccessToken, wanted: str) -> NoReturn:
+    """Say which scope is wanted. Another sign-in helps only if the authorization server is configured for it."""
+    granted, configured = access_token.scope.split(), operation.api.authorization_server.scope.split()
+    missing = [scope for scope in dict.fromkeys(wanted.split()) if scope not in granted]
+    if not missing or not set(missing) <= set(configured):
+        raise ScopeRefusedByApi(wanted)
+    requested = access_token.challenge.scope
+    raise MissingScope(requested=requested, granted=access_token.scope, missing=" ".join(missing))

@@ -1,0 +1,138 @@
+"""Present an access token at a resource server, as a bearer token in the `Authorization` header (RFC 6750 section 2.1).
+
+The resource server is the brand's API. Whatever it answers is passed on to a bot, so an answer that repeats the token
+is refused here (P5).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from infrastructure.crypto import Secret
+from oauth_client import transport
+from oauth_client.validators import MAX_SCOPE_LENGTH
+
+# Larger than a token response: lists of orders are answered here.
+MAX_ANSWER_BYTES: Final = 262_144
+
+INVALID_TOKEN: Final = "invalid_token"
+INSUFFICIENT_SCOPE: Final = "insufficient_scope"
+_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+# RFC 9110 section 11.2: a parameter of a challenge, with a quoted or a plain value; else a scheme.
+_PARAMETER: Final = re.compile(rf'({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))')
+_SCHEME: Final = re.compile(_TOKEN)
+_SCOPE: Final = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")
+# A longer header is not read: no server needs one, and a hostile one would cost time.
+_MAX_CHALLENGE: Final = 4096
+
+
+class TokenInAnswer(Exception):
+    """The resource server's answer contains the access token. Nothing of it may be passed on (P5)."""
+
+
+@dataclass(frozen=True)
+class ResourceRequest:
+    """A request to a resource server, without the token. Its `repr` holds nothing that a consumer or bot typed."""
+
+    method: str
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False, default_factory=dict)
+    body: bytes | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True)
+class ResourceResponse:
+    """The complete answer. `error` and `scope` are those of its Bearer challenge (RFC 6750 section 3), or empty."""
+
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    error: str = ""
+    scope: str = ""
+
+    @property
+    def refuses_token(self) -> bool:
+        """Whether the token is of no use any more. A 401 alone does not say so: it may be a proxy's (P9)."""
+        return self.status == HTTPStatus.UNAUTHORIZED and self.error == INVALID_TOKEN
+
+    @property
+    def wants_more_scope(self) -> bool:
+        return self.status == HTTPStatus.FORBIDDEN and self.error == INSUFFICIENT_SCOPE
+
+
+def call_resource(request: ResourceRequest, access_token: Secret, *, is_safe_to_repeat: bool) -> ResourceResponse:
+    """Send the request with the token. Redirects are not followed, and cookies are not kept.
+
+    It is sent a second time only if that is safe and no byte of the first try was sent (P8). Raises
+    `transport.OutboundError`, `TokenInAnswer`.
+    """
+    with transport.within(transport.TOTAL_TIMEOUT):
+        try:
+            response = _send(request, access_token)
+        except transport.EndpointBlocked:
+            raise
+        except transport.OutboundError as failure:
+            if failure.was_sent or not is_safe_to_repeat:
+                raise
+            response = _send(request, access_token)
+    if _contains(response, access_token.reveal()):
+        raise TokenInAnswer
+    challenge = bearer_challenge(response.headers.get("WWW-Authenticate", ""))
+    scope = challenge.get("scope", "")
+    return ResourceResponse(
+        response.status_code,
+        response.headers,
+        response.content,
+        challenge.get("error", ""),
+        # The server's text goes into our problem document: only what has the form of a scope does.
+        scope if len(scope) <= MAX_SCOPE_LENGTH and _SCOPE.fullmatch(scope) else "",
+    )
+
+
+def _send(request: ResourceRequest, access_token: Secret) -> transport.Response:
+    headers = {**request.headers, "Authorization": f"Bearer {access_token.reveal()}"}
+    return transport.send(request.method, request.url, request.body, headers, max_body_bytes=MAX_ANSWER_BYTES)
+
+
+def _contains(response: transport.Response, token: str) -> bool:
+    r"""Search the headers and the body as they came, and JSON once more without its escapes (`\u0065yJ...`).
+
+    Other encoded forms, such as base64 or a token in two pieces, cannot be found.
+    """
+    if any(token in name or token in value for name, value in response.headers.items()):
+        return True
+    body = response.content
+    if token.encode() in body:
+        return True
+    return b"\\" in body and msgspec.json.encode(token)[1:-1] in _without_escapes(body)
+
+
+def _without_escapes(body: bytes) -> bytes:
+    try:
+        return msgspec.json.encode(msgspec.json.decode(body))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b""
+
+
+def bearer_challenge(header: str) -> dict[str, str]:
+    """Return the parameters of the Bearer challenges in `WWW-Authenticate` (RFC 9110 section 11.6.1); empty if none.
+
+    The header may name several schemes. A parameter of another scheme, or a text inside a quoted value, does not count.
+    """
+    header, position, scheme = header[:_MAX_CHALLENGE], 0, ""
+    found: dict[str, str] = {}
+    while position < len(header):
+        if parameter := _PARAMETER.match(header, position):
+            name, quoted, plain = parameter.groups()
+            if scheme == "bearer":
+                found.setdefault(name.lower(), plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
+            position = parameter.end()
+        elif word := _SCHEME.match(header, position):
+            scheme, position = word[0].lower(), word.end()
+        else:
+            position += 1
+    return found
