@@ -170,6 +170,16 @@ def test_what_cannot_be_declared_says_why(operation: Any, method: str, path: str
     assert found.values == {}
 
 
+def test_a_path_in_a_file_of_its_own_is_named() -> None:
+    """The bug: a document of several files seemed to describe nothing."""
+    (lost, found) = proposals_of(document({"/orders": {"$ref": "orders.yaml"}, "/more": {"get": {}}}))
+    assert (lost.path, lost.problem) == (
+        "/orders",
+        "It refers to another document, which is not fetched. Bundle the two first.",
+    )
+    assert (found.path, found.problem) == ("/more", "")
+
+
 def test_what_is_optional_is_left_out_with_a_note() -> None:
     optional = {"parameters": [COOKIE | {"required": False}], "requestBody": FORM | {"required": False}}
     found = proposal(optional, method="post")
@@ -299,7 +309,7 @@ BOMB: Final = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (b'{"openapi": "4.0.0", "paths": {}}', "no OpenAPI document of version"),
         (b'{"openapi": "3.1.0"}', "describes no paths"),
         (b'{"openapi": "3.1.0", "paths": {}}', "describes no operations"),
-        (b'{"openapi": "3.1.0", "paths": {"x": {"get": {}}, "/y": 7, "/z": {"get": 7, "x-a": {}}}}', "no operations"),
+        (b'{"openapi": "3.1.0", "paths": {"x": {"get": {}}, "/z": {"get": 7, "x-a": {}}}}', "no operations"),
         (json.dumps({"openapi": "3.1.0", "paths": {f"/{n}": {"get": {}} for n in range(1_001)}}).encode(), "more than"),
     ],
 )

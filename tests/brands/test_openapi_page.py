@@ -3,7 +3,6 @@
 import html
 import json
 import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
@@ -190,7 +189,7 @@ def test_ten_operations_of_a_document_that_others_wrote_are_declared(browser: Ad
 
 
 @pytest.fixture
-def published(endpoint: HostileTokenEndpoint) -> Iterator[HostileTokenEndpoint]:
+def published(endpoint: HostileTokenEndpoint) -> HostileTokenEndpoint:
     """A server on a real socket that publishes the document."""
     endpoint.play(http_answer(json.dumps(DOCUMENT).encode()))
     return endpoint
