@@ -257,8 +257,18 @@ def test_a_small_document_that_refers_to_itself_without_end_costs_little() -> No
     found = proposals_of(document(paths, components={"schemas": schemas | {"s40": {}}}))
     assert {one.problem for one in found} == {
         "Its schemas are too large, with everything that they refer to.",
-        "The document is too large, with everything that they refer to.",
+        "The document is too large, with everything that its operations refer to.",
     }
+
+
+@pytest.mark.parametrize("long", ["x" * 60_000, [["x"] * 20_000], [[{"x": {"y" * 60_000: 1}}]]])
+def test_a_long_value_that_every_operation_repeats_costs_little(long: Any) -> None:
+    """P15. The attack: nine hundred operations each repeat one list of values nine hundred times."""
+    properties = {f"p{n}": {"$ref": "#/components/schemas/long"} for n in range(900)}
+    schemas = {"Order": {"properties": properties}, "long": {"enum": [long]}}
+    paths = {f"/{n}": {"post": {"requestBody": JSON_BODY}} for n in range(900)}
+    found = proposals_of(document(paths, components={"schemas": schemas}))
+    assert {one.problem.partition(" too large")[0] for one in found} == {"Its schemas are", "The document is"}
 
 
 YAML: Final = """

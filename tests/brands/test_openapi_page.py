@@ -240,10 +240,11 @@ def test_what_is_inside_our_network_is_one_sentence(
 
 
 def test_look_ups_are_counted(browser: AdminBrowser, api: BrandAPI, published: HostileTokenEndpoint) -> None:
-    """N9: an admin cannot have addresses tried all day."""
+    """N9: an admin cannot have addresses tried, or large documents read, all day."""
     answers = [text_of(fetch(browser, api, published.url)) for _ in range(11)]
     assert "Too many look-ups: wait" in answers[-1]
     assert len(published.requests) == 10
+    assert "Too many look-ups: wait" in text_of(choose(browser, api))
 
 
 def test_the_page_of_an_api_leads_here_for_its_admins_alone(browser: AdminBrowser, api: BrandAPI) -> None:
