@@ -52,8 +52,10 @@ def export_configuration(brand: Brand) -> str:
     servers = sorted(brand.authorization_servers.all(), key=lambda server: server.key)
     endpoints = sorted(brand.webhook_endpoints.all(), key=lambda endpoint: endpoint.url)
     tables = [_brand_table(brand), *(_server_table(brand, server) for server in servers)]
-    for api in brand.apis.select_related("authorization_server").order_by("key"):
-        tables += [_api_table(api), *map(_operation_table, api.operations.order_by("name"))]
+    apis = brand.apis.select_related("authorization_server").prefetch_related("operations")
+    for api in sorted(apis, key=lambda api: api.key):
+        operations = sorted(api.operations.all(), key=lambda operation: operation.name)
+        tables += [_api_table(api), *map(_operation_table, operations)]
     tables += [_webhook_table(brand, endpoint, number) for number, endpoint in enumerate(endpoints, start=1)]
     return "\n".join([_HEADER, *tables])
 

@@ -152,16 +152,20 @@ class _Reader:
         for path, item in self._document["paths"].items():
             if not isinstance(path, str) or not path.startswith("/"):
                 continue
-            try:
-                members = self._resolved(item)
-            except NotDeclarable:
-                continue
-            for method, operation in members.items():
-                if method not in _METHODS or not isinstance(operation, dict):
-                    continue
+            for proposal in self._of_path(path, item):
                 number += 1
                 if number > MAX_OPERATIONS:
                     raise NotReadable(f"The document has more than {MAX_OPERATIONS} operations.")
+                yield proposal
+
+    def _of_path(self, path: str, item: object) -> Iterator[Proposal]:
+        try:
+            members = self._resolved(item)
+        except NotDeclarable as reason:  # such as a path in a file of its own: nobody knows its methods
+            yield Proposal(self._new_name("", "", path), "", path, "", problem=str(reason))
+            return
+        for method, operation in members.items():
+            if method in _METHODS and isinstance(operation, dict):
                 yield self._proposal(path, method.upper(), members, operation)
 
     def _proposal(self, path: str, method: str, item: dict[str, Any], operation: dict[str, Any]) -> Proposal:

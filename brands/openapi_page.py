@@ -107,15 +107,20 @@ def import_page(model_admin: BrandScopedAdmin, request: HttpRequest, pk: int) ->
 
 
 def _content(form: DocumentForm, api: BrandAPI, actor: str) -> bytes:
+    """Return the document. Each is counted as a look-up of metadata, since to read one takes up to some seconds."""
+    try:
+        rate_limits.count(rate_limits.METADATA_LOOKUPS_PER_ADMIN, actor)
+    except rate_limits.RateLimited as limit:
+        raise NotReadable(f"Too many look-ups: wait {limit.retry_after} seconds.") from None
     upload = form.cleaned_data["file"]
-    return bytes(upload.read(MAX_DOCUMENT_BYTES + 1)) if upload else fetch(form.cleaned_data["address"], api, actor)
+    return bytes(upload.read(MAX_DOCUMENT_BYTES + 1)) if upload else fetch(form.cleaned_data["address"], api)
 
 
-def fetch(address: str, api: BrandAPI, actor: str) -> bytes:
+def fetch(address: str, api: BrandAPI) -> bytes:
     """Fetch a document for a brand's admin. Blocks for up to 20 seconds: call it outside a transaction.
 
-    Counted and bounded as a look-up of metadata: whatever is wrong inside our network is one sentence after one time
-    (N9). Raises `NotReadable`.
+    Bounded as a look-up of metadata: whatever is wrong inside our network is one sentence after one time (N9). Raises
+    `NotReadable`.
     """
     found: list[transport.Response] = []
 
@@ -128,11 +133,8 @@ def fetch(address: str, api: BrandAPI, actor: str) -> bytes:
         return iter(())
 
     try:
-        rate_limits.count(rate_limits.METADATA_LOOKUPS_PER_ADMIN, actor)
         step = Step("The OpenAPI document", "", look_up)
         findings = run_within_bounds(Examination.without_secrets(api.authorization_server), (step,))
-    except rate_limits.RateLimited as limit:
-        raise NotReadable(f"Too many look-ups: wait {limit.retry_after} seconds, or choose a file.") from None
     except AnotherRun:
         raise NotReadable("Other look-ups and checks are running: try again in a minute.") from None
     if findings:  # beyond "no answer", only what is wrong with a public address is told

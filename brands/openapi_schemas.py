@@ -13,6 +13,7 @@ from brands import api_operations
 
 # Of a whole document. Each operation repeats what it refers to, so small documents can become large.
 _MAX_CONVERTED: Final = 50_000
+_MAX_LENGTH: Final = 4_000_000
 # A level may become three: with a reference that has siblings, and with null.
 _MAX_LEVELS: Final = api_operations.MAX_DEPTH // 3
 
@@ -39,26 +40,29 @@ class SchemaConverter:
     def __init__(self, resolve: Callable[[str], object], *, has_nullable: bool) -> None:
         self._resolve = resolve
         self._has_nullable = has_nullable
-        self._left_of_all = _MAX_CONVERTED
+        self._left_of_all, self._length_of_all = _MAX_CONVERTED, _MAX_LENGTH
         self.begin()
 
     def begin(self) -> None:
-        """Begin another operation, which may have `MAX_SUBSCHEMAS` schemas again."""
-        self._left = api_operations.MAX_SUBSCHEMAS
+        """Begin another operation, which may have `MAX_SUBSCHEMAS` schemas, and `MAX_SCHEMA_LENGTH`, again."""
+        self._left, self._length = api_operations.MAX_SUBSCHEMAS, api_operations.MAX_SCHEMA_LENGTH
 
     def convert(self, schema: object) -> dict[str, Any]:
         """Return the schema as a declaration may have it. Raises `NotDeclarable`."""
         return self._schema(schema, ())
 
-    def _count(self) -> None:
-        self._left, self._left_of_all = self._left - 1, self._left_of_all - 1
-        if self._left < 0 or self._left_of_all < 0:
-            of_what = "Its schemas are" if self._left < 0 else "The document is"
-            raise NotDeclarable(f"{of_what} too large, with everything that they refer to.")
+    def _count(self, schemas: int = 0, length: int = 0) -> None:
+        """Take from what is left. Nothing more is converted of a document that has used up its share."""
+        self._left, self._left_of_all = self._left - schemas, self._left_of_all - schemas
+        self._length, self._length_of_all = self._length - length, self._length_of_all - length
+        if self._left_of_all < 0 or self._length_of_all < 0:
+            raise NotDeclarable("The document is too large, with everything that its operations refer to.")
+        if self._left < 0 or self._length < 0:
+            raise NotDeclarable("Its schemas are too large, with everything that they refer to.")
 
     def _schema(self, schema: object, trail: tuple[str, ...]) -> dict[str, Any]:
         """Convert a schema. `trail` has an entry for each level above it: the reference, or an empty text."""
-        self._count()
+        self._count(schemas=1)
         if schema is False:
             return {"not": {}}
         if not isinstance(schema, dict) or len(trail) >= _MAX_LEVELS:
@@ -74,6 +78,7 @@ class SchemaConverter:
     def _keywords(self, schema: dict[str, Any], trail: tuple[str, ...]) -> dict[str, Any]:
         within = (*trail, "")
         found: dict[str, Any] = {name: schema[name] for name in _COPIED if name in schema}
+        self._count(length=sum(map(_length_of, found.values())))
         for name in _ONE:
             if name in schema:
                 is_plain = name == "additionalProperties" and isinstance(schema[name], bool)
@@ -113,6 +118,16 @@ def _plain(found: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
         found["enum"] = [value for value in found["enum"] if value is not None]
     kept = {name: value for name, value in found.items() if _is_declarable(name, value)}
     return {"anyOf": [kept, {"type": "null"}]} if nullable and "enum" in kept else kept
+
+
+def _length_of(value: Any, depth: int = 0) -> int:
+    """Estimate the length of a keyword's value as JSON. What is nested too deeply is refused before it is read."""
+    if isinstance(value, str):
+        return len(value) + 2
+    if not isinstance(value, dict | list) or depth > api_operations.MAX_DEPTH * 3:
+        return 1
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    return 2 + sum(_length_of(item, depth + 1) for item in inner)
 
 
 def _is_declarable(name: str, value: object) -> bool:

@@ -8,13 +8,11 @@ from typing import Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from brands import openapi_documents
 from brands.openapi_documents import NotReadable, Proposal, base_url_of, proposals_of, read_document
 
 ORDER: Final = "#/components/schemas/Order"
-A_OR_NULL: Final = {"anyOf": [{"type": "string", "enum": ["a"]}, {"type": "null"}]}
 JSON_BODY: Final = {
     "required": True,
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Order"}}},
@@ -28,15 +26,6 @@ def document(paths: dict[str, Any], version: str = "3.1.0", **more: Any) -> dict
 def proposal(operation: dict[str, Any], path: str = "/orders", method: str = "get", **more: Any) -> Proposal:
     (found,) = proposals_of(document({path: {method: operation}}, **more))
     return found
-
-
-def body(schema: Any, version: str = "3.1.0", **components: Any) -> Any:
-    """Return the schema that is proposed for a body."""
-    operation = {"requestBody": {"content": {"application/json": {"schema": schema}}}}
-    found = proposal(operation, method="post", version=version, components={"schemas": components})
-    assert found.problem == ""
-    Draft202012Validator.check_schema(found.values["body_schema"])
-    return found.values["body_schema"]
 
 
 def test_an_operation_is_proposed_with_everything_that_it_declares() -> None:
@@ -170,6 +159,16 @@ def test_what_cannot_be_declared_says_why(operation: Any, method: str, path: str
     assert found.values == {}
 
 
+def test_a_path_in_a_file_of_its_own_is_named() -> None:
+    """The bug: a document of several files seemed to describe nothing."""
+    (lost, found) = proposals_of(document({"/orders": {"$ref": "orders.yaml"}, "/more": {"get": {}}}))
+    assert (lost.path, lost.problem) == (
+        "/orders",
+        "It refers to another document, which is not fetched. Bundle the two first.",
+    )
+    assert (found.path, found.problem) == ("/more", "")
+
+
 def test_what_is_optional_is_left_out_with_a_note() -> None:
     optional = {"parameters": [COOKIE | {"required": False}], "requestBody": FORM | {"required": False}}
     found = proposal(optional, method="post")
@@ -183,72 +182,6 @@ def test_what_is_optional_is_left_out_with_a_note() -> None:
 def test_a_body_of_several_kinds_is_sent_as_json() -> None:
     content = {"text/xml": {}, "Application/JSON; charset=utf-8": {"schema": {"type": "object"}}}
     assert proposal({"requestBody": {"content": content}}, method="post").values["body_schema"] == {"type": "object"}
-
-
-@pytest.mark.parametrize(
-    ("schema", "converted"),
-    [
-        ({"type": "string", "nullable": True}, {"type": ["null", "string"]}),
-        ({"type": "string", "nullable": True, "enum": ["a", None]}, A_OR_NULL),
-        ({"enum": ["a"], "nullable": True, "type": "string"}, A_OR_NULL),
-        ({"type": "integer", "minimum": 1, "exclusiveMinimum": True}, {"type": "integer", "exclusiveMinimum": 1}),
-        ({"type": "integer", "maximum": 9, "exclusiveMaximum": False}, {"type": "integer", "maximum": 9}),
-        ({"$ref": "#/components/schemas/Order", "type": "string"}, {"type": "object"}),
-        ({"discriminator": {"propertyName": "kind"}, "xml": {}, "example": None, "type": "object"}, {"type": "object"}),
-    ],
-)  # fmt: skip
-def test_a_schema_of_version_3_0_is_written_as_in_3_1(schema: Any, converted: Any) -> None:
-    assert body(schema, "3.0.3", Order={"type": "object"}) == converted
-
-
-@pytest.mark.parametrize(
-    ("schema", "converted"),
-    [
-        ({"type": "string", "pattern": "^(a+)+$", "maxLength": 9}, {"type": "string", "maxLength": 9}),
-        ({"uniqueItems": True, "minItems": 1}, {"minItems": 1}),
-        ({"multipleOf": 0.01, "minimum": 0.5}, {"minimum": 0.5}),
-        ({"maximum": 2**70, "minimum": -(2**63) + 1}, {"minimum": -(2**63) + 1}),
-        ({"type": "file"}, {}),
-        ({"patternProperties": {"^x-": {}}, "additionalProperties": False}, {}),
-        ({"unevaluatedProperties": False, "type": "object"}, {"type": "object"}),
-        ({"not": {"pattern": "x"}}, {}),
-        ({"if": {"pattern": "x"}, "then": False}, {}),
-        ({"oneOf": [{"pattern": "a"}, {"pattern": "b"}]}, {"anyOf": [{}, {}]}),
-        ({"const": None}, {}),
-        ({"enum": ["a", None]}, {"anyOf": [{"enum": ["a"]}, {"type": "null"}]}),
-        ({"properties": {"a": True, "b": False}}, {"properties": {"a": {}, "b": {"not": {}}}}),
-        (
-            {"required": ["id", "a"], "properties": {"id": {"readOnly": True}, "a": {}}},
-            {"required": ["a"], "properties": {"id": {}, "a": {}}},
-        ),
-        ({"$ref": ORDER, "maxProperties": 2}, {"allOf": [{"type": "object"}, {"maxProperties": 2}]}),
-        ({"properties": [], "allOf": {}, "required": "a", "minLength": "1", "items": [{}]}, {"items": {}}),
-        (7, {}),
-    ],
-)  # fmt: skip
-def test_what_a_declaration_cannot_have_makes_it_wider_and_never_narrower(schema: Any, converted: Any) -> None:
-    assert body(schema, Order={"type": "object"}) == converted
-
-
-def test_a_schema_that_contains_itself_is_cut_off() -> None:
-    tree = {
-        "type": "object",
-        "properties": {"children": {"type": "array", "items": {"$ref": "#/components/schemas/Tree"}}},
-    }
-    found = body({"$ref": "#/components/schemas/Tree"}, Tree=tree)
-    assert found == {"type": "object", "properties": {"children": {"type": "array", "items": {}}}}
-
-
-def test_a_small_document_that_refers_to_itself_without_end_costs_little() -> None:
-    """P15. The attack: forty schemas, each of which names the next one ten times."""
-    schemas: dict[str, Any] = {f"s{n}": {"allOf": [{"$ref": f"#/components/schemas/s{n + 1}"}] * 10} for n in range(40)}
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/s0"}}}
-    paths = {f"/{n}": {"post": {"requestBody": {"content": content}}} for n in range(900)}
-    found = proposals_of(document(paths, components={"schemas": schemas | {"s40": {}}}))
-    assert {one.problem for one in found} == {
-        "Its schemas are too large, with everything that they refer to.",
-        "The document is too large, with everything that they refer to.",
-    }
 
 
 YAML: Final = """
@@ -299,7 +232,7 @@ BOMB: Final = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         (b'{"openapi": "4.0.0", "paths": {}}', "no OpenAPI document of version"),
         (b'{"openapi": "3.1.0"}', "describes no paths"),
         (b'{"openapi": "3.1.0", "paths": {}}', "describes no operations"),
-        (b'{"openapi": "3.1.0", "paths": {"x": {"get": {}}, "/y": 7, "/z": {"get": 7, "x-a": {}}}}', "no operations"),
+        (b'{"openapi": "3.1.0", "paths": {"x": {"get": {}}, "/z": {"get": 7, "x-a": {}}}}', "no operations"),
         (json.dumps({"openapi": "3.1.0", "paths": {f"/{n}": {"get": {}} for n in range(1_001)}}).encode(), "more than"),
     ],
 )
