@@ -228,6 +228,7 @@ def program_of(name: str, settings: dict[str, str]) -> Iterator[None]:
             process.kill()
 
 
+@pytest.mark.timeout(600)  # mypy reads the SDKs, too
 def test_the_examples_have_the_types_of_their_sdks() -> None:
     for environment, names in EXAMPLES.items():
         mypy = ROOT / environment / "bin" / "mypy"
