@@ -199,4 +199,4 @@ def test_a_failure_costs_one_audit_row_and_one_look_for_endpoints_more_than_a_re
         ada.get(returned)
     asked = [query["sql"] for query in queries if not query["sql"].startswith("PREPARE ")]
     assert len(failures()) == 1
-    assert len(asked) == 14
+    assert len(asked) == 13
