@@ -23,7 +23,12 @@ FULL: Final = "full"
 PARTS: Final = (TEST, SERVED, FULL)
 
 # Folders and modules. `@pytest.mark.full` marks one test, `pytestmark = pytest.mark.full` a module.
-FULL_PATHS: Final = ("browser/firefox", "browser/test_bad_days.py", "browser/test_looks.py")
+FULL_PATHS: Final = (
+    "browser/firefox", "browser/test_bad_days.py", "browser/test_looks.py",
+    # Real processes that are killed, and databases that go away for seconds.
+    "conversations/test_database_goes_during_a_sign_in.py", "conversations/test_statistics_crashes.py",
+    "conversations/test_webhook_crashes.py", "conversations/test_worker_outages.py",
+)  # fmt: skip
 # These third-party servers are run for every change. Everything else in `peers` is part of `full`.
 PEERS: Final = "peers"
 PEERS_OF_EVERY_CHANGE: Final = tuple(

@@ -44,6 +44,7 @@ def test_the_whole_journey_holds(tmp_path: Path) -> None:
     assert [port for port in (product, brand) if answers(port)] == []
 
 
+@pytest.mark.full
 def test_the_whole_journey_holds_over_tls_whose_authority_nobody_else_trusts(tmp_path: Path) -> None:
     """For WebKit, which keeps no Secure cookie over http. Its own clients check the certificate."""
     product, brand = free_ports(2)
