@@ -74,7 +74,7 @@ def serving(installation: Installation) -> Iterator[list[str]]:
     with TemporaryFile("w+", encoding="utf8") as log:
         server = subprocess.Popen(COMMAND, cwd=ROOT, env=installation.environment, stdout=log, stderr=subprocess.STDOUT)
         try:
-            _wait_for(installation.settings["BIND"], server)
+            wait_for(installation.settings["BIND"], server)
             yield printed
         finally:
             server.send_signal(signal.SIGTERM)
@@ -83,7 +83,7 @@ def serving(installation: Installation) -> Iterator[list[str]]:
             printed.append(log.read())
 
 
-def _wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
+def wait_for(address: str, server: "subprocess.Popen[Any]") -> None:
     host, port = address.split(":")
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and server.poll() is None:
