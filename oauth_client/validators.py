@@ -84,14 +84,12 @@ IGNORABLE_METADATA: Final = (
 _SUBJECT_MEMBER: Final = re.compile(r"[A-Za-z0-9_.:@-][A-Za-z0-9_.:/@-]{0,127}|(?:/[A-Za-z0-9_.:@~-]{1,64}){1,5}")
 # They describe the token or the client (RFC 7662 section 2.2), or people share, change or choose them (OpenID Connect
 # Core sections 5.1 and 5.7).
-_NOT_OF_ONE_ACCOUNT: Final = frozenset(
-    {
-        *("active", "aud", "azp", "client_id", "exp", "iat", "iss", "jti", "nbf", "scope", "token_type"),
-        *("birthdate", "email", "email_verified", "family_name", "gender", "given_name", "locale", "middle_name"),
-        *("name", "nickname", "phone_number", "phone_number_verified", "picture", "preferred_username", "profile"),
-        *("updated_at", "website", "zoneinfo"),
-    }
-)
+_NOT_OF_ONE_ACCOUNT: Final = frozenset({
+    *("active", "aud", "azp", "client_id", "exp", "iat", "iss", "jti", "nbf", "scope", "token_type"),
+    *("birthdate", "email", "email_verified", "family_name", "gender", "given_name", "locale", "middle_name"),
+    *("name", "nickname", "phone_number", "phone_number_verified", "picture", "preferred_username", "profile"),
+    *("updated_at", "website", "zoneinfo"),
+})  # fmt: skip
 
 _CHARACTER: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
 _URL: Final = re.compile(

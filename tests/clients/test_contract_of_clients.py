@@ -21,6 +21,7 @@ METHODS: Final = {
     "withdrawChallenge": "withdraw",
     "complete": "complete",
     "authorize": "authorize",
+    "callOperation": "call",
     "readToken": "token",
     "endToken": "end_token",
     "readConversation": "conversation",
@@ -30,6 +31,8 @@ BEYOND: Final = {"wait", "complete_with_handle"}
 SHAPES: Final = {
     "IssuedChallenge": client.Challenge,
     "AccessToken": client.AccessToken,
+    "ApiResponse": client.ApiResponse,
+    "CallResult": client.CallResult,
     "TokenFacts": client.TokenFacts,
     "LastChallenge": client.LastChallenge,
     "Standing": client.Standing,
@@ -80,6 +83,12 @@ def test_wishes_of_a_token_are_the_parameters_of_its_read() -> None:
     # The purpose is sent as a header; session and server are parameters of the path's other calls, too.
     named = {parameter["name"] for parameter in parameters if "name" in parameter} - {"purpose"}
     assert set(get_type_hints(calls.TokenWishes)) == named | set(get_type_hints(calls.At))
+
+
+def test_wishes_of_a_call_are_the_fields_of_the_request() -> None:
+    # The purpose is sent as a header.
+    members = set(schema("CallRequest")["properties"]) - {"purpose"}
+    assert members == set(get_type_hints(calls.CallWishes)) == members_of("CallWishes")
 
 
 @pytest.mark.parametrize(("name", "shape"), SHAPES.items(), ids=SHAPES)

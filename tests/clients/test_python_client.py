@@ -11,6 +11,7 @@ from brands.models import AuthorizationServer
 from consumer_delegation import (
     AccessToken,
     AsyncDelegation,
+    CallResult,
     Challenge,
     CodeIncorrect,
     ConversationClosed,
@@ -26,6 +27,7 @@ from consumer_delegation import (
     Unavailable,
     UnreadableAnswer,
 )
+from tests.brand_api import Caller
 from tests.cast import Bot, Browser, code_on
 from tests.clients.product import BASE, client_of
 from tests.contract import document
@@ -65,6 +67,27 @@ def test_a_conversation_from_link_to_close(acme_bot: Bot, acme_login: FakeAuthor
         assert delegation.close(acme_bot.chat, session=1).status == "closed"
         with pytest.raises(ConversationClosed):
             delegation.authorize(acme_bot.chat)
+
+
+@pytest.mark.django_db
+def test_a_call_is_the_link_first_and_then_what_the_api_says(caller: Caller) -> None:
+    """P10: a result and a challenge are classes of their own, and the API's status is not ours."""
+    caller.bot.in_chat("DELETE", "/token?reason=signed_out")
+    with client_of(caller.bot) as delegation:
+        with pytest.raises(NoToken):
+            delegation.call(caller.bot.chat, "orders.list")
+        wanted: dict[str, Any] = {"arguments": {"order_id": "A/.."}, "challenge": {"purpose": "to look up your order"}}
+        challenge = delegation.call(caller.bot.chat, "orders.list", challenge={"purpose": "to look up your order"})
+        assert isinstance(challenge, Challenge)
+        caller.sign_in({"url": challenge.url, "session": challenge.session})
+        result = delegation.call(caller.bot.chat, "orders.list", purpose="order.status", arguments={"limit": 3})
+        assert isinstance(result, CallResult)
+        assert (result.operation, result.session, result.response.is_success) == ("orders.list", 1, True)
+        assert (result.response.status, result.response.body) == (200, {"orders": ["A-1001"]})
+        assert "A-1001" not in repr(result)
+        with pytest.raises(RequestRefused) as refused:
+            delegation.call(caller.bot.chat, "orders.read", **wanted)
+        assert refused.value.code == "arguments_invalid"
 
 
 @pytest.mark.django_db
@@ -168,6 +191,8 @@ def test_what_would_end_or_replace_something_newer_is_not_repeated(answer: Any, 
         delegation_on(Answers(answer)).end_token("chat", "rejected")
     with pytest.raises((Unavailable, NoAnswer)):
         delegation_on(Answers(answer)).authorize("chat", replace=True)
+    with pytest.raises((Unavailable, NoAnswer)):
+        delegation_on(Answers(answer)).call("chat", "orders.list")
 
 
 def test_a_lost_answer_is_asked_for_again_with_the_same_idempotency_key(pauses: list[float]) -> None:

@@ -84,7 +84,12 @@ def test_retry_after_is_honoured_and_the_idempotency_key_stays(built_typescript:
 
 @pytest.mark.parametrize(
     "call",
-    ["complete('chat', '123456')", "endToken('chat', 'rejected')", "authorize('chat', { replace: true })"],
+    [
+        "complete('chat', '123456')",
+        "endToken('chat', 'rejected')",
+        "authorize('chat', { replace: true })",
+        "call('chat', 'orders.list')",
+    ],
 )
 def test_what_may_do_harm_twice_is_sent_once(built_typescript: Path, call: str) -> None:
     with wire([AWAY]) as (base, sent):

@@ -8,13 +8,20 @@ from django.core import serializers
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, Brand, Logo, ServerHealth
+from brands.models import AuthorizationServer, BotKey, Brand, Logo, ServerHealth
 from brands.unsaved_secrets import UnsavedSecrets
 from conversations.flow import read_counts
 from conversations.flow.trial_sign_in import begin_trial
-from conversations.models import AccessToken, AuthorizationRequest, Challenge, CountedAuditLog, HourlyCount
+from conversations.models import (
+    AccessToken,
+    ApiCallCount,
+    AuthorizationRequest,
+    Challenge,
+    CountedAuditLog,
+    HourlyCount,
+)
 from infrastructure.crypto import DecryptionError, Secret
-from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
+from tests.cast import ACME_SECRET, Bot, Browser, code_on, declare_api, declare_operation, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.stored import everything_stored
 from tests.webhook_receiver import Receiver
@@ -86,6 +93,15 @@ def test_no_row_calls_itself_by_a_secret(
     HourlyCount.objects.create(brand=Brand.objects.get(), hour=timezone.now(), measure="step", detail="left", times=1)
     server, now = AuthorizationServer.objects.get(), timezone.now()
     ServerHealth.objects.create(authorization_server=server, next_attempt_at=now)
+    operation = declare_operation(declare_api(server))
+    ApiCallCount.objects.create(
+        bot_key=BotKey.objects.earliest("pk"),
+        operation=operation.name,
+        outcome="2xx",
+        hour=now,
+        times=1,
+        milliseconds=9,
+    )
     trial = begin_trial(server, acme_admin, "planted-session", now)
     typed = Secret("planted-unsaved-secret")
     UnsavedSecrets(acme_admin.pk, "planted-session").keep(typed, server, {"token_endpoint": server.token_endpoint}, now)

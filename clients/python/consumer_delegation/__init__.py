@@ -2,7 +2,9 @@
 
 from consumer_delegation.answers import (
     AccessToken,
+    ApiResponse,
     AuthorizationStatus,
+    CallResult,
     Challenge,
     ChallengeStatus,
     ClosedConversation,
@@ -37,10 +39,10 @@ from consumer_delegation.problems import (
 from consumer_delegation.webhooks import Event, WebhookRefused, verify_webhook
 
 __all__ = [
-    "AccessToken", "AsyncDelegation", "AuthorizationStatus", "Challenge", "ChallengeDiffers", "ChallengeStatus",
-    "ClosedConversation", "CodeIncorrect", "Confirmation", "Conversation", "ConversationClosed", "Delegation",
-    "DelegationError", "EndedToken", "Event", "KeyRefused", "LastChallenge", "NextCall", "NoAnswer", "NoToken",
-    "NotFound", "NothingToConfirm", "Problem", "RateLimited", "RequestRefused", "ServiceFailed", "SessionMismatch",
-    "Standing", "TokenFacts", "Unavailable",
-    "UnreadableAnswer", "WebhookRefused", "conversation_id_of", "verify_webhook",
+    "AccessToken", "ApiResponse", "AsyncDelegation", "AuthorizationStatus", "CallResult", "Challenge",
+    "ChallengeDiffers", "ChallengeStatus", "ClosedConversation", "CodeIncorrect", "Confirmation", "Conversation",
+    "ConversationClosed", "Delegation", "DelegationError", "EndedToken", "Event", "KeyRefused", "LastChallenge",
+    "NextCall", "NoAnswer", "NoToken", "NotFound", "NothingToConfirm", "Problem", "RateLimited", "RequestRefused",
+    "ServiceFailed", "SessionMismatch", "Standing", "TokenFacts", "Unavailable", "UnreadableAnswer", "WebhookRefused",
+    "conversation_id_of", "verify_webhook",
 ]  # fmt: skip

@@ -82,6 +82,30 @@ class AccessToken(TokenFacts):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ApiResponse:
+    """What the brand's API answered to a call. Treat it as input."""
+
+    status: int
+    headers: dict[str, str] = field(repr=False)
+    body_encoding: str
+    body: Any = field(repr=False)
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallResult:
+    """The brand's API has answered; `response.status` says how."""
+
+    conversation_id: str
+    session: int
+    operation: str
+    response: ApiResponse
+
+
+@dataclass(frozen=True, kw_only=True)
 class LastChallenge:
     """How the newest challenge ended."""
 
@@ -148,6 +172,7 @@ _OBJECTS: dict[str, type[Any]] = {
     "challenge": Challenge,
     "access_token": TokenFacts,
     "last_challenge": LastChallenge,
+    "response": ApiResponse,
 }
 
 

@@ -10,6 +10,7 @@ import httpx
 
 from consumer_delegation.answers import (
     AccessToken,
+    CallResult,
     Challenge,
     ClosedConversation,
     Confirmation,
@@ -60,6 +61,15 @@ class At(TypedDict, total=False):
     session: int
 
 
+class CallWishes(TypedDict, total=False):
+    """What an operation takes. With `challenge`, a call without a token that fits issues one."""
+
+    arguments: Mapping[str, Any]
+    body: Any
+    session: int
+    challenge: ChallengeWishes
+
+
 class TokenWishes(At, total=False):
     """What a token has to be good for."""
 
@@ -85,6 +95,16 @@ def authorize(
         (yield from exchange(Request("POST", path, is_repeatable, body={**wishes}, headers=headers), patience))
     )
     return _challenge(answer) if answer.status_code == 202 else read(AccessToken, json_of(answer))
+
+
+def call(
+    patience: float, conversation_id: str, operation: str, purpose: str, wishes: CallWishes
+) -> Steps[CallResult | Challenge]:
+    # The brand's API may have done it: only the bot knows whether doing it again does harm.
+    path = _chat(conversation_id, f"/calls/{quote(operation, safe='')}")
+    request = Request("POST", path, False, body={**wishes}, headers=_purpose(purpose))
+    answer = _ok((yield from exchange(request, patience)))
+    return _challenge(answer) if answer.status_code == 202 else read(CallResult, json_of(answer))
 
 
 def complete(

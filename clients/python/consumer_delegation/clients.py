@@ -11,13 +11,14 @@ import httpx
 from consumer_delegation import calls
 from consumer_delegation.answers import (
     AccessToken,
+    CallResult,
     Challenge,
     ClosedConversation,
     Confirmation,
     Conversation,
     EndedToken,
 )
-from consumer_delegation.calls import At, AuthorizeWishes, ChallengeWishes, TokenWishes
+from consumer_delegation.calls import At, AuthorizeWishes, CallWishes, ChallengeWishes, TokenWishes
 from consumer_delegation.exchange import LONGEST_POLL, Pause, Request, Result, Steps
 
 # Above the longest poll, so that no poll is cut off.
@@ -77,6 +78,12 @@ class Delegation(_Client):
     ) -> AccessToken | Challenge:
         """Return a live token, or the open challenge whose link the consumer needs. Call it for each use."""
         return self._run(calls.authorize(self._patience, conversation_id, read_purpose, wishes))
+
+    def call(
+        self, conversation_id: str, operation: str, *, purpose: str = "", **wishes: Unpack[CallWishes]
+    ) -> CallResult | Challenge:
+        """Call a declared operation of the brand's API. With `challenge=`, a chat without a token gets its link."""
+        return self._run(calls.call(self._patience, conversation_id, operation, purpose, wishes))
 
     def wait(self, challenge: Challenge, timeout: float = 300) -> Challenge:
         """Wait until the consumer has signed in or will not, a sign-in has failed, or the time is over."""
@@ -160,6 +167,12 @@ class AsyncDelegation(_Client):
     ) -> AccessToken | Challenge:
         """Return a live token, or the open challenge whose link the consumer needs. Call it for each use."""
         return await self._run(calls.authorize(self._patience, conversation_id, read_purpose, wishes))
+
+    async def call(
+        self, conversation_id: str, operation: str, *, purpose: str = "", **wishes: Unpack[CallWishes]
+    ) -> CallResult | Challenge:
+        """Call a declared operation of the brand's API. With `challenge=`, a chat without a token gets its link."""
+        return await self._run(calls.call(self._patience, conversation_id, operation, purpose, wishes))
 
     async def wait(self, challenge: Challenge, timeout: float = 300) -> Challenge:  # as in `Delegation`
         """Wait until the consumer has signed in or will not, a sign-in has failed, or the time is over."""

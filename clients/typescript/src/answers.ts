@@ -109,6 +109,23 @@ export interface ClosedConversation {
   challenges_withdrawn: number;
 }
 
+/** What the brand's API answered to a call. Treat it as input. */
+export interface ApiResponse {
+  status: number;
+  headers: Record<string, string>;
+  /** `json`, `text`, `base64`, or `none`; more may be added. */
+  body_encoding: string;
+  body: unknown;
+}
+
+/** The brand's API has answered; `response.status` says how. */
+export interface CallResult {
+  conversation_id: string;
+  session: number;
+  operation: string;
+  response: ApiResponse;
+}
+
 /** Which server and session a call is for. Servers are named where the brand has several, sessions where ids are reused. */
 export interface At {
   authorization_server?: string;
@@ -135,4 +152,12 @@ export interface ChallengeWishes extends At {
 
 export interface AuthorizeWishes extends ChallengeWishes {
   min_ttl?: number;
+}
+
+/** What an operation takes. With `challenge`, a call without a token that fits issues one. */
+export interface CallWishes {
+  arguments?: Record<string, unknown>;
+  body?: unknown;
+  session?: number;
+  challenge?: ChallengeWishes;
 }

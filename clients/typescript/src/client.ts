@@ -1,7 +1,7 @@
 // The client. It sends one request a call, and repeats it where that is safe.
 import { randomUUID } from "node:crypto";
 import type {
-  AccessToken, At, AuthorizeWishes, Challenge, ChallengeWishes, ClosedConversation, Confirmation, Conversation, EndedToken,
+  AccessToken, At, AuthorizeWishes, CallResult, CallWishes, Challenge, ChallengeWishes, ClosedConversation, Confirmation, Conversation, EndedToken,
   IssuedChallenge, TokenWishes,
 } from "./answers.js";
 import { accepted } from "./ids.js";
@@ -72,6 +72,15 @@ export class Delegation {
     return this.#noting<AccessToken | IssuedChallenge>({
       method: "POST", path: chat(conversationId, "/authorize"), body: wishes, headers: purposeOf(readPurpose), has: ["session"],
       isRepeatable: !wishes.replace, // done twice, it would make a second link
+    });
+  }
+
+  /** Call a declared operation of the brand's API. With `challenge`, a chat without a token gets its link. */
+  async call(conversationId: string, operation: string, wishes: CallWishes = {}, purpose = ""): Promise<CallResult | IssuedChallenge> {
+    return this.#noting<CallResult | IssuedChallenge>({
+      method: "POST", path: chat(conversationId, `/calls/${encodeURIComponent(operation)}`), body: wishes, headers: purposeOf(purpose),
+      isRepeatable: false, // the brand's API may have done it: only the bot knows whether doing it again does harm
+      has: ["session"],
     });
   }
 
@@ -210,6 +219,11 @@ export class Delegation {
 /** Whether an answer of `authorize` is a token. */
 export function isToken(granted: AccessToken | Challenge): granted is AccessToken {
   return "access_token" in granted;
+}
+
+/** Whether an answer of `call` is one of the brand's API. */
+export function isResult(answer: CallResult | Challenge): answer is CallResult {
+  return "response" in answer;
 }
 
 export function waitsForSignIn(challenge: Challenge): boolean {

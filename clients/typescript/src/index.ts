@@ -1,6 +1,6 @@
 // Client of Consumer Delegation: get a consumer's permission in the middle of a chat.
 export * from "./answers.js";
-export { Delegation, isToken, waitsForCode, waitsForSignIn } from "./client.js";
+export { Delegation, isResult, isToken, waitsForCode, waitsForSignIn } from "./client.js";
 export type { Options } from "./client.js";
 export { conversationIdOf } from "./ids.js";
 export {
