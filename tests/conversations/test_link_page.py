@@ -59,7 +59,7 @@ def test_it_has_half_the_words_and_the_warning_stands_beside_the_button(
     page = ada.get(acme_bot.challenge(purpose="to look up your order")["url"])
     assert len(Words(page).found) <= 52, " ".join(Words(page).found)
     text = page.content.decode()
-    care, button = text.index("Only continue if you asked for this"), text.index("Continue to login.acme.example")
+    care, button = text.index("Only continue if the assistant sent this"), text.index("Continue to login.acme.example")
     assert 0 < text[care:button].count("<") <= 6
     folded = text[text.index("<details>") : text.index("</details>")]
     assert "<li>see your orders</li>" in folded
