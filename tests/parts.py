@@ -81,6 +81,8 @@ def group_of(item: pytest.Item) -> str:
     path = _path(item)
     if _is_below(path, ("browser",)):
         return "product_in_browser"
+    if _is_below(path, ("generators",)):
+        return path  # what one test generates another one runs
     return "demo" if "stage" in getattr(item, "fixturenames", ()) else path
 
 
