@@ -92,6 +92,12 @@ class BrandAdmin(BrandScopedAdmin):
             self.message_user(request, said % server, messages.WARNING)
 
 
+_SECRET_LEFT_BEHIND: Final = (
+    "The client secret that you typed a short while ago is not saved: this form was opened anew. Type it again if it "
+    "is still to be stored."
+)
+
+
 @admin.register(AuthorizationServer)
 class AuthorizationServerAdmin(BrandScopedAdmin):
     """Where a brand's consumers sign in."""
@@ -186,6 +192,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Encrypt the typed secret for its row before the row is written."""
+        if change and form.leaves_a_typed_secret_behind:  # type: ignore[attr-defined]
+            self.message_user(request, _SECRET_LEFT_BEHIND, messages.WARNING)
         form.apply_secret()  # type: ignore[attr-defined]
         if not change:
             obj.callback_id = request.session.pop(_NEW_CALLBACK_ID, obj.callback_id)

@@ -378,8 +378,8 @@ ROWS: Final[Mapping[str, _Row]] = {
         _NOTE,
         "redirect_uri",
         Side.NOBODY,
-        "This cannot be told before the first sign-in: the answers to our redirect URI and to one that is not registered "
-        "do not tell the two apart.",
+        "This cannot be told before the first sign-in: the answers to our redirect URI and to one that is not "
+        "registered do not tell the two apart.",
         f"{_SIGN_IN}. If you do not come back here: {_REDIRECT_URI}",
     ),
     "redirects_to_any_address": _Row(
