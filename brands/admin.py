@@ -22,7 +22,7 @@ from brands.audited_changes import BrandEvent, record_change, save_audited, save
 from brands.authentication import create_bot_key, revoke
 from brands.discovered import DISCOVER, wanted_metadata
 from brands.doctor_page import doctor_page
-from brands.forms import AccountsField, AuthorizationServerForm, BotKeyForm, BrandForm
+from brands.forms import SHOWN_CALLBACK_ID, AccountsField, AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable
 from brands.server_rules import servers_with_shared_registration
@@ -119,8 +119,11 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     @admin.display(description="Redirect URI, to be registered at your server")
     def redirect_uri(self, server: AuthorizationServer) -> str:
-        """Show the address to copy, also before the first save."""
-        return copyable(server.redirect_uri, "the redirect URI")
+        """Show the address to copy, also before the first save. The form of a new server says which one it showed."""
+        shown = copyable(server.redirect_uri, "the redirect URI")
+        if server.pk:
+            return shown
+        return shown + format_html('<input type="hidden" name="{}" value="{}">', SHOWN_CALLBACK_ID, server.callback_id)
 
     @admin.display(description="Our keys (JWKS URI), to be registered at your server")
     def client_jwks_uri(self, server: AuthorizationServer) -> str:
@@ -165,6 +168,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.metadata = getattr(request, "server_metadata", None)
         form.discovers = DISCOVER in request.POST
+        form.free_callback_id = "" if change else request.session.get(_NEW_CALLBACK_ID, "")
         form.unsaved = UnsavedSecrets(request.user.pk, request.session.session_key or "")
         return form
 

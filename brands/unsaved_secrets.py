@@ -31,7 +31,9 @@ _NO_LONGER_KEPT: Final = (
     "The secret that you typed is no longer kept. Type it again, or leave the field empty for no change of the secret."
 )
 # For a form that was opened anew: it does not name the kept secret, and so does not use it.
-_TYPED_ELSEWHERE: Final = " <strong>A secret that you typed a short while ago is not saved. Type it again if it is still to be stored.</strong>"
+_TYPED_ELSEWHERE: Final = (
+    "A secret that you typed a short while ago is not saved. Type it again if it is still to be stored."
+)
 _FOR_OTHER_HOSTS: Final = "The secret that you typed was for another host or issuer: type it again."
 
 
