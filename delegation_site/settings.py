@@ -77,6 +77,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "accounts.sign_in.lost_form_middleware",
     "accounts.sign_in.sign_in_limit_middleware",
     "accounts.second_factor_demand.second_factor_middleware",
 ]
