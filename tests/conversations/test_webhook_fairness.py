@@ -180,3 +180,10 @@ def test_one_endpoint_being_dead_keeps_nothing_from_another(
     worker.run_once()
     assert len(acme_hooks.messages) == 5
     assert WebhookDelivery.objects.waiting().filter(endpoint=dead.endpoint).count() == 5
+
+
+@pytest.mark.parametrize(("connections", "threads"), [(1, 18), (2, 20), (4, 26), (32, 110)])
+def test_the_operators_page_counts_the_threads_of_a_worker(settings: Any, connections: int, threads: int) -> None:
+    """Each may have a database connection, and the main thread has one more."""
+    settings.WEBHOOK_CONNECTIONS = connections
+    assert worker.threads_of_worker() == threads
