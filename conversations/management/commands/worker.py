@@ -20,6 +20,8 @@ STOPS_WITHIN_SECONDS: Final = 20
 CONNECT_WITHIN_SECONDS: Final = 5
 
 logger = logging.getLogger("consumer_delegation.worker")
+# Lines of the logger above say that something is wrong, or right again.
+start_logger = logging.getLogger("consumer_delegation.start")
 
 
 class Command(BaseCommand):
@@ -36,7 +38,7 @@ class Command(BaseCommand):
             self._once()
             return
         _connect_within(CONNECT_WITHIN_SECONDS)
-        logger.info("the worker starts", extra={"most_database_connections": threads_of_worker() + 1})
+        start_logger.info("the worker starts", extra={"most_database_connections": threads_of_worker() + 1})
         stop = Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
