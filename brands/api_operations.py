@@ -112,6 +112,8 @@ def validate_parameters(value: object) -> None:
         raise ValidationError(f"Write a list of at most {MAX_PARAMETERS} parameters, such as [].", "no_parameters")
     for parameter in value:
         _validate_parameter(parameter)
+    message = f"The parameters have more than {MAX_SCHEMA_LENGTH} characters: shorten their schemas."
+    _refuse_unless(len(json.dumps(value)) <= MAX_SCHEMA_LENGTH, message, "parameters_too_large")
     # Bots give arguments by name alone, wherever they go. Header names have no case.
     names = [parameter["name"].lower() if parameter["in"] == "header" else parameter["name"] for parameter in value]
     if repeated := next((name for name in names if names.count(name) > 1), None):
