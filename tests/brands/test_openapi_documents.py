@@ -331,7 +331,7 @@ _ODD: Final = st.recursive(
 @given(operation=st.dictionaries(_MEMBERS, _ODD, max_size=6), item=st.dictionaries(_MEMBERS, _ODD), more=_ODD)
 def test_whatever_the_description_holds_it_is_a_proposal_or_a_problem(operation: Any, item: Any, more: Any) -> None:
     """The attack: an odd document is a 500 for an admin, and a traceback of somebody else's text in our log."""
-    paths = {"/{a}": {**item, "get": operation, "post": operation}}
+    paths = {"/{a}": {**item, "get": operation, "post": operation}, "/plain": {"get": {}}}
     for version in ("3.0.0", "3.1.0"):
         for found in proposals_of(document(paths, version, components=more, security=more, servers=more)):
             assert bool(found.problem) != bool(found.values)
