@@ -49,6 +49,8 @@ SAME_ON_EVERY_DATABASE = [
     "browser/test_page_script.py",
     # What a brand's server answers, what is typed into a form about it, and the headers of our answers.
     *("brands/test_credential_hosts.py", "brands/test_discover_button.py", "brands/test_doctor_page.py"),
+    *(f"brands/test_{name}.py" for name in ("doctor", "doctor_answers", "doctor_mistakes", "ignored_metadata", "jwks")),
+    *("brands/test_misconfigurations.py", "conversations/test_hostile_calls.py", "vendors"),
     "site/test_headers.py",
     *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),
 ]
