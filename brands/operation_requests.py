@@ -118,7 +118,7 @@ def _timed(check: Callable[..., Any]) -> Callable[..., Any]:
     return timed
 
 
-_TimedValidator: Final[Any] = extend(
+_TimedValidator: Final[Any] = extend(  # type: ignore[no-untyped-call]  # the stubs lack it
     Draft202012Validator, {name: _timed(check) for name, check in Draft202012Validator.VALIDATORS.items()}
 )
 

@@ -1,6 +1,7 @@
 """Counts that a process keeps in memory and writes to the database at most once a minute."""
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Final, NamedTuple
@@ -10,6 +11,7 @@ _FLUSH_INTERVAL: Final = timedelta(minutes=1)
 # purposes are counted together, as `(other)`.
 _MAX_PURPOSES: Final = 50
 _OTHER_PURPOSES: Final = "(other)"
+_ONCE: Final[Mapping[tuple[str, ...], int]] = {(): 1}
 
 
 class Counted(NamedTuple):
@@ -37,17 +39,19 @@ class PendingCounts:
         self._purposes: dict[tuple[int, datetime], set[str]] = {}
         self._due_at: datetime | None = None
 
-    def add(
-        self, bot_key_pk: int, purpose: str, now: datetime, details: tuple[str, ...] = (), *, amount: int = 1
-    ) -> bool:
-        """Add to one count. Return True if the caller must write the counts now."""
+    def add(self, bot_key_pk: int, purpose: str, now: datetime, amounts: Mapping[tuple[str, ...], int] = _ONCE) -> bool:
+        """Add an amount to the count of each of these details. Return True if the caller must write the counts now.
+
+        It says so once: what is counted at the same moment is given in one call.
+        """
         hour = hour_of(now)
         with self._lock:
             purposes = self._purposes.setdefault((bot_key_pk, hour), set())
             if len(purposes) < _MAX_PURPOSES:
                 purposes.add(purpose)
             named = purpose if purpose in purposes else _OTHER_PURPOSES
-            self._counts[Counted(bot_key_pk, named, hour, details)] += amount
+            for details, amount in amounts.items():
+                self._counts[Counted(bot_key_pk, named, hour, details)] += amount
             due_at = self._due_at
             # Flush at most once a minute. If the clock was set back by hours, `now` lies before the interval: then
             # flush at once, rather than wait until the old time comes again.

@@ -254,7 +254,9 @@ def test_all_arguments_share_the_time_of_one_check() -> None:
     many = [{"name": f"q{number}", "in": "query", "schema": slow} for number in range(30)]
     validate_parameters(many)
     with pytest.raises(ArgumentsInvalid) as refusal:
-        request_for(operation(path="/", parameters=many), {one["name"]: [1] * 300 for one in many}, msgspec.UNSET)
+        request_for(
+            operation(path="/", parameters=many), {f"q{number}": [1] * 300 for number in range(50)}, msgspec.UNSET
+        )
     assert "takes too long" in refusal.value.reason
 
 
