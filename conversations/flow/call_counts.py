@@ -37,7 +37,7 @@ class CallKind(NamedTuple):
 def count_call(kind: CallKind, milliseconds: int, now: datetime) -> None:
     """Count a call. At most once a minute, write this process's counts to the database."""
     of_call = (kind.operation, kind.outcome)
-    amounts = {(*of_call, _TIMES): 1, (*of_call, _MILLISECONDS): milliseconds}
+    amounts: dict[tuple[str, ...], int] = {(*of_call, _TIMES): 1, (*of_call, _MILLISECONDS): milliseconds}
     if _pending.add(kind.bot_key_pk, kind.purpose, now, amounts):
         flush(now)
 
