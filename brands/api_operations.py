@@ -13,6 +13,8 @@ from typing import Any, Final
 from django.core.exceptions import ValidationError
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# They change nothing (RFC 9110 section 9.2.1).
+SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 # RFC 9110 gives a body of these no meaning, and some servers read one as the next request.
 METHODS_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
 PLACES: Final = ("path", "query", "header")

@@ -206,7 +206,7 @@ class _Reader:
             "body_schema": body,
             "is_body_required": is_required,
             "scope": self._scope(operation),
-            "is_safe_to_repeat": method in {"GET", "HEAD"},
+            "is_safe_to_repeat": method in api_operations.SAFE_METHODS,
         }
 
     def _new_name(self, operation_id: object, method: str, path: str) -> str:
