@@ -1,10 +1,13 @@
 """Counts that a process keeps in memory and writes to the database at most once a minute."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from logging import Logger
 from threading import Lock
 from typing import Final, NamedTuple
+
+from django.db import Error, transaction
 
 _FLUSH_INTERVAL: Final = timedelta(minutes=1)
 # Limits the rows for each bot key and hour, in each process, if a bot sends a new purpose with each request. Further
@@ -61,7 +64,20 @@ class PendingCounts:
             # The first one only starts the interval.
             return due_at is not None
 
-    def take(self, now: datetime) -> Counter[Counted]:
+    def flush(self, now: datetime, store: Callable[[Counter[Counted]], None], logger: Logger, what: str) -> None:
+        """Store all counts in one transaction. A database error is only logged: the counts inform people."""
+        counts = self._take(now)
+        if not counts:
+            return
+        try:
+            with transaction.atomic():
+                store(counts)
+        except Error:
+            logger.exception("%s could not be stored; another try follows in a minute", what)
+            with self._lock:
+                self._counts += counts
+
+    def _take(self, now: datetime) -> Counter[Counted]:
         with self._lock:
             taken, self._counts = self._counts, Counter()
             self._purposes = {
@@ -70,7 +86,3 @@ class PendingCounts:
                 if hour == hour_of(now)
             }
         return taken
-
-    def give_back(self, counts: Counter[Counted]) -> None:
-        with self._lock:
-            self._counts += counts
