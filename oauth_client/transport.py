@@ -149,17 +149,18 @@ def within(seconds: float) -> Iterator[None]:
 
 def get(url: str, accept: str = "application/json") -> requests.Response:
     """Fetch a document. Raises `OutboundError`. The caller judges the status."""
-    with GuardedSession() as session:
-        return session.get(url, headers={"Accept": accept})
+    return send("GET", url, None, {"Accept": accept})
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> requests.Response:
     """Post bytes unchanged. Raises `OutboundError`. The caller judges the status."""
-    return send("POST", url, body, headers, max_body_bytes=MAX_BODY_BYTES)
+    return send("POST", url, body, headers)
 
 
-def send(method: str, url: str, body: bytes | None, headers: dict[str, str], *, max_body_bytes: int) -> Response:
-    """Send any request, with a bound of its own for the response. Raises `OutboundError`."""
+def send(
+    method: str, url: str, body: bytes | None, headers: dict[str, str], *, max_body_bytes: int = MAX_BODY_BYTES
+) -> Response:
+    """Send any request. Raises `OutboundError`. The caller judges the status."""
     before = _max_body.set(max_body_bytes)
     try:
         with GuardedSession() as session:
