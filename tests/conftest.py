@@ -10,6 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 from django.test import TransactionTestCase
+from hypothesis import settings as hypothesis_settings
 
 from conversations.flow import call_counts, read_counts
 from delegation_site import health
@@ -68,6 +69,10 @@ ABOUT_POSTGRESQL = [
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
+
+# Hypothesis fails an example that takes 200 ms. No test of ours fails because the machine is slow.
+hypothesis_settings.register_profile("suite", deadline=None)
+hypothesis_settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
