@@ -59,7 +59,9 @@ def test_workers_share_what_was_loaded_before_they_are_forked(installation: Inst
     """The bug: each worker loaded the application anew, and the collector wrote into what they shared."""
     installation.manage("migrate", "-v0")
     first = "from types import SimpleNamespace as N; import gc; from delegation_site import gunicorn; loaded = []"
-    start = "gunicorn.on_starting(N(app=N(wsgi=lambda: loaded.append('application')), log=N(warning=print)))"
+    start = (
+        "gunicorn.on_starting(N(app=N(wsgi=lambda: loaded.append('application')), log=N(info=print, warning=print)))"
+    )
     found = installation.python(f"{first}; {start}; print(loaded, gc.get_freeze_count() > 100_000)")
     assert found.splitlines()[-1] == "['application'] True"
 
