@@ -52,6 +52,7 @@ SAME_ON_EVERY_DATABASE = [
     *("brands/test_credential_hosts.py", "brands/test_discover_button.py", "brands/test_doctor_page.py"),
     *(f"brands/test_{name}.py" for name in ("doctor", "doctor_answers", "doctor_mistakes", "ignored_metadata", "jwks")),
     *("brands/test_misconfigurations.py", "conversations/test_hostile_calls.py", "vendors"),
+    "conversations/test_server_health_told.py",
     "site/test_headers.py",
     *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),
 ]

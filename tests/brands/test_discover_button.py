@@ -325,6 +325,7 @@ def test_it_needs_a_recent_sign_in_and_keeps_what_was_typed(
     assert UnsavedClientSecret.objects.count() == 1
 
 
+@pytest.mark.usefixtures("one_window")
 def test_look_ups_are_limited(browser: AdminBrowser, login: ModernAuthorizationServer) -> None:
     """N9."""
     for _ in range(10):
