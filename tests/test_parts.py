@@ -1,7 +1,9 @@
 """Which run has a test is told from what it uses: here from tests that are made up for it."""
 
+import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -74,3 +76,19 @@ def test_what_touches_no_database_is_known(
     monkeypatch: pytest.MonkeyPatch, name: str, source: str, more: dict[str, Any], touches: bool
 ) -> None:
     assert parts.touches_a_database(made(monkeypatch, name, source, **more)) is touches
+
+
+def test_the_tests_of_a_group_share_a_process(tmp_path: Path) -> None:
+    """The bug: pytest 9.2 reads node ids elsewhere than pytest-xdist 3.8 writes the group. Tests shared no server.
+
+    Nothing said so: most tests passed, more slowly.
+    """
+    (tmp_path / "test_group.py").write_text(
+        "import os, pytest\n"
+        "@pytest.mark.xdist_group('servers')\n"
+        "@pytest.mark.parametrize('number', range(6))\n"
+        f"def test_it(number): open({str(tmp_path)!r} + '/' + os.environ['PYTEST_XDIST_WORKER'], 'a').write('.')\n"
+    )
+    run = [sys.executable, "-m", "pytest", "-q", "-c/dev/null", "-pno:django", "-n2", "--dist=loadgroup", str(tmp_path)]
+    subprocess.run(run, cwd=tmp_path, check=True, capture_output=True)
+    assert [path.read_text() for path in tmp_path.glob("gw*")] == ["......"]
