@@ -3,9 +3,11 @@
 from datetime import datetime
 from typing import Final
 
+from csp.constants import SELF
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.views.decorators.clickjacking import xframe_options_sameorigin
 from django.views.decorators.http import require_http_methods
 
 from brands.branding import normalised_support_contact, validate_support_contact
@@ -21,9 +23,14 @@ _SAMPLE_HOST: Final = "https://login.example/authorize"
 _LONGEST_NAME: Final = 80
 
 
+@xframe_options_sameorigin
 @require_http_methods(["GET", "HEAD", "POST"])
 def brand_preview(request: HttpRequest, pk: int) -> HttpResponse:
-    """`/admin/brands/brand/{pk}/preview/`: the saved brand, or on POST its unsaved form."""
+    """`/admin/brands/brand/{pk}/preview/`: the saved brand, or on POST its unsaved form.
+
+    The brand's page shows it in a frame beside the form, where scripts and forms are off. It is the one page of ours
+    that can be framed, and by us alone: nothing on it leads anywhere, so nobody can be made to press it (B17).
+    """
     brand: Brand = own_row_or_404(Brand, request, pk, to_change=False)
     server = brand.authorization_servers.order_by("-is_active", "pk").first()
     if request.method == "POST":
@@ -31,13 +38,15 @@ def brand_preview(request: HttpRequest, pk: int) -> HttpResponse:
     challenge = _sample_challenge(brand, server, timezone.now())
     page = link_page(challenge, _NO_LINK, timezone.now())
     locale = request.GET.get("language", "")
-    return render_page(
+    response = render_page(
         request,
         f"consumer/{page.template}",
         page.context,
         locale=locale if language_of_locale(locale) else "",
         theme=page.theme,
     )
+    response._csp_replace["frame-ancestors"] = [SELF]  # type: ignore[attr-defined]  # what render_page has set
+    return response
 
 
 def _take_typed_values(brand: Brand, request: HttpRequest) -> None:

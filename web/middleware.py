@@ -18,7 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from web.errors import json_response, refuse_nul_middleware
 
-# The admin's Content-Security-Policy: scripts, styles and forms of our own origin, and none inline.
+# The admin's Content-Security-Policy: scripts, styles, forms and frames of our own origin, and none inline.
 ADMIN_POLICY = {
     "default-src": [NONE],
     "style-src": [SELF],
@@ -26,6 +26,7 @@ ADMIN_POLICY = {
     "img-src": [SELF, "data:"],
     "connect-src": [SELF],
     "form-action": [SELF],
+    "frame-src": [SELF],
     "base-uri": [NONE],
     "frame-ancestors": [NONE],
 }

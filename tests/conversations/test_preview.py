@@ -81,6 +81,17 @@ def test_another_brands_page_is_not_found(rival_admin: Any, acme: Brand) -> None
     assert TrialBrowser(rival_admin).get(reverse("brand_preview", args=[acme.pk])).status_code == 404
 
 
-def test_the_form_has_the_button(admin: TrialBrowser, acme: Brand) -> None:
-    form = admin.get(reverse("admin:brands_brand_change", args=[acme.pk])).content.decode()
-    assert f'formaction="{reverse("brand_preview", args=[acme.pk])}"' in form
+def test_the_form_has_the_preview_beside_it(admin: TrialBrowser, acme: Brand) -> None:
+    """B17: in a frame without scripts and forms, which only our own pages can show."""
+    address = reverse("brand_preview", args=[acme.pk])
+    form = admin.get(reverse("admin:brands_brand_change", args=[acme.pk]))
+    frame = 'title="Preview of the page that a link opens" sandbox="allow-same-origin"'
+    for part in (
+        f'formaction="{address}" formtarget="consumer-preview"',
+        f'name="consumer-preview" src="{address}" {frame}',
+    ):
+        assert part in form.content.decode()
+    framed = admin.get(address)
+    assert framed["X-Frame-Options"] == "SAMEORIGIN"
+    assert "frame-ancestors 'self'" in framed["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in form["Content-Security-Policy"]
