@@ -53,6 +53,7 @@ SAME_ON_EVERY_DATABASE = [
     *(f"brands/test_{name}.py" for name in ("doctor", "doctor_answers", "doctor_mistakes", "ignored_metadata", "jwks")),
     *("brands/test_misconfigurations.py", "conversations/test_hostile_calls.py", "vendors"),
     "conversations/test_server_health_told.py",
+    "brands/test_admin_viewers.py",  # who may see and change what, through the ORM alone
     "site/test_headers.py",
     *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),
 ]
@@ -63,6 +64,7 @@ ABOUT_POSTGRESQL = [
     "conversations/test_session_locks.py",
     "conversations/test_statistics_beside_writers.py",
     "test_query_plans.py",
+    "brands/test_admin_hostile_input.py",  # text that PostgreSQL refuses
     "site/test_audit_log_partitions.py",
     *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
     *("site/test_database_away.py", "site/test_time_outs.py", "site/test_statements_together.py"),

@@ -29,6 +29,7 @@ FULL_PATHS: Final = (
     # Real processes that are killed, and databases that go away for seconds.
     "conversations/test_database_goes_during_a_sign_in.py", "conversations/test_statistics_crashes.py",
     "conversations/test_webhook_crashes.py", "conversations/test_worker_outages.py",
+    "conversations/test_server_health_processes.py",
 )  # fmt: skip
 # These third-party servers are run for every change. Everything else in `peers` is part of `full`.
 PEERS: Final = "peers"

@@ -166,6 +166,7 @@ def test_it_counts_down_and_without_an_answer_offers_the_link(
     context.close()
 
 
+@pytest.mark.full
 def test_thirty_consumers_who_wait_hold_up_no_callback(stage: Stage, victor: Profile, stranger: Profile) -> None:
     """B25: all behind one address; the pages ask at once, and somebody else comes back meanwhile."""
     scene = Scene(stage, victor, stranger)
