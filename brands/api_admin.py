@@ -167,7 +167,7 @@ class OperationForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs'
             *("body_schema", "is_body_required", "is_safe_to_repeat"),
         )
         field_classes = {"parameters": DeclaredParametersField, "body_schema": BodySchemaField}
-        labels = {"api": "API", "scope": "Scope that the token needs"}
+        labels = {"scope": "Scope that the token needs"}
         help_texts = {
             "name": "Bots call it by this name, for example orders.list. It is unique in your brand.",
             "is_active": "Off: bots cannot call it.",

@@ -169,7 +169,7 @@ class Migration(migrations.Migration):
                 ('scope', models.CharField(blank=True, max_length=4000, validators=[oauth_client.validators.validate_scope])),
                 ('description', models.JSONField(blank=True, default=dict, validators=[brands.models.brand_api.validate_description])),
                 ('is_safe_to_repeat', models.BooleanField(default=False, verbose_name='safe to repeat')),
-                ('api', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='operations', to='brands.brandapi')),
+                ('api', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='operations', to='brands.brandapi', verbose_name='API')),
                 ('brand', models.ForeignKey(editable=False, on_delete=django.db.models.deletion.PROTECT, related_name='operations', to='brands.brand')),
             ],
             options={

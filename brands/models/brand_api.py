@@ -80,7 +80,7 @@ class Operation(models.Model):
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="operations", editable=False)
-    api = models.ForeignKey(BrandAPI, on_delete=models.CASCADE, related_name="operations")
+    api = models.ForeignKey(BrandAPI, on_delete=models.CASCADE, related_name="operations", verbose_name="API")
     # What bots call it, such as orders.list.
     name = models.CharField(max_length=100, validators=[operation_name_validator])
     is_active = models.BooleanField("active", default=True)

@@ -260,6 +260,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ('-hour', 'bot_key', 'operation', 'outcome', 'purpose'),
+                'verbose_name': 'API call count',
                 'constraints': [models.UniqueConstraint(fields=('bot_key', 'hour', 'operation', 'outcome', 'purpose'), name='one_count_per_key_hour_and_outcome')],
             },
         ),

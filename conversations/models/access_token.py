@@ -231,6 +231,7 @@ class ApiCallCount(models.Model):
     objects = ApiCallCountQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "API call count"
         ordering = ("-hour", "bot_key", "operation", "outcome", "purpose")
         constraints = [
             models.UniqueConstraint(
