@@ -1,12 +1,15 @@
 """An installation of the product with its own database and environment, and processes in that environment."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import psycopg2
 
@@ -39,6 +42,18 @@ class Installation:
             "PUBLIC_BASE_URL": "https://delegation.example",
             **self.settings,
         }
+
+    def migrate(self) -> None:
+        """Make its database one with tables. They are made once for all processes of a run, and copied."""
+        template = databases.run_folder() / "migrated"
+        with Path(f"{template}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not template.exists():
+                template.mkdir()
+                made = Installation(template, self.encryption_keys)
+                made.manage("migrate", "-v0")
+                (template / "address").write_text(made.database_url)
+        self.database_url = new_database(self.folder, template=(template / "address").read_text())
 
     def run(self, *command: str, text: str = "") -> "subprocess.CompletedProcess[str]":
         """Run a process to its end."""
@@ -73,15 +88,20 @@ def database_file(folder: Path) -> Path:
     return folder / "installation.sqlite3"
 
 
-def new_database(folder: Path) -> str:
-    """Create a database for an installation in this folder. Returns its address."""
+def new_database(folder: Path, template: str = "") -> str:
+    """Create a database for an installation in this folder. Returns its address.
+
+    It is empty, or a copy of the one at the address `template`, to which nobody may be connected.
+    """
     if databases.chosen() == databases.SQLITE:
+        if template:
+            shutil.copy(template.removeprefix("sqlite:///"), database_file(folder))
         return f"sqlite:///{database_file(folder)}"
     address = os.environ["TEST_POSTGRESQL_URL"]
     name = f"installation_{uuid.uuid4().hex}"
     connection = psycopg2.connect(address)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute(f'CREATE DATABASE "{name}"')
+        cursor.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{urlsplit(template).path[1:]}"' if template else ""))
     connection.close()
     return address.replace("@/postgres?", f"@/{name}?")

@@ -21,8 +21,8 @@ from tests import databases, parts
 
 DATABASES: Final = (databases.SQLITE, databases.POSTGRESQL)
 OUTCOMES: Final = ("passed", "failed", "error", "skipped")
-# Servers start slowly, so they are started once for all tests that share them.
-_SERVED: Final = ("--dist=loadgroup", "--timeout=300")
+# Servers start slowly, so they are started once for all tests that share them. Most of the time is spent waiting for them.
+_SERVED: Final = ("--dist=loadgroup", "-n3", "--timeout=300")
 PARTS: Final = {
     "all": _SERVED,
     parts.TEST: ("--part", parts.TEST),

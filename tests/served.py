@@ -60,7 +60,7 @@ def installation_at_a_free_port(folder: Path, **settings: str) -> Installation:
 
 def prepared(installation: Installation, stages: list[str]) -> Any:
     """Create a chat for each of `issued`, `confirmation_needed`, `completed`. Returns the bot's key and the chats."""
-    installation.manage("migrate", "-v0")
+    installation.migrate()
     result = installation.run("-c", "import django; django.setup()\n" + _PREPARE, json.dumps(stages))
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])

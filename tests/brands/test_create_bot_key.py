@@ -72,7 +72,7 @@ def test_what_makes_no_key_says_why(acme: Brand, arguments: tuple[str, ...], mes
 def test_as_a_process_each_command_prints_its_result_and_nothing_else(tmp_path: Path) -> None:
     """Log lines of the change go to standard error, or a script would take them for a part of the key."""
     installation = Installation(tmp_path, "key-1:3hSxq0CkB7dT9rYwVbN2mZ5fJ8gLpQeRtUiOaXcKvMs=")
-    installation.manage("migrate", "-v0")
+    installation.migrate()
     applied = installation.run("manage.py", "apply_config", "-", text='[brand]\nslug = "acme"\nname = "Acme"\n')
     assert (applied.returncode, applied.stdout) == (0, '{"brand": "acme", "authorization_servers": {}}\n')
     made = installation.run("manage.py", "create_bot_key", "acme", "--label", "x", "--scope", "token:read")

@@ -80,7 +80,7 @@ PEOPLE: Final = ("operator", "ada", "vera", "eve")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, list[str]]]:
     """Serve an installation; return it with the addresses of its admin's pages."""
     made = installation_at_a_free_port(tmp_path_factory.mktemp("admin"), ALLOW_LOCAL_ENDPOINTS="1")
-    made.manage("migrate", "-v0")
+    made.migrate()
     addresses = json.loads(made.python(MAKE).splitlines()[-1])
     with serving(made):
         yield made, addresses

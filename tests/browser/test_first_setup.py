@@ -83,7 +83,7 @@ class Person:
 def installation(tmp_path: Path, oidc_provider: OidcProvider) -> Installation:
     """An empty database, and the account that `createsuperuser` makes."""
     made = installation_at_a_free_port(tmp_path, ALLOW_LOCAL_ENDPOINTS="1", OUTBOUND_CA_FILE=oidc_provider.ca_file)
-    made.manage("migrate", "-v0")
+    made.migrate()
     made.settings["DJANGO_SUPERUSER_PASSWORD"] = PASSWORD
     made.manage("createsuperuser", "--no-input", "--username", "ada", "--email", "ada@acme.example")
     return made

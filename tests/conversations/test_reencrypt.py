@@ -143,7 +143,7 @@ DIGESTS = {
 def test_a_rotation_from_the_first_key_to_the_second(tmp_path: Path) -> None:
     """K4: two processes; the server reads on while the command moves everything; then the old key goes."""
     installation = Installation(tmp_path, OLD)
-    installation.manage("migrate", "-v0")
+    installation.migrate()
     installation.manage("apply_config", "-", text=CONFIGURATION)
     key = installation.manage("create_bot_key", "acme", "--label", "x", "--scope", "token:read")
     installation.python(FILL)

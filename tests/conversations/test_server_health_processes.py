@@ -84,7 +84,7 @@ def workers(tmp_path: Path, login: HttpsAuthorizationServer, tls_authority: Auth
         "OUTBOUND_CA_FILE": str(tls_authority.ca_file),
     }
     workers = Workers(Installation(tmp_path, "only:9l8GIbXrL3uWnxkKcEgT1nKk1jC1s0pNqQv3y0m0c5A=", settings))
-    workers.installation.manage("migrate", "-v0")
+    workers.installation.migrate()
     workers.installation.python(SET_UP.format(fields=login.fields()))
     for name in ("one", "two"):
         workers.start(name)

@@ -58,7 +58,7 @@ print(counts == in_the_log(), counts.total())
 
 def test_whatever_is_killed_each_row_is_counted_once(tmp_path: Path) -> None:
     installation = Installation(tmp_path, KEYS)
-    installation.manage("migrate", "--verbosity", "0")
+    installation.migrate()
     installation.python(SET_UP)
     chance, kills = Random(7), 0  # noqa: S311  when to kill is no secret
     with running(installation, WRITE) as bot:

@@ -141,7 +141,7 @@ def stage(tmp_path: Path) -> Any:
     settings = {"PUBLIC_BASE_URL": "https://delegation.test", "ALLOW_LOCAL_ENDPOINTS": "1"}
     key = "only:9l8GIbXrL3uWnxkKcEgT1nKk1jC1s0pNqQv3y0m0c5A="
     stage = Stage(Installation(tmp_path, key, settings), tmp_path, free_port())
-    stage.installation.manage("migrate", "-v0")
+    stage.installation.migrate()
     stage.installation.python(SET_UP.format(port=stage.port))
     yield stage
     stage.end()

@@ -57,7 +57,7 @@ def test_it_runs_as_many_threads_as_the_limits_of_waiting_are_made_of(installati
 
 def test_workers_share_what_was_loaded_before_they_are_forked(installation: Installation) -> None:
     """The bug: each worker loaded the application anew, and the collector wrote into what they shared."""
-    installation.manage("migrate", "-v0")
+    installation.migrate()
     first = "from types import SimpleNamespace as N; import gc; from delegation_site import gunicorn; loaded = []"
     start = (
         "gunicorn.on_starting(N(app=N(wsgi=lambda: loaded.append('application')), log=N(info=print, warning=print)))"
@@ -98,7 +98,7 @@ def test_it_serves_and_its_logs_hold_no_query_no_referrer_no_cookie_and_no_key(
     installation: Installation, tmp_path: Path
 ) -> None:
     """H3, H9: gunicorn's default format logs the request line and the referrer; its default opens a control socket."""
-    installation.manage("migrate", "-v0")
+    installation.migrate()
     base = installation.settings["PUBLIC_BASE_URL"]
     headers = {
         "Referer": f"{base}/c/x?PLANTED-referrer",
@@ -125,7 +125,7 @@ def test_it_serves_and_its_logs_hold_no_query_no_referrer_no_cookie_and_no_key(
 
 def test_a_request_cannot_move_the_beginning_of_its_path(installation: Installation) -> None:
     """G8, G10: gunicorn takes SCRIPT_NAME from a header if its peer is on this machine, as our proxy is."""
-    installation.manage("migrate", "-v0")
+    installation.migrate()
     base = installation.settings["PUBLIC_BASE_URL"]
     with serving(installation):
         moved = requests.get(f"{base}/prefix/health/live", headers={"SCRIPT_NAME": "/prefix"}, timeout=10)
@@ -157,7 +157,7 @@ def test_it_says_that_it_is_not_ready_where_the_database_does_not_answer(install
 )
 def test_a_request_that_cannot_be_read_is_named_without_its_line(installation: Installation, line: bytes) -> None:
     """H1, H3. The bug: gunicorn wrote the line down, query and all."""
-    installation.manage("migrate", "-v0")
+    installation.migrate()
     host, _, port = installation.settings["BIND"].partition(":")
     with serving(installation) as printed, socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(line + b"\r\nHost: 127.0.0.1\r\n\r\n")
@@ -168,7 +168,7 @@ def test_a_request_that_cannot_be_read_is_named_without_its_line(installation: I
 
 def test_a_run_of_ordinary_calls_warns_of_nothing(installation: Installation) -> None:
     """The bugs: gunicorn warned of each HEAD of a page, since Django sends its body; and each 404 was a warning."""
-    installation.manage("migrate", "-v0")
+    installation.migrate()
     base = installation.settings["PUBLIC_BASE_URL"]
     paths = ["/", "/nowhere", "/c/x", "/r/x", "/admin/", "/admin/account/login/", "/api/docs",
              "/api/v1/openapi.json", "/health/ready", "/health/live", "/static/consumer.css"]  # fmt: skip

@@ -22,7 +22,7 @@ def installation(tmp_path: Path) -> Installation:
     """Return an installation with the default; browsers know passkeys for a name, and not for an address."""
     made = installation_at_a_free_port(tmp_path)
     made.settings["PUBLIC_BASE_URL"] = made.settings["PUBLIC_BASE_URL"].replace("127.0.0.1", "localhost")
-    made.manage("migrate", "-v0")
+    made.migrate()
     made.python(MAKE_OPERATOR)
     return made
 
