@@ -45,19 +45,16 @@ _CHALLENGES: Final = CompiledQuery(
         .order_by()
     )
 )
+_CALLABLE: Final = {"is_active": True, "api__is_active": True, "api__authorization_server__is_active": True}
 _OPERATIONS: Final = CompiledQuery(
     lambda: (
-        Operation.objects.filter(
-            brand_id=_BRAND,
-            name=Parameter("name", models.CharField()),
-            is_active=True,
-            api__is_active=True,
-            api__authorization_server__is_active=True,
-        )
+        Operation.objects.filter(brand_id=_BRAND, name=Parameter("name", models.CharField()), **_CALLABLE)
         .select_related("brand", "api__authorization_server")
         .order_by()
     )
 )
+# As many as one import can declare. The answer has an end, whatever a brand declares.
+MAX_LISTED_OPERATIONS: Final = 1_000
 _SERVER: Final = "active_server"
 # What creating a challenge reads of each row. Another column would be read when it is asked for, by a query of its own.
 _COLUMNS: Final = {
@@ -221,6 +218,12 @@ def operation_of(call: Call, name: str) -> Operation:
         detail = "This brand has no active operation of this name. Its admin declares which ones bots may call."
         raise Problem(404, "operation_unknown", detail)
     return found
+
+
+def operations_of(call: Call) -> list[Operation]:
+    """Find what `operation_of` would find, by name (P1)."""
+    declared = Operation.objects.filter(brand=call.bot_key.brand_id, **_CALLABLE)
+    return list(declared.order_by("name")[:MAX_LISTED_OPERATIONS])
 
 
 def challenge_of(call: Call, challenge_id: str, session: int | None = None) -> Challenge:

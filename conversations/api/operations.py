@@ -1,4 +1,4 @@
-"""`POST .../calls/{operation}`: call a declared operation of the brand's API with the conversation's token.
+"""List the declared operations of a brand's APIs, and call one with the conversation's token.
 
 What the API says is in the member `response`, apart from what we say, so that a bot can never take the brand's 409 for
 ours (P10).
@@ -15,7 +15,7 @@ import msgspec
 from django.utils import timezone
 
 from brands.models import BotKey, Operation
-from brands.operation_requests import ArgumentsInvalid, request_for
+from brands.operation_requests import ArgumentsInvalid, input_schema, request_for
 from conversations.api.calls import (
     MAX_CALL_BODY_BYTES,
     Answer,
@@ -26,7 +26,7 @@ from conversations.api.calls import (
     named_session,
     refuse_missing_scopes,
 )
-from conversations.api.lookups import open_conversation_of, operation_of
+from conversations.api.lookups import open_conversation_of, operation_of, operations_of
 from conversations.api.token_read import purpose_of
 from conversations.api.views import conversation_unless_closed, issued, wanted_challenge
 from conversations.flow.api_calls import SAFE_METHODS, Caller, call_api
@@ -49,6 +49,25 @@ _JSON: Final = re.compile(r"application/(?:[\w.-]+\+)?json")
 _TEXT: Final = re.compile(r"text/.+|application/(?:xml|[\w.-]+\+xml|x-www-form-urlencoded|javascript)")
 # Not every codec of Python's: some of them decode what is no text.
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
+
+
+@bot_call(BotKey.Scope.API_CALL)
+def list_operations(call: Call) -> Answer:
+    """`GET /operations`: what this key can call. Where a request goes, its method and path, is not told."""
+    call.query()
+    are_reused = call.bot_key.brand.reuses_conversation_ids
+    return 200, {"operations": [_listed(operation, ids_are_reused=are_reused) for operation in operations_of(call)]}
+
+
+def _listed(operation: Operation, *, ids_are_reused: bool) -> dict[str, Any]:
+    is_read_only = operation.method in SAFE_METHODS
+    return {
+        "name": operation.name,
+        "description": operation.description or None,
+        "input_schema": input_schema(operation),
+        "read_only": is_read_only,
+        "session_required": ids_are_reused and not is_read_only,
+    }
 
 
 @bot_call(BotKey.Scope.API_CALL)

@@ -16,6 +16,8 @@ from consumer_delegation.answers import (
     Confirmation,
     Conversation,
     EndedToken,
+    Operation,
+    OperationList,
     Text,
     read,
 )
@@ -105,6 +107,11 @@ def call(
     request = Request("POST", path, False, body={**wishes}, headers=_purpose(purpose))
     answer = _ok((yield from exchange(request, patience)))
     return _challenge(answer) if answer.status_code == 202 else read(CallResult, json_of(answer))
+
+
+def operations(patience: float) -> Steps[list[Operation]]:
+    answer = yield from exchange(Request("GET", "/operations", True), patience)
+    return read(OperationList, json_of(_ok(answer))).operations
 
 
 def complete(

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type {
   AccessToken, At, AuthorizeWishes, CallResult, CallWishes, Challenge, ChallengeWishes, ClosedConversation, Confirmation, Conversation, EndedToken,
-  IssuedChallenge, TokenWishes,
+  IssuedChallenge, Operation, OperationList, TokenWishes,
 } from "./answers.js";
 import { accepted } from "./ids.js";
 import { jsonOf, NoAnswer, NothingToConfirm, NoToken, problemOf, retryAfter, UnreadableAnswer } from "./problems.js";
@@ -82,6 +82,12 @@ export class Delegation {
       isRepeatable: false, // the brand's API may have done it: only the bot knows whether doing it again does harm
       has: ["session"],
     });
+  }
+
+  /** The operations that the brand's admin has declared. */
+  async operations(): Promise<Operation[]> {
+    const answer = await this.#read<OperationList>({ method: "GET", path: "/operations", isRepeatable: true, has: ["operations"] });
+    return answer.operations;
   }
 
   /** Wait until the consumer has signed in or will not, a sign-in has failed, or `timeout` seconds are over. */
