@@ -1,0 +1,46 @@
+"""An MCP client without a model, in the server's environment. A test writes lines of JSON to it, and reads lines.
+
+`{"list": true}` lists the tools, and `{"call": name, "arguments": {...}}` calls one.
+"""
+
+import json
+import sys
+from typing import Any
+
+import anyio
+from mcp import Client, StdioServerParameters
+from mcp.shared.exceptions import MCPError
+from mcp_types import TextContent
+
+
+def say(**line: Any) -> None:
+    print(json.dumps(line), flush=True)
+
+
+async def hear() -> dict[str, Any]:
+    line: dict[str, Any] = json.loads(await anyio.to_thread.run_sync(sys.stdin.readline) or '{"end": true}')
+    return line
+
+
+async def obey(client: Client, line: dict[str, Any]) -> None:
+    if "list" in line:
+        listed = await client.list_tools(cache_mode="bypass")
+        say(tools=[tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools])
+        return
+    try:
+        result = await client.call_tool(line["call"], line.get("arguments", {}))
+    except MCPError as error:
+        say(refused=error.error.message)
+        return
+    say(text="\n".join(part.text for part in result.content if isinstance(part, TextContent)), is_error=result.is_error)
+
+
+async def main(wanted: dict[str, Any]) -> None:
+    server = StdioServerParameters(command=wanted["command"][0], args=wanted["command"][1:], env=wanted["env"])
+    async with Client(server, mode=wanted["mode"]) as client:
+        say(ready=client.session.protocol_version)
+        while "end" not in (line := await hear()):
+            await obey(client, line)
+
+
+anyio.run(main, json.loads(sys.argv[1]))
