@@ -1,6 +1,7 @@
 """An MCP client without a model, in the server's environment. A test writes lines of JSON to it, and reads lines.
 
-`{"list": true}` lists the tools, and `{"call": name, "arguments": {...}}` calls one.
+`{"list": true}` lists the tools, and `{"call": name, "arguments": {...}}` calls one. With elicitation,
+`{"asked": ...}` is a question to the person, and the next line is their answer.
 """
 
 import json
@@ -9,8 +10,9 @@ from typing import Any
 
 import anyio
 from mcp import Client, StdioServerParameters
+from mcp.client.session import ClientRequestContext
 from mcp.shared.exceptions import MCPError
-from mcp_types import TextContent
+from mcp_types import ElicitRequestParams, ElicitResult, TextContent
 
 
 def say(**line: Any) -> None:
@@ -20,6 +22,11 @@ def say(**line: Any) -> None:
 async def hear() -> dict[str, Any]:
     line: dict[str, Any] = json.loads(await anyio.to_thread.run_sync(sys.stdin.readline) or '{"end": true}')
     return line
+
+
+async def ask(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+    say(asked=params.model_dump(mode="json", by_alias=True, exclude_none=True))
+    return ElicitResult.model_validate(await hear())
 
 
 async def obey(client: Client, line: dict[str, Any]) -> None:
@@ -37,7 +44,8 @@ async def obey(client: Client, line: dict[str, Any]) -> None:
 
 async def main(wanted: dict[str, Any]) -> None:
     server = StdioServerParameters(command=wanted["command"][0], args=wanted["command"][1:], env=wanted["env"])
-    async with Client(server, mode=wanted["mode"]) as client:
+    callback = ask if wanted["elicitation"] else None
+    async with Client(server, mode=wanted["mode"], elicitation_callback=callback) as client:
         say(ready=client.session.protocol_version)
         while "end" not in (line := await hear()):
             await obey(client, line)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +60,11 @@ class Client:
         assert answer.get("is_error") is True, answer
         return str(answer["text"])
 
+    def is_asked(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool that asks the person something first."""
+        asked: dict[str, Any] = self.says(call=tool, arguments=arguments)["asked"]
+        return asked
+
 
 def settings_of(stage: Stage, conversation_id: str, frames: Path) -> dict[str, str]:
     return {
@@ -73,12 +79,12 @@ def settings_of(stage: Stage, conversation_id: str, frames: Path) -> dict[str, s
 
 
 @contextmanager
-def client(stage: Stage, frames: Path, mode: str, **settings: str) -> Iterator[Client]:
+def client(stage: Stage, frames: Path, mode: str, *, elicitation: bool = False, **settings: str) -> Iterator[Client]:
     if not PYTHON.exists():
         missing("the MCP server is not installed (make mcp)")
     conversation_id = new_chat()
     environment = settings_of(stage, conversation_id, frames) | settings
-    wanted = {"command": ["/bin/sh", "-c", RECORDED], "env": environment, "mode": mode}
+    wanted = {"command": ["/bin/sh", "-c", RECORDED], "env": environment, "mode": mode, "elicitation": elicitation}
     with subprocess.Popen(
         [PYTHON, FOLDER / "play_client.py", json.dumps(wanted)],
         stdin=subprocess.PIPE,
@@ -170,6 +176,19 @@ def test_who_says_no_gets_a_new_link_at_the_next_call(connect: Connect, stage: S
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_no_frame_of_an_elicitation_has_the_token_or_the_key(mode: str, connect: Connect, stage: Stage) -> None:
+    mcp = connect(mode, elicitation=True)
+    code = stage.consumer().gets_code(mcp.is_asked("orders_list")["url"])
+    mcp.says(action="accept")
+    assert BOOTS in mcp.says(action="accept", content={"digits": code})["text"]
+    token = stage.bot().token(mcp.conversation_id).body["access_token"]
+    frames = mcp.frames.read_text()
+    assert BOOTS in frames
+    assert token not in frames
+    assert stage.bot_key not in frames
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_no_frame_and_no_log_line_has_the_token_or_the_key(mode: str, connect: Connect, stage: Stage) -> None:
     mcp = connect(mode)
     mcp.calls("confirm_sign_in", digits=stage.consumer().gets_code(link_in(mcp.calls("orders_list"))))
@@ -192,6 +211,96 @@ def test_the_conversation_of_a_process_ends_with_it(connect: Connect, stage: Sta
         link = link_in(mcp.calls("orders_list"))
         assert "This wasn't me" in buttons_at(link, stage)
     assert buttons_at(link, stage) == []
+
+
+def types_in(form: dict[str, Any]) -> list[str]:
+    return list(form["requestedSchema"]["properties"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_with_elicitation_neither_link_nor_digits_pass_the_model(mode: str, connect: Connect, stage: Stage) -> None:
+    mcp = connect(mode, elicitation=True)
+    assert [tool["name"] for tool in mcp.says(list=True)["tools"]] == ["orders_list"]
+    link = mcp.is_asked("orders_list")
+    assert (link["mode"], "http" in link["message"]) == ("url", False)
+    code = stage.consumer().gets_code(link["url"])
+    form = mcp.says(action="accept")["asked"]
+    assert (form["mode"], types_in(form)) == ("form", ["digits"])
+    again = mcp.says(action="accept", content={"digits": wrong(code)})["asked"]
+    assert "Tries left: 4" in again["message"]
+    answer = mcp.says(action="accept", content={"digits": code})
+    assert BOOTS in answer["text"]
+    assert BOOTS in mcp.calls("orders_list")
+    assert ("notifications/elicitation/complete" in mcp.frames.read_text()) == (mode == "legacy")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_accepted_link_is_waited_for(mode: str, connect: Connect, stage: Stage) -> None:
+    """`accept` means only that the person will open it."""
+    mcp = connect(mode, elicitation=True)
+    link = mcp.is_asked("orders_list")["url"]
+    with ThreadPoolExecutor() as beside:
+        asked = beside.submit(mcp.says, action="accept")
+        code = stage.consumer().gets_code(link)
+        assert asked.result()["asked"]["mode"] == "form"
+    assert BOOTS in mcp.says(action="accept", content={"digits": code})["text"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_link_that_is_declined_is_withdrawn(mode: str, connect: Connect, stage: Stage) -> None:
+    mcp = connect(mode, elicitation=True)
+    link = mcp.is_asked("orders_list")["url"]
+    assert "did not want to sign in" in mcp.says(action="decline")["text"]
+    assert buttons_at(link, stage) == []
+    assert mcp.is_asked("orders_list")["url"] != link
+    mcp.says(action="cancel")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_dialogue_that_is_closed_leaves_the_link(mode: str, connect: Connect) -> None:
+    mcp = connect(mode, elicitation=True)
+    link = mcp.is_asked("orders_list")["url"]
+    assert "did not want to sign in" in mcp.says(action="cancel")["text"]
+    assert mcp.is_asked("orders_list")["url"] == link
+    mcp.says(action="cancel")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_who_says_no_at_the_brand_is_not_asked_again_by_itself(mode: str, connect: Connect, stage: Stage) -> None:
+    mcp = connect(mode, elicitation=True)
+    stage.consumer().signs_in(mcp.is_asked("orders_list")["url"], "ada+deny")
+    assert "has ended (denied)" in mcp.says(action="accept")["text"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_digits_that_were_not_typed_are_asked_for_by_the_next_call(mode: str, connect: Connect, stage: Stage) -> None:
+    mcp = connect(mode, elicitation=True)
+    code = stage.consumer().gets_code(mcp.is_asked("orders_list")["url"])
+    assert mcp.says(action="accept")["asked"]["mode"] == "form"
+    assert "did not type the digits" in mcp.says(action="cancel")["text"]
+    assert mcp.is_asked("orders_list")["mode"] == "form"
+    assert BOOTS in mcp.says(action="accept", content={"digits": code})["text"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_after_five_wrong_codes_the_next_call_brings_a_new_link(mode: str, connect: Connect, stage: Stage) -> None:
+    mcp = connect(mode, elicitation=True)
+    link = mcp.is_asked("orders_list")["url"]
+    code = stage.consumer().gets_code(link)
+    mcp.says(action="accept")
+    answers = [mcp.says(action="accept", content={"digits": wrong(code)}) for _ in range(5)]
+    assert "no try is left" in answers[-1]["text"]
+    assert mcp.is_asked("orders_list")["url"] != link
+    mcp.says(action="cancel")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mode", MODES)
+def test_a_sign_in_that_takes_long_ends_the_call_in_words(mode: str, connect: Connect) -> None:
+    """Ten empty rounds end the call at the client, with an error."""
+    mcp = connect(mode, elicitation=True)
+    mcp.is_asked("orders_list")
+    assert "has not finished signing in" in mcp.says(action="accept")["text"]
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,14 @@ from consumer_delegation_mcp.tools import CONFIRM
 
 
 @dataclass(frozen=True)
+class Confirmed:
+    """Whether the digits were right: if not, what to tell the model, and how many tries are left."""
+
+    refusal: str = ""
+    tries_left: int = 0
+
+
+@dataclass(frozen=True)
 class Chat:
     """The conversation of one person: of an authenticated principal, or of this process."""
 
@@ -46,23 +54,20 @@ class Chat:
             wishes["session"] = session
         return await self.delegation.call(self.conversation_id, operation.name, **wishes)
 
-    async def confirm(self, digits: str) -> str:
-        """Confirm the sign-in. Return what to tell the model; "" if the sign-in is confirmed."""
+    async def confirm(self, digits: str) -> Confirmed:
+        """Confirm the sign-in with what the person typed."""
         session = await self.session()
         at = At() if session is None else At(session=session)
         try:
             await self.delegation.complete(self.conversation_id, digits, **at)
         except CodeIncorrect as problem:
-            if problem.attempts_left:
-                return (
-                    f"Those are not the digits of the page. Tries left: {problem.attempts_left}. Ask the person again."
-                )
-            return (
-                "Those were not the digits of the page, and no try is left. Call the first tool again for a new link."
-            )
+            if tries := problem.attempts_left:
+                wrong = f"Those are not the digits of the page. Tries left: {tries}. Ask the person again."
+                return Confirmed(wrong, tries)
+            return Confirmed("Those were not the digits, and no try is left. Call the first tool again for a new link.")
         except (NothingToConfirm, NotFound, ConversationClosed):
-            return "No sign-in waits for digits. Call the tool that you need: its result says what to do."
-        return ""
+            return Confirmed("No sign-in waits for digits. Call the tool that you need: its result says what to do.")
+        return Confirmed()
 
     async def session(self) -> int | None:
         """Return the open session's number; None before the first challenge and after the last close."""

@@ -1,21 +1,24 @@
 """The MCP server: it lists a brand's operations as tools and calls them, for whoever the connection belongs to."""
 
 import logging
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mcp_types as types
-from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError
 
-from consumer_delegation import CallResult, DelegationError, Operation
-from consumer_delegation_mcp import tools
-from consumer_delegation_mcp.chat import Chat, for_the_person, in_words
+from consumer_delegation import DelegationError, Operation
+from consumer_delegation_mcp import elicitation, tools
+from consumer_delegation_mcp.chat import Chat, in_words
+from consumer_delegation_mcp.elicitation import Ability, Answer, Context
 
-Context = ServerRequestContext[Any, Any]
 NAME = "consumer-delegation"
+# Longer than any challenge lives (an hour at most), so that the product says how one ended.
+LONGEST_STATE = 3900.0
 INSTRUCTIONS = (
     "The tools act for the person you are talking with, at the brand where they have an account. The first call may ask"
     " them to sign in there: then the result says what to do. Never ask anybody for a password."
@@ -31,13 +34,14 @@ class Front:
     chat_of: Callable[[Context], Chat]
 
     async def list_tools(self, ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        """List the operations as they are declared now, and the tool that takes digits from the person's words."""
+        """List the operations as they are declared now, and the tool that takes digits, if the client needs it."""
         chat = self.chat_of(ctx)
         named = await self._named(chat)
         listed = [tools.tool(name, operation, chat.settings.locale) for name, operation in named.items()]
-        return types.ListToolsResult(tools=[*listed, tools.CONFIRM_TOOL])
+        # Whoever can ask with a form needs no digits from the model.
+        return types.ListToolsResult(tools=listed if Ability.of(ctx).form else [*listed, tools.CONFIRM_TOOL])
 
-    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> Answer:
         """Do an operation, or say what the person has to do first. Raises `MCPError` for a tool that is not there."""
         chat, arguments = self.chat_of(ctx), params.arguments or {}
         try:
@@ -46,19 +50,17 @@ class Front:
             operation = (await self._named(chat)).get(params.name)
             if operation is None:
                 raise MCPError(types.INVALID_PARAMS, "There is no tool of this name.")
-            return await self._do(chat, operation, arguments)
+            return await self._do(ctx, chat, operation, params)
         except DelegationError as error:
             logger.warning("a call failed: %s", type(error).__name__)
             return tools.result(in_words(error), is_error=True)
 
-    async def _do(self, chat: Chat, operation: Operation, arguments: dict[str, Any]) -> types.CallToolResult:
+    async def _do(self, ctx: Context, chat: Chat, operation: Operation, params: types.CallToolRequestParams) -> Answer:
+        arguments = params.arguments or {}
         unknown = arguments.keys() - operation.input_schema.get("properties", {}).keys()
         if unknown:
             return tools.result(f"This tool takes no {', '.join(sorted(unknown))}.", is_error=True)
-        answer = await chat.call(operation, arguments)
-        if isinstance(answer, CallResult):
-            return tools.answer_of(answer.response)
-        return tools.result(for_the_person(answer))
+        return await elicitation.answer(ctx, chat, operation, params)
 
     async def _named(self, chat: Chat) -> dict[str, Operation]:
         """Read the list at each use: what an admin has switched off is no tool any more."""
@@ -72,10 +74,15 @@ async def _confirm(chat: Chat, arguments: dict[str, Any]) -> types.CallToolResul
     digits = arguments.get("digits")
     if not isinstance(digits, str) or not digits.strip() or len(digits) > tools.LONGEST_DIGITS:
         return tools.result("digits: what the person typed, as a text.", is_error=True)
-    refusal = await chat.confirm(digits)
+    refusal = (await chat.confirm(digits)).refusal
     return tools.result(refusal or "The sign-in is confirmed. Now call the first tool again.", is_error=bool(refusal))
 
 
-def server(front: Front) -> Server[Any]:
-    """Make a server of the handlers, for any transport."""
-    return Server(NAME, instructions=INSTRUCTIONS, on_list_tools=front.list_tools, on_call_tool=front.call_tool)
+def server(front: Front, state_keys: Sequence[str] = ()) -> Server[Any]:
+    """Make a server of the handlers, for any transport. Instances that share `state_keys` take one another's rounds."""
+    made = Server(NAME, instructions=INSTRUCTIONS, on_list_tools=front.list_tools, on_call_tool=front.call_tool)
+    keys = list(state_keys) or [secrets.token_hex(32)]
+    made.middleware.append(
+        RequestStateBoundary(RequestStateSecurity(keys=keys, ttl=LONGEST_STATE), default_audience=NAME)
+    )
+    return made
