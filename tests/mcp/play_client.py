@@ -10,7 +10,10 @@ from typing import Any
 
 import anyio
 from mcp import Client, StdioServerParameters
+from mcp.client._transport import Transport
 from mcp.client.session import ClientRequestContext
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitRequestParams, ElicitResult, TextContent
 
@@ -43,7 +46,12 @@ async def obey(client: Client, line: dict[str, Any]) -> None:
 
 
 async def main(wanted: dict[str, Any]) -> None:
-    server = StdioServerParameters(command=wanted["command"][0], args=wanted["command"][1:], env=wanted["env"])
+    server: StdioServerParameters | Transport
+    if "url" in wanted:
+        http = create_mcp_http_client(headers=wanted["headers"])
+        server = streamable_http_client(wanted["url"], http_client=http)
+    else:
+        server = StdioServerParameters(command=wanted["command"][0], args=wanted["command"][1:], env=wanted["env"])
     callback = ask if wanted["elicitation"] else None
     async with Client(server, mode=wanted["mode"], elicitation_callback=callback) as client:
         say(ready=client.session.protocol_version)

@@ -1,107 +1,21 @@
 """The MCP server, a real client of MCP, the real product, and somebody who signs in."""
 
-import json
-import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
-from tests.demo.stage import Stage, new_chat, wrong
-from tests.machine import missing
+from tests.demo.stage import Stage, wrong
+from tests.mcp.players import BOOTS, FOLDER, MODES, PYTHON, ROOT, Client, client, link_in, needs_server
 
 pytestmark = pytest.mark.full
 
-FOLDER: Final = Path(__file__).parent
-ROOT: Final = FOLDER.parent.parent
-PYTHON: Final = ROOT / ".venv-mcp" / "bin" / "python"
-# Every frame of both directions, and what the server logs, goes into a file.
-RECORDED: Final = 'tee -a "$FRAMES" | "$PYTHON" -m consumer_delegation_mcp 2>>"$FRAMES" | tee -a "$FRAMES"'
-MODES: Final = {"legacy": "2025-11-25", "auto": "2026-07-28"}
-BOOTS: Final = "Walking boots, size 39"
-
-
-@dataclass
-class Client:
-    """A client of MCP that has started the server, and the file with all their frames."""
-
-    process: "subprocess.Popen[str]"
-    frames: Path
-    conversation_id: str
-    revision: str = ""
-
-    def says(self, **line: Any) -> dict[str, Any]:
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(line) + "\n")
-        self.process.stdin.flush()
-        return self.hears()
-
-    def hears(self) -> dict[str, Any]:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        assert line, "the client has ended"
-        heard: dict[str, Any] = json.loads(line)
-        return heard
-
-    def calls(self, tool: str, **arguments: Any) -> str:
-        """Call a tool that does not fail."""
-        answer = self.says(call=tool, arguments=arguments)
-        assert answer.get("is_error") is False, answer
-        return str(answer["text"])
-
-    def fails(self, tool: str, **arguments: Any) -> str:
-        answer = self.says(call=tool, arguments=arguments)
-        assert answer.get("is_error") is True, answer
-        return str(answer["text"])
-
-    def is_asked(self, tool: str, **arguments: Any) -> dict[str, Any]:
-        """Call a tool that asks the person something first."""
-        asked: dict[str, Any] = self.says(call=tool, arguments=arguments)["asked"]
-        return asked
-
-
-def settings_of(stage: Stage, conversation_id: str, frames: Path) -> dict[str, str]:
-    return {
-        "PATH": "/usr/bin:/bin",
-        "PYTHON": str(PYTHON),
-        "FRAMES": str(frames),
-        "CONSUMER_DELEGATION_URL": f"{stage.addresses.product}/api/v1",
-        "CONSUMER_DELEGATION_BOT_KEY": stage.bot_key,
-        "CONSUMER_DELEGATION_CONVERSATION_ID": conversation_id,
-        "CONSUMER_DELEGATION_PURPOSE": "to look up your order",
-    }
-
-
-@contextmanager
-def client(stage: Stage, frames: Path, mode: str, *, elicitation: bool = False, **settings: str) -> Iterator[Client]:
-    if not PYTHON.exists():
-        missing("the MCP server is not installed (make mcp)")
-    conversation_id = new_chat()
-    environment = settings_of(stage, conversation_id, frames) | settings
-    wanted = {"command": ["/bin/sh", "-c", RECORDED], "env": environment, "mode": mode, "elicitation": elicitation}
-    with subprocess.Popen(
-        [PYTHON, FOLDER / "play_client.py", json.dumps(wanted)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            started = Client(process, frames, conversation_id)
-            started.revision = started.hears()["ready"]
-            yield started
-            assert process.stdin
-            process.stdin.close()
-            process.wait(20)
-        finally:
-            process.kill()
-
-
+HTTP = {"CONSUMER_DELEGATION_URL": "https://acme.example/api/v1", "CONSUMER_DELEGATION_BOT_KEY": "secret"}
 Connect = Callable[..., Client]
 
 
@@ -109,12 +23,6 @@ Connect = Callable[..., Client]
 def connect(stage: Stage, tmp_path: Path) -> Iterator[Connect]:
     with ExitStack() as stack:
         yield lambda mode, **settings: stack.enter_context(client(stage, tmp_path / "frames", mode, **settings))
-
-
-def link_in(text: str) -> str:
-    found = re.search(r"http://localhost:\d+/c/[\w-]+", text)
-    assert found, text
-    return found[0]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -313,11 +221,26 @@ def test_a_sign_in_that_takes_long_ends_the_call_in_words(mode: str, connect: Co
             {"CONSUMER_DELEGATION_URL": "https://acme.example/api/v1", "CONSUMER_DELEGATION_BOT_KEY_FILE": "/none"},
             "cannot be read",
         ),
+        (HTTP | {"CONSUMER_DELEGATION_LISTEN": "0.0.0.0:8040"}, "Without authorization"),
+        (HTTP | {"CONSUMER_DELEGATION_LISTEN": "[::]:8040"}, "Without authorization"),
+        (HTTP | {"CONSUMER_DELEGATION_LISTEN": "acme.example:8040"}, "Without authorization"),
+        (
+            HTTP
+            | {"CONSUMER_DELEGATION_LISTEN": "127.0.0.1:8040", "CONSUMER_DELEGATION_ISSUER": "https://acme.example"},
+            "CONSUMER_DELEGATION_JWKS_URL",
+        ),
+        (HTTP | {"CONSUMER_DELEGATION_LISTEN": "8040"}, "such as 127.0.0.1:8040"),
+        (
+            HTTP
+            | {"CONSUMER_DELEGATION_LISTEN": "0.0.0.0:8040", "CONSUMER_DELEGATION_ISSUER": "https://acme.example"}
+            | {"CONSUMER_DELEGATION_RESOURCE": "https://mcp.acme.example/mcp"}
+            | {"CONSUMER_DELEGATION_JWKS_URL": "file:///etc/passwd"},
+            "begin with https://",
+        ),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_without_its_value(settings: dict[str, str], sentence: str) -> None:
-    if not PYTHON.exists():
-        missing("the MCP server is not installed (make mcp)")
+    needs_server()
     done = subprocess.run(
         [PYTHON, "-m", "consumer_delegation_mcp"], env=settings, capture_output=True, text=True, check=False, timeout=30
     )
@@ -329,8 +252,7 @@ def test_a_wrong_setting_is_one_sentence_without_its_value(settings: dict[str, s
 
 @pytest.mark.timeout(600)  # mypy reads the SDK, too
 def test_the_server_has_the_types_of_its_sdk() -> None:
-    if not PYTHON.exists():
-        missing("the MCP server is not installed (make mcp): its types were not checked")
+    needs_server()
     options = ["--strict", "--config-file=", "--cache-dir=/dev/null", f"--python-executable={PYTHON}"]
     package = ROOT / "clients" / "mcp" / "consumer_delegation_mcp"
     done = subprocess.run(

@@ -1,16 +1,18 @@
-"""Run the MCP server on standard input and output: `python -m consumer_delegation_mcp`."""
+"""Run the MCP server: `python -m consumer_delegation_mcp`. On standard input and output, or where it is to listen."""
 
 import asyncio
 import logging
 import os
 import sys
 
+import uvicorn
 from mcp.server.stdio import stdio_server
 
 from consumer_delegation import AsyncDelegation, DelegationError
 from consumer_delegation_mcp.chat import Chat
+from consumer_delegation_mcp.http import app, conversation_of_principal
 from consumer_delegation_mcp.server import Front, server
-from consumer_delegation_mcp.settings import NotConfigured, Settings, new_conversation_id
+from consumer_delegation_mcp.settings import HttpSettings, NotConfigured, Settings, new_conversation_id
 
 
 async def serve_stdio(settings: Settings) -> None:
@@ -23,6 +25,25 @@ async def serve_stdio(settings: Settings) -> None:
         finally:
             if settings.conversation_id is None:
                 await _close(chat)
+
+
+async def serve_http(settings: Settings, where: HttpSettings) -> None:
+    """Serve everybody who is authorized; without authorization, whoever uses this machine, as one person."""
+    async with AsyncDelegation(settings.base_url, settings.bot_key) as delegation:
+        of_this_process = settings.conversation_id or new_conversation_id()
+        own = Chat(delegation, settings, of_this_process)
+        front = server(
+            Front(lambda _: Chat(delegation, settings, conversation_of_principal() or of_this_process)),
+            where.state_keys,
+        )
+        config = uvicorn.Config(
+            app(front, where), where.host, where.port, access_log=False, log_config=None, server_header=False
+        )
+        try:
+            await uvicorn.Server(config).serve()
+        finally:
+            if settings.conversation_id is None and not where.issuer:
+                await _close(own)
 
 
 async def _close(chat: Chat) -> None:
@@ -40,7 +61,8 @@ def main() -> None:
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        asyncio.run(serve_stdio(Settings.read(os.environ)))
+        settings, where = Settings.read(os.environ), HttpSettings.read(os.environ)
+        asyncio.run(serve_stdio(settings) if where is None else serve_http(settings, where))
     except NotConfigured as error:
         sys.exit(f"consumer_delegation_mcp: {error}")
 
