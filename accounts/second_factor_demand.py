@@ -21,10 +21,10 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 
+from accounts.sign_in import NOT_SAVED
+
 _SECOND_FACTORS: Final = frozenset({Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN})
 _WHY: Final = "a stolen password alone must not open anything here."
-
-_NOT_SAVED: Final = "Nothing was changed, and nothing that you typed is kept: do it again after this."
 
 
 class Demand(models.TextChoices):
@@ -66,7 +66,7 @@ def second_factor_middleware(
         if demand is None or request.path.startswith(_reachable(demand)):
             return get_response(request)
         if request.method == "POST":  # such as a form that was open when the second factor became needed (H10)
-            messages.warning(request, _NOT_SAVED)
+            messages.warning(request, NOT_SAVED)
         return _to_enrolment() if demand is Demand.ENROL else _to_confirmation(request)
 
     return middleware

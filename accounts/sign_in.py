@@ -9,7 +9,7 @@ from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY, g
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django import forms
 from django.conf import settings
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -25,6 +25,7 @@ from web.errors import too_many_requests
 from web.limits import client_address
 
 PATH: Final = "/admin/account/"
+NOT_SAVED: Final = "Nothing was changed, and nothing that you typed is kept: do it again after this."
 _CLOCK_TOLERANCE_SECONDS: Final = CLOCK_TOLERANCE.total_seconds()
 
 
@@ -185,5 +186,21 @@ def sign_in_limit_middleware(
         if request.path_info.startswith(PATH):
             _drop_future_records(request)
         return get_response(request)
+
+    return middleware
+
+
+def lost_form_middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Say on the sign-in page that a form was lost, if the session ended while it was open (H10)."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        if request.method == "POST" and request.path_info.startswith("/admin/"):
+            leads_to_sign_in = response.get("Location", "").startswith(f"{reverse('admin:login')}?")
+            if leads_to_sign_in and not request.user.is_authenticated:
+                messages.warning(request, NOT_SAVED)
+        return response
 
     return middleware

@@ -22,7 +22,7 @@ from brands.audited_changes import BrandEvent, record_change, save_audited, save
 from brands.authentication import create_bot_key, revoke
 from brands.discovered import DISCOVER, wanted_metadata
 from brands.doctor_page import doctor_page
-from brands.forms import AccountsField, AuthorizationServerForm, BotKeyForm, BrandForm
+from brands.forms import SHOWN_CALLBACK_ID, AccountsField, AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable
 from brands.server_rules import servers_with_shared_registration
@@ -92,6 +92,12 @@ class BrandAdmin(BrandScopedAdmin):
             self.message_user(request, said % server, messages.WARNING)
 
 
+_SECRET_LEFT_BEHIND: Final = (
+    "The client secret that you typed a short while ago is not saved: this form was opened anew. Type it again if it "
+    "is still to be stored."
+)
+
+
 @admin.register(AuthorizationServer)
 class AuthorizationServerAdmin(BrandScopedAdmin):
     """Where a brand's consumers sign in."""
@@ -113,8 +119,11 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     @admin.display(description="Redirect URI, to be registered at your server")
     def redirect_uri(self, server: AuthorizationServer) -> str:
-        """Show the address to copy, also before the first save."""
-        return copyable(server.redirect_uri, "the redirect URI")
+        """Show the address to copy, also before the first save. The form of a new server says which one it showed."""
+        shown = copyable(server.redirect_uri, "the redirect URI")
+        if server.pk:
+            return shown
+        return shown + format_html('<input type="hidden" name="{}" value="{}">', SHOWN_CALLBACK_ID, server.callback_id)
 
     @admin.display(description="Our keys (JWKS URI), to be registered at your server")
     def client_jwks_uri(self, server: AuthorizationServer) -> str:
@@ -159,6 +168,7 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         form: Any = super().get_form(request, obj, change, **kwargs)
         form.metadata = getattr(request, "server_metadata", None)
         form.discovers = DISCOVER in request.POST
+        form.free_callback_id = "" if change else request.session.get(_NEW_CALLBACK_ID, "")
         form.unsaved = UnsavedSecrets(request.user.pk, request.session.session_key or "")
         return form
 
@@ -186,6 +196,8 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Encrypt the typed secret for its row before the row is written."""
+        if change and form.leaves_a_typed_secret_behind:  # type: ignore[attr-defined]
+            self.message_user(request, _SECRET_LEFT_BEHIND, messages.WARNING)
         form.apply_secret()  # type: ignore[attr-defined]
         if not change:
             obj.callback_id = request.session.pop(_NEW_CALLBACK_ID, obj.callback_id)

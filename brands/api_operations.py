@@ -13,6 +13,8 @@ from typing import Any, Final
 from django.core.exceptions import ValidationError
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# They change nothing (RFC 9110 section 9.2.1).
+SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 # RFC 9110 gives a body of these no meaning, and some servers read one as the next request.
 METHODS_WITHOUT_BODY: Final = frozenset({"GET", "HEAD", "DELETE"})
 PLACES: Final = ("path", "query", "header")
@@ -112,6 +114,8 @@ def validate_parameters(value: object) -> None:
         raise ValidationError(f"Write a list of at most {MAX_PARAMETERS} parameters, such as [].", "no_parameters")
     for parameter in value:
         _validate_parameter(parameter)
+    message = f"The parameters have more than {MAX_SCHEMA_LENGTH} characters: shorten their schemas."
+    _refuse_unless(len(json.dumps(value)) <= MAX_SCHEMA_LENGTH, message, "parameters_too_large")
     # Bots give arguments by name alone, wherever they go. Header names have no case.
     names = [parameter["name"].lower() if parameter["in"] == "header" else parameter["name"] for parameter in value]
     if repeated := next((name for name in names if names.count(name) > 1), None):

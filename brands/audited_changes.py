@@ -228,9 +228,7 @@ def _notify_of_changed_hosts(server: AuthorizationServer, lines: list[str], user
         f"{_name_of(user)} changed hosts of {brand}'s authorization server {server.key}:",
         "",
         *lines,
-        "",
-        "If you did not expect this, switch the server off at once and change that admin's password:",
-        f"{settings.PUBLIC_BASE_URL}/admin/brands/authorizationserver/{server.pk}/change/",
+        *_if_unexpected("server", server),
     ]
     subject = f"{brand}: the host of authorization server {server.key} was changed"
     mail_admins(server.brand, subject, text, but=user)
@@ -244,9 +242,7 @@ def _notify_of_webhook_endpoint(endpoint: WebhookEndpoint, user: Any) -> None:
         f"From now on, {host} gets these events: {', '.join(endpoint.events)}.",
         "",
         "Webhooks identify conversations and contain the bot's purpose and context.",
-        "",
-        "If you did not expect this, switch the endpoint off at once and change that admin's password:",
-        f"{settings.PUBLIC_BASE_URL}/admin/brands/webhookendpoint/{endpoint.pk}/change/",
+        *_if_unexpected("endpoint", endpoint),
     ]
     mail_admins(endpoint.brand, f"{brand}: webhooks are sent to {host}", text, but=user)
 
@@ -267,9 +263,7 @@ def _report_new_host(before: BrandAPI | None, api: BrandAPI, user: Any) -> None:
     text = [
         f"{_name_of(user)} added, changed or switched on the API {api.key} of {brand}.",
         f"Bots' calls there take consumers' access tokens to this host: {old or '(none)'} -> {new}",
-        "",
-        "If you did not expect this, switch the API off at once and change that admin's password:",
-        f"{settings.PUBLIC_BASE_URL}/admin/brands/brandapi/{api.pk}/change/",
+        *_if_unexpected("API", api),
     ]
     mail_admins(api.brand, f"{brand}: access tokens are sent to {new}", text, but=user)
 
@@ -279,6 +273,15 @@ def _authority(address: str) -> str:
     scheme, host, port = origin_of(address) or ("", "", None)
     shown = host if port in {443, None} else f"{host}:{port}"
     return shown if scheme in {"https", ""} else f"{scheme}://{shown}"
+
+
+def _if_unexpected(what: str, row: AuditedRow) -> list[str]:
+    """The end of each mail: what to do, and where."""
+    return [
+        "",
+        f"If you did not expect this, switch the {what} off at once and change that admin's password:",
+        f"{settings.PUBLIC_BASE_URL}/admin/brands/{row._meta.model_name}/{row.pk}/change/",
+    ]
 
 
 def _name_of(user: Any) -> str:

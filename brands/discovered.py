@@ -15,9 +15,8 @@ from django.utils.safestring import SafeString
 
 from accounts.sign_in import RecentSignInForm, recent_sign_in_needed, signed_in_recently
 from brands.audited_changes import actor_of
-from brands.doctor.bounded import AnotherRun, run_within_bounds
-from brands.doctor.examination import Examination, Step, Unanswered
-from brands.doctor.findings import Finding
+from brands.doctor.bounded import AnotherRun, NotAnswered, look_up_within_bounds
+from brands.doctor.examination import Examination, Unanswered
 from brands.models import AuthorizationServer
 from brands.server_rules import (
     ENDPOINTS,
@@ -87,24 +86,19 @@ def wanted_metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | 
 
 
 def _fetch(issuer: str) -> ServerMetadata | DiscoveryFailed:
-    results: list[ServerMetadata | DiscoveryFailed] = []
-
-    def look_up(_: Examination) -> Iterator[Finding]:
+    def look_up() -> ServerMetadata | DiscoveryFailed:
         try:
-            results.append(discover(issuer))
+            return discover(issuer)
         except DiscoveryFailed as failure:
             if failure.unanswered:
                 raise Unanswered(failure.unanswered, "issuer", "") from None
-            results.append(failure)
-        return iter(())
+            return failure
 
-    step = Step("The published metadata", "issuer", look_up)
-    findings = run_within_bounds(Examination.of(AuthorizationServer(issuer=issuer)), (step,))
-    if not findings:
-        return results[0]
-    # No answer in time. Only what is wrong with the certificate of a public address is told beyond that.
-    told = "" if findings[0].code == "no_answer" else f" {findings[0].meaning}"
-    return DiscoveryFailed("issuer", _COULD_NOT_BE_FETCHED + told)
+    examination = Examination.of(AuthorizationServer(issuer=issuer))
+    try:
+        return look_up_within_bounds(examination, "The published metadata", "issuer", look_up)
+    except NotAnswered as told:
+        return DiscoveryFailed("issuer", f"{_COULD_NOT_BE_FETCHED}{told}")
 
 
 def propose(values: dict[str, Any], metadata: ServerMetadata) -> None:

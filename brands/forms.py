@@ -1,7 +1,7 @@
 """The admin's forms for brands, authorization servers and bot keys. Secrets are write-only (H7)."""
 
 import re
-from typing import Any
+from typing import Any, Final
 
 from django import forms
 from django.contrib.admin.utils import label_for_field
@@ -106,8 +106,18 @@ class NamesField(forms.CharField):
         return " ".join(value) if isinstance(value, list) else value
 
 
+SHOWN_CALLBACK_ID: Final = "shown_callback_id"
+_REDIRECT_URI_TAKEN: Final = (
+    "Another new server has taken the redirect URI that this page showed. Register the one that it shows now, and save "
+    "again."
+)
+
+
 class AuthorizationServerForm(DiscoveringForm):
     """An authorization server."""
+
+    # The redirect URI that a new server gets. The form of a new server says which one it showed.
+    free_callback_id = ""
 
     same_person_checks = forms.MultipleChoiceField(
         label="Accepted checks",
@@ -192,6 +202,7 @@ class AuthorizationServerForm(DiscoveringForm):
         if self.discovers:
             return self.cleaned_data
         cleaned = super().clean() or {}
+        self._check_redirect_uri()
         self._switch_off(cleaned)
         if self.signed_in_recently or not self.needs_recent_sign_in():  # otherwise no metadata was fetched
             self._complete_endpoints(cleaned)
@@ -202,6 +213,16 @@ class AuthorizationServerForm(DiscoveringForm):
         elif accepted and default:
             cleaned["same_person_checks"] = [default, *(check for check in accepted if check != default)]
         return cleaned
+
+    def _discover(self) -> None:
+        super()._discover()
+        self._check_redirect_uri()
+
+    def _check_redirect_uri(self) -> None:
+        """Refuse a new server whose redirect URI, which may be registered by now, was saved from another tab."""
+        shown = self.data.get(SHOWN_CALLBACK_ID)
+        if shown and not self.instance.pk and shown != self.free_callback_id:
+            self.add_error(None, ValidationError(_REDIRECT_URI_TAKEN, "redirect_uri_taken"))
 
     def _switch_off(self, cleaned: dict[str, Any]) -> None:
         """Empty each field that is ticked as not used.

@@ -25,6 +25,9 @@ MAX_OPERATIONS: Final = 1_000
 _MAX_VALUES: Final = 200_000
 _MAX_LEVELS: Final = 100
 _MAX_REFERENCES: Final = 20
+_MAX_REFERENCE_LENGTH: Final = 1_000
+# Of one operation, before anything is looked at: a thousand paths may refer to the same large one.
+_MAX_LISTED: Final = 100
 
 _VERSION: Final = re.compile(r"3\.[012](?:\.[0-9]+)?")
 _METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace", "query"})
@@ -170,8 +173,8 @@ class _Reader:
 
     def _proposal(self, path: str, method: str, item: dict[str, Any], operation: dict[str, Any]) -> Proposal:
         name = self._new_name(operation.get("operationId"), method, path)
-        summary = " ".join(str(operation.get("summary") or operation.get("description") or "").split())
-        shown = Proposal(name, method, path, summary[:_LONGEST_SUMMARY])
+        summary = _text(operation.get("summary")) or _text(operation.get("description"))
+        shown = Proposal(name, method, path, " ".join(summary[: 5 * _LONGEST_SUMMARY].split())[:_LONGEST_SUMMARY])
         notes: list[str] = ["The document calls it deprecated."] if operation.get("deprecated") is True else []
         try:
             values = self._values(path, method, item, operation, notes)
@@ -203,13 +206,12 @@ class _Reader:
             "body_schema": body,
             "is_body_required": is_required,
             "scope": self._scope(operation),
-            "is_safe_to_repeat": method in {"GET", "HEAD"},
+            "is_safe_to_repeat": method in api_operations.SAFE_METHODS,
         }
 
     def _new_name(self, operation_id: object, method: str, path: str) -> str:
         """Make the operation's id a name: `orders/list` is `orders.list`. Without an id, method and path are."""
-        given = operation_id if isinstance(operation_id, str) else ""
-        name = _as_name(given) or _as_name(f"{method.lower()}.{path}") or "operation"
+        name = _as_name(_text(operation_id)[: 2 * _LONGEST_NAME]) or _as_name(f"{method.lower()}.{path}") or "operation"
         name = name if name[0].isalpha() else f"operation.{name}"
         base, number = name[:_LONGEST_NAME].rstrip(".-"), 1
         while (name := base if number == 1 else f"{base[: _LONGEST_NAME - 5]}.{number}") in self._names:
@@ -231,6 +233,8 @@ class _Reader:
         """Return what a JSON pointer names (RFC 6901). Raises `NotDeclarable`."""
         if not reference.startswith("#"):
             raise NotDeclarable("It refers to another document, which is not fetched. Bundle the two first.")
+        if len(reference) > _MAX_REFERENCE_LENGTH:
+            raise NotDeclarable("It refers to something that is not in the document.")
         value: Any = self._document
         for part in reference.removeprefix("#").split("/")[1:]:
             name = part.replace("~1", "/").replace("~0", "~")
@@ -247,9 +251,10 @@ class _Reader:
         listed = [part.get("parameters", []) for part in (item, operation)]
         if not all(isinstance(some, list) for some in listed):
             raise NotDeclarable(_OTHER_FORM)
+        _refuse_more(sum(map(len, listed)), "parameters")
         described = [self._resolved(one) for some in listed for one in some]
         # The operation's own replace those of its path.
-        by_place = {(str(one.get("in")), str(one.get("name"))): one for one in described}
+        by_place = {(_text(one.get("in")), _text(one.get("name"))): one for one in described}
         found = []
         for (place, name), parameter in by_place.items():
             if place == "header" and name.lower() in _IGNORED_HEADERS:
@@ -264,9 +269,9 @@ class _Reader:
         return found
 
     def _parameter(self, parameter: dict[str, Any]) -> dict[str, Any]:
-        name, place = str(parameter.get("name"))[:_LONGEST_NAME], parameter.get("in")
+        name, place = _text(parameter.get("name"))[:_LONGEST_NAME], _text(parameter.get("in"))
         if place not in api_operations.PLACES:
-            raise NotDeclarable(f"{name}: parameters in {place} cannot be sent.")
+            raise NotDeclarable(f"{name}: parameters in {place[:_LONGEST_NAME]} cannot be sent.")
         if "content" in parameter:
             raise NotDeclarable(f"{name}: the parameter is written as JSON or another format.")
         schema = self._schemas.convert(parameter.get("schema", {}))
@@ -290,6 +295,7 @@ class _Reader:
         body = self._resolved(operation["requestBody"])
         if not isinstance(content := body.get("content"), dict) or not content:
             raise NotDeclarable(_OTHER_FORM)
+        _refuse_more(len(content), "kinds of bodies")
         offered = {str(name).partition(";")[0].strip().lower(): value for name, value in content.items()}
         chosen = next((name for name in offered if name in _JSON), None)
         is_required = body.get("required") is True
@@ -308,14 +314,25 @@ class _Reader:
         asked = operation.get("security", self._document.get("security"))
         components = self._document.get("components")
         schemes = components.get("securitySchemes") if isinstance(components, dict) else None
-        for way in asked if isinstance(asked, list) else ():
-            for name, scopes in way.items() if isinstance(way, dict) else ():
+        for way in asked[:_MAX_LISTED] if isinstance(asked, list) else ():
+            for name, scopes in way.items() if isinstance(way, dict) and len(way) <= _MAX_LISTED else ():
                 scheme = schemes.get(name) if isinstance(schemes, dict) else None
                 if isinstance(scheme, dict) and scheme.get("type") in _OAUTH and isinstance(scopes, list):
-                    scope = " ".join(map(str, scopes))
+                    _refuse_more(len(scopes), "scopes")
+                    scope = " ".join(map(_text, scopes))
                     validate_scope(scope)
                     return scope
         return ""
+
+
+def _text(value: object) -> str:
+    """Return a text, and nothing for what is none: to write a nested value out takes long."""
+    return value if isinstance(value, str) else ""
+
+
+def _refuse_more(number: int, what: str) -> None:
+    if number > _MAX_LISTED:
+        raise NotDeclarable(f"It has more than {_MAX_LISTED} {what}.")
 
 
 def _as_name(text: str) -> str:

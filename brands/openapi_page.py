@@ -20,9 +20,8 @@ from django.urls import reverse
 from django.utils.translation import ngettext
 
 from brands.audited_changes import actor_of, save_audited
-from brands.doctor.bounded import AnotherRun, run_within_bounds
-from brands.doctor.examination import Examination, Step, Unanswered
-from brands.doctor.findings import Finding
+from brands.doctor.bounded import AnotherRun, NotAnswered, look_up_within_bounds
+from brands.doctor.examination import Examination, Unanswered
 from brands.models import BrandAPI, Operation
 from brands.openapi_documents import (
     MAX_DOCUMENT_BYTES,
@@ -122,26 +121,24 @@ def fetch(address: str, api: BrandAPI) -> bytes:
     Bounded as a look-up of metadata: whatever is wrong inside our network is one sentence after one time (N9). Raises
     `NotReadable`.
     """
-    found: list[transport.Response] = []
+    headers = {"Accept": "application/json, application/yaml;q=0.9, */*;q=0.5"}
 
-    def look_up(_: Examination) -> Iterator[Finding]:
-        headers = {"Accept": "application/json, application/yaml;q=0.9, */*;q=0.5"}
+    def look_up() -> transport.Response:
         try:
-            found.append(transport.send("GET", address, None, headers, max_body_bytes=MAX_DOCUMENT_BYTES))
+            return transport.send("GET", address, None, headers, max_body_bytes=MAX_DOCUMENT_BYTES)
         except transport.OutboundError as error:
             raise Unanswered(error, "", "") from None
-        return iter(())
 
+    examination = Examination.without_secrets(api.authorization_server)
     try:
-        step = Step("The OpenAPI document", "", look_up)
-        findings = run_within_bounds(Examination.without_secrets(api.authorization_server), (step,))
+        response = look_up_within_bounds(examination, "The OpenAPI document", "", look_up)
     except AnotherRun:
         raise NotReadable("Other look-ups and checks are running: try again in a minute.") from None
-    if findings:  # beyond "no answer", only what is wrong with a public address is told
-        raise NotReadable(_NOT_FETCHED + ("" if findings[0].code == "no_answer" else f" {findings[0].meaning}"))
-    if found[0].status_code != HTTPStatus.OK:
-        raise NotReadable(f"The address answered with the status {found[0].status_code}. Redirects are not followed.")
-    return found[0].content
+    except NotAnswered as told:
+        raise NotReadable(f"{_NOT_FETCHED}{told}") from None
+    if response.status_code != HTTPStatus.OK:
+        raise NotReadable(f"The address answered with the status {response.status_code}. Redirects are not followed.")
+    return response.content
 
 
 def _choices(

@@ -89,6 +89,7 @@ class SchemaConverter:
                 found["anyOf" if name == "oneOf" else name] = [self._schema(inner, within) for inner in schema[name]]
         for name in _NAMED:
             if isinstance(schema.get(name), dict):
+                self._count(length=sum(len(str(key)) for key in schema[name]))
                 found[name] = {str(key): self._schema(inner, within) for key, inner in schema[name].items()}
         if "patternProperties" in schema:  # their names would be unknown ones
             found.pop("additionalProperties", None)

@@ -30,6 +30,10 @@ _MOST_KEPT: Final = 20
 _NO_LONGER_KEPT: Final = (
     "The secret that you typed is no longer kept. Type it again, or leave the field empty for no change of the secret."
 )
+# For a form that was opened anew: it does not name the kept secret, and so does not use it.
+_TYPED_ELSEWHERE: Final = (
+    "A secret that you typed a short while ago is not saved. Type it again if it is still to be stored."
+)
 _FOR_OTHER_HOSTS: Final = "The secret that you typed was for another host or issuer: type it again."
 
 
@@ -65,6 +69,10 @@ class UnsavedSecrets:
             return None
         rows = UnsavedClientSecret.objects.usable(self.user_pk, self.session_key, server, now)
         return rows.select_related("server__brand").filter(uuid=uuid).first()
+
+    def has_any(self, server: AuthorizationServer | None) -> bool:
+        """Whether a secret that was typed for this server waits for its form. One query."""
+        return UnsavedClientSecret.objects.usable(self.user_pk, self.session_key, server, timezone.now()).exists()
 
 
 def take(row: UnsavedClientSecret, now: datetime) -> bool:
@@ -182,6 +190,11 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
         if row := self.unsaved.find(self._posted("reference"), self._server, now):
             take(row, now)
 
+    @property
+    def leaves_a_typed_secret_behind(self) -> bool:
+        """Whether this save uses no typed secret, although one waits in another copy of the form (H10)."""
+        return not self.cleaned_data["client_secret"] and self.unsaved.has_any(self._server)
+
     def show_secret(self) -> None:
         """Keep a typed secret if the form comes back with an error. Say at the field what is stored or kept."""
         now, secret = timezone.now(), self.fields.get("client_secret")
@@ -193,7 +206,11 @@ class UnsavedSecretForm(forms.ModelForm):  # type: ignore[type-arg]  # django-st
             until = self._until or now + UNSAVED_SECRET_LIFETIME
             self._kept = self.unsaved.keep(Secret(self._typed), self._server, self._addresses, until)
         secret.widget.kept = self._kept
-        self["client_secret"].help_text = _about_kept(self._kept) if self._kept else _about_stored(self.instance)
+        if self._kept:
+            self["client_secret"].help_text = _about_kept(self._kept)
+        else:
+            is_left_behind = not self.is_bound and self.unsaved.has_any(self._server)
+            self["client_secret"].help_text = _about_stored(self.instance, is_left_behind=is_left_behind)
 
 
 def _about_kept(row: UnsavedClientSecret) -> SafeString:
@@ -204,11 +221,13 @@ def _about_kept(row: UnsavedClientSecret) -> SafeString:
     return format_html(said, f"{row.expires_at:%H:%M}")
 
 
-def _about_stored(server: AuthorizationServer) -> str:
+def _about_stored(server: AuthorizationServer, *, is_left_behind: bool) -> SafeString:
+    left_behind = format_html(" <strong>{}</strong>", _TYPED_ELSEWHERE) if is_left_behind else ""
     if not server.pk:
-        return "It is never shown again."
+        return format_html("It is never shown again.{}", left_behind)
     if server.client_secret_ciphertext is None:
-        return "No secret is stored."
+        return format_html("No secret is stored.{}", left_behind)
     found = client_secret_set(server)
     when = f" It was set on {found[0]:%Y-%m-%d} at {found[0]:%H:%M} UTC by {found[1]}." if found else ""
-    return format_html("A secret is stored.{} It is never shown again. Leave the field empty for no change.", when)
+    said = "A secret is stored.{} It is never shown again. Leave the field empty for no change.{}"
+    return format_html(said, when, left_behind)

@@ -88,13 +88,14 @@ def _lifetime(server: AuthorizationServer) -> int:
 
 def _reason(challenge: Challenge) -> Reason | None:
     """Choose the bot's reason in the active language, or in the nearest one; None if the bot gave none."""
-    texts = challenge.purpose_by_locale or {challenge.locale: challenge.purpose}
-    locale = min(texts, key=partial(_distance, chat=challenge.locale), default="")
-    text = texts.get(locale, "").rstrip(" .")
-    if not text:
+    given = challenge.purpose_by_locale or {challenge.locale: challenge.purpose}
+    written = {locale: text.strip().rstrip(" .") for locale, text in given.items()}
+    texts = {locale: text for locale, text in written.items() if text}
+    if not texts:
         return None
+    locale = min(texts, key=partial(_distance, chat=challenge.locale))
     is_of_page = bool(locale) and language_of_locale(locale) == translation.get_language()
-    return Reason(text, None if is_of_page else locale, _direction(locale))
+    return Reason(texts[locale], None if is_of_page else locale, _direction(locale))
 
 
 def _distance(locale: str, *, chat: str) -> int:

@@ -109,7 +109,9 @@ def undo_sign_in(request: HttpRequest, link_token: str) -> HttpResponse:
     if request.method != "POST":  # "Try again" on an error page is a GET; redirect to the page with the button
         return SeeOther(reverse("done", args=[link_token]))
     challenge = challenge_of_link(link_token)
-    if challenge is None or not authorization_requests_of_browser(challenge, request.COOKIES):
+    if challenge is None:
+        return _no_challenge(request, link_token)
+    if not authorization_requests_of_browser(challenge, request.COOKIES):
         return _render(request, LINK_NO_LONGER_WORKS)
     undo(challenge, now=timezone.now())
     return SeeOther(reverse("done", args=[link_token]))

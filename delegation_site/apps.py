@@ -16,4 +16,5 @@ class DelegationSiteConfig(AppConfig):
         for check in checks.OF_SETTINGS:
             register(check, Tags.security)
         register(checks.check_second_factor, Tags.security)
+        register(checks.check_sqlite, Tags.security)
         import_module(f"{self.name}.health")  # not at the top: it imports models, which are loaded only now

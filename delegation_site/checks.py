@@ -128,6 +128,17 @@ def check_second_factor(**_: Any) -> list[CheckMessage]:
     return [CheckWarning(message, hint="Remove the setting; it is on by default.", id="delegation.W005")]
 
 
+def check_sqlite(**_: Any) -> list[CheckMessage]:
+    """W006: an installation for others on SQLite, perhaps because DATABASE_URL did not arrive."""
+    if settings.DATABASES["default"]["ENGINE"] != "django.db.backends.sqlite3":
+        return []
+    if settings.DEBUG or settings.ALLOW_LOCAL_ENDPOINTS or _is_local_host(settings.PUBLIC_BASE_URL):
+        return []
+    message = "The database is SQLite: one writer at a time, on one machine, without a standby."
+    hint = "Set DATABASE_URL=postgres://user:password@host:5432/name. Without the setting, db.sqlite3 is used."
+    return [CheckWarning(message, hint=hint, id="delegation.W006")]
+
+
 # These read only settings, never the database.
 OF_SETTINGS = (
     check_encryption_keys,

@@ -66,6 +66,12 @@ _INVALID_REQUEST = re.compile(r"^(Invalid request from ip=\S*: [^:'\"]*).*", re.
 logger_class = QuietLogger
 
 
+def connections_in_words() -> str:
+    """Say how many database connections this group of processes needs at most: each thread keeps one."""
+    each = settings.WORKERS * settings.THREADS
+    return f"up to {each} database connections for this group (WORKERS {settings.WORKERS} x THREADS {settings.THREADS})"
+
+
 def on_starting(server: Any) -> None:
     """Exit if a system check fails. Django runs no checks when a WSGI server starts (N10)."""
     django.setup()
@@ -73,6 +79,7 @@ def on_starting(server: Any) -> None:
         call_command("check", deploy=True, fail_level="ERROR")
     except SystemCheckError as error:
         sys.exit(str(error))
+    server.log.info(connections_in_words())
     for warning in run_checks(tags=[Tags.database], databases=["default"]):
         server.log.warning("%s Until this is fixed, /health/ready says 503.", warning)
     # Load the application before the workers are forked, so that they share its memory. The garbage collector writes

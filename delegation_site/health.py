@@ -19,6 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.http import require_safe
 
+from conversations.flow.events import report_waiting_deliveries
 from conversations.flow.key_usage import unreadable_keys
 from infrastructure.database_clock import report_wrong_clock
 from infrastructure.database_errors import is_unavailable, sqlite_code
@@ -142,7 +143,10 @@ def _takes_writes() -> bool:
 
 def _problem_with_content() -> Finding | None:
     report_wrong_clock()  # only logs
-    return _missing_migrations() or _unreadable_keys()
+    if found := _missing_migrations():
+        return found
+    report_waiting_deliveries()  # only logs
+    return _unreadable_keys()
 
 
 def _missing_migrations() -> Finding | None:

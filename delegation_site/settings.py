@@ -31,6 +31,8 @@ TRUSTED_PROXY_COUNT: int = env.number("TRUSTED_PROXY_COUNT", default=0, least=0,
 REDIS_URL: str = env.text("REDIS_URL", default="")
 # 0 switches the standing health check off.
 HEALTH_CHECK_INTERVAL_HOURS: int = env.number("HEALTH_CHECK_INTERVAL_HOURS", default=24, least=0, most=168)
+# How many webhooks an endpoint gets at once, from all workers together.
+WEBHOOK_CONNECTIONS: int = env.number("WEBHOOK_CONNECTIONS", default=4, least=1, most=32)
 # The next four are for gunicorn. They are read here so that `manage.py check` reports mistakes.
 THREADS: int = env.number("THREADS", default=16, least=1, most=1_000)
 WORKERS: int = env.number("WORKERS", default=2, least=1, most=1_000)
@@ -77,6 +79,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "accounts.sign_in.lost_form_middleware",
     "accounts.sign_in.sign_in_limit_middleware",
     "accounts.second_factor_demand.second_factor_middleware",
 ]

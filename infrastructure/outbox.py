@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,30 +34,47 @@ _MAX_MESSAGE_LENGTH: Final = 300
 class Destinations:
     """The remote servers of one outbox table: `name` is the foreign key's name, `rows` are the servers' rows.
 
-    `per_brand` limits the rows of one brand that all workers together may have leased.
+    `at_once` and `per_brand` limit the leases of one destination and of one brand that all workers together may have.
+    One lease is for up to `batch` rows of one destination, which are worked on one after the other.
     """
 
     name: str
     rows: QuerySet[Any]
+    at_once: int = MAX_AT_ONCE_PER_DESTINATION
     per_brand: int = MAX_AT_ONCE_PER_BRAND
+    batch: int = 1
 
 
 def lease_due(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) -> list[Any]:
-    """Lease up to `limit` due rows and return them: at most two per destination and `to.per_brand` per brand at once.
+    """Take up to `limit` leases of one row each, as `lease_batches` does. Return the rows."""
+    return [row for batch in lease_batches(rows, to, now, limit) for row in batch]
 
-    The brand with the fewest leased rows comes first, so that a slow or busy brand delays no other. An expired lease
-    belongs to a worker that died, and its row is leased again.
+
+def lease_batches(rows: QuerySet[Any], to: Destinations, now: datetime, limit: int) -> list[list[Any]]:
+    """Take up to `limit` leases of due rows, within the limits of `to`. Return the rows of each lease.
+
+    The brand with the fewest leases comes first, so that a slow or busy brand delays no other. An expired lease
+    belongs to a worker that died, and its rows are leased again. The rows of one lease, and no others of their
+    destination, have the same `lease_until`: this is how leases are counted.
     """
     free = Q(lease_until=None) | Q(lease_until__lte=now) | Q(lease_until__gt=now + 2 * LEASE)
     due = rows.filter(free, next_attempt_at__lte=now).order_by("next_attempt_at", "pk")
     with transaction.atomic():
         _one_worker_at_a_time()
-        chosen = list(_choose(due, to, _leased_counts(rows, to, now), limit))
-        taken = rows.filter(pk__in=[row.pk for row in chosen])
-        taken.update(lease_until=now + LEASE, attempts=F("attempts") + 1)
-    for row in chosen:
-        row.lease_until, row.attempts = now + LEASE, row.attempts + 1
+        busy = _leases(rows, to, now)
+        chosen = list(_choose(due, to, busy, limit))
+        for batch in chosen:
+            until = busy.unused(now + LEASE)
+            rows.filter(pk__in=[row.pk for row in batch]).update(lease_until=until, attempts=F("attempts") + 1)
+            for row in batch:
+                row.lease_until, row.attempts = until, row.attempts + 1
     return chosen
+
+
+def give_back_rest(batch: list[Any]) -> None:
+    """Release rows of one lease that were not attempted. They are due as before, and no attempt is counted."""
+    rows = type(batch[0])._default_manager.filter(pk__in=[row.pk for row in batch], lease_until=batch[0].lease_until)
+    rows.update(lease_until=None, attempts=F("attempts") - 1)
 
 
 def give_back(row: Any) -> None:
@@ -96,45 +113,66 @@ def _of_this_lease(row: Any) -> QuerySet[Any]:
 
 
 @dataclass
-class _LeasedCounts:
+class _Leases:
+    """The leases that are held now, by destination and by brand, and when they end."""
+
     to: Counter[int] = field(default_factory=Counter)
     of: Counter[int] = field(default_factory=Counter)
+    ends: set[datetime] = field(default_factory=set)
 
     def add(self, destination: int, brand: int) -> None:
         self.to[destination] += 1
         self.of[brand] += 1
 
+    def room(self, destination: int, brand: int, to: Destinations) -> int:
+        return min(to.at_once - self.to[destination], to.per_brand - self.of[brand])
 
-def _leased_counts(rows: QuerySet[Any], to: Destinations, now: datetime) -> _LeasedCounts:
+    def unused(self, end: datetime) -> datetime:
+        """Return the first moment from `end` on at which no lease ends, and note it."""
+        while end in self.ends:
+            end += timedelta.resolution
+        self.ends.add(end)
+        return end
+
+
+def _leases(rows: QuerySet[Any], to: Destinations, now: datetime) -> _Leases:
     busy = rows.filter(leased(now), **{f"{to.name}__in": to.rows})
-    found = _LeasedCounts()
-    for destination, brand in busy.order_by().values_list(f"{to.name}_id", f"{to.name}__brand_id"):
+    found = _Leases()
+    columns = (f"{to.name}_id", f"{to.name}__brand_id", "lease_until")
+    for destination, brand, end in busy.order_by().values_list(*columns).distinct():
         found.add(destination, brand)
+        found.ends.add(end)
     return found
 
 
-def _choose(due: QuerySet[Any], to: Destinations, busy: _LeasedCounts, limit: int) -> Iterator[Any]:
-    """Yield the rows to lease.
+def _choose(due: QuerySet[Any], to: Destinations, busy: _Leases, limit: int) -> Iterator[list[Any]]:
+    """Yield the rows of each new lease.
 
-    Iterates over destinations: of 100,000 rows for one destination only the oldest is read.
+    Iterates over destinations: of 100,000 rows for one destination only the oldest are read.
     """
     waiting = _oldest_due(due, to)
-    taken: list[int] = []
-    while len(taken) < limit:
-        waiting = {
-            place: oldest
-            for place, oldest in waiting.items()
-            if busy.to[place[0]] < MAX_AT_ONCE_PER_DESTINATION and busy.of[place[1]] < to.per_brand
-        }
+    batches: dict[int, deque[list[Any]]] = {}
+    number = 0
+    while number < limit:
+        waiting = {place: oldest for place, oldest in waiting.items() if busy.room(*place, to) > 0}
         if not waiting:
             return
         place = min(waiting, key=lambda place: (busy.of[place[1]], busy.to[place[0]], waiting[place]))
-        if (row := _first(due.filter(**{f"{to.name}_id": place[0]}).exclude(pk__in=taken))) is None:
+        if place[0] not in batches:
+            of_destination = due.filter(**{f"{to.name}_id": place[0]})
+            batches[place[0]] = _batches(of_destination, min(busy.room(*place, to), limit - number), to.batch)
+        if not batches[place[0]]:
             del waiting[place]
             continue
         busy.add(*place)
-        taken.append(row.pk)
-        yield row
+        number += 1
+        yield batches[place[0]].popleft()
+
+
+def _batches(due: QuerySet[Any], number: int, most: int) -> deque[list[Any]]:
+    """Deal the oldest rows out evenly: `number` calls at once are faster than one after the other."""
+    rows = _unlocked(due, number * most)
+    return deque(rows[first::number] for first in range(min(number, len(rows))))
 
 
 def _oldest_due(due: QuerySet[Any], to: Destinations) -> dict[tuple[int, int], datetime]:
@@ -144,10 +182,10 @@ def _oldest_due(due: QuerySet[Any], to: Destinations) -> dict[tuple[int, int], d
     return {(destination, brand): at for destination, brand, at in found if at is not None}
 
 
-def _first(rows: QuerySet[Any]) -> Any:
+def _unlocked(rows: QuerySet[Any], most: int) -> list[Any]:
     if connection.features.has_select_for_update_skip_locked:
         rows = rows.select_for_update(skip_locked=True, of=("self",))
-    return rows.first()
+    return list(rows[:most])
 
 
 def _one_worker_at_a_time() -> None:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
-import msgspec
-
 from infrastructure.crypto import Secret
 from oauth_client import transport
 from oauth_client.validators import MAX_SCOPE_LENGTH
@@ -26,8 +24,12 @@ _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER: Final = re.compile(rf'({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}))')
 _SCHEME: Final = re.compile(_TOKEN)
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]+(?: [!#-\[\]-~]+)*")
-# A longer header is not read: no server needs one, and a hostile one would cost time.
+# A longer header is not read: no server needs one, and a hostile one would cost time. Cut, its quotes had no end.
 _MAX_CHALLENGE: Final = 4096
+# RFC 8259 section 7, for the characters of a token.
+_ESCAPED: Final = re.compile(rb'\\(?:u00([2-7][0-9A-Fa-f])|(["\\/]))')
+# JSON in a text of JSON has its escapes twice.
+_MOST_ESCAPES: Final = 3
 
 
 class TokenInAnswer(Exception):
@@ -79,10 +81,11 @@ def call_resource(request: ResourceRequest, access_token: Secret, *, is_safe_to_
             if failure.was_sent or not is_safe_to_repeat:
                 raise
             response = _send(request, access_token)
-    if _contains(response, access_token.reveal()):
-        raise TokenInAnswer
     challenge = bearer_challenge(response.headers.get("WWW-Authenticate", ""))
     scope = challenge.get("scope", "")
+    # In the challenge, quotes and their escapes are gone by now.
+    if _contains(response, access_token.reveal()) or access_token.reveal() in scope:
+        raise TokenInAnswer
     return ResourceResponse(
         response.status_code,
         response.headers,
@@ -99,33 +102,36 @@ def _send(request: ResourceRequest, access_token: Secret) -> transport.Response:
 
 
 def _contains(response: transport.Response, token: str) -> bool:
-    r"""Search the headers and the body as they came, and JSON once more without its escapes (`\u0065yJ...`).
+    r"""Search the headers and the body as they came, and the body again without JSON's escapes (`\u0065yJ...`).
 
-    Other encoded forms, such as base64 or a token in two pieces, cannot be found.
+    The escapes are undone wherever they are: to decode the body as JSON would lose a member that is sent twice, and
+    leave out what is nested deeply or is JSON in lines. Other encoded forms, such as base64 or a token in two pieces,
+    cannot be found.
     """
     if any(token in name or token in value for name, value in response.headers.items()):
         return True
-    body = response.content
-    if token.encode() in body:
-        return True
-    return b"\\" in body and msgspec.json.encode(token)[1:-1] in _without_escapes(body)
+    body, searched = response.content, token.encode()
+    for _ in range(_MOST_ESCAPES):
+        if searched in body:
+            return True
+        body = _ESCAPED.sub(_character, body)
+    return searched in body
 
 
-def _without_escapes(body: bytes) -> bytes:
-    try:
-        return msgspec.json.encode(msgspec.json.decode(body))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return b""
+def _character(escape: re.Match[bytes]) -> bytes:
+    code, itself = escape.groups()
+    return bytes([int(code, 16)]) if code else bytes(itself)
 
 
 def bearer_challenge(header: str) -> dict[str, str]:
     """Return the parameters of the Bearer challenges in `WWW-Authenticate` (RFC 9110 section 11.6.1); empty if none.
 
     The header may name several schemes. A parameter of another scheme, or a text inside a quoted value, does not count.
+    What follows a quote without an end is not read.
     """
-    header, position, scheme = header[:_MAX_CHALLENGE], 0, ""
+    position, scheme = 0, ""
     found: dict[str, str] = {}
-    while position < len(header):
+    while position < len(header) <= _MAX_CHALLENGE and header[position] != '"':
         if parameter := _PARAMETER.match(header, position):
             name, quoted, plain = parameter.groups()
             if scheme == "bearer":

@@ -22,7 +22,7 @@ from oauth_client.endpoints import INTROSPECTION_ENDPOINT, USERINFO_ENDPOINT, En
 from oauth_client.errors import AuthorizationServerError, ErrorCode
 from oauth_client.id_token import MAX_SUBJECT_LENGTH, IDTokenClaims, verify_id_token
 from oauth_client.token import TokenResponse
-from oauth_client.transport import GuardedSession, OutboundError, within
+from oauth_client.transport import OutboundError, send, within
 
 # In seconds. The exchange of the code may have taken ten already, and a consumer waits.
 SUBJECT_TIMEOUT: Final = 5.0
@@ -106,8 +106,7 @@ def get_userinfo(configuration: ServerConfiguration, access_token: Secret) -> re
     """Present the token (RFC 6750 section 2.1). Raises `AuthorizationServerError` if no answer came."""
     headers = {"Accept": "application/json", "Authorization": f"Bearer {access_token.reveal()}"}
     try:
-        with GuardedSession() as session:
-            return session.get(configuration.userinfo_endpoint, headers=headers)
+        return send("GET", configuration.userinfo_endpoint, None, headers)
     except OutboundError as error:
         raise USERINFO_ENDPOINT.failure(error) from None
 

@@ -6,9 +6,7 @@ variable is used (N4, N5). Time (N6) and size (N7) are limited, and nothing is r
 as the process, and keep connections for less than a minute.
 
 The deadline does not cover name resolution: the resolver's settings bound it (`options timeout:1 attempts:2` in
-resolv.conf). For https we measured TOTAL_TIMEOUT 10 against servers that send one byte a second: to read the status
-line, the headers, the body or the chunk sizes ends after 10.0 s. Plain http, which is for loopback only, does not check
-the deadline during a read.
+resolv.conf). Plain http, which is for loopback only, checks neither the deadline nor the size during a read.
 """
 
 import math
@@ -17,7 +15,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from contextvars import ContextVar
-from enum import StrEnum
 from functools import lru_cache
 from io import BytesIO
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -38,6 +35,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
 from oauth_client.addresses import alternating_families, is_public
+from oauth_client.certificates import CertificateProblem, certificate_problem
 from oauth_client.validators import validate_endpoint
 
 TOTAL_TIMEOUT: Final = 10.0
@@ -47,6 +45,8 @@ READ_TIMEOUT: Final = 5.0
 # connection, perhaps with a code, would be lost. So we close idle connections earlier.
 MAX_IDLE: Final = 50.0
 MAX_BODY_BYTES: Final = 65_536
+# Of a body of the largest size, read with its headers and frames: a chunk of one byte has six.
+_MOST_READ_PER_BYTE: Final = 12
 
 # Pool sizes: how many endpoints, and how many connections to each. By default a process has fewer threads.
 _KEPT_ENDPOINTS: Final = 64
@@ -55,23 +55,6 @@ _KEPT_CONNECTIONS: Final = 32
 _ADDRESS_NOT_ALLOWED: Final = "the address is not allowed"
 
 
-class CertificateProblem(StrEnum):
-    """Why a server's TLS certificate was not accepted."""
-
-    EXPIRED = "it has expired"
-    OTHER_NAME = "it is for another name"
-    UNKNOWN_CA = "its CA is not known here"
-    OTHER = "it is not valid"
-
-
-# Verification results of OpenSSL (X509_V_ERR_*): expired; the issuer is missing, or is the certificate itself; the name
-# or the address differs.
-_CERTIFICATE_PROBLEMS: Final = {
-    10: CertificateProblem.EXPIRED,
-    **dict.fromkeys((2, 18, 19, 20, 21), CertificateProblem.UNKNOWN_CA),
-    **dict.fromkeys((62, 64), CertificateProblem.OTHER_NAME),
-}
-
 # The response type, for modules that may not import requests.
 Response = requests.Response
 
@@ -79,6 +62,8 @@ _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 # The resolved and checked addresses of the current call.
 _addresses: ContextVar[tuple[str, ...]] = ContextVar("addresses", default=())
 _max_body: ContextVar[int] = ContextVar("max_body", default=MAX_BODY_BYTES)
+# How many bytes of the current call's answer may still be read.
+_left_to_read: ContextVar[float] = ContextVar("left_to_read", default=math.inf)
 # Whether a byte of the current call's request has been written.
 _is_sent: ContextVar[bool] = ContextVar("is_sent", default=False)
 # The deadline of all calls in a block, set by `within`.
@@ -164,17 +149,18 @@ def within(seconds: float) -> Iterator[None]:
 
 def get(url: str, accept: str = "application/json") -> requests.Response:
     """Fetch a document. Raises `OutboundError`. The caller judges the status."""
-    with GuardedSession() as session:
-        return session.get(url, headers={"Accept": accept})
+    return send("GET", url, None, {"Accept": accept})
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> requests.Response:
     """Post bytes unchanged. Raises `OutboundError`. The caller judges the status."""
-    return send("POST", url, body, headers, max_body_bytes=MAX_BODY_BYTES)
+    return send("POST", url, body, headers)
 
 
-def send(method: str, url: str, body: bytes | None, headers: dict[str, str], *, max_body_bytes: int) -> Response:
-    """Send any request, with a bound of its own for the response. Raises `OutboundError`."""
+def send(
+    method: str, url: str, body: bytes | None, headers: dict[str, str], *, max_body_bytes: int = MAX_BODY_BYTES
+) -> Response:
+    """Send any request. Raises `OutboundError`. The caller judges the status."""
     before = _max_body.set(max_body_bytes)
     try:
         with GuardedSession() as session:
@@ -204,6 +190,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         """Send a request and return the complete response. The session's timeouts and `verify` are ignored."""
         deadline = _deadline.set(min(monotonic() + TOTAL_TIMEOUT, _block_deadline.get()))
         addresses, is_sent = _addresses.set(()), _is_sent.set(False)
+        left = _left_to_read.set(_MOST_READ_PER_BYTE * _max_body.get())
         try:
             return self._send_and_read(request)
         except (InvalidIPAddress, ValidationError, requests.RequestException, HTTPError, OSError, ValueError) as error:
@@ -214,6 +201,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
             _deadline.reset(deadline)
             _addresses.reset(addresses)
             _is_sent.reset(is_sent)
+            _left_to_read.reset(left)
 
     def _send_and_read(self, request: requests.PreparedRequest) -> requests.Response:
         validate_endpoint(str(request.url))
@@ -267,15 +255,19 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
 
 class _DeadlineSocket(ssl.SSLSocket):
-    """A TLS socket whose reads end at the call's deadline (N6).
+    """A TLS socket whose reads end at the call's deadline (N6), and after so many bytes (N7).
 
     The read timeout of requests restarts with every byte, so a server that sends its headers slowly could block a
-    thread for hours.
+    thread for hours. The frames of chunks can be much longer than the body, whose bytes alone are counted later.
     """
 
     def recv_into(self, *arguments: Any, **options: Any) -> int:
         self._limit(READ_TIMEOUT)
-        return super().recv_into(*arguments, **options)
+        read = super().recv_into(*arguments, **options)
+        _left_to_read.set(_left_to_read.get() - read)
+        if _left_to_read.get() < 0:
+            raise ResponseTooLarge("the answer is too large")
+        return read
 
     def do_handshake(self, block: bool = False) -> None:
         """Do the TLS handshake, at most until the deadline or this address's timeout."""
@@ -370,13 +362,9 @@ def _failure(error: Exception) -> OutboundError:
     return EndpointUnreachable("the server could not be reached, or its answer is not HTTP")
 
 
-def _tls_failure(error: BaseException | None) -> EndpointUnreachable:
-    """Tell a certificate that was not accepted from a server that does not speak TLS."""
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
-        error = error.__context__
-    if error is None:
-        return EndpointUnreachable("no TLS connection could be made")
-    return CertificateNotAccepted(_CERTIFICATE_PROBLEMS.get(error.verify_code, CertificateProblem.OTHER))
+def _tls_failure(error: BaseException) -> EndpointUnreachable:
+    problem = certificate_problem(error)
+    return CertificateNotAccepted(problem) if problem else EndpointUnreachable("no TLS connection could be made")
 
 
 @lru_cache(maxsize=8)

@@ -10,6 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.db import connection
 from django.test import TransactionTestCase
+from hypothesis import settings as hypothesis_settings
 
 from conversations.flow import call_counts, read_counts
 from delegation_site import health
@@ -49,6 +50,9 @@ SAME_ON_EVERY_DATABASE = [
     "browser/test_page_script.py",
     # What a brand's server answers, what is typed into a form about it, and the headers of our answers.
     *("brands/test_credential_hosts.py", "brands/test_discover_button.py", "brands/test_doctor_page.py"),
+    *(f"brands/test_{name}.py" for name in ("doctor", "doctor_answers", "doctor_mistakes", "ignored_metadata", "jwks")),
+    *("brands/test_misconfigurations.py", "conversations/test_hostile_calls.py", "vendors"),
+    "conversations/test_server_health_told.py",
     "site/test_headers.py",
     *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),
 ]
@@ -66,6 +70,10 @@ ABOUT_POSTGRESQL = [
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]
 collect_ignore = ABOUT_POSTGRESQL if databases.chosen() == databases.SQLITE else SAME_ON_EVERY_DATABASE
+
+# Hypothesis fails an example that takes 200 ms. No test of ours fails because the machine is slow.
+hypothesis_settings.register_profile("suite", deadline=None)
+hypothesis_settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,6 +15,7 @@ from brands.models import AuthorizationServer, BotKey, Brand, WebhookEndpoint
 from conversations.flow.events import ConversationEvent
 from conversations.models import (
     AccessToken,
+    ApiCallCount,
     AuditEvent,
     AuthorizationRequest,
     Challenge,
@@ -108,13 +109,15 @@ def _fill_what_is_kept_for_a_while(server: AuthorizationServer) -> None:
     endpoint = WebhookEndpoint.objects.create(brand=server.brand, url="https://hooks.example/", secret_ciphertext=b"c")
     key = BotKey.objects.create(brand=server.brand, label="reads", public_id="0" * 16, digest=b"d")
     keys, reads = Rows(IdempotencyKey, request_digest=b"d"), Rows(TokenReadCount, bot_key_id=key.pk, times=1)
+    calls = Rows(ApiCallCount, bot_key_id=key.pk, operation="orders.list", outcome="2xx", times=1, milliseconds=9)
     told = Rows(WebhookDelivery, event="challenge.issued", endpoint_id=endpoint.pk, give_up_at=now)
     for number, (challenge, chat) in enumerate(Challenge.objects.values_list("pk", "conversation")[:CHATS]):
         at = now - timedelta(seconds=number)
         keys.add(brand_id=server.brand_id, digest=uuid4().bytes, challenge_id=challenge, created_at=at)
         told.add(uuid=uuid4(), event_uuid=uuid4(), conversation_id=chat, created_at=at, delivered_at=at)
         reads.add(hour=at, purpose=f"purpose {number}")
-    write_all((keys, told, reads))
+        calls.add(hour=at, purpose=f"purpose {number}")
+    write_all((keys, told, reads, calls))
     _fill_counts(now)
 
 

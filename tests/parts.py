@@ -24,7 +24,8 @@ PARTS: Final = (TEST, SERVED, FULL)
 
 # Folders and modules. `@pytest.mark.full` marks one test, `pytestmark = pytest.mark.full` a module.
 FULL_PATHS: Final = (
-    "browser/firefox", "browser/test_bad_days.py", "browser/test_looks.py",
+    "browser/firefox", "browser/test_api_docs.py", "browser/test_bad_days.py", "browser/test_looks.py",
+    "demo/test_api_docs.py", "fuzz/test_contract_run.py",
     # Real processes that are killed, and databases that go away for seconds.
     "conversations/test_database_goes_during_a_sign_in.py", "conversations/test_statistics_crashes.py",
     "conversations/test_webhook_crashes.py", "conversations/test_worker_outages.py",
@@ -81,6 +82,8 @@ def group_of(item: pytest.Item) -> str:
     path = _path(item)
     if _is_below(path, ("browser",)):
         return "product_in_browser"
+    if _is_below(path, ("generators",)):
+        return path  # what one test generates another one runs
     return "demo" if "stage" in getattr(item, "fixturenames", ()) else path
 
 

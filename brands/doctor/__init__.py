@@ -2,7 +2,7 @@
 
 To distinguish what is proven, it sends a second request as a control: the same token request with a wrong
 secret, the same authorization request with a redirect URI that is not registered. If both get the same answer, only a
-sign-in can tell. A run sends at most 14 requests, each with a made-up code or token, or without a consumer, and stores
+sign-in can tell. A run sends at most 16 requests, each with a made-up code or token, or without a consumer, and stores
 nothing. Our secret goes to no other host than in a sign-in.
 """
 

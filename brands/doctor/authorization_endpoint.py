@@ -165,7 +165,17 @@ def _compare(examination: Examination, arrival: _Arrival) -> Finding:
     if arrival.is_refused and not is_sign_in_page and arrival.looks_like(control):
         return found("authorization_endpoint_refuses", **said)
     proves = not control.is_busy and not arrival.looks_like(control) and (control.is_refused or not arrival.is_refused)
+    if proves and not control.is_refused:
+        proves = _is_repeated(examination, arrival)
     return found("redirect_uri_registered" if proves else "redirect_uri_not_proven", redirect_uri=ours, **said)
+
+
+def _is_repeated(examination: Examination, arrival: _Arrival) -> bool:
+    """Whether our request gets the same answer again. If it gets another address each time, an address says nothing."""
+    try:
+        return _ask(examination).looks_like(arrival)
+    except AuthorizationServerError:
+        return False
 
 
 def _not_taken(examination: Examination, error: AuthorizationServerError) -> Finding:

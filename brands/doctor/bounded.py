@@ -13,10 +13,11 @@ public.
 
 import logging
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from threading import BoundedSemaphore, Event
-from typing import Final
+from typing import Final, TypeVar
 
 from brands.doctor.examination import Examination, Step, Unanswered
 from brands.doctor.findings import Finding, found
@@ -27,6 +28,8 @@ SECONDS_FOR_ALL: Final = 20.0
 # Each run holds a thread of the web process until it ends.
 RUNS_AT_ONCE: Final = 2
 _runs = BoundedSemaphore(RUNS_AT_ONCE)
+
+LookedUp = TypeVar("LookedUp")
 
 logger = logging.getLogger("consumer_delegation.doctor")
 
@@ -50,6 +53,29 @@ def run_within_bounds(examination: Examination, steps: tuple[Step, ...], seconds
     finally:
         threads.shutdown(wait=False)
         _runs.release()
+
+
+class NotAnswered(Exception):
+    """No answer came in time. The message is what may be told beyond that: what is wrong with a certificate, or ""."""
+
+
+def look_up_within_bounds(
+    examination: Examination, title: str, field: str, look_up: Callable[[], LookedUp]
+) -> LookedUp:
+    """Return what `look_up` returns. It raises `Unanswered` if the server gave no answer.
+
+    Bounded as a run of one step. Raises `AnotherRun` and `NotAnswered`.
+    """
+    results: list[LookedUp] = []
+
+    def step(_: Examination) -> Iterator[Finding]:
+        results.append(look_up())
+        return iter(())
+
+    findings = run_within_bounds(examination, (Step(title, field, step),))
+    if findings:
+        raise NotAnswered("" if findings[0].code == "no_answer" else f" {findings[0].meaning}")
+    return results[0]
 
 
 class _Run:

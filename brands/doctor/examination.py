@@ -11,15 +11,16 @@ from brands.doctor.findings import Finding, found
 from brands.doctor.table import Verdict
 from brands.models import AuthorizationServer
 from oauth_client import ClientCredentials, ServerConfiguration, transport
+from oauth_client.certificates import CertificateProblem
 
 # Statuses of an address without an endpoint.
 NO_PAGE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
 _NO_COLUMNS: Final = frozenset({"redirect_uri", "client_jwks_uri", "client_secret"})
 _CERTIFICATE: Final = {
-    transport.CertificateProblem.EXPIRED: "certificate_expired",
-    transport.CertificateProblem.UNKNOWN_CA: "certificate_unknown_ca",
-    transport.CertificateProblem.OTHER_NAME: "certificate_other_name",
-    transport.CertificateProblem.OTHER: "certificate_invalid",
+    CertificateProblem.EXPIRED: "certificate_expired",
+    CertificateProblem.UNKNOWN_CA: "certificate_unknown_ca",
+    CertificateProblem.OTHER_NAME: "certificate_other_name",
+    CertificateProblem.OTHER: "certificate_invalid",
 }
 
 

@@ -1,6 +1,7 @@
 """The doctor's steps at the userinfo and the introspection endpoint: one request about a made-up token."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -20,18 +21,11 @@ def userinfo(examination: Examination) -> Iterator[Finding]:
     if configuration.uses_openid or configuration.introspection_endpoint or not configuration.userinfo_endpoint:
         return
     tried = f"GET {configuration.userinfo_endpoint} with a made-up token"
-    try:
-        response = get_userinfo(configuration, Secret(random_token()))
-    except AuthorizationServerError as error:
-        yield _not_asked(error, "userinfo_endpoint", tried)
-        return
-    examination.heard()
-    code = (
-        "subject_for_any_token"
-        if response.status_code == HTTPStatus.OK
-        else _judge(response, "subject_endpoint_answers")
-    )
-    yield found(code, field="userinfo_endpoint", tried=tried, answer=f"HTTP status {response.status_code}")
+    response = yield from _asked(partial(get_userinfo, configuration), examination, "userinfo_endpoint", tried)
+    if response is not None:
+        is_accepted = response.status_code == HTTPStatus.OK
+        code = "subject_for_any_token" if is_accepted else _judge(response, "subject_endpoint_answers")
+        yield _found(code, response, "userinfo_endpoint", tried)
 
 
 def introspection(examination: Examination) -> Iterator[Finding]:
@@ -40,23 +34,34 @@ def introspection(examination: Examination) -> Iterator[Finding]:
     if configuration.uses_openid or not configuration.introspection_endpoint:
         return
     tried = f"POST to {configuration.introspection_endpoint} with a made-up token"
+    ask = partial(introspect, configuration, credentials=examination.credentials)
+    response = yield from _asked(ask, examination, "introspection_endpoint", tried)
+    if response is not None:
+        is_told = response.status_code == HTTPStatus.OK
+        code = _judge_active(response) if is_told else _judge(response, "introspection_refused")
+        yield _found(code, response, "introspection_endpoint", tried)
+
+
+def _asked(
+    ask: Callable[[Secret], transport.Response], examination: Examination, field: str, tried: str
+) -> Generator[Finding, None, transport.Response | None]:
+    """Ask about a made-up token. Yields a finding and returns None if the request cannot be sent.
+
+    Raises `Unanswered` if no answer came.
+    """
     try:
-        response = introspect(configuration, Secret(random_token()), examination.credentials)
+        response = ask(Secret(random_token()))
     except AuthorizationServerError as error:
-        yield _not_asked(error, "introspection_endpoint", tried)
-        return
+        if error.unanswered:
+            raise Unanswered(error.unanswered, field, tried) from None
+        yield found("request_not_sent", field="token_endpoint_auth_method", detail=error.detail)
+        return None
     examination.heard()
-    code = (
-        _judge_active(response) if response.status_code == HTTPStatus.OK else _judge(response, "introspection_refused")
-    )
-    yield found(code, field="introspection_endpoint", tried=tried, answer=f"HTTP status {response.status_code}")
+    return response
 
 
-def _not_asked(error: AuthorizationServerError, field: str, tried: str) -> Finding:
-    """Return the finding of a request that cannot be sent. Raises `Unanswered` if no answer came."""
-    if error.unanswered:
-        raise Unanswered(error.unanswered, field, tried) from None
-    return found("request_not_sent", field="token_endpoint_auth_method", detail=error.detail)
+def _found(code: str, response: transport.Response, field: str, tried: str) -> Finding:
+    return found(code, field=field, tried=tried, answer=f"HTTP status {response.status_code}")
 
 
 def _judge_active(response: transport.Response) -> str:

@@ -196,7 +196,8 @@ ROWS: Final[Mapping[str, _Row]] = {
         _NOTE,
         "client_secret",
         Side.NOBODY,
-        "This cannot be told before the first sign-in: our client and one with a wrong secret get the same answer.",
+        "This cannot be told before the first sign-in: the answers to our client and to one with a wrong secret do not "
+        "tell the two apart.",
         f"{_SIGN_IN}: with a wrong secret it ends with invalid_client.",
     ),
     "client_refused": _Row(
@@ -377,8 +378,8 @@ ROWS: Final[Mapping[str, _Row]] = {
         _NOTE,
         "redirect_uri",
         Side.NOBODY,
-        "This cannot be told before the first sign-in: our redirect URI and one that is not registered get the same "
-        "answer.",
+        "This cannot be told before the first sign-in: the answers to our redirect URI and to one that is not "
+        "registered do not tell the two apart.",
         f"{_SIGN_IN}. If you do not come back here: {_REDIRECT_URI}",
     ),
     "redirects_to_any_address": _Row(

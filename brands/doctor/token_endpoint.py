@@ -146,7 +146,8 @@ def _compare(examination: Examination, answer: _Answer) -> Finding:
         "tried": f"{_tried(examination)}; then the same with a wrong client",
         "answer": f"{answer.words}; then {control.words}",
     }
-    proves = answer.error == ErrorCode.INVALID_GRANT or control.refuses_client
+    # A wrong client that gets no error code may have met a firewall, which had enough after the first request.
+    proves = control.refuses_client or (answer.error == ErrorCode.INVALID_GRANT and control.names_error)
     if proves and not control.is_busy and answer.words != control.words:
         return found("client_accepted", **said)
     # MCP's Python SDK says invalid_request if client_id is not beside Basic. A bare 401 may be about the code, too.

@@ -101,9 +101,14 @@ class ChallengeBody(Struct, kw_only=True, forbid_unknown_fields=True):
             _check_locales(self.purpose)
 
     def purpose_in_chat(self) -> str:
-        """Return the text in the chat's locale, else in English, else the first one, for logs of token reads."""
-        texts = dict(self.purpose) if isinstance(self.purpose, dict) else {}
-        return texts.get(self.locale) or texts.get("en") or next(iter(texts.values()), "")
+        """Return the text in the chat's locale or language, else in English, else any, for logs of token reads."""
+        given = self.purpose.items() if isinstance(self.purpose, dict) else ()
+        texts = {locale.lower(): text for locale, text in given if text}
+        locale = self.locale.lower()
+        language = locale.partition("-")[0]
+        of_language = [text for other, text in texts.items() if other.partition("-")[0] == language]
+        fitting = [texts.get(locale), *of_language, texts.get("en"), *texts.values()]
+        return next(filter(None, fitting), "")
 
 
 class AuthorizeBody(ChallengeBody, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from django.utils import timezone
 
+from brands.api_operations import SAFE_METHODS
 from brands.models import BotKey, Operation
 from brands.operation_requests import ArgumentsInvalid, input_schema, request_for
 from conversations.api.calls import (
@@ -29,7 +30,7 @@ from conversations.api.calls import (
 from conversations.api.lookups import open_conversation_of, operation_of, operations_of
 from conversations.api.token_read import purpose_of
 from conversations.api.views import conversation_unless_closed, issued, wanted_challenge
-from conversations.flow.api_calls import SAFE_METHODS, Caller, call_api
+from conversations.flow.api_calls import Caller, call_api
 from conversations.flow.challenges import issue_challenge
 from conversations.flow.errors import ApiHostChanged, WrongAuthorizationStatus, refuse_unnamed_session
 from conversations.flow.readable_tokens import readable_token, usable_token

@@ -1,9 +1,10 @@
 """Call a brand's API with a conversation's token. The bot names a declared operation, and never gets the token."""
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Final, NoReturn
+from typing import NoReturn
 
 from django.utils import timezone
 
@@ -14,21 +15,19 @@ from conversations.flow.errors import (
     ApiBusy,
     ApiHostChanged,
     CallOutcome,
-    MissingScope,
+    InvalidScope,
     NoApiAnswer,
     ScopeRefusedByApi,
     TokenReplaced,
     WrongAuthorizationStatus,
 )
+from conversations.flow.readable_tokens import refuse_missing_scope
 from conversations.flow.slots import ServerBusy, call_slot
 from conversations.flow.termination import end_live_token
 from conversations.models import AccessToken
 from infrastructure.crypto import Secret
 from oauth_client.resource_server import ResourceRequest, ResourceResponse, TokenInAnswer, call_resource
 from oauth_client.transport import EndpointTimeout, OutboundError, ResponseTooLarge
-
-# What an operation that changes nothing has as its method (RFC 9110 section 9.2.1).
-SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 
 audit_logger = logging.getLogger("consumer_delegation.audit")
 logger = logging.getLogger("consumer_delegation.api_calls")
@@ -125,10 +124,7 @@ def _end(operation: Operation, access_token: AccessToken, actor: str) -> NoRetur
 
 
 def _refuse_scope(operation: Operation, access_token: AccessToken, wanted: str) -> NoReturn:
-    """Say which scope is wanted. Another sign-in helps only if the authorization server is configured for it."""
-    granted, configured = access_token.scope.split(), operation.api.authorization_server.scope.split()
-    missing = [scope for scope in dict.fromkeys(wanted.split()) if scope not in granted]
-    if not missing or not set(missing) <= set(configured):
-        raise ScopeRefusedByApi(wanted)
-    requested = access_token.challenge.scope
-    raise MissingScope(requested=requested, granted=access_token.scope, missing=" ".join(missing))
+    """Say which scope is wanted: always raises. Another sign-in helps only if it is missing and can be asked for."""
+    with suppress(InvalidScope):
+        refuse_missing_scope(access_token, operation.api.authorization_server, wanted)
+    raise ScopeRefusedByApi(wanted)

@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from django.db import Error, connection, transaction
+from django.db import connection
 from django.utils import timezone
 
 from conversations.flow.pending_counts import Counted, PendingCounts
@@ -37,22 +37,14 @@ class CallKind(NamedTuple):
 def count_call(kind: CallKind, milliseconds: int, now: datetime) -> None:
     """Count a call. At most once a minute, write this process's counts to the database."""
     of_call = (kind.operation, kind.outcome)
-    _pending.add(kind.bot_key_pk, kind.purpose, now, (*of_call, _MILLISECONDS), amount=milliseconds)
-    if _pending.add(kind.bot_key_pk, kind.purpose, now, (*of_call, _TIMES)):
+    amounts: dict[tuple[str, ...], int] = {(*of_call, _TIMES): 1, (*of_call, _MILLISECONDS): milliseconds}
+    if _pending.add(kind.bot_key_pk, kind.purpose, now, amounts):
         flush(now)
 
 
 def flush(now: datetime | None = None) -> None:
-    """Write this process's counts to the database. A database error is only logged: the counts inform people."""
-    counts = _pending.take(now or timezone.now())
-    if not counts:
-        return
-    try:
-        with transaction.atomic():
-            _store(counts)
-    except Error:
-        logger.exception("call counts could not be stored; another try follows in a minute")
-        _pending.give_back(counts)
+    """Write this process's counts to the database."""
+    _pending.flush(now or timezone.now(), _store, logger, "call counts")
 
 
 stopping.on_exit(flush)

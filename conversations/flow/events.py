@@ -9,23 +9,26 @@ inactive endpoint.
 
 import logging
 from copy import copy
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import msgspec
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Greatest
 
 from brands.models import WebhookEndpoint, WebhookEvent
 from conversations.flow.authorization_status import challenge_representation, token_representation
 from conversations.models import DELIVERY_LIFETIME, AccessToken, Challenge, Conversation, WebhookDelivery
+from infrastructure import database_clock
 from infrastructure.audit import record_event
 from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import DecryptionError, Secret
 
 SWITCHED_OFF: Final = "switched off"
+# A killed worker's leases end within a minute. Whatever waits longer waits for more workers or connections.
+TOO_LONG_A_WAIT: Final = timedelta(minutes=5)
 # Their payload is a challenge's representation, with the bot's context and purpose.
 _OF_A_CHALLENGE: Final = Q(event__startswith="challenge.") | Q(event=WebhookEvent.AUTHORIZATION_REQUEST_FAILED)
 _IS_INACTIVE: Final = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
@@ -227,6 +230,28 @@ def replay(delivery: WebhookDelivery, now: datetime) -> bool:
     rows = WebhookDelivery.objects.dead().filter(pk=delivery.pk, payload_ciphertext__isnull=False)
     replayed = rows.update(dead_at=None, attempts=0, next_attempt_at=now, give_up_at=now + DELIVERY_LIFETIME)
     return replayed == 1
+
+
+def longest_wait(now: datetime) -> tuple[timedelta, WebhookEndpoint] | None:
+    """Return the longest time that a due delivery to a working endpoint has waited, if it is too long.
+
+    One row is read for each endpoint. What a failing or inactive endpoint does not take is no backlog of ours.
+    """
+    due = WebhookDelivery.objects.waiting().filter(endpoint=OuterRef("pk")).order_by("next_attempt_at", "pk")
+    working = WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True, failing_since=None)
+    since = working.annotate(since=Subquery(due.values("next_attempt_at")[:1])).order_by("since", "pk")
+    endpoint = since.filter(since__lte=now - TOO_LONG_A_WAIT).first()
+    return (now - endpoint.since, endpoint) if endpoint else None
+
+
+def report_waiting_deliveries() -> None:
+    """Log an error if a delivery has waited too long. The readiness check calls this about once a minute.
+
+    A worker that does not run cannot say so itself. A web process stays in service: it can do its own work.
+    """
+    if found := longest_wait(database_clock.now()):
+        extra = {"seconds": round(found[0].total_seconds()), "endpoint": str(found[1].uuid)}
+        logger.error("webhook deliveries wait too long: does a worker run?", extra=extra)
 
 
 def erase_challenge_payloads(now: datetime, closing: Conversation | None = None) -> None:

@@ -9,10 +9,11 @@ writes them first (`delegation_site/gunicorn.py`). The counts inform people. The
 import logging
 from collections import Counter
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 from django.conf import settings
-from django.db import Error, connection, transaction
+from django.db import connection, transaction
 from django.db.models import Q, Sum
 from django.urls import reverse
 from django.utils import timezone
@@ -37,8 +38,6 @@ _UPSERT: Final = """
 """
 
 logger = logging.getLogger("consumer_delegation.read_counts")
-
-
 _pending = PendingCounts()
 
 
@@ -51,16 +50,7 @@ def count_read(bot_key_pk: int, purpose: str, now: datetime) -> None:
 def flush(now: datetime | None = None) -> None:
     """Write this process's counts to the database and check for unusual rates. A database error is only logged."""
     now = now or timezone.now()
-    counts = _pending.take(now)
-    if not counts:
-        return
-    try:
-        with transaction.atomic():
-            _store(counts)
-            _check_rates({counted.bot_key_pk for counted in counts}, now)
-    except Error:
-        logger.exception("token read counts could not be stored; another try follows in a minute")
-        _pending.give_back(counts)
+    _pending.flush(now, partial(_store_and_check, now=now), logger, "token read counts")
 
 
 stopping.on_exit(flush)
@@ -69,6 +59,11 @@ stopping.on_exit(flush)
 def reset_in_process() -> None:
     """Discard this process's counts. Tests call it, so that each test begins without counts."""
     _pending.forget()
+
+
+def _store_and_check(counts: Counter[Counted], now: datetime) -> None:
+    _store(counts)
+    _check_rates({counted.bot_key_pk for counted in counts}, now)
 
 
 def _store(counts: Counter[Counted]) -> None:

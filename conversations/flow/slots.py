@@ -7,7 +7,6 @@ calls never take all the places of sign-ins. One server or brand gets fewer plac
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import ceil
 from threading import Lock
 from typing import Final
 
@@ -51,7 +50,7 @@ def most_calls() -> int:
 
 @contextmanager
 def call_slot(brand_pk: int) -> Iterator[None]:
-    """Hold a slot for a call of a brand's API. A brand gets three quarters of them. Raises `ServerBusy`."""
+    """Hold a slot for a call of a brand's API. A brand gets three quarters, or the only one. Raises `ServerBusy`."""
     most = most_calls()
-    with slot(_CALL, brand_pk, most_of_owner=ceil(most * 3 / 4), most_of_kind=most):
+    with slot(_CALL, brand_pk, most_of_owner=max(1, most * 3 // 4), most_of_kind=most):
         yield

@@ -22,7 +22,6 @@ from conversations.models import (
     Challenge,
     ChallengeStatus,
     Conversation,
-    IdempotencyKey,
     Revocation,
 )
 from infrastructure.audit import CONSUMER
@@ -162,10 +161,9 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
     )
     AuthorizationRequest.objects.filter(challenge__conversation=conversation).update(error_detail="")
     conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
+    # Idempotency keys stay for their 24 hours, also where ids are unique: the brand may switch to reused ids meanwhile,
+    # and a repeated request must not begin the next session (S5).
     erase_challenge_payloads(now, conversation)
-    if not conversation.brand.reuses_conversation_ids:
-        # Otherwise they stay for their 24 hours: a repeated request must not begin the next session (S5).
-        IdempotencyKey.objects.filter(challenge__conversation=conversation).delete()
 
 
 def _receipt(conversation: Conversation, closed_at: datetime) -> ClosingReceipt:

@@ -1,8 +1,10 @@
 """Webhook deliveries in the outbox: the worker sends each at least once, and a slow or dead endpoint delays no other.
 
-Working endpoints get at most 2 deliveries at once each, and 3 per brand. Failing endpoints get at most 1 at once per
-brand, and 4 in all; they come after the working ones. So one brand uses at most 4 of the 8 threads, however many
-endpoints it has.
+`WEBHOOK_CONNECTIONS` is how many deliveries a working endpoint gets at once, from all workers together; a brand gets
+half as many more. Each of these places leases a batch of events, and sends them one after the other on a connection
+that stays open. A batch ends after a second, or with the first failure, and the rest is given back. Failing endpoints
+get one delivery at once per brand, and 4 in all; they come after the working ones. So one brand uses at most half of a
+worker's threads, however many endpoints it has.
 """
 
 import logging
@@ -12,6 +14,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
+from django.conf import settings
 from django.db import transaction
 
 from brands.models import WebhookEndpoint
@@ -20,37 +23,55 @@ from conversations.flow.events import give_up, mark_delivered, put_off
 from conversations.models import WebhookDelivery
 from infrastructure import database_clock
 from infrastructure.crypto import DecryptionError
-from infrastructure.outbox import Destinations, lease_due, leased, pause_after
+from infrastructure.outbox import Destinations, lease_batches, leased, pause_after
 from oauth_client.transport import OutboundError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(hours=4)
 MAX_AT_ONCE_TO_FAILING: Final = 4
 MAX_AT_ONCE_TO_FAILING_PER_BRAND: Final = 1
+# A lease costs several queries, whatever its size. What a killed worker had leased waits for a minute.
+BATCH: Final = 32
 
 _SUCCESS: Final = range(200, 300)
 
 logger = logging.getLogger("consumer_delegation.webhooks")
 
 
-def lease_deliveries(now: datetime, limit: int) -> list[WebhookDelivery]:
-    """Lease due deliveries, those to working endpoints first, with caps for each endpoint and brand."""
+def most_per_brand() -> int:
+    """Return how many deliveries to working endpoints of one brand may run at once, in all workers together."""
+    return settings.WEBHOOK_CONNECTIONS + (settings.WEBHOOK_CONNECTIONS + 1) // 2
+
+
+def threads_for_deliveries() -> int:
+    """Return how many threads a worker has for webhooks: twice as many as one brand can use."""
+    return 2 * (most_per_brand() + MAX_AT_ONCE_TO_FAILING_PER_BRAND)
+
+
+def lease_deliveries(now: datetime, limit: int) -> list[list[WebhookDelivery]]:
+    """Lease up to `limit` batches of due deliveries, those to working endpoints first."""
     rows = WebhookDelivery.objects.waiting().select_related("endpoint__brand", "conversation__brand")
     active = WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True)
-    working = Destinations("endpoint", active.filter(failing_since=None))
-    failing = Destinations("endpoint", active.filter(failing_since__isnull=False), MAX_AT_ONCE_TO_FAILING_PER_BRAND)
+    working = Destinations(
+        "endpoint", active.filter(failing_since=None), settings.WEBHOOK_CONNECTIONS, most_per_brand(), BATCH
+    )
+    failing = Destinations(
+        "endpoint", active.filter(failing_since__isnull=False), per_brand=MAX_AT_ONCE_TO_FAILING_PER_BRAND
+    )
     # In one transaction: if the second lease failed, the rows of the first would stay leased for a minute, unused.
     with transaction.atomic():
-        taken = lease_due(rows, working, now, limit)
-        under_way = rows.filter(leased(now), endpoint__failing_since__isnull=False).count()
-        room = min(limit - len(taken), MAX_AT_ONCE_TO_FAILING - under_way)
-        return taken + (lease_due(rows, failing, now, room) if room > 0 else [])
+        taken = lease_batches(rows, working, now, limit)
+        under_way = rows.filter(leased(now), endpoint__failing_since__isnull=False).order_by()
+        places = under_way.values_list("endpoint", "lease_until").distinct().count()
+        room = min(limit - len(taken), MAX_AT_ONCE_TO_FAILING - places)
+        return taken + (lease_batches(rows, failing, now, room) if room > 0 else [])
 
 
-def attempt_delivery(delivery: WebhookDelivery) -> Callable[[], None]:
+def attempt_delivery(delivery: WebhookDelivery) -> Callable[[], bool]:
     """Post one event. Return a function that stores the result: delivered, another attempt scheduled, or given up.
 
-    Blocks for up to 10 seconds. It is safe to call the returned function again after a database failure.
+    That function returns whether the endpoint accepted the event, so that the next one may follow. It is safe to call
+    it again after a database failure. Blocks for up to 10 seconds.
     """
     try:
         payload = delivery.reveal_payload()
@@ -71,7 +92,7 @@ def deliver(delivery: WebhookDelivery) -> None:
     attempt_delivery(delivery)()
 
 
-def _result_of_answer(delivery: WebhookDelivery, status: int) -> Callable[[], None]:
+def _result_of_answer(delivery: WebhookDelivery, status: int) -> Callable[[], bool]:
     outcome = f"answered {status}"
     if status in _SUCCESS:
         return partial(_store_success, delivery, outcome, database_clock.now())
@@ -80,28 +101,31 @@ def _result_of_answer(delivery: WebhookDelivery, status: int) -> Callable[[], No
     return _result_of_failure(delivery, outcome, outcome)
 
 
-def _result_of_failure(delivery: WebhookDelivery, outcome: str, detail: str) -> Callable[[], None]:
+def _result_of_failure(delivery: WebhookDelivery, outcome: str, detail: str) -> Callable[[], bool]:
     logger.warning("a webhook was not delivered", extra={"error": detail, "delivery": str(delivery.uuid)})
     return partial(_store_failure, delivery, outcome, database_clock.now())
 
 
-def _store_success(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
+def _store_success(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
     mark_delivered(delivery, outcome, now)
     note_answer(delivery.endpoint, worked=True, now=now)
+    return True
 
 
-def _store_gone(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
+def _store_gone(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
     give_up(delivery, outcome, now)
     switch_off(delivery.endpoint, now)
+    return False
 
 
-def _store_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
+def _store_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
     note_answer(delivery.endpoint, worked=False, now=now)
-    _put_off_or_give_up(delivery, outcome, now)
+    return _put_off_or_give_up(delivery, outcome, now)
 
 
-def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
+def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
     if now >= delivery.give_up_at:
         give_up(delivery, outcome, now)
     else:
         put_off(delivery, outcome, now + pause_after(delivery.attempts, FIRST_PAUSE, LONGEST_PAUSE))
+    return False

@@ -18,17 +18,18 @@ from typing import Any, Final
 
 from django.db import Error, OperationalError, close_old_connections, connection, connections
 
+from conversations.flow.events import longest_wait
 from conversations.flow.retention import SweepIncomplete, sweep
 from conversations.outbox.health_checks import attempt_check, lease_checks, watch
 from conversations.outbox.revocations import attempt_revocation, lease_revocations
-from conversations.outbox.webhooks import attempt_delivery, lease_deliveries
+from conversations.outbox.webhooks import attempt_delivery, lease_deliveries, threads_for_deliveries
 from conversations.statistics import count_events
 from infrastructure import database_clock
 from infrastructure.database_errors import is_unavailable
-from infrastructure.outbox import LastingFailure, give_back, put_off_after_fault
+from infrastructure.outbox import LastingFailure, give_back, give_back_rest, put_off_after_fault
 
-# Threads for each kind of work. They are separate, so that many webhooks cannot delay a revocation.
-THREADS: Final = 8
+# Each kind of work has threads of its own, so that many webhooks cannot delay a revocation.
+_THREADS_FOR_REVOCATIONS: Final = 8
 # A check may be late. The doctor runs no more than two at once.
 _THREADS_FOR_CHECKS: Final = 2
 SWEEP_EVERY_SECONDS: Final = 60.0
@@ -36,15 +37,28 @@ _IDLE_SECONDS: Final = 1.0
 # The database counts as available again after this time without an error.
 _QUIET_SECONDS: Final = 10.0
 
-# Leases rows that are due: takes the time and the most rows to lease.
-Lease = Callable[[datetime, int], list[Any]]
-# Makes the call to the other server for one row. Returns the function that stores the result.
-Call = Callable[[Any], Callable[[], None]]
-WORK: tuple[tuple[str, Lease, Call, int], ...] = (
-    ("revocation", lease_revocations, attempt_revocation, THREADS),
-    ("webhook delivery", lease_deliveries, attempt_delivery, THREADS),
-    ("health check", lease_checks, attempt_check, _THREADS_FOR_CHECKS),
+# A batch ends after this time, and what is left of it is given back: other endpoints and workers may have their turn.
+_BATCH_SECONDS: Final = 1.0
+
+# Leases rows that are due: takes the time and the most leases to take. Returns the rows of each lease.
+Lease = Callable[[datetime, int], list[list[Any]]]
+# Makes the call to the other server for one row. Returns the function that stores the result. If that function returns
+# False, the rest of the batch is given back.
+Call = Callable[[Any], Callable[[], object]]
+
+
+def _one_by_one(lease: Callable[[datetime, int], list[Any]]) -> Lease:
+    return lambda now, most: [[row] for row in lease(now, most)]
+
+
+# The last element says how many threads the kind of work has.
+WORK: Final[tuple[tuple[str, Lease, Call, Callable[[], int]], ...]] = (
+    ("revocation", _one_by_one(lease_revocations), attempt_revocation, lambda: _THREADS_FOR_REVOCATIONS),
+    ("webhook delivery", lease_deliveries, attempt_delivery, threads_for_deliveries),
+    ("health check", _one_by_one(lease_checks), attempt_check, lambda: _THREADS_FOR_CHECKS),
 )
+# The sweep's, and that of watching, which may wait for a mail server.
+_THREADS_FOR_THE_MINUTES_WORK: Final = 2
 
 _FAULT: Final = "an outbox entry failed"
 _NOT_COUNTED: Final = "the audit log cannot be counted"
@@ -56,12 +70,16 @@ logger = logging.getLogger("consumer_delegation.worker")
 def run(stop: Event) -> None:
     """Work until `stop` is set. Calls that are running then are finished first."""
     worker = _Worker(stop)
-    # Two more threads: the sweep's, and that of watching, which may wait for a mail server.
-    threads = ThreadPoolExecutor(max_workers=sum(most for *_, most in WORK) + 2, thread_name_prefix="outbox")
+    threads = ThreadPoolExecutor(max_workers=threads_of_worker(), thread_name_prefix="outbox")
     with threads:
         while not stop.is_set():
             worker.iterate(threads)
     worker.finish()
+
+
+def threads_of_worker() -> int:
+    """Return how many threads of a worker may each have a database connection. Its main thread has one, too."""
+    return sum(most() for *_, most in WORK) + _THREADS_FOR_THE_MINUTES_WORK
 
 
 def run_once(now: datetime | None = None) -> int:
@@ -77,12 +95,11 @@ def run_once(now: datetime | None = None) -> int:
         failures.append(_sweep_failure(error))
     done = 0
     for name, lease, call, _ in WORK:
-        # One at a time: if several were leased together, the last lease could expire before we reach its row.
-        while rows := lease(now or database_clock.now(), 1):
-            if _process_row(call, rows[0]):
-                done += 1
-            else:
-                failures.append(f"{name} {rows[0].uuid} failed")
+        # One lease at a time: if several were taken together, the last could expire before we reach its rows.
+        while batches := lease(now or database_clock.now(), 1):
+            tried, failed = _process_batch(call, batches[0])
+            done += tried - len(failed)
+            failures += [f"{name} {row.uuid} failed" for row in failed]
     for said, part in ((_NOT_COUNTED, count_events), (_NOT_WATCHED, watch)):
         try:
             part(now or database_clock.now())
@@ -110,8 +127,30 @@ def _sweep_failure(error: Exception) -> str:
     return f"the sweep was incomplete: {error}"
 
 
-def _process_row(call: Call, row: Any) -> bool:
-    """Work on one row and store the result. Return False if it failed. Raises the error of an unavailable database."""
+def _process_batch(call: Call, batch: list[Any]) -> tuple[int, list[Any]]:
+    """Work on the rows of one lease. Return how many were tried, and those that failed by an internal error.
+
+    Raises the error of an unavailable database.
+    """
+    failed = []
+
+    def process(row: Any) -> bool:
+        goes_on = _process_row(call, row)
+        if goes_on is None:
+            failed.append(row)
+        return goes_on is True
+
+    rest = _one_after_the_other(batch, process)
+    if rest:
+        give_back_rest(rest)
+    return len(batch) - len(rest), failed
+
+
+def _process_row(call: Call, row: Any) -> bool | None:
+    """Work on one row and store the result. Return whether the next may follow, or None if this one failed.
+
+    Raises the error of an unavailable database.
+    """
     try:
         store = call(row)
     except Exception as error:
@@ -119,40 +158,52 @@ def _process_row(call: Call, row: Any) -> bool:
             raise
         logger.exception(_FAULT, extra={"entry": str(row.uuid)})
         put_off_after_fault(row)
-        return False
+        return None
     try:
-        store()
+        return store() is not False
     except Exception as error:
         if not is_unavailable(error):
             raise
         connection.close()  # perhaps only this connection was broken
-        store()
-    return True
+        return store() is not False
+
+
+def _one_after_the_other(batch: list[Any], process: Callable[[Any], bool]) -> list[Any]:
+    """Process rows until `process` returns False or the time of a batch is over. Return those that are left."""
+    until = monotonic() + _BATCH_SECONDS
+    for number, row in enumerate(batch, 1):
+        if not process(row) or monotonic() >= until:
+            return batch[number:]
+    return []
+
+
+class _Backlog(Exception):
+    """Webhooks become due faster than they are delivered. The message says how late, and to which endpoint."""
 
 
 class _Queue:
     """One kind of work: how its rows are leased and done, and its running calls. Logs if leasing fails."""
 
-    def __init__(self, name: str, lease: Lease, call: Call, threads: int) -> None:
-        self.name, self.lease, self.call, self._threads = name, lease, call, threads
+    def __init__(self, name: str, lease: Lease, call: Call, threads: Callable[[], int]) -> None:
+        self.name, self.lease, self.call, self._threads = name, lease, call, threads()
         self.busy: set[Future[None]] = set()
         self.leasing = LastingFailure(f"leasing a {name} failed", f"leasing a {name} works again")
 
-    def take(self) -> list[Any]:
-        """Lease one row for each free thread. Raises the error of an unavailable database."""
+    def take(self) -> list[list[Any]]:
+        """Take one lease for each free thread. Return the rows of each. Raises the error of an unavailable database."""
         self.busy = {future for future in self.busy if not future.done()}
         free = self._threads - len(self.busy)
         if not free or self.leasing.pause:
             return []
         try:
-            rows = self.lease(database_clock.now(), free)
+            batches = self.lease(database_clock.now(), free)
         except Exception as error:
             if is_unavailable(error):
                 raise
             self.leasing.failed(error, traceback=True)
             return []
         self.leasing.succeeded()
-        return rows
+        return batches
 
 
 class _Worker:
@@ -170,10 +221,11 @@ class _Worker:
         self._counts = LastingFailure(_NOT_COUNTED, "the audit log can be counted again")
         self._sweeps = LastingFailure("the sweep was incomplete", "the sweep is complete again")
         self._watching = LastingFailure(_NOT_WATCHED, "the servers' health is watched again")
+        self._backlog = LastingFailure("webhook deliveries wait too long", "webhook deliveries no longer wait too long")
         self._next_minute = 0.0
         # The threads of the minute's work. The second may wait for a mail server, which must not delay a sweep.
         self._minutes_work: dict[Callable[[datetime], None], Future[None]] = {}
-        self._kept: deque[Callable[[], None]] = deque()
+        self._kept: deque[Callable[[], object]] = deque()
 
     def iterate(self, threads: ThreadPoolExecutor) -> None:
         """Start the work that is due. Then wait for more work, or for the database to come back."""
@@ -203,45 +255,51 @@ class _Worker:
             connections.close_all()
 
     def _start(self, threads: ThreadPoolExecutor, queue: _Queue) -> int:
-        rows = queue.take()
-        queue.busy |= {threads.submit(self._in_thread, queue.call, row) for row in rows}
-        return len(rows)
+        batches = queue.take()
+        queue.busy |= {threads.submit(self._in_thread, queue.call, batch) for batch in batches}
+        return len(batches)
 
-    def _in_thread(self, call: Call, row: Any) -> None:
+    def _in_thread(self, call: Call, batch: list[Any]) -> None:
         try:
-            self._store(self._call(call, row))
+            rest = _one_after_the_other(batch, partial(self._process, call))
+            if rest:
+                self._store(partial(give_back_rest, rest))
         except Exception:  # an internal error must not end the worker
-            logger.exception(_FAULT, extra={"entry": str(row.uuid)})
+            logger.exception(_FAULT, extra={"entry": str(batch[0].uuid)})
         finally:
             connections.close_all()
 
-    def _call(self, call: Call, row: Any) -> Callable[[], None]:
-        """Make the call.
-
-        Return the function that stores its result; if it fails, the function that puts the row off.
-        """
+    def _process(self, call: Call, row: Any) -> bool:
+        """Make the call and store its result; if it fails, put the row off. Return whether the next may follow."""
         try:
-            return call(row)
+            store = call(row)
         except Exception as error:
             if is_unavailable(error):
                 self._database.failed(error)
-                return partial(give_back, row)
-            logger.exception(_FAULT, extra={"entry": str(row.uuid)})
-            return partial(put_off_after_fault, row)
+                self._store(partial(give_back, row))
+            else:
+                logger.exception(_FAULT, extra={"entry": str(row.uuid)})
+                self._store(partial(put_off_after_fault, row))
+            return False
+        return self._store(store) and not self._stop.is_set()
 
-    def _store(self, store: Callable[[], None]) -> None:
-        """Store a result. On failure, try once more on a new connection; then keep the result for later."""
+    def _store(self, store: Callable[[], object]) -> bool:
+        """Store a result. On failure, try once more on a new connection; then keep the result for later.
+
+        Return whether it was stored, and is no reason to end the batch.
+        """
         for _ in range(2):
             try:
-                store()
+                result = store()
             except Error as error:
                 if not is_unavailable(error):
                     raise
                 self._database.failed(error)
                 connections.close_all()
             else:
-                return
+                return result is not False
         self._kept.append(store)
+        return False
 
     def _store_kept(self) -> None:
         """Store the results that were kept. Raises the error of a database that is still unavailable."""
@@ -280,9 +338,17 @@ class _Worker:
 
     def _watch(self, now: datetime) -> None:
         try:
-            self._run_part(self._watching, partial(watch, now))
+            self._run_part(self._watching, partial(self._watch_parts, now))
         finally:
             connections.close_all()
+
+    def _watch_parts(self, now: datetime) -> None:
+        if found := longest_wait(now):
+            waited, endpoint = found
+            self._backlog.failed(_Backlog(f"{waited.total_seconds():.0f} s, for the endpoint {endpoint.uuid}"))
+        else:
+            self._backlog.succeeded()
+        watch(now)
 
     def _run_part(self, failure: LastingFailure, work: Callable[[], object]) -> bool:
         """Run `work` and log in `failure` if it fails. Returns False if the database is unavailable.

@@ -1,5 +1,6 @@
 """The forms of servers and bot keys: accepted input, secrets that are never shown again, and errors at their fields."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey
-from tests.admin_pages import AdminBrowser, House, address
+from tests.admin_pages import AdminBrowser, House, address, filled_in
 from tests.cast import Bot, make_bot
 from tests.stored import everything_stored
 
@@ -51,6 +52,33 @@ def errors_of(answer: Any) -> dict[str, list[str]]:
 def secret_of(server: AuthorizationServer) -> str | None:
     secret = AuthorizationServer.objects.get(pk=server.pk).reveal_credentials().client_secret
     return secret.reveal() if secret else None
+
+
+def test_the_redirect_uri_that_was_copied_is_the_one_that_is_saved(acme_house: House) -> None:
+    """The bug: of two new servers in two tabs, both showed one address, and the second got another one in silence."""
+    add, admin = address(AuthorizationServer, "add"), acme_house.admin
+    addresses = {name: f"https://login.acme.example/{name}" for name in ("authorization_endpoint", "token_endpoint")}
+
+    def send(page: Any, key: str) -> Any:
+        found = re.search(r'name="shown_callback_id" value="([^"]+)"', page.content.decode())
+        assert found
+        assert f"/callback/{found[1]}" in page.content.decode()
+        named = {"brand": acme_house.brand.pk, "key": key, "client_id": key, "client_secret": NEW_SECRET}
+        data = filled_in(page.context["adminform"].form) | named | addresses | {"shown_callback_id": found[1]}
+        return admin.post(add, data), found[1]
+
+    tabs = [admin.get(add), admin.get(add)]
+    saved, first = send(tabs[0], "first")
+    assert saved.status_code == 302
+    refused, shown = send(tabs[1], "second")
+    said = "Another new server has taken the redirect URI that this page showed. Register the one that it shows now, "
+    assert refused.context["adminform"].form.non_field_errors() == [said + "and save again."]
+    saved, second = send(refused, "second")
+    assert saved.status_code == 302
+    rows = AuthorizationServer.objects.filter(key__in=["first", "second"])
+    stored = dict(rows.values_list("key", "callback_id"))
+    assert stored == {"first": first, "second": second}
+    assert shown == first
 
 
 def test_a_client_secret_is_never_shown_again(acme_house: House, form_url: str) -> None:

@@ -135,6 +135,14 @@ def test_parameters_that_cannot_be_sent_are_refused(parameters: object, code: st
     assert code_of(api_operations.validate_parameters, parameters) == code
 
 
+def test_all_parameters_together_are_as_long_as_one_schema() -> None:
+    """P14: what is declared is prepared in the memory of each process."""
+    long = {"enum": ["a" * 2_000]}
+    many = [{"name": f"q{number}", "in": "query", "schema": long} for number in range(50)]
+    assert code_of(api_operations.validate_parameters, many) == "parameters_too_large"
+    assert code_of(api_operations.validate_parameters, many[:30]) is None
+
+
 def test_parameters_that_can_be_sent() -> None:
     given = [
         parameter(),

@@ -14,6 +14,7 @@ from brands.server_rules import complete_from_metadata
 from infrastructure.models import AuditEvent
 from oauth_client import discover as discover_metadata
 from oauth_client import transport
+from oauth_client.certificates import CertificateProblem
 from tests.admin_pages import AdminBrowser, address, filled_in
 from tests.brands.test_unsaved_secrets import as_shown
 from tests.fake_authorization_server import mounted
@@ -305,7 +306,7 @@ def test_what_is_wrong_with_a_certificate_is_said(
     browser: AdminBrowser, login: ModernAuthorizationServer, quick: float
 ) -> None:
     """N9: it comes from an address that was checked to be public."""
-    expired = transport.CertificateNotAccepted(transport.CertificateProblem.EXPIRED)
+    expired = transport.CertificateNotAccepted(CertificateProblem.EXPIRED)
     login.metadata_path, login.well_known_answers = "/nowhere", [expired, expired]
     assert "expired" in errors_of(discover(browser))["issuer"][0]
 
@@ -324,6 +325,7 @@ def test_it_needs_a_recent_sign_in_and_keeps_what_was_typed(
     assert UnsavedClientSecret.objects.count() == 1
 
 
+@pytest.mark.usefixtures("one_window")
 def test_look_ups_are_limited(browser: AdminBrowser, login: ModernAuthorizationServer) -> None:
     """N9."""
     for _ in range(10):

@@ -11,6 +11,7 @@ from brands.configuration_file import ConfigurationRefused, apply_configuration,
 from brands.models import AuthorizationServer, Brand
 from brands.server_rules import issuer_of_address
 from oauth_client import transport
+from oauth_client.certificates import CertificateProblem
 from tests.admin_pages import AdminBrowser, address
 from tests.fake_authorization_server import mounted
 from tests.modern_authorization_server import ModernAuthorizationServer
@@ -117,7 +118,7 @@ def test_without_metadata_the_endpoints_have_to_be_typed(login: ModernAuthorizat
     [
         transport.EndpointBlocked("the address is not allowed"),
         transport.EndpointTimeout("the server did not answer in time"),
-        transport.CertificateNotAccepted(transport.CertificateProblem.EXPIRED),
+        transport.CertificateNotAccepted(CertificateProblem.EXPIRED),
     ],
     ids=lambda reason: type(reason).__name__,
 )

@@ -151,6 +151,30 @@ def test_a_server_that_got_busy_meanwhile_proves_nothing(
 
 
 @pytest.mark.parametrize(
+    "control",
+    [(403, HTML, b"<h1>Blocked</h1>"), (403, {}, b""), (404, HTML, b""), (302, {"Location": "/blocked"}, b"")],
+)
+def test_a_firewall_that_stops_the_second_token_request_proves_nothing(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch, control: Answer
+) -> None:
+    """The bug: a server that looks at the code first, with a firewall in front, was said to have checked the secret."""
+    server = configured(acme, login)
+    server.set_client_secret(Secret("mistyped"))
+    always(login, monkeypatch, refusal("invalid_grant"), control)
+    assert codes(server) == [*GOOD[:2], "client_not_proven", GOOD[3]]
+
+
+def test_a_sign_in_page_whose_address_is_another_each_time_proves_nothing(
+    acme: Brand, login: ModernAuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: an id that does not look random in the path was taken for another answer, and so for a proof."""
+    ids = iter(["kx", "Ab3", "quiet-fox", "p_q", "n7"])
+    server = configured(acme, login)
+    monkeypatch.setattr(login, "_answer_without_browser", lambda _url: to(f"/login/{next(ids)}/start"))
+    assert codes(server) == [*GOOD[:3], "redirect_uri_not_proven"]
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         refusal("invalid_request"),

@@ -15,6 +15,7 @@ from brands.doctor.table import ROWS
 from brands.models import AuthorizationServer, Brand
 from infrastructure.crypto import Secret
 from oauth_client import transport
+from oauth_client.certificates import CertificateProblem
 from tests.brands.doctor_login import (
     GOOD,
     HTML,
@@ -45,10 +46,10 @@ pytestmark = pytest.mark.django_db
         (transport.EndpointTimeout("the server did not answer in time"), "timed_out"),
         (transport.EndpointUnreachable("the server could not be reached"), "unreachable"),
         (transport.ResponseTooLarge("the answer is too large"), "answer_too_large"),
-        (transport.CertificateNotAccepted(transport.CertificateProblem.EXPIRED), "certificate_expired"),
-        (transport.CertificateNotAccepted(transport.CertificateProblem.UNKNOWN_CA), "certificate_unknown_ca"),
-        (transport.CertificateNotAccepted(transport.CertificateProblem.OTHER_NAME), "certificate_other_name"),
-        (transport.CertificateNotAccepted(transport.CertificateProblem.OTHER), "certificate_invalid"),
+        (transport.CertificateNotAccepted(CertificateProblem.EXPIRED), "certificate_expired"),
+        (transport.CertificateNotAccepted(CertificateProblem.UNKNOWN_CA), "certificate_unknown_ca"),
+        (transport.CertificateNotAccepted(CertificateProblem.OTHER_NAME), "certificate_other_name"),
+        (transport.CertificateNotAccepted(CertificateProblem.OTHER), "certificate_invalid"),
     ],
 )
 def test_each_reason_for_no_answer_is_told_to_the_operator_at_each_step(

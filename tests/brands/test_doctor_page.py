@@ -81,7 +81,7 @@ def test_the_list_and_the_change_page_lead_to_it(browser: AdminBrowser, acme_ser
 def test_opening_it_sends_nothing(
     browser: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
-    assert "at most 14 requests" in " ".join(browser.get(page_of(acme_server)).content.decode().split())
+    assert "at most 16 requests" in " ".join(browser.get(page_of(acme_server)).content.decode().split())
     assert (acme_login.token_requests, acme_login.authorization_requests) == ([], [])
     assert RateCounter.objects.count() == 0
 

@@ -242,6 +242,38 @@ def test_what_is_no_document_or_too_much_is_refused(content: bytes, problem: str
         proposals_of(read_document(content))
 
 
+LONG: Final = "a." * 450_000
+MANY: Final = 15_000
+
+
+@pytest.mark.parametrize(
+    ("operation", "problem", "notes"),
+    [
+        ({"parameters": [{"name": f"p{n}", "in": "query"} for n in range(MANY)]}, "more than 100 parameters", 0),
+        ({"parameters": [{"name": f"p{n}", "in": "cookie"} for n in range(MANY)]}, "more than 100 parameters", 0),
+        ({"parameters": [{"name": LONG, "in": "query"}]}, "", 1),
+        ({"parameters": [{"name": [[1]] * MANY, "in": [[1]] * MANY}]}, "", 1),
+        ({"requestBody": {"content": {f"a/b{n}": {} for n in range(MANY)}}}, "more than 100 kinds", 0),
+        ({"requestBody": {"$ref": "#" + LONG.replace(".", "/")}}, "not in the document", 0),
+        ({"requestBody": {"content": {"application/json": {"schema": {"properties": {LONG: {}}}}}}}, "too large", 0),
+        ({"security": [{"a": []}] * MANY}, "", 0),
+        ({"security": [{"login": ["s"] * MANY}]}, "more than 100 scopes", 0),
+        ({"summary": LONG}, "", 0),
+        ({"description": [[1]] * MANY}, "", 0),
+        ({"operationId": LONG}, "", 0),
+    ],
+)
+def test_a_large_operation_that_every_path_repeats_costs_little(operation: Any, problem: str, notes: int) -> None:
+    """P15. The attack: 999 paths refer to one that is nearly as large as a document may be."""
+    paths = {"/a": {"post": operation}} | {f"/{n}": {"$ref": "#/paths/~1a"} for n in range(999)}
+    login = {"securitySchemes": {"login": {"type": "oauth2"}}}
+    found = proposals_of(document(paths, components=login))
+    assert len(found) == 1_000
+    assert all(problem in one.problem and bool(problem) == bool(one.problem) for one in found)
+    assert {len(one.notes) for one in found} == {notes}
+    assert max(len(one.summary) + len(one.name) for one in found) <= 300
+
+
 @pytest.mark.parametrize(
     ("servers", "url"),
     [
@@ -299,7 +331,7 @@ _ODD: Final = st.recursive(
 @given(operation=st.dictionaries(_MEMBERS, _ODD, max_size=6), item=st.dictionaries(_MEMBERS, _ODD), more=_ODD)
 def test_whatever_the_description_holds_it_is_a_proposal_or_a_problem(operation: Any, item: Any, more: Any) -> None:
     """The attack: an odd document is a 500 for an admin, and a traceback of somebody else's text in our log."""
-    paths = {"/{a}": {**item, "get": operation, "post": operation}}
+    paths = {"/{a}": {**item, "get": operation, "post": operation}, "/plain": {"get": {}}}
     for version in ("3.0.0", "3.1.0"):
         for found in proposals_of(document(paths, version, components=more, security=more, servers=more)):
             assert bool(found.problem) != bool(found.values)

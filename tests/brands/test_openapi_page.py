@@ -239,6 +239,7 @@ def test_what_is_inside_our_network_is_one_sentence(
     assert "<li>The document could not be fetched. Look at the address, or choose a file.</li>" in text
 
 
+@pytest.mark.usefixtures("one_window")
 def test_look_ups_are_counted(browser: AdminBrowser, api: BrandAPI, published: HostileTokenEndpoint) -> None:
     """N9: an admin cannot have addresses tried, or large documents read, all day."""
     answers = [text_of(fetch(browser, api, published.url)) for _ in range(11)]

@@ -9,6 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from hypothesis import given
 from hypothesis import strategies as st
 
+from brands.api_operations import validate_parameters, validate_schema
 from brands.models import BrandAPI, Operation
 from brands.operation_requests import MAX_DEPTH, ArgumentsInvalid, request_for
 from oauth_client.resource_server import ResourceRequest
@@ -76,7 +77,8 @@ def test_a_path_value_is_one_encoded_segment(value: Any, segment: str) -> None:
         "", ".", "..", "/", "a/b", "../customers", "..\\customers", "17/refunds", "a/", "%2e%2e", "%2E", "..%2fadmin",
         "17%2Frefunds", "17%252frefunds", "17%25252Frefunds", "%5c..%5c", "..;", "..;x=1", ";x", " .. ", "%2e%2e%3bx",
         "\uff0e\uff0e\uff0fadmin", "\u2025", "a\r\nHost: rival.example", "a%0d%0aHost:x", "\0", "a\x7f", "a\u0085",
-        "%25252525252f", None, [], ["a"], {}, {"a": "b"}, "\ud800",
+        "%25252525252f", "..#", "..?a", ".?a", "%2e%2e%23", "#", "?a", "%c0%ae%c0%ae", "17%c0%afrefunds", "%25c0%25af",
+        "%u002e%u002e", "17%u2215refunds", "17%U002Frefunds", None, [], ["a"], {}, {"a": "b"}, "\ud800",
     ],
 )  # fmt: skip
 def test_what_could_become_another_segment_is_refused(value: Any) -> None:
@@ -228,3 +230,39 @@ def test_json_is_asked_for_unless_the_operation_declares_what_is() -> None:
     assert request_for(declared, {"order_id": "1", "accept": "text/csv"}, msgspec.UNSET).headers == {
         "accept": "text/csv"
     }
+
+
+@pytest.mark.parametrize(
+    ("schema", "body"),
+    [
+        ({"items": {"allOf": [{"type": "integer"}] * 990}}, [1] * 3_000),
+        ({"items": {"anyOf": [{"required": [f"n{number}" for number in range(3_500)]}, {}]}}, [{}] * 300),
+        ({"properties": {"a": {"items": {"oneOf": [{"maximum": 2}, *[{"minimum": 9}] * 900]}}}}, {"a": [1] * 3_000}),
+    ],
+)
+def test_a_check_that_takes_too_long_is_given_up(schema: Any, body: Any) -> None:
+    """P14: a thousand schemas for each of thirty thousand values of a body take minutes."""
+    validate_schema(schema)
+    with pytest.raises(ArgumentsInvalid, match="/body") as refusal:
+        request_with(body, of=operation(method="POST", body_schema=schema), order_id="1")
+    assert "takes too long" in refusal.value.reason
+
+
+def test_all_arguments_share_the_time_of_one_check() -> None:
+    """P14: fifty parameters, each just below the limit, would take fifty times as long."""
+    slow = {"type": "array", "items": {"allOf": [{"type": "integer"}] * 55}}
+    many = [{"name": f"q{number}", "in": "query", "schema": slow} for number in range(50)]
+    validate_parameters(many)
+    with pytest.raises(ArgumentsInvalid) as refusal:
+        request_for(
+            operation(path="/", parameters=many), {f"q{number}": [1] * 300 for number in range(50)}, msgspec.UNSET
+        )
+    assert "takes too long" in refusal.value.reason
+
+
+def test_an_ordinary_large_body_is_checked_whole() -> None:
+    """P14: a thousand lines of an order are no attack."""
+    line = {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}, "note": NOTE}}
+    lines = operation(method="POST", body_schema={"type": "array", "items": line})
+    assert request_with([{"id": 1, "note": {"note": "a"}}] * 1_000, of=lines, order_id="1").body
+    assert refused([{"id": 1}] * 999 + [{}], of=lines, order_id="1") == "/body/999"

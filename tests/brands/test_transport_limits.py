@@ -179,3 +179,21 @@ def test_calls_of_one_block_share_what_is_left() -> None:
         with transport.within(120):
             assert transport._block_deadline.get() == wide
     assert transport._block_deadline.get() == float("inf")
+
+
+@pytest.mark.parametrize("extension", [b";a=" + b"x" * 60_000, b";" + b" " * 60_000])
+def test_what_is_around_the_bytes_of_an_answer_is_bounded_too(extension: bytes, endpoint: HostileTokenEndpoint) -> None:
+    """N7: an answer of 100 bytes, in chunks whose frames are 6 MB. Only what they hold was counted."""
+    chunks = b"".join(b"1" + extension + b"\r\n \r\n" for _ in range(100))
+    endpoint.play(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    with pytest.raises(transport.ResponseTooLarge):
+        post(endpoint.url)
+
+
+def test_small_chunks_are_no_fault(endpoint: HostileTokenEndpoint) -> None:
+    """N7: some servers write a chunk for each few bytes. The bound is that of one answer, and not of a connection."""
+    chunks = b"".join(b"1\r\n \r\n" for _ in range(60_000))
+    endpoint.play(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    for _ in range(3):
+        assert len(post(endpoint.url).content) == 60_000
+    assert endpoint.connections == 1

@@ -187,6 +187,24 @@ def test_a_form_that_was_opened_anew_uses_no_secret_of_an_older_one(acme_house: 
 
 
 @pytest.mark.django_db
+def test_a_form_that_was_opened_anew_says_that_a_typed_secret_is_not_saved(acme_house: House, form_url: str) -> None:
+    """H10. The bug: after a step back the form was empty, and its save said "was changed successfully" and no more."""
+    at_the_field, after_the_save = (
+        "<strong>A secret that you typed a short while ago is not saved",
+        "this form was opened anew",
+    )
+    refused = acme_house.admin.send_changed(form_url, client_secret=TYPED, **WRONG)
+    assert at_the_field not in refused.content.decode()
+    assert at_the_field in acme_house.admin.get(form_url).content.decode()
+    saved = acme_house.admin.send_changed(form_url, prompt="consent")
+    assert after_the_save in acme_house.admin.get(saved["Location"]).content.decode()
+    saved = acme_house.admin.post(form_url, as_shown(refused, challenge_lifetime="900"))
+    assert after_the_save not in acme_house.admin.get(saved["Location"]).content.decode()
+    assert at_the_field not in acme_house.admin.get(form_url).content.decode()
+    assert secret_of(acme_house.server) == TYPED
+
+
+@pytest.mark.django_db
 def test_after_ten_minutes_it_has_to_be_typed_again(acme_house: House, form_url: str) -> None:
     """H10: and the form says so; it reports no success."""
     refused = acme_house.admin.send_changed(form_url, client_secret=TYPED, **WRONG)

@@ -33,11 +33,11 @@ from brands.webhooks import create_webhook_endpoint
 from conversations.flow.authorization_requests import begin_authorization_request
 from conversations.flow.challenges import WantedChallenge, issue_challenge
 from conversations.flow.outcomes import store_result
-from conversations.models import TokenReadCount
+from conversations.models import ApiCallCount, TokenReadCount
 from infrastructure.crypto import Secret
 from oauth_client import Account, TokenResponse
 from tests.admin_pages import House, addresses_of_the_admin
-from tests.cast import make_server
+from tests.cast import declare_api, declare_operation, make_server
 
 now = timezone.now()
 acme = Brand.objects.create(name="Acme", slug="acme")
@@ -64,6 +64,10 @@ ServerHealth.objects.create(
 )
 BotKey.objects.filter(pk=key.pk).update(reads_unusual_at=now)
 TokenReadCount.objects.create(bot_key=key, hour=now, purpose="order.status", times=7)
+operation = declare_operation(declare_api(server))
+ApiCallCount.objects.create(
+    bot_key=key, operation=operation.name, outcome="2xx", purpose="order.status", hour=now, times=7, milliseconds=900
+)
 house = House(acme, SimpleNamespace(user=operator), None, server, {{}})
 print(json.dumps(addresses_of_the_admin(house, with_accounts=True)))
 """

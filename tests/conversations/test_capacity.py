@@ -64,6 +64,18 @@ def test_calls_of_one_brand_leave_a_place_for_another_and_half_of_the_threads_fr
         pass
 
 
+@pytest.mark.parametrize("threads", [8, 12, 16, 20, 64])
+def test_no_brand_takes_the_last_place_of_calls(threads: int, settings: Any) -> None:
+    """P7: also with few threads, as long as there are two places."""
+    settings.THREADS = threads
+    with ExitStack() as held:
+        for _ in range(most_calls() * 3 // 4):
+            held.enter_context(call_slot(1))
+        with pytest.raises(ServerBusy), call_slot(1):
+            pass
+        held.enter_context(call_slot(2))
+
+
 @pytest.mark.parametrize(("threads", "most"), [(1, 1), (4, 1), (8, 2), (16, 4), (64, 16)])
 def test_a_quarter_of_the_threads_call(threads: int, most: int, settings: Any) -> None:
     """P7."""

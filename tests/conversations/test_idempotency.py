@@ -147,14 +147,17 @@ def test_the_sweep_forgets_keys_after_24_hours_in_chunks(acme_bot: Bot, monkeypa
     assert key_ring().recognises(kept.digest, "idempotency-key", kept.brand.uuid.bytes, "younger")
 
 
-def test_closing_a_conversation_forgets_its_keys(acme_bot: Bot, acme_server: AuthorizationServer) -> None:
-    """K6."""
-    other = make_bot(acme_server.brand, chat="web:other")
+def test_closing_a_conversation_keeps_its_keys_for_their_24_hours(
+    acme_bot: Bot, acme_server: AuthorizationServer
+) -> None:
+    """S5: a repeated request neither opens the closed chat nor means another one."""
     ask(acme_bot)
-    ask(other, "another")
     acme_bot.in_chat("DELETE")
     assert ask(acme_bot)[1]["code"] == "conversation_closed"
-    assert IdempotencyKey.objects.get().challenge.conversation.external_id == "web:other"
+    assert ask(make_bot(acme_server.brand, chat="web:other"))[1]["code"] == "idempotency_key_reused"
+    with later(hours=24, seconds=1):
+        sweep(timezone.now())
+    assert not IdempotencyKey.objects.exists()
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_it_has_half_the_words_and_the_warning_stands_beside_the_button(
     page = ada.get(acme_bot.challenge(purpose="to look up your order")["url"])
     assert len(Words(page).found) <= 52, " ".join(Words(page).found)
     text = page.content.decode()
-    care, button = text.index("Only continue if you asked for this"), text.index("Continue to login.acme.example")
+    care, button = text.index("Only continue if the assistant sent this"), text.index("Continue to login.acme.example")
     assert 0 < text[care:button].count("<") <= 6
     folded = text[text.index("<details>") : text.index("</details>")]
     assert "<li>see your orders</li>" in folded
@@ -132,6 +132,9 @@ def test_of_several_the_page_shows_the_reason_in_its_own_language(
         ({"purpose": {"ja": "支払い", "en": "to pay"}, "locale": "ja-JP"}, 'lang="ja" dir="ltr">支払い</bdi>'),
         ({"purpose": {"tlh": "DIlmeH"}, "locale": "en"}, 'lang="tlh">DIlmeH</bdi>'),
         ({"purpose": {"en": " . "}, "locale": "en"}, ""),
+        ({"purpose": {"de": "", "en": "to pay"}, "locale": "de"}, 'lang="en" dir="ltr">to pay</bdi>'),
+        ({"purpose": {"de": "\u00a0.", "en": "to pay"}, "locale": "de"}, 'lang="en" dir="ltr">to pay</bdi>'),
+        ({"purpose": "\u3000", "locale": "en"}, ""),
         ({"purpose": "", "locale": "en"}, ""),
         ({}, ""),
     ],
@@ -149,6 +152,8 @@ def test_what_a_bot_wrote_in_several_languages_is_read_again_and_a_plain_text_as
     several = acme_bot.challenge(purpose=IN_MANY, locale="de")
     assert acme_bot.read_challenge(several)["purpose"] == IN_MANY
     assert Challenge.objects.get().purpose == IN_MANY["de"]
+    acme_bot.challenge(purpose=IN_MANY, locale="de-at", replace=True)
+    assert Challenge.objects.first().purpose == IN_MANY["de"]  # type: ignore[union-attr]
     plain = acme_bot.challenge(purpose="to pay", replace=True)
     assert acme_bot.read_challenge(plain)["purpose"] == "to pay"
 

@@ -105,3 +105,19 @@ def test_the_page_with_the_digits_of_a_chat_that_is_closed_turns_into_its_end(
     acme_bot.in_chat("DELETE")
     assert ada.get(f"{url}/standing").status_code == 404
     assert heading_of(ada.get(f"{url}/done")) == "This is over"
+
+
+@pytest.mark.parametrize("form", ["/undo", "/cancel", ""])
+@pytest.mark.parametrize("how", ["closed", "withdrawn"])
+def test_a_button_of_a_page_that_stayed_open_leads_to_its_end(
+    acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, how: str, form: str
+) -> None:
+    """G9. The bug: after the close, "This wasn't me" led to the page of an unknown link, without Acme's name."""
+    challenge = acme_bot.challenge()
+    url = challenge["url"]
+    ada.sign_in(url, acme_login)
+    end(acme_bot, challenge, how)
+    answer = ada.press(f"{url}/done", form)
+    while answer.status_code == 303:
+        answer = ada.get(answer["Location"])
+    assert (heading_of(answer), answer.status_code) == (ENDED[how], 200)

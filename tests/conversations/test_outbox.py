@@ -135,8 +135,8 @@ def test_a_fault_in_one_entry_is_logged_and_the_next_one_is_done(
     stop, broken, good = Event(), Revocation(), Revocation()
     waiting, done = [broken, good], []
 
-    def take(_now: Any, _limit: int) -> list[Revocation]:
-        return [waiting.pop(0)] if waiting else []
+    def take(_now: Any, _limit: int) -> list[list[Revocation]]:
+        return [[waiting.pop(0)]] if waiting else []
 
     def do(row: Revocation) -> Callable[[], None]:
         if row is broken:
@@ -144,7 +144,7 @@ def test_a_fault_in_one_entry_is_logged_and_the_next_one_is_done(
         done.append(row)
         return stop.set
 
-    monkeypatch.setattr(worker, "WORK", (("revocation", take, do, 8),))
+    monkeypatch.setattr(worker, "WORK", (("revocation", take, do, lambda: 8),))
     worker.run(stop)
     assert done == [good]
     (logged,) = [record for record in caplog.records if record.name == "consumer_delegation.worker"]

@@ -62,7 +62,7 @@ def test_the_link_page_says_whose_it_is_since_when_why_and_where_the_button_lead
     assert 'You sign in on <bdi class="host">login.acme.example</bdi>.' in text
     assert "Continue to login.acme.example</button>" in text
     assert "The assistant can then act for you in this one chat." in text
-    assert "Only continue if you asked for this in your own chat." in text
+    assert "Only continue if the assistant sent this to your own chat." in text
     path = challenge["url"].removeprefix(f"https://{HOST}")
     forms = [(form["method"], form["action"]) for form in Page(response).all("form")]
     assert forms == [("post", path), ("post", f"{path}/cancel")]

@@ -56,7 +56,7 @@ EXPECTED = {
     "POST /c/{link}/undo": 15,
     "POST /r/{receipt}/end": 14,
     "DELETE /challenges/{id}": 13,
-    "DELETE /conversation": 19,
+    "DELETE /conversation": 18,
     "GET /c/": 1,
     "GET /c/{link}.": 1,
     "GET /en/c/{link}": 1,

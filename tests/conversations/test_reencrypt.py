@@ -139,6 +139,7 @@ DIGESTS = {
 }
 
 
+@pytest.mark.full
 def test_a_rotation_from_the_first_key_to_the_second(tmp_path: Path) -> None:
     """K4: two processes; the server reads on while the command moves everything; then the old key goes."""
     installation = Installation(tmp_path, OLD)

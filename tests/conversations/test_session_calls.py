@@ -179,6 +179,23 @@ def test_a_repeated_idempotency_key_begins_no_session(acme_bot: Bot) -> None:
     )
 
 
+@pytest.mark.parametrize("ids", [["unique", "reused"], ["reused", "unique", "reused"]])
+def test_a_switch_of_the_brand_lets_no_repeated_key_begin_a_session(
+    acme_bot: Bot, acme_server: AuthorizationServer, ids: list[str]
+) -> None:
+    """S5: what counts is what ids are when the request is repeated, and not what they were at the close."""
+    path, key = f"/conversations/{acme_bot.chat}/challenges", {"Idempotency-Key": "once"}
+    acme_bot.call("POST", path, {}, **key)
+    brand = Brand.objects.filter(pk=acme_server.brand_id)
+    for before in ids[:-1]:
+        brand.update(conversation_ids=before)
+    close(acme_bot)
+    brand.update(conversation_ids=ids[-1])
+    status, problem = acme_bot.call("POST", path, {}, **key)
+    assert (status, problem["code"]) == (422, "idempotency_key_reused")
+    assert Conversation.objects.filter(closed_at=None).count() == 0
+
+
 def test_after_24_hours_a_key_is_new_in_the_next_session(acme_bot: Bot) -> None:
     """S5: as ever. And the key of a closed session holds nothing but digests."""
     path, key = f"/conversations/{acme_bot.chat}/challenges", {"Idempotency-Key": "once"}

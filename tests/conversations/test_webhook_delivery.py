@@ -286,8 +286,8 @@ def test_a_worker_that_was_slow_does_not_put_off_what_the_next_one_has_taken(
     issued: WebhookDelivery, acme_hooks: Receiver
 ) -> None:
     now = timezone.now()
-    (slow,) = lease_deliveries(now, 1)
-    (next_one,) = lease_deliveries(now + LEASE, 1)
+    ((slow,),) = lease_deliveries(now, 1)
+    ((next_one,),) = lease_deliveries(now + LEASE, 1)
     acme_hooks.next_answers = [503]
     deliver(slow)
     issued.refresh_from_db()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 def leased(acme_bot: Bot, acme_server: AuthorizationServer, acme_hooks: Receiver) -> WebhookDelivery:
     """Return the delivery of one event, which a worker has just taken."""
     acme_bot.challenge()
-    (delivery,) = lease_deliveries(timezone.now(), 1)
+    ((delivery,),) = lease_deliveries(timezone.now(), 1)
     return delivery
 
 
@@ -38,7 +38,7 @@ def test_what_two_workers_delivered_was_delivered_when_the_first_one_did(
 ) -> None:
     """At least once: the slower worker's post arrives, too, and changes nothing."""
     second = timezone.now() + LEASE
-    (next_one,) = lease_deliveries(second, 1)
+    ((next_one,),) = lease_deliveries(second, 1)
     acme_hooks.next_answers = [202, 200]
     with time_machine.travel(second, tick=False):
         deliver(next_one)
@@ -54,7 +54,7 @@ def test_what_the_next_worker_gave_up_is_no_dead_letter_once_it_was_delivered(
     """The admin would be shown a dead letter that arrived."""
     acme_hooks.next_answers = [503]
     with time_machine.travel(leased.give_up_at, tick=False):
-        (next_one,) = lease_deliveries(timezone.now(), 1)
+        ((next_one,),) = lease_deliveries(timezone.now(), 1)
         deliver(next_one)
         assert ending(next_one) == (None, timezone.now(), "answered 503")
         deliver(leased)
@@ -68,7 +68,7 @@ def test_a_failure_is_that_of_one_delivery_and_not_of_all_that_were_leased_with_
     """A worker takes several at one moment: they have one lease's end."""
     acme_bot.challenge()
     acme_bot.challenge(replace=True)
-    first, second = lease_deliveries(timezone.now(), 2)
+    (first, *_), (second, *_) = lease_deliveries(timezone.now(), 2)
     before = WebhookDelivery.objects.values().get(pk=second.pk)
     acme_hooks.next_answers = [answer]
     deliver(first)

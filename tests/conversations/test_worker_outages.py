@@ -168,7 +168,7 @@ def test_an_outage_is_one_line_and_its_end_another(site: Site) -> None:
     wait_until(lambda: len(site.hooks.received) == 2)
     wait_until(lambda: BACK in site.said())
     assert site.said() == [AWAY, BACK]
-    assert len(site.lines()) == 2
+    assert [line["name"] for line in site.lines()] == ["consumer_delegation.start", *["consumer_delegation.worker"] * 2]
     assert site.stop_worker() == 0
 
 

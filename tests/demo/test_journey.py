@@ -30,7 +30,7 @@ def play(
         env={**os.environ, "DEMO_FOLDER": str(folder), **settings},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
         check=False,
     )
 

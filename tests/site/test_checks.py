@@ -23,9 +23,10 @@ PRODUCTION = {
 
 
 @pytest.fixture(autouse=True)
-def production(settings: Any) -> None:
+def production(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin each test with the settings of an installation that is in order."""
     change(settings, PRODUCTION)
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "infrastructure.postgresql")
 
 
 def change(settings: Any, values: dict[str, Any]) -> None:
@@ -255,4 +256,26 @@ def test_an_allowed_host_that_nothing_can_match_is_refused(settings: Any, entry:
 
 def test_each_writing_of_a_host_that_can_be_matched_is_taken(settings: Any) -> None:
     settings.ALLOWED_HOSTS = ["Acme.example", ".acme.example", "web_1", "10.0.0.5", "[::1]", "*", "localhost"]
+    assert raised() == []
+
+
+def test_sqlite_in_production_is_w006(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bug: a DATABASE_URL that did not arrive, for instance because of a typing error, passed silently."""
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    assert raised() == ["delegation.W006"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"PUBLIC_BASE_URL": "http://localhost:8000"},
+        {"PUBLIC_BASE_URL": "http://localhost:8000", "DEBUG": True},
+        {"PUBLIC_BASE_URL": "https://delegation.test", "ALLOW_LOCAL_ENDPOINTS": True},
+    ],
+)
+def test_sqlite_of_a_demo_or_a_test_is_no_warning(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+    change(settings, values)
     assert raised() == []

@@ -42,6 +42,13 @@ def test_it_does_not_start_on_a_dangerous_environment(
     assert "Traceback" not in result.stderr
 
 
+def test_it_says_at_the_start_how_many_database_connections_it_needs(installation: Installation) -> None:
+    """The bug: nobody said it, and a small `max_connections` left no connection for the worker."""
+    installation.settings |= {"THREADS": "7", "WORKERS": "3"}
+    said = installation.python("from delegation_site import gunicorn; print(gunicorn.connections_in_words())")
+    assert said == "up to 21 database connections for this group (WORKERS 3 x THREADS 7)"
+
+
 def test_it_runs_as_many_threads_as_the_limits_of_waiting_are_made_of(installation: Installation) -> None:
     """The bug: THREADS in `.env` reached the limits and not gunicorn: all of its 16 threads could wait for brands."""
     installation.settings |= {"THREADS": "7"}
@@ -52,7 +59,9 @@ def test_workers_share_what_was_loaded_before_they_are_forked(installation: Inst
     """The bug: each worker loaded the application anew, and the collector wrote into what they shared."""
     installation.manage("migrate", "-v0")
     first = "from types import SimpleNamespace as N; import gc; from delegation_site import gunicorn; loaded = []"
-    start = "gunicorn.on_starting(N(app=N(wsgi=lambda: loaded.append('application')), log=N(warning=print)))"
+    start = (
+        "gunicorn.on_starting(N(app=N(wsgi=lambda: loaded.append('application')), log=N(info=print, warning=print)))"
+    )
     found = installation.python(f"{first}; {start}; print(loaded, gc.get_freeze_count() > 100_000)")
     assert found.splitlines()[-1] == "['application'] True"
 

@@ -146,7 +146,7 @@ FIELDS = st.dictionaries(
 MESSAGES = st.text(max_size=40) | st.dictionaries(st.text(max_size=5), PLAIN, max_size=3)
 
 
-@settings(deadline=None, derandomize=True, max_examples=500)
+@settings(derandomize=True, max_examples=500)
 @given(message=MESSAGES, fields=FIELDS, created=st.floats(0, 2**32), fails=st.booleans())
 def test_a_line_is_the_library_s_to_the_byte(message: Any, fields: dict[str, Any], created: float, fails: bool) -> None:
     """Also where half of a surrogate pair, a number beyond 64 bits, a list or an exception makes msgspec unfit."""

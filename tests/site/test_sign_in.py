@@ -58,6 +58,16 @@ def code_for(secret: str) -> str:
     return f"{hotp_value(secret, counter):06}"
 
 
+def test_a_form_that_was_open_when_the_session_ended_is_not_lost_in_silence(visitor: SignIn, acme: Brand) -> None:
+    """H10. The bug: after the sign-in the form stood there as before, and nothing said that it had not been saved."""
+    page, lost = address(Brand, "change", acme), "Nothing was changed, and nothing that you typed is kept"
+    visitor.get(LOGIN)
+    asked = visitor.get(visitor.post(page, name="Acme Ltd")["Location"])["Location"]
+    assert lost in visitor.get(asked).content.decode()
+    assert lost not in visitor.get(visitor.get(visitor.get(page)["Location"])["Location"]).content.decode()
+    assert Brand.objects.get(pk=acme.pk).name == "Acme"
+
+
 def test_the_admin_leads_to_the_sign_in_page_and_back(visitor: SignIn) -> None:
     """G10: one page for everybody; the address that was wanted comes after it."""
     wanted = "/admin/brands/brand/"

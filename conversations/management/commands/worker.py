@@ -11,7 +11,7 @@ from typing import Any, Final
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
-from conversations.outbox.worker import RunIncomplete, run, run_once
+from conversations.outbox.worker import RunIncomplete, run, run_once, threads_of_worker
 from infrastructure.database_errors import in_one_line
 
 # An HTTP call takes at most 10 s, and then its result is stored. Only a database that is connected and does not answer
@@ -20,6 +20,8 @@ STOPS_WITHIN_SECONDS: Final = 20
 CONNECT_WITHIN_SECONDS: Final = 5
 
 logger = logging.getLogger("consumer_delegation.worker")
+# Lines of the logger above say that something is wrong, or right again.
+start_logger = logging.getLogger("consumer_delegation.start")
 
 
 class Command(BaseCommand):
@@ -36,6 +38,7 @@ class Command(BaseCommand):
             self._once()
             return
         _connect_within(CONNECT_WITHIN_SECONDS)
+        start_logger.info("the worker starts", extra={"most_database_connections": threads_of_worker() + 1})
         stop = Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())

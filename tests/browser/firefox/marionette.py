@@ -99,9 +99,9 @@ class Firefox:
         return str(found[0][_ELEMENT]) if found else None
 
     def text(self, selector: str) -> str:
-        """Wait for the first such element. Returns its text."""
-        found = until(lambda: self.find(selector), selector)
-        return str(self.call("WebDriver:GetElementText", id=found))
+        """Wait for the first such element. Returns its text, found and read at once: the page may change meanwhile."""
+        script = "return document.querySelector(arguments[0])?.innerText.trim()"
+        return str(until(lambda: self.run(script, selector), selector))
 
     def heading(self) -> str:
         return self.text("h1")
