@@ -53,8 +53,6 @@ _OPERATIONS: Final = CompiledQuery(
         .order_by()
     )
 )
-# As many as one import can declare. The answer has an end, whatever a brand declares.
-MAX_LISTED_OPERATIONS: Final = 1_000
 _SERVER: Final = "active_server"
 # What creating a challenge reads of each row. Another column would be read when it is asked for, by a query of its own.
 _COLUMNS: Final = {
@@ -220,10 +218,10 @@ def operation_of(call: Call, name: str) -> Operation:
     return found
 
 
-def operations_of(call: Call) -> list[Operation]:
-    """Find what `operation_of` would find, by name (P1)."""
-    declared = Operation.objects.filter(brand=call.bot_key.brand_id, **_CALLABLE)
-    return list(declared.order_by("name")[:MAX_LISTED_OPERATIONS])
+def operations_of(call: Call, after: str, most: int) -> list[Operation]:
+    """Find what `operation_of` would find, by name, from the first name after this one (P1)."""
+    declared = Operation.objects.filter(brand=call.bot_key.brand_id, name__gt=after, **_CALLABLE)
+    return list(declared.order_by("name")[:most])
 
 
 def challenge_of(call: Call, challenge_id: str, session: int | None = None) -> Challenge:

@@ -6,6 +6,7 @@ ours (P10).
 
 import base64
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,6 +17,7 @@ from django.utils import timezone
 
 from brands.api_operations import SAFE_METHODS
 from brands.models import BotKey, Operation
+from brands.models.brand_api import operation_name_validator
 from brands.operation_requests import ArgumentsInvalid, input_schema, request_for
 from conversations.api.calls import (
     MAX_CALL_BODY_BYTES,
@@ -48,6 +50,9 @@ _PRINTABLE: Final = re.compile(r"[ -~]*")
 _MEDIA_TYPE: Final = re.compile(r"\s*([\w.+-]+/[\w.+-]+)\s*(?:;.*?\bcharset\s*=\s*\"?([\w.-]+))?", re.IGNORECASE)
 _JSON: Final = re.compile(r"application/(?:[\w.-]+\+)?json")
 _TEXT: Final = re.compile(r"text/.+|application/(?:xml|[\w.-]+\+xml|x-www-form-urlencoded|javascript)")
+# One page of the list of operations.
+MAX_LISTED_OPERATIONS: Final = 100
+MAX_LISTED_BYTES: Final = 1_000_000
 # Not every codec of Python's: some of them decode what is no text.
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
 
@@ -55,9 +60,24 @@ _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "window
 @bot_call(BotKey.Scope.API_CALL)
 def list_operations(call: Call) -> Answer:
     """`GET /operations`: what this key can call. Where a request goes, its method and path, is not told."""
-    call.query()
+    after = call.query("after").get("after", "")
+    if after and not operation_name_validator.regex.match(after):
+        raise Problem(422, "invalid_after", "after is the next_after of the page before, the name of an operation.")
+    found = operations_of(call, after, MAX_LISTED_OPERATIONS + 1)
     are_reused = call.bot_key.brand.reuses_conversation_ids
-    return 200, {"operations": [_listed(operation, ids_are_reused=are_reused) for operation in operations_of(call)]}
+    page = list(_page(_listed(operation, ids_are_reused=are_reused) for operation in found[:MAX_LISTED_OPERATIONS]))
+    return 200, {"operations": page, "next_after": page[-1]["name"] if len(page) < len(found) else None}
+
+
+def _page(listed: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the first one, and of the others as many as fit: one operation can have 128 KB of schemas."""
+    total = 0
+    for one in listed:
+        size = len(msgspec.json.encode(one))
+        if total and total + size > MAX_LISTED_BYTES:
+            return
+        total += size
+        yield one
 
 
 def _listed(operation: Operation, *, ids_are_reused: bool) -> dict[str, Any]:

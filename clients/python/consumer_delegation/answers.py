@@ -118,9 +118,10 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class OperationList:
-    """What the brand's admin has declared."""
+    """One page of what the brand's admin has declared."""
 
     operations: list[Operation]
+    next_after: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,8 +110,17 @@ def call(
 
 
 def operations(patience: float) -> Steps[list[Operation]]:
-    answer = yield from exchange(Request("GET", "/operations", True), patience)
-    return read(OperationList, json_of(_ok(answer))).operations
+    found: list[Operation] = []
+    query: dict[str, Any] = {}
+    while True:
+        page = read(
+            OperationList, json_of(_ok((yield from exchange(Request("GET", "/operations", True, query), patience))))
+        )
+        found += page.operations
+        # The second condition: with it, no answer makes a loop without an end.
+        if page.next_after is None or not page.operations:
+            return found
+        query = {"after": page.next_after}
 
 
 def complete(

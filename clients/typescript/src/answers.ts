@@ -135,9 +135,10 @@ export interface Operation {
   session_required: boolean;
 }
 
-/** What the brand's admin has declared. */
+/** One page of what the brand's admin has declared. */
 export interface OperationList {
   operations: Operation[];
+  next_after: string | null;
 }
 
 /** Which server and session a call is for. Servers are named where the brand has several, sessions where ids are reused. */

@@ -86,8 +86,17 @@ export class Delegation {
 
   /** The operations that the brand's admin has declared. */
   async operations(): Promise<Operation[]> {
-    const answer = await this.#read<OperationList>({ method: "GET", path: "/operations", isRepeatable: true, has: ["operations"] });
-    return answer.operations;
+    const found: Operation[] = [];
+    let query: Query = {};
+    for (;;) {
+      const page = await this.#read<OperationList>({
+        method: "GET", path: "/operations", query, isRepeatable: true, has: ["operations", "next_after"],
+      });
+      found.push(...page.operations);
+      // The second condition: with it, no answer makes a loop without an end.
+      if (page.next_after === null || page.operations.length === 0) return found;
+      query = { after: page.next_after };
+    }
   }
 
   /** Wait until the consumer has signed in or will not, a sign-in has failed, or `timeout` seconds are over. */
