@@ -10,12 +10,13 @@ from typing import Any
 
 import anyio
 from mcp import Client, StdioServerParameters
+from mcp.client import session
 from mcp.client._transport import Transport
 from mcp.client.session import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.shared.exceptions import MCPError
-from mcp_types import ElicitRequestParams, ElicitResult, TextContent
+from mcp_types import ElicitationCapability, ElicitRequestParams, ElicitResult, TextContent
 
 
 def say(**line: Any) -> None:
@@ -34,8 +35,12 @@ async def ask(context: ClientRequestContext, params: ElicitRequestParams) -> Eli
 
 async def obey(client: Client, line: dict[str, Any]) -> None:
     if "list" in line:
-        listed = await client.list_tools(cache_mode="bypass")
-        say(tools=[tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools])
+        tools, cursor = [], None
+        while not tools or cursor:
+            listed = await client.list_tools(cursor=cursor, cache_mode="bypass")
+            tools += [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools]
+            cursor = listed.next_cursor
+        say(tools=tools)
         return
     try:
         result = await client.call_tool(line["call"], line.get("arguments", {}))
@@ -52,7 +57,11 @@ async def main(wanted: dict[str, Any]) -> None:
         server = streamable_http_client(wanted["url"], http_client=http)
     else:
         server = StdioServerParameters(command=wanted["command"][0], args=wanted["command"][1:], env=wanted["env"])
-    callback = ask if wanted["elicitation"] else None
+    ways = wanted["elicitation"]
+    callback = ask if ways else None
+    if len(ways) == 1:  # the SDK itself always declares both
+        capability = ElicitationCapability.model_validate({ways[0]: {}})
+        session.types.ElicitationCapability = lambda **_: capability  # type: ignore[misc, assignment]
     async with Client(server, mode=wanted["mode"], elicitation_callback=callback) as client:
         say(ready=client.session.protocol_version)
         while "end" not in (line := await hear()):

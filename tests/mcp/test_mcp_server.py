@@ -2,27 +2,19 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.demo.stage import Stage, wrong
-from tests.mcp.players import BOOTS, FOLDER, MODES, PYTHON, ROOT, Client, client, link_in, needs_server
+from tests.mcp.conftest import Connect
+from tests.mcp.players import BOOTS, BOTH, FOLDER, MODES, PYTHON, ROOT, client, link_in, needs_server, says_no_secret
 
 pytestmark = pytest.mark.full
 
 HTTP = {"CONSUMER_DELEGATION_URL": "https://acme.example/api/v1", "CONSUMER_DELEGATION_BOT_KEY": "secret"}
-Connect = Callable[..., Client]
-
-
-@pytest.fixture
-def connect(stage: Stage, tmp_path: Path) -> Iterator[Connect]:
-    with ExitStack() as stack:
-        yield lambda mode, **settings: stack.enter_context(client(stage, tmp_path / "frames", mode, **settings))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -83,39 +75,30 @@ def test_who_says_no_gets_a_new_link_at_the_next_call(connect: Connect, stage: S
     assert link_in(mcp.calls("orders_list")) != link
 
 
+@pytest.mark.parametrize("elicitation", [(), BOTH], ids=["as text", "elicitation"])
 @pytest.mark.parametrize("mode", MODES)
-def test_no_frame_of_an_elicitation_has_the_token_or_the_key(mode: str, connect: Connect, stage: Stage) -> None:
-    mcp = connect(mode, elicitation=True)
-    code = stage.consumer().gets_code(mcp.is_asked("orders_list")["url"])
-    mcp.says(action="accept")
-    assert BOOTS in mcp.says(action="accept", content={"digits": code})["text"]
-    token = stage.bot().token(mcp.conversation_id).body["access_token"]
-    frames = mcp.frames.read_text()
-    assert BOOTS in frames
-    assert token not in frames
-    assert stage.bot_key not in frames
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_no_frame_and_no_log_line_has_the_token_or_the_key(mode: str, connect: Connect, stage: Stage) -> None:
-    mcp = connect(mode)
-    mcp.calls("confirm_sign_in", digits=stage.consumer().gets_code(link_in(mcp.calls("orders_list"))))
-    assert BOOTS in mcp.calls("orders_list")
-    token = stage.bot().token(mcp.conversation_id).body["access_token"]
-    frames = mcp.frames.read_text()
-    assert "tools/call" in frames
-    assert BOOTS in frames
-    assert token not in frames
-    assert stage.bot_key not in frames
+def test_no_frame_and_no_log_line_has_the_token_or_a_key(
+    mode: str, elicitation: tuple[str, ...], connect: Connect, stage: Stage, mcp_key: str
+) -> None:
+    """The server's key cannot read the token. Another one reads it, so that it can be looked for."""
+    mcp = connect(mode, elicitation=elicitation)
+    if elicitation:
+        code = stage.consumer().gets_code(mcp.is_asked("orders_list")["url"])
+        mcp.says(action="accept")
+        assert BOOTS in mcp.says(action="accept", content={"digits": code})["text"]
+    else:
+        mcp.calls("confirm_sign_in", digits=stage.consumer().gets_code(link_in(mcp.calls("orders_list"))))
+        assert BOOTS in mcp.calls("orders_list")
+    says_no_secret(mcp.frames, stage, mcp_key, mcp.conversation_id)
 
 
 def buttons_at(link: str, stage: Stage) -> list[str]:
     return [button.words for form in stage.consumer().browser.open(link).parsed.forms for button in form.buttons]
 
 
-def test_the_conversation_of_a_process_ends_with_it(connect: Connect, stage: Stage, tmp_path: Path) -> None:
+def test_the_conversation_of_a_process_ends_with_it(stage: Stage, mcp_key: str, tmp_path: Path) -> None:
     """Its id is random and nobody else knows it: a token that nobody can use any more would stay."""
-    with client(stage, tmp_path / "first", "auto", CONSUMER_DELEGATION_CONVERSATION_ID="") as mcp:
+    with client(stage, mcp_key, tmp_path / "first", "auto", CONSUMER_DELEGATION_CONVERSATION_ID="") as mcp:
         link = link_in(mcp.calls("orders_list"))
         assert "This wasn't me" in buttons_at(link, stage)
     assert buttons_at(link, stage) == []
@@ -127,7 +110,7 @@ def types_in(form: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_with_elicitation_neither_link_nor_digits_pass_the_model(mode: str, connect: Connect, stage: Stage) -> None:
-    mcp = connect(mode, elicitation=True)
+    mcp = connect(mode, elicitation=BOTH)
     assert [tool["name"] for tool in mcp.says(list=True)["tools"]] == ["orders_list"]
     link = mcp.is_asked("orders_list")
     assert (link["mode"], "http" in link["message"]) == ("url", False)
@@ -139,13 +122,13 @@ def test_with_elicitation_neither_link_nor_digits_pass_the_model(mode: str, conn
     answer = mcp.says(action="accept", content={"digits": code})
     assert BOOTS in answer["text"]
     assert BOOTS in mcp.calls("orders_list")
-    assert ("notifications/elicitation/complete" in mcp.frames.read_text()) == (mode == "legacy")
+    assert ("notifications/elicitation/complete" in mcp.frames.read_text()) == (MODES[mode] == "2025-11-25")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_an_accepted_link_is_waited_for(mode: str, connect: Connect, stage: Stage) -> None:
     """`accept` means only that the person will open it."""
-    mcp = connect(mode, elicitation=True)
+    mcp = connect(mode, elicitation=BOTH)
     link = mcp.is_asked("orders_list")["url"]
     with ThreadPoolExecutor() as beside:
         asked = beside.submit(mcp.says, action="accept")
@@ -156,7 +139,7 @@ def test_an_accepted_link_is_waited_for(mode: str, connect: Connect, stage: Stag
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_link_that_is_declined_is_withdrawn(mode: str, connect: Connect, stage: Stage) -> None:
-    mcp = connect(mode, elicitation=True)
+    mcp = connect(mode, elicitation=BOTH)
     link = mcp.is_asked("orders_list")["url"]
     assert "did not want to sign in" in mcp.says(action="decline")["text"]
     assert buttons_at(link, stage) == []
@@ -166,7 +149,7 @@ def test_a_link_that_is_declined_is_withdrawn(mode: str, connect: Connect, stage
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_dialogue_that_is_closed_leaves_the_link(mode: str, connect: Connect) -> None:
-    mcp = connect(mode, elicitation=True)
+    mcp = connect(mode, elicitation=BOTH)
     link = mcp.is_asked("orders_list")["url"]
     assert "did not want to sign in" in mcp.says(action="cancel")["text"]
     assert mcp.is_asked("orders_list")["url"] == link
@@ -175,14 +158,14 @@ def test_a_dialogue_that_is_closed_leaves_the_link(mode: str, connect: Connect) 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_who_says_no_at_the_brand_is_not_asked_again_by_itself(mode: str, connect: Connect, stage: Stage) -> None:
-    mcp = connect(mode, elicitation=True)
+    mcp = connect(mode, elicitation=BOTH)
     stage.consumer().signs_in(mcp.is_asked("orders_list")["url"], "ada+deny")
     assert "has ended (denied)" in mcp.says(action="accept")["text"]
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_digits_that_were_not_typed_are_asked_for_by_the_next_call(mode: str, connect: Connect, stage: Stage) -> None:
-    mcp = connect(mode, elicitation=True)
+    mcp = connect(mode, elicitation=BOTH)
     code = stage.consumer().gets_code(mcp.is_asked("orders_list")["url"])
     assert mcp.says(action="accept")["asked"]["mode"] == "form"
     assert "did not type the digits" in mcp.says(action="cancel")["text"]
@@ -192,7 +175,7 @@ def test_digits_that_were_not_typed_are_asked_for_by_the_next_call(mode: str, co
 
 @pytest.mark.parametrize("mode", MODES)
 def test_after_five_wrong_codes_the_next_call_brings_a_new_link(mode: str, connect: Connect, stage: Stage) -> None:
-    mcp = connect(mode, elicitation=True)
+    mcp = connect(mode, elicitation=BOTH)
     link = mcp.is_asked("orders_list")["url"]
     code = stage.consumer().gets_code(link)
     mcp.says(action="accept")
@@ -206,7 +189,7 @@ def test_after_five_wrong_codes_the_next_call_brings_a_new_link(mode: str, conne
 @pytest.mark.parametrize("mode", MODES)
 def test_a_sign_in_that_takes_long_ends_the_call_in_words(mode: str, connect: Connect) -> None:
     """Ten empty rounds end the call at the client, with an error."""
-    mcp = connect(mode, elicitation=True)
+    mcp = connect(mode, elicitation=BOTH)
     mcp.is_asked("orders_list")
     assert "has not finished signing in" in mcp.says(action="accept")["text"]
 

@@ -57,8 +57,8 @@ async def _close(chat: Chat) -> None:
 def main() -> None:
     """Read the settings and serve. What is wrong with them is said on standard error."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    # Each request would be a line with the conversation's id.
-    for name in ("httpx", "httpcore"):
+    # Each request would be a line with the conversation's id, and each MCP session one with its own.
+    for name in ("httpx", "httpcore", "mcp"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         settings, where = Settings.read(os.environ), HttpSettings.read(os.environ)

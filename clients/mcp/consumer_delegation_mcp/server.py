@@ -33,13 +33,14 @@ class Front:
 
     chat_of: Callable[[Context], Chat]
 
-    async def list_tools(self, ctx: Context, _params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-        """List the operations as they are declared now, and the tool that takes digits, if the client needs it."""
-        chat = self.chat_of(ctx)
-        named = await self._named(chat)
-        listed = [tools.tool(name, operation, chat.settings.locale) for name, operation in named.items()]
+    async def list_tools(self, ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+        """List a page of the operations as they are declared now, and on the first one the tool that takes digits."""
+        chat, after = self.chat_of(ctx), (params.cursor if params else None) or ""
+        listed, next_cursor = tools.page(await self._named(chat), after, chat.settings.locale)
         # Whoever can ask with a form needs no digits from the model.
-        return types.ListToolsResult(tools=listed if Ability.of(ctx).form else [*listed, tools.CONFIRM_TOOL])
+        if not (after or Ability.of(ctx).form):
+            listed = [*listed, tools.CONFIRM_TOOL]
+        return types.ListToolsResult(tools=listed, next_cursor=next_cursor)
 
     async def call_tool(self, ctx: Context, params: types.CallToolRequestParams) -> Answer:
         """Do an operation, or say what the person has to do first. Raises `MCPError` for a tool that is not there."""
@@ -80,7 +81,14 @@ async def _confirm(chat: Chat, arguments: dict[str, Any]) -> types.CallToolResul
 
 def server(front: Front, state_keys: Sequence[str] = ()) -> Server[Any]:
     """Make a server of the handlers, for any transport. Instances that share `state_keys` take one another's rounds."""
-    made = Server(NAME, instructions=INSTRUCTIONS, on_list_tools=front.list_tools, on_call_tool=front.call_tool)
+    made = Server(
+        NAME,
+        instructions=INSTRUCTIONS,
+        on_list_tools=front.list_tools,
+        on_call_tool=front.call_tool,
+        # No argument of a tool is a header, too. Without this the SDK lists all tools before each call, to look for some.
+        get_tool_input_schema=lambda _: None,
+    )
     keys = list(state_keys) or [secrets.token_hex(32)]
     made.middleware.append(
         RequestStateBoundary(RequestStateSecurity(keys=keys, ttl=LONGEST_STATE), default_audience=NAME)

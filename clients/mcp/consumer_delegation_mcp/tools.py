@@ -1,7 +1,9 @@
 """From a brand's operations to the tools of MCP. No tool has an argument for a conversation, a token or a link."""
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Any
 
 import mcp_types as types
@@ -9,6 +11,11 @@ import mcp_types as types
 from consumer_delegation import ApiResponse, Operation
 
 CONFIRM = "confirm_sign_in"
+# OpenAI's API takes no longer one.
+LONGEST_NAME = 64
+# One page of tools.
+MOST_LISTED = 100
+MOST_LISTED_BYTES = 1_000_000
 # As long as a code of the API may be.
 LONGEST_DIGITS = 64
 _DIGITS = {"type": "string", "description": "The six digits that the person typed. Never make them up."}
@@ -30,15 +37,37 @@ CONFIRM_TOOL = types.Tool(
 def named(operations: Iterable[Operation]) -> dict[str, Operation]:
     """Give each operation the name of a tool. Many models' APIs refuse a full stop, so it becomes `_`.
 
-    An operation whose name is taken then gets another `_`: the tools of two operations are never one.
+    They also refuse more than 64 characters. Where that is not enough, or two operations would have one name, each of
+    them gets a piece of its own name's digest. So a name that a client has listed never becomes that of the other
+    operation when one of the two is switched off.
     """
-    tools: dict[str, Operation] = {}
-    for operation in sorted(operations, key=lambda each: each.name):
-        name = operation.name.replace(".", "_")
-        while name in tools or name == CONFIRM:
-            name += "_"
-        tools[name] = operation
-    return tools
+    found = list(operations)
+    plain = Counter(operation.name.replace(".", "_") for operation in found)
+    return {_name(operation.name, plain): operation for operation in found}
+
+
+def _name(operation: str, plain: Mapping[str, int]) -> str:
+    name = operation.replace(".", "_")
+    if plain[name] == 1 and len(name) <= LONGEST_NAME and name != CONFIRM:
+        return name
+    digest = sha256(operation.encode()).hexdigest()[:12]
+    return f"{name[: LONGEST_NAME - 13]}_{digest}"
+
+
+def page(named: Mapping[str, Operation], after: str, locale: str) -> tuple[list[types.Tool], str | None]:
+    """Describe the tools that come after this name, as many as one answer should have, and return the last one's name.
+
+    It is None if no tool is left. A name is a good cursor: tools may come and go between two pages.
+    """
+    described: list[types.Tool] = []
+    size = 0
+    for name in sorted(name for name in named if name > after):
+        one = tool(name, named[name], locale)
+        size += len(one.model_dump_json())
+        if described and (len(described) == MOST_LISTED or size > MOST_LISTED_BYTES):
+            return described, described[-1].name
+        described.append(one)
+    return described, None
 
 
 def tool(name: str, operation: Operation, locale: str) -> types.Tool:
