@@ -16,18 +16,23 @@ from consumer_delegation import (
     NothingToConfirm,
     Operation,
     Problem,
+    RequestRefused,
+    Unavailable,
 )
 from consumer_delegation.calls import At, CallWishes, ChallengeWishes
 from consumer_delegation_mcp.settings import Settings
 from consumer_delegation_mcp.tools import CONFIRM
 
+SIX_DIGITS = "The page shows six digits. This did not count as a try."
+MAYBE_DONE = "It may have been done: look before you call again."
+
 
 @dataclass(frozen=True)
 class Confirmed:
-    """Whether the digits were right: if not, what to tell the model, and how many tries are left."""
+    """Whether the digits were right: if not, what to tell the model, and the person, unless no try is left."""
 
     refusal: str = ""
-    tries_left: int = 0
+    to_person: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,13 @@ class Chat:
             await self.delegation.complete(self.conversation_id, digits, **at)
         except CodeIncorrect as problem:
             if tries := problem.attempts_left:
-                wrong = f"Those are not the digits of the page. Tries left: {tries}. Ask the person again."
-                return Confirmed(wrong, tries)
+                wrong = f"Those are not the digits of the page. Tries left: {tries}."
+                return Confirmed(f"{wrong} Ask the person again.", wrong)
             return Confirmed("Those were not the digits, and no try is left. Call the first tool again for a new link.")
+        except RequestRefused as problem:
+            if problem.code != "completion_code_malformed":
+                raise
+            return Confirmed(f"{SIX_DIGITS} Ask the person again.", SIX_DIGITS)
         except (NothingToConfirm, NotFound, ConversationClosed):
             return Confirmed("No sign-in waits for digits. Call the tool that you need: its result says what to do.")
         return Confirmed()
@@ -87,11 +96,13 @@ def in_words(error: DelegationError) -> str:
     """Say what went wrong, and what helps. Never an address, a key or an argument's value."""
     if isinstance(error, KeyRefused):
         return f"This server may not do that ({error.code}). Tell the person that its operator has to look at it."
+    if isinstance(error, Unavailable) and error.code == "unavailable":
+        return f"The service is away for the moment. {MAYBE_DONE} (unavailable)"
     if isinstance(error, Problem):
-        return f"{error.detail} ({error.code})" if error.code else "The service has a fault. Try again later."
-    if isinstance(error, NoAnswer) and error.may_be_done:
-        return "No answer came. It may have been done: look before you call again."
-    return "The service cannot be reached. Nothing was done. Try again later."
+        return f"{error.detail} ({error.code})" if error.code else f"The service has a fault. {MAYBE_DONE}"
+    if isinstance(error, NoAnswer) and not error.may_be_done:
+        return "The service cannot be reached. Nothing was done. Try again later."
+    return f"No answer came that can be read. {MAYBE_DONE}"
 
 
 def for_the_person(challenge: Challenge) -> str:

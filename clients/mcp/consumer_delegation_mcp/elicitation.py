@@ -34,7 +34,6 @@ DIGITS_FORM: dict[str, Any] = {
     "required": [DIGITS],
 }
 ASK_FOR_DIGITS = "Type the six digits of the page on which you have signed in."
-WRONG_DIGITS = "Those are not the digits of the page. Tries left: {}. " + ASK_FOR_DIGITS
 DECLINED = "The person did not want to sign in. Do not ask again unless they want it."
 NO_DIGITS = "The person did not type the digits. Call this tool again when they want to."
 SIGNED_IN = "The person has signed in. Call this tool again at once: they are asked for the digits then."
@@ -112,14 +111,15 @@ class _Dialogue:
     async def _digits(self) -> str:
         """Ask until the digits are right. Return what to tell the model otherwise."""
         asked = ASK_FOR_DIGITS
-        while True:
+        for _ in range(MOST_ROUNDS):
             form = await self.ctx.session.elicit_form(asked, DIGITS_FORM, self.ctx.request_id)
             if form.action != "accept":
                 return NO_DIGITS
             confirmation = await self.chat.confirm(typed(form))
-            if not confirmation.tries_left:
+            if not confirmation.to_person:
                 return confirmation.refusal
-            asked = WRONG_DIGITS.format(confirmation.tries_left)
+            asked = f"{confirmation.to_person} {ASK_FOR_DIGITS}"
+        return NO_DIGITS
 
 
 async def declined(chat: Chat, challenge_id: str, link: types.ElicitResult) -> types.CallToolResult:
@@ -194,15 +194,17 @@ class _Rounds:
     async def _after_sign_in(self, challenge: Challenge, rounds: int, message: str) -> Answer:
         if not challenge.waits_for_code:
             return await finished(self.chat, self.operation, self.arguments, challenge)
-        if not self.ability.form or rounds >= MOST_ROUNDS:
+        if not self.ability.form:
             return tools.result(for_the_person(challenge))
+        if rounds >= MOST_ROUNDS:
+            return tools.result(SIGNED_IN)
         form = types.ElicitRequestFormParams(message=message, requested_schema=DIGITS_FORM)
         return _asking(DIGITS, form, _State(challenge.challenge_id, DIGITS, rounds + 1))
 
     async def _confirmed(self, challenge: Challenge, state: _State, digits: str) -> Answer:
         confirmation = await self.chat.confirm(digits)
-        if confirmation.tries_left:
-            return await self._after_sign_in(challenge, state.round, WRONG_DIGITS.format(confirmation.tries_left))
+        if confirmation.to_person:
+            return await self._after_sign_in(challenge, state.round, f"{confirmation.to_person} {ASK_FOR_DIGITS}")
         if confirmation.refusal:
             return tools.result(confirmation.refusal)
         return await finished(self.chat, self.operation, self.arguments, challenge)

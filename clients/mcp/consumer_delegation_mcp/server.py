@@ -19,6 +19,8 @@ from consumer_delegation_mcp.elicitation import Ability, Answer, Context
 NAME = "consumer-delegation"
 # Longer than any challenge lives (an hour at most), so that the product says how one ended.
 LONGEST_STATE = 3900.0
+# Names of arguments come from a model, and may be as long as a request.
+LONGEST_ECHO = 100
 INSTRUCTIONS = (
     "The tools act for the person you are talking with, at the brand where they have an account. The first call may ask"
     " them to sign in there: then the result says what to do. Never ask anybody for a password."
@@ -60,7 +62,7 @@ class Front:
         arguments = params.arguments or {}
         unknown = arguments.keys() - operation.input_schema.get("properties", {}).keys()
         if unknown:
-            return tools.result(f"This tool takes no {', '.join(sorted(unknown))}.", is_error=True)
+            return tools.result(f"This tool takes no {', '.join(sorted(unknown))[:LONGEST_ECHO]}.", is_error=True)
         return await elicitation.answer(ctx, chat, operation, params)
 
     async def _named(self, chat: Chat) -> dict[str, Operation]:
@@ -86,7 +88,7 @@ def server(front: Front, state_keys: Sequence[str] = ()) -> Server[Any]:
         instructions=INSTRUCTIONS,
         on_list_tools=front.list_tools,
         on_call_tool=front.call_tool,
-        # No argument of a tool is a header, too. Without this the SDK lists all tools before each call, to look for some.
+        # No argument of a tool is a header, too. Without this the SDK lists all tools before each call, to find some.
         get_tool_input_schema=lambda _: None,
     )
     keys = list(state_keys) or [secrets.token_hex(32)]
