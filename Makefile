@@ -168,7 +168,7 @@ $(SDKS_VENV)/.installed: tests/sdks/requirements.txt
 	@test -x $(SDKS_VENV)/bin/python || $(PYTHON) -m venv $(SDKS_VENV)
 	@$(SDKS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r tests/sdks/requirements.txt
 	@$(SDKS_VENV)/bin/python -m pip download -qq --disable-pip-version-check -d $(SDKS_VENV)/wheels \
-		-c tests/sdks/requirements.txt httpx
+		-c tests/sdks/requirements.txt httpx flit_core
 	@touch $@
 
 $(SDKS): tests/sdks/package.json tests/sdks/package-lock.json
