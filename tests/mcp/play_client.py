@@ -7,10 +7,11 @@
 import json
 import sys
 from typing import Any
+from unittest.mock import patch
 
 import anyio
+import mcp_types
 from mcp import Client, StdioServerParameters
-from mcp.client import session
 from mcp.client._transport import Transport
 from mcp.client.session import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
@@ -35,7 +36,8 @@ async def ask(context: ClientRequestContext, params: ElicitRequestParams) -> Eli
 
 async def obey(client: Client, line: dict[str, Any]) -> None:
     if "list" in line:
-        tools, cursor = [], None
+        tools: list[dict[str, Any]] = []
+        cursor: str | None = None
         while not tools or cursor:
             listed = await client.list_tools(cursor=cursor, cache_mode="bypass")
             tools += [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in listed.tools]
@@ -61,7 +63,7 @@ async def main(wanted: dict[str, Any]) -> None:
     callback = ask if ways else None
     if len(ways) == 1:  # the SDK itself always declares both
         capability = ElicitationCapability.model_validate({ways[0]: {}})
-        session.types.ElicitationCapability = lambda **_: capability  # type: ignore[misc, assignment]
+        patch.object(mcp_types, "ElicitationCapability", lambda **_: capability).start()
     async with Client(server, mode=wanted["mode"], elicitation_callback=callback) as client:
         say(ready=client.session.protocol_version)
         while "end" not in (line := await hear()):

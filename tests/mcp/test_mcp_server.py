@@ -2,11 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from tests.demo.stage import Stage, wrong
 from tests.mcp.conftest import Connect
@@ -183,6 +188,105 @@ def test_after_five_wrong_codes_the_next_call_brings_a_new_link(mode: str, conne
     assert "no try is left" in answers[-1]["text"]
     assert mcp.is_asked("orders_list")["url"] != link
     mcp.says(action="cancel")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_somebody_signs_in_in_a_real_browser(
+    mode: str, connect: Connect, stage: Stage, requires_chromium: Path
+) -> None:
+    """The link that the client opens, the brand's pages and our six digits, in Chromium."""
+    mcp = connect(mode, elicitation=BOTH)
+    link = mcp.is_asked("orders_list")["url"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(requires_chromium), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 360, "height": 740})
+        page.goto(link)
+        page.locator("main form button").first.click()
+        page.get_by_label("Username").fill("ada")
+        page.get_by_label("Password").fill(stage.demo.customers["ada"])
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("button", name="Allow", exact=True).click()
+        digits = page.locator("[data-completion-code]").get_attribute("data-completion-code")
+        assert page.get_by_role("heading", level=1).inner_text()
+        browser.close()
+    assert mcp.says(action="accept")["asked"]["mode"] == "form"
+    assert BOOTS in mcp.says(action="accept", content={"digits": digits})["text"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_five_wrong_codes_without_elicitation(mode: str, connect: Connect, stage: Stage) -> None:
+    mcp = connect(mode)
+    link = link_in(mcp.calls("orders_list"))
+    code = stage.consumer().gets_code(link)
+    answers = [mcp.fails("confirm_sign_in", digits=wrong(code)) for _ in range(5)]
+    assert "Tries left: 1" in answers[3]
+    assert "no try is left" in answers[4]
+    assert "No sign-in waits" in mcp.fails("confirm_sign_in", digits=code)
+    assert link_in(mcp.calls("orders_list")) != link
+
+
+@pytest.mark.parametrize("way", ["url", "form"])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_client_that_can_ask_in_one_way_alone(mode: str, way: str, connect: Connect, stage: Stage) -> None:
+    mcp = connect(mode, elicitation=(way,))
+    has_confirm = "confirm_sign_in" in {tool["name"] for tool in mcp.says(list=True)["tools"]}
+    assert has_confirm == (way == "url")
+    if way == "url":
+        code = stage.consumer().gets_code(mcp.is_asked("orders_list")["url"])
+        assert "Ask them for the six digits" in mcp.says(action="accept")["text"]
+        mcp.calls("confirm_sign_in", digits=code)
+        assert BOOTS in mcp.calls("orders_list")
+        return
+    code = stage.consumer().gets_code(link_in(mcp.calls("orders_list")))
+    assert mcp.is_asked("orders_list")["mode"] == "form"
+    assert BOOTS in mcp.says(action="accept", content={"digits": code})["text"]
+
+
+@contextmanager
+def answering(status: int, body: str, location: str) -> Iterator[str]:
+    """Serve something that is no product, or not for the moment. Gives its address."""
+
+    class Same(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self.send_response(status)
+            headers = {"Content-Type": "application/json", "Location": location, "Retry-After": "60"}
+            for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Same) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+AWAY = '{"type": "x", "title": "x", "status": 503, "code": "unavailable", "detail": "x", "next": null}'
+ANSWERS = {
+    "503": (503, AWAY, "away for the moment."),
+    "a page of a proxy": (502, "<html>planted</html>", "The service has a fault."),
+    "no object": (200, "[]", "No answer came that can be read."),
+    "a redirect": (302, "", "The service has a fault."),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "sentence"), ANSWERS.values(), ids=ANSWERS)
+def test_what_the_model_is_told_if_the_product_has_a_fault(
+    status: int, body: str, sentence: str, connect: Connect
+) -> None:
+    """The bug: an answer that nobody could read was said to be one of a call that was not done."""
+    with answering(status, body, "https://attacker.example/") as address:
+        mcp = connect("auto", CONSUMER_DELEGATION_URL=f"{address}/api/v1")
+        assert f"{sentence} Nothing was done" in mcp.says(call="orders_list")["refused"]
+        assert f"{sentence} It may have been done" in mcp.fails("confirm_sign_in", digits="123456")
+        frames = mcp.frames.read_text()
+    assert [word for word in ("planted", "attacker.example") if word in frames] == []
 
 
 @pytest.mark.timeout(300)

@@ -24,6 +24,7 @@ from consumer_delegation_mcp.settings import Settings
 from consumer_delegation_mcp.tools import CONFIRM
 
 SIX_DIGITS = "The page shows six digits. This did not count as a try."
+NOT_DONE = "Nothing was done. Try again later."
 MAYBE_DONE = "It may have been done: look before you call again."
 
 
@@ -92,17 +93,20 @@ class Chat:
             await self.delegation.close(self.conversation_id, session)
 
 
-def in_words(error: DelegationError) -> str:
-    """Say what went wrong, and what helps. Never an address, a key or an argument's value."""
+def in_words(error: DelegationError, otherwise: str = MAYBE_DONE) -> str:
+    """Say what went wrong, and what helps. Never an address, a key or an argument's value.
+
+    `otherwise` is said where the answer itself does not say whether something was done.
+    """
     if isinstance(error, KeyRefused):
         return f"This server may not do that ({error.code}). Tell the person that its operator has to look at it."
-    if isinstance(error, Unavailable) and error.code == "unavailable":
-        return f"The service is away for the moment. {MAYBE_DONE} (unavailable)"
+    if isinstance(error, Unavailable) and error.code:
+        return f"The service is away for the moment. {otherwise} ({error.code})"
     if isinstance(error, Problem):
-        return f"{error.detail} ({error.code})" if error.code else f"The service has a fault. {MAYBE_DONE}"
+        return f"{error.detail} ({error.code})" if error.code else f"The service has a fault. {otherwise}"
     if isinstance(error, NoAnswer) and not error.may_be_done:
-        return "The service cannot be reached. Nothing was done. Try again later."
-    return f"No answer came that can be read. {MAYBE_DONE}"
+        return f"The service cannot be reached. {NOT_DONE}"
+    return f"No answer came that can be read. {otherwise}"
 
 
 def for_the_person(challenge: Challenge) -> str:

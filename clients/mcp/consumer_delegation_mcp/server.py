@@ -13,7 +13,7 @@ from mcp.shared.exceptions import MCPError
 
 from consumer_delegation import DelegationError, Operation
 from consumer_delegation_mcp import elicitation, tools
-from consumer_delegation_mcp.chat import Chat, in_words
+from consumer_delegation_mcp.chat import NOT_DONE, Chat, in_words
 from consumer_delegation_mcp.elicitation import Ability, Answer, Context
 
 NAME = "consumer-delegation"
@@ -70,7 +70,7 @@ class Front:
         try:
             return tools.named(await chat.delegation.operations())
         except DelegationError as error:
-            raise MCPError(types.INTERNAL_ERROR, in_words(error)) from error
+            raise MCPError(types.INTERNAL_ERROR, in_words(error, NOT_DONE)) from error
 
 
 async def _confirm(chat: Chat, arguments: dict[str, Any]) -> types.CallToolResult:
