@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from brands.api_operations import SAFE_METHODS
@@ -60,13 +61,22 @@ _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "window
 @bot_call(BotKey.Scope.API_CALL)
 def list_operations(call: Call) -> Answer:
     """`GET /operations`: what this key can call. Where a request goes, its method and path, is not told."""
-    after = call.query("after").get("after", "")
-    if after and not operation_name_validator.regex.match(after):
-        raise Problem(422, "invalid_after", "after is the next_after of the page before, the name of an operation.")
-    found = operations_of(call, after, MAX_LISTED_OPERATIONS + 1)
+    found = operations_of(call, _after(call), MAX_LISTED_OPERATIONS + 1)
     are_reused = call.bot_key.brand.reuses_conversation_ids
     page = list(_page(_listed(operation, ids_are_reused=are_reused) for operation in found[:MAX_LISTED_OPERATIONS]))
     return 200, {"operations": page, "next_after": page[-1]["name"] if len(page) < len(found) else None}
+
+
+def _after(call: Call) -> str:
+    query = call.query("after")
+    if "after" not in query:
+        return ""
+    try:
+        operation_name_validator(query["after"])
+    except ValidationError:
+        detail = "after is the next_after of the page before, the name of an operation."
+        raise Problem(422, "invalid_after", detail) from None
+    return query["after"]
 
 
 def _page(listed: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """A bot asks which operations it can call: those of its own brand that nobody has switched off."""
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.brand_api import CALLING, NOTE, Caller
 from tests.cast import make_bot
 
 pytestmark = pytest.mark.django_db
-NOTHING = {"operations": [], "next_after": None}
+NOTHING: Final[dict[str, Any]] = {"operations": [], "next_after": None}
 
 
 def test_a_bot_lists_what_it_can_call_and_how(caller: Caller) -> None:
@@ -119,7 +119,7 @@ def test_a_page_goes_on_where_an_operation_has_gone(caller: Caller) -> None:
     assert [operation["name"] for operation in answer["operations"]] == ["orders.read"]
 
 
-@pytest.mark.parametrize("after", ["%F0%9F%98%80", "a/b", "orders.list%0A", "1"])
+@pytest.mark.parametrize("after", ["", "%F0%9F%98%80", "a/b", "orders.list%0A", "1"])
 def test_what_is_no_name_is_refused(after: str, caller: Caller) -> None:
     status, problem = caller.bot.call("GET", f"/operations?after={after}")
     assert (status, problem["code"]) == (422, "invalid_after")

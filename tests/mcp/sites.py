@@ -106,7 +106,7 @@ class Site:
 
 
 def meta(ways: Sequence[str]) -> dict[str, Any]:
-    capabilities = {"elicitation": {way: {} for way in ways}} if ways else {}
+    capabilities: dict[str, Any] = {"elicitation": {way: {} for way in ways}} if ways else {}
     return {
         "io.modelcontextprotocol/protocolVersion": NEWEST,
         "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},

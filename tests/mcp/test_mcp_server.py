@@ -19,6 +19,8 @@ from tests.mcp.players import BOOTS, BOTH, FOLDER, MODES, PYTHON, ROOT, client, 
 
 pytestmark = pytest.mark.full
 
+# What others can reach, or may be able to.
+PUBLIC = ("[::]", "acme.example", "0", "*", "192.0.2.1", "[::ffff:0.0.0.0]", "127.0.0.1.acme.example")
 HTTP = {"CONSUMER_DELEGATION_URL": "https://acme.example/api/v1", "CONSUMER_DELEGATION_BOT_KEY": "secret"}
 
 
@@ -309,8 +311,7 @@ def test_a_sign_in_that_takes_long_ends_the_call_in_words(mode: str, connect: Co
             "cannot be read",
         ),
         (HTTP | {"CONSUMER_DELEGATION_LISTEN": "0.0.0.0:8040"}, "Without authorization"),
-        (HTTP | {"CONSUMER_DELEGATION_LISTEN": "[::]:8040"}, "Without authorization"),
-        (HTTP | {"CONSUMER_DELEGATION_LISTEN": "acme.example:8040"}, "Without authorization"),
+        *((HTTP | {"CONSUMER_DELEGATION_LISTEN": f"{host}:8040"}, "Without authorization") for host in PUBLIC),
         (
             HTTP
             | {"CONSUMER_DELEGATION_LISTEN": "127.0.0.1:8040", "CONSUMER_DELEGATION_ISSUER": "https://acme.example"},
