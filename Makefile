@@ -16,6 +16,8 @@ GENERATORS_VENV := .venv-generators
 SDKS := tests/sdks/node_modules/.package-lock.json
 SDKS_VENV := .venv-sdks
 RASA_VENV := .venv-rasa
+MCP_VENV := .venv-mcp
+MCP_CLIENTS := tests/mcp/node_modules/.package-lock.json
 GENERATORS := tests/generators/node_modules/.package-lock.json
 GENERATORS_INSTALLED := $(GENERATORS_VENV)/.installed
 OTHERS_INSTALLED := $(PEERS_VENV)/.installed
@@ -40,7 +42,7 @@ test: $(INSTALLED) ## tests without servers, on SQLite and PostgreSQL at once; A
 test-served: $(INSTALLED) peers bench-parts ## tests with servers, browsers and third-party programs
 	@$(BIN)/python -m tests.run served $(ARGS)
 
-test-full: $(INSTALLED) peers bench-parts peers-full generators sdks ## tests before a release only: Firefox, more third-party servers
+test-full: $(INSTALLED) peers bench-parts peers-full generators sdks mcp mcp-clients ## tests before a release only: Firefox, more third-party servers
 	@$(BIN)/python -m tests.run full $(ARGS)
 
 fuzz: $(INSTALLED) ## test more than 150,000 generated inputs; about 8 minutes
@@ -166,7 +168,7 @@ $(SDKS_VENV)/.installed: tests/sdks/requirements.txt
 	@test -x $(SDKS_VENV)/bin/python || $(PYTHON) -m venv $(SDKS_VENV)
 	@$(SDKS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r tests/sdks/requirements.txt
 	@$(SDKS_VENV)/bin/python -m pip download -qq --disable-pip-version-check -d $(SDKS_VENV)/wheels \
-		-c tests/sdks/requirements.txt httpx
+		-c tests/sdks/requirements.txt httpx flit_core
 	@touch $@
 
 $(SDKS): tests/sdks/package.json tests/sdks/package-lock.json
@@ -176,6 +178,31 @@ $(SDKS): tests/sdks/package.json tests/sdks/package-lock.json
 $(RASA_VENV)/.installed: tests/sdks/requirements-rasa.txt
 	@test -x $(RASA_VENV)/bin/python || $(PYTHON) -m venv $(RASA_VENV)
 	@$(RASA_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r tests/sdks/requirements-rasa.txt
+	@touch $@
+
+# The server needs other packages than the product, so it has an environment of its own. It finds itself and the client
+# by their folders, whatever folder it is started from.
+.PHONY: mcp
+mcp: $(MCP_VENV)/.installed ## install the MCP server into .venv-mcp; docs/mcp.md says how to start it
+
+$(MCP_VENV)/.installed: clients/mcp/requirements.txt
+	@test -x $(MCP_VENV)/bin/python || $(PYTHON) -m venv $(MCP_VENV)
+	@$(MCP_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r clients/mcp/requirements.txt
+	@$(MCP_VENV)/bin/python -c 'import sysconfig, pathlib; here = pathlib.Path("clients").resolve(); \
+		pathlib.Path(sysconfig.get_path("purelib"), "consumer_delegation_mcp.pth").write_text(f"{here}/python\n{here}/mcp\n")'
+	@touch $@
+
+# A client that others wrote in another language, only for `make test-full`.
+.PHONY: mcp-clients
+mcp-clients:
+	@if command -v npm >/dev/null; then \
+		$(MAKE) --no-print-directory $(MCP_CLIENTS); \
+	else \
+		echo "Node is not installed: the MCP server will not meet the client for TypeScript."; \
+	fi
+
+$(MCP_CLIENTS): tests/mcp/package.json tests/mcp/package-lock.json
+	@npm ci --prefix tests/mcp --loglevel=error
 	@touch $@
 
 catalogs: $(INSTALLED) ## extract the pages' sentences into the translation files, and compile them
@@ -212,6 +239,6 @@ constraints: ## rewrite constraints.txt
 	@rm -rf .venv-constraints
 
 clean: ## delete all generated files; databases and .env stay
-	@rm -rf $(VENV) $(PEERS_VENV) $(GENERATORS_VENV) $(SDKS_VENV) $(RASA_VENV) tests/generators/node_modules tests/sdks/node_modules tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
+	@rm -rf $(VENV) $(PEERS_VENV) $(GENERATORS_VENV) $(SDKS_VENV) $(RASA_VENV) $(MCP_VENV) tests/generators/node_modules tests/sdks/node_modules tests/mcp/node_modules tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

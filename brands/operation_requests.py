@@ -79,6 +79,29 @@ def request_for(operation: Operation, arguments: Mapping[str, Any], body: Any) -
     return ResourceRequest(operation.method, url, headers if accepts else _ACCEPT | headers, content)
 
 
+def input_schema(operation: Operation) -> dict[str, Any]:
+    """Return the JSON Schema of `arguments` and `body`, as a call of this operation takes them."""
+    members: dict[str, Any] = {}
+    needed = []
+    if operation.parameters:
+        required = [one["name"] for one in operation.parameters if _is_required(one)]
+        members["arguments"] = {
+            "type": "object",
+            "properties": {one["name"]: one.get("schema", {}) for one in operation.parameters},
+            "required": required,
+            "additionalProperties": False,
+        }
+        needed += ["arguments"] if required else []
+    if operation.body_schema is not None:
+        members["body"] = operation.body_schema
+        needed += ["body"] if operation.is_body_required else []
+    return {"type": "object", "properties": members, "required": needed, "additionalProperties": False}
+
+
+def _is_required(parameter: Mapping[str, Any]) -> bool:
+    return bool(parameter.get("required")) or parameter["in"] == "path"
+
+
 @dataclass(frozen=True)
 class _Parameter:
     name: str
@@ -91,9 +114,7 @@ class _Parameter:
 def _parameters(declaration: bytes) -> tuple[_Parameter, ...]:
     """Prepare a declaration once. The text is the key, so a changed declaration is another one."""
     return tuple(
-        _Parameter(
-            one["name"], one["in"], bool(one.get("required")) or one["in"] == "path", _validator(one.get("schema", {}))
-        )
+        _Parameter(one["name"], one["in"], _is_required(one), _validator(one.get("schema", {})))
         for one in msgspec.json.decode(declaration)
     )
 

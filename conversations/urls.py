@@ -16,6 +16,7 @@ register_converter(ReceiptToken, "receipt_token")
 _CONVERSATION = r"^conversations/(?P<conversation_id>[\s\S]*)"
 
 api_urlpatterns = [
+    path("operations", endpoint(GET=operations.list_operations)),
     path("challenges/<str:challenge_id>", endpoint(GET=api.read_challenge, DELETE=api.withdraw)),
     re_path(_CONVERSATION + r"/challenges\Z", endpoint(POST=api.create_challenge)),
     re_path(_CONVERSATION + r"/completion\Z", endpoint(POST=api.post_completion)),

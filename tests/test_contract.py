@@ -128,7 +128,7 @@ def test_a_key_needs_the_scopes_that_the_contract_names_and_no_other(acme: Brand
         status, problem = make_bot(acme, *others).call(method, path)
         assert (status, problem["code"]) == (403, "insufficient_scope")
         assert left_out in problem["detail"]
-    assert make_bot(acme, *needed).call(method, path)[0] in {404, 422}
+    assert make_bot(acme, *needed).call(method, path)[0] in {200, 404, 422}
 
 
 def test_every_status_of_a_challenge_has_an_example() -> None:
@@ -139,7 +139,8 @@ def test_every_status_of_a_challenge_has_an_example() -> None:
 
 def test_every_link_leads_to_a_call_of_the_contract() -> None:
     linked = set(re.findall(r"operationId: (\w+), parameters", CONTRACT.read_text(encoding="utf-8")))
-    assert linked == set(OPERATIONS)
+    # Nothing in an answer leads to the list, which has no parameters.
+    assert linked == set(OPERATIONS) - {"listOperations"}
 
 
 def problem_examples() -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tests.machine import missing
 Node = dict[str, Any]
 OPERATION_IDS = [
     "createChallenge", "readChallenge", "withdrawChallenge", "complete", "authorize", "readToken", "endToken",
-    "readConversation", "closeConversation", "callOperation",
+    "readConversation", "closeConversation", "callOperation", "listOperations",
 ]  # fmt: skip
 
 

@@ -32,6 +32,7 @@ OPERATIONS: Final = {
     "readConversation": ("GET", "/api/v1/conversations/{conversation_id}"),
     "closeConversation": ("DELETE", "/api/v1/conversations/{conversation_id}"),
     "callOperation": ("POST", "/api/v1/conversations/{conversation_id}/calls/{operation}"),
+    "listOperations": ("GET", "/api/v1/operations"),
 }
 # Characters that need no percent-encoding in a path segment, in addition to letters and digits (RFC 3986 section 3.3).
 _UNENCODED: Final = "-._~!$()*+,;=:@"

@@ -45,15 +45,10 @@ _CHALLENGES: Final = CompiledQuery(
         .order_by()
     )
 )
+_CALLABLE: Final = {"is_active": True, "api__is_active": True, "api__authorization_server__is_active": True}
 _OPERATIONS: Final = CompiledQuery(
     lambda: (
-        Operation.objects.filter(
-            brand_id=_BRAND,
-            name=Parameter("name", models.CharField()),
-            is_active=True,
-            api__is_active=True,
-            api__authorization_server__is_active=True,
-        )
+        Operation.objects.filter(brand_id=_BRAND, name=Parameter("name", models.CharField()), **_CALLABLE)
         .select_related("brand", "api__authorization_server")
         .order_by()
     )
@@ -221,6 +216,12 @@ def operation_of(call: Call, name: str) -> Operation:
         detail = "This brand has no active operation of this name. Its admin declares which ones bots may call."
         raise Problem(404, "operation_unknown", detail)
     return found
+
+
+def operations_of(call: Call, after: str, most: int) -> list[Operation]:
+    """Find what `operation_of` would find, by name, from the first name after this one (P1)."""
+    declared = Operation.objects.filter(brand=call.bot_key.brand_id, name__gt=after, **_CALLABLE)
+    return list(declared.order_by("name")[:most])
 
 
 def challenge_of(call: Call, challenge_id: str, session: int | None = None) -> Challenge:

@@ -1,4 +1,4 @@
-"""`POST .../calls/{operation}`: call a declared operation of the brand's API with the conversation's token.
+"""List the declared operations of a brand's APIs, and call one with the conversation's token.
 
 What the API says is in the member `response`, apart from what we say, so that a bot can never take the brand's 409 for
 ours (P10).
@@ -6,17 +6,20 @@ ours (P10).
 
 import base64
 import re
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from brands.api_operations import SAFE_METHODS
 from brands.models import BotKey, Operation
-from brands.operation_requests import ArgumentsInvalid, request_for
+from brands.models.brand_api import operation_name_validator
+from brands.operation_requests import ArgumentsInvalid, input_schema, request_for
 from conversations.api.calls import (
     MAX_CALL_BODY_BYTES,
     Answer,
@@ -27,7 +30,7 @@ from conversations.api.calls import (
     named_session,
     refuse_missing_scopes,
 )
-from conversations.api.lookups import open_conversation_of, operation_of
+from conversations.api.lookups import open_conversation_of, operation_of, operations_of
 from conversations.api.token_read import purpose_of
 from conversations.api.views import conversation_unless_closed, issued, wanted_challenge
 from conversations.flow.api_calls import Caller, call_api
@@ -48,8 +51,54 @@ _PRINTABLE: Final = re.compile(r"[ -~]*")
 _MEDIA_TYPE: Final = re.compile(r"\s*([\w.+-]+/[\w.+-]+)\s*(?:;.*?\bcharset\s*=\s*\"?([\w.-]+))?", re.IGNORECASE)
 _JSON: Final = re.compile(r"application/(?:[\w.-]+\+)?json")
 _TEXT: Final = re.compile(r"text/.+|application/(?:xml|[\w.-]+\+xml|x-www-form-urlencoded|javascript)")
+# One page of the list of operations.
+MAX_LISTED_OPERATIONS: Final = 100
+MAX_LISTED_BYTES: Final = 1_000_000
 # Not every codec of Python's: some of them decode what is no text.
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
+
+
+@bot_call(BotKey.Scope.API_CALL)
+def list_operations(call: Call) -> Answer:
+    """`GET /operations`: what this key can call. Where a request goes, its method and path, is not told."""
+    found = operations_of(call, _after(call), MAX_LISTED_OPERATIONS + 1)
+    are_reused = call.bot_key.brand.reuses_conversation_ids
+    page = list(_page(_listed(operation, ids_are_reused=are_reused) for operation in found[:MAX_LISTED_OPERATIONS]))
+    return 200, {"operations": page, "next_after": page[-1]["name"] if len(page) < len(found) else None}
+
+
+def _after(call: Call) -> str:
+    query = call.query("after")
+    if "after" not in query:
+        return ""
+    try:
+        operation_name_validator(query["after"])
+    except ValidationError:
+        detail = "after is the next_after of the page before, the name of an operation."
+        raise Problem(422, "invalid_after", detail) from None
+    return query["after"]
+
+
+def _page(listed: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the first one, and of the others as many as fit: one operation can have 128 KB of schemas."""
+    total = 0
+    for one in listed:
+        size = len(msgspec.json.encode(one))
+        if total and total + size > MAX_LISTED_BYTES:
+            return
+        total += size
+        yield one
+
+
+def _listed(operation: Operation, *, ids_are_reused: bool) -> dict[str, Any]:
+    is_read_only = operation.method in SAFE_METHODS
+    return {
+        "name": operation.name,
+        "description": operation.description or None,
+        "input_schema": input_schema(operation),
+        "read_only": is_read_only,
+        "session_required": ids_are_reused and not is_read_only,
+    }
 
 
 @bot_call(BotKey.Scope.API_CALL)

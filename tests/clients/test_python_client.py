@@ -70,6 +70,21 @@ def test_a_conversation_from_link_to_close(acme_bot: Bot, acme_login: FakeAuthor
 
 
 @pytest.mark.django_db
+def test_the_operations_are_listed(caller: Caller) -> None:
+    with client_of(caller.bot) as delegation:
+        first, *_ = delegation.operations()
+    assert (first.name, first.read_only, first.session_required) == ("orders.list", True, False)
+    assert first.input_schema["properties"]["arguments"]["properties"]["limit"]["maximum"] == 50
+
+
+@pytest.mark.django_db
+def test_all_pages_of_the_operations_are_read(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conversations.api.operations.MAX_LISTED_OPERATIONS", 1)
+    with client_of(caller.bot) as delegation:
+        assert [each.name for each in delegation.operations()] == ["orders.list", "orders.note", "orders.read"]
+
+
+@pytest.mark.django_db
 def test_a_call_is_the_link_first_and_then_what_the_api_says(caller: Caller) -> None:
     """P10: a result and a challenge are classes of their own, and the API's status is not ours."""
     caller.bot.in_chat("DELETE", "/token?reason=signed_out")

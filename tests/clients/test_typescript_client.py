@@ -74,6 +74,18 @@ def run(client: Path, calls: str, base: str = "http://127.0.0.1:9/api/v1", given
     return json.loads(done.stdout)
 
 
+def test_all_pages_of_the_operations_are_read(built_typescript: Path) -> None:
+    (_, text, _), ended = example("operations", 200), json.dumps({"operations": [], "next_after": "orders.list"})
+    first = json.dumps(json.loads(text) | {"next_after": "orders.note"})
+    with wire([(200, first, {}), (200, text, {}), (200, ended, {})]) as (base, sent):
+        told = run(built_typescript, "return [await delegation.operations(), await delegation.operations()]", base)
+    assert [each["name"] for each in told[0]] == ["orders.list", "orders.note", "orders.list", "orders.note"]
+    assert [each["path"] for each in sent] == [
+        "/api/v1/operations", "/api/v1/operations?after=orders.note", "/api/v1/operations",
+    ]  # fmt: skip
+    assert told[1] == [], "a page without operations is the last one"
+
+
 def test_retry_after_is_honoured_and_the_idempotency_key_stays(built_typescript: Path) -> None:
     with wire([BUSY, AWAY, ISSUED]) as (base, sent):
         told = run(built_typescript, "return told(delegation.createChallenge('a|b', { replace: true }))", base)

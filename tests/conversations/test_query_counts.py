@@ -48,6 +48,7 @@ EXPECTED = {
     "GET /token": 1,
     "POST /authorize (token)": 5,
     "POST /calls/{operation}": 6,
+    "GET /operations": 3,
     "DELETE /token": 14,
     "POST /challenges (again)": 13,
     "POST /c/{link} (with a cookie of ours)": 10,
@@ -136,6 +137,7 @@ def _challenge_to_token(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthori
 
 
 def _endings(meter: Meter, bot: Bot, ada: Browser, login: FakeAuthorizationServer) -> None:
+    assert meter("GET /operations", lambda: bot.call("GET", "/operations"))[0] == 200
     assert meter("POST /calls/{operation}", lambda: bot.in_chat("POST", "/calls/orders.list", {}))[0] == 200
     assert meter("DELETE /token", lambda: bot.in_chat("DELETE", "/token"))[0] == 200
     cancelled = meter("POST /challenges (again)", bot.challenge)["url"]
@@ -170,7 +172,7 @@ def test_the_table_names_every_call_and_page() -> None:
     """A new address has to say what it costs."""
     brands = [pattern for pattern in site.urlpatterns if getattr(pattern, "name", "") in {"client_keys", "brand_logo"}]
     patterns: list[Any] = [*conversations.api_urlpatterns, *conversations.urlpatterns, *brands]
-    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 7 + 16 + 2
+    assert len([pattern for pattern in patterns if isinstance(pattern, URLPattern)]) == 8 + 16 + 2
     assert get_resolver().resolve(f"/c/{'x' * 27}").url_name == "link"
 
 

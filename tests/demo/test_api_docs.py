@@ -112,12 +112,13 @@ def test_the_line_of_every_call_answers_as_it_promises(shell: Shell) -> None:
     assert shell.run("operation", "complete")["status"] == "authorized"
     assert shell.run("operation", "authorize")["access_token"] == shell.run("operation", "readToken")["access_token"]
     assert shell.run("operation", "callOperation")["response"]["body"]["customer"] == CUSTOMER
+    assert shell.run("operation", "listOperations")["operations"][0]["name"] == "orders.list"
     assert shell.run("operation", "endToken")["end_reason"] == "rejected"
     assert shell.run("operation", "readConversation")["conversation_id"] == shell.variables["CHAT"]
     assert shell.run("operation", "closeConversation")["status"] == "closed"
     assert set(shell.commands("operation")) == {
         "createChallenge", "readChallenge", "withdrawChallenge", "complete", "authorize", "readToken", "endToken",
-        "readConversation", "closeConversation", "callOperation",
+        "readConversation", "closeConversation", "callOperation", "listOperations",
     }  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from consumer_delegation.answers import (
     Conversation,
     EndedToken,
     LastChallenge,
+    Operation,
+    OperationList,
     Standing,
     TokenFacts,
 )
@@ -42,7 +44,7 @@ __all__ = [
     "AccessToken", "ApiResponse", "AsyncDelegation", "AuthorizationStatus", "CallResult", "Challenge",
     "ChallengeDiffers", "ChallengeStatus", "ClosedConversation", "CodeIncorrect", "Confirmation", "Conversation",
     "ConversationClosed", "Delegation", "DelegationError", "EndedToken", "Event", "KeyRefused", "LastChallenge",
-    "NextCall", "NoAnswer", "NoToken", "NotFound", "NothingToConfirm", "Problem", "RateLimited", "RequestRefused",
-    "ServiceFailed", "SessionMismatch", "Standing", "TokenFacts", "Unavailable", "UnreadableAnswer", "WebhookRefused",
-    "conversation_id_of", "verify_webhook",
+    "NextCall", "NoAnswer", "NoToken", "NotFound", "NothingToConfirm", "Operation", "OperationList", "Problem",
+    "RateLimited", "RequestRefused", "ServiceFailed", "SessionMismatch", "Standing", "TokenFacts", "Unavailable",
+    "UnreadableAnswer", "WebhookRefused", "conversation_id_of", "verify_webhook",
 ]  # fmt: skip

@@ -106,6 +106,25 @@ class CallResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Operation:
+    """An operation of the brand's API. `input_schema` is that of `arguments` and `body`."""
+
+    name: str
+    description: Text | None
+    input_schema: dict[str, Any] = field(repr=False)
+    read_only: bool
+    session_required: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperationList:
+    """One page of what the brand's admin has declared."""
+
+    operations: list[Operation]
+    next_after: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LastChallenge:
     """How the newest challenge ended."""
 
@@ -199,6 +218,8 @@ def _value(name: str, value: Any) -> Any:
         return datetime.fromisoformat(value)
     if name == "authorization_servers":
         return [read(Standing, standing) for standing in value]
+    if name == "operations":
+        return [read(Operation, operation) for operation in value]
     if name in _OBJECTS and isinstance(value, dict):
         return read(_OBJECTS[name], value)
     return value

@@ -16,6 +16,8 @@ from consumer_delegation.answers import (
     Confirmation,
     Conversation,
     EndedToken,
+    Operation,
+    OperationList,
     Text,
     read,
 )
@@ -105,6 +107,20 @@ def call(
     request = Request("POST", path, False, body={**wishes}, headers=_purpose(purpose))
     answer = _ok((yield from exchange(request, patience)))
     return _challenge(answer) if answer.status_code == 202 else read(CallResult, json_of(answer))
+
+
+def operations(patience: float) -> Steps[list[Operation]]:
+    found: list[Operation] = []
+    query: dict[str, Any] = {}
+    while True:
+        page = read(
+            OperationList, json_of(_ok((yield from exchange(Request("GET", "/operations", True, query), patience))))
+        )
+        found += page.operations
+        # The second condition: with it, no answer makes a loop without an end.
+        if page.next_after is None or not page.operations:
+            return found
+        query = {"after": page.next_after}
 
 
 def complete(

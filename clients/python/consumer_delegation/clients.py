@@ -17,6 +17,7 @@ from consumer_delegation.answers import (
     Confirmation,
     Conversation,
     EndedToken,
+    Operation,
 )
 from consumer_delegation.calls import At, AuthorizeWishes, CallWishes, ChallengeWishes, TokenWishes
 from consumer_delegation.exchange import LONGEST_POLL, Pause, Request, Result, Steps
@@ -84,6 +85,10 @@ class Delegation(_Client):
     ) -> CallResult | Challenge:
         """Call a declared operation of the brand's API. With `challenge=`, a chat without a token gets its link."""
         return self._run(calls.call(self._patience, conversation_id, operation, purpose, wishes))
+
+    def operations(self) -> list[Operation]:
+        """Return the operations that the brand's admin has declared."""
+        return self._run(calls.operations(self._patience))
 
     def wait(self, challenge: Challenge, timeout: float = 300) -> Challenge:
         """Wait until the consumer has signed in or will not, a sign-in has failed, or the time is over."""
@@ -173,6 +178,10 @@ class AsyncDelegation(_Client):
     ) -> CallResult | Challenge:
         """Call a declared operation of the brand's API. With `challenge=`, a chat without a token gets its link."""
         return await self._run(calls.call(self._patience, conversation_id, operation, purpose, wishes))
+
+    async def operations(self) -> list[Operation]:
+        """Return the operations that the brand's admin has declared."""
+        return await self._run(calls.operations(self._patience))
 
     async def wait(self, challenge: Challenge, timeout: float = 300) -> Challenge:  # as in `Delegation`
         """Wait until the consumer has signed in or will not, a sign-in has failed, or the time is over."""

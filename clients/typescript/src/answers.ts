@@ -126,6 +126,21 @@ export interface CallResult {
   response: ApiResponse;
 }
 
+/** An operation of the brand's API. `input_schema` is that of `arguments` and `body`. */
+export interface Operation {
+  name: string;
+  description: string | Record<string, string> | null;
+  input_schema: Record<string, unknown>;
+  read_only: boolean;
+  session_required: boolean;
+}
+
+/** One page of what the brand's admin has declared. */
+export interface OperationList {
+  operations: Operation[];
+  next_after: string | null;
+}
+
 /** Which server and session a call is for. Servers are named where the brand has several, sessions where ids are reused. */
 export interface At {
   authorization_server?: string;

@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type {
   AccessToken, At, AuthorizeWishes, CallResult, CallWishes, Challenge, ChallengeWishes, ClosedConversation, Confirmation, Conversation, EndedToken,
-  IssuedChallenge, TokenWishes,
+  IssuedChallenge, Operation, OperationList, TokenWishes,
 } from "./answers.js";
 import { accepted } from "./ids.js";
 import { jsonOf, NoAnswer, NothingToConfirm, NoToken, problemOf, retryAfter, UnreadableAnswer } from "./problems.js";
@@ -82,6 +82,21 @@ export class Delegation {
       isRepeatable: false, // the brand's API may have done it: only the bot knows whether doing it again does harm
       has: ["session"],
     });
+  }
+
+  /** The operations that the brand's admin has declared. */
+  async operations(): Promise<Operation[]> {
+    const found: Operation[] = [];
+    let query: Query = {};
+    for (;;) {
+      const page = await this.#read<OperationList>({
+        method: "GET", path: "/operations", query, isRepeatable: true, has: ["operations", "next_after"],
+      });
+      found.push(...page.operations);
+      // The second condition: with it, no answer makes a loop without an end.
+      if (page.next_after === null || page.operations.length === 0) return found;
+      query = { after: page.next_after };
+    }
   }
 
   /** Wait until the consumer has signed in or will not, a sign-in has failed, or `timeout` seconds are over. */
