@@ -122,7 +122,7 @@ _WITHOUT_ATTRIBUTES: Final[dict[type[errors.FlowError], tuple[int, str, str, str
     errors.TokenIsSenderConstrained: (
         409,
         "token_is_sender_constrained",
-        "This token works only with a key that stays here (DPoP), so no bot can read it. Call the brand's operations.",
+        "The brand's tokens work only with a key that stays here (DPoP), so no bot can read them. Call operations.",
         "callOperation",
     ),
     errors.TokenReplaced: (
@@ -160,10 +160,8 @@ def next_call(problem: Problem, request: HttpRequest, path: Mapping[str, str]) -
     return {
         "operation": operation,
         "method": method,
-        # `{operation}` stays if the bot has to choose one.
-        "path": _PATH_PARAMETER.sub(
-            lambda found: _quoted(values[found[1]]) if found[1] in values else found[0], address
-        ),
+        # `{operation}` stays, encoded, where the bot has to choose one.
+        "path": _PATH_PARAMETER.sub(lambda parameter: _quoted(values.get(parameter[1], parameter[0])), address),
     }
 
 
