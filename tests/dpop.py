@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -133,10 +134,13 @@ class DPoPAuthorizationServer(ModernAuthorizationServer):
 
 @dataclass
 class DPoPApi:
-    """Lets a real server take only tokens with a proof by their key, and refuse bearer tokens."""
+    """Lets a real server take only tokens with a proof by their key, and refuse bearer tokens.
+
+    `key_of` returns the thumbprint that a token is bound to; None for one that is of no use here.
+    """
 
     server: HostileTokenEndpoint
-    bound: dict[str, str]
+    key_of: Callable[[str], str | None]
     proofs: Proofs = field(default_factory=Proofs)
     told_nonce: str | None = None
     # What is answered to a right request.
@@ -152,7 +156,8 @@ class DPoPApi:
         headers = dict(line.split(": ", 1) for line in lines)
         method, path, _ = head.split(" ")
         scheme, _, token = headers["Authorization"].partition(" ")
-        if scheme != "DPoP" or token not in self.bound:
+        bound_to = self.key_of(token)
+        if scheme != "DPoP" or bound_to is None:
             return self._refuse("invalid_token")
         try:
             key = self.proofs.check(headers["DPoP"], method, f"https://{headers['Host']}{path}", token)
@@ -160,7 +165,7 @@ class DPoPApi:
             return self._refuse(str(refused))
         if self.refusal:
             return self._refuse(self.refusal)
-        return self.answer if self.bound[token] == key else self._refuse("invalid_token")
+        return self.answer if bound_to == key else self._refuse("invalid_token")
 
     def _refuse(self, error: str) -> bytes:
         told = self.proofs.nonce if self.told_nonce is None else self.told_nonce

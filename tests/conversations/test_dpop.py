@@ -63,7 +63,7 @@ def caller(
 @pytest.fixture
 def api(caller: Caller, login: DPoPAuthorizationServer) -> DPoPApi:
     """Acme's API, which takes bound tokens alone."""
-    return DPoPApi(caller.api, login.bound)
+    return DPoPApi(caller.api, login.bound.get)
 
 
 @pytest.fixture
@@ -284,9 +284,11 @@ def test_a_proof_that_the_api_refuses_does_not_end_the_token(caller: Caller, api
     assert list(ApiCallCount.objects.values_list("outcome", "times")) == [("api_proof_refused", 1)]
 
 
-def test_an_invalid_token_ends_it_as_a_bearer_token_ends(caller: Caller, api: DPoPApi) -> None:
+def test_an_invalid_token_ends_it_as_a_bearer_token_ends(
+    caller: Caller, api: DPoPApi, login: DPoPAuthorizationServer
+) -> None:
     """P9: such as one that the server has bound to another key."""
-    api.bound[caller.token] = "another-thumbprint"
+    login.bound[caller.token] = "another-thumbprint"
     status, problem = caller.call()
     assert (status, problem["code"], problem["reason"]) == (409, "rechallenge_required", "rejected")
 
