@@ -82,7 +82,7 @@ def call_resource(
     """Send the request with the token. Redirects are not followed, and cookies are not kept.
 
     It is sent a second time only if that is safe and no byte of the first try was sent (P8), and if the API demands a
-    nonce in the proof that is made with `proof_key`, the key of a bound token (P20). Raises `transport.OutboundError`,
+    nonce in the proof that is made with `proof_key`, the key of a bound token (L4). Raises `transport.OutboundError`,
     `TokenInAnswer`.
     """
     scheme, secrets = (TOKEN_TYPE if proof_key else "Bearer"), [access_token.reveal()]

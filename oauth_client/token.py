@@ -130,7 +130,7 @@ def _read_success(configuration: ServerConfiguration, response: requests.Respons
 def _check_token_type(configuration: ServerConfiguration, token_type: object) -> None:
     """E7: a DPoP or MAC token cannot be used as a bearer token (RFC 6749 section 7.1), nor a bearer token as DPoP.
 
-    Whoever takes the proof out of our request gets a bearer token: with DPoP switched on, it is refused (P19).
+    Whoever takes the proof out of our request gets a bearer token: with DPoP switched on, it is refused (L3).
     """
     if configuration.dpop_bound_access_tokens:
         if not isinstance(token_type, str) or token_type.lower() != DPOP.lower():

@@ -98,7 +98,7 @@ def _sent(
             outcome = CallOutcome.TIMEOUT if isinstance(error, EndpointTimeout) else CallOutcome.UNREACHABLE
         raise NoApiAnswer(outcome, was_sent=error.was_sent) from None
     if response.refuses_proof:
-        # Our clock, or the API's: a new token would be refused in the same way, so this one stays (P21).
+        # Our clock, or the API's: a new token would be refused in the same way, so this one stays (L5).
         raise NoApiAnswer(CallOutcome.PROOF_REFUSED)
     return response
 

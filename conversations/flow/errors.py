@@ -158,7 +158,7 @@ class ApiHostChanged(FlowError):
 
 
 class TokenIsSenderConstrained(FlowError):
-    """The token is bound to our key (DPoP). It is never handed out: the bot calls operations with it (P18)."""
+    """The token is bound to our key (DPoP). It is never handed out: the bot calls operations with it (L2)."""
 
 
 class TokenReplaced(FlowError):

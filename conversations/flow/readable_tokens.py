@@ -210,7 +210,7 @@ def _readable_tokens(*, named: bool) -> QuerySet[AccessToken]:
             conversation__brand__bot_keys__public_id=_PUBLIC_ID,
             conversation__brand__bot_keys__revoked_at=None,
             authorization_server_id=only_server,
-            # A token that is bound to us is never handed out (P18). The full way says so.
+            # A token that is bound to us is never handed out (L2). The full way says so.
             token_type=BEARER,
         )
         .annotate(row=Cast(_ROW, models.TextField()))

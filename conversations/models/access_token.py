@@ -53,7 +53,7 @@ class AccessToken(KeepsProofKey):
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     challenge = models.OneToOneField(Challenge, on_delete=models.CASCADE, related_name="access_token")
     ciphertext = EncryptedField(related=("conversation__brand",), null=True)
-    # A token that is bound to a key is never handed out (P18).
+    # A token that is bound to a key is never handed out (L2).
     dpop_key_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     # Members of the token response that the brand declared for its bots, as JSON; and the names of those left out.
     response_members_ciphertext = EncryptedField(related=("conversation__brand",), null=True)

@@ -64,7 +64,7 @@ def refused(acme: DPoPAuthorizationServer, key: ProofKey, **changes: Any) -> tup
 
 
 def test_a_code_is_exchanged_for_a_token_that_is_bound_to_the_key(acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """P17: the request names the key that the proof is made with."""
+    """L1: the request names the key that the proof is made with."""
     tokens = exchanged(acme, key)
     assert tokens.token_type == "DPoP"
     assert acme.authorization_requests[0]["dpop_jkt"] == key.thumbprint == acme.proofs.thumbprints[0]
@@ -72,7 +72,7 @@ def test_a_code_is_exchanged_for_a_token_that_is_bound_to_the_key(acme: DPoPAuth
 
 
 def test_a_proof_has_the_public_key_and_not_the_private_one(acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """P17, K5."""
+    """L1, K5."""
     exchanged(acme, key)
     private = json.loads(key.private_jwk.reveal())
     assert private["d"] not in acme.proofs.texts[0]
@@ -81,7 +81,7 @@ def test_a_proof_has_the_public_key_and_not_the_private_one(acme: DPoPAuthorizat
 
 
 def test_without_the_switch_nothing_of_it_is_sent(acme: DPoPAuthorizationServer) -> None:
-    """P17: no key is made, and a server sees the request that it always saw."""
+    """L1: no key is made, and a server sees the request that it always saw."""
     configuration = acme.configuration(dpop_bound_access_tokens=False)
     assert new_proof_key(configuration) is None
     assert "dpop_jkt" not in authorization_url(configuration, **PARAMETERS)
@@ -91,7 +91,7 @@ def test_without_the_switch_nothing_of_it_is_sent(acme: DPoPAuthorizationServer)
 def test_any_other_token_than_a_bound_one_is_refused(
     token_type: Any, acme: DPoPAuthorizationServer, key: ProofKey
 ) -> None:
-    """P19, E7: whoever takes the proof out of our request gets a bearer token, which can be used without the key."""
+    """L3, E7: whoever takes the proof out of our request gets a bearer token, which can be used without the key."""
     acme.binds = False
     acme.further_members = {"token_type": token_type}
     code, detail = refused(acme, key)
@@ -100,7 +100,7 @@ def test_any_other_token_than_a_bound_one_is_refused(
 
 @pytest.mark.parametrize("changes", [{"accept_missing_token_type": True}, {"accepted_token_type": "Bearer"}], ids=str)
 def test_no_setting_lets_another_type_pass(changes: Any, acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """P19: SQL could have written it."""
+    """L3: SQL could have written it."""
     acme.next_token_answer = (200, {"Content-Type": "application/json"}, b'{"access_token": "a", "expires_in": 60}')
     assert refused(acme, key, **changes)[0] == "invalid_token_response"
 
@@ -114,7 +114,7 @@ def test_the_type_counts_in_any_case(spelled: str, acme: DPoPAuthorizationServer
 
 
 def test_a_demanded_nonce_is_used_in_one_more_request(acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """E20, P20: its only exception. Code and verifier are sent again, with another proof."""
+    """E20, L4: its only exception. Code and verifier are sent again, with another proof."""
     acme.proofs.nonce = NONCE
     assert exchanged(acme, key).token_type == "DPoP"
     assert acme.arrived == ["/token", "/token"]
@@ -124,7 +124,7 @@ def test_a_demanded_nonce_is_used_in_one_more_request(acme: DPoPAuthorizationSer
 
 
 def test_a_new_nonce_is_taken_from_a_success(acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """P20, RFC 9449 section 8.2."""
+    """L4, RFC 9449 section 8.2."""
     acme.told_nonce = NONCE
     exchanged(acme, key)
     acme.proofs.nonce = NONCE
@@ -135,7 +135,7 @@ def test_a_new_nonce_is_taken_from_a_success(acme: DPoPAuthorizationServer, key:
 def test_a_server_that_refuses_its_own_nonce_is_asked_twice_and_no_more(
     acme: DPoPAuthorizationServer, key: ProofKey
 ) -> None:
-    """E20, P20: a hostile server must not make us send the code all day."""
+    """E20, L4: a hostile server must not make us send the code all day."""
     acme.proofs.nonce, acme.told_nonce = NONCE, "another"
     assert refused(acme, key) == ("use_dpop_nonce", "HTTP status 400, error use_dpop_nonce")
     assert acme.arrived == ["/token", "/token"]
@@ -149,7 +149,7 @@ def test_a_server_that_refuses_its_own_nonce_is_asked_twice_and_no_more(
     ids=lambda told: repr(told[:9]),
 )
 def test_what_is_no_nonce_is_not_sent_back(told: str, acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """P20, RFC 9449 section 8.1: bounded in size and characters."""
+    """L4, RFC 9449 section 8.1: bounded in size and characters."""
     acme.proofs.nonce, acme.told_nonce = NONCE, told
     assert refused(acme, key)[0] == "use_dpop_nonce"
     assert acme.arrived == ["/token"]
@@ -211,7 +211,7 @@ def test_a_clock_that_differs_is_named(acme: DPoPAuthorizationServer, key: Proof
 def test_a_pushed_request_has_a_proof_and_names_the_key(
     nonce: str, acme: DPoPAuthorizationServer, key: ProofKey
 ) -> None:
-    """P17, B21, RFC 9449 section 10.1; the nonce counts for all endpoints of the server (E20, P20)."""
+    """L1, B21, RFC 9449 section 10.1; the nonce counts for all endpoints of the server (E20, L4)."""
     acme.pushed_only, acme.proofs.nonce = True, nonce
     configuration = acme.configuration()
     url = pushed_authorization_url(configuration, CREDENTIALS, key, **PARAMETERS)
@@ -229,7 +229,7 @@ def test_a_pushed_request_has_a_proof_and_names_the_key(
 
 
 def test_a_client_assertion_is_made_anew_for_the_second_request(acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """C7, P20: a server that saw it refuses it the second time."""
+    """C7, L4: a server that saw it refuses it the second time."""
     signing_key = Secret(json.dumps(json.loads(key.private_jwk.reveal())))
     acme.token_endpoint_auth_method, acme.proofs.nonce = "private_key_jwt", NONCE
     acme.client_keys = [json.loads(signing_key.reveal())]
@@ -239,7 +239,7 @@ def test_a_client_assertion_is_made_anew_for_the_second_request(acme: DPoPAuthor
 
 
 def test_the_userinfo_endpoint_gets_a_proof_for_the_token(acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """A17, P17; its nonce is one of a resource server, and a new one."""
+    """A17, L1; its nonce is one of a resource server, and a new one."""
     configuration = acme.configuration(userinfo_endpoint=f"{acme.issuer}/userinfo?part=1")
     tokens = exchanged(acme, key)
     acme.proofs.nonce = NONCE
@@ -250,7 +250,7 @@ def test_the_userinfo_endpoint_gets_a_proof_for_the_token(acme: DPoPAuthorizatio
 
 
 def test_a_userinfo_endpoint_that_refuses_the_proof_says_so(acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """A17, P21."""
+    """A17, L5."""
     configuration = acme.configuration(userinfo_endpoint=f"{acme.issuer}/userinfo")
     tokens = exchanged(acme, key)
     acme.proofs.clock_ahead = 3600
@@ -290,7 +290,7 @@ def test_the_address_in_a_proof_is_normalised(url: str, htu: str, key: ProofKey)
 
 
 def test_servers_have_nonces_of_their_own_and_the_oldest_is_forgotten() -> None:
-    """P20: a hostile server fills no memory, and changes nobody else's nonce."""
+    """L4: a hostile server fills no memory, and changes nobody else's nonce."""
     nonces, response = KnownNonces(), _response(_prepared(), (200, {"DPoP-Nonce": NONCE}, b""))
     for number in range(1001):
         nonces.learn(f"server {number}", response)
@@ -303,7 +303,7 @@ def _prepared() -> Any:
 
 
 def test_two_servers_on_one_host_share_no_nonce(acme: DPoPAuthorizationServer, key: ProofKey) -> None:
-    """P20: the tenants of one host may be two brands."""
+    """L4: the tenants of one host may be two brands."""
     acme.proofs.nonce = NONCE
     exchanged(acme, key)
     assert known_nonces.of(f"{acme.issuer}/token") == NONCE

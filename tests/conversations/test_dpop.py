@@ -79,7 +79,7 @@ def private_key(row: Any) -> dict[str, str]:
 
 
 def test_a_bot_calls_an_operation_with_a_bound_token(caller: Caller, api: DPoPApi) -> None:
-    """P17: the API verifies proof, key and `ath`, and refuses bearer tokens."""
+    """L1: the API verifies proof, key and `ath`, and refuses bearer tokens."""
     status, answer = caller.call(arguments={"limit": 10})
     assert (status, answer["response"]["body"]) == (200, {"orders": ["A-1001"]})
     assert caller.sent().startswith(b"GET /shop/v1/orders?limit=10 HTTP/1.1\r\n")
@@ -87,7 +87,7 @@ def test_a_bot_calls_an_operation_with_a_bound_token(caller: Caller, api: DPoPAp
 
 
 def test_each_call_has_a_proof_of_its_own(caller: Caller, api: DPoPApi) -> None:
-    """P17: no proof is sent twice. `Proofs` fails for one that was."""
+    """L1: no proof is sent twice. `Proofs` fails for one that was."""
     for _ in range(3):
         assert caller.call()[0] == 200
     assert len({claims["jti"] for claims in api.proofs.claims}) == 3
@@ -96,7 +96,7 @@ def test_each_call_has_a_proof_of_its_own(caller: Caller, api: DPoPApi) -> None:
 
 @pytest.mark.parametrize("query", ["", "?min_ttl=10", "?scope=orders.read", "?authorization_server=orders"])
 def test_a_bound_token_is_never_handed_out(query: str, reader: Bot) -> None:
-    """P18: also not to a key with every scope. The answer names the calls."""
+    """L2: also not to a key with every scope. The answer names the calls."""
     status, problem = reader.in_chat("GET", f"/token{query}")
     assert (status, problem["code"]) == (409, "token_is_sender_constrained")
     assert problem["next"] == {
@@ -107,13 +107,13 @@ def test_a_bound_token_is_never_handed_out(query: str, reader: Bot) -> None:
 
 
 def test_authorize_does_not_hand_it_out_either(reader: Bot) -> None:
-    """P18."""
+    """L2."""
     status, problem = reader.in_chat("POST", "/authorize", {})
     assert (status, problem["code"]) == (409, "token_is_sender_constrained")
 
 
 def test_nobody_signs_in_for_a_token_that_cannot_be_read(acme: Brand, acme_server: AuthorizationServer) -> None:
-    """P18: `authorize` would answer with the link, and after the sign-in never with a token."""
+    """L2: `authorize` would answer with the link, and after the sign-in never with a token."""
     assert make_bot(acme).in_chat("POST", "/authorize", {})[1]["code"] == "token_is_sender_constrained"
     assert not Challenge.objects.exists()
 
@@ -121,7 +121,7 @@ def test_nobody_signs_in_for_a_token_that_cannot_be_read(acme: Brand, acme_serve
 def test_a_read_of_a_bound_token_is_neither_counted_nor_logged_as_one(
     reader: Bot, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """P18, G6."""
+    """L2, G6."""
     caplog.set_level("INFO")
     reader.token()
     assert "token.read" not in [record.getMessage() for record in caplog.records]
@@ -144,14 +144,14 @@ def test_bots_are_told_the_type_without_the_token(caller: Caller) -> None:
 
 
 def test_the_key_moves_from_the_request_to_the_token(caller: Caller, login: DPoPAuthorizationServer) -> None:
-    """P22, K1, K7: encrypted anew, bound to the token's row, and erased from the request's."""
+    """L6, K1, K7: encrypted anew, bound to the token's row, and erased from the request's."""
     token, request = AccessToken.objects.get(), AuthorizationRequest.objects.get()
     assert request.dpop_key_ciphertext is None
     assert private_key(token)["kid"] == login.bound[caller.token] == login.authorization_requests[0]["dpop_jkt"]
 
 
 def test_the_key_is_bound_to_its_row(caller: Caller, ada: Browser, login: DPoPAuthorizationServer) -> None:
-    """P22, K1: copied by SQL to another column, row or conversation, it cannot be read."""
+    """L6, K1: copied by SQL to another column, row or conversation, it cannot be read."""
     first = AccessToken.objects.get()
     caller.bot.chat = "web:rita"
     caller.sign_in(caller.bot.challenge())
@@ -165,14 +165,14 @@ def test_the_key_is_bound_to_its_row(caller: Caller, ada: Browser, login: DPoPAu
 
 
 def test_each_sign_in_has_a_key_of_its_own(caller: Caller, login: DPoPAuthorizationServer) -> None:
-    """P22: two tokens of one brand tell nobody that we hold both."""
+    """L6: two tokens of one brand tell nobody that we hold both."""
     caller.sign_in(caller.bot.challenge())
     assert len(set(login.bound.values())) == 2
 
 
 @pytest.mark.parametrize("how", ["sign_out", "close", "undo", "expire", "replace"])
 def test_the_key_ends_with_the_token(how: str, caller: Caller) -> None:
-    """P22, K6."""
+    """L6, K6."""
     token = AccessToken.objects.get()
     if how == "sign_out":
         caller.bot.in_chat("DELETE", "/token?reason=signed_out")
@@ -197,7 +197,7 @@ def caller_page(caller: Caller) -> str:
 def test_the_key_of_a_sign_in_that_never_ends_is_erased_with_the_challenge(
     acme: Brand, acme_server: AuthorizationServer, ada: Browser, login: DPoPAuthorizationServer
 ) -> None:
-    """P22, K7."""
+    """L6, K7."""
     bot = make_bot(acme)
     challenge = bot.challenge()
     with mounted(login):
@@ -210,7 +210,7 @@ def test_the_key_of_a_sign_in_that_never_ends_is_erased_with_the_challenge(
 def test_a_failed_sign_in_leaves_no_key(
     acme: Brand, acme_server: AuthorizationServer, ada: Browser, login: DPoPAuthorizationServer
 ) -> None:
-    """P19, P22: the server has issued a bearer token all the same."""
+    """L3, L6: the server has issued a bearer token all the same."""
     bot, login.binds = make_bot(acme), False
     challenge = bot.challenge()
     with mounted(login):
@@ -221,7 +221,7 @@ def test_a_failed_sign_in_leaves_no_key(
 
 
 def test_a_bound_token_is_revoked_with_our_client_alone(caller: Caller, login: DPoPAuthorizationServer) -> None:
-    """RFC 7009, P22: the worker has no key, because it is erased with the token."""
+    """RFC 7009, L6: the worker has no key, because it is erased with the token."""
     caller.bot.in_chat("DELETE", "/token")
     with mounted(login):
         worker.run_once()
@@ -238,13 +238,13 @@ def test_a_bound_token_is_revoked_with_our_client_alone(caller: Caller, login: D
     ids=str,
 )
 def test_the_database_holds_type_and_key_together(change: dict[str, Any], caller: Caller) -> None:
-    """P18: a bound token that is called Bearer would be handed out."""
+    """L2: a bound token that is called Bearer would be handed out."""
     with pytest.raises(IntegrityError), transaction.atomic():
         AccessToken.objects.update(**change)
 
 
 def test_the_demanded_nonce_is_sent_and_remembered(caller: Caller, api: DPoPApi) -> None:
-    """P20: the bot sees neither of the two requests; both are one call."""
+    """L4: the bot sees neither of the two requests; both are one call."""
     api.proofs.nonce = NONCE
     assert caller.call()[0] == 200
     assert len(caller.api.requests) == 2
@@ -254,7 +254,7 @@ def test_the_demanded_nonce_is_sent_and_remembered(caller: Caller, api: DPoPApi)
 
 
 def test_an_operation_that_is_not_safe_to_repeat_is_sent_again_for_a_nonce(caller: Caller, api: DPoPApi) -> None:
-    """P8, P20: the API has refused the first request, and done nothing."""
+    """P8, L4: the API has refused the first request, and done nothing."""
     api.proofs.nonce = NONCE
     note = {"arguments": {"order_id": "1"}, "body": {"note": "Ring twice"}}
     assert caller.call("orders.note", **note)[0] == 200
@@ -264,7 +264,7 @@ def test_an_operation_that_is_not_safe_to_repeat_is_sent_again_for_a_nonce(calle
 
 @pytest.mark.parametrize("told", ["another", "", "two words", "ä", "a" * 513])
 def test_an_api_that_refuses_its_nonce_gets_at_most_two_requests(told: str, caller: Caller, api: DPoPApi) -> None:
-    """P20, P21: and the token stays."""
+    """L4, L5: and the token stays."""
     api.proofs.nonce, api.told_nonce = NONCE, told
     status, problem = caller.call()
     assert (status, problem["code"], problem["next"]) == (502, "api_proof_refused", None)
@@ -273,7 +273,7 @@ def test_an_api_that_refuses_its_nonce_gets_at_most_two_requests(told: str, call
 
 
 def test_a_proof_that_the_api_refuses_does_not_end_the_token(caller: Caller, api: DPoPApi) -> None:
-    """P21: a clock that is wrong would sign out every consumer."""
+    """L5: a clock that is wrong would sign out every consumer."""
     api.proofs.clock_ahead = -3600
     status, problem = caller.call()
     assert (status, problem["code"], problem["was_sent"]) == (502, "api_proof_refused", True)
@@ -298,14 +298,14 @@ def test_an_invalid_token_ends_it_as_a_bearer_token_ends(
     ['Bearer error="invalid_token"', 'Bearer realm="a", error="invalid_token", DPoP algs="ES256"', "DPoP", ""],
 )
 def test_the_challenge_of_another_scheme_says_nothing_about_a_bound_token(challenge: str, caller: Caller) -> None:
-    """P9, P21: an API that knows bearer tokens alone, or a proxy."""
+    """P9, L5: an API that knows bearer tokens alone, or a proxy."""
     caller.api.play(http_answer(b"", status=401, WWW_Authenticate=challenge))
     assert caller.call()[1]["response"]["status"] == 401
     assert caller.bot.status() == ("authorized", None)
 
 
 def test_a_bearer_token_is_not_touched_by_what_is_said_of_dpop(caller: Caller) -> None:
-    """P9, P20: an API's answer cannot make us send a proof that we have no key for, or repeat a call."""
+    """P9, L4: an API's answer cannot make us send a proof that we have no key for, or repeat a call."""
     AccessToken.objects.update(token_type="Bearer", dpop_key_ciphertext=None)
     challenge = 'DPoP error="use_dpop_nonce"'
     caller.api.play(http_answer(b"", status=401, WWW_Authenticate=challenge, DPoP_Nonce=NONCE))
@@ -332,7 +332,7 @@ def test_no_bot_sends_a_proof_of_its_own(header: str, caller: Caller) -> None:
 def test_without_the_switch_a_sign_in_makes_no_key_and_no_further_query(
     acme: Brand, ada: Browser, login: DPoPAuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """P17: it costs nothing where it is off, and where it is on no query either."""
+    """L1: it costs nothing where it is off, and where it is on no query either."""
     counts = []
     for is_on in (False, True):
         AuthorizationServer.objects.update(dpop_bound_access_tokens=is_on)
@@ -349,7 +349,7 @@ def test_without_the_switch_a_sign_in_makes_no_key_and_no_further_query(
 def test_neither_token_nor_key_nor_proof_leaves_us(
     caller: Caller, api: DPoPApi, reader: Bot, everything_logged: Any
 ) -> None:
-    """H1, P5, P22: logs at DEBUG, answers, audit rows, counts and representations."""
+    """H1, P5, L6: logs at DEBUG, answers, audit rows, counts and representations."""
     login: Any = caller.login
     key = private_key(AccessToken.objects.get())
     said = [repr(AccessToken.objects.get().reveal_proof_key())]

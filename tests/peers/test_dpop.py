@@ -100,7 +100,7 @@ def scene(
 
 
 def test_a_journey_with_bound_tokens(scene: Scene, everything_logged: list[str]) -> None:
-    """P17, P18, P20, P22, H1: challenge, sign-in, calls, a new nonce, the end; and the token only at the API."""
+    """L1, L2, L4, L6, H1: challenge, sign-in, calls, a new nonce, the end; and the token only at the API."""
     challenge = scene.sign_in()
     key = AccessToken.objects.get().reveal_proof_key()
     assert key
@@ -133,7 +133,7 @@ def test_a_journey_with_bound_tokens(scene: Scene, everything_logged: list[str])
 
 
 def test_each_sign_in_has_a_key_of_its_own_and_the_api_sees_which(scene: Scene) -> None:
-    """P22: after a re-challenge the first key opens nothing here."""
+    """L6: after a re-challenge the first key opens nothing here."""
     scene.sign_in()
     assert scene.call()[0] == 200
     scene.sign_in()
@@ -151,7 +151,7 @@ def test_a_bound_token_opens_nothing_as_a_bearer_token(scene: Scene) -> None:
 
 
 def test_a_bearer_token_is_refused_where_bound_ones_are_expected(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """P19: somebody between us and the server takes key and proof out of our requests. The peer notices nothing."""
+    """L3: somebody between us and the server takes key and proof out of our requests. The peer notices nothing."""
     original = HTTPAdapter.send
 
     def without_proof(adapter: HTTPAdapter, request: Any, *arguments: Any, **options: Any) -> Any:
@@ -188,7 +188,7 @@ def test_a_bound_token_is_revoked_without_a_proof(scene: Scene) -> None:
 
 
 def test_the_userinfo_endpoint_takes_a_bound_token_with_a_proof_alone(scene: Scene) -> None:
-    """A17, P17: without the switch the peer answers 401, and the sign-in would fail."""
+    """A17, L1: without the switch the peer answers 401, and the sign-in would fail."""
     AuthorizationServer.objects.update(resource=[], userinfo_endpoint=scene.peer.userinfo_endpoint)
     scene.sign_in()
     row = AccessToken.objects.get()
