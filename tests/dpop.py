@@ -113,7 +113,8 @@ class DPoPAuthorizationServer(ModernAuthorizationServer):
         return code
 
     def _redeem(self, parameters: dict[str, str]) -> Answer:
-        assert self._keys_of_codes[parameters["code"]] == self._key, "the code is bound to another key"
+        bound_to = self._keys_of_codes.get(parameters["code"], self._key)
+        assert bound_to == self._key, "the code is bound to another key"
         return super()._redeem(parameters)
 
     def _token_response(self, grant: Any) -> dict[str, Any]:
