@@ -5,71 +5,27 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from brands.models import AuthorizationServer, Brand, BrandAPI
+from brands.models import AuthorizationServer, Brand
 from conversations.flow import call_counts
 from conversations.flow.challenges import link_of
 from conversations.models import AccessToken, ApiCallCount, AuditEvent, AuthorizationRequest, Challenge, Revocation
 from conversations.outbox import worker
 from infrastructure.crypto import DecryptionError, Secret
 from oauth_client.dpop import ProofKey
-from tests.brand_api import CALLING, Caller, make_api, make_operation
+from tests.brand_api import Caller
 from tests.cast import ACME_SECRET, Bot, Browser, make_bot
+from tests.conversations.bound_tokens import acme_server, api, caller, login, reader
 from tests.dpop import NONCE, DPoPApi, DPoPAuthorizationServer
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
-from tests.hostile_token_endpoint import HostileTokenEndpoint, http_answer
 from tests.test_planted_secrets import everything_logged
 
-__all__ = ["everything_logged"]
+# The fixtures, by their names.
+__all__ = ["acme_server", "api", "caller", "everything_logged", "login", "reader"]
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def acme_server(acme_server: AuthorizationServer) -> AuthorizationServer:
-    """Acme's authorization server, with DPoP switched on."""
-    AuthorizationServer.objects.update(
-        dpop_bound_access_tokens=True, revocation_endpoint="https://login.acme.example/revoke"
-    )
-    acme_server.refresh_from_db()
-    return acme_server
-
-
-@pytest.fixture
-def login(acme_server: AuthorizationServer) -> DPoPAuthorizationServer:
-    return DPoPAuthorizationServer(
-        "login.acme.example", "acme-client", ACME_SECRET, redirect_uri=acme_server.redirect_uri, pushed_only=False
-    )
-
-
-@pytest.fixture
-def caller(
-    acme: Brand,
-    acme_server: AuthorizationServer,
-    ada: Browser,
-    brand_api: HostileTokenEndpoint,
-    login: DPoPAuthorizationServer,
-) -> Caller:
-    """acme-bot in a chat in which Ada has signed in."""
-    make_api(acme_server, f"https://localhost:{brand_api.port}/shop/v1/")
-    found = Caller(make_bot(acme, *CALLING), ada, login, acme_server, brand_api)
-    found.sign_in()
-    return found
-
-
-@pytest.fixture
-def api(caller: Caller, login: DPoPAuthorizationServer) -> DPoPApi:
-    """Acme's API, which takes bound tokens alone."""
-    return DPoPApi(caller.api, login.bound.get)
-
-
-@pytest.fixture
-def reader(acme: Brand, caller: Caller) -> Bot:
-    """A bot in the same chat whose key has every scope."""
-    return make_bot(acme)
 
 
 def private_key(row: Any) -> dict[str, str]:
@@ -241,92 +197,6 @@ def test_the_database_holds_type_and_key_together(change: dict[str, Any], caller
     """L2: a bound token that is called Bearer would be handed out."""
     with pytest.raises(IntegrityError), transaction.atomic():
         AccessToken.objects.update(**change)
-
-
-def test_the_demanded_nonce_is_sent_and_remembered(caller: Caller, api: DPoPApi) -> None:
-    """L4: the bot sees neither of the two requests; both are one call."""
-    api.proofs.nonce = NONCE
-    assert caller.call()[0] == 200
-    assert len(caller.api.requests) == 2
-    assert caller.call()[0] == 200
-    assert len(caller.api.requests) == 3
-    assert caller.bot.status() == ("authorized", None)
-
-
-def test_an_operation_that_is_not_safe_to_repeat_is_sent_again_for_a_nonce(caller: Caller, api: DPoPApi) -> None:
-    """P8, L4: the API has refused the first request, and done nothing."""
-    api.proofs.nonce = NONCE
-    note = {"arguments": {"order_id": "1"}, "body": {"note": "Ring twice"}}
-    assert caller.call("orders.note", **note)[0] == 200
-    first, second = caller.api.requests
-    assert first.partition(b"\r\n\r\n")[2] == second.partition(b"\r\n\r\n")[2] == b'{"note":"Ring twice"}'
-
-
-@pytest.mark.parametrize("told", ["another", "", "two words", "ä", "a" * 513])
-def test_an_api_that_refuses_its_nonce_gets_at_most_two_requests(told: str, caller: Caller, api: DPoPApi) -> None:
-    """L4, L5: and the token stays."""
-    api.proofs.nonce, api.told_nonce = NONCE, told
-    status, problem = caller.call()
-    assert (status, problem["code"], problem["next"]) == (502, "api_proof_refused", None)
-    assert len(caller.api.requests) == (2 if told == "another" else 1)
-    assert caller.bot.status() == ("authorized", None)
-
-
-def test_a_proof_that_the_api_refuses_does_not_end_the_token(caller: Caller, api: DPoPApi) -> None:
-    """L5: a clock that is wrong would sign out every consumer."""
-    api.proofs.clock_ahead = -3600
-    status, problem = caller.call()
-    assert (status, problem["code"], problem["was_sent"]) == (502, "api_proof_refused", True)
-    assert "another sign-in does not help" in problem["detail"]
-    assert len(caller.api.requests) == 1
-    assert caller.bot.status() == ("authorized", None)
-    call_counts.flush()
-    assert list(ApiCallCount.objects.values_list("outcome", "times")) == [("api_proof_refused", 1)]
-
-
-def test_an_invalid_token_ends_it_as_a_bearer_token_ends(
-    caller: Caller, api: DPoPApi, login: DPoPAuthorizationServer
-) -> None:
-    """P9: such as one that the server has bound to another key."""
-    login.bound[caller.token] = "another-thumbprint"
-    status, problem = caller.call()
-    assert (status, problem["code"], problem["reason"]) == (409, "rechallenge_required", "rejected")
-
-
-@pytest.mark.parametrize(
-    "challenge",
-    ['Bearer error="invalid_token"', 'Bearer realm="a", error="invalid_token", DPoP algs="ES256"', "DPoP", ""],
-)
-def test_the_challenge_of_another_scheme_says_nothing_about_a_bound_token(challenge: str, caller: Caller) -> None:
-    """P9, L5: an API that knows bearer tokens alone, or a proxy."""
-    caller.api.play(http_answer(b"", status=401, WWW_Authenticate=challenge))
-    assert caller.call()[1]["response"]["status"] == 401
-    assert caller.bot.status() == ("authorized", None)
-
-
-def test_a_bearer_token_is_not_touched_by_what_is_said_of_dpop(caller: Caller) -> None:
-    """P9, L4: an API's answer cannot make us send a proof that we have no key for, or repeat a call."""
-    AccessToken.objects.update(token_type="Bearer", dpop_key_ciphertext=None)
-    challenge = 'DPoP error="use_dpop_nonce"'
-    caller.api.play(http_answer(b"", status=401, WWW_Authenticate=challenge, DPoP_Nonce=NONCE))
-    assert caller.call()[1]["response"]["status"] == 401
-    assert len(caller.api.requests) == 1
-    assert b"\r\nDPoP:" not in caller.sent()
-
-
-def test_an_answer_that_repeats_the_proof_is_refused(caller: Caller, api: DPoPApi) -> None:
-    """P5: it would be one text with which a bot that gets hold of the token could use it."""
-    caller.api.script = lambda: [http_answer(caller.api.requests[-1].partition(b"DPoP: ")[2].partition(b"\r\n")[0])]
-    assert caller.code() == "token_in_answer"
-
-
-@pytest.mark.parametrize("header", ["DPoP", "dpop"])
-def test_no_bot_sends_a_proof_of_its_own(header: str, caller: Caller) -> None:
-    """P13: whatever stands in the row."""
-    operation = make_operation(BrandAPI.objects.get(), "orders.proven", path="/orders")
-    operation.parameters = [{"name": header, "in": "header", "required": False, "schema": {"type": "string"}}]
-    with pytest.raises(ValidationError):
-        operation.full_clean()
 
 
 def test_without_the_switch_a_sign_in_makes_no_key_and_no_further_query(
