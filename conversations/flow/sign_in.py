@@ -363,6 +363,8 @@ def exchange(
     if configuration != server.configuration(configuration.scope):
         # The code was issued for the old endpoints. It is sent to neither the old nor the new ones (C4).
         raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
+    if configuration.dpop_bound_access_tokens and proof_key is None:
+        raise DecryptionError  # erased by SQL: the code is not sent without a proof (L3)
     credentials = server.reveal_credentials()
     tokens = exchange_code(
         configuration,

@@ -141,7 +141,11 @@ REFUSALS: Final = [
     _none("two errors", b'{"error": "invalid_grant", "error": "x"}', _JSON, "it has a member twice"),
 ]
 # Where DPoP is switched on, and everything is set that accepts another type (L3).
-_BOUND: Final = {"dpop_bound_access_tokens": True, "accept_missing_token_type": True, "accepted_token_type": "mac"}
+_BOUND: Final[dict[str, Any]] = {
+    "dpop_bound_access_tokens": True,
+    "accept_missing_token_type": True,
+    "accepted_token_type": "mac",
+}
 OF_BOUND_TOKENS: Final = [
     Row("E7 DPoP, switched on", token_answer(token_type="DPoP"), configured=_BOUND),
     *[

@@ -176,6 +176,30 @@ def test_a_failed_sign_in_leaves_no_key(
     assert not AccessToken.objects.exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda: AuthorizationServer.objects.update(dpop_bound_access_tokens=False), "configuration_changed"),
+        (lambda: AuthorizationRequest.objects.update(dpop_key_ciphertext=None), "stored_secret_unreadable"),
+        (lambda: AuthorizationRequest.objects.update(dpop_key_ciphertext=b"\x01"), "stored_secret_unreadable"),
+    ],
+    ids=["switch", "erased", "damaged"],
+)
+def test_a_code_is_not_sent_without_the_key_that_it_is_bound_to(
+    change: Any, code: str, acme: Brand, acme_server: AuthorizationServer, ada: Browser, login: DPoPAuthorizationServer
+) -> None:
+    """L3, C4, K2: whatever has happened to switch or row since the sign-in began."""
+    bot = make_bot(acme)
+    challenge = bot.challenge()
+    with mounted(login):
+        url = ada.begin(challenge["url"])
+        change()
+        ada.come_back(url, login)
+    assert bot.read_challenge(challenge)["last_error"] == code
+    assert login.token_requests == []
+    assert AuthorizationRequest.objects.get().dpop_key_ciphertext is None
+
+
 def test_a_bound_token_is_revoked_with_our_client_alone(caller: Caller, login: DPoPAuthorizationServer) -> None:
     """RFC 7009, L6: the worker has no key, because it is erased with the token."""
     caller.bot.in_chat("DELETE", "/token")

@@ -6,7 +6,7 @@ token's hash. It refuses bearer tokens.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
@@ -47,6 +47,7 @@ class Scene:
     bot: Bot
     ada: Browser
     api: DPoPApi
+    pages: list[str] = field(default_factory=list)
 
     def sign_in(self, login: str = "ada") -> dict[str, Any]:
         """Let somebody sign in at the link of a new challenge. Returns the challenge."""
@@ -54,6 +55,7 @@ class Scene:
         url = self.ada.begin(challenge["url"])
         callback = self.peer.consumer(login).sign_in(url, redirect_uri=self.server.redirect_uri)
         page = self.ada.get(self.ada.get(callback)["Location"])
+        self.pages.append(page.content.decode())
         assert self.bot.complete(code_on(page))[0] == 200, self.bot.read_challenge(challenge)
         return challenge
 
@@ -124,7 +126,7 @@ def test_a_journey_with_bound_tokens(scene: Scene, everything_logged: list[str])
     worker.run_once()
     call_counts.flush()
     token = scene.tokens()[-1]
-    everything = "".join([*everything_logged, *said, everything_stored()])
+    everything = "".join([*everything_logged, *said, *scene.pages, everything_stored()])
     assert len(everything_logged) >= 5
     row = AccessToken.objects.get()
     assert (row.ciphertext, row.dpop_key_ciphertext, row.end_reason) == (None, None, "signed_out")
