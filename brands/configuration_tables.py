@@ -101,6 +101,7 @@ class AuthorizationServerTable(Table, kw_only=True):
     accept_missing_token_type: bool | msgspec.UnsetType = msgspec.UNSET
     accepted_token_type: str | msgspec.UnsetType = msgspec.UNSET
     accept_zero_expires_in: bool | msgspec.UnsetType = msgspec.UNSET
+    dpop_bound_access_tokens: bool | msgspec.UnsetType = msgspec.UNSET
     trusted_audiences: list[str] | msgspec.UnsetType = msgspec.UNSET
     token_response_members: list[str] | msgspec.UnsetType = msgspec.UNSET
     extra_authorization_parameters: dict[str, str] | msgspec.UnsetType = msgspec.UNSET

@@ -19,6 +19,7 @@ from brands.doctor.bounded import AnotherRun, NotAnswered, look_up_within_bounds
 from brands.doctor.examination import Examination, Unanswered
 from brands.models import AuthorizationServer
 from brands.server_rules import (
+    DPOP,
     ENDPOINTS,
     FIELDS_FROM_METADATA,
     ISS_PARAMETER,
@@ -33,6 +34,7 @@ from brands.server_rules import (
 from brands.unsaved_secrets import UnsavedSecretForm
 from infrastructure import rate_limits
 from oauth_client import DiscoveryFailed, ServerMetadata, discover
+from oauth_client.dpop import ALGORITHM
 
 # The name of the button.
 DISCOVER: Final = "_discover"
@@ -132,6 +134,8 @@ class _Comparison:
             yield self._row(_ALGORITHMS, self.metadata.id_token_signing_alg_values_supported, algorithms)
         yield self._row("scope", self.metadata.scopes_supported, wanted)
         yield self._pkce()
+        if self.metadata.dpop_signing_alg_values_supported or self.stored.get(DPOP):
+            yield self._dpop()
         yield self._iss()
 
     def _endpoint(self, name: str) -> tuple[str, str, str]:
@@ -167,6 +171,13 @@ class _Comparison:
         if not announced:
             note = "The server does not say. A trial sign-in tells whether it works."
         return Row("Protection of the code (PKCE)", _listed(announced), "S256, always", note)
+
+    def _dpop(self) -> Row:
+        announced, is_on = self.metadata.dpop_signing_alg_values_supported, bool(self.stored.get(DPOP))
+        note = "The server supports it. Switch it on only if your server wants it." if announced else ""
+        if is_on:
+            note = _not_announced({ALGORITHM}, announced) if announced else "The server does not announce it."
+        return Row(self.labels[DPOP], _listed(announced), "yes" if is_on else "no", note)
 
     def _iss(self) -> Row:
         announced, stored = getattr(self.metadata, ISS_PARAMETER), bool(self.stored.get(ISS_PARAMETER))
@@ -236,7 +247,7 @@ class DiscoveringForm(UnsavedSecretForm, RecentSignInForm):
         self._show({name: values[name] for name in (*FIELDS_FROM_METADATA, *SUBJECT_ENDPOINTS, _METHOD, "issuer")})
         for name, message in problems.items():
             self.add_error(name, ValidationError(message, "metadata"))
-        names = (*FIELDS_FROM_METADATA, *SUBJECT_ENDPOINTS, _METHOD, "issuer", "scope")
+        names = (*FIELDS_FROM_METADATA, *SUBJECT_ENDPOINTS, _METHOD, DPOP, "issuer", "scope")
         labels = {name: self._label(name) for name in names}
         self.discovered = list(_Comparison(typed, values, metadata, labels).rows())
         self.keep_for(values)

@@ -38,12 +38,12 @@ _SECRET_NOT_USED = (
     "This client authentication uses no secret. Forget the secret below, or choose another authentication."
 )
 # With a session that was left open, or stolen, nobody must be able to send secrets and consumers elsewhere, or to
-# weaken how we verify who signed in (G10).
+# weaken how we verify who signed in, or make bound tokens readable (G10).
 _NEED_RECENT_SIGN_IN = frozenset(
     {
         *(*HOST_FIELDS, "client_secret", "token_endpoint_auth_method", "same_person_checks", "ignored_metadata"),
         *("id_token_signing_alg_values", "subject_claim", "expected_claims_policy", "trusted_audiences"),
-        "subject_member",
+        *("subject_member", "dpop_bound_access_tokens"),
     }
 )
 

@@ -12,6 +12,7 @@ from django.db import transaction
 from brands.models import AuthorizationServer, Brand
 from infrastructure.crypto import DecryptionError, Secret
 from oauth_client import DiscoveryFailed, ServerMetadata
+from oauth_client.dpop import ALGORITHM
 from oauth_client.validators import ID_TOKEN_ALGORITHMS
 
 # These receive the client secret or a signed client assertion.
@@ -36,6 +37,7 @@ ENDPOINTS: Final = (
     "revocation_endpoint",
     "pushed_authorization_request_endpoint",
 )
+DPOP: Final = "dpop_bound_access_tokens"
 ISS_PARAMETER: Final = "authorization_response_iss_parameter_supported"
 # All fields that metadata can set.
 FIELDS_FROM_METADATA: Final = (*ENDPOINTS, ISS_PARAMETER, "id_token_signing_alg_values")
@@ -257,6 +259,9 @@ def _unsupported(values: dict[str, Any], metadata: ServerMetadata) -> dict[str, 
     chosen = set(values.get("id_token_signing_alg_values") or ()) - {"HS256"}
     if "openid" in (values.get("scope") or "").split() and algorithms and not chosen <= set(algorithms):
         problems["id_token_signing_alg_values"] = f"The issuer's metadata lists {_quoted(algorithms)}."
+    proofs = metadata.dpop_signing_alg_values_supported
+    if values.get(DPOP) and proofs and ALGORITHM not in proofs:
+        problems[DPOP] = f"The issuer's metadata lists {_quoted(proofs)}. Our proofs are signed with {ALGORITHM}."
     challenges = metadata.code_challenge_methods_supported
     if challenges and "S256" not in challenges:
         problems["issuer"] = (

@@ -61,6 +61,9 @@ HELP_TEXTS: Final = {
     "and secret because it does not decode them. The set-up doctor tells.",
     "accept_form_encoded_tokens": "The server answers the token request with a form, such as "
     "access_token=...&scope=..., in place of JSON.",
+    "dpop_bound_access_tokens": "Only if your server wants it: its metadata says what it supports, and not what it "
+    "wants. A token then works only with a key that this service keeps (dpop_bound_access_tokens, RFC 9449), so bots "
+    "make calls with it and cannot read it.",
     "accept_missing_token_type": "The server's answer has no token_type; its tokens are bearer tokens.",
 }
 
@@ -177,6 +180,7 @@ FIELDSETS: Final[tuple[tuple[str, Any], ...]] = (
                 "accept_missing_token_type",
                 "accepted_token_type",
                 "accept_zero_expires_in",
+                "dpop_bound_access_tokens",
             ),
         },
     ),

@@ -40,6 +40,7 @@ _TO_COMPARE: Final[dict[str, tuple[str, ...]]] = {
     ErrorCode.SUBJECT_REQUEST_REFUSED: (*_SUBJECT, "scope"),
     ErrorCode.INVALID_TOKEN_RESPONSE: (
         "accept_form_encoded_tokens", "accept_missing_token_type", "accepted_token_type", "accept_zero_expires_in",
+        "dpop_bound_access_tokens",
     ),
 }  # fmt: skip
 # Of addresses only the host is shown.

@@ -199,7 +199,12 @@ def random_hex(size: int) -> str:
 
 def s256_code_challenge(code_verifier: str) -> str:
     """Compute the S256 code challenge (RFC 7636 section 4.2)."""
-    return _base64url(hashlib.sha256(code_verifier.encode()).digest())
+    return sha256_base64url(code_verifier)
+
+
+def sha256_base64url(text: str) -> str:
+    """Hash a text with SHA-256, in base64url without padding, as several RFCs write a hash."""
+    return _base64url(hashlib.sha256(text.encode()).digest())
 
 
 def new_signing_key() -> tuple[Secret, dict[str, str]]:
@@ -208,7 +213,7 @@ def new_signing_key() -> tuple[Secret, dict[str, str]]:
     numbers = (key.public_numbers.x, key.public_numbers.y, key.private_value)
     x, y, d = (_base64url(number.to_bytes(32, "big")) for number in numbers)
     members = json.dumps({"crv": "P-256", "kty": "EC", "x": x, "y": y}, separators=(",", ":"))
-    kid = _base64url(hashlib.sha256(members.encode()).digest())
+    kid = sha256_base64url(members)
     public = json.loads(members) | {"kid": kid, "alg": "ES256", "use": "sig"}
     return Secret(json.dumps(public | {"d": d})), public
 

@@ -13,6 +13,7 @@ from oauthlib.oauth2 import WebApplicationClient
 from infrastructure.crypto import Secret
 from oauth_client.answers import read_parameters, refusal_in
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
+from oauth_client.dpop import ProofKey
 from oauth_client.endpoints import PAR_ENDPOINT, post
 from oauth_client.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS
 from oauth_client.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, issuer_mismatch, sanitised
@@ -37,14 +38,24 @@ _SIGNED: Final = "response"
 _ESCAPED: Final = "amp;"
 
 
-def authorization_url(configuration: ServerConfiguration, *, state: str, nonce: str, code_challenge: str) -> str:
+def authorization_url(
+    configuration: ServerConfiguration,
+    proof_key: ProofKey | None = None,
+    /,
+    *,
+    state: str,
+    nonce: str,
+    code_challenge: str,
+) -> str:
     """Return the authorization endpoint's URL with our request. The endpoint's own query is kept (section 3.1).
 
     `code_challenge` uses S256 (RFC 7636), with or without a client secret. `nonce` is sent if an ID token is requested
-    (OpenID Connect Core section 3.1.2.1). Raises `AuthorizationServerError` if the URL is longer than `MAX_URL_LENGTH`:
-    some server on the way would refuse it with an error page that does not say why.
+    (OpenID Connect Core section 3.1.2.1). The code is bound to `proof_key`, if there is one (RFC 9449 section 10).
+    Raises `AuthorizationServerError` if the URL is longer than `MAX_URL_LENGTH`: some server on the way would refuse it
+    with an error page that does not say why.
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
+    parameters += _bound_to(proof_key)
     url = str(add_params_to_uri(configuration.authorization_endpoint, parameters))
     if len(url) > MAX_URL_LENGTH:
         raise AuthorizationServerError(
@@ -60,14 +71,23 @@ def resource_parameters(configuration: ServerConfiguration) -> list[tuple[str, s
 
 
 def pushed_authorization_url(
-    configuration: ServerConfiguration, credentials: ClientCredentials, *, state: str, nonce: str, code_challenge: str
+    configuration: ServerConfiguration,
+    credentials: ClientCredentials,
+    proof_key: ProofKey | None = None,
+    /,
+    *,
+    state: str,
+    nonce: str,
+    code_challenge: str,
 ) -> str:
     """Push the request (RFC 9126) and return a URL with only `client_id` and `request_uri`.
 
-    Blocks for up to 10 seconds: call it outside a transaction. Raises `AuthorizationServerError`.
+    With a `proof_key` it has a proof, too (RFC 9449 section 10.1). Blocks for up to 10 seconds: call it outside a
+    transaction. Raises `AuthorizationServerError`.
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
-    response = post(PAR_ENDPOINT, configuration, parameters, credentials)
+    parameters += _bound_to(proof_key)
+    response = post(PAR_ENDPOINT, configuration, parameters, credentials, proof_key)
     if response.status_code != HTTPStatus.CREATED:
         raise refusal_in(PAR_ENDPOINT, response)
     answer = read_parameters(PAR_ENDPOINT, response)
@@ -98,6 +118,10 @@ def _parameters(
     )
     ours = parse_qsl(urlsplit(written).query)
     return ours + resource_parameters(configuration) + _extra_parameters(configuration)
+
+
+def _bound_to(proof_key: ProofKey | None) -> list[tuple[str, str]]:
+    return [("dpop_jkt", proof_key.thumbprint)] if proof_key else []
 
 
 def _extra_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:

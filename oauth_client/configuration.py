@@ -49,6 +49,7 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     accept_missing_token_type: bool = False
     accepted_token_type: str = ""
     accept_zero_expires_in: bool = False
+    dpop_bound_access_tokens: bool = False
     token_response_members: list[str] = []
     default_token_lifetime: int = 3600
     max_token_lifetime: int = 86400

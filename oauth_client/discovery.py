@@ -79,6 +79,7 @@ class ServerMetadata:
     userinfo_endpoint: str = ""
     introspection_endpoint: str = ""
     require_pushed_authorization_requests: bool = False
+    dpop_signing_alg_values_supported: tuple[str, ...] = ()
 
 
 def discover(issuer: str) -> ServerMetadata:
@@ -134,7 +135,9 @@ def read_metadata(issuer: str, document: bytes) -> ServerMetadata:
         id_token_signing_alg_values_supported=_names(members, "id_token_signing_alg_values_supported"),
         token_endpoint_auth_methods_supported=_names(members, "token_endpoint_auth_methods_supported"),
         code_challenge_methods_supported=_names(members, "code_challenge_methods_supported"),
-        scopes_supported=_scopes(members.get("scopes_supported")),
+        scopes_supported=_plain_names(members.get("scopes_supported")),
+        # They say what is supported and not what is wanted, so no value of them stops anybody.
+        dpop_signing_alg_values_supported=_plain_names(members.get("dpop_signing_alg_values_supported")),
         # Only the doctor reads it, so a value that is no boolean stops nobody.
         require_pushed_authorization_requests=members.get("require_pushed_authorization_requests") is True,
     )
@@ -184,9 +187,9 @@ def _names(members: dict[str, Any], name: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _scopes(value: Any) -> tuple[str, ...]:
-    """Return the scopes of a list, up to a limit. They are only shown, so whatever is none of them is left out."""
-    scopes = (
+def _plain_names(value: Any) -> tuple[str, ...]:
+    """Return the scopes or algorithms of a list, up to a limit. Nothing depends on others, so they are left out."""
+    names = (
         [item for item in value if isinstance(item, str) and _SCOPE.fullmatch(item)] if isinstance(value, list) else []
     )
-    return tuple(scopes[:_MAX_NAMES])
+    return tuple(names[:_MAX_NAMES])

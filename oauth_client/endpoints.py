@@ -3,22 +3,27 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from time import time
 from typing import Final
 from urllib.parse import quote
 
 import jwt
+import msgspec
 import requests
 from requests.auth import HTTPBasicAuth
 
 from infrastructure.crypto import Secret, random_token
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
+from oauth_client.dpop import USE_NONCE, ProofKey, ProvenRequest, send_with_proof
 from oauth_client.errors import AUTHORIZATION_ERRORS, TOKEN_ERRORS, AuthorizationServerError, ErrorCode, unanswered
 from oauth_client.transport import (
+    TOTAL_TIMEOUT,
     EndpointTimeout,
     GuardedSession,
     OutboundError,
     ResponseTooLarge,
+    within,
 )
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -154,21 +159,46 @@ def post(
     configuration: ServerConfiguration,
     parameters: Iterable[tuple[str, str]],
     credentials: ClientCredentials,
+    proof_key: ProofKey | None = None,
 ) -> requests.Response:
     """Post a form once, with client authentication. Blocks for up to 10 seconds: call it outside a transaction.
 
     `parameters` may repeat a name, as `resource` does (RFC 8707). Authentication parameters replace others of the same
-    name. Raises `AuthorizationServerError` if no response arrived. The caller judges the response.
+    name. With a `proof_key` the request has a proof, and is sent a second time if the server demands a nonce (E20).
+    Raises `AuthorizationServerError` if no response arrived. The caller judges the response.
     """
-    authentication = client_authentication(configuration, credentials)
-    form = [(name, value) for name, value in parameters if name not in authentication.parameters]
-    try:
+    url, given = getattr(configuration, endpoint.name), list(parameters)
+
+    def send(headers: dict[str, str]) -> requests.Response:
+        # Made anew for each request: a client assertion is used once, like a proof.
+        authentication = client_authentication(configuration, credentials)
+        form = [(name, value) for name, value in given if name not in authentication.parameters]
+        data = [*form, *authentication.parameters.items()]
         with GuardedSession() as session:
             return session.post(
-                getattr(configuration, endpoint.name),
-                data=[*form, *authentication.parameters.items()],
-                headers={"Accept": "application/json"},
-                auth=authentication.basic,
+                url, data=data, headers={"Accept": "application/json", **headers}, auth=authentication.basic
             )
+
+    try:
+        if proof_key is None:
+            return send({})
+        # An authorization server's endpoints share its nonces; no two servers have one token endpoint.
+        request = ProvenRequest("POST", url, configuration.token_endpoint)
+        with within(TOTAL_TIMEOUT):
+            return send_with_proof(proof_key, request, send, _wants_nonce)
     except OutboundError as error:
         raise endpoint.failure(error) from None
+
+
+class _Refusal(msgspec.Struct):
+    error: str = ""
+
+
+def _wants_nonce(response: requests.Response) -> bool:
+    """Whether the server did nothing because the proof has no nonce, or an old one (RFC 9449 section 8)."""
+    if response.status_code != HTTPStatus.BAD_REQUEST:
+        return False
+    try:
+        return msgspec.json.decode(response.content, type=_Refusal).error == USE_NONCE
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False

@@ -7,7 +7,7 @@ from typing import Final
 
 
 class ErrorCode(StrEnum):
-    """Codes of RFC 6749 (4.1.2.1, 5.2), RFC 7009 (2.2.1), RFC 8707 (2), OpenID Connect Core (3.1.2.6), and our own."""
+    """Codes of RFC 6749 (4.1.2.1, 5.2), RFC 7009 (2.2.1), RFC 8707 (2), RFC 9449 (5, 8), OpenID Connect, and ours."""
 
     # Ours, about the token endpoint.
     TOKEN_ENDPOINT_TIMEOUT = "token_endpoint_timeout"
@@ -49,6 +49,7 @@ class ErrorCode(StrEnum):
     CONSENT_REQUIRED = "consent_required"
     INTERACTION_REQUIRED = "interaction_required"
     INVALID_CLIENT = "invalid_client"
+    INVALID_DPOP_PROOF = "invalid_dpop_proof"
     INVALID_GRANT = "invalid_grant"
     INVALID_REQUEST = "invalid_request"
     INVALID_SCOPE = "invalid_scope"
@@ -61,6 +62,7 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
     UNSUPPORTED_RESPONSE_TYPE = "unsupported_response_type"
     UNSUPPORTED_TOKEN_TYPE = "unsupported_token_type"
+    USE_DPOP_NONCE = "use_dpop_nonce"
 
 
 class ConsumerPage(StrEnum):
@@ -167,6 +169,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
         _CANNOT,
         "The server does not know our client id, or does not take the secret or key.",
         "Type client id and secret again. *Check the set-up* says which client authentication the server takes.",
+    ),
+    ErrorCode.INVALID_DPOP_PROOF: Meaning(
+        _CANNOT,
+        "The server does not accept our proof (DPoP): mostly its clock and ours differ. Or it wants one.",
+        "Compare the clocks. See that *Bind tokens to this service* is as it wants, and that it takes ES256.",
     ),
     ErrorCode.INVALID_GRANT: Meaning(
         _AGAIN,
@@ -291,6 +298,11 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ErrorCode.UNSUPPORTED_RESPONSE_TYPE: Meaning(_CANNOT, _ANNOUNCED, _ALLOW_CODES),
     ErrorCode.UNSUPPORTED_TOKEN_TYPE: Meaning(
         ConsumerPage.NONE, "The server does not revoke access tokens.", "Leave the revocation endpoint empty."
+    ),
+    ErrorCode.USE_DPOP_NONCE: Meaning(
+        _AGAIN,
+        "The server wants a nonce in our proof (DPoP), and did not accept the one that it gave us.",
+        "Nothing, if it passes. If always: switch on *Bind tokens to this service*, or have its machines share nonces.",
     ),
     "subject_mismatch": Meaning(
         ConsumerPage.OTHER_PERSON,

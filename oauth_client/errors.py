@@ -45,6 +45,7 @@ AUTHORIZATION_ERRORS: Final = frozenset(
 TOKEN_ERRORS: Final = frozenset(
     {
         ErrorCode.INVALID_CLIENT,
+        ErrorCode.INVALID_DPOP_PROOF,
         ErrorCode.INVALID_GRANT,
         ErrorCode.INVALID_REQUEST,
         ErrorCode.INVALID_SCOPE,
@@ -53,6 +54,7 @@ TOKEN_ERRORS: Final = frozenset(
         ErrorCode.TEMPORARILY_UNAVAILABLE,
         ErrorCode.UNAUTHORIZED_CLIENT,
         ErrorCode.UNSUPPORTED_GRANT_TYPE,
+        ErrorCode.USE_DPOP_NONCE,
     }
 )
 

@@ -1,7 +1,8 @@
-"""Present an access token at a resource server, as a bearer token in the `Authorization` header (RFC 6750 section 2.1).
+"""Present an access token at a resource server, in the `Authorization` header.
 
-The resource server is the brand's API. Whatever it answers is passed on to a bot, so an answer that repeats the token
-is refused here (P5).
+As a bearer token (RFC 6750 section 2.1), or with a proof that it is bound to us (DPoP, RFC 9449 section 7.1). The
+resource server is the brand's API. Whatever it answers is passed on to a bot, so an answer that repeats the token is
+refused here (P5).
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import Final
 
 from infrastructure.crypto import Secret
 from oauth_client import transport
+from oauth_client.dpop import INVALID_PROOF, TOKEN_TYPE, USE_NONCE, ProofKey, at_resource_server, send_with_proof
 from oauth_client.validators import MAX_SCOPE_LENGTH
 
 # Larger than a token response: lists of orders are answered here.
@@ -33,7 +35,7 @@ _MOST_ESCAPES: Final = 3
 
 
 class TokenInAnswer(Exception):
-    """The resource server's answer contains the access token. Nothing of it may be passed on (P5)."""
+    """The resource server's answer contains the access token or our proof. Nothing of it may be passed on (P5)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,10 @@ class ResourceRequest:
 
 @dataclass(frozen=True)
 class ResourceResponse:
-    """The complete answer. `error` and `scope` are those of its Bearer challenge (RFC 6750 section 3), or empty."""
+    """The complete answer. `error` and `scope` are those of the challenge of the token's scheme, or empty.
+
+    Another scheme's challenge says nothing about this token (RFC 6750 section 3, RFC 9449 section 7.1).
+    """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
@@ -62,29 +67,41 @@ class ResourceResponse:
         return self.status == HTTPStatus.UNAUTHORIZED and self.error == INVALID_TOKEN
 
     @property
+    def refuses_proof(self) -> bool:
+        """Whether our proof was refused, and not the token: a clock differs, or the nonce is not accepted twice."""
+        return self.status == HTTPStatus.UNAUTHORIZED and self.error in {INVALID_PROOF, USE_NONCE}
+
+    @property
     def wants_more_scope(self) -> bool:
         return self.status == HTTPStatus.FORBIDDEN and self.error == INSUFFICIENT_SCOPE
 
 
-def call_resource(request: ResourceRequest, access_token: Secret, *, is_safe_to_repeat: bool) -> ResourceResponse:
+def call_resource(
+    request: ResourceRequest, access_token: Secret, *, is_safe_to_repeat: bool, proof_key: ProofKey | None = None
+) -> ResourceResponse:
     """Send the request with the token. Redirects are not followed, and cookies are not kept.
 
-    It is sent a second time only if that is safe and no byte of the first try was sent (P8). Raises
-    `transport.OutboundError`, `TokenInAnswer`.
+    It is sent a second time only if that is safe and no byte of the first try was sent (P8), and if the API demands a
+    nonce in the proof that is made with `proof_key`, the key of a bound token (L4). Raises `transport.OutboundError`,
+    `TokenInAnswer`.
     """
+    scheme, secrets = (TOKEN_TYPE if proof_key else "Bearer"), [access_token.reveal()]
+
+    def send(headers: dict[str, str]) -> transport.Response:
+        secrets.extend(headers.values())
+        headers = {**request.headers, **headers, "Authorization": f"{scheme} {access_token.reveal()}"}
+        return _send(request, headers, is_safe_to_repeat=is_safe_to_repeat)
+
     with transport.within(transport.TOTAL_TIMEOUT):
-        try:
-            response = _send(request, access_token)
-        except transport.EndpointBlocked:
-            raise
-        except transport.OutboundError as failure:
-            if failure.was_sent or not is_safe_to_repeat:
-                raise
-            response = _send(request, access_token)
-    challenge = bearer_challenge(response.headers.get("WWW-Authenticate", ""))
+        if proof_key is None:
+            response = send({})
+        else:
+            proven = at_resource_server(request.method, request.url, access_token)
+            response = send_with_proof(proof_key, proven, send, wants_nonce)
+    challenge = challenge_of(scheme, response.headers.get("WWW-Authenticate", ""))
     scope = challenge.get("scope", "")
     # In the challenge, quotes and their escapes are gone by now.
-    if _contains(response, access_token.reveal()) or access_token.reveal() in scope:
+    if any(secret in scope or _contains(response, secret) for secret in secrets):
         raise TokenInAnswer
     return ResourceResponse(
         response.status_code,
@@ -96,21 +113,36 @@ def call_resource(request: ResourceRequest, access_token: Secret, *, is_safe_to_
     )
 
 
-def _send(request: ResourceRequest, access_token: Secret) -> transport.Response:
-    headers = {**request.headers, "Authorization": f"Bearer {access_token.reveal()}"}
-    return transport.send(request.method, request.url, request.body, headers, max_body_bytes=MAX_ANSWER_BYTES)
+def _send(request: ResourceRequest, headers: dict[str, str], *, is_safe_to_repeat: bool) -> transport.Response:
+    def send() -> transport.Response:
+        return transport.send(request.method, request.url, request.body, headers, max_body_bytes=MAX_ANSWER_BYTES)
+
+    try:
+        return send()
+    except transport.EndpointBlocked:
+        raise
+    except transport.OutboundError as failure:
+        if failure.was_sent or not is_safe_to_repeat:
+            raise
+        return send()
 
 
-def _contains(response: transport.Response, token: str) -> bool:
+def wants_nonce(response: transport.Response) -> bool:
+    """Whether the resource server did nothing because it demands a nonce in our proof (RFC 9449 section 9)."""
+    challenge = challenge_of(TOKEN_TYPE, response.headers.get("WWW-Authenticate", ""))
+    return response.status_code == HTTPStatus.UNAUTHORIZED and challenge.get("error") == USE_NONCE
+
+
+def _contains(response: transport.Response, secret: str) -> bool:
     r"""Search the headers and the body as they came, and the body again without JSON's escapes (`\u0065yJ...`).
 
     The escapes are undone wherever they are: to decode the body as JSON would lose a member that is sent twice, and
     leave out what is nested deeply or is JSON in lines. Other encoded forms, such as base64 or a token in two pieces,
     cannot be found.
     """
-    if any(token in name or token in value for name, value in response.headers.items()):
+    if any(secret in name or secret in value for name, value in response.headers.items()):
         return True
-    body, searched = response.content, token.encode()
+    body, searched = response.content, secret.encode()
     for _ in range(_MOST_ESCAPES):
         if searched in body:
             return True
@@ -123,22 +155,22 @@ def _character(escape: re.Match[bytes]) -> bytes:
     return bytes([int(code, 16)]) if code else bytes(itself)
 
 
-def bearer_challenge(header: str) -> dict[str, str]:
-    """Return the parameters of the Bearer challenges in `WWW-Authenticate` (RFC 9110 section 11.6.1); empty if none.
+def challenge_of(scheme: str, header: str) -> dict[str, str]:
+    """Return the parameters of a scheme's challenges in `WWW-Authenticate` (RFC 9110 section 11.6.1); empty if none.
 
     The header may name several schemes. A parameter of another scheme, or a text inside a quoted value, does not count.
     What follows a quote without an end is not read.
     """
-    position, scheme = 0, ""
+    position, current = 0, ""
     found: dict[str, str] = {}
     while position < len(header) <= _MAX_CHALLENGE and header[position] != '"':
         if parameter := _PARAMETER.match(header, position):
             name, quoted, plain = parameter.groups()
-            if scheme == "bearer":
+            if current == scheme.lower():
                 found.setdefault(name.lower(), plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
             position = parameter.end()
         elif word := _SCHEME.match(header, position):
-            scheme, position = word[0].lower(), word.end()
+            current, position = word[0].lower(), word.end()
         else:
             position += 1
     return found

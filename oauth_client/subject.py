@@ -18,16 +18,20 @@ import requests
 from infrastructure.crypto import Secret
 from oauth_client.answers import error_in, read_json, refusal_in
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
+from oauth_client.dpop import TOKEN_TYPE, ProofKey, at_resource_server, send_with_proof
 from oauth_client.endpoints import INTROSPECTION_ENDPOINT, USERINFO_ENDPOINT, Endpoint, post
 from oauth_client.errors import AuthorizationServerError, ErrorCode
 from oauth_client.id_token import MAX_SUBJECT_LENGTH, IDTokenClaims, verify_id_token
+from oauth_client.resource_server import wants_nonce
 from oauth_client.token import TokenResponse
 from oauth_client.transport import OutboundError, send, within
 
 # In seconds. The exchange of the code may have taken ten already, and a consumer waits.
 SUBJECT_TIMEOUT: Final = 5.0
-# RFC 6750 section 3.1: what a server may say of a token that it does not accept.
-_BEARER_ERROR: Final = re.compile(r'\berror="?(invalid_request|invalid_token|insufficient_scope)\b')
+# RFC 6750 section 3.1 and RFC 9449: what a server may say of a token or proof that it does not accept.
+_KNOWN_ERROR: Final = re.compile(
+    r'\berror="?(invalid_request|invalid_token|insufficient_scope|invalid_dpop_proof|use_dpop_nonce)\b'
+)
 # A shorter text may occur in an account's id by chance.
 _FEWEST_CHARACTERS_OF_A_TOKEN: Final = 8
 
@@ -48,8 +52,11 @@ def identify(
     tokens: TokenResponse,
     credentials: ClientCredentials,
     nonce_matches: Callable[[str], bool],
+    proof_key: ProofKey | None = None,
 ) -> Account:
     """Find out who signed in. Without an ID token this calls the server: up to 5 seconds, outside a transaction.
+
+    `proof_key` is the key of a bound token, which the userinfo endpoint takes only with a proof (DPoP).
 
     Raises `AuthorizationServerError` if the ID token is not valid, or if an endpoint is configured and does not say
     whose account it is. Going on without would let a consumer whose account it cannot name take another's place (A17).
@@ -68,7 +75,7 @@ def identify(
     if endpoint is None:
         return Account()
     with within(SUBJECT_TIMEOUT):
-        answer = _ask(endpoint, configuration, tokens.access_token, credentials)
+        answer = _ask(endpoint, configuration, tokens.access_token, credentials, proof_key)
     subject = _subject(endpoint, configuration, answer, tokens.access_token)
     # The host, because another host numbers accounts in its own way; the member, because Ada may choose the user name
     # that is Rita's number. With three parts it never equals the pair of an ID token.
@@ -87,11 +94,15 @@ def _endpoint(configuration: ServerConfiguration) -> Endpoint | None:
 
 
 def _ask(
-    endpoint: Endpoint, configuration: ServerConfiguration, access_token: Secret, credentials: ClientCredentials
+    endpoint: Endpoint,
+    configuration: ServerConfiguration,
+    access_token: Secret,
+    credentials: ClientCredentials,
+    proof_key: ProofKey | None,
 ) -> dict[str, Any]:
     is_userinfo = endpoint is USERINFO_ENDPOINT
     if is_userinfo:
-        response = get_userinfo(configuration, access_token)
+        response = get_userinfo(configuration, access_token, proof_key)
     else:
         response = introspect(configuration, access_token, credentials)
     if response.status_code != HTTPStatus.OK:
@@ -102,11 +113,23 @@ def _ask(
     return answer
 
 
-def get_userinfo(configuration: ServerConfiguration, access_token: Secret) -> requests.Response:
-    """Present the token (RFC 6750 section 2.1). Raises `AuthorizationServerError` if no answer came."""
-    headers = {"Accept": "application/json", "Authorization": f"Bearer {access_token.reveal()}"}
+def get_userinfo(
+    configuration: ServerConfiguration, access_token: Secret, proof_key: ProofKey | None = None
+) -> requests.Response:
+    """Present the token (RFC 6750 section 2.1), with a proof if it is bound to `proof_key` (RFC 9449 section 7.1).
+
+    Raises `AuthorizationServerError` if no answer came.
+    """
+    url, scheme = configuration.userinfo_endpoint, TOKEN_TYPE if proof_key else "Bearer"
+
+    def present(headers: dict[str, str]) -> requests.Response:
+        authorization = {"Accept": "application/json", "Authorization": f"{scheme} {access_token.reveal()}"}
+        return send("GET", url, None, headers | authorization)
+
     try:
-        return send("GET", configuration.userinfo_endpoint, None, headers)
+        if proof_key is None:
+            return present({})
+        return send_with_proof(proof_key, at_resource_server("GET", url, access_token), present, wants_nonce)
     except OutboundError as error:
         raise USERINFO_ENDPOINT.failure(error) from None
 
@@ -127,7 +150,7 @@ def _refusal(endpoint: Endpoint, response: requests.Response) -> AuthorizationSe
     """
     status = response.status_code
     if endpoint is USERINFO_ENDPOINT:
-        said = _BEARER_ERROR.search(response.headers.get("WWW-Authenticate", ""))
+        said = _KNOWN_ERROR.search(response.headers.get("WWW-Authenticate", ""))
         detail = f"HTTP status {status}" + (f", error {said[1]}" if said else "")
     else:
         detail = refusal_in(endpoint, response).detail

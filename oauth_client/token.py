@@ -20,11 +20,14 @@ from infrastructure.crypto import Secret
 from oauth_client.answers import error_in, known_refusal_in, read_parameters, refusal, refusal_in
 from oauth_client.authorization import resource_parameters
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
+from oauth_client.dpop import TOKEN_TYPE as DPOP
+from oauth_client.dpop import ProofKey
 from oauth_client.endpoints import REVOCATION_ENDPOINT, TOKEN_ENDPOINT, post
 from oauth_client.errors import AuthorizationServerError, ErrorCode
 from oauth_client.response_members import ResponseMembers, declared_members
 from oauth_client.validators import MAX_SCOPE_LENGTH, NOT_BEARER
 
+BEARER: Final = "Bearer"
 # Upper limits in seconds. A brand can only lower them (E8, E11).
 MAX_TOKEN_LIFETIME: Final = 7 * 24 * 60 * 60
 MAX_ASSUMED_LIFETIME: Final = 60 * 60
@@ -53,7 +56,7 @@ class TokenResponse:
     expires_at: datetime
     lifetime_assumed: bool
     id_token: Secret | None
-    token_type: str = field(default="Bearer")
+    token_type: str = field(default=BEARER)
     members: ResponseMembers = field(default=ResponseMembers())
     scope_assumed: bool = False
 
@@ -105,6 +108,7 @@ def read_token_response(
         lifetime_assumed=assumed,
         id_token=_id_token(parameters.get("id_token")) if configuration.uses_openid else None,
         scope_assumed=assumed_scope,
+        token_type=DPOP if configuration.dpop_bound_access_tokens else BEARER,
         members=declared_members(configuration.token_response_members, parameters),
     )
 
@@ -124,7 +128,14 @@ def _read_success(configuration: ServerConfiguration, response: requests.Respons
 
 
 def _check_token_type(configuration: ServerConfiguration, token_type: object) -> None:
-    """E7: a DPoP or MAC token cannot be used as a bearer token (RFC 6749 section 7.1)."""
+    """E7: a DPoP or MAC token cannot be used as a bearer token (RFC 6749 section 7.1), nor a bearer token as DPoP.
+
+    Whoever takes the proof out of our request gets a bearer token: with DPoP switched on, it is refused (L3).
+    """
+    if configuration.dpop_bound_access_tokens:
+        if not isinstance(token_type, str) or token_type.lower() != DPOP.lower():
+            raise TOKEN_ENDPOINT.invalid("token_type is not DPoP, although the request had a proof")
+        return
     if token_type is None and configuration.accept_missing_token_type:
         return
     # Remove what the validator refuses: SQL could have written it.
@@ -199,10 +210,16 @@ def _whole_seconds(value: object) -> int:
 
 
 def exchange_code(
-    configuration: ServerConfiguration, *, code: Secret, code_verifier: Secret, credentials: ClientCredentials
+    configuration: ServerConfiguration,
+    *,
+    code: Secret,
+    code_verifier: Secret,
+    credentials: ClientCredentials,
+    proof_key: ProofKey | None = None,
 ) -> TokenResponse:
     """Send the code once and return the token response. Blocks for up to 10 seconds: call it outside a transaction.
 
+    `proof_key` is the key of the authorization request if tokens are bound to it (DPoP).
     Raises `AuthorizationServerError` for every failure. After it the code must not be sent again: the server may have
     seen it, and may revoke valid tokens if it comes twice (E20, section 4.1.2).
     """
@@ -214,7 +231,7 @@ def exchange_code(
     )
     parameters = [*parse_qsl(written, strict_parsing=True), *resource_parameters(configuration)]
     requested_at = timezone.now()
-    response = post(TOKEN_ENDPOINT, configuration, parameters, credentials)
+    response = post(TOKEN_ENDPOINT, configuration, parameters, credentials, proof_key)
     return read_token_response(configuration, response, requested_at)
 
 

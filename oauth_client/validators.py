@@ -33,6 +33,7 @@ RESERVED_PARAMETERS: Final = frozenset(
         "client_secret",
         "code",
         "code_verifier",
+        "dpop_jkt",
         "max_age",
         "nonce",
         "prompt",

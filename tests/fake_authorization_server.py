@@ -27,6 +27,7 @@ import requests
 from requests.adapters import BaseAdapter
 
 from oauth_client import ServerConfiguration, keys, transport
+from oauth_client.dpop import known_nonces
 from tests.fake_openid_provider import FakeOpenIdProvider
 
 # Known values, so that a test can search for them where they must not be.
@@ -317,6 +318,7 @@ def mounted(*servers: FakeAuthorizationServer) -> Iterator[FakeAuthorizationServ
     """Route all outbound calls of this process to these servers, by host. Yields the first server."""
     by_host = {server.host: server for server in servers}
     keys.forget_all()
+    known_nonces.forget_all()
     with mock.patch.object(transport, "adapter_for", lambda url: by_host[urlsplit(url).netloc]):
         yield servers[0]
     keys.forget_all()

@@ -34,7 +34,7 @@ FULL_PATHS: Final = (
 # These third-party servers are run for every change. Everything else in `peers` is part of `full`.
 PEERS: Final = "peers"
 PEERS_OF_EVERY_CHANGE: Final = tuple(
-    f"peers/test_{name}.py" for name in ("beyond", "journeys", "oidc_provider", "sample_brand")
+    f"peers/test_{name}.py" for name in ("beyond", "dpop", "journeys", "oidc_provider", "sample_brand")
 )
 SERVED_PATHS: Final = ("browser", "demo", "docs", "peers", "test_bench.py")
 # Tests of a module that imports one of these, and tests with one of these fixtures, are part of `served`.

@@ -111,7 +111,9 @@ def test_the_two_answers_of_authorize_share_no_required_member_that_tells_them_a
 )  # fmt: skip
 def test_what_is_written_out_twice_is_alike(smaller: str, larger: str) -> None:
     part, whole = (document()["components"]["schemas"][name] for name in (smaller, larger))
-    assert part["properties"] == {name: whole["properties"][name] for name in part["properties"]}
+    different = {name for name, value in part["properties"].items() if whole["properties"][name] != value}
+    # L2: a token that a bot gets is no DPoP token.
+    assert different == ({"token_type"} if larger == "AccessToken" else set())
     assert set(part.get("required", [])) <= set(whole.get("required", []))
 
 

@@ -3,7 +3,8 @@
 To distinguish what is proven, it sends a second request as a control: the same token request with a wrong
 secret, the same authorization request with a redirect URI that is not registered. If both get the same answer, only a
 sign-in can tell. A run sends at most 16 requests, each with a made-up code or token, or without a consumer, and stores
-nothing. Our secret goes to no other host than in a sign-in.
+nothing. A server that demands a new nonce for each proof (DPoP) gets those with a proof twice. Our secret goes to no
+other host than in a sign-in.
 """
 
 from collections.abc import Iterator

@@ -205,17 +205,20 @@ def _ask(examination: Examination) -> _Arrival:
     Raises `Unanswered`; `AuthorizationServerError` if the request was not pushed or not sent.
     """
     configuration = examination.configuration
-    request = {
-        "state": random_token(),
-        "nonce": random_token(),
-        "code_challenge": s256_code_challenge(random_token(48)),
-    }
+    proof_key, request = (
+        examination.proof_key,
+        {
+            "state": random_token(),
+            "nonce": random_token(),
+            "code_challenge": s256_code_challenge(random_token(48)),
+        },
+    )
     try:
         if configuration.pushed_authorization_request_endpoint:
-            url = pushed_authorization_url(configuration, examination.credentials, **request)
+            url = pushed_authorization_url(configuration, examination.credentials, proof_key, **request)
             examination.heard()
         else:
-            url = authorization_url(configuration, **request)
+            url = authorization_url(configuration, proof_key, **request)
         response = transport.get(url, accept="text/html")
     except AuthorizationServerError as error:
         if error.unanswered:

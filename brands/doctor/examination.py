@@ -12,6 +12,7 @@ from brands.doctor.table import Verdict
 from brands.models import AuthorizationServer
 from oauth_client import ClientCredentials, ServerConfiguration, transport
 from oauth_client.certificates import CertificateProblem
+from oauth_client.dpop import ProofKey, new_proof_key
 
 # Statuses of an address without an endpoint.
 NO_PAGE: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.GONE})
@@ -86,6 +87,11 @@ class Examination:
         """Take what steps need that send no credentials. Nothing is decrypted."""
         credentials = ClientCredentials(client_secret=None, signing_key=None)
         return cls(server=server, configuration=server.configuration(server.scope), credentials=credentials)
+
+    @property
+    def proof_key(self) -> ProofKey | None:
+        """A new key for the proof of a request, if the server's tokens are bound to keys (DPoP)."""
+        return new_proof_key(self.configuration)
 
     def changed(self, **values: Any) -> "Examination":
         """Return an examination with other values in its configuration."""

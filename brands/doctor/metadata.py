@@ -9,14 +9,14 @@ from brands.doctor.examination import Examination, Unanswered
 from brands.doctor.findings import Finding, found
 from brands.doctor.table import Verdict
 from brands.models import AuthorizationServer
-from brands.server_rules import ENDPOINTS, FIELDS_FROM_METADATA, ISS_PARAMETER, complete_from_metadata
+from brands.server_rules import DPOP, ENDPOINTS, FIELDS_FROM_METADATA, ISS_PARAMETER, complete_from_metadata
 from oauth_client import AuthorizationServerError, DiscoveryFailed, ServerMetadata, discover
 from oauth_client.discovery import OtherIssuer
 from oauth_client.keys import signing_key_counts
 
 # How the detail of `jwks_unavailable` ends if the server answered with such a status.
 _BUSY: Final = re.compile(r"HTTP status (?:429|5\d\d)\Z")
-_DIFFERENCES: Final = frozenset({"iss_not_announced", "metadata_differs"})
+_DIFFERENCES: Final = frozenset({"dpop_not_announced", "iss_not_announced", "metadata_differs"})
 
 
 def metadata(examination: Examination) -> Iterator[Finding]:
@@ -61,7 +61,7 @@ def _wrong_issuer(examination: Examination, code: str, **said: Any) -> Finding:
 
 
 def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iterator[Finding]:
-    names = (*FIELDS_FROM_METADATA, "token_endpoint_auth_method", "scope", "ignored_metadata")
+    names = (*FIELDS_FROM_METADATA, "token_endpoint_auth_method", "scope", "ignored_metadata", DPOP)
     values = {name: getattr(server, name) for name in names}
     for name, words in complete_from_metadata(dict(values), published).items():
         is_one_value = name in ENDPOINTS or name == "token_endpoint_auth_method"
@@ -84,9 +84,15 @@ def _differences(server: AuthorizationServer, published: ServerMetadata) -> Iter
     for name in server.ignored_metadata:
         if getattr(published, name) and not (is_push_missing and name == PAR):
             yield found("announced_not_used", field=name)
+    yield from _about_dpop(published, is_on=values[DPOP])
     announced = published.authorization_response_iss_parameter_supported
     if announced and not values[ISS_PARAMETER] and ISS_PARAMETER not in server.ignored_metadata:
         yield found("iss_not_asked_for")
+
+
+def _about_dpop(published: ServerMetadata, *, is_on: bool) -> Iterator[Finding]:
+    if bool(published.dpop_signing_alg_values_supported) != is_on:
+        yield found("dpop_not_announced" if is_on else "dpop_not_used")
 
 
 def keys(examination: Examination) -> Iterator[Finding]:

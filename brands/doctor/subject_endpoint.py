@@ -21,7 +21,8 @@ def userinfo(examination: Examination) -> Iterator[Finding]:
     if configuration.uses_openid or configuration.introspection_endpoint or not configuration.userinfo_endpoint:
         return
     tried = f"GET {configuration.userinfo_endpoint} with a made-up token"
-    response = yield from _asked(partial(get_userinfo, configuration), examination, "userinfo_endpoint", tried)
+    ask = partial(get_userinfo, configuration, proof_key=examination.proof_key)
+    response = yield from _asked(ask, examination, "userinfo_endpoint", tried)
     if response is not None:
         is_accepted = response.status_code == HTTPStatus.OK
         code = "subject_for_any_token" if is_accepted else _judge(response, "subject_endpoint_answers")

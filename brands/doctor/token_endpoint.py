@@ -114,7 +114,7 @@ def token_endpoint(examination: Examination) -> Iterator[Finding]:
 
 def _judge(examination: Examination, answer: _Answer) -> Iterator[Finding]:
     said: dict[str, Any] = {"tried": _tried(examination), "answer": answer.words}
-    if code := _by_answer(answer):
+    if code := _by_answer(answer, had_proof=examination.configuration.dpop_bound_access_tokens):
         yield found(code, redirect_uri=examination.configuration.redirect_uri, **said)
     elif answer.refuses_client and answer.names_error:
         yield _refused(examination, said)
@@ -122,14 +122,14 @@ def _judge(examination: Examination, answer: _Answer) -> Iterator[Finding]:
         yield _compare(examination, answer)
 
 
-def _by_answer(answer: _Answer) -> str:
+def _by_answer(answer: _Answer, *, had_proof: bool) -> str:
     """Return the finding's code if no other request is needed to know it; otherwise an empty string."""
     if answer.grants:
         return "token_for_any_code"
     if answer.is_busy:
         return "token_endpoint_busy"
     if answer.names_error:
-        return "dpop_demanded" if answer.is_about_dpop else _SAID_BY_CODE.get(answer.error, "")
+        return _about_dpop(answer, had_proof=had_proof) or _SAID_BY_CODE.get(answer.error, "")
     if _FIRST_REDIRECT <= answer.status < _FIRST_CLIENT_ERROR:
         return "token_endpoint_redirects"
     if answer.status in NO_PAGE and (answer.is_named_after_status or not answer.is_json):
@@ -137,6 +137,12 @@ def _by_answer(answer: _Answer) -> str:
     if answer.is_page:
         return "token_endpoint_error_page" if answer.status >= _FIRST_CLIENT_ERROR else "token_endpoint_page"
     return ""
+
+
+def _about_dpop(answer: _Answer, *, had_proof: bool) -> str:
+    if not answer.is_about_dpop:
+        return ""
+    return "dpop_proof_refused" if had_proof else "dpop_demanded"
 
 
 def _compare(examination: Examination, answer: _Answer) -> Finding:
@@ -215,7 +221,7 @@ def _send_made_up_code(examination: Examination, *, with_verifier: bool = True) 
         *(("resource", resource) for resource in configuration.resource),
     ]
     try:
-        response = post(TOKEN_ENDPOINT, configuration, parameters, examination.credentials)
+        response = post(TOKEN_ENDPOINT, configuration, parameters, examination.credentials, examination.proof_key)
     except AuthorizationServerError as error:
         if error.unanswered:
             raise Unanswered(error.unanswered, "token_endpoint", _tried(examination)) from None

@@ -18,6 +18,7 @@ from infrastructure.crypto import AssociatedData, Secret, new_signing_key, rando
 from oauth_client import validators
 from oauth_client.authorization import authorization_url
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
+from oauth_client.dpop import new_proof_key
 from oauth_client.errors import AuthorizationServerError
 from oauth_client.token import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 
@@ -180,6 +181,8 @@ class AuthorizationServer(models.Model):
         "other word for Bearer", max_length=64, blank=True, validators=[validators.validate_token_type]
     )
     accept_zero_expires_in = models.BooleanField("accept a lifetime of 0 as unknown", default=False)
+    # RFC 9449 section 5.2: the same as the client's metadata at the server.
+    dpop_bound_access_tokens = models.BooleanField("bind tokens to this service (DPoP)", default=False)
     token_response_members = models.JSONField(
         default=list, blank=True, validators=[validators.validate_token_response_members]
     )
@@ -245,7 +248,7 @@ class AuthorizationServer(models.Model):
                 errors["id_token_signing_alg_values"] = "Choose at least one. Otherwise no ID token can be verified."
         else:
             errors |= self._errors_without_openid()
-        errors |= self._errors_of_subject_endpoints()
+        errors |= self._errors_of_subject_endpoints() | self._errors_of_dpop()
         errors |= self._errors_of_client_authentication() | self._errors_of_request_length()
         if errors:
             raise ValidationError(errors)
@@ -267,6 +270,13 @@ class AuthorizationServer(models.Model):
             )
         return {given[1]: "Use this one or the userinfo endpoint, and leave the other empty."} if given[1:] else {}
 
+    def _errors_of_dpop(self) -> dict[str, str]:
+        """Refuse what would let a bearer token pass for a bound one, or a bound one for something else (E7)."""
+        if not self.dpop_bound_access_tokens:
+            return {}
+        names = [name for name in ("accept_missing_token_type", "accepted_token_type") if getattr(self, name)]
+        return dict.fromkeys(names, "With DPoP the token_type has to be DPoP: leave it empty.")
+
     def _errors_of_client_authentication(self) -> dict[str, str]:
         errors = {}
         if self.token_endpoint_auth_method == self.ClientAuthentication.PRIVATE_KEY_JWT and not self.issuer:
@@ -282,8 +292,9 @@ class AuthorizationServer(models.Model):
         if not self.authorization_endpoint or self.pushed_authorization_request_endpoint:
             return {}
         values = {"state": random_token(), "nonce": random_token(), "code_challenge": random_token()}
+        configuration = self.configuration(self.scope)
         try:
-            authorization_url(self.configuration(self.scope), **values)
+            authorization_url(configuration, new_proof_key(configuration), **values)
         except AuthorizationServerError as error:
             field = "resource" if sum(map(len, self.resource)) > len(self.scope) else "scope"
             return {field: f"The request is {error.detail}. Request less, or set the endpoint for pushed requests."}

@@ -120,6 +120,12 @@ _WITHOUT_ATTRIBUTES: Final[dict[type[errors.FlowError], tuple[int, str, str, str
         "The brand's API has moved since the consumer signed in, and this token is not sent there. Create a challenge.",
         "createChallenge",
     ),
+    errors.TokenIsSenderConstrained: (
+        409,
+        "token_is_sender_constrained",
+        "The brand's tokens work only with a key that stays here (DPoP), so no bot can read them. Call operations.",
+        "callOperation",
+    ),
     errors.TokenReplaced: (
         409,
         "authorized",
@@ -155,7 +161,8 @@ def next_call(problem: Problem, request: HttpRequest, path: Mapping[str, str]) -
     return {
         "operation": operation,
         "method": method,
-        "path": _PATH_PARAMETER.sub(lambda parameter: _quoted(values[parameter[1]]), address),
+        # `{operation}` stays, encoded, where the bot has to choose one.
+        "path": _PATH_PARAMETER.sub(lambda parameter: _quoted(values.get(parameter[1], parameter[0])), address),
     }
 
 
@@ -317,13 +324,19 @@ _NO_ANSWER: Final = {
         502,
         "The brand's API repeated the access token, so its answer is not passed on.",
     ),
+    errors.CallOutcome.PROOF_REFUSED: (
+        502,
+        "The brand's API does not accept our proof (DPoP): its clock and ours differ, or its nonces do.",
+    ),
 }
 _MAY_BE_DONE: Final = " It may have done what it was asked: look before you call again."
 _NOT_DONE: Final = " Nothing was sent, so it was not done."
+_REFUSED: Final = " So it was not done. The token stays, and another sign-in does not help: tell the brand's admin."
 
 
 @problem_of.register
 def _(error: errors.NoApiAnswer) -> Problem:
     status, happened = _NO_ANSWER[error.outcome]
-    detail = happened + (_MAY_BE_DONE if error.was_sent else _NOT_DONE)
+    left = _MAY_BE_DONE if error.was_sent else _NOT_DONE
+    detail = happened + (_REFUSED if error.outcome == errors.CallOutcome.PROOF_REFUSED else left)
     return Problem(status, error.outcome.value, detail, was_sent=error.was_sent)

@@ -17,6 +17,7 @@ from brands.models import BotKey
 from conversations.api.calls import Answer, Call, bot_call, count_token_read, named_session, seconds
 from conversations.api.lookups import open_conversation_of, server_of
 from conversations.flow.authorization_status import token_representation
+from conversations.flow.errors import TokenIsSenderConstrained
 from conversations.flow.read_counts import count_read
 from conversations.flow.readable_tokens import readable_token, refuse_missing_scope
 from conversations.models import AccessToken
@@ -98,7 +99,9 @@ def document(value: Secret, members: Secret | None, session: int, representation
 
 
 def token_answer(call: Call, access_token: AccessToken, purpose: str, now: datetime) -> dict[str, Any]:
-    """Build the answer that contains the token. Logs and counts the read."""
+    """Build the answer that contains the token. Logs and counts the read. Raises `TokenIsSenderConstrained`."""
+    if access_token.is_sender_constrained:
+        raise TokenIsSenderConstrained
     value, members = access_token.reveal_access_token(), access_token.reveal_response_members()
     challenge, conversation, key = access_token.challenge, access_token.conversation, call.bot_key
     read = Read(key.pk, key.public_id, key.brand.uuid, conversation.uuid, access_token.uuid, challenge.purpose)

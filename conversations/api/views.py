@@ -48,7 +48,12 @@ from conversations.flow.authorization_status import (
 )
 from conversations.flow.challenges import WantedChallenge, issue_challenge, link_of, withdraw_challenge
 from conversations.flow.completion import complete, complete_with_handle
-from conversations.flow.errors import ConversationClosed, FlowError, refuse_other_session
+from conversations.flow.errors import (
+    ConversationClosed,
+    FlowError,
+    TokenIsSenderConstrained,
+    refuse_other_session,
+)
 from conversations.flow.expectations import normalised_claims
 from conversations.flow.readable_tokens import usable_token
 from conversations.flow.termination import close_conversation, end_live_token
@@ -182,6 +187,9 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     access_token = usable_token(conversation, wanted, int(body.min_ttl), now) if conversation else None
     if access_token is not None:
         return 200, token_answer(call, access_token, purpose, now)
+    if wanted.server.dpop_bound_access_tokens:
+        # Nobody signs in for a token that this call could never answer with.
+        raise TokenIsSenderConstrained
     count_call(call.bot_key.public_id)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return issued(challenge, now, status=202)

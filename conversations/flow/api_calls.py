@@ -26,6 +26,7 @@ from conversations.flow.slots import ServerBusy, call_slot
 from conversations.flow.termination import end_live_token
 from conversations.models import AccessToken
 from infrastructure.crypto import Secret
+from oauth_client.dpop import ProofKey
 from oauth_client.resource_server import ResourceRequest, ResourceResponse, TokenInAnswer, call_resource
 from oauth_client.transport import EndpointTimeout, OutboundError, ResponseTooLarge
 
@@ -56,11 +57,11 @@ def call_api(
         raise ApiHostChanged
     if not set(operation.scope.split()) <= set(access_token.scope.split()):
         _refuse_scope(operation, access_token, operation.scope)
-    value = access_token.reveal_access_token()
+    value, proof_key = access_token.reveal_access_token(), access_token.reveal_proof_key()
     began, outcome = monotonic(), "failed"
     try:
         with call_slot(operation.brand_id):
-            response = _sent(operation, request, value)
+            response = _sent(operation, request, value, proof_key)
         outcome = f"{response.status // 100}xx"
     except ServerBusy:
         outcome = "busy"
@@ -77,9 +78,13 @@ def call_api(
     return response
 
 
-def _sent(operation: Operation, request: ResourceRequest, access_token: Secret) -> ResourceResponse:
+def _sent(
+    operation: Operation, request: ResourceRequest, access_token: Secret, proof_key: ProofKey | None
+) -> ResourceResponse:
     try:
-        return call_resource(request, access_token, is_safe_to_repeat=operation.is_safe_to_repeat)
+        response = call_resource(
+            request, access_token, is_safe_to_repeat=operation.is_safe_to_repeat, proof_key=proof_key
+        )
     except TokenInAnswer:
         raise NoApiAnswer(CallOutcome.TOKEN_IN_ANSWER) from None
     except OutboundError as error:
@@ -92,6 +97,10 @@ def _sent(operation: Operation, request: ResourceRequest, access_token: Secret) 
         else:
             outcome = CallOutcome.TIMEOUT if isinstance(error, EndpointTimeout) else CallOutcome.UNREACHABLE
         raise NoApiAnswer(outcome, was_sent=error.was_sent) from None
+    if response.refuses_proof:
+        # Our clock, or the API's: a new token would be refused in the same way, so this one stays (L5).
+        raise NoApiAnswer(CallOutcome.PROOF_REFUSED)
+    return response
 
 
 def _note(operation: Operation, access_token: AccessToken, caller: Caller, outcome: str, milliseconds: int) -> None:

@@ -34,6 +34,7 @@ from infrastructure.compiled import (
     unsaved,
 )
 from infrastructure.crypto import Secret, key_ring, random_token, s256_code_challenge
+from oauth_client.dpop import ProofKey, new_proof_key
 
 # Limit for the authorization requests of a challenge that still wait for their callback. Beyond it the oldest one is
 # ended with the error `dropped`, and its row stays. So a scanner that posts our form cannot lock the consumer out (B8).
@@ -116,6 +117,7 @@ _FINISH: Final = CompiledUpdate(
     error_detail=Parameter("detail", models.CharField()),
     nonce_digest=None,
     code_verifier_ciphertext=None,
+    dpop_key_ciphertext=None,
 )
 # What the redirect after a callback depends on.
 _OF_RESULT: Final = ("uuid", "authorization_server_id", "status", "expires_at", "completion_handle_digest")
@@ -138,11 +140,12 @@ class Returned(StrEnum):
 
 @dataclass(frozen=True)
 class NewAuthorizationRequest:
-    """A new row, the parameters for the authorization endpoint, and the cookie for the browser."""
+    """A new row, the authorization endpoint's parameters, the browser's cookie, and the key of a DPoP token."""
 
     authorization_request: AuthorizationRequest
     parameters: dict[str, str] = field(repr=False)
     cookie: Secret
+    proof_key: ProofKey | None
 
 
 def begin_authorization_request(challenge: Challenge, now: datetime) -> NewAuthorizationRequest | None:
@@ -326,7 +329,7 @@ def cookie_lifetime(authorization_request: AuthorizationRequest, now: datetime) 
 def finish_authorization_request(
     authorization_request: AuthorizationRequest, now: datetime, error: str = "", detail: str = ""
 ) -> None:
-    """Store the result. Erase the nonce's digest and the code verifier, which only the exchange needed (K7).
+    """Store the result. Erase the nonce's digest, code verifier and DPoP key, which only the exchange needed (K7).
 
     The state's digest stays, so that a repeated callback is recognised (B11).
     """
@@ -358,12 +361,13 @@ def _insert(challenge: Challenge, now: datetime) -> NewAuthorizationRequest:
     authorization_request.cookie_digest = ring.digest(_COOKIE, authorization_request.uuid.bytes, cookie)
     authorization_request.nonce_digest = ring.digest(_NONCE, authorization_request.uuid.bytes, nonce)
     authorization_request.set_code_verifier(Secret(code_verifier))
+    authorization_request.set_proof_key(proof_key := new_proof_key(configuration))
     if configuration.pushed_authorization_request_endpoint:
         _INSERT.insert(authorization_request)  # if the push fails, the row is found by its number
     else:
         _INSERT.insert_later(authorization_request)
     parameters = {"state": state, "nonce": nonce, "code_challenge": s256_code_challenge(code_verifier)}
-    return NewAuthorizationRequest(authorization_request, parameters, Secret(cookie))
+    return NewAuthorizationRequest(authorization_request, parameters, Secret(cookie), proof_key)
 
 
 def _cookie_uuids(cookies: Mapping[str, str]) -> dict[str, UUID]:

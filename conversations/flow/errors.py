@@ -150,10 +150,15 @@ class CallOutcome(StrEnum):
     TIMEOUT = "api_timeout"
     TOO_LARGE = "api_response_too_large"
     TOKEN_IN_ANSWER = "token_in_answer"
+    PROOF_REFUSED = "api_proof_refused"
 
 
 class ApiHostChanged(FlowError):
     """The API has moved to another host since the token was issued, and the token is not sent there (P2)."""
+
+
+class TokenIsSenderConstrained(FlowError):
+    """The token is bound to our key (DPoP). It is never handed out: the bot calls operations with it (L2)."""
 
 
 class TokenReplaced(FlowError):

@@ -327,6 +327,7 @@ def _insert_access_token(
         response_members_left_out=" ".join(response.members.left_out),
     )
     access_token.set_access_token(response.access_token)
+    access_token.set_proof_key(authorization_request.reveal_proof_key())
     access_token.set_response_members(response.members.found)
     access_token.set_subject(account.identifier)
     access_token.receipt_digest = receipt_digest(access_token, cookie)

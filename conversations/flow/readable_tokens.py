@@ -28,6 +28,7 @@ from conversations.flow.errors import (
 from conversations.models import AccessToken, Challenge, Conversation
 from infrastructure.compiled import CompiledRows, Parameter
 from infrastructure.crypto import Secret, key_ring
+from oauth_client.token import BEARER
 
 _PUBLIC_ID: Final = Parameter("public_id", models.CharField())
 _EXTERNAL_ID: Final = Parameter("external_id", models.CharField())
@@ -209,6 +210,8 @@ def _readable_tokens(*, named: bool) -> QuerySet[AccessToken]:
             conversation__brand__bot_keys__public_id=_PUBLIC_ID,
             conversation__brand__bot_keys__revoked_at=None,
             authorization_server_id=only_server,
+            # A token that is bound to us is never handed out (L2). The full way says so.
+            token_type=BEARER,
         )
         .annotate(row=Cast(_ROW, models.TextField()))
         .order_by()

@@ -52,6 +52,7 @@ from oauth_client import (
     pushed_authorization_url,
 )
 from oauth_client.authorization import Query
+from oauth_client.dpop import ProofKey
 
 MAX_EXCHANGES_PER_SERVER: Final = 4
 
@@ -107,23 +108,27 @@ def begin_sign_in(challenge: Challenge, now: datetime) -> SignInRedirect | None:
         return None
     server = begun.authorization_request.challenge.authorization_server
     try:
-        url = address_to_sign_in(server, begun.authorization_request.stored_configuration(), begun.parameters)
+        configuration = begun.authorization_request.stored_configuration()
+        url = address_to_sign_in(server, configuration, begun.parameters, begun.proof_key)
     except NOT_CARRIED_OUT as error:
         return _push_failed(begun, *code_and_detail(error))
     return SignInRedirect(begun.authorization_request, begun.cookie, url)
 
 
 def address_to_sign_in(
-    server: AuthorizationServer, configuration: ServerConfiguration, parameters: dict[str, str]
+    server: AuthorizationServer,
+    configuration: ServerConfiguration,
+    parameters: dict[str, str],
+    proof_key: ProofKey | None,
 ) -> str:
     """Build the authorization request's URL. Push the request first if there is a PAR endpoint (RFC 9126).
 
     `parameters` are state, nonce and code_challenge. Raises one of `NOT_CARRIED_OUT`.
     """
     if not configuration.pushed_authorization_request_endpoint:
-        return authorization_url(configuration, **parameters)
+        return authorization_url(configuration, proof_key, **parameters)
     with exchange_slot(server.pk):
-        return pushed_authorization_url(configuration, server.reveal_credentials(), **parameters)
+        return pushed_authorization_url(configuration, server.reveal_credentials(), proof_key, **parameters)
 
 
 def code_and_detail(error: Exception) -> tuple[ErrorCode, str]:
@@ -269,12 +274,15 @@ def _exchange_and_store(
         if response.error == ErrorCode.ACCESS_DENIED:
             record_denial(authorization_request, response.error_description, timezone.now())
             return
-        tokens, credentials = exchange(server, configuration, response, authorization_request.reveal_code_verifier)
+        proof_key = authorization_request.reveal_proof_key()
+        reveal_code_verifier = authorization_request.reveal_code_verifier
+        tokens, credentials = exchange(server, configuration, response, reveal_code_verifier, proof_key)
         seconds_left = EXCHANGE_AND_REVOCATION_SECONDS - (monotonic() - began)
         issued = IssuedToken(tokens.access_token, tokens.expires_at, credentials, seconds_left)
         tokens = tokens.narrowed(configuration, response.scope)
         tokens.check_required_scope(configuration)
-        account = identify(configuration, tokens, credentials, partial(nonce_matches, authorization_request))
+        is_our_nonce = partial(nonce_matches, authorization_request)
+        account = identify(configuration, tokens, credentials, is_our_nonce, proof_key)
         store_result(authorization_request, cookie, tokens, account, timezone.now())
     except (AuthorizationServerError, DecryptionError) as error:
         _end_as_failed(authorization_request, returned, *code_and_detail(error), issued)
@@ -341,6 +349,7 @@ def exchange(
     configuration: ServerConfiguration,
     response: AuthorizationResponse,
     reveal_code_verifier: Callable[[], Secret],
+    proof_key: ProofKey | None,
 ) -> tuple[TokenResponse, ClientCredentials]:
     """Exchange the code of a response whose issuer was checked. Also return the credentials that were used.
 
@@ -354,8 +363,14 @@ def exchange(
     if configuration != server.configuration(configuration.scope):
         # The code was issued for the old endpoints. It is sent to neither the old nor the new ones (C4).
         raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
+    if configuration.dpop_bound_access_tokens and proof_key is None:
+        raise DecryptionError  # erased by SQL: the code is not sent without a proof (L3)
     credentials = server.reveal_credentials()
     tokens = exchange_code(
-        configuration, code=response.code, code_verifier=reveal_code_verifier(), credentials=credentials
+        configuration,
+        code=response.code,
+        code_verifier=reveal_code_verifier(),
+        credentials=credentials,
+        proof_key=proof_key,
     )
     return tokens, credentials

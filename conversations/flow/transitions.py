@@ -141,12 +141,12 @@ def end_challenge(challenge: Challenge, to: ChallengeStatus, *, now: datetime, a
 def end_access_token(access_token: AccessToken, reason: AccessToken.EndReason, *, now: datetime, actor: str) -> bool:
     """End a token and erase its ciphertexts (K6). Return whether this call ended it."""
     rows = AccessToken.objects.filter(pk=access_token.pk, ended_at=None)
-    erased = {"ciphertext": None, "response_members_ciphertext": None}
+    erased = dict.fromkeys(("ciphertext", "response_members_ciphertext", "dpop_key_ciphertext"))
     if rows.update(ended_at=now, end_reason=reason, **erased) != 1:
         return False
     schedule_revocation(access_token, now)  # decrypts the instance's copy; the row's is erased
     access_token.ended_at, access_token.end_reason = now, reason
-    access_token.ciphertext = access_token.response_members_ciphertext = None
+    access_token.ciphertext = access_token.response_members_ciphertext = access_token.dpop_key_ciphertext = None
     record(
         ConversationEvent.TOKEN_ENDED,
         access_token.conversation,
@@ -175,4 +175,4 @@ def end_expired(conversation: Conversation, now: datetime) -> None:
 def _erase_exchange_secrets(challenge: Challenge) -> None:
     """Erase what only an exchange needs (K7). After a challenge has ended, no exchange is possible (A10)."""
     authorization_requests = AuthorizationRequest.objects.filter(challenge=challenge)
-    authorization_requests.update(nonce_digest=None, code_verifier_ciphertext=None)
+    authorization_requests.update(nonce_digest=None, code_verifier_ciphertext=None, dpop_key_ciphertext=None)

@@ -40,6 +40,7 @@ from oauth_client import (
     revoke_token,
 )
 from oauth_client.authorization import Query
+from oauth_client.dpop import new_proof_key
 from oauth_client.errors import sanitised
 from oauth_client.transport import within
 
@@ -78,11 +79,12 @@ def begin_trial(server: AuthorizationServer, user: Any, session_key: str, now: d
     trial.cookie_digest = ring.digest(_COOKIE, trial.uuid.bytes, cookie)
     trial.nonce_digest = ring.digest(_NONCE, trial.uuid.bytes, nonce)
     trial.set_code_verifier(Secret(code_verifier))
+    trial.set_proof_key(proof_key := new_proof_key(configuration))
     trial.report = {"scope_asked": server.scope.split()}
     trial.save(force_insert=True)
     parameters = {"state": state, "nonce": nonce, "code_challenge": s256_code_challenge(code_verifier)}
     try:
-        url = address_to_sign_in(server, configuration, parameters)
+        url = address_to_sign_in(server, configuration, parameters, proof_key)
     except NOT_CARRIED_OUT as error:
         _finish(trial, *code_and_detail(error))
         return BegunTrial(trial, Secret(cookie), None)
@@ -166,7 +168,8 @@ def _exchange(trial: TrialSignIn, response: AuthorizationResponse) -> _Issued:
     configuration = trial.stored_configuration()
     check_issuer(configuration, response)
     asked_at, began = timezone.now(), monotonic()
-    tokens, credentials = exchange(trial.authorization_server, configuration, response, trial.reveal_code_verifier)
+    server, proof_key = trial.authorization_server, trial.reveal_proof_key()
+    tokens, credentials = exchange(server, configuration, response, trial.reveal_code_verifier, proof_key)
     trial.report |= {
         "exchange_milliseconds": round((monotonic() - began) * 1000),
         "lifetime_seconds": round((tokens.expires_at - asked_at).total_seconds()),
@@ -182,7 +185,8 @@ def _verify(trial: TrialSignIn, issued: _Issued, redirected_scope: str | None) -
     tokens = issued.tokens.narrowed(configuration, redirected_scope)
     trial.report["scope_granted"] = tokens.scope.split()
     tokens.check_required_scope(configuration)
-    account = identify(configuration, tokens, issued.credentials, partial(_nonce_matches, trial))
+    is_our_nonce = partial(_nonce_matches, trial)
+    account = identify(configuration, tokens, issued.credentials, is_our_nonce, trial.reveal_proof_key())
     trial.report["is_account_known"] = account.identifier is not None
     if account.claims is None:
         return
@@ -216,10 +220,9 @@ def _revoke(trial: TrialSignIn, issued: _Issued, seconds: float) -> str:
 def _finish(trial: TrialSignIn, error: str, detail: str) -> None:
     """Store the report, and erase what only the exchange needed (K7)."""
     trial.error, trial.error_detail, trial.finished_at = error, detail[:_DETAIL_LENGTH], timezone.now()
-    trial.nonce_digest = trial.code_verifier_ciphertext = None
-    trial.save(
-        update_fields=["error", "error_detail", "finished_at", "nonce_digest", "code_verifier_ciphertext", "report"]
-    )
+    trial.nonce_digest = trial.code_verifier_ciphertext = trial.dpop_key_ciphertext = None
+    erased = ("nonce_digest", "code_verifier_ciphertext", "dpop_key_ciphertext")
+    trial.save(update_fields=["error", "error_detail", "finished_at", "report", *erased])
     record_change(trial.authorization_server, BrandEvent.SIGN_IN_TRIED, trial.user, outcome=error or "ok")
 
 

@@ -9,9 +9,11 @@ from django.db.models import Q
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey, BrandRowsQuerySet, SamePersonCheck
+from conversations.models.authorization_request import KeepsProofKey
 from conversations.models.conversation import Challenge, Conversation
 from infrastructure.columns import EncryptedField, reveal, reveal_if_there, seal
 from infrastructure.crypto import AssociatedData, Secret
+from oauth_client.dpop import TOKEN_TYPE as DPOP
 
 # How long revocation is tried. After that the token is erased in any case (K6).
 REVOCATION_LIFETIME: Final = timedelta(minutes=15)
@@ -33,7 +35,7 @@ class AccessTokenQuerySet(BrandRowsQuerySet["AccessToken"]):
         return self.filter(ended_at=None, expires_at__lte=now)
 
 
-class AccessToken(models.Model):
+class AccessToken(KeepsProofKey):
     """An access token of one conversation at one authorization server. Refresh tokens have no field."""
 
     class EndReason(models.TextChoices):
@@ -51,6 +53,8 @@ class AccessToken(models.Model):
     authorization_server = models.ForeignKey(AuthorizationServer, on_delete=models.PROTECT, related_name="+")
     challenge = models.OneToOneField(Challenge, on_delete=models.CASCADE, related_name="access_token")
     ciphertext = EncryptedField(related=("conversation__brand",), null=True)
+    # A token that is bound to a key is never handed out (L2).
+    dpop_key_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     # Members of the token response that the brand declared for its bots, as JSON; and the names of those left out.
     response_members_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     response_members_left_out = models.TextField(blank=True)
@@ -93,6 +97,12 @@ class AccessToken(models.Model):
                 condition=Q(ended_at=None, end_reason="") | (Q(ended_at__isnull=False) & ~Q(end_reason="")),
                 name="ended_access_token_has_a_reason",
             ),
+            # The type decides whether a bot may read the token, and the key whether we can use it.
+            models.CheckConstraint(
+                condition=(Q(token_type=DPOP) & (Q(ended_at__isnull=False) | Q(dpop_key_ciphertext__isnull=False)))
+                | (~Q(token_type=DPOP) & Q(dpop_key_ciphertext=None)),
+                name="only_a_dpop_token_has_a_key",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -103,6 +113,11 @@ class AccessToken(models.Model):
         if self.ended_at is None and self.expires_at <= now:
             return self.EndReason.EXPIRED.value
         return self.end_reason
+
+    @property
+    def is_sender_constrained(self) -> bool:
+        """Whether the token can only be used with our key, and so only in calls (RFC 9449)."""
+        return self.token_type == DPOP
 
     def set_subject(self, subject: Secret | None) -> None:
         """Encrypt who signed in. A digest could not be moved to a new key (K4). The row is not saved."""

@@ -1,16 +1,17 @@
 """Authorization requests. Each browser that begins a challenge has its own."""
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from django.db import models
 from django.utils import timezone
 
 from conversations.models.conversation import Challenge
-from infrastructure.columns import EncryptedField, reveal, seal
+from infrastructure.columns import EncryptedField, reveal, reveal_if_there, seal
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client.configuration import ServerConfiguration
+from oauth_client.dpop import ProofKey
 
 # An exchange has a deadline of 10 s. An authorization request that was claimed longer ago than this and has no result
 # will never have one (B11).
@@ -19,7 +20,25 @@ EXCHANGE_GIVEN_UP_AFTER: Final = timedelta(seconds=30)
 COOKIE_PREFIX: Final = "__Host-attempt-"
 
 
-class AuthorizationRequest(models.Model):
+class KeepsProofKey(models.Model):
+    """A row with the private key that an access token is, or will be, bound to (DPoP, RFC 9449)."""
+
+    # Null for bearer tokens, and once the key is of no use any more (K7, K6).
+    dpop_key_ciphertext: Any
+
+    class Meta:
+        abstract = True
+
+    def set_proof_key(self, proof_key: ProofKey | None) -> None:
+        """Encrypt the key for this row. The row is not saved."""
+        seal(self, "dpop_key_ciphertext", proof_key.private_jwk if proof_key else None)
+
+    def reveal_proof_key(self) -> ProofKey | None:
+        """Decrypt the key; None if there is none. Raises `DecryptionError`."""
+        return ProofKey.of(reveal_if_there(self, "dpop_key_ciphertext"))
+
+
+class AuthorizationRequest(KeepsProofKey):
     """One browser's authorization request: its own state, nonce, code verifier and cookie (B1, B12)."""
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
@@ -28,6 +47,7 @@ class AuthorizationRequest(models.Model):
     cookie_digest = models.BinaryField()
     nonce_digest = models.BinaryField(null=True)
     code_verifier_ciphertext = EncryptedField(related=("challenge__conversation__brand",), null=True)
+    dpop_key_ciphertext = EncryptedField(related=("challenge__conversation__brand",), null=True)
     # The server's configuration when the authorization request began.
     configuration = models.JSONField()
     created_at = models.DateTimeField(default=timezone.now)

@@ -9,6 +9,7 @@ from django.db import models
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
+from conversations.models.authorization_request import KeepsProofKey
 from infrastructure.columns import EncryptedField, reveal, seal
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client import ServerConfiguration
@@ -19,7 +20,7 @@ TRIAL_LIFETIME: Final = timedelta(minutes=15)
 TRIAL_RETENTION: Final = timedelta(days=1)
 
 
-class TrialSignIn(models.Model):
+class TrialSignIn(KeepsProofKey):
     """One trial, bound to the admin's browser. It has no conversation, and its access token is never stored.
 
     `report` is JSON for the admin's page: scopes, durations, and the names of claims and of members of the token
@@ -34,6 +35,7 @@ class TrialSignIn(models.Model):
     cookie_digest = models.BinaryField()
     nonce_digest = models.BinaryField(null=True)
     code_verifier_ciphertext = EncryptedField(related=("authorization_server__brand",), null=True)
+    dpop_key_ciphertext = EncryptedField(related=("authorization_server__brand",), null=True)
     configuration = models.JSONField()
     created_at = models.DateTimeField(default=timezone.now, db_index=True)
     returned_at = models.DateTimeField(null=True)

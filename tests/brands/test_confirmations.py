@@ -132,6 +132,7 @@ def test_who_administers_a_brand_is_not_changed_without_confirming(acme: Brand, 
         ("userinfo_endpoint", f"{ISSUER}/userinfo"),
         ("introspection_endpoint", f"{ISSUER}/introspect"),
         ("subject_member", "login"),
+        ("dpop_bound_access_tokens", "on"),
     ],
 )
 def test_what_is_believed_of_who_signed_in_is_not_changed_without_confirming(

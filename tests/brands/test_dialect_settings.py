@@ -33,6 +33,7 @@ DIALECTS: dict[str, tuple[Any, Any]] = {
     "accept_zero_expires_in": (False, True),
     "trusted_audiences": ([], ["https://api.acme.example", "project-7"]),
     "accept_scope_in_authorization_response": (False, True),
+    "dpop_bound_access_tokens": (False, True),
 }
 
 

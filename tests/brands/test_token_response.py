@@ -91,7 +91,7 @@ def test_an_answer_that_is_good_enough_is_read(row: Row, endpoint: HostileTokenE
 
     assert replace(granted, scope_assumed=False) == TokenResponse(
         access_token=Secret(facts["access_token"]),
-        token_type="Bearer",
+        token_type="DPoP" if row.configured.get("dpop_bound_access_tokens") else "Bearer",
         scope=facts["scope"],
         scope_widened=facts["scope_widened"],
         expires_at=NOW + timedelta(seconds=facts["lifetime"]),

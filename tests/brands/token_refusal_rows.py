@@ -1,10 +1,10 @@
-"""The type of a row (a token response and its expected result), and the rows with an error status (E1)."""
+"""The type of a row (a token response and its expected result), the rows with an error status (E1), and DPoP's."""
 
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
-from tests.hostile_token_endpoint import http_answer
+from tests.hostile_token_endpoint import http_answer, token_answer
 
 
 @dataclass(frozen=True)
@@ -139,4 +139,22 @@ REFUSALS: Final = [
     _none("an unknown error as HTML", b'{"error": "S3cret-echoed"}', "text/html", "it is HTML, not JSON"),
     _none("a page with an error in it", b"<p>error=invalid_grant&x=y</p>", "text/html", "it is HTML, not JSON"),
     _none("two errors", b'{"error": "invalid_grant", "error": "x"}', _JSON, "it has a member twice"),
+]
+# Where DPoP is switched on, and everything is set that accepts another type (L3).
+_BOUND: Final[dict[str, Any]] = {
+    "dpop_bound_access_tokens": True,
+    "accept_missing_token_type": True,
+    "accepted_token_type": "mac",
+}
+OF_BOUND_TOKENS: Final = [
+    Row("E7 DPoP, switched on", token_answer(token_type="DPoP"), configured=_BOUND),
+    *[
+        refused(
+            f"E7 {named}, DPoP switched on",
+            token_answer(token_type=sent),
+            "token_type is not DPoP, although the request had a proof",
+            **_BOUND,
+        )
+        for named, sent in (("Bearer", "Bearer"), ("missing", ...), ("null", None), ("mac", "mac"))
+    ],
 ]

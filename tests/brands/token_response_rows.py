@@ -4,7 +4,7 @@ import gzip
 from typing import Final
 
 from tests.brands.test_error_details import NO_ANSWER
-from tests.brands.token_refusal_rows import REFUSALS, Row
+from tests.brands.token_refusal_rows import OF_BOUND_TOKENS, REFUSALS, Row
 from tests.brands.token_refusal_rows import refused as _refused
 from tests.hostile_token_endpoint import ACCESS_TOKEN, REFRESH_TOKEN, http_answer, token_answer, token_body
 
@@ -169,6 +169,7 @@ ROWS: Final = [
         "token_type is not Bearer",
         accept_missing_token_type=True,
     ),
+    *OF_BOUND_TOKENS,
     _refused("E7 number", token_answer(token_type=1), "token_type is not Bearer"),
     Row("E7 in lower case", token_answer(token_type="bearer")),
     Row("E7 in upper case", token_answer(token_type="BEARER")),

@@ -39,6 +39,7 @@ CONFIGURATIONS: Final = st.fixed_dictionaries(
         "accept_missing_token_type": st.booleans(),
         "accepted_token_type": st.sampled_from(["", "BearerToken"]),
         "accept_zero_expires_in": st.booleans(),
+        "dpop_bound_access_tokens": st.booleans(),
         "default_token_lifetime": st.integers(1, 3600),
         "max_token_lifetime": st.integers(1, 7 * 86400),
     },

@@ -9,11 +9,21 @@ from tests.peers import oidc_provider as peer
 from tests.peers import sample_brand as allauth_peer
 from tests.tls import Authority
 
+# The audience of Acme's API.
+RESOURCE = "https://api.acme.example/orders"
+
 
 @pytest.fixture(scope="session")
 def oidc_provider(requires_node: Path, tls_authority: Authority) -> Iterator[peer.OidcProvider]:
     """Run npm `oidc-provider` over TLS on loopback."""
     with peer.running(requires_node, tls_authority) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def oidc_provider_with_dpop(requires_node: Path, tls_authority: Authority) -> Iterator[peer.OidcProvider]:
+    """Run npm `oidc-provider` with PAR, resource indicators and DPoP, whose proofs need a nonce."""
+    with peer.running(requires_node, tls_authority, resource=RESOURCE, demands_dpop=True) as running:
         yield running
 
 

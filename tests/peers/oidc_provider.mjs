@@ -1,20 +1,21 @@
 // npm oidc-provider over TLS on a loopback port, as strict as it can be: PKCE with S256 always, form-encoded HTTP Basic
 // (RFC 6749 section 2.3.1), `iss` in the authorization response (RFC 9207). It sends a refresh token that nobody asked for.
 //
-// node oidc_provider.mjs CERTIFICATE_FILE KEY_FILE [RESOURCE]
+// node oidc_provider.mjs CERTIFICATE_FILE KEY_FILE [RESOURCE [dpop]]
 //
 // With a RESOURCE, access tokens are bound to audiences (RFC 8707): one that was issued for no or another resource does not
-// open the orders, whatever its scope.
+// open the orders, whatever its scope. With `dpop`, too, they are JWTs, requests have to be pushed (RFC 9126), and a proof
+// (DPoP, RFC 9449) needs a nonce.
 //
 // Prints `READY {issuer}` on standard output and serves until its standard input closes.
 
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:https';
 
 import Provider from 'oidc-provider';
 
-const [certificateFile, keyFile, resource] = process.argv.slice(2);
+const [certificateFile, keyFile, resource, dpop] = process.argv.slice(2);
 
 // Id and secret hold characters that HTTP Basic loses unless both are form-encoded first.
 const CLIENT_SECRET_END = 'p@ss:w/ord+%';
@@ -48,8 +49,16 @@ const configuration = {
     ...(resource && {
       resourceIndicators: {
         enabled: true,
-        getResourceServerInfo: () => ({ scope: 'orders.read orders.write', audience: resource, accessTokenFormat: 'opaque' }),
+        getResourceServerInfo: () => ({
+          scope: 'orders.read orders.write',
+          audience: resource,
+          accessTokenFormat: dpop ? 'jwt' : 'opaque',
+        }),
       },
+    }),
+    ...(dpop && {
+      dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => true },
+      pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: true },
     }),
     introspection: { enabled: true, allowedPolicy: (ctx, client, token) => token.clientId === client.clientId },
     revocation: { enabled: true, allowedPolicy: (ctx, client, token) => token.clientId === client.clientId },

@@ -53,6 +53,10 @@ class OidcProvider:
         return f"{self.issuer}/request"
 
     @property
+    def userinfo_endpoint(self) -> str:
+        return f"{self.issuer}/me"
+
+    @property
     def jwks_uri(self) -> str:
         return f"{self.issuer}/jwks"
 
@@ -104,10 +108,13 @@ class OidcProvider:
 
 
 @contextmanager
-def running(node: Path, authority: Authority, *, resource: str = "") -> Iterator[OidcProvider]:
+def running(
+    node: Path, authority: Authority, *, resource: str = "", demands_dpop: bool = False
+) -> Iterator[OidcProvider]:
     """Start the peer and stop it at the end.
 
     With a `resource` it binds access tokens to audiences (RFC 8707). Only a token for that audience opens the orders.
+    `demands_dpop`: a token is then a JWT, a request has to be pushed, and a proof needs a nonce (RFC 9126, RFC 9449).
     """
     certificate = authority.issue("localhost", "127.0.0.1")
     command = [
@@ -116,6 +123,7 @@ def running(node: Path, authority: Authority, *, resource: str = "") -> Iterator
         str(certificate.certificate_file),
         str(certificate.key_file),
         *([resource] if resource else []),
+        *(["dpop"] if demands_dpop else []),
     ]
     with serving(command, SCRIPT.parent) as issuer:
         yield OidcProvider(issuer, str(authority.ca_file))

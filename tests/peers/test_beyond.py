@@ -192,7 +192,7 @@ def test_the_doctor_proves_each_set_up_at_a_strict_server(
     endpoint = oidc_provider.pushed_authorization_request_endpoint if pushed else ""
     values = {"token_endpoint_auth_method": method, "pushed_authorization_request_endpoint": endpoint}
     assert [finding.code for finding in examine(server_at(oidc_provider, acme, **values))] == [
-        *("metadata_agrees", "keys_found", "client_accepted", "redirect_uri_registered")
+        *("metadata_agrees", "dpop_not_used", "keys_found", "client_accepted", "redirect_uri_registered")
     ]
 
 

@@ -11,8 +11,10 @@ from pytest_django import Settings
 
 from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
+from conversations.models import AccessToken
 from infrastructure.crypto import Secret
-from tests.cast import Bot, Browser, code_on, heading_of
+from tests.brand_api import CALLING
+from tests.cast import Bot, Browser, code_on, declare_api, declare_operation, heading_of, make_bot
 from tests.peers.oidc_provider import OidcProvider
 from tests.peers.sample_brand import SampleBrand
 from tests.stored import everything_stored
@@ -176,3 +178,28 @@ def test_the_doctor_calls_nothing_right_that_is_wrong_at_allauth(at_sample_brand
     found = judged(at_sample_brand)
     assert found["client_refused"] == Verdict.PROBLEM
     assert found["redirect_uri_not_proven"] == Verdict.NOTE
+
+
+@pytest.mark.xdist_group("sample_brand")
+def test_a_journey_with_calls_at_allauth(
+    acme: Brand, ada: Browser, at_sample_brand: AuthorizationServer, sample_brand: SampleBrand
+) -> None:
+    """P1, P5, P9: a bot that cannot read tokens calls the API, which says by itself that the token has ended."""
+    bot = make_bot(acme, *CALLING)
+    declare_operation(declare_api(at_sample_brand, base_url=f"{sample_brand.issuer}/api"))
+    status, challenge = bot.in_chat("POST", "/calls/orders.list", {"challenge": {}})
+    assert status == 202
+    page = ada.get(ada.get(sample_brand.sign_in(ada.begin(challenge["url"])))["Location"])
+    assert bot.complete(code_on(page))[0] == 200
+    status, answer = bot.in_chat("POST", "/calls/orders.list", {})
+    assert (status, answer["response"]["body"]["customer"]) == (200, "ada")
+    assert bot.token()[0] == 403
+    form = {"token": AccessToken.objects.get().reveal_access_token().reveal()}
+    credentials = (at_sample_brand.client_id, at_sample_brand.reveal_credentials().client_secret)
+    assert credentials[1]
+    revocation = requests.post(
+        sample_brand.revocation_endpoint, form, auth=(credentials[0], credentials[1].reveal()), timeout=10
+    )
+    assert revocation.status_code == 200
+    status, problem = bot.in_chat("POST", "/calls/orders.list", {})
+    assert (status, problem["code"], problem["reason"]) == (409, "rechallenge_required", "rejected")

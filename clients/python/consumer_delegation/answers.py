@@ -57,7 +57,10 @@ class Challenge:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFacts:
-    """What is known of a token, without the token."""
+    """What is known of a token, without the token.
+
+    `token_type` is `Bearer`, or `DPoP` if it is bound to a key that stays with the service: only calls can use it.
+    """
 
     token_type: str
     requested_scope: str

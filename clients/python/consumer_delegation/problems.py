@@ -65,7 +65,10 @@ class NotFound(Problem):
 
 
 class NoToken(Problem):
-    """409: no token fits. `code` is the status, or what the token lacks; `next` is the call that helps."""
+    """409: no token fits. `code` is the status, or what the token lacks; `next` is the call that helps.
+
+    `token_is_sender_constrained`: the brand's tokens cannot be read at all, only called with.
+    """
 
 
 class NothingToConfirm(Problem):

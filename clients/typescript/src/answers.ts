@@ -39,7 +39,8 @@ export interface IssuedChallenge extends Challenge {
 
 /** What is known of a token, without the token. */
 export interface TokenFacts {
-  token_type: "Bearer";
+  /** `DPoP`: bound to a key that stays with the service. Such a token can only be called with. */
+  token_type: "Bearer" | "DPoP" | (string & {});
   requested_scope: string;
   scope: string;
   missing_scope: string;
@@ -54,6 +55,7 @@ export interface TokenFacts {
 
 /** A live token. Send it to the brand's API as the bearer token, and do not store it. */
 export interface AccessToken extends TokenFacts {
+  token_type: "Bearer";
   access_token: string;
   session: number;
   token_response_members?: Record<string, unknown>;

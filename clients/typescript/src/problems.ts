@@ -66,7 +66,10 @@ export class Problem extends DelegationError {
 export class KeyRefused extends Problem {}
 /** 404: no such conversation or challenge of this brand. */
 export class NotFound extends Problem {}
-/** 409: no token fits. `code` is the authorization status, or what the token lacks; `next` is the call that helps. */
+/**
+ * 409: no token fits. `code` is the authorization status, or what the token lacks; `next` is the call that helps.
+ * `token_is_sender_constrained`: the brand's tokens cannot be read at all, only called with.
+ */
 export class NoToken extends Problem {}
 /** 409: a code that nobody waits for, or a handle of another conversation. */
 export class NothingToConfirm extends Problem {}

@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.peers import oidc_provider as peer
+from tests.peers.fixtures import RESOURCE
 from tests.peers.others import servers
 from tests.tls import Authority
-
-RESOURCE = "https://api.acme.example/orders"
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from pytest_django import Settings
 from brands.models import Brand
 from tests.cast import Bot, Browser, code_on
 from tests.peers import by_hand
+from tests.peers.fixtures import RESOURCE
 from tests.peers.oidc_provider import OidcProvider
-from tests.peers.others.fixtures import RESOURCE
 from tests.peers.test_journeys import server_at
 
 pytestmark = pytest.mark.django_db
