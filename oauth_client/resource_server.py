@@ -12,6 +12,12 @@ from typing import Final
 
 from infrastructure.crypto import Secret
 from oauth_client import transport
+from oauth_client.step_up import (
+    INSUFFICIENT_USER_AUTHENTICATION,
+    AuthenticationDemand,
+    UnreadableDemand,
+    demand_in,
+)
 from oauth_client.validators import MAX_SCOPE_LENGTH
 
 # Larger than a token response: lists of orders are answered here.
@@ -55,11 +61,18 @@ class ResourceResponse:
     body: bytes = field(repr=False)
     error: str = ""
     scope: str = ""
+    # What the API demands of the sign-in (RFC 9470); None if it demands nothing, or something that cannot be read.
+    demand: AuthenticationDemand | None = None
 
     @property
     def refuses_token(self) -> bool:
         """Whether the token is of no use any more. A 401 alone does not say so: it may be a proxy's (P9)."""
         return self.status == HTTPStatus.UNAUTHORIZED and self.error == INVALID_TOKEN
+
+    @property
+    def wants_step_up(self) -> bool:
+        """Whether the token is good, but the sign-in behind it too weak or too old for this request (RFC 9470)."""
+        return self.status == HTTPStatus.UNAUTHORIZED and self.error == INSUFFICIENT_USER_AUTHENTICATION
 
     @property
     def wants_more_scope(self) -> bool:
@@ -86,6 +99,8 @@ def call_resource(request: ResourceRequest, access_token: Secret, *, is_safe_to_
     # In the challenge, quotes and their escapes are gone by now.
     if _contains(response, access_token.reveal()) or access_token.reveal() in scope:
         raise TokenInAnswer
+    if any(access_token.reveal() in value for value in challenge.values()):
+        raise TokenInAnswer
     return ResourceResponse(
         response.status_code,
         response.headers,
@@ -93,7 +108,17 @@ def call_resource(request: ResourceRequest, access_token: Secret, *, is_safe_to_
         challenge.get("error", ""),
         # The server's text goes into our problem document: only what has the form of a scope does.
         scope if len(scope) <= MAX_SCOPE_LENGTH and _SCOPE.fullmatch(scope) else "",
+        _demand(challenge),
     )
+
+
+def _demand(challenge: Mapping[str, str]) -> AuthenticationDemand | None:
+    if challenge.get("error") != INSUFFICIENT_USER_AUTHENTICATION:
+        return None
+    try:
+        return demand_in(challenge)
+    except UnreadableDemand:
+        return None
 
 
 def _send(request: ResourceRequest, access_token: Secret) -> transport.Response:

@@ -19,6 +19,7 @@ from oauth_client import validators
 from oauth_client.authorization import authorization_url
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
 from oauth_client.errors import AuthorizationServerError
+from oauth_client.step_up import NO_DEMAND, AuthenticationDemand
 from oauth_client.token import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 
 # How long an old public key stays published after its last signature. Assertions live a minute, but clocks differ.
@@ -312,11 +313,11 @@ class AuthorizationServer(models.Model):
     def default_same_person_check(self) -> str:
         return str(self.same_person_checks[0])
 
-    def configuration(self, scope: str) -> ServerConfiguration:
-        """Copy the current configuration, with the scope of one authorization request."""
-        names = [name for name in ServerConfiguration.__struct_fields__ if name not in {"redirect_uri", "scope"}]
-        values = {name: getattr(self, name) for name in names}
-        return ServerConfiguration(redirect_uri=self.redirect_uri, scope=scope, **values)
+    def configuration(self, scope: str, demand: AuthenticationDemand = NO_DEMAND) -> ServerConfiguration:
+        """Copy the current configuration, with the scope and the demand of one authorization request."""
+        of_request = {"redirect_uri", "scope", "demand"}
+        values = {name: getattr(self, name) for name in ServerConfiguration.__struct_fields__ if name not in of_request}
+        return ServerConfiguration(redirect_uri=self.redirect_uri, scope=scope, demand=demand, **values)
 
     def set_client_secret(self, secret: Secret | None) -> None:
         """Encrypt the secret for this row; None removes the stored one. The row is not saved."""

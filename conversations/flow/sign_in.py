@@ -351,7 +351,7 @@ def exchange(
         raise AuthorizationServerError(
             response.error or ErrorCode.AUTHORIZATION_REQUEST_REFUSED, response.error_description
         )
-    if configuration != server.configuration(configuration.scope):
+    if configuration != server.configuration(configuration.scope, configuration.demand):
         # The code was issued for the old endpoints. It is sent to neither the old nor the new ones (C4).
         raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
     credentials = server.reveal_credentials()

@@ -33,6 +33,7 @@ from consumer_delegation.problems import (
     RequestRefused,
     ServiceFailed,
     SessionMismatch,
+    StepUpRequired,
     Unavailable,
     UnreadableAnswer,
 )
@@ -43,6 +44,6 @@ __all__ = [
     "ChallengeDiffers", "ChallengeStatus", "ClosedConversation", "CodeIncorrect", "Confirmation", "Conversation",
     "ConversationClosed", "Delegation", "DelegationError", "EndedToken", "Event", "KeyRefused", "LastChallenge",
     "NextCall", "NoAnswer", "NoToken", "NotFound", "NothingToConfirm", "Problem", "RateLimited", "RequestRefused",
-    "ServiceFailed", "SessionMismatch", "Standing", "TokenFacts", "Unavailable", "UnreadableAnswer", "WebhookRefused",
-    "conversation_id_of", "verify_webhook",
+    "ServiceFailed", "SessionMismatch", "Standing", "StepUpRequired", "TokenFacts", "Unavailable", "UnreadableAnswer",
+    "WebhookRefused", "conversation_id_of", "verify_webhook",
 ]  # fmt: skip
