@@ -182,7 +182,7 @@ ANSWERS: Final = [
     Answer(
         "P31",
         "a demand that repeats the token",
-        (b'HTTP/1.1 401 No\r\nWWW-Authenticate: %s, acr_values="\\%s"\r\n\r\n' % (_DEMAND.encode(), TOKEN),),
+        (b'HTTP/1.1 401 No\r\nWWW-Authenticate: %s, acr_values="%s"\r\n\r\n' % (_DEMAND.encode(), TOKEN),),
         "token_in_answer",
     ),
     Answer(
