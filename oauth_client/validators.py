@@ -182,18 +182,13 @@ def validate_resources(value: object) -> None:
     if not isinstance(value, list) or len(value) > MAX_RESOURCES:
         raise ValidationError(f"Give a list of at most {MAX_RESOURCES} URIs.", code="invalid_resource")
     for resource in value:
-        validate_resource(resource)
+        _refuse_unless(
+            _is_absolute_uri(resource),
+            "Write each resource as an absolute URI without a fragment (#), such as https://api.example.com/orders, "
+            f"of at most {MAX_RESOURCE_LENGTH} characters.",
+            "invalid_resource",
+        )
     _refuse_unless(len(set(value)) == len(value), "Name each resource once.", "invalid_resource")
-
-
-def validate_resource(value: object) -> None:
-    """Require an absolute URI without a fragment (RFC 8707 section 2)."""
-    _refuse_unless(
-        _is_absolute_uri(value),
-        "Write each resource as an absolute URI without a fragment (#), such as https://api.example.com/orders, "
-        f"of at most {MAX_RESOURCE_LENGTH} characters.",
-        "invalid_resource",
-    )
 
 
 def is_reserved_parameter(name: str) -> bool:

@@ -33,6 +33,10 @@ def validate_description(value: object) -> None:
         raise ValidationError(message, "invalid_description")
 
 
+def validate_one_resource(value: str) -> None:
+    validators.validate_resources([value])
+
+
 class BrandAPI(models.Model):
     """An API of a brand whose resource server accepts the access tokens of one authorization server.
 
@@ -48,7 +52,7 @@ class BrandAPI(models.Model):
     base_url = models.CharField("base URL", max_length=2048, validators=[validators.validate_base_url])
     # What its tokens have to be for (RFC 8707): each authorization request of the server names it.
     resource = models.CharField(
-        max_length=validators.MAX_RESOURCE_LENGTH, blank=True, validators=[validators.validate_resource]
+        max_length=validators.MAX_RESOURCE_LENGTH, blank=True, validators=[validate_one_resource]
     )
     # Since when tokens may go to this host: an older token never does (P2).
     host_since = models.DateTimeField("tokens go to this host since", default=timezone.now, editable=False)

@@ -1,5 +1,6 @@
 """What a stronger sign-in has to be (RFC 9470), and what bots are told of any sign-in."""
 
+import json
 import time
 from datetime import timedelta
 from typing import Any, Final
@@ -8,8 +9,17 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from django.utils import timezone
 
-from brands.models import AuthorizationServer
-from conversations.models import AccessToken, AuthorizationRequest, Challenge, Revocation
+from brands.models import AuthorizationServer, Brand, WebhookEndpoint
+from brands.webhooks import create_webhook_endpoint
+from conversations.models import (
+    AccessToken,
+    AuthorizationRequest,
+    Challenge,
+    Conversation,
+    Revocation,
+    WebhookDelivery,
+)
+from conversations.timeline import timeline_of
 from infrastructure.models import AuditEvent
 from tests.brand_api import ORDERS, STRONG, STRONGER, Caller, demanding, sign_in_with, step_up
 from tests.cast import Bot, heading_of
@@ -56,6 +66,36 @@ def test_a_weaker_or_older_sign_in_is_refused_and_the_old_token_stays(
     assert AuditEvent.objects.get(kind="token.discarded").outcome == "assurance_not_met"
     paying.api.play(ORDERS)
     assert paying.call()[0] == 200
+
+
+def test_the_timeline_says_what_was_demanded_and_what_came(paying: Caller) -> None:
+    """P33, P34, J12: an admin sees why a sign-in that worked at the server is refused here."""
+    sign_in_with(paying, step_up(paying, demanding(f'acr_values="{STRONG}", max_age=60')), acr="weak", amr=["pwd"])
+    challenge = paying.bot.challenge()
+    sign_in_with(paying, challenge, acr="weak", amr=["pwd"])
+    entries = timeline_of(Conversation.objects.get(), timezone.now()).entries
+    lines = {line for entry in entries for line in entry.lines}
+    assert {
+        f"The API demands that the sign-in is one of: {STRONG}.",
+        "The API demands that the sign-in is at most 60 seconds old.",
+        "How they signed in (acr; amr): weak; pwd.",
+    } <= lines
+    titles = [entry.title for entry in entries]
+    assert "Challenge failed: assurance_not_met" in titles
+    assert "The sign-in failed: assurance_not_met" in titles
+
+
+def test_a_webhook_tells_the_end_and_how_the_consumer_signed_in(paying: Caller, acme: Brand) -> None:
+    """P33, P34."""
+    events = ["challenge.failed", "token.issued"]
+    create_webhook_endpoint(WebhookEndpoint(brand=acme, url="https://hooks.acme.example/", events=events))
+    sign_in_with(paying, step_up(paying), acr="weak")
+    sign_in_with(paying, challenge := step_up(paying), acr=STRONG, amr=["hwk"])
+    paying.bot.complete(paying.ada.read_code(challenge["url"]))
+    rows = WebhookDelivery.objects.order_by("pk")
+    failed, issued = (json.loads(row.reveal_payload().reveal())["data"] for row in rows)
+    assert (failed["error"], failed["acr_values"]) == ("assurance_not_met", STRONG)
+    assert (issued["acr"], issued["amr"]) == (STRONG, ["hwk"])
 
 
 def test_a_refused_token_is_revoked(paying: Caller) -> None:
