@@ -146,7 +146,8 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     fields = (
         "uuid", "conversation", "authorization_server", "challenge", "state", "token_type", "scope", "scope_widened",
         "assurance", "matched_claims", "acr", "amr", "auth_time", "demanded_acr_values", "demanded_max_age",
-        "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out", "confirmed_at", "ended_at", "end_reason",
+        "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out",
+        "confirmed_at", "ended_at", "end_reason",
     )  # fmt: skip
     list_filter = (IssuedWithin, "end_reason", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("within", "end_reason__exact", "authorization_server__id__exact")
