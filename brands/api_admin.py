@@ -81,14 +81,21 @@ class BrandAPIForm(RecentSignInForm):
 
     class Meta:
         model = BrandAPI
-        fields = ("authorization_server", "key", "base_url", "is_active")
-        labels = {"authorization_server": "Authorization server", "base_url": "Address of the API (base URL)"}
+        fields = ("authorization_server", "key", "base_url", "resource", "is_active")
+        labels = {
+            "authorization_server": "Authorization server",
+            "base_url": "Address of the API (base URL)",
+            "resource": "What its tokens are for (resource)",
+        }
         help_texts = {
             "authorization_server": "Whose access tokens the API takes. It never changes: add another API for another "
             "server.",
             "key": "The name that configuration files use (key), for example orders-api. It never changes.",
             "base_url": "The paths of its operations are added to it, for example https://api.acme.example/v1. For a "
             "new host your consumers sign in again: a token only goes to a host that was set when it was issued.",
+            "resource": "Only for servers that support RFC 8707 and APIs that check whom a token is for: the URI by "
+            "which the server knows the API. Each sign-in asks for it, beside the server's own resources. If the API "
+            "refuses a token from before, its consumer signs in again.",
             "is_active": "Off: bots cannot call any of its operations.",
         }
 
@@ -107,7 +114,7 @@ class BrandAPIAdmin(BrandScopedAdmin):
     list_filter = (ActiveFilter, ("brand", OwnFieldListFilter))
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand", "authorization_server__brand")
-    fields = ("authorization_server", "key", "base_url", "is_active")
+    fields = ("authorization_server", "key", "base_url", "resource", "is_active")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show what is known of a saved API, too."""

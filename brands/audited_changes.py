@@ -77,7 +77,10 @@ _SWITCHES: Final = frozenset({"conversation_ids", "close_idle_after"})
 _LONGEST_VALUE: Final = 500
 # Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo an update.
 _NOT_SAVED: Final = frozenset(
-    {"id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at", "reads_unusual_told_at"}
+    {
+        *("id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at", "reads_unusual_told_at"),
+        "api_resources",
+    }
 )
 
 _ADMIN, _BOT = "admin:", "bot:"
@@ -108,6 +111,7 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
                 _notify_of_webhook_endpoint(row, user)
             elif isinstance(row, BrandAPI):
                 _report_new_host(None, row, user)
+                _keep_resources(row)
             return
         if isinstance(row, BrandAPI) and isinstance(before, BrandAPI):
             _keep_or_renew_host_since(before, row)
@@ -115,6 +119,8 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
         if changed:
             row.save(update_fields=changed)
             _write_events_for(before, row, changed, user)
+            if isinstance(row, BrandAPI) and {"resource", "is_active"} & set(changed):
+                _keep_resources(row)
 
 
 def save_logo(brand: Brand, png: bytes | None) -> None:
@@ -251,6 +257,18 @@ def _keep_or_renew_host_since(before: BrandAPI, api: BrandAPI) -> None:
     """A token that is older than the host never goes there (P2). The stored moment counts, not that of a stale row."""
     has_moved = origin_of(api.base_url) != origin_of(before.base_url)
     api.host_since = timezone.now() if has_moved else before.host_since
+
+
+def _keep_resources(api: BrandAPI) -> None:
+    """Copy the resources of the server's active APIs to its row, from where sign-ins read them (B23).
+
+    Under the row's lock: of two APIs that are saved at the same time, the second one counts the first one's resource.
+    """
+    servers = AuthorizationServer.objects.filter(pk=api.authorization_server_id)
+    servers.select_for_update(no_key=True).values_list("pk").first()
+    apis = BrandAPI.objects.filter(authorization_server=api.authorization_server_id, is_active=True)
+    named = apis.exclude(resource="").order_by("key").values_list("resource", flat=True)
+    servers.update(api_resources=" ".join(dict.fromkeys(named)))
 
 
 def _report_new_host(before: BrandAPI | None, api: BrandAPI, user: Any) -> None:

@@ -41,6 +41,7 @@ _NO_DIFFERENCE: Final = frozenset(
     {
         *("id", "uuid", "brand", "key", "slug", "url", "callback_id", "created_at", "failing_since", "logo_hash"),
         *("signing_key_jwk", "previous_signing_key_jwk", "usual_token_lifetime", "host_since", "api"),
+        "api_resources",
     }
 )
 Row = Brand | AuthorizationServer | WebhookEndpoint | BrandAPI | Operation
@@ -137,6 +138,7 @@ def _is_written(server: AuthorizationServer, name: str) -> bool:
 
 def _api_table(api: BrandAPI) -> str:
     values = {"key": api.key, "authorization_server": api.authorization_server.key, "base_url": api.base_url}
+    values |= {"resource": api.resource} if api.resource else {}
     return _table("[[apis]]", values | _switched_off(api))
 
 

@@ -97,8 +97,8 @@ class ChallengeAdmin(ReadOnlyAdmin):
     list_display = ("conversation", "current_status", "last_error", "issued_at", "authorization_server")
     fields = (
         "uuid", "conversation", "authorization_server", "current_status", "error", "last_error", "last_error_detail",
-        "cause", "remedy", "same_person_check", "scope", "completion_attempts", "issued_at", "started_at",
-        "confirmation_needed_at", "completed_at", "ended_at", "expires_at",
+        "cause", "remedy", "same_person_check", "scope", "acr_values", "max_age", "completion_attempts",
+        "issued_at", "started_at", "confirmation_needed_at", "completed_at", "ended_at", "expires_at",
     )  # fmt: skip
     list_filter = (IssuedWithin, "status", ("authorization_server", OwnFieldListFilter))
     allowed_lookups = ("within", "status__exact", "authorization_server__id__exact")
@@ -145,7 +145,8 @@ class AccessTokenAdmin(ReadOnlyAdmin):
     list_display = ("conversation", "state", "issued_at", "expires_at", "authorization_server")
     fields = (
         "uuid", "conversation", "authorization_server", "challenge", "state", "token_type", "scope", "scope_widened",
-        "assurance", "matched_claims", "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out",
+        "assurance", "matched_claims", "acr", "amr", "auth_time", "demanded_acr_values", "demanded_max_age",
+        "issued_at", "expires_at", "lifetime_assumed", "response_members_left_out",
         "confirmed_at", "ended_at", "end_reason",
     )  # fmt: skip
     list_filter = (IssuedWithin, "end_reason", ("authorization_server", OwnFieldListFilter))

@@ -112,7 +112,7 @@ def _names(code: str) -> Iterator[str]:
 
 def _differences(before: ServerConfiguration, request: AuthorizationRequest) -> Iterator[str]:
     """Return the settings of the request that differ from the current settings, which may have changed again since."""
-    now = request.challenge.authorization_server.configuration(before.scope)
+    now = request.challenge.authorization_server.configuration(before.scope, before.demand)
     for name in ServerConfiguration.__struct_fields__:
         old, new = getattr(before, name), getattr(now, name)
         if old == new:

@@ -162,7 +162,10 @@ def _sessions_link(conversation: Conversation) -> Link:
 
 def _of_challenge(challenge: Challenge, rows: _Rows, now: datetime) -> Iterator[Entry]:
     links = (link_to("challenge", challenge), _server_link(challenge.authorization_server))
-    asked = (f"Scope asked for: {challenge.scope or 'none'}. Same-person check: {challenge.same_person_check}.",)
+    asked: tuple[str, ...] = (
+        f"Scope asked for: {challenge.scope or 'none'}. Same-person check: {challenge.same_person_check}.",
+    )
+    asked += tuple(_demand_lines(challenge.acr_values, challenge.max_age))
     yield _status_entry(
         challenge, ChallengeStatus.ISSUED, challenge.issued_at, (*asked, *_until(challenge, now)), links
     )
@@ -192,6 +195,13 @@ def _status_entry(
     if status == ChallengeStatus.FAILED:
         title = f"{title}: {challenge.error}"
     return Entry(at, mark, title, tuple(lines), links, step=(challenge.uuid, status.value))
+
+
+def _demand_lines(acr_values: str, max_age: int | None) -> Iterator[str]:
+    if acr_values:
+        yield f"The API demands that the sign-in is one of: {acr_values}."
+    if max_age is not None:
+        yield f"The API demands that the sign-in is at most {max_age} seconds old."
 
 
 def _until(challenge: Challenge, now: datetime) -> Iterator[str]:
@@ -271,6 +281,8 @@ def _token_lines(access_token: AccessToken, challenge: Challenge) -> Iterator[st
         yield f"Asked for and not granted: {missing}."
     assumed = " (the server named no lifetime: the default of its settings)" if access_token.lifetime_assumed else ""
     yield f"Valid until {_moment(access_token.expires_at)}{assumed}."
+    if access_token.acr or access_token.amr:
+        yield f"How they signed in (acr; amr): {access_token.acr or 'not said'}; {access_token.amr or 'not said'}."
     if access_token.response_members_left_out:
         yield f"Declared members that the bot does not get: {access_token.response_members_left_out}."
 

@@ -107,8 +107,10 @@ def _parameters(
         parameters["nonce"] = nonce
     if configuration.prompt:
         parameters["prompt"] = configuration.prompt
-    if configuration.max_age is not None:
-        parameters["max_age"] = str(configuration.max_age)  # as text: the library drops a 0
+    if (max_age := configuration.strictest_max_age) is not None:
+        parameters["max_age"] = str(max_age)  # as text: the library drops a 0
+    if configuration.demand.acr_values:
+        parameters["acr_values"] = configuration.demand.acr_values
     written = WebApplicationClient(configuration.client_id).prepare_request_uri(
         _NOWHERE,
         redirect_uri=configuration.redirect_uri,
@@ -125,9 +127,20 @@ def _bound_to(proof_key: ProofKey | None) -> list[tuple[str, str]]:
 
 
 def _extra_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:
-    """Drop reserved names again: the validator refuses them, but SQL could have written the row (B20)."""
+    """Drop reserved names again: the validator refuses them, but SQL could have written the row (B20).
+
+    What an API demands takes the place of the admin's `acr_values`: a server that gets two may read either (P32).
+    """
     extra = configuration.extra_authorization_parameters
-    return [(name, value) for name, value in extra.items() if not is_reserved_parameter(name)]
+    return [
+        (name, value)
+        for name, value in extra.items()
+        if not is_reserved_parameter(name) and not (configuration.demand.acr_values and _is_acr_values(name))
+    ]
+
+
+def _is_acr_values(name: str) -> bool:
+    return name.lower().removesuffix("[]") == "acr_values"
 
 
 def _request_uri(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from infrastructure.crypto import Secret
+from oauth_client.step_up import NO_DEMAND, AuthenticationDemand
 
 ClientAuthenticationMethod = Literal["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
 ScopeSeparator = Literal["space", "comma", "comma_in_response"]
@@ -42,6 +43,8 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     extra_authorization_parameters: dict[str, str] = {}
     prompt: str = ""
     max_age: int | None = None
+    # What an API demands of this one sign-in (RFC 9470), beside what the admin has configured.
+    demand: AuthenticationDemand = NO_DEMAND
     id_token_signing_alg_values: list[str] = msgspec.field(default_factory=lambda: ["RS256"])
     trusted_audiences: list[str] = []
     authorization_response_iss_parameter_supported: bool = False
@@ -58,6 +61,11 @@ class ServerConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     def uses_openid(self) -> bool:
         """Whether an ID token is requested (OpenID Connect Core section 3.1.2.1)."""
         return "openid" in self.scope.split()
+
+    @property
+    def strictest_max_age(self) -> int | None:
+        """The `max_age` to send: a demand can shorten what the admin has configured, and never lengthen it (P32)."""
+        return min((age for age in (self.max_age, self.demand.max_age) if age is not None), default=None)
 
     @property
     def scope_on_the_wire(self) -> str:

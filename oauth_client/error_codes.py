@@ -34,6 +34,7 @@ class ErrorCode(StrEnum):
     INVALID_ID_TOKEN = "invalid_id_token"
     JWKS_UNAVAILABLE = "jwks_unavailable"
     CLAIM_UNUSABLE = "claim_unusable"
+    ASSURANCE_NOT_MET = "assurance_not_met"
     # Ours, about the authorization response.
     AUTHORIZATION_REQUEST_REFUSED = "authorization_request_refused"
     ISSUER_MISMATCH = "issuer_mismatch"
@@ -69,6 +70,7 @@ class ConsumerPage(StrEnum):
     """The page that the consumer sees, by its template's name; empty if no consumer sees one."""
 
     NONE = ""
+    ASSURANCE_NOT_MET = "assurance_not_met"
     CANNOT_SIGN_IN = "cannot_sign_in"
     DENIED = "denied"
     MISSING_PERMISSION = "missing_permission"
@@ -128,7 +130,7 @@ _LET_IT_ASK: Final = (
 _ANNOUNCED: Final = "The server does not allow our client the authorization code flow."
 _ALLOW_CODES: Final = "Allow our client the authorization code flow at the server."
 
-# Values of `last_error`, and the three values of `error` with which a challenge ends as failed.
+# Values of `last_error`, and the four values of `error` with which a challenge ends as failed.
 MEANINGS: Final[Mapping[str, Meaning]] = {
     ErrorCode.ACCESS_DENIED: Meaning(
         ConsumerPage.DENIED,
@@ -137,6 +139,12 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
     ),
     ErrorCode.ACCOUNT_SELECTION_REQUIRED: Meaning(
         _AGAIN, "The server needs the consumer to choose an account.", _LET_IT_ASK
+    ),
+    ErrorCode.ASSURANCE_NOT_MET: Meaning(
+        ConsumerPage.ASSURANCE_NOT_MET,
+        "The brand's API demands a stronger or newer sign-in than this one was, or than the server can do.",
+        "Nothing, if it is rare. If always: let the server obey `acr_values` and `max_age`, and send `acr` and "
+        "`auth_time` in its ID tokens.",
     ),
     ErrorCode.AUTHORIZATION_REQUEST_REFUSED: Meaning(
         _AGAIN,
@@ -322,7 +330,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {
 # Unregistered codes in lower case, and the registered code with the same meaning. These occur in authorization
 # responses. Sources: Google, "Using OAuth 2.0 for Web Server Applications"; GitHub, "Troubleshooting authorization
 # request errors"; Auth0, rules (`unauthorized`). We never send request objects, so OpenID Connect Core's codes about
-# them mean that the server refuses our request.
+# them mean that the server refuses our request. RFC 9470 section 5 names `unmet_authentication_requirements`.
 AUTHORIZATION_CODES: Final[Mapping[str, ErrorCode]] = {
     "admin_policy_enforced": ErrorCode.SIGN_IN_REFUSED,
     "application_suspended": ErrorCode.UNAUTHORIZED_CLIENT,
@@ -334,6 +342,7 @@ AUTHORIZATION_CODES: Final[Mapping[str, ErrorCode]] = {
     "request_not_supported": ErrorCode.INVALID_REQUEST,
     "request_uri_not_supported": ErrorCode.INVALID_REQUEST,
     "unauthorized": ErrorCode.SIGN_IN_REFUSED,
+    "unmet_authentication_requirements": ErrorCode.ASSURANCE_NOT_MET,
 }
 # The same for the endpoints that we call. Sources: GitHub, "Troubleshooting OAuth app access token request errors";
 # Slack, oauth.v2.access; Google; Apigee, "OAuthV2 policy", error reference; LinkedIn. Frameworks write `unauthorized`,

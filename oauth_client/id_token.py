@@ -16,10 +16,13 @@ from infrastructure.crypto import Secret
 from oauth_client.configuration import ServerConfiguration
 from oauth_client.errors import AuthorizationServerError, ErrorCode, issuer_mismatch
 from oauth_client.keys import signing_keys
+from oauth_client.step_up import ACR, AuthenticationDemand
 from oauth_client.validators import ID_TOKEN_ALGORITHMS
 
 LEEWAY: Final = 60
 MAX_SUBJECT_LENGTH: Final = 255
+# Of all authentication methods together.
+MAX_AMR_LENGTH: Final = 255
 # The last second that Python's datetime can represent. A server may send any number.
 LAST_MOMENT: Final = 253402300799
 
@@ -36,12 +39,30 @@ _REASONS: Final[dict[type[jwt.PyJWTError], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class IDTokenClaims:
-    """The claims of a verified ID token. `claims` contains all of them, for `subject_claim`."""
+    """The claims of a verified ID token. `claims` contains all of them, for `subject_claim`.
+
+    `acr`, `amr` and `auth_time` say how the consumer signed in (OpenID Connect Core section 2). They are empty where
+    the server does not say, or writes something that bots should not be given.
+    """
 
     issuer: str
     subject: str = field(repr=False)
     auth_time: datetime | None
     claims: dict[str, Any] = field(repr=False)
+    acr: str = ""
+    amr: tuple[str, ...] = ()
+
+    def meets(self, demand: AuthenticationDemand, began: datetime) -> bool:
+        """Whether the sign-in of a request that began at this moment is what an API demands (RFC 9470 section 5).
+
+        `max_age` counts from the authorization request (OpenID Connect Core section 3.1.2.1), and not from now: the
+        consumer may need minutes for a second factor or for the consent after it.
+        """
+        if demand.acr_values and self.acr not in demand.acr_values.split():
+            return False
+        if demand.max_age is None:
+            return True
+        return self.auth_time is not None and self.auth_time.timestamp() + demand.max_age + LEEWAY >= began.timestamp()
 
 
 def verify_id_token(
@@ -67,7 +88,12 @@ def verify_id_token(
         _refuse_unless(claims["at_hash"] == _left_half_hash(algorithm, access_token), "at_hash is of another token")
     _refuse_unless(0 < len(claims["sub"]) <= MAX_SUBJECT_LENGTH, "sub is empty or longer than 255 characters")
     return IDTokenClaims(
-        issuer=claims["iss"], subject=claims["sub"], auth_time=_auth_time(configuration, claims), claims=claims
+        issuer=claims["iss"],
+        subject=claims["sub"],
+        auth_time=_auth_time(configuration, claims),
+        claims=claims,
+        acr=_acr(claims.get("acr"), access_token),
+        amr=_amr(claims.get("amr"), access_token),
     )
 
 
@@ -179,6 +205,28 @@ def _auth_time(configuration: ServerConfiguration, claims: dict[str, Any]) -> da
             auth_time + configuration.max_age + LEEWAY >= time(), "auth_time is longer ago than max_age allows"
         )
     return datetime.fromtimestamp(auth_time, UTC)
+
+
+def _acr(value: object, access_token: Secret) -> str:
+    """Return an authentication class as text; empty for what is none, and for one that repeats the token (P5).
+
+    Some servers number their classes, so a whole number counts as its decimal digits.
+    """
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    is_class = isinstance(text, str) and ACR.fullmatch(text) and access_token.reveal() not in text
+    return str(text) if is_class else ""
+
+
+def _amr(values: object, access_token: Secret) -> tuple[str, ...]:
+    """Return the authentication methods (RFC 8176), as many as fit, without those that are no texts of that form."""
+    methods = (
+        [_acr(value, access_token) for value in values if isinstance(value, str)] if isinstance(values, list) else []
+    )
+    kept: list[str] = []
+    for method in filter(None, dict.fromkeys(methods)):
+        if len(" ".join([*kept, method])) <= MAX_AMR_LENGTH:
+            kept.append(method)
+    return tuple(kept)
 
 
 def _moment(value: object, name: str) -> float:

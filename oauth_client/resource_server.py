@@ -14,6 +14,12 @@ from typing import Final
 from infrastructure.crypto import Secret
 from oauth_client import transport
 from oauth_client.dpop import INVALID_PROOF, TOKEN_TYPE, USE_NONCE, ProofKey, at_resource_server, send_with_proof
+from oauth_client.step_up import (
+    INSUFFICIENT_USER_AUTHENTICATION,
+    AuthenticationDemand,
+    UnreadableDemand,
+    demand_in,
+)
 from oauth_client.validators import MAX_SCOPE_LENGTH
 
 # Larger than a token response: lists of orders are answered here.
@@ -60,6 +66,8 @@ class ResourceResponse:
     body: bytes = field(repr=False)
     error: str = ""
     scope: str = ""
+    # What the API demands of the sign-in (RFC 9470); None if it demands nothing, or something that cannot be read.
+    demand: AuthenticationDemand | None = None
 
     @property
     def refuses_token(self) -> bool:
@@ -70,6 +78,11 @@ class ResourceResponse:
     def refuses_proof(self) -> bool:
         """Whether our proof was refused, and not the token: a clock differs, or the nonce is not accepted twice."""
         return self.status == HTTPStatus.UNAUTHORIZED and self.error in {INVALID_PROOF, USE_NONCE}
+
+    @property
+    def wants_step_up(self) -> bool:
+        """Whether the token is good, but the sign-in behind it too weak or too old for this request (RFC 9470)."""
+        return self.status == HTTPStatus.UNAUTHORIZED and self.error == INSUFFICIENT_USER_AUTHENTICATION
 
     @property
     def wants_more_scope(self) -> bool:
@@ -101,7 +114,8 @@ def call_resource(
     challenge = challenge_of(scheme, response.headers.get("WWW-Authenticate", ""))
     scope = challenge.get("scope", "")
     # In the challenge, quotes and their escapes are gone by now.
-    if any(secret in scope or _contains(response, secret) for secret in secrets):
+    said = "\n".join(challenge.values())
+    if any(secret in said or _contains(response, secret) for secret in secrets):
         raise TokenInAnswer
     return ResourceResponse(
         response.status_code,
@@ -110,7 +124,17 @@ def call_resource(
         challenge.get("error", ""),
         # The server's text goes into our problem document: only what has the form of a scope does.
         scope if len(scope) <= MAX_SCOPE_LENGTH and _SCOPE.fullmatch(scope) else "",
+        _demand(challenge),
     )
+
+
+def _demand(challenge: Mapping[str, str]) -> AuthenticationDemand | None:
+    if challenge.get("error") != INSUFFICIENT_USER_AUTHENTICATION:
+        return None
+    try:
+        return demand_in(challenge)
+    except UnreadableDemand:
+        return None
 
 
 def _send(request: ResourceRequest, headers: dict[str, str], *, is_safe_to_repeat: bool) -> transport.Response:

@@ -8,19 +8,29 @@ import pytest
 from pytest_django import Settings
 
 from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation
-from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot
+from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
 from tests.hostile_token_endpoint import HostileTokenEndpoint, http_answer, running
 from tests.tls import Authority
 
 ORDERS: Final = http_answer(b'{"orders": ["A-1001"]}', Content_Type="application/json", ETag='"7"')
 REFUSED: Final = http_answer(b"", status=401, WWW_Authenticate='Bearer error="invalid_token"')
+STRONG: Final = "urn:acme:loa:2"
 # A key that cannot read tokens.
 CALLING: Final = (BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ, BotKey.Scope.API_CALL)
 LIMIT: Final = {"name": "limit", "in": "query", "required": False, "schema": {"type": "integer", "maximum": 50}}
 ORDER_ID: Final = {"name": "order_id", "in": "path", "required": True, "schema": {"type": "string"}}
 LANGUAGE: Final = {"name": "X-Language", "in": "header", "required": False, "schema": {"type": "string"}}
 NOTE: Final = {"type": "object", "required": ["note"], "properties": {"note": {"type": "string"}}}
+
+
+def demanding(parameters: str, status: int = 401) -> bytes:
+    """An answer that demands another sign-in (RFC 9470 section 3)."""
+    challenge = 'Bearer error="insufficient_user_authentication"' + (f", {parameters}" if parameters else "")
+    return http_answer(b"{}", status=status, WWW_Authenticate=challenge)
+
+
+STRONGER: Final = demanding(f'acr_values="{STRONG}"')
 
 
 def make_api(server: AuthorizationServer, base_url: str, **values: Any) -> BrandAPI:
@@ -83,6 +93,22 @@ def answer_session(challenge: dict[str, Any] | None) -> int | None:
     return challenge["session"] if challenge else None
 
 
+def step_up(caller: Caller, answer: bytes = STRONGER) -> dict[str, Any]:
+    """Make a call that needs a stronger sign-in, and create the challenge that the answer names. Return it."""
+    caller.api.play(answer)
+    status, problem = caller.call()
+    assert (status, problem["code"]) == (409, "step_up_required")
+    assert problem["next"]["operation"] == "createChallenge"
+    return caller.bot.challenge()
+
+
+def sign_in_with(caller: Caller, challenge: dict[str, Any], **claims: Any) -> Any:
+    """Let Ada sign in at a challenge's link, with these claims in her ID token. Return the last page."""
+    caller.login.id_token_changes = claims
+    with mounted(caller.login):
+        return caller.ada.sign_in(challenge["url"], caller.login)
+
+
 @pytest.fixture
 def brand_api(tls_authority: Authority, settings: Settings) -> Iterator[HostileTokenEndpoint]:
     """The server of Acme's API. It lists orders until a test lets it answer otherwise."""
@@ -103,3 +129,12 @@ def caller(acme: Brand, acme_server: AuthorizationServer, ada: Browser, brand_ap
     found = Caller(make_bot(acme, *CALLING), ada, login, acme_server, brand_api)
     found.sign_in()
     return found
+
+
+@pytest.fixture
+def paying(caller: Caller) -> Caller:
+    """acme-bot in a chat in which Ada has signed in with OpenID Connect."""
+    use_openid(caller.server, caller.login)
+    caller.bot.in_chat("DELETE", "/token")
+    caller.sign_in()
+    return caller

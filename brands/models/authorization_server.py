@@ -20,6 +20,7 @@ from oauth_client.authorization import authorization_url
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
 from oauth_client.dpop import new_proof_key
 from oauth_client.errors import AuthorizationServerError
+from oauth_client.step_up import NO_DEMAND, AuthenticationDemand
 from oauth_client.token import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 
 # How long an old public key stays published after its last signature. Assertions live a minute, but clocks differ.
@@ -152,6 +153,8 @@ class AuthorizationServer(models.Model):
     resource = models.JSONField(
         "resource (the APIs that a token is for)", default=list, blank=True, validators=[validators.validate_resources]
     )
+    # Those of its active APIs, separated by spaces. `save_audited` keeps it, so that a sign-in needs no query for them.
+    api_resources = models.TextField(blank=True, editable=False)
     scope_descriptions = models.JSONField(
         "scope descriptions for consumers", default=dict, blank=True, validators=[validate_scope_descriptions]
     )
@@ -323,11 +326,14 @@ class AuthorizationServer(models.Model):
     def default_same_person_check(self) -> str:
         return str(self.same_person_checks[0])
 
-    def configuration(self, scope: str) -> ServerConfiguration:
-        """Copy the current configuration, with the scope of one authorization request."""
-        names = [name for name in ServerConfiguration.__struct_fields__ if name not in {"redirect_uri", "scope"}]
-        values = {name: getattr(self, name) for name in names}
-        return ServerConfiguration(redirect_uri=self.redirect_uri, scope=scope, **values)
+    def configuration(self, scope: str, demand: AuthenticationDemand = NO_DEMAND) -> ServerConfiguration:
+        """Copy the current configuration, with the scope and the demand of one authorization request."""
+        of_request = {"redirect_uri", "scope", "demand", "resource"}
+        values = {name: getattr(self, name) for name in ServerConfiguration.__struct_fields__ if name not in of_request}
+        resource = list(dict.fromkeys([*self.resource, *self.api_resources.split()]))
+        return ServerConfiguration(
+            redirect_uri=self.redirect_uri, scope=scope, demand=demand, resource=resource, **values
+        )
 
     def set_client_secret(self, secret: Secret | None) -> None:
         """Encrypt the secret for this row; None removes the stored one. The row is not saved."""

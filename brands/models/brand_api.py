@@ -1,5 +1,6 @@
 """A brand's APIs, and the operations that its bots may call there for a consumer."""
 
+from copy import copy
 from typing import Final
 from uuid import uuid4
 
@@ -32,6 +33,10 @@ def validate_description(value: object) -> None:
         raise ValidationError(message, "invalid_description")
 
 
+def validate_one_resource(value: str) -> None:
+    validators.validate_resources([value])
+
+
 class BrandAPI(models.Model):
     """An API of a brand whose resource server accepts the access tokens of one authorization server.
 
@@ -45,6 +50,10 @@ class BrandAPI(models.Model):
     is_active = models.BooleanField("active", default=True)
     # Operations' paths are added to it. Without a query and without a slash at the end.
     base_url = models.CharField("base URL", max_length=2048, validators=[validators.validate_base_url])
+    # What its tokens have to be for (RFC 8707): each authorization request of the server names it.
+    resource = models.CharField(
+        max_length=validators.MAX_RESOURCE_LENGTH, blank=True, validators=[validate_one_resource]
+    )
     # Since when tokens may go to this host: an older token never does (P2).
     host_since = models.DateTimeField("tokens go to this host since", default=timezone.now, editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -73,6 +82,20 @@ class BrandAPI(models.Model):
         if self.brand.apis.filter(key=self.key).exclude(pk=self.pk).exists():
             message = "This brand already has an API of this short name."
             raise ValidationError({"key": ValidationError(message, "unique_together")})
+        if self.resource and self.is_active:
+            self._refuse_too_long_a_request()
+
+    def _refuse_too_long_a_request(self) -> None:
+        """Refuse a resource that makes the server's authorization request too long to be sent (B20)."""
+        others = self.authorization_server.apis.filter(is_active=True).exclude(pk=self.pk).exclude(resource="")
+        server = copy(self.authorization_server)
+        server.api_resources = " ".join([*others.values_list("resource", flat=True), self.resource])
+        try:
+            server.clean()
+        except ValidationError as error:
+            found = error.message_dict
+            if messages := found.get("resource") or found.get("scope"):
+                raise ValidationError({"resource": ValidationError(messages[0], "request_too_long")}) from None
 
 
 class Operation(models.Model):

@@ -310,6 +310,31 @@ def _(error: errors.ScopeRefusedByApi) -> Problem:
 
 
 @problem_of.register
+def _(error: errors.StepUpRequired) -> Problem:
+    detail = (
+        "The brand's API demands a stronger or newer sign-in for this. Create a challenge: it asks for that by itself."
+        " The token stays, and other calls still work."
+    )
+    demand = error.demand
+    members: dict[str, Any] = {"acr_values": demand.acr_values} if demand.acr_values else {}
+    members |= {} if demand.max_age is None else {"max_age": demand.max_age}
+    return Problem(409, "step_up_required", detail, next_operation="createChallenge", **members)
+
+
+@problem_of.register
+def _(error: errors.StepUpUnavailable) -> Problem:
+    why = (
+        "what it demands cannot be read"
+        if error.is_unreadable
+        else "the authorization server's scope lacks openid, so nothing could say how somebody signed in"
+    )
+    detail = (
+        f"The brand's API demands a stronger sign-in, and no challenge can bring it: {why}. Tell the brand's admin."
+    )
+    return Problem(409, "step_up_unavailable", detail)
+
+
+@problem_of.register
 def _(_error: errors.ApiBusy) -> Problem:
     detail = "Too many calls of this brand's APIs are running. Nothing was sent. Wait as long as Retry-After says."
     return Problem(503, "api_busy", detail, headers={"Retry-After": "2"}, was_sent=False)

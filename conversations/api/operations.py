@@ -35,7 +35,12 @@ from conversations.api.token_read import purpose_of
 from conversations.api.views import conversation_unless_closed, issued, wanted_challenge
 from conversations.flow.api_calls import Caller, call_api
 from conversations.flow.challenges import issue_challenge
-from conversations.flow.errors import ApiHostChanged, WrongAuthorizationStatus, refuse_unnamed_session
+from conversations.flow.errors import (
+    ApiHostChanged,
+    StepUpRequired,
+    WrongAuthorizationStatus,
+    refuse_unnamed_session,
+)
 from conversations.flow.readable_tokens import readable_token, usable_token
 from conversations.models import AccessToken
 from oauth_client.resource_server import ResourceRequest, ResourceResponse
@@ -161,7 +166,7 @@ def _called_or_challenged(call: Call, conversation_id: str, wanted: _Wanted, ask
             refuse_unnamed_session(conversation, session)
         access_token = usable_token(conversation, challenge, 0, timezone.now())
         if access_token is not None:
-            with suppress(WrongAuthorizationStatus, ApiHostChanged):
+            with suppress(WrongAuthorizationStatus, ApiHostChanged, StepUpRequired):
                 return _called(call, access_token, wanted)
     created, _ = issue_challenge(call.bot_key.brand, conversation_id, challenge, actor=call.actor, now=timezone.now())
     return issued(created, timezone.now(), status=202)

@@ -23,6 +23,7 @@ from conversations.flow.errors import (
 )
 from conversations.flow.readable_tokens import refuse_missing_scope
 from conversations.flow.slots import ServerBusy, call_slot
+from conversations.flow.step_up import refuse_weak_sign_in
 from conversations.flow.termination import end_live_token
 from conversations.models import AccessToken
 from infrastructure.crypto import Secret
@@ -50,7 +51,7 @@ def call_api(
 
     The token's truth comes from its use: if the API says that it is invalid, it ends as `rejected`. Raises
     `ApiHostChanged`, `MissingScope`, `ScopeRefusedByApi`, `ApiBusy`, `NoApiAnswer`, `WrongAuthorizationStatus`,
-    `ConversationClosed`, `TokenReplaced` and `DecryptionError`.
+    `ConversationClosed`, `TokenReplaced`, `StepUpRequired`, `StepUpUnavailable` and `DecryptionError`.
     """
     # Both moments are of rows, so that this needs no query (P2).
     if access_token.issued_at < operation.api.host_since:
@@ -73,6 +74,8 @@ def call_api(
         _note(operation, access_token, caller, outcome, round((monotonic() - began) * 1000))
     if response.refuses_token:
         _end(operation, access_token, caller.actor)
+    if response.wants_step_up:
+        refuse_weak_sign_in(access_token, operation.api.authorization_server, response.demand, timezone.now())
     if response.wants_more_scope:
         _refuse_scope(operation, access_token, response.scope)
     return response

@@ -68,13 +68,14 @@ NOT_OF_SIGN_INS: Final = tuple(
         *("same_person_checks", "subject_claim", "expected_claims_policy", "chat_page_url", "usual_token_lifetime"),
     )
 )
+OF_DEMAND: Final = ("acr_values", "max_age")
 OF_CONVERSATION: Final = tuple(f"conversation__{name}" for name in ("uuid", "session", "brand__uuid"))
 
 _CURRENT_CHALLENGE: Final = CompiledQuery(
     lambda: (
         Challenge.objects.filter(pk=Parameter("pk", models.BigIntegerField()))
         .select_related("conversation__brand")
-        .only("uuid", "authorization_server_id", "status", "error", "scope", "expires_at", *OF_CONVERSATION)
+        .only("uuid", "authorization_server_id", "status", "error", "scope", "expires_at", *OF_DEMAND, *OF_CONVERSATION)
         .annotate(
             has_webhooks=webhooks_of("conversation__brand_id"),
             requests=Coalesce(Subquery(_requests_of(OuterRef("pk"))), 0),
@@ -352,7 +353,7 @@ def record_return(
 
 def _insert(challenge: Challenge, now: datetime) -> NewAuthorizationRequest:
     state, cookie, nonce, code_verifier = random_token(), random_token(), random_token(), random_token(48)
-    configuration = challenge.authorization_server.configuration(challenge.scope)
+    configuration = challenge.authorization_server.configuration(challenge.scope, challenge.demand)
     authorization_request = unsaved(
         AuthorizationRequest, challenge=challenge, configuration=configuration.to_json(), created_at=now
     )

@@ -117,6 +117,8 @@ def challenge_representation(challenge: Challenge, now: datetime) -> dict[str, A
         "last_error": challenge.last_error or None,
         "same_person_check": challenge.same_person_check,
         "scope": challenge.scope,
+        "acr_values": challenge.acr_values or None,
+        "max_age": challenge.max_age,
         "purpose": challenge.purpose_by_locale or challenge.purpose or None,
         "locale": challenge.locale or None,
         "context": context.reveal() if context else None,
@@ -154,6 +156,12 @@ class TokenFacts(Protocol):
     @property
     def matched_claims(self) -> str: ...
     @property
+    def acr(self) -> str: ...
+    @property
+    def amr(self) -> str: ...
+    @property
+    def auth_time(self) -> datetime | None: ...
+    @property
     def is_subject_pinned(self) -> bool: ...
     @property
     def issued_at(self) -> datetime: ...
@@ -173,6 +181,9 @@ def token_representation(access_token: TokenFacts, requested_scope: str, now: da
         "missing_scope": " ".join(scope for scope in asked if scope not in granted),
         "assurance": access_token.assurance,
         "matched_claims": access_token.matched_claims.split(),
+        "acr": access_token.acr or None,
+        "amr": access_token.amr.split(),
+        "auth_time": access_token.auth_time,
         "subject_pinned": access_token.is_subject_pinned,
         "issued_at": access_token.issued_at,
         "expires_at": access_token.expires_at,

@@ -34,6 +34,7 @@ from conversations.flow.expectations import (
     expects_same_subject,
 )
 from conversations.flow.idempotency import IdempotentRequest, challenge_of_request, remember_request
+from conversations.flow.step_up import standing_demand
 from conversations.flow.transitions import end_challenge, end_expired, locked_conversation, move_challenge
 from conversations.models import (
     SIGN_IN_STATUSES,
@@ -46,6 +47,7 @@ from infrastructure.audit import CONSUMER
 from infrastructure.columns import seal
 from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter, unsaved
 from infrastructure.crypto import Secret, key_ring, random_token
+from oauth_client.step_up import NO_DEMAND, AuthenticationDemand
 
 LINK_TOKEN_PURPOSE = "link-token"
 _LINK_TOKEN_BYTES = 20
@@ -215,9 +217,10 @@ def link_of(challenge: Challenge) -> str:
 def _open_or_new(
     conversation: Conversation, wanted: WantedChallenge, check: str, scope: str, *, actor: str, now: datetime
 ) -> tuple[Challenge, bool]:
-    current = open_challenge(conversation, wanted.server, now)
+    current, demand = open_challenge(conversation, wanted.server, now), standing_demand(conversation, wanted.server)
     if current and not wanted.replace:
-        same = (current.same_person_check, current.scope) == (check, scope)
+        # A link from before the API's demand would lead to a token that the API refuses again.
+        same = (current.same_person_check, current.scope, current.demand) == (check, scope, demand)
         same_customer = expects_same_subject(current, wanted.expected_subject)
         if not same or not same_customer or not expects_same_claims(current, wanted.expected_claims):
             raise ChallengeDiffers(current)
@@ -226,7 +229,7 @@ def _open_or_new(
     if current:
         refuse_unnamed_session(conversation, wanted.session)
         end_challenge(current, ChallengeStatus.SUPERSEDED, now=now, actor=actor)
-    return _insert_challenge(conversation, wanted, check, scope, actor=actor, now=now), True
+    return _insert_challenge(conversation, wanted, check, scope, demand, actor=actor, now=now), True
 
 
 def _refuse_too_many(conversation: Conversation, now: datetime) -> None:
@@ -304,9 +307,17 @@ def _first_challenge(
 
 
 def _insert_challenge(
-    conversation: Conversation, wanted: WantedChallenge, check: str, scope: str, *, actor: str, now: datetime
+    conversation: Conversation,
+    wanted: WantedChallenge,
+    check: str,
+    scope: str,
+    demand: AuthenticationDemand = NO_DEMAND,
+    *,
+    actor: str,
+    now: datetime,
 ) -> Challenge:
     challenge = _new_challenge(conversation, wanted, check, scope, now)
+    challenge.acr_values, challenge.max_age = demand.acr_values, demand.max_age
     _NEW_CHALLENGE.insert(challenge)
     _record_issued(challenge, actor=actor, now=now)
     return challenge

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from conversations.flow.authorization_status import Authorization
 from conversations.models import Challenge, Conversation
+from oauth_client.step_up import AuthenticationDemand
 
 
 class FlowError(Exception):
@@ -171,6 +172,26 @@ class ScopeRefusedByApi(FlowError):
     def __init__(self, wanted: str) -> None:
         super().__init__()
         self.wanted = wanted
+
+
+class StepUpRequired(FlowError):
+    """The API demands a stronger or newer sign-in (RFC 9470). The token stays: it is good for other operations."""
+
+    def __init__(self, demand: AuthenticationDemand) -> None:
+        super().__init__()
+        self.demand = demand
+
+
+class StepUpUnavailable(FlowError):
+    """The API demands a stronger sign-in that no challenge can bring.
+
+    `is_unreadable`: what it demands has not the form of RFC 9470. Otherwise no ID token could say how somebody
+    signed in.
+    """
+
+    def __init__(self, *, is_unreadable: bool) -> None:
+        super().__init__()
+        self.is_unreadable = is_unreadable
 
 
 class ApiBusy(FlowError):

@@ -2,7 +2,7 @@
 
 import logging
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from django.db import models
@@ -17,6 +17,7 @@ from conversations.flow.authorization_requests import (
 from conversations.flow.events import ConversationEvent, publish_challenge, publish_token, record
 from conversations.flow.expectations import accepts_claims, matched_claims, matches_expected_subject
 from conversations.flow.revocations import renew_connection, schedule_revocation_of_unstored
+from conversations.flow.step_up import drop_demand
 from conversations.flow.transitions import (
     end_access_token,
     end_challenge,
@@ -240,6 +241,11 @@ def _store(
         _discard(authorization_request, challenge, response.access_token, mismatch, now)
         error = Challenge.Error.SUBJECT_MISMATCH
         end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=error)
+    elif not _is_strong_enough(authorization_request, challenge, account):
+        error = Challenge.Error.ASSURANCE_NOT_MET
+        _discard(authorization_request, challenge, response.access_token, error, now)
+        end_challenge(challenge, ChallengeStatus.FAILED, now=now, actor=SYSTEM, error=error)
+        drop_demand(challenge)
     else:
         finish_authorization_request(authorization_request, now)
         access_token = _insert_access_token(authorization_request, challenge, response, account, now, cookie=cookie)
@@ -252,6 +258,13 @@ def _mismatch(challenge: Challenge, account: Account) -> str:
         return Challenge.Error.SUBJECT_MISMATCH
     is_expected = matches_expected_subject(challenge, account.claims) and accepts_claims(challenge, account.claims)
     return "" if is_expected else UNEXPECTED_SUBJECT
+
+
+def _is_strong_enough(authorization_request: AuthorizationRequest, challenge: Challenge, account: Account) -> bool:
+    """Whether the sign-in is what an API demanded. A server may ignore `acr_values` and `max_age` (P33)."""
+    if challenge.demand.is_empty:
+        return True
+    return account.claims is not None and account.claims.meets(challenge.demand, authorization_request.created_at)
 
 
 def confirm(challenge: Challenge, access_token: AccessToken, *, now: datetime, actor: str) -> None:
@@ -321,6 +334,7 @@ def _insert_access_token(
         scope_widened=response.scope_widened,
         assurance=challenge.same_person_check,
         matched_claims=" ".join(matched_claims(challenge, account.claims)),
+        **_authentication_of(account),
         issued_at=now,
         expires_at=response.expires_at,
         lifetime_assumed=response.lifetime_assumed,
@@ -335,6 +349,11 @@ def _insert_access_token(
     is_needed = challenge.same_person_check not in _CONFIRMED_IN_CHAT
     (_NEW_ACCESS_TOKEN.insert if is_needed else _NEW_ACCESS_TOKEN.insert_later)(access_token)
     return access_token
+
+
+def _authentication_of(account: Account) -> dict[str, Any]:
+    claims = account.claims
+    return {"acr": claims.acr, "amr": " ".join(claims.amr), "auth_time": claims.auth_time} if claims else {}
 
 
 def _discard(

@@ -360,7 +360,7 @@ def exchange(
         raise AuthorizationServerError(
             response.error or ErrorCode.AUTHORIZATION_REQUEST_REFUSED, response.error_description
         )
-    if configuration != server.configuration(configuration.scope):
+    if configuration != server.configuration(configuration.scope, configuration.demand):
         # The code was issued for the old endpoints. It is sent to neither the old nor the new ones (C4).
         raise AuthorizationServerError(ErrorCode.CONFIGURATION_CHANGED)
     if configuration.dpop_bound_access_tokens and proof_key is None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Final
 
 from brands.models import AuthorizationServer
 from conversations.flow.authorization_status import AuthorizationStatus, authorization_of
@@ -25,6 +26,8 @@ from conversations.models import (
     Revocation,
 )
 from infrastructure.audit import CONSUMER
+
+_HOW_THEY_SIGNED_IN: Final = {"acr": "", "amr": "", "auth_time": None}
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
         last_error_detail="",
     )
     AuthorizationRequest.objects.filter(challenge__conversation=conversation).update(error_detail="")
-    conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None)
+    conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None, **_HOW_THEY_SIGNED_IN)
     # Idempotency keys stay for their 24 hours, also where ids are unique: the brand may switch to reused ids meanwhile,
     # and a repeated request must not begin the next session (S5).
     erase_challenge_payloads(now, conversation)

@@ -14,6 +14,8 @@ from conversations.models.conversation import Challenge, Conversation
 from infrastructure.columns import EncryptedField, reveal, reveal_if_there, seal
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client.dpop import TOKEN_TYPE as DPOP
+from oauth_client.id_token import MAX_AMR_LENGTH
+from oauth_client.step_up import MAX_ACR_LENGTH, MAX_ACR_VALUES_LENGTH
 
 # How long revocation is tried. After that the token is erased in any case (K6).
 REVOCATION_LIFETIME: Final = timedelta(minutes=15)
@@ -66,6 +68,13 @@ class AccessToken(KeepsProofKey):
     assurance = models.CharField(max_length=24, choices=SamePersonCheck)
     # Names of the expected claims that the ID token confirmed, separated by spaces. Never their values.
     matched_claims = models.CharField(max_length=64, blank=True)
+    # How the consumer signed in, as the ID token says (OpenID Connect Core section 2); methods separated by spaces.
+    acr = models.CharField(max_length=MAX_ACR_LENGTH, blank=True)
+    amr = models.CharField(max_length=MAX_AMR_LENGTH, blank=True)
+    auth_time = models.DateTimeField(null=True)
+    # What an API demanded when it found this token's sign-in too weak. The next challenge asks for it (P32).
+    demanded_acr_values = models.CharField(max_length=MAX_ACR_VALUES_LENGTH, blank=True)
+    demanded_max_age = models.PositiveIntegerField(null=True)
     subject_ciphertext = EncryptedField(related=("conversation__brand",), null=True)
     issued_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()

@@ -11,6 +11,7 @@ from django.utils import timezone
 from brands.models import AuthorizationServer, Brand, BrandRowsQuerySet, SamePersonCheck
 from infrastructure.columns import EncryptedField, reveal, reveal_if_there
 from infrastructure.crypto import AssociatedData, Secret
+from oauth_client.step_up import MAX_ACR_VALUES_LENGTH, AuthenticationDemand
 from oauth_client.validators import MAX_SCOPE_LENGTH
 
 COMPLETION_LIFETIME: Final = timedelta(minutes=5)
@@ -53,6 +54,8 @@ class Conversation(models.Model):
     session = models.PositiveIntegerField(default=1)
     created_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True)
+    # When an API last demanded a step-up (RFC 9470): without one, no query looks for what was demanded of which token.
+    step_up_demanded_at = models.DateTimeField(null=True, editable=False)
     # Sequence of the last webhook event. It only grows, so a receiver can drop older events.
     last_event = models.BigIntegerField(default=0, editable=False)
 
@@ -111,6 +114,7 @@ class Challenge(models.Model):
         SUBJECT_MISMATCH = "subject_mismatch"
         TOO_MANY_CODES = "too_many_codes"
         OTHER_CONVERSATION = "other_conversation"
+        ASSURANCE_NOT_MET = "assurance_not_met"
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="challenges")
@@ -122,6 +126,9 @@ class Challenge(models.Model):
 
     same_person_check = models.CharField(max_length=24, choices=SamePersonCheck)
     scope = models.CharField(max_length=MAX_SCOPE_LENGTH, blank=True)
+    # What an API demanded of this sign-in. It never changes: the request and the check of its result have to agree.
+    acr_values = models.CharField(max_length=MAX_ACR_VALUES_LENGTH, blank=True)
+    max_age = models.PositiveIntegerField(null=True)
     # Why, in the chat's language if the bot wrote it in several; what it wrote in each is in `purpose_by_locale`.
     purpose = models.CharField(max_length=140, blank=True)
     purpose_by_locale = models.JSONField(default=dict, blank=True)
@@ -171,6 +178,11 @@ class Challenge(models.Model):
         if self.status in OPEN_STATUSES and self.expires_at <= now:
             return ChallengeStatus.EXPIRED
         return ChallengeStatus(self.status)
+
+    @property
+    def demand(self) -> AuthenticationDemand:
+        """What an API demanded of this sign-in; nothing for most challenges."""
+        return AuthenticationDemand(self.acr_values, self.max_age)
 
     def accepts_sign_in(self, now: datetime) -> bool:
         return self.status_at(now) in SIGN_IN_STATUSES

@@ -13,6 +13,7 @@ BEGIN: Final = "<!-- codes: written by python -m tests.brands.error_table -->"
 END: Final = "<!-- end of codes -->"
 HEADINGS: Final = {
     ConsumerPage.NONE: "nothing",
+    ConsumerPage.ASSURANCE_NOT_MET: "A stronger sign-in is needed",
     ConsumerPage.CANNOT_SIGN_IN: "You cannot sign them in right now",
     ConsumerPage.DENIED: "They are not signed in",
     ConsumerPage.MISSING_PERMISSION: "One permission was missing",

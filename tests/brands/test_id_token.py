@@ -10,6 +10,7 @@ import pytest
 
 from oauth_client import IDTokenClaims
 from tests.brands.id_tokens import (
+    ACCESS_TOKEN,
     CLIENT_ID,
     ISSUER,
     NONCE,
@@ -34,6 +35,22 @@ def test_claims_do_not_show_the_consumer() -> None:
     shown = repr(verify(signed(claims(sub="planted-subject", email="planted@acme.example"))))
 
     assert "planted" not in shown
+
+
+@pytest.mark.usefixtures("key_server")
+def test_an_authentication_class_that_repeats_the_token_is_none() -> None:
+    """P34, P5: bots that cannot read tokens are told the class and the methods."""
+    value = ACCESS_TOKEN.reveal()
+    said = verify(signed(claims(acr=f"urn:{value}", amr=[value, "otp", f"x{value}x"])))
+
+    assert (said.acr, said.amr) == ("", ("otp",))
+
+
+@pytest.mark.usefixtures("key_server")
+@pytest.mark.parametrize("acr", [10**400, -1.5, True, None, {}, "\u2028", "a\nb", 'a"b', "a\\b", "x" * 129])
+def test_an_authentication_class_of_another_form_is_none(acr: Any) -> None:
+    """P34."""
+    assert verify(signed(claims(acr=acr))).acr == ""
 
 
 UNTRUSTED = "aud has untrusted audiences beside our client_id, and there is no azp"

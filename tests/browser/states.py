@@ -179,6 +179,14 @@ def unexpected_person(scene: Scene) -> Page:
     return scene.consumer.follow(challenge["url"])
 
 
+@state("consumer/assurance_not_met.html")
+def assurance_not_met(scene: Scene) -> Page:
+    """The brand's API demands a second factor, and the brand did not ask for it."""
+    _, challenge = scene.challenge()
+    scene.rewrite(challenge, "acr_values = 'urn:acme:loa:2'")
+    return scene.consumer.follow(challenge["url"])
+
+
 @state("consumer/too_many_codes.html")
 def too_many_codes(scene: Scene) -> Page:
     """Five wrong codes were sent in the chat."""

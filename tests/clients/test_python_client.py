@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -24,10 +25,11 @@ from consumer_delegation import (
     RateLimited,
     RequestRefused,
     ServiceFailed,
+    StepUpRequired,
     Unavailable,
     UnreadableAnswer,
 )
-from tests.brand_api import Caller
+from tests.brand_api import ORDERS, STRONG, STRONGER, Caller, sign_in_with
 from tests.cast import Bot, Browser, code_on
 from tests.clients.product import BASE, client_of
 from tests.contract import document
@@ -103,6 +105,25 @@ def test_a_call_is_the_link_first_and_then_what_the_api_says(caller: Caller) -> 
         with pytest.raises(RequestRefused) as refused:
             delegation.call(caller.bot.chat, "orders.read", **wanted)
         assert refused.value.code == "arguments_invalid"
+
+
+@pytest.mark.django_db
+def test_a_call_that_needs_a_stronger_sign_in_is_an_error_of_its_own(paying: Caller) -> None:
+    """P30, P34: the API's demand, the link that brings it, and what the token says of the sign-in."""
+    paying.api.play(STRONGER)
+    with client_of(paying.bot) as delegation:
+        with pytest.raises(StepUpRequired) as demand:
+            delegation.call(paying.bot.chat, "orders.list")
+        assert (demand.value.acr_values, demand.value.max_age) == (STRONG, None)
+        challenge = delegation.call(paying.bot.chat, "orders.list", challenge={})
+        assert isinstance(challenge, Challenge)
+        assert challenge.acr_values == STRONG
+        code = code_on(sign_in_with(paying, {"url": challenge.url}, acr=STRONG, amr=["hwk"]))
+        facts = delegation.complete(paying.bot.chat, code).access_token
+        assert facts
+        assert (facts.acr, facts.amr, type(facts.auth_time)) == (STRONG, ["hwk"], datetime)
+        paying.api.play(ORDERS)
+        assert isinstance(delegation.call(paying.bot.chat, "orders.list"), CallResult)
 
 
 @pytest.mark.django_db

@@ -115,6 +115,7 @@ def test_what_may_do_harm_twice_is_sent_once(built_typescript: Path, call: str) 
         (example("completion_code_incorrect", 422), "complete('chat', '1')", "CodeIncorrect"),
         (example("unchallenged", 409), "complete('chat', '1')", "NothingToConfirm"),
         (example("unchallenged", 409), "token('chat')", "NoToken"),
+        (example("step_up_required", 409), "call('chat', 'orders.list')", "StepUpRequired"),
         (example("conversation_closed", 410), "authorize('chat')", "ConversationClosed"),
         (example("invalid_bot_key", 401), "close('chat')", "KeyRefused"),
         ((409, '{"code": "constructor"}', {}), "token('chat')", "NoToken"),

@@ -31,6 +31,8 @@ def test_a_challenge_says_all_a_bot_needs_to_send_it(acme_bot: Bot, acme_server:
         "last_error": None,
         "same_person_check": "completion_code",
         "scope": "orders.read",
+        "acr_values": None,
+        "max_age": None,
         "purpose": "to look up your order",
         "locale": "en",
         "context": '{"step": 3}',

@@ -74,6 +74,7 @@ def _padded(answer: bytes) -> bytes:
 
 BOMB: Final = gzip.compress(b" " * 50_000_000)
 ESCAPED: Final = b"{escaped}"
+_DEMAND: Final = 'Bearer error="insufficient_user_authentication"'
 ANSWERS: Final = [
     Answer(
         "P6",
@@ -161,6 +162,33 @@ ANSWERS: Final = [
         "P9",
         "401 with `invalid_token` inside quotes",
         _answer(b"", 401, WWW_Authenticate='Bearer realm="error=invalid_token"'),
+        401,
+        "the token lives",
+    ),
+    Answer(
+        "P31",
+        "a demand for another sign-in (RFC 9470) that has not its form",
+        _answer(b"", 401, WWW_Authenticate=f'{_DEMAND}, acr_values="{"x" * 600}"'),
+        "step_up_unavailable",
+        "the token lives",
+    ),
+    Answer(
+        "P31",
+        "a demand for another sign-in at a server without OpenID Connect",
+        _answer(b"", 401, WWW_Authenticate=f"{_DEMAND}, max_age=0"),
+        "step_up_unavailable",
+        "the token lives",
+    ),
+    Answer(
+        "P31",
+        "a demand that repeats the token",
+        (b'HTTP/1.1 401 No\r\nWWW-Authenticate: %s, acr_values="%s"\r\n\r\n' % (_DEMAND.encode(), TOKEN),),
+        "token_in_answer",
+    ),
+    Answer(
+        "P30",
+        "a demand of another scheme",
+        _answer(b"", 401, WWW_Authenticate=_DEMAND.replace("Bearer", "Basic")),
         401,
         "the token lives",
     ),

@@ -15,6 +15,7 @@ SIGNS = {
     },
     "stopped": {
         *("not_me", "undone", "too_many_codes", "other_conversation", "other_person", "over", "receipt_over"),
+        "assurance_not_met",
     },
     # Pages in the middle of something, or that say what may be done.
     "": {"link", "front_page", "completion_code", "back_to_chat", "one_moment", "receipt"},

@@ -7,6 +7,9 @@
 // open the orders, whatever its scope. With `dpop`, too, they are JWTs, requests have to be pushed (RFC 9126), and a proof
 // (DPoP, RFC 9449) needs a nonce.
 //
+// A login such as `ada+otp` is Ada with a second factor, and `ada+old` is Ada as she signed in an hour ago. The payments want the
+// factor, and the address a sign-in of the last minute (RFC 9470).
+//
 // Prints `READY {issuer}` on standard output and serves until its standard input closes.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -31,6 +34,7 @@ const configuration = {
   cookies: { keys: ['only-for-tests'] },
   scopes: ['openid', 'offline_access', 'orders.read', 'orders.write'],
   claims: { openid: ['sub'] },
+  acrValues: ['urn:peer:password', 'urn:peer:otp'],
   pkce: { required: () => true },
   issueRefreshToken: (ctx, client) => client.grantTypeAllowed('refresh_token'),
   // A client may be registered with a life of its own for its access tokens, in seconds.
@@ -90,16 +94,50 @@ async function orders(provider, request, response) {
   }
 }
 
+// How somebody signed in, by the end of the login.
+function howSignedIn(login) {
+  const [accountId, how] = login.accountId.split('+');
+  const strong = how === 'otp';
+  return {
+    ...login,
+    accountId,
+    acr: strong ? 'urn:peer:otp' : 'urn:peer:password',
+    amr: strong ? ['pwd', 'otp'] : ['pwd'],
+    ...(how === 'old' && { ts: Math.floor(Date.now() / 1000) - 3600 }),
+  };
+}
+
+// Parts of the brand's API that the token alone does not open.
+async function guarded(provider, request, response) {
+  const token = await provider.AccessToken.find((request.headers.authorization ?? '').split(' ')[1] ?? '');
+  const session = token && (await provider.Session.findByUid(token.sessionUid));
+  const demands = request.url === '/payments' ? 'acr_values="urn:peer:otp"' : 'max_age="0"';
+  const isGood = request.url === '/payments'
+    ? session?.acr === 'urn:peer:otp'
+    : session?.loginTs > Date.now() / 1000 - 60;
+  if (isGood) {
+    answer(response, 200, { customer: token.accountId });
+  } else {
+    response.setHeader('www-authenticate', `Bearer error="insufficient_user_authentication", ${demands}`);
+    answer(response, 401, { error: 'insufficient_user_authentication' });
+  }
+}
+
 const server = createServer({ cert: readFileSync(certificateFile), key: readFileSync(keyFile) });
 server.listen(0, '127.0.0.1', () => {
   const issuer = `https://localhost:${server.address().port}`;
   const provider = new Provider(issuer, configuration);
   provider.on('grant.success', (ctx) => tokenResponses.push(ctx.body));
   provider.on('server_error', (ctx, error) => console.error(error));
+  const finished = provider.interactionFinished.bind(provider);
+  provider.interactionFinished = (request, response, { login, ...result }, options) =>
+    finished(request, response, { ...result, ...(login && { login: howSignedIn(login) }) }, options);
   const speakOAuth = provider.callback();
   server.on('request', (request, response) => {
     if (request.url === '/orders') {
       orders(provider, request, response);
+    } else if (['/payments', '/address'].includes(request.url)) {
+      guarded(provider, request, response);
     } else if (request.url === '/test/token-responses') {
       answer(response, 200, tokenResponses);
     } else {

@@ -35,6 +35,7 @@ from consumer_delegation.problems import (
     RequestRefused,
     ServiceFailed,
     SessionMismatch,
+    StepUpRequired,
     Unavailable,
     UnreadableAnswer,
 )
@@ -45,6 +46,6 @@ __all__ = [
     "ChallengeDiffers", "ChallengeStatus", "ClosedConversation", "CodeIncorrect", "Confirmation", "Conversation",
     "ConversationClosed", "Delegation", "DelegationError", "EndedToken", "Event", "KeyRefused", "LastChallenge",
     "NextCall", "NoAnswer", "NoToken", "NotFound", "NothingToConfirm", "Operation", "OperationList", "Problem",
-    "RateLimited", "RequestRefused", "ServiceFailed", "SessionMismatch", "Standing", "TokenFacts", "Unavailable",
-    "UnreadableAnswer", "WebhookRefused", "conversation_id_of", "verify_webhook",
+    "RateLimited", "RequestRefused", "ServiceFailed", "SessionMismatch", "Standing", "StepUpRequired", "TokenFacts",
+    "Unavailable", "UnreadableAnswer", "WebhookRefused", "conversation_id_of", "verify_webhook",
 ]  # fmt: skip

@@ -32,6 +32,8 @@ class Challenge:
     last_error: str | None
     same_person_check: str
     scope: str
+    acr_values: str | None
+    max_age: int | None
     purpose: Text | None = field(repr=False)
     locale: str | None
     context: str | None = field(repr=False)
@@ -68,6 +70,9 @@ class TokenFacts:
     missing_scope: str
     assurance: str
     matched_claims: list[str]
+    acr: str | None
+    amr: list[str]
+    auth_time: datetime | None
     subject_pinned: bool
     issued_at: datetime
     expires_at: datetime
@@ -217,7 +222,7 @@ def read(shape: type[Shape], body: dict[str, Any] | None, **more: Any) -> Shape:
 def _value(name: str, value: Any) -> Any:
     if value is None:
         return None
-    if name.endswith("_at"):
+    if name.endswith("_at") or name == "auth_time":
         return datetime.fromisoformat(value)
     if name == "authorization_servers":
         return [read(Standing, standing) for standing in value]

@@ -51,6 +51,8 @@ class Problem(DelegationError):
         self.challenge_id: str | None = body.get("challenge_id")
         self.attempts_left: int | None = body.get("attempts_left")
         self.missing_scope: str | None = body.get("missing_scope")
+        self.acr_values: str | None = body.get("acr_values")
+        self.max_age: int | None = body.get("max_age")
         self.request_id: str | None = body.get("request_id")
         self.retry_after = retry_after
         super().__init__(f"{status} {self.code}: {self.detail}" if self.code else f"HTTP {status}")
@@ -68,6 +70,13 @@ class NoToken(Problem):
     """409: no token fits. `code` is the status, or what the token lacks; `next` is the call that helps.
 
     `token_is_sender_constrained`: the brand's tokens cannot be read at all, only called with.
+    """
+
+
+class StepUpRequired(NoToken):
+    """409: the brand's API demands a stronger or newer sign-in for this call. The next challenge asks for it by itself.
+
+    The token stays. `acr_values` and `max_age` are what the API demands (RFC 9470), for your own words to the consumer.
     """
 
 
@@ -112,6 +121,7 @@ _BY_CODE: dict[str, type[Problem]] = {
     "completion_code_incorrect": CodeIncorrect,
     "conversation_closed": ConversationClosed,
     "session_mismatch": SessionMismatch,
+    "step_up_required": StepUpRequired,
 }
 _BY_STATUS: dict[int, type[Problem]] = {
     401: KeyRefused,

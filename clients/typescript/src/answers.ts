@@ -19,6 +19,8 @@ export interface Challenge {
   last_error: string | null;
   same_person_check: SamePersonCheck;
   scope: string;
+  acr_values: string | null;
+  max_age: number | null;
   purpose: string | Record<string, string> | null;
   locale: string | null;
   context: string | null;
@@ -46,6 +48,9 @@ export interface TokenFacts {
   missing_scope: string;
   assurance: SamePersonCheck;
   matched_claims: string[];
+  acr: string | null;
+  amr: string[];
+  auth_time: string | null;
   subject_pinned: boolean;
   issued_at: string;
   expires_at: string;

@@ -5,7 +5,7 @@ export type { Options } from "./client.js";
 export { conversationIdOf } from "./ids.js";
 export {
   ChallengeDiffers, CodeIncorrect, ConversationClosed, DelegationError, KeyRefused, NoAnswer, NotFound, NothingToConfirm, NoToken,
-  Problem, RateLimited, RequestRefused, ServiceFailed, SessionMismatch, Unavailable, UnreadableAnswer,
+  Problem, RateLimited, RequestRefused, ServiceFailed, SessionMismatch, StepUpRequired, Unavailable, UnreadableAnswer,
 } from "./problems.js";
 export type { NextCall, ProblemDocument } from "./problems.js";
 export { verifyWebhook, WebhookRefused } from "./webhooks.js";

@@ -31,6 +31,8 @@ export interface ProblemDocument {
   challenge_id?: string;
   attempts_left?: number;
   missing_scope?: string;
+  acr_values?: string;
+  max_age?: number;
   request_id?: string;
 }
 
@@ -71,6 +73,11 @@ export class NotFound extends Problem {}
  * `token_is_sender_constrained`: the brand's tokens cannot be read at all, only called with.
  */
 export class NoToken extends Problem {}
+/**
+ * 409: the brand's API demands a stronger or newer sign-in for this call. The next challenge asks for it by itself. The token
+ * stays. `document.acr_values` and `document.max_age` are what the API demands (RFC 9470).
+ */
+export class StepUpRequired extends NoToken {}
 /** 409: a code that nobody waits for, or a handle of another conversation. */
 export class NothingToConfirm extends Problem {}
 /** 409: an open challenge asks for something else. Ask for the same, or set `replace`. */
@@ -97,6 +104,7 @@ const BY_CODE: Record<string, ProblemClass> = {
   completion_code_incorrect: CodeIncorrect,
   conversation_closed: ConversationClosed,
   session_mismatch: SessionMismatch,
+  step_up_required: StepUpRequired,
 };
 const BY_STATUS: Record<number, ProblemClass> = {
   401: KeyRefused,
