@@ -140,4 +140,5 @@ def says_no_secret(frames: Path, stage: Stage, mcp_key: str, conversation_id: st
         "a key": stage.bot_key,
         "a secret": stage.demo.client_secret,
     }
-    assert [name for name, secret in secrets.items() if secret.encode() in said] == []
+    found = [name for name, secret in secrets.items() if secret.encode() in said]
+    assert found == [], f"said: {found}"
