@@ -23,7 +23,7 @@ from brands.forms import ParametersField
 from brands.models import AuthorizationServer, BrandAPI, Operation
 from brands.models.brand_api import validate_description
 from brands.openapi_page import import_page
-from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, StoredRowForm
 
 _OF_ONE_LANGUAGE: Final = re.compile(r"([a-z]{2,3}(?:-[a-z]{2,4})?):\s*(.+)")
 _LANGUAGES: Final = frozenset(code for code, _ in settings.LANGUAGES)
@@ -76,7 +76,7 @@ class DescriptionField(forms.CharField):
         return super().has_changed(self.prepare_value(initial), data)
 
 
-class BrandAPIForm(RecentSignInForm):
+class BrandAPIForm(RecentSignInForm, StoredRowForm):
     """Needs a recent sign-in (G10): with a stolen session an attacker could have tokens sent to a host of their own."""
 
     class Meta:
@@ -157,7 +157,7 @@ def describe_scopes(operations: QuerySet[Operation], user: Any) -> list[str]:
     return described
 
 
-class OperationForm(forms.ModelForm):  # type: ignore[type-arg]  # django-stubs' generics do not exist at run time
+class OperationForm(StoredRowForm):
     """What is declared here, bots can call with the consumer's token; nothing else."""
 
     description = DescriptionField(

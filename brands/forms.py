@@ -13,6 +13,7 @@ from accounts.sign_in import RecentSignInForm
 from brands.branding import MAX_LOGO_UPLOAD, logo_hash, reencode_logo, validate_scope_descriptions
 from brands.discovered import DiscoveringForm, IssuerInput
 from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
+from brands.scoped_admin import StoredRowForm
 from brands.server_rules import (
     HOST_FIELDS,
     NEEDED_ENDPOINTS,
@@ -113,7 +114,7 @@ _REDIRECT_URI_TAKEN: Final = (
 )
 
 
-class AuthorizationServerForm(DiscoveringForm):
+class AuthorizationServerForm(DiscoveringForm, StoredRowForm):
     """An authorization server."""
 
     # The redirect URI that a new server gets. The form of a new server says which one it showed.
@@ -297,7 +298,7 @@ class AccountsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  
         return super().clean(value)
 
 
-class BrandForm(RecentSignInForm):
+class BrandForm(RecentSignInForm, StoredRowForm):
     """A brand and its look. Its members and its support contact change only after a recent sign-in (G10)."""
 
     logo = forms.FileField(
@@ -340,7 +341,7 @@ class BrandForm(RecentSignInForm):
         return cleaned
 
 
-class BotKeyForm(RecentSignInForm):
+class BotKeyForm(RecentSignInForm, StoredRowForm):
     """A new bot key. `token:read` has to be ticked by hand (G3)."""
 
     scopes = forms.MultipleChoiceField(

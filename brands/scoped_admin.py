@@ -13,13 +13,15 @@ from uuid import UUID
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
-from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.exceptions import NON_FIELD_ERRORS, BadRequest, PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db import connection, models
-from django.forms import ModelForm, SplitDateTimeField
+from django.forms import ModelForm, SplitDateTimeField, model_to_dict
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.crypto import salted_hmac
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
@@ -30,6 +32,11 @@ from infrastructure import rate_limits
 
 # A primary key as our pages write it; it fits into 64 bits.
 _KEY: Final = re.compile(r"[0-9]{1,18}")
+
+_CHANGED_MEANWHILE: Final = (
+    "This {} was saved while this form was open, in another tab or by somebody else. Nothing was saved now. "
+    '<a href="" target="_blank">Look at what is stored</a>, then save again: what this form shows is stored then.'
+)
 
 # Longer lists show only the newest rows. Older rows can be found by searching.
 MOST_LISTED: Final = 10_000
@@ -82,6 +89,50 @@ class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # no generics at r
         return int(rows.order_by()[:MOST_LISTED].count())
 
 
+class StoredRowForm(ModelForm):  # type: ignore[type-arg]  # no generics at run time
+    """A form that is not saved over what another save has changed since the form was opened (H10)."""
+
+    # The fingerprint that the page of this form had when it was opened; empty for a new row.
+    seen = ""
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse an older form. The row stays locked until the save, so that no other save comes in between."""
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if self.seen and self.instance.pk and self._would_undo_another_save():
+            words = format_html(_CHANGED_MEANWHILE, self.instance._meta.verbose_name)
+            self.add_error(None, ValidationError(words, "changed_meanwhile"))
+        return cleaned
+
+    def _would_undo_another_save(self) -> bool:
+        """Whether another save was faster, and this one would change anything. A form may be sent twice."""
+        rows = type(self.instance)._default_manager.select_for_update(no_key=True)
+        is_changed = not set(self._columns).isdisjoint(self.changed_data)
+        return is_changed and self.seen != self.fingerprint(rows.get(pk=self.instance.pk))
+
+    @property
+    def _columns(self) -> list[str]:
+        options = self.instance._meta
+        return [field.name for field in (*options.fields, *options.many_to_many) if field.name in self.fields]
+
+    def fingerprint(self, row: models.Model) -> str:
+        """Return a digest of the values of a stored row that this form can change."""
+        values = [(name, _comparable(value)) for name, value in model_to_dict(row, self._columns).items()]
+        return salted_hmac("brands.scoped_admin.seen", repr(values), algorithm="sha256").hexdigest()
+
+    def seen_now(self) -> str:
+        """Return the fingerprint for the page: that of the stored row once the admin was told that it has changed."""
+        if self.instance.pk is None or (self.seen and not self.has_error(NON_FIELD_ERRORS, "changed_meanwhile")):
+            return self.seen
+        stored = type(self.instance)._default_manager.get(pk=self.instance.pk) if self.is_bound else self.instance
+        return self.fingerprint(stored)
+
+
+def _comparable(value: Any) -> Any:
+    """Name related rows by their keys, in order."""
+    is_rows = isinstance(value, list) and value and all(isinstance(one, models.Model) for one in value)
+    return sorted(one.pk for one in value) if is_rows else value
+
+
 class BrandScopedAdmin(RecentSignInAdmin):
     """A brand's members need no Django permissions. Nothing can be deleted.
 
@@ -108,7 +159,16 @@ class BrandScopedAdmin(RecentSignInAdmin):
         if obj is not None and not self.has_change_permission(request, obj):
             words = getattr(self.form, "_meta", None)
             kwargs |= {"form": ModelForm, "labels": words and words.labels, "help_texts": words and words.help_texts}
-        return super().get_form(request, obj, change=change, **kwargs)
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form.seen = request.POST.get("seen", "")
+        return form
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Give the page the fingerprint of what it shows."""
+        form = context["adminform"].form
+        if isinstance(form, StoredRowForm):
+            context["seen"] = form.seen_now()
+        return super().render_change_form(request, context, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Leave out, where nothing can be typed, what the form asks for and no row has: it would read as empty."""

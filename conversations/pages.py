@@ -56,6 +56,7 @@ class Reason:
 LINK_NO_LONGER_WORKS = Page("link_no_longer_works.html", status=404)
 
 _COMPLETION_CODE = "completion_code.html"
+_SCRIPT_LENGTH = 4
 _ENDED_PAGES = {
     ChallengeStatus.DENIED: "denied.html",
     ChallengeStatus.EXPIRED: "too_late.html",
@@ -112,7 +113,12 @@ def _distance(locale: str, *, chat: str) -> int:
 
 
 def _direction(locale: str) -> str:
-    """`rtl` or `ltr` of a language that Django knows; empty if the text itself has to tell."""
+    """`rtl` or `ltr` of a language that Django knows; empty if the text itself has to tell.
+
+    Where a script is named (`pa-Arab`, `he-Latn`) it need not be the usual one of the language (RFC 5646).
+    """
+    if any(len(part) == _SCRIPT_LENGTH and part.isalpha() for part in locale.split("-")[1:]):
+        return ""
     try:
         return "rtl" if translation.get_language_info(language_of_locale(locale) or locale.lower())["bidi"] else "ltr"
     except KeyError:

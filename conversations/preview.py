@@ -1,9 +1,11 @@
 """What a brand's consumers see first, for the brand's admin: the link's page with typed, unsaved values."""
 
 from datetime import datetime
+from http import HTTPStatus
 from typing import Final
 
 from csp.constants import SELF
+from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -21,6 +23,25 @@ from web.pages import language_of_locale, render_page
 _NO_LINK: Final = "preview-of-the-page-no-link"
 _SAMPLE_HOST: Final = "https://login.example/authorize"
 _LONGEST_NAME: Final = 80
+
+
+_SIGNED_OUT: Final = (
+    "You are signed out. What is typed beside this is not saved: copy what you need, then sign in again."
+)
+
+
+@xframe_options_sameorigin
+def preview_in_frame(request: HttpRequest, pk: int) -> HttpResponse:
+    """Serve the preview to those who are signed in. In the frame, say so if the session has ended.
+
+    Our sign-in page cannot be framed (B17).
+    """
+    if request.method != "POST" or admin.site.has_permission(request):
+        response: HttpResponse = admin.site.admin_view(brand_preview)(request, pk=pk)
+        return response
+    response = HttpResponse(_SIGNED_OUT, status=HTTPStatus.FORBIDDEN, content_type="text/plain; charset=utf-8")
+    response._csp_replace = {"frame-ancestors": [SELF]}  # type: ignore[attr-defined]  # what csp_replace() sets
+    return response
 
 
 @xframe_options_sameorigin

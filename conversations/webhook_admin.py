@@ -22,6 +22,7 @@ from brands.scoped_admin import (
     BrandScopedAdmin,
     OwnFieldListFilter,
     ReadOnlyAdmin,
+    StoredRowForm,
     administers_a_brand,
     copyable,
     may_test,
@@ -32,7 +33,7 @@ from conversations.models import WebhookDelivery
 from infrastructure.crypto import Secret
 
 
-class WebhookEndpointForm(RecentSignInForm):
+class WebhookEndpointForm(RecentSignInForm, StoredRowForm):
     """Needs a recent sign-in (G10): with a stolen session an attacker could add an endpoint and receive all events."""
 
     events = forms.MultipleChoiceField(

@@ -10,7 +10,7 @@ from brands import views as brands
 from brands.scoped_admin import no_autocomplete
 from conversations import home_page
 from conversations import urls as conversations
-from conversations.preview import brand_preview
+from conversations.preview import preview_in_frame
 from conversations.timeline_page import close, end_tokens
 from conversations.trial_page import trial_sign_in
 from delegation_site import health
@@ -43,7 +43,7 @@ urlpatterns = [
     path("admin/login/", sign_in.admin_login),
     path("admin/password_change/", sign_in.change_own_password),
     path("admin/account/", include(_account)),
-    path("admin/brands/brand/<int:pk>/preview/", admin.site.admin_view(brand_preview), name="brand_preview"),
+    path("admin/brands/brand/<int:pk>/preview/", preview_in_frame, name="brand_preview"),
     path("admin/brands/brand/<int:pk>/export/", admin.site.admin_view(brands.brand_export), name="brand_export"),
     path(
         "admin/brands/authorizationserver/<int:pk>/sign-in/",

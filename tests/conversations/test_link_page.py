@@ -131,6 +131,9 @@ def test_of_several_the_page_shows_the_reason_in_its_own_language(
         ({"purpose": "ادائیگی", "locale": "ur"}, 'lang="ur" dir="rtl">ادائیگی</bdi>'),
         ({"purpose": {"ja": "支払い", "en": "to pay"}, "locale": "ja-JP"}, 'lang="ja" dir="ltr">支払い</bdi>'),
         ({"purpose": {"tlh": "DIlmeH"}, "locale": "en"}, 'lang="tlh">DIlmeH</bdi>'),
+        # Languages that are written in both directions: the text itself tells.
+        ({"purpose": {"pa-Arab": "ادائیگی"}, "locale": "en"}, 'lang="pa-Arab">ادائیگی</bdi>'),
+        ({"purpose": {"he-Latn": "leshalem"}, "locale": "en"}, 'lang="he-Latn">leshalem</bdi>'),
         ({"purpose": {"en": " . "}, "locale": "en"}, ""),
         ({"purpose": {"de": "", "en": "to pay"}, "locale": "de"}, 'lang="en" dir="ltr">to pay</bdi>'),
         ({"purpose": {"de": "\u00a0.", "en": "to pay"}, "locale": "de"}, 'lang="en" dir="ltr">to pay</bdi>'),

@@ -95,3 +95,19 @@ def test_the_form_has_the_preview_beside_it(admin: TrialBrowser, acme: Brand) ->
     assert framed["X-Frame-Options"] == "SAMEORIGIN"
     assert "frame-ancestors 'self'" in framed["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in form["Content-Security-Policy"]
+
+
+def test_a_frame_says_that_the_session_has_ended(admin: TrialBrowser, acme: Brand) -> None:
+    """H10: the sign-in page cannot be framed, so the frame stayed blank, and the next sign-in spoke of a lost form."""
+    admin.get(reverse("admin:brands_brand_change", args=[acme.pk]))
+    admin.client.session.flush()
+    token = {"csrfmiddlewaretoken": admin.client.cookies["__Host-csrf"].value}
+    address = reverse("brand_preview", args=[acme.pk])
+    page = admin.client.post(address, token, secure=True, headers={"Referer": "https://delegation.test/"})
+    assert (page.status_code, page["X-Frame-Options"], "signed out" in page.content.decode()) == (
+        403,
+        "SAMEORIGIN",
+        True,
+    )
+    assert "frame-ancestors 'self'" in page["Content-Security-Policy"]
+    assert admin.get(address).status_code == 302  # "Open in a new tab" leads to the sign-in
