@@ -137,7 +137,8 @@ def _is_written(server: AuthorizationServer, name: str) -> bool:
 
 def _api_table(api: BrandAPI) -> str:
     values = {"key": api.key, "authorization_server": api.authorization_server.key, "base_url": api.base_url}
-    return _table("[[apis]]", values | _switched_off(api))
+    named = {"host_member": api.host_member} if api.host_member else {}
+    return _table("[[apis]]", values | named | _switched_off(api))
 
 
 def _operation_table(operation: Operation) -> str:

@@ -316,6 +316,10 @@ _NO_ANSWER: Final = {
         502,
         "The brand's API repeated the access token, so its answer is not passed on.",
     ),
+    errors.CallOutcome.HOST_REFUSED: (
+        502,
+        "The sign-in named no host of the brand's API that its admin allows. Tell the brand's admin.",
+    ),
 }
 _MAY_BE_DONE: Final = " It may have done what it was asked: look before you call again."
 _NOT_DONE: Final = " Nothing was sent, so it was not done."

@@ -150,6 +150,7 @@ class CallOutcome(StrEnum):
     TIMEOUT = "api_timeout"
     TOO_LARGE = "api_response_too_large"
     TOKEN_IN_ANSWER = "token_in_answer"
+    HOST_REFUSED = "api_host_refused"
 
 
 class ApiHostChanged(FlowError):
