@@ -45,6 +45,12 @@ _CHALLENGES: Final = CompiledQuery(
         .order_by()
     )
 )
+# To decode them takes longer than the query. A column that is missing here is read when it is asked for.
+_UNREAD_OF_SERVER: Final = tuple(
+    f"api__authorization_server__{field.name}"
+    for field in AuthorizationServer._meta.concrete_fields
+    if isinstance(field, models.JSONField | models.BinaryField)
+)
 _OPERATIONS: Final = CompiledQuery(
     lambda: (
         Operation.objects.filter(
@@ -55,6 +61,7 @@ _OPERATIONS: Final = CompiledQuery(
             api__authorization_server__is_active=True,
         )
         .select_related("brand", "api__authorization_server")
+        .defer(*_UNREAD_OF_SERVER)
         .order_by()
     )
 )
