@@ -86,14 +86,7 @@ def product_targets(server: Server, made: Made) -> list[Target]:
             write=calls.status_reads(made),
             sample=lambda: [(request, b'"status":"completed"') for request in calls.status_reads(made)(_SAMPLE)],
         ),
-        Target(
-            name="call",
-            label="POST .../calls/{operation}",
-            server=server,
-            write=calls.api_calls(made),
-            sample=lambda: [(request, b"A-9") for request in calls.api_calls(made)(_SAMPLE)],
-            connections=_CALLS_AT_ONCE,
-        ),
+        _api_call(server, made),
         Target(
             name="create",
             label="POST .../challenges",
@@ -122,6 +115,18 @@ def product_targets(server: Server, made: Made) -> list[Target]:
             prepared_per_second=CALLBACKS_PER_SECOND,
         ),
     ]
+
+
+def _api_call(server: Server, made: Made) -> Target:
+    write = calls.api_calls(made)
+    return Target(
+        name="call",
+        label="POST .../calls/{operation}",
+        server=server,
+        write=write,
+        sample=lambda: [(request, b"A-9") for request in write(_SAMPLE)],
+        connections=_CALLS_AT_ONCE,
+    )
 
 
 def introspection(server: Server, rows: int) -> Target:
