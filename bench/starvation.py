@@ -24,8 +24,9 @@ TURNS: Final = 2
 HANGING_CALLBACKS: Final = HANGING_AT_ONCE * TURNS
 RIVAL_CALLBACKS: Final = CALLBACKS_PER_SECOND * PHASE_SECONDS * TURNS * 2
 _PAUSE_OF_A_REFUSED: Final = (3.0, 7.0)
-# The answer asks bots to wait two seconds.
-_PAUSE_OF_A_BOT: Final = (2.0, 2.5)
+_WARM_CALLS: Final = 120
+# The answer asks each bot to wait two to six seconds.
+_PAUSE_OF_A_BOT: Final = (2.0, 6.0)
 
 Phase = tuple[list[Answer], list[Answer]]
 
@@ -60,6 +61,10 @@ async def _all_turns_of_calls(port: int, made: Made) -> tuple[list[Answer], list
     reads, hanging = calls.token_reads(made), calls.api_calls(made, "orders.hang")
     quiet, disturbed, refused = [], [], 0
     await _reads(port, reads, seconds=1)
+    # Each thread prepares its statements at its first call.
+    warm = Pool(port)
+    await open_loop(warm.send, calls.api_calls(made)(_WARM_CALLS), _WARM_CALLS / 4)
+    warm.close()
     for _ in range(TURNS):
         quiet += await _reads(port, reads)
         bots = [asyncio.create_task(_insist(port, one, _PAUSE_OF_A_BOT)) for one in hanging(HANGING_AT_ONCE)]

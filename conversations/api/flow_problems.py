@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import singledispatch
+from secrets import randbelow
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -304,7 +305,12 @@ def _(error: errors.ScopeRefusedByApi) -> Problem:
 @problem_of.register
 def _(_error: errors.ApiBusy) -> Problem:
     detail = "Too many calls of this brand's APIs are running. Nothing was sent. Wait as long as Retry-After says."
-    return Problem(503, "api_busy", detail, headers={"Retry-After": "2"}, was_sent=False)
+    return Problem(503, "api_busy", detail, headers={"Retry-After": _spread_pause()}, was_sent=False)
+
+
+def _spread_pause() -> str:
+    """Two to six seconds: bots that were refused together would otherwise all come back in one moment (P7)."""
+    return str(2 + randbelow(5))
 
 
 # For each outcome of a call: the status, and what happened.
