@@ -44,6 +44,25 @@ def token_reads(made: Made) -> Writer:
     return lambda count: [token_read(made, number) for number in readable_numbers(made, count)]
 
 
+def api_calls(made: Made, operation: str = "orders.list") -> Writer:
+    """Call an operation of the brand's API in random conversations."""
+
+    def write(count: int) -> list[bytes]:
+        body, headers = json.dumps({"arguments": {"limit": 10}}).encode(), {"Content_Type": "application/json"}
+        return [
+            proxied(
+                "POST",
+                f"/api/v1/conversations/{cast.conversation_id(number)}/calls/{operation}",
+                body=body,
+                Authorization=bearer(made, cast.brand_of(number)),
+                **headers,
+            )
+            for number in readable_numbers(made, count)
+        ]
+
+    return write
+
+
 def status_reads(made: Made) -> Writer:
     """Read random challenges."""
 

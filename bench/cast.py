@@ -15,6 +15,8 @@ RIVAL: Final = BRANDS[1]
 # One key may call 6,000 times a minute, and the benchmark calls more often.
 KEYS_OF_A_BRAND: Final = 30
 SERVER_KEY: Final = "orders"
+# Operations of each brand's API, and where they are below its address.
+OPERATIONS: Final = {"orders.list": "/orders", "orders.hang": "/hanging/orders"}
 SCOPE: Final = "orders.read orders.write"
 TOKEN_LENGTH: Final = 1_500
 _PADDING: Final = "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(24))

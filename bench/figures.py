@@ -73,6 +73,18 @@ def cpu_ratio(target: Series, reference: Series) -> dict[str, Any]:
     return ratio(_per_cpu_second(target), _per_cpu_second(reference))
 
 
+def cpu_beyond(target: Series, reference: Series, yardstick: Series) -> dict[str, Any]:
+    """Return by how many answers of the yardstick a target's CPU time exceeds that of a reference without its A1."""
+    rounds = zip(target.rounds, reference.rounds, yardstick.rounds, strict=True)
+    times = [
+        [one.server_cpu_seconds / one.answers for one in three] for three in rounds if all(o.answers for o in three)
+    ]
+    ratios = [(ours - (theirs - bare)) / bare for ours, theirs, bare in times if bare]
+    if not ratios:
+        return {"ratio": 0.0, "range": [0.0, 0.0]}
+    return {"ratio": round(median(ratios), 2), "range": [round(min(ratios), 2), round(max(ratios), 2)]}
+
+
 def _per_cpu_second(series: Series) -> Series:
     return Series(tuple(replace(one, seconds=one.server_cpu_seconds) for one in series.rounds))
 

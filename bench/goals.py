@@ -139,6 +139,18 @@ GOALS: Final = (
         "another brand's callbacks meanwhile", "p99 at most 3x undisturbed", "none over 1 s", "other_brand", (3.0, 1e9)
     ),
     _at_most(
+        "`POST .../calls/{operation}`, CPU beyond the same request by `requests`",
+        (3, 4),
+        " of A1",
+        lambda report: float(report["call_beyond_requests"]["ratio"]),
+    ),
+    _at_most(
+        "bot reads (100/s) beside 40 calls of a hanging API, p99 against undisturbed",
+        (1.5, 2),
+        "x",
+        lambda report: float(report["hanging_api"]["p99_ratio"]),
+    ),
+    _at_most(
         "token read at 10^6 conversations against 10^4, p50",
         (1.1, 1.3),
         "x",

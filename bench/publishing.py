@@ -13,6 +13,7 @@ from bench.report import (
     PROFILE_HEADINGS,
     STATEMENT_HEADINGS,
     growth_rows,
+    hanging_api_phases,
     home_page,
     profile_rows,
     spread_rows,
@@ -66,7 +67,7 @@ def _tables(report: Report) -> list[str]:
         parts.append(markdown(_TARGETS, target_rows(report)))
     if "profile" in report:
         parts += ["### Where the time goes, without gunicorn", markdown(PROFILE_HEADINGS, profile_rows(report))]
-    parts += _starvation(report) + _waiting(report)
+    parts += _starvation(report) + _hanging_api(report) + _waiting(report)
     if "boot" in report:
         parts.append(f"Workers after the run, MiB resident: {_list(report['boot']['resident_mib'])}; of that not "
                      f"shared: {_list(report['boot']['unique_mib'])}. CPU seconds of a boot: "
@@ -104,6 +105,17 @@ def _starvation(report: Report) -> list[str]:
         "### A brand that hangs",
         markdown(("", "p50 ms", "p99 ms", "slowest ms", "errors"), spread_rows(phases)),
         told,
+    ]
+
+
+def _hanging_api(report: Report) -> list[str]:
+    if "hanging_api" not in report:
+        return []
+    found = report["hanging_api"]
+    return [
+        "### An API that hangs",
+        markdown(("", "p50 ms", "p99 ms", "slowest ms", "errors"), spread_rows(hanging_api_phases(found))),
+        f"Calls of the hanging API that were told at once to come again: {found['told_to_come_again']}.",
     ]
 
 

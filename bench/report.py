@@ -167,9 +167,15 @@ def _spreads(report: Report) -> list[list[Sequence[str]]]:
             for phase in ("undisturbed", "beside_a_hanging_brand")
         }
         found.append(spread_rows(phases))
+    if "hanging_api" in report:
+        found.append(spread_rows(hanging_api_phases(report["hanging_api"])))
     if "reads" in report.get("waiting", {}):
         found.append(spread_rows(waiting_phases(report["waiting"])))
     return found
+
+
+def hanging_api_phases(found: Report) -> dict[str, dict[str, float]]:
+    return {f"reads, {phase}": found[phase] for phase in ("undisturbed", "beside_a_hanging_api")}
 
 
 def waiting_phases(waiting: Report) -> dict[str, dict[str, float]]:

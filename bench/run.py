@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from bench import boot, growth, starvation, waiting
+from bench import boot, cast, growth, starvation, waiting
 from bench.databases import POSTGRESQL, Databases, databases
-from bench.figures import cpu_ratio, ratio
+from bench.figures import cpu_beyond, cpu_ratio, ratio
 from bench.machine import description
 from bench.peers import processes as peers
 from bench.processes import SERVER_CORE, python
@@ -23,17 +23,28 @@ from bench.targets import (
     Target,
     introspection,
     one_query,
+    one_request,
     peer_introspection,
     product_targets,
     yardstick,
 )
 
-COMPARED: Final = ("token_read", "status_read", "create", "begin", "callback", "django_oauth_toolkit", "oidc_provider")
-OTHERS: Final = ("profile", "starvation", "waiting", "boot", "growth")
-PROFILED: Final = ("token_read", "status_read", "create", "begin")
+COMPARED: Final = (
+    "token_read",
+    "status_read",
+    "call",
+    "create",
+    "begin",
+    "callback",
+    "django_oauth_toolkit",
+    "oidc_provider",
+)
+OTHERS: Final = ("profile", "starvation", "hanging_api", "waiting", "boot", "growth")
+PROFILED: Final = ("token_read", "status_read", "call", "create", "begin")
 PROFILED_REQUESTS: Final = 240
 YARDSTICK: Final = "yardstick"
 _BEFORE: Final = "_before"
+_ONE_REQUEST: Final = "one_request"
 _OTHER_SERVERS: Final = ("django_oauth_toolkit", "oidc_provider")
 # One process for the ratios; for everything else two processes with the default number of threads.
 _SMALL: Final = {"workers": 1, "threads": 4}
@@ -112,7 +123,7 @@ def _measure_one_size(stage: Stage) -> None:
     if "profile" in options.only:
         stage.say("profiles")
         stage.report["profile"] = _profile(installation, made)
-    if {"starvation", "waiting", "boot"} & set(options.only):
+    if {"starvation", "hanging_api", "waiting", "boot"} & set(options.only):
         _measure_the_usual_shape(stage, installation, made)
 
 
@@ -131,6 +142,9 @@ def _compare(stage: Stage, installation: Installation, made: dict[str, Any]) -> 
         | {"cpu_of_yardstick": cpu_ratio(series[target.name], series[YARDSTICK])}
         for target in targets
     }
+    if {"call", _ONE_REQUEST} <= series.keys():
+        beyond = cpu_beyond(series["call"], series[_ONE_REQUEST], series[YARDSTICK])
+        stage.report["call_beyond_requests"] = beyond
     before = {name: f"{name}{_BEFORE}" for name in stage.options.compared if f"{name}{_BEFORE}" in series}
     stage.report["beside"] = {
         name: {"cpu": cpu_ratio(series[name], series[old]), "rate": ratio(series[name], series[old])}
@@ -149,6 +163,8 @@ def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: d
     server = stack.enter_context(serving_wsgi("bench.yardstick:application", folder, {}, **_SMALL))
     ours = _product_targets(stack, stage, installation, made)
     targets = [yardstick(server), one_query(_asking_once(stack, stage)), *ours]
+    if "call" in only:
+        targets.append(one_request(_requesting_once(stack, stage)))
     for name in _OTHER_SERVERS:
         reason = missing(name, stage.store)
         if name in only and reason:
@@ -185,6 +201,12 @@ def _every_second(made: dict[str, Any], first: int) -> dict[str, Any]:
 def _asking_once(stack: ExitStack, stage: Stage) -> Server:
     environment = {"DATABASE_URL": stage.store.create("one_query")}
     return stack.enter_context(serving_wsgi("bench.one_query:application", stage.folder, environment, **_SMALL))
+
+
+def _requesting_once(stack: ExitStack, stage: Stage) -> Server:
+    url = f"{stage.brand.issuer}{cast.OPERATIONS['orders.list']}?limit=10"
+    environment = {"URL": url, "CA_FILE": str(stage.brand.ca_file)}
+    return stack.enter_context(serving_wsgi("bench.one_request:application", stage.folder, environment, **_SMALL))
 
 
 def _other_server(name: str, stack: ExitStack, stage: Stage) -> Target:
@@ -224,6 +246,9 @@ def _measure_the_usual_shape(stage: Stage, installation: Installation, made: dic
         if "starvation" in stage.options.only:
             stage.say("a brand that hangs")
             stage.report["starvation"] = starvation.measure(server.port, made)
+        if "hanging_api" in stage.options.only:
+            stage.say("an API that hangs")
+            stage.report["hanging_api"] = starvation.measure_calls(server.port, made)
         if "waiting" in stage.options.only:
             stage.say("500 long polls")
             with serving(installation, **_USUAL) as group_of_polls:

@@ -25,7 +25,7 @@ django.setup()
 from bench import cast, seeding_sign_ins  # noqa: E402
 from bench.rows import Rows  # noqa: E402
 from brands.authentication import create_bot_key  # noqa: E402  the models need Django set up
-from brands.models import AuthorizationServer, BotKey, Brand  # noqa: E402
+from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation  # noqa: E402
 from conversations.flow.challenges import LINK_TOKEN_PURPOSE  # noqa: E402
 from conversations.flow.events import ConversationEvent  # noqa: E402
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation  # noqa: E402
@@ -104,7 +104,22 @@ def _seed_brand(slug: str, issuer: str, path: str = "") -> SeededBrand:
     )
     server.set_client_secret(Secret(random_token()))
     server.save(force_insert=True)
+    _seed_api(server, issuer)
     return SeededBrand(brand, server)
+
+
+def _seed_api(server: AuthorizationServer, base_url: str) -> None:
+    """Add an API that is older than the tokens."""
+    api = BrandAPI.objects.create(
+        brand=server.brand,
+        authorization_server=server,
+        key="shop",
+        base_url=base_url,
+        host_since=timezone.now() - 2 * LONG_AGO,
+    )
+    limit = {"name": "limit", "in": "query", "required": False, "schema": {"type": "integer", "maximum": 50}}
+    for name, path in cast.OPERATIONS.items():
+        Operation.objects.create(brand=server.brand, api=api, name=name, method="GET", path=path, parameters=[limit])
 
 
 def _seed_keys(brand: Brand) -> list[str]:

@@ -1,8 +1,8 @@
-"""Measure whether a brand's hanging token endpoint slows bots and the consumers of other brands (open loop).
+"""Measure whether a brand's hanging token endpoint or API slows bots and consumers of other brands (open loop).
 
 The load is 100 token reads a second and callbacks of another brand. In the second phase, 40 browsers return to the
 hanging brand at once. Those that get "busy" try again after about 5 seconds, as `Retry-After` and the page ask them to.
-Both phases run twice.
+Both phases run twice. `measure_calls` does the same with 40 calls of a hanging API beside the token reads alone.
 """
 
 import asyncio
@@ -24,6 +24,9 @@ TURNS: Final = 2
 HANGING_CALLBACKS: Final = HANGING_AT_ONCE * TURNS
 RIVAL_CALLBACKS: Final = CALLBACKS_PER_SECOND * PHASE_SECONDS * TURNS * 2
 _PAUSE_OF_A_REFUSED: Final = (3.0, 7.0)
+_WARM_CALLS: Final = 120
+# The answer asks each bot to wait two to six seconds.
+_PAUSE_OF_A_BOT: Final = (2.0, 6.0)
 
 Phase = tuple[list[Answer], list[Answer]]
 
@@ -40,6 +43,44 @@ def measure(port: int, made: Made) -> dict[str, Any]:
             "p99_ratio": _p99_ratio(before, during),
         }
     return report
+
+
+def measure_calls(port: int, made: Made) -> dict[str, Any]:
+    """Return the durations of token reads without and beside calls of a hanging API, and the ratio."""
+    quiet, hanging, refused = asyncio.run(_all_turns_of_calls(port, made))
+    return {
+        "hanging_calls": HANGING_AT_ONCE,
+        "told_to_come_again": refused,
+        "undisturbed": _figures(quiet, 200),
+        "beside_a_hanging_api": _figures(hanging, 200),
+        "p99_ratio": _p99_ratio(quiet, hanging),
+    }
+
+
+async def _all_turns_of_calls(port: int, made: Made) -> tuple[list[Answer], list[Answer], int]:
+    reads, hanging = calls.token_reads(made), calls.api_calls(made, "orders.hang")
+    quiet, disturbed, refused = [], [], 0
+    await _reads(port, reads, seconds=1)
+    # Each thread prepares its statements at its first call.
+    warm = Pool(port)
+    await open_loop(warm.send, calls.api_calls(made)(_WARM_CALLS), _WARM_CALLS / 4)
+    warm.close()
+    for _ in range(TURNS):
+        quiet += await _reads(port, reads)
+        bots = [asyncio.create_task(_insist(port, one, _PAUSE_OF_A_BOT)) for one in hanging(HANGING_AT_ONCE)]
+        await asyncio.sleep(0.5)  # until the places are taken
+        disturbed += await _reads(port, reads)
+        for bot in bots:
+            bot.cancel()
+        refused += sum(await asyncio.gather(*bots))
+    return quiet, disturbed, refused
+
+
+async def _reads(port: int, reads: calls.Writer, seconds: int = PHASE_SECONDS) -> list[Answer]:
+    pool = Pool(port)
+    answers = await open_loop(pool.send, reads(READS_PER_SECOND * seconds), READS_PER_SECOND)
+    pool.close()
+    return answers
 
 
 def _figures(answers: list[Answer], good: int) -> dict[str, float]:
@@ -82,14 +123,14 @@ async def _phase(port: int, reads: calls.Writer, others: calls.Writer, seconds: 
     return done[0], done[1]
 
 
-async def _insist(port: int, request: bytes) -> int:
-    """Return to the hanging brand until cancelled. Return how often the callback was refused at once."""
+async def _insist(port: int, request: bytes, pause: tuple[float, float] = _PAUSE_OF_A_REFUSED) -> int:
+    """Return to the hanging brand until cancelled. Return how often the request was refused at once."""
     refused, pool = 0, Pool(port)
     try:
         while True:
             answer = await pool.send(request)
             refused += answer.status == 503
-            await asyncio.sleep(random.uniform(*_PAUSE_OF_A_REFUSED))
+            await asyncio.sleep(random.uniform(*pause))
     except asyncio.CancelledError:
         return refused
     finally:

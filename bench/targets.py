@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench import calls, cast
@@ -19,6 +19,8 @@ _SAMPLE: Final = 20
 _CONNECTIONS: Final = 8
 # At most half of the threads may wait for a brand. With four threads, a third callback would be refused as busy.
 _CALLBACKS_AT_ONCE: Final = 2
+# And at most a quarter for an API.
+_CALLS_AT_ONCE: Final = 1
 
 Sample = Callable[[], list[tuple[bytes, bytes]]]
 
@@ -52,6 +54,12 @@ def one_query(server: Server) -> Target:
     return _bare_django(server, "one_query", "bare Django, one SELECT 1 (A2)", b'{"status": "ok", "one": 1}')
 
 
+def one_request(server: Server) -> Target:
+    """A1 with the request of a call."""
+    found = _bare_django(server, "one_request", "bare Django, one request by requests", b"A-9")
+    return replace(found, connections=_CALLS_AT_ONCE)
+
+
 def _bare_django(server: Server, name: str, label: str, answer: bytes) -> Target:
     return Target(
         name=name,
@@ -78,6 +86,7 @@ def product_targets(server: Server, made: Made) -> list[Target]:
             write=calls.status_reads(made),
             sample=lambda: [(request, b'"status":"completed"') for request in calls.status_reads(made)(_SAMPLE)],
         ),
+        _api_call(server, made),
         Target(
             name="create",
             label="POST .../challenges",
@@ -106,6 +115,18 @@ def product_targets(server: Server, made: Made) -> list[Target]:
             prepared_per_second=CALLBACKS_PER_SECOND,
         ),
     ]
+
+
+def _api_call(server: Server, made: Made) -> Target:
+    write = calls.api_calls(made)
+    return Target(
+        name="call",
+        label="POST .../calls/{operation}",
+        server=server,
+        write=write,
+        sample=lambda: [(request, b"A-9") for request in write(_SAMPLE)],
+        connections=_CALLS_AT_ONCE,
+    )
 
 
 def introspection(server: Server, rows: int) -> Target:

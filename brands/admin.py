@@ -40,7 +40,7 @@ admin.site.site_url = None  # the page at / is for consumers
 _LOOK: Final = ("accent_colour", "support_contact", "logo", "remove_logo")
 _RARELY_CHANGED: Final = ("conversation_ids", "close_idle_after", "token_read_purpose_required")
 _NEW_CALLBACK_ID: Final = "new_callback_id"
-_USE_OF_A_KEY: Final = ("last_used_at", "reads_unusual_at", "revoked_at")
+_USE_OF_A_KEY: Final = ("last_used_at", "reads_unusual_at", "calls_unusual_at", "revoked_at")
 
 
 @admin.register(Brand)

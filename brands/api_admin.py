@@ -18,12 +18,14 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.sign_in import RecentSignInForm
 from brands.api_operations import validate_body_schema, validate_parameters
-from brands.audited_changes import save_audited
+from brands.audited_changes import BrandEvent, save_audited
 from brands.forms import ParametersField
 from brands.models import AuthorizationServer, BrandAPI, Operation
 from brands.models.brand_api import validate_description
 from brands.openapi_page import import_page
+from brands.operation_requests import WHY_NO_HOST
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, StoredRowForm
+from infrastructure.models import AuditEvent
 
 _OF_ONE_LANGUAGE: Final = re.compile(r"([a-z]{2,3}(?:-[a-z]{2,4})?):\s*(.+)")
 _LANGUAGES: Final = frozenset(code for code, _ in settings.LANGUAGES)
@@ -81,7 +83,7 @@ class BrandAPIForm(RecentSignInForm, StoredRowForm):
 
     class Meta:
         model = BrandAPI
-        fields = ("authorization_server", "key", "base_url", "resource", "is_active")
+        fields = ("authorization_server", "key", "base_url", "host_member", "resource", "is_active")
         labels = {
             "authorization_server": "Authorization server",
             "base_url": "Address of the API (base URL)",
@@ -93,6 +95,9 @@ class BrandAPIForm(RecentSignInForm, StoredRowForm):
             "key": "The name that configuration files use (key), for example orders-api. It never changes.",
             "base_url": "The paths of its operations are added to it, for example https://api.acme.example/v1. For a "
             "new host your consumers sign in again: a token only goes to a host that was set when it was issued.",
+            "host_member": "Only if each of your customers has a host of their own: begin the host above with *. "
+            "(https://*.my.salesforce.com), and name the member of the token response that says which host it is: "
+            "instance_url. A token only goes to a host below that ending.",
             "resource": "Only for servers that support RFC 8707 and APIs that check whom a token is for: the URI by "
             "which the server knows the API. Each sign-in asks for it, beside the server's own resources. If the API "
             "refuses a token from before, its consumer signs in again.",
@@ -102,7 +107,7 @@ class BrandAPIForm(RecentSignInForm, StoredRowForm):
     def needs_recent_sign_in(self) -> bool:
         """Whether tokens may go somewhere new. Switching an API off must be possible at once."""
         is_switched_on = "is_active" in self.changed_data and bool(self.cleaned_data.get("is_active"))
-        return self.instance.pk is None or "base_url" in self.changed_data or is_switched_on
+        return self.instance.pk is None or bool({"base_url", "host_member"} & {*self.changed_data}) or is_switched_on
 
 
 @admin.register(BrandAPI)
@@ -114,15 +119,24 @@ class BrandAPIAdmin(BrandScopedAdmin):
     list_filter = (ActiveFilter, ("brand", OwnFieldListFilter))
     allowed_lookups = ("brand__id__exact",)
     list_select_related = ("brand", "authorization_server__brand")
-    fields = ("authorization_server", "key", "base_url", "resource", "is_active")
+    fields = ("authorization_server", "key", "base_url", "host_member", "resource", "is_active")
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show what is known of a saved API, too."""
-        return (*self.fields, "host_since") if obj else self.fields
+        return (*self.fields, "host_since", "last_refused_host") if obj else self.fields
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """An API never moves to another authorization server, and files name its key."""
-        return ("authorization_server", "key", "host_since") if obj else ()
+        return ("authorization_server", "key", "host_since", "last_refused_host") if obj else ()
+
+    @admin.display(description="last token without a host for it")
+    def last_refused_host(self, api: BrandAPI) -> str:
+        """Say why the newest such token could not be used here, since the address is as it is."""
+        kind, since = BrandEvent.API_HOST_REFUSED, api.host_since
+        refused = AuditEvent.objects.filter(kind=kind, object_uuid=api.uuid, at__gte=since).first()
+        if refused is None:
+            return "-"
+        return f"{refused.at:%Y-%m-%d %H:%M:%S} UTC: {WHY_NO_HOST[refused.outcome].format(api.host_member)}"
 
     def get_urls(self) -> list[Any]:
         """Add the page that imports an OpenAPI document, before the pattern that takes everything for a key."""

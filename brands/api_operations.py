@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from django.core.exceptions import ValidationError
 
+from oauth_client.validators import validate_base_url
+
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 # They change nothing (RFC 9110 section 9.2.1).
 SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
@@ -27,6 +29,11 @@ MAX_DEPTH: Final = 40
 # What TOML and most readers of JSON take as a whole number.
 MAX_NUMBER: Final = 2**63 - 1
 
+# A host of which only the end is declared; a member of the token response says which one it is.
+_BELOW: Final = re.compile(r"https://\*(\.[A-Za-z0-9.-]*)", re.IGNORECASE)
+# Everybody can register a name below co.uk and its like.
+_OF_REGISTRIES: Final = frozenset({"ac", "co", "com", "edu", "go", "gob", "gov", "gv", "ne", "net", "or", "org"})
+_COUNTRY_LENGTH: Final = 2
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _PATH_NAME: Final = re.compile(r"[A-Za-z0-9._~$@-]{1,100}")
@@ -73,6 +80,24 @@ KEYWORDS: Final = frozenset(
         *(*_ONE, *_MANY, *_NAMED, *_COUNTS, *_LIMITS, *_TEXTS, *_SWITCHES),
     }
 )
+
+
+def host_suffix(base_url: str) -> str:
+    """Return `.my.salesforce.com` of `https://*.my.salesforce.com/services`; empty if nothing is open."""
+    return found[1].lower() if (found := _BELOW.match(base_url)) else ""
+
+
+def validate_api_address(value: str) -> None:
+    """Do `validate_base_url`, where the host may begin with `*.`. What follows has to belong to somebody (P2)."""
+    validate_base_url(_BELOW.sub(r"https://any\1", value, count=1) if _BELOW.match(value) else value)
+    if not (suffix := host_suffix(value)):
+        return
+    _, *labels = suffix.split(".")
+    message = "Write at least two labels behind *., such as *.my.salesforce.com."
+    _refuse_unless(len(labels) > 1, message, "short_suffix")
+    is_a_registrys = labels[0] in _OF_REGISTRIES and len(labels[1]) == _COUNTRY_LENGTH and not labels[2:]
+    message = "Anybody can have a host below this suffix, and would get tokens: write one more label."
+    _refuse_unless(not is_a_registrys, message, "public_suffix")
 
 
 def placeholders(path: str) -> list[str]:

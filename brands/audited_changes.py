@@ -44,6 +44,8 @@ class BrandEvent(models.TextChoices):
     API_CREATED = "brand_api.created"
     API_CHANGED = "brand_api.changed"
     API_HOST_CHANGED = "brand_api.host_changed"
+    # A token was stored whose response named no host for the API. The outcome is a reason of `HostNotNamed`.
+    API_HOST_REFUSED = "brand_api.host_refused"
     OPERATION_CREATED = "operation.created"
     OPERATION_CHANGED = "operation.changed"
 
@@ -80,6 +82,7 @@ _NOT_SAVED: Final = frozenset(
     {
         *("id", "last_used_at", "revoked_at", "failing_since", "reads_unusual_at", "reads_unusual_told_at"),
         "api_resources",
+        *("calls_unusual_at", "calls_unusual_told_at"),
     }
 )
 
@@ -255,7 +258,7 @@ def _notify_of_webhook_endpoint(endpoint: WebhookEndpoint, user: Any) -> None:
 
 def _keep_or_renew_host_since(before: BrandAPI, api: BrandAPI) -> None:
     """A token that is older than the host never goes there (P2). The stored moment counts, not that of a stale row."""
-    has_moved = origin_of(api.base_url) != origin_of(before.base_url)
+    has_moved = (origin_of(api.base_url), api.host_member) != (origin_of(before.base_url), before.host_member)
     api.host_since = timezone.now() if has_moved else before.host_since
 
 
@@ -274,13 +277,15 @@ def _keep_resources(api: BrandAPI) -> None:
 def _report_new_host(before: BrandAPI | None, api: BrandAPI, user: Any) -> None:
     """Audit and mail the host that gets consumers' access tokens. The mail names no path, which may be a secret."""
     old, new = _authority(before.base_url) if before else "", _authority(api.base_url)
-    if old != new:
-        values = {"base_url": [old, new]}
-        record_change(api, BrandEvent.API_HOST_CHANGED, user, ["base_url"], values=values)
+    members = [before.host_member if before else "", api.host_member]
+    values = {name: pair for name, pair in (("base_url", [old, new]), ("host_member", members)) if pair[0] != pair[1]}
+    if values:
+        record_change(api, BrandEvent.API_HOST_CHANGED, user, values, values=values)
     brand = name_on_one_line(api.brand)
     text = [
         f"{_name_of(user)} added, changed or switched on the API {api.key} of {brand}.",
         f"Bots' calls there take consumers' access tokens to this host: {old or '(none)'} -> {new}",
+        *([f"The token response's member {api.host_member} says which host it is."] if api.host_member else []),
         *_if_unexpected("API", api),
     ]
     mail_admins(api.brand, f"{brand}: access tokens are sent to {new}", text, but=user)

@@ -138,6 +138,7 @@ def _is_written(server: AuthorizationServer, name: str) -> bool:
 
 def _api_table(api: BrandAPI) -> str:
     values = {"key": api.key, "authorization_server": api.authorization_server.key, "base_url": api.base_url}
+    values |= {"host_member": api.host_member} if api.host_member else {}
     values |= {"resource": api.resource} if api.resource else {}
     return _table("[[apis]]", values | _switched_off(api))
 

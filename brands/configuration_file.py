@@ -281,7 +281,7 @@ def _apply_api(
         api.authorization_server = server
     elif "authorization_server" not in table.lost:
         problems.append(f"{where}.authorization_server: the brand has no authorization server of this key")
-    api.base_url, api.resource = table.base_url, table.resource
+    api.base_url, api.host_member, api.resource = table.base_url, table.host_member, table.resource
     if table.is_active is not msgspec.UNSET:
         api.is_active = table.is_active
     has_server = server is not None and server.pk is not None

@@ -147,6 +147,7 @@ class APITable(Table, kw_only=True):
     key: Text
     authorization_server: Text
     base_url: Text
+    host_member: Text = ""
     resource: Text = ""
     is_active: bool | msgspec.UnsetType = msgspec.UNSET
     operations: list[Any] = []

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import thread_time
 from typing import Any, Final
@@ -22,9 +22,11 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 from referencing import Registry
 
-from brands.models.brand_api import Operation
+from brands.api_operations import host_suffix
+from brands.models.brand_api import BrandAPI, Operation
+from infrastructure.crypto import Secret
 from oauth_client.resource_server import ResourceRequest
-from oauth_client.validators import MAX_URL_LENGTH
+from oauth_client.validators import MAX_HOST_LENGTH, MAX_URL_LENGTH
 
 # What a `$ref` can lead to outside its own schema. By default, jsonschema would fetch it.
 _NOTHING_ELSEWHERE: Final[dict[str, Any]] = {"registry": Registry()}
@@ -44,6 +46,10 @@ _MOST_DECODINGS: Final = 4
 _OLD_ENCODING: Final = re.compile("%u[0-9a-f]{4}", re.IGNORECASE)
 _AFTER_NAME: Final = re.compile("[;?#]")
 _SHOWN: Final = 60
+# What a member may say: a host, or the https address of one. Read in lower case; no user, path, query or address.
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_NAMED_HOST: Final = re.compile(rf"(?:https://)?(?P<host>{_LABEL}(?:\.{_LABEL})+)(?::(?P<port>[0-9]{{1,5}}))?/?")
+_HTTPS_PORT: Final = 443
 
 _check_until: ContextVar[float] = ContextVar("check_until")
 
@@ -57,6 +63,65 @@ class ArgumentsInvalid(Exception):
     def __init__(self, pointer: str, reason: str) -> None:
         super().__init__(pointer)
         self.pointer, self.reason = pointer, reason
+
+
+class HostNotNamed(Exception):
+    """The token response named no host below the declared one. `reason` is a code, without a word of the server's."""
+
+    MISSING = "host_member_missing"
+    NOT_BELOW = "host_not_below_suffix"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+# For the brand's admins; {} is the member.
+WHY_NO_HOST: Final = {
+    HostNotNamed.MISSING: "The token response had no {}, so calls of the API with this token are refused.",
+    HostNotNamed.NOT_BELOW: "{} of the token response is no https host below the address of the API, so calls with "
+    "this token are refused.",
+}
+
+
+def host_named_for(api: BrandAPI, members: Secret | None) -> str:
+    """Return the host that the declared members of a token's response name for the API; empty if it has its own (P2).
+
+    Everybody with an account at the authorization server may have a say in what it answers, so nothing but a host
+    below the declared suffix passes, with the declared port. Raises `HostNotNamed`.
+    """
+    suffix = host_suffix(api.base_url)
+    if not suffix:
+        return ""
+    value = msgspec.json.decode(members.reveal()).get(api.host_member) if members else None
+    if value is None or not api.host_member:
+        raise HostNotNamed(HostNotNamed.MISSING)
+    # ASCII first: some letters of other alphabets are ASCII in lower case.
+    is_text = isinstance(value, str) and value.isascii()
+    named = _NAMED_HOST.fullmatch(value.lower()) if is_text else None
+    declared_port = urlsplit(api.base_url).port or _HTTPS_PORT
+    if (
+        named is None
+        or not named["host"].endswith(suffix)
+        or len(named["host"]) > MAX_HOST_LENGTH
+        or int(named["port"] or declared_port) != declared_port
+    ):
+        raise HostNotNamed(HostNotNamed.NOT_BELOW)
+    return named["host"]
+
+
+def at_named_host(request: ResourceRequest, api: BrandAPI, members: Secret | None) -> ResourceRequest:
+    """Send the request to the host that the token's response named, if the API's address leaves it open (P2).
+
+    Raises `HostNotNamed`. Without this step the address is that of no host, and the transport refuses it.
+    """
+    host = host_named_for(api, members)
+    if not host:
+        return request
+    parts = urlsplit(request.url)
+    port = f":{parts.port}" if parts.port else ""
+    below = request.url[len(f"{parts.scheme}://{parts.netloc}") :]
+    return replace(request, url=f"https://{host}{port}{below}")
 
 
 def request_for(operation: Operation, arguments: Mapping[str, Any], body: Any) -> ResourceRequest:

@@ -164,9 +164,10 @@ def brands_of(user: Any) -> list[Brand]:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something of a brand that needs a look: a server that fails, or a key that reads unusually much."""
+    """Something of a brand that needs a look: a server that fails, or a key that reads or calls unusually much."""
 
-    is_server: bool
+    # "server", "reads" or "calls".
+    kind: str
     pk: int
     name: str
     brand: str
@@ -179,16 +180,16 @@ def marks_of(user: Any, now: datetime) -> list[Mark]:
     """Return the newest marks of an admin's brands. One query."""
     servers = ServerHealth.objects.visible_to(user).failing().order_by()
     of = "authorization_server"
-    keys = BotKey.objects.visible_to(user).with_unusual_reads(now).order_by()
-    rows = servers.annotate(is_server=Value(1)).values_list(
-        "is_server", f"{of}_id", f"{of}__key", f"{of}__brand__name", "failing_since", f"{of}__brand_id"
+    rows = servers.annotate(kind=Value("server")).values_list(
+        "kind", f"{of}_id", f"{of}__key", f"{of}__brand__name", "failing_since", f"{of}__brand_id"
     )
-    of_keys = keys.annotate(is_server=Value(0))
-    rows = rows.union(of_keys.values_list("is_server", "pk", "label", "brand__name", "reads_unusual_at", "brand_id"))
+    for kind, marked_at in (("reads", "reads_unusual_at"), ("calls", "calls_unusual_at")):
+        keys = BotKey.objects.visible_to(user).with_unusual(marked_at, now).order_by().annotate(kind=Value(kind))
+        rows = rows.union(keys.values_list("kind", "pk", "label", "brand__name", marked_at, "brand_id"))
     own = None if user.is_superuser else memberships_of(user).administered
     marks = [
-        Mark(bool(is_server), pk, name, brand, since, is_administered=own is None or brand_pk in own)
-        for is_server, pk, name, brand, since, brand_pk in rows
+        Mark(kind, pk, name, brand, since, is_administered=own is None or brand_pk in own)
+        for kind, pk, name, brand, since, brand_pk in rows
     ]
     return sorted(marks, key=lambda mark: mark.since, reverse=True)[:MOST_MARKS]
 

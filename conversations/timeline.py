@@ -14,8 +14,9 @@ from uuid import UUID
 from django.db.models import Model
 from django.urls import reverse
 
-from brands.audited_changes import names_of
+from brands.audited_changes import BrandEvent, names_of
 from brands.models import AuthorizationServer
+from brands.operation_requests import WHY_NO_HOST
 from brands.server_rules import host_of
 from conversations.failures_in_words import GOOD, NOTE, PROBLEM, WAITING, duration_in_words, failure_lines
 from conversations.flow.authorization_requests import DROPPED
@@ -357,6 +358,8 @@ def _event_words(event: AuditEvent) -> tuple[str, str, list[str]]:
         return PROBLEM, f"The revocation failed: {event.outcome}", failure_lines(event.outcome)
     if event.kind == ConversationEvent.AUTHORIZATION_REQUEST_FAILED:
         return PROBLEM, f"The sign-in failed: {event.outcome}", failure_lines(event.outcome)
+    if event.kind == BrandEvent.API_HOST_REFUSED:
+        return PROBLEM, "An API cannot be called with this token", [WHY_NO_HOST[event.outcome].format("The member")]
     title = f"Audit: {event.kind} {event.outcome}".strip()
     return NOTE, title, []
 

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 import requests
 
 from oauth_client.endpoints import Endpoint
-from oauth_client.error_codes import ENDPOINT_CODES, ENDPOINT_DESCRIPTIONS
 from oauth_client.errors import AuthorizationServerError, ErrorCode
+from oauth_client.unregistered_codes import ENDPOINT_CODES, ENDPOINT_DESCRIPTIONS
 
 # No digits, no capitals: all registered codes have this form, and hardly any secret that a server might echo.
 _ERROR_CODE: Final = re.compile(r"[a-z_]{3,40}")

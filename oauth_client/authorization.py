@@ -15,8 +15,8 @@ from oauth_client.answers import read_parameters, refusal_in
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
 from oauth_client.dpop import ProofKey
 from oauth_client.endpoints import PAR_ENDPOINT, post
-from oauth_client.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS
 from oauth_client.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, issuer_mismatch, sanitised
+from oauth_client.unregistered_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS
 from oauth_client.validators import is_reserved_parameter
 
 # An absolute URI (RFC 3986) of at most the length that RFC 9101 section 5.2 allows.

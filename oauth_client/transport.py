@@ -27,6 +27,7 @@ import requests
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from requests.adapters import BaseAdapter
+from requests.structures import CaseInsensitiveDict
 from requests_hardened.ip_filter import InvalidIPAddress  # type: ignore[import-untyped]
 from requests_hardened.ip_filter_adapter import IPFilterAdapter  # type: ignore[import-untyped]
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -53,7 +54,7 @@ _KEPT_ENDPOINTS: Final = 64
 _KEPT_CONNECTIONS: Final = 32
 
 _ADDRESS_NOT_ALLOWED: Final = "the address is not allowed"
-
+_HEADERS: Final = {"User-Agent": "consumer-delegation", "Accept-Encoding": "identity"}
 
 # The response type, for modules that may not import requests.
 Response = requests.Response
@@ -120,7 +121,7 @@ class GuardedSession(requests.Session):
         self.trust_env = False
         # Closing a session closes its mounted adapters. Ours outlive sessions, so none is mounted.
         self.adapters.clear()
-        self.headers.update({"User-Agent": "consumer-delegation", "Accept-Encoding": "identity"})
+        self.headers.update(_HEADERS)
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         """Prepare a request. A URL that requests cannot encode is blocked, because its error would quote the URL."""
@@ -160,13 +161,25 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> requests.Response:
 def send(
     method: str, url: str, body: bytes | None, headers: dict[str, str], *, max_body_bytes: int = MAX_BODY_BYTES
 ) -> Response:
-    """Send any request. Raises `OutboundError`. The caller judges the status."""
+    """Send any request. Raises `OutboundError`. The caller judges the status.
+
+    Without a session: its cookies and redirects must not be (N4, P6), and it takes time.
+    """
     before = _max_body.set(max_body_bytes)
     try:
-        with GuardedSession() as session:
-            return session.request(method, url, data=body, headers=headers)
+        return adapter_for(url).send(_prepared(method, url, body, headers))
     finally:
         _max_body.reset(before)
+
+
+def _prepared(method: str, url: str, body: bytes | None, headers: dict[str, str]) -> requests.PreparedRequest:
+    prepared, merged = requests.PreparedRequest(), CaseInsensitiveDict(_HEADERS)
+    merged.update(headers)
+    try:
+        prepared.prepare(method=method, url=url, headers=merged, data=body)
+    except ValueError:  # its message quotes the URL
+        raise EndpointBlocked(_ADDRESS_NOT_ALLOWED) from None
+    return prepared
 
 
 class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no types

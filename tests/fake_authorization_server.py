@@ -82,6 +82,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
     granted_scope: str | None = None
     scope_separator: str = " "
     scope_in_redirect: str | None = None
+    further_redirect_parameters: dict[str, str] = field(default_factory=dict)
     names_granted_scope: bool = True
     sends_iss: bool = True
     signs_with_secret: bool = False
@@ -141,7 +142,7 @@ class FakeAuthorizationServer(FakeOpenIdProvider, BaseAdapter):
         answer |= {"state": request["state"]} if "state" in request else {}
         answer |= {"iss": self.issuer} if self.sends_iss else {}
         answer |= {"scope": self.scope_in_redirect} if self.scope_in_redirect is not None else {}
-        return urlencode(answer)
+        return urlencode(answer | self.further_redirect_parameters)
 
     def _error_in(self, url: str, request: dict[str, str]) -> str:
         wrong = (

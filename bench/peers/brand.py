@@ -1,6 +1,7 @@
-"""A brand's token endpoint over TLS on loopback: `python -m bench.peers.brand PORT CERTIFICATE_FILE KEY_FILE`.
+"""A brand's token endpoint and API over TLS on loopback: `python -m bench.peers.brand PORT CERTIFICATE_FILE KEY_FILE`.
 
-`POST /token` answers at once with a token of 1,500 characters; `POST /hanging/token` answers after 10 seconds.
+`POST /token` answers at once with a token of 1,500 characters, and `GET /orders` with ten orders. Below `/hanging` both
+answer after 10 seconds.
 """
 
 import asyncio
@@ -13,10 +14,15 @@ from bench.cast import access_token
 
 HANGS_SECONDS: Final = 10.0
 _ANSWER: Final = json.dumps({"access_token": access_token(0), "token_type": "Bearer", "expires_in": 3600}).encode()
-_RESPONSE: Final = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: %d\r\n\r\n%s"
-    % (len(_ANSWER), _ANSWER)
-)
+_ORDERS: Final = json.dumps({"orders": [{"id": f"A-{number}", "state": "sent"} for number in range(10)]}).encode()
+
+
+def _response(body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nContent-Length: %d\r\n\r\n"
+    return head % len(body) + body
+
+
+_OF_POST, _OF_GET = _response(_ANSWER), _response(_ORDERS)
 
 
 async def serve(port: int, context: ssl.SSLContext) -> None:
@@ -32,9 +38,9 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
             head = await reader.readuntil(b"\r\n\r\n")
             length = head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0]
             await reader.readexactly(int(length or 0))
-            if head.startswith(b"POST /hanging/"):
+            if head.split(b" ", 2)[1].startswith(b"/hanging/"):
                 await asyncio.sleep(HANGS_SECONDS)
-            writer.write(_RESPONSE)
+            writer.write(_OF_GET if head.startswith(b"GET ") else _OF_POST)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass  # the client has closed the connection

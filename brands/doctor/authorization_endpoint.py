@@ -19,7 +19,7 @@ from oauth_client import (
     transport,
 )
 from oauth_client.answers import error_in, members_of_refusal
-from oauth_client.error_codes import AUTHORIZATION_CODES, ENDPOINT_CODES
+from oauth_client.unregistered_codes import AUTHORIZATION_CODES, ENDPOINT_CODES
 
 PAR: Final = "pushed_authorization_request_endpoint"
 # The form of all registered codes, which hardly any secret has. A sign-in page may have `error=false` in its address.

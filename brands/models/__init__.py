@@ -2,7 +2,7 @@
 
 from brands.models.authorization_server import AuthorizationServer
 from brands.models.brand import (
-    READS_UNUSUAL_SHOWN,
+    UNUSUAL_SHOWN,
     BotKey,
     Brand,
     BrandRowsQuerySet,
@@ -18,8 +18,8 @@ from brands.models.webhook_endpoint import EVENT_PATTERNS, WebhookEndpoint, Webh
 
 __all__ = [
     "EVENT_PATTERNS",
-    "READS_UNUSUAL_SHOWN",
     "UNSAVED_SECRET_LIFETIME",
+    "UNUSUAL_SHOWN",
     "AuthorizationServer",
     "BotKey",
     "Brand",

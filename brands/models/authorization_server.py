@@ -251,7 +251,7 @@ class AuthorizationServer(models.Model):
                 errors["id_token_signing_alg_values"] = "Choose at least one. Otherwise no ID token can be verified."
         else:
             errors |= self._errors_without_openid()
-        errors |= self._errors_of_subject_endpoints() | self._errors_of_dpop()
+        errors |= self._errors_of_subject_endpoints() | self._errors_of_dpop() | self._errors_of_response_members()
         errors |= self._errors_of_client_authentication() | self._errors_of_request_length()
         if errors:
             raise ValidationError(errors)
@@ -263,6 +263,11 @@ class AuthorizationServer(models.Model):
         if SamePersonCheck.EXPECTED_SUBJECT in self.same_person_checks:
             errors["same_person_checks"] = "expected_subject is compared with the ID token. Add openid to the scope."
         return errors
+
+    def _errors_of_response_members(self) -> dict[str, str]:
+        apis = self.apis.exclude(host_member__in=["", *self.token_response_members]) if self.pk else ()
+        names = ", ".join(f"{api.key} from {api.host_member}" for api in apis)
+        return {"token_response_members": f"APIs take their host from it: {names}. Change them first."} if names else {}
 
     def _errors_of_subject_endpoints(self) -> dict[str, str]:
         """Refuse two sources that say who signed in: they could name one account in two ways (A17)."""

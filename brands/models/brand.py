@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from brands.branding import normalised_support_contact, validate_support_contact
 
-# How long a key is marked after unusual reads. It is also the shortest time between two mails about one key.
-READS_UNUSUAL_SHOWN: Final = timedelta(days=1)
+# How long a key is marked after unusual reads or calls, and the shortest time between two mails about either.
+UNUSUAL_SHOWN: Final = timedelta(days=1)
 
 _Row = TypeVar("_Row", bound=models.Model)
 
@@ -196,9 +196,9 @@ class BotKeyQuerySet(BrandRowsQuerySet["BotKey"]):
         unexpired = models.Q(expires_at=None) | models.Q(expires_at__gt=now)
         return self.filter(unexpired, revoked_at=None, brand__is_active=True)
 
-    def with_unusual_reads(self, now: datetime) -> "BotKeyQuerySet":
-        """Select the live keys that read far more than usual in the last day."""
-        return self.live(now).filter(reads_unusual_at__gt=now - READS_UNUSUAL_SHOWN, reads_unusual_at__lte=now)
+    def with_unusual(self, marked_at: str, now: datetime) -> "BotKeyQuerySet":
+        """Select the live keys that were marked in the last day: `reads_unusual_at` or `calls_unusual_at`."""
+        return self.live(now).filter(**{f"{marked_at}__gt": now - UNUSUAL_SHOWN, f"{marked_at}__lte": now})
 
 
 class BotKey(models.Model):
@@ -225,8 +225,10 @@ class BotKey(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     reads_unusual_at = models.DateTimeField("unusual token reads", null=True, blank=True, editable=False)
+    calls_unusual_at = models.DateTimeField("unusual API calls", null=True, blank=True, editable=False)
     # When the brand was last told of them.
     reads_unusual_told_at = models.DateTimeField(null=True, editable=False)
+    calls_unusual_told_at = models.DateTimeField(null=True, editable=False)
 
     objects = BotKeyQuerySet.as_manager()
 

@@ -49,7 +49,9 @@ class BrandAPI(models.Model):
     key = models.CharField("short name", max_length=64, validators=[slug_validator])
     is_active = models.BooleanField("active", default=True)
     # Operations' paths are added to it. Without a query and without a slash at the end.
-    base_url = models.CharField("base URL", max_length=2048, validators=[validators.validate_base_url])
+    base_url = models.CharField("base URL", max_length=2048, validators=[api_operations.validate_api_address])
+    # Of the token response: names the host, if the base URL's begins with `*.`. Bots and browsers never do (P2).
+    host_member = models.CharField("member that names the host", max_length=100, blank=True)
     # What its tokens have to be for (RFC 8707): each authorization request of the server names it.
     resource = models.CharField(
         max_length=validators.MAX_RESOURCE_LENGTH, blank=True, validators=[validate_one_resource]
@@ -82,6 +84,7 @@ class BrandAPI(models.Model):
         if self.brand.apis.filter(key=self.key).exclude(pk=self.pk).exists():
             message = "This brand already has an API of this short name."
             raise ValidationError({"key": ValidationError(message, "unique_together")})
+        self._check_host_member()
         if self.resource and self.is_active:
             self._refuse_too_long_a_request()
 
@@ -96,6 +99,20 @@ class BrandAPI(models.Model):
             found = error.message_dict
             if messages := found.get("resource") or found.get("scope"):
                 raise ValidationError({"resource": ValidationError(messages[0], "request_too_long")}) from None
+
+    def _check_host_member(self) -> None:
+        if not self.host_member:
+            if api_operations.host_suffix(self.base_url):
+                message = "Name the member of the token response that says which host it is, such as instance_url."
+                raise ValidationError({"host_member": ValidationError(message, "required")})
+        elif not api_operations.host_suffix(self.base_url):
+            message = (
+                "Begin the host of the base URL with *., such as https://*.my.salesforce.com, or leave this empty."
+            )
+            raise ValidationError({"host_member": ValidationError(message, "no_suffix")})
+        elif self.host_member not in self.authorization_server.token_response_members:
+            message = "Add it to the authorization server's token response members first: no other one is kept."
+            raise ValidationError({"host_member": ValidationError(message, "undeclared_member")})
 
 
 class Operation(models.Model):

@@ -35,6 +35,7 @@ class WebhookEvent(models.TextChoices):
     TOKEN_ISSUED = "token.issued"
     TOKEN_ENDED = "token.ended"
     TOKEN_READS_UNUSUAL = "token.reads_unusual"
+    API_CALLS_UNUSUAL = "api.calls_unusual"
     CONVERSATION_CLOSED = "conversation.closed"
     SERVER_FAILING = "authorization_server.failing"
     SERVER_RECOVERED = "authorization_server.recovered"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from functools import singledispatch
+from secrets import randbelow
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -337,7 +338,12 @@ def _(error: errors.StepUpUnavailable) -> Problem:
 @problem_of.register
 def _(_error: errors.ApiBusy) -> Problem:
     detail = "Too many calls of this brand's APIs are running. Nothing was sent. Wait as long as Retry-After says."
-    return Problem(503, "api_busy", detail, headers={"Retry-After": "2"}, was_sent=False)
+    return Problem(503, "api_busy", detail, headers={"Retry-After": _spread_pause()}, was_sent=False)
+
+
+def _spread_pause() -> str:
+    """Two to six seconds: bots that were refused together would otherwise all come back in one moment (P7)."""
+    return str(2 + randbelow(5))
 
 
 # For each outcome of a call: the status, and what happened.
@@ -352,6 +358,10 @@ _NO_ANSWER: Final = {
     errors.CallOutcome.PROOF_REFUSED: (
         502,
         "The brand's API does not accept our proof (DPoP): its clock and ours differ, or its nonces do.",
+    ),
+    errors.CallOutcome.HOST_REFUSED: (
+        502,
+        "The sign-in named no host of the brand's API that its admin allows. Tell the brand's admin.",
     ),
 }
 _MAY_BE_DONE: Final = " It may have done what it was asked: look before you call again."

@@ -46,10 +46,17 @@ _CHALLENGES: Final = CompiledQuery(
     )
 )
 _CALLABLE: Final = {"is_active": True, "api__is_active": True, "api__authorization_server__is_active": True}
+# To decode them takes longer than the query. A column that is missing here is read when it is asked for.
+_UNREAD_OF_SERVER: Final = tuple(
+    f"api__authorization_server__{field.name}"
+    for field in AuthorizationServer._meta.concrete_fields
+    if isinstance(field, models.JSONField | models.BinaryField)
+)
 _OPERATIONS: Final = CompiledQuery(
     lambda: (
         Operation.objects.filter(brand_id=_BRAND, name=Parameter("name", models.CharField()), **_CALLABLE)
         .select_related("brand", "api__authorization_server")
+        .defer(*_UNREAD_OF_SERVER)
         .order_by()
     )
 )

@@ -41,7 +41,7 @@ from conversations.flow.errors import (
     WrongAuthorizationStatus,
     refuse_unnamed_session,
 )
-from conversations.flow.readable_tokens import readable_token, usable_token
+from conversations.flow.readable_tokens import token_to_present, usable_token
 from conversations.models import AccessToken
 from oauth_client.resource_server import ResourceRequest, ResourceResponse
 from web.errors import Problem
@@ -125,7 +125,7 @@ def call_operation(call: Call, conversation_id: str, operation: str) -> Answer:
     # An operation that changes something, late or repeated, must not act for the next person (P12).
     changes = called.method not in SAFE_METHODS
     conversation = open_conversation_of(call, conversation_id, named_session(body.session), ends=changes)
-    access_token = readable_token(conversation, called.api.authorization_server, 0, timezone.now())
+    access_token = token_to_present(conversation, called.api.authorization_server, timezone.now())
     return _called(call, access_token, _Wanted(called, request, purpose))
 
 

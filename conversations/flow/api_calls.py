@@ -9,6 +9,7 @@ from typing import NoReturn
 from django.utils import timezone
 
 from brands.models import BotKey, Operation
+from brands.operation_requests import HostNotNamed, at_named_host
 from conversations.flow.authorization_status import authorization_of
 from conversations.flow.call_counts import CallKind, count_call
 from conversations.flow.errors import (
@@ -53,16 +54,17 @@ def call_api(
     `ApiHostChanged`, `MissingScope`, `ScopeRefusedByApi`, `ApiBusy`, `NoApiAnswer`, `WrongAuthorizationStatus`,
     `ConversationClosed`, `TokenReplaced`, `StepUpRequired`, `StepUpUnavailable` and `DecryptionError`.
     """
-    # Both moments are of rows, so that this needs no query (P2).
-    if access_token.issued_at < operation.api.host_since:
+    # Both moments are of rows, so that this needs no query. One in the same microsecond is refused, too (P2).
+    if access_token.issued_at <= operation.api.host_since:
         raise ApiHostChanged
     if not set(operation.scope.split()) <= set(access_token.scope.split()):
         _refuse_scope(operation, access_token, operation.scope)
     value, proof_key = access_token.reveal_access_token(), access_token.reveal_proof_key()
     began, outcome = monotonic(), "failed"
     try:
+        addressed = _addressed(operation, request, access_token)
         with call_slot(operation.brand_id):
-            response = _sent(operation, request, value, proof_key)
+            response = _sent(operation, addressed, value, proof_key)
         outcome = f"{response.status // 100}xx"
     except ServerBusy:
         outcome = "busy"
@@ -79,6 +81,18 @@ def call_api(
     if response.wants_more_scope:
         _refuse_scope(operation, access_token, response.scope)
     return response
+
+
+def _addressed(operation: Operation, request: ResourceRequest, access_token: AccessToken) -> ResourceRequest:
+    """Check what the token's response said of the host again, at each use: the row is older than this code (P2)."""
+    if not operation.api.host_member:
+        return request
+    try:
+        return at_named_host(request, operation.api, access_token.reveal_response_members())
+    except HostNotNamed as refused:
+        about = {"brand": operation.brand.slug, "operation": operation.name, "reason": refused.reason}
+        logger.warning("a token names no host for a brand's API", extra=about)
+        raise NoApiAnswer(CallOutcome.HOST_REFUSED, was_sent=False) from None
 
 
 def _sent(

@@ -32,6 +32,18 @@ _NEWEST_CHALLENGE: Final = CompiledQuery(
         .select_related("authorization_server", "conversation__brand")[:1]
     )
 )
+# A token that has not ended comes first. Two machines' clocks may differ, so `confirmed_at` alone is not enough.
+_LATEST_TOKEN: Final = CompiledQuery(
+    lambda: (
+        AccessToken.objects.filter(
+            conversation_id=Parameter("conversation", models.BigIntegerField()),
+            authorization_server_id=Parameter("server", models.BigIntegerField()),
+            confirmed_at__isnull=False,
+        )
+        .order_by(F("ended_at").desc(nulls_first=True), "-confirmed_at", "-id")
+        .select_related("challenge")[:1]
+    )
+)
 
 
 class AuthorizationStatus(StrEnum):
@@ -65,10 +77,9 @@ def authorization_of(conversation: Conversation, server: AuthorizationServer, no
     if conversation.closed_at is not None:
         return Authorization(AuthorizationStatus.CLOSED)
     challenge, ended = _newest_challenge(conversation, server, now)
-    confirmed = conversation.access_tokens.filter(authorization_server=server, confirmed_at__isnull=False)
-    # A token that has not ended comes first. Two machines' clocks may differ, so `confirmed_at` alone is not enough.
-    latest = (F("ended_at").desc(nulls_first=True), "-confirmed_at", "-id")
-    last = confirmed.select_related("challenge").order_by(*latest).first()
+    last = _LATEST_TOKEN.first(conversation=conversation.pk, server=server.pk)
+    if last:
+        last.conversation = conversation
     reason = last.end_reason_at(now) if last else ""
     if reason == AccessToken.EndReason.CLOSED:
         # The conversation was closed between the two queries.

@@ -3,12 +3,14 @@
 import logging
 from collections import Counter
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from django.db import connection
 from django.utils import timezone
 
 from conversations.flow.pending_counts import Counted, PendingCounts
+from conversations.flow.unusual_rates import CALLS, check_rates
 from infrastructure import stopping
 
 _TIMES: Final = "times"
@@ -43,8 +45,9 @@ def count_call(kind: CallKind, milliseconds: int, now: datetime) -> None:
 
 
 def flush(now: datetime | None = None) -> None:
-    """Write this process's counts to the database."""
-    _pending.flush(now or timezone.now(), _store, logger, "call counts")
+    """Write this process's counts to the database and check for unusual rates. A database error is only logged."""
+    now = now or timezone.now()
+    _pending.flush(now, partial(_store_and_check, now=now), logger, "call counts")
 
 
 stopping.on_exit(flush)
@@ -53,6 +56,11 @@ stopping.on_exit(flush)
 def reset_in_process() -> None:
     """Discard this process's counts. Tests call it, so that each test begins without counts."""
     _pending.forget()
+
+
+def _store_and_check(counts: Counter[Counted], now: datetime) -> None:
+    _store(counts)
+    check_rates(CALLS, {counted.bot_key_pk for counted in counts}, now)
 
 
 def _store(counts: Counter[Counted]) -> None:

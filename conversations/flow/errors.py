@@ -152,6 +152,7 @@ class CallOutcome(StrEnum):
     TOO_LARGE = "api_response_too_large"
     TOKEN_IN_ANSWER = "token_in_answer"
     PROOF_REFUSED = "api_proof_refused"
+    HOST_REFUSED = "api_host_refused"
 
 
 class ApiHostChanged(FlowError):

@@ -61,6 +61,7 @@ class ConversationEvent(models.TextChoices):
     TOKEN_DISCARDED = "token.discarded"
     TOKEN_REVOCATION = "token.revocation"
     TOKEN_READS_UNUSUAL = "token.reads_unusual"
+    API_CALLS_UNUSUAL = "api.calls_unusual"
     CONVERSATION_CLOSED = "conversation.closed"
 
 

@@ -7,7 +7,9 @@ from uuid import uuid4
 
 from django.db import models
 
+from brands.audited_changes import BrandEvent
 from brands.models import AuthorizationServer, SamePersonCheck, WebhookEvent
+from brands.operation_requests import HostNotNamed, host_named_for
 from conversations.flow.authorization_requests import (
     UNEXPECTED_SUBJECT,
     Returned,
@@ -35,7 +37,7 @@ from conversations.models import (
     ChallengeStatus,
     Conversation,
 )
-from infrastructure.audit import CONSUMER, SYSTEM
+from infrastructure.audit import CONSUMER, SYSTEM, record_event
 from infrastructure.compiled import CompiledInsert, CompiledQuery, Parameter
 from infrastructure.crypto import Secret, key_ring
 from infrastructure.database_errors import is_refusal
@@ -249,6 +251,8 @@ def _store(
     else:
         finish_authorization_request(authorization_request, now)
         access_token = _insert_access_token(authorization_request, challenge, response, account, now, cookie=cookie)
+        if authorization_request.stored_configuration().token_response_members:
+            _record_refused_hosts(challenge, access_token, response.members.found, now)
         _confirm_or_wait(challenge, access_token, cookie, now)
 
 
@@ -354,6 +358,29 @@ def _insert_access_token(
 def _authentication_of(account: Account) -> dict[str, Any]:
     claims = account.claims
     return {"acr": claims.acr, "amr": " ".join(claims.amr), "auth_time": claims.auth_time} if claims else {}
+
+
+def _record_refused_hosts(
+    challenge: Challenge, access_token: AccessToken, members: Secret | None, now: datetime
+) -> None:
+    """Tell the admins of each API that cannot be called with this token, because its response named no host (P2)."""
+    conversation = challenge.conversation
+    for api in challenge.authorization_server.apis.filter(is_active=True).exclude(host_member=""):
+        try:
+            host_named_for(api, members)
+        except HostNotNamed as refused:
+            record_event(
+                BrandEvent.API_HOST_REFUSED,
+                brand_uuid=conversation.brand.uuid,
+                actor=SYSTEM,
+                now=now,
+                outcome=refused.reason,
+                conversation_uuid=conversation.uuid,
+                session=conversation.session,
+                challenge_uuid=challenge.uuid,
+                access_token_uuid=access_token.uuid,
+                object_uuid=api.uuid,
+            )
 
 
 def _discard(

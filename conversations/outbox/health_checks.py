@@ -16,8 +16,8 @@ from django.db.models import Q, QuerySet, Sum
 
 from brands.doctor import found, run_health_check
 from brands.models import AuthorizationServer, ServerHealth, ServerProblem
-from conversations.flow.read_counts import tell_unusual_reads
 from conversations.flow.server_health import keep_rows, note_failing_sign_ins, note_working_sign_ins, store_check
+from conversations.flow.unusual_rates import tell_unusual_rates
 from conversations.models import AuthorizationRequest, Challenge, HourlyCount
 from infrastructure.outbox import Destinations, lease_due
 from oauth_client import MEANINGS, ErrorCode
@@ -73,7 +73,7 @@ def attempt_check(health: ServerHealth) -> Callable[[], None]:
 def watch(now: datetime) -> None:
     """Do the minute's part. It sends nothing to a brand's server."""
     keep_rows(now)
-    tell_unusual_reads(now)
+    tell_unusual_rates(now)
     for health in _servers_to_judge(now):
         _judge(health, now)
 

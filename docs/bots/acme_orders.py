@@ -1,15 +1,15 @@
 """What the bots of this folder say: they look up the orders of the sample brand's customer, who may have to sign in.
 
-Copy it beside the example that you take, and let `Orders._orders` call your own brand.
+Copy it beside the example that you take, and let `Orders._orders` call an operation of your own brand. The bot never
+holds a token: its key needs `challenge:create`, `challenge:read` and `api:call`, and no `token:read`.
 """
 
 import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-import httpx
-
 from consumer_delegation import (
+    ApiResponse,
     AsyncDelegation,
     Challenge,
     CodeIncorrect,
@@ -17,8 +17,7 @@ from consumer_delegation import (
     DelegationError,
     NotFound,
     NothingToConfirm,
-    NoToken,
-    SessionMismatch,
+    Problem,
 )
 
 WHY = "to look up your order"
@@ -53,8 +52,8 @@ def code_in(text: str | None) -> str:
 
 
 class Orders:
-    def __init__(self, delegation: AsyncDelegation, orders_url: str) -> None:
-        self.delegation, self.orders_url = delegation, orders_url
+    def __init__(self, delegation: AsyncDelegation) -> None:
+        self.delegation = delegation
 
     async def reply(self, conversation_id: str, text: str | None) -> Reply:
         """Answer a message. The conversation has to be one person's: make its id with `conversation_id_of`."""
@@ -97,26 +96,14 @@ class Orders:
         return None
 
     async def _orders(self, conversation_id: str, question: str) -> Reply:
-        for _ in range(2):
-            granted = await self.delegation.authorize(conversation_id, min_ttl=30, purpose=WHY, context=question[:1000])
-            if isinstance(granted, Challenge):
-                link = granted.url if granted.waits_for_sign_in else None
-                return Reply(granted.message or "", link or "", waits=True)
-            bearer = {"Authorization": f"Bearer {granted.access_token}"}
-            try:
-                async with httpx.AsyncClient(timeout=20) as brand:
-                    answer = await brand.get(self.orders_url, headers=bearer)
-            except httpx.TransportError:
-                return Reply(NOT_ANSWERING)
-            if answer.status_code != 401:
-                return Reply(orders_in_words(answer))
-            # The brand took the token back before its time: say so, and the next round has a new link.
-            await self._end(conversation_id, granted.session)
-        return Reply(NOT_ANSWERING)
-
-    async def _end(self, conversation_id: str, session: int) -> None:
-        with suppress(NoToken, SessionMismatch):  # it has ended meanwhile, which is what we want
-            await self.delegation.end_token(conversation_id, "rejected", session=session)
+        called = await self.delegation.call(
+            conversation_id, "orders.list", challenge={"purpose": WHY, "context": question[:1000]}
+        )
+        if isinstance(called, Challenge):
+            # There is no token yet, it has expired, or the brand has just refused it.
+            link = called.url if called.waits_for_sign_in else None
+            return Reply(called.message or "", link or "", waits=True)
+        return Reply(orders_in_words(called.response))
 
     async def _close(self, conversation_id: str) -> Reply:
         with suppress(NotFound):  # there was nothing to forget
@@ -125,12 +112,11 @@ class Orders:
         return Reply(GOODBYE)
 
 
-def orders_in_words(answer: httpx.Response) -> str:
-    if not answer.is_success:
+def orders_in_words(answer: ApiResponse) -> str:
+    """`answer` is the brand's. Its status says nothing about our call."""
+    if not answer.is_success or answer.body_encoding != "json":
         return NOT_ANSWERING
-    return (
-        "\n".join(f"{order['item']}: {order['status']}" for order in answer.json()["orders"]) or "You have no orders."
-    )
+    return "\n".join(f"{order['item']}: {order['status']}" for order in answer.body["orders"]) or "You have no orders."
 
 
 def in_words(error: DelegationError) -> str:
@@ -138,4 +124,6 @@ def in_words(error: DelegationError) -> str:
         return f"That is not the code. Tries left: {error.attempts_left}"
     if isinstance(error, ConversationClosed):
         return "This chat is over. Please start a new one."
+    if isinstance(error, Problem) and error.code.startswith("api_"):
+        return NOT_ANSWERING
     return "Something is wrong on our side. Please try again in a minute."

@@ -1,7 +1,7 @@
 """Microsoft 365 Agents SDK (Teams and others): a sign-in card, and a private chat for whoever asks in a room.
 
 Whoever reads a code that somebody else got could use it for a link that they had forwarded. So nothing but "I have
-written to you in private" is said in a room. It reads BASE, KEY, ORDERS, PORT and the settings of the SDK.
+written to you in private" is said in a room. It reads BASE, KEY, PORT and the settings of the SDK.
 """
 
 import logging
@@ -95,7 +95,7 @@ def application(bot: OrdersBot) -> web.Application:
 if __name__ == "__main__":
     connections = MsalConnectionManager(**load_configuration_from_env(os.environ))
     delegation = AsyncDelegation(os.environ["BASE"], os.environ["KEY"])
-    acme = OrdersBot(Orders(delegation, os.environ["ORDERS"]), CloudAdapter(connection_manager=connections))
+    acme = OrdersBot(Orders(delegation), CloudAdapter(connection_manager=connections))
     served = application(acme)
     served["agent_configuration"] = connections.get_default_connection_configuration()
     web.run_app(served, port=int(os.environ["PORT"]))

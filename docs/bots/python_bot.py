@@ -1,4 +1,4 @@
-"""A whole bot: BASE=... KEY=... ORDERS=... python python_bot.py, then ask where your order is. Needs our client."""
+"""A whole bot: BASE=... KEY=... python python_bot.py, then ask where your order is. Needs our client."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from contextlib import suppress
 import httpx
 
 from consumer_delegation import (
-    AccessToken,
+    ApiResponse,
     Challenge,
     CodeIncorrect,
     ConversationClosed,
@@ -19,7 +19,6 @@ from consumer_delegation import (
     DelegationError,
     NotFound,
     NothingToConfirm,
-    NoToken,
     Problem,
 )
 
@@ -27,8 +26,8 @@ TROUBLE = "Something is wrong on our side. Please try again in a minute."
 
 
 class Bot:
-    def __init__(self, delegation: Delegation, orders_url: str, chat: str, say: Callable[[str], None]) -> None:
-        self.delegation, self.orders_url, self.chat, self.say = delegation, orders_url, chat, say
+    def __init__(self, delegation: Delegation, chat: str, say: Callable[[str], None]) -> None:
+        self.delegation, self.chat, self.say = delegation, chat, say
 
     def hear(self, text: str) -> None:
         try:
@@ -52,23 +51,20 @@ class Bot:
         except (DelegationError, httpx.TransportError):
             self.say(TROUBLE)
 
-    def show_orders(self, tries: int = 2) -> None:
-        granted = self.delegation.authorize(self.chat, purpose="to look up your order", min_ttl=30)
-        if isinstance(granted, AccessToken):
-            return self.ask_brand(granted, tries)
-        self.say(granted.message or "")  # it holds the link, or asks for the code
-        return threading.Thread(target=self.follow, args=[granted], daemon=True).start()
+    def show_orders(self) -> None:
+        """Call the brand. Without a token that it accepts, the answer is the link, and the same call later does it."""
+        called = self.delegation.call(self.chat, "orders.list", challenge={"purpose": "to look up your order"})
+        if isinstance(called, Challenge):
+            self.say(called.message or "")  # it holds the link, or asks for the code
+            threading.Thread(target=self.follow, args=[called], daemon=True).start()
+        else:
+            self.tell_orders(called.response)
 
-    def ask_brand(self, token: AccessToken, tries: int) -> None:
-        orders = httpx.get(self.orders_url, headers={"Authorization": f"Bearer {token.access_token}"}, timeout=20)
-        if orders.status_code == 401 and tries > 1:  # taken back at the brand: say so, and ask the consumer once more
-            with suppress(NoToken):  # it has ended meanwhile, which is what we want
-                self.delegation.end_token(self.chat, "rejected", session=token.session)
-            self.show_orders(tries - 1)
-        elif not orders.is_success:
+    def tell_orders(self, orders: ApiResponse) -> None:
+        if not orders.is_success:  # the brand's own status
             self.say("Acme is not answering right now. Please try again later.")
         else:
-            self.say("\n".join(f"{order['item']}: {order['status']}" for order in orders.json()["orders"]))
+            self.say("\n".join(f"{order['item']}: {order['status']}" for order in orders.body["orders"]))
 
     def close(self) -> None:
         with suppress(NotFound):  # there was nothing to forget
@@ -91,7 +87,6 @@ if __name__ == "__main__":
     with Delegation(os.environ["BASE"], os.environ["KEY"]) as client:
         bot = Bot(
             client,
-            os.environ["ORDERS"],
             f"terminal-{secrets.token_hex(4)}",
             lambda text: print(f"bot: {text}", flush=True),
         )

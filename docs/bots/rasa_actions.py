@@ -1,7 +1,7 @@
 """Actions for Rasa: `action_my_orders` needs a sign-in, `action_completion_code` goes on after it.
 
-In the domain: a slot `completion_code`, filled by a regex entity of six digits. The action server reads BASE, KEY and
-ORDERS.
+In the domain: a slot `completion_code`, filled by a regex entity of six digits. The action server reads BASE and
+KEY.
 """
 
 import os
@@ -19,7 +19,7 @@ from consumer_delegation import AsyncDelegation, conversation_id_of
 
 @cache
 def orders() -> Orders:
-    return Orders(AsyncDelegation(os.environ["BASE"], os.environ["KEY"]), os.environ["ORDERS"])
+    return Orders(AsyncDelegation(os.environ["BASE"], os.environ["KEY"]))
 
 
 def conversation_of(tracker: Tracker) -> str:

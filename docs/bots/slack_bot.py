@@ -1,6 +1,6 @@
 """Slack, with Bolt. Whatever room a person asks in, links, codes and orders go to their private chat with the bot.
 
-It reads BASE, KEY, ORDERS, SLACK_BOT_TOKEN, SLACK_SIGNING_SECRET and PORT. The app subscribes to `app_mention` and
+It reads BASE, KEY, SLACK_BOT_TOKEN, SLACK_SIGNING_SECRET and PORT. The app subscribes to `app_mention` and
 `message.im`; its bot token has `chat:write`, `im:write`, `im:history` and `app_mentions:read`.
 """
 
@@ -61,6 +61,6 @@ def app_of(orders: Orders, client: AsyncWebClient, signing_secret: str) -> Async
 
 
 if __name__ == "__main__":
-    bot = Orders(AsyncDelegation(os.environ["BASE"], os.environ["KEY"]), os.environ["ORDERS"])
+    bot = Orders(AsyncDelegation(os.environ["BASE"], os.environ["KEY"]))
     slack = AsyncWebClient(token=os.environ["SLACK_BOT_TOKEN"])
     app_of(bot, slack, os.environ["SLACK_SIGNING_SECRET"]).start(int(os.environ["PORT"]))

@@ -1,11 +1,11 @@
 // Telegram in Node, with grammY. In a group the bot answers in the person's private chat.
 //
-// It reads BASE, KEY, ORDERS and TELEGRAM_TOKEN. A bot may write to a person only after they have started it, so in a group
+// It reads BASE, KEY and TELEGRAM_TOKEN. A bot may write to a person only after they have started it, so in a group
 // it may have to ask for that.
 import { pathToFileURL } from "node:url";
 import {
-  CodeIncorrect, conversationIdOf, ConversationClosed, Delegation, DelegationError, isToken, NotFound, NothingToConfirm, NoToken,
-  SessionMismatch, waitsForSignIn,
+  CodeIncorrect, conversationIdOf, ConversationClosed, Delegation, DelegationError, isResult, NotFound, NothingToConfirm, Problem,
+  waitsForSignIn,
 } from "consumer-delegation";
 import { Bot, GrammyError, InlineKeyboard } from "grammy";
 
@@ -15,9 +15,8 @@ const SIGN_IN = "Please sign in at Acme. Then type the six digits of the last pa
 const SIX_DIGITS = /(?<![\w@#+])(?<!\d[ \xa0.-])\d{3}[ \xa0.-]?\d{3}(?![\w@])(?![ \xa0.-]\d)/;
 
 export class Orders {
-  constructor(delegation, ordersUrl) {
+  constructor(delegation) {
     this.delegation = delegation;
-    this.ordersUrl = ordersUrl;
   }
 
   /** The answer to a message: its text, and a link that becomes a button. */
@@ -30,6 +29,7 @@ export class Orders {
     } catch (error) {
       if (error instanceof CodeIncorrect) return { text: `That is not the code. Tries left: ${error.attemptsLeft}` };
       if (error instanceof ConversationClosed) return { text: "This chat is over. Please start a new one." };
+      if (error instanceof Problem && error.code.startsWith("api_")) return { text: NOT_ANSWERING };
       if (error instanceof DelegationError) return { text: "Something is wrong on our side. Please try again in a minute." };
       throw error;
     }
@@ -47,27 +47,14 @@ export class Orders {
     }
   }
 
-  async orders(chat, tries = 2) {
-    const granted = await this.delegation.authorize(chat, { purpose: "to look up your order", min_ttl: 30 });
-    if (!isToken(granted)) return { text: granted.message, link: waitsForSignIn(granted) ? granted.url : undefined };
-    const answer = await fetch(this.ordersUrl, { headers: { Authorization: `Bearer ${granted.access_token}` }, redirect: "error" });
-    if (answer.status === 401 && tries > 1) {
-      // The brand took the token back before its time: say so, and ask the person once more.
-      await this.end(chat, granted.session);
-      return this.orders(chat, tries - 1);
-    }
-    if (!answer.ok) return { text: NOT_ANSWERING };
-    const { orders } = await answer.json();
-    return { text: orders.map(({ item, status }) => `${item}: ${status}`).join("\n") || "You have no orders." };
-  }
-
-  async end(chat, session) {
-    try {
-      await this.delegation.endToken(chat, "rejected", { session });
-    } catch (error) {
-      // It has ended meanwhile, which is what we want.
-      if (!(error instanceof NoToken || error instanceof SessionMismatch)) throw error;
-    }
+  /** The bot never holds a token: its key needs no `token:read`. */
+  async orders(chat) {
+    const called = await this.delegation.call(chat, "orders.list", { challenge: { purpose: "to look up your order" } });
+    // Without a token that the brand accepts, the answer is the link.
+    if (!isResult(called)) return { text: called.message, link: waitsForSignIn(called) ? called.url : undefined };
+    const { status, body } = called.response; // the brand's own
+    if (status !== 200) return { text: NOT_ANSWERING };
+    return { text: body.orders.map(({ item, status }) => `${item}: ${status}`).join("\n") || "You have no orders." };
   }
 
   async close(chat) {
@@ -109,8 +96,8 @@ function isFor(message, username) {
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
-  const { BASE, KEY, ORDERS, TELEGRAM_TOKEN } = process.env;
+  const { BASE, KEY, TELEGRAM_TOKEN } = process.env;
   const bot = new Bot(TELEGRAM_TOKEN);
-  addTo(bot, new Orders(new Delegation({ baseUrl: BASE, botKey: KEY }), ORDERS));
+  addTo(bot, new Orders(new Delegation({ baseUrl: BASE, botKey: KEY })));
   await bot.start();
 }

@@ -1,6 +1,6 @@
 """Telegram, with python-telegram-bot. In a group the bot answers in the person's private chat.
 
-It reads BASE, KEY, ORDERS and TELEGRAM_TOKEN. A bot may write to a person only after they have started it, so in a
+It reads BASE, KEY and TELEGRAM_TOKEN. A bot may write to a person only after they have started it, so in a
 group it may have to ask for that.
 """
 
@@ -57,5 +57,5 @@ def add_to(application: Application, orders: Orders) -> None:  # type: ignore[ty
 
 if __name__ == "__main__":
     telegram = ApplicationBuilder().token(os.environ["TELEGRAM_TOKEN"]).build()
-    add_to(telegram, Orders(AsyncDelegation(os.environ["BASE"], os.environ["KEY"]), os.environ["ORDERS"]))
+    add_to(telegram, Orders(AsyncDelegation(os.environ["BASE"], os.environ["KEY"])))
     telegram.run_polling()

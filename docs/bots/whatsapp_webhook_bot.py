@@ -7,7 +7,7 @@ and be lost without an error.
 The same person comes back with the same id. So the brand's conversation ids are `reused`: "bye" ends the session, and
 the next question begins another one. A brand can also have idle sessions closed.
 
-It reads BASE, KEY, ORDERS, APP_SECRET, VERIFY_TOKEN, SEND_URL, SEND_TOKEN and PORT from the environment.
+It reads BASE, KEY, APP_SECRET, VERIFY_TOKEN, SEND_URL, SEND_TOKEN and PORT from the environment.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ def messages_in(notification: dict[str, Any]) -> Iterator[Message]:
 async def answer(messages: list[Message]) -> None:
     headers = {"Authorization": f"Bearer {os.environ['SEND_TOKEN']}"}
     async with AsyncDelegation(os.environ["BASE"], os.environ["KEY"]) as delegation, httpx.AsyncClient() as graph:
-        orders = Orders(delegation, os.environ["ORDERS"])
+        orders = Orders(delegation)
         for message in messages:
             reply = await orders.reply(message.conversation_id, message.text)
             sent = {"messaging_product": "whatsapp", "recipient_type": "individual", "type": "text"}

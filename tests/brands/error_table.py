@@ -6,7 +6,8 @@
 from pathlib import Path
 from typing import Final
 
-from oauth_client.error_codes import AUTHORIZATION_CODES, CANCEL_CODES, ENDPOINT_CODES, MEANINGS, ConsumerPage, Meaning
+from oauth_client.error_codes import MEANINGS, ConsumerPage, Meaning
+from oauth_client.unregistered_codes import AUTHORIZATION_CODES, CANCEL_CODES, ENDPOINT_CODES
 
 DOCUMENT: Final = Path(__file__).parent.parent.parent / "docs" / "brand-admin.md"
 BEGIN: Final = "<!-- codes: written by python -m tests.brands.error_table -->"

@@ -130,6 +130,18 @@ def test_a_new_host_in_a_file_gets_no_older_token(monkeypatch: pytest.MonkeyPatc
     assert changed.changed_values == {"base_url": ["api.acme.example", "new.acme.example"]}
 
 
+def test_an_api_of_many_hosts_survives_export_and_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P2."""
+    many = API.replace("api.acme", "*.acme") + 'host_member = "instance_url"\n'
+    apply(configuration(token_response_members=["instance_url"]) + many, monkeypatch)
+    text = exported()
+    assert 'base_url = "https://*.acme.example/v1"\nhost_member = "instance_url"\n' in text
+    BrandAPI.objects.all().delete()
+    apply(text, monkeypatch)
+    assert BrandAPI.objects.get().host_member == "instance_url"
+    assert exported() == text
+
+
 def test_what_the_file_does_not_mention_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation that was switched off is not switched on by an old file, and none is deleted."""
     apply(configuration() + API + OPERATION, monkeypatch)
@@ -145,6 +157,8 @@ def test_what_the_file_does_not_mention_stays(monkeypatch: pytest.MonkeyPatch) -
     [
         (API.replace('"orders"', '"none"'), "authorization_server: the brand has no authorization server of this key"),
         (API.replace("https:", "http:"), "base_url: The URL must begin with https://."),
+        (API.replace("api.acme", "*.acme"), "host_member: Name the member of the token response"),
+        (API + 'host_member = "instance_url"', "host_member: Begin the host of the base URL with *."),
         (API + API, "the key is given twice"),
         (API + OPERATION * 2, "operations.orders.read: the brand has one operation of a name"),
         (API + "base_urI = 7", "base_urI: there is no such setting. Do you mean base_url?"),

@@ -110,6 +110,23 @@ def test_another_path_of_the_host_is_no_new_host(
     assert (mail.outbox, [kind for kind, _ in events()]) == ([], ["brand_api.changed"])
 
 
+def test_a_suffix_and_the_member_that_names_the_host_are_audited_and_mailed(
+    browser: AdminBrowser, bea: None, api: BrandAPI, django_capture_on_commit_callbacks: Any
+) -> None:
+    """P2, N8."""
+    since = api.host_since
+    AuthorizationServer.objects.update(token_response_members=["instance_url"])
+    with django_capture_on_commit_callbacks(execute=True):
+        answer = change(browser, api, base_url="https://*.my.salesforce.com/v1", host_member="instance_url")
+    assert answer.status_code == 302
+    values = {"base_url": ["api.acme.example", "*.my.salesforce.com"], "host_member": ["", "instance_url"]}
+    assert events()[-1] == ("brand_api.host_changed", values)
+    assert BrandAPI.objects.get().host_since > since
+    (letter,) = mail.outbox
+    assert letter.subject == "Acme: access tokens are sent to *.my.salesforce.com"
+    assert "The token response's member instance_url says which host it is." in letter.body
+
+
 def test_a_host_that_was_left_is_new_again(api: BrandAPI) -> None:
     """P2: what was issued meanwhile was not issued for it."""
     first = api.base_url
@@ -143,6 +160,7 @@ def test_switching_on_is_told_and_switching_off_is_not(
     [
         ({"base_url": "https://rival.example"}, True),
         ({"base_url": "https://api.acme.example/v2"}, True),
+        ({"base_url": "https://*.acme.example", "host_member": "instance_url"}, True),
         ({"is_active": []}, False),
         ({}, False),
     ],
@@ -151,6 +169,7 @@ def test_where_tokens_go_changes_after_a_recent_sign_in_only(
     browser: AdminBrowser, api: BrandAPI, changes: dict[str, Any], is_refused: bool
 ) -> None:
     """G10, P16. Switching off is always possible: the mail about a strange change asks for it."""
+    AuthorizationServer.objects.update(token_response_members=["instance_url"])
     browser.sign_in_again(seconds_ago=3600)
     answer = change(browser, api, **changes)
     assert answer.status_code == (200 if is_refused else 302)
@@ -176,11 +195,20 @@ def test_adding_and_switching_on_need_a_recent_sign_in(browser: AdminBrowser, ap
         ({"base_url": "https://10.0.0.1/"}, {"base_url": ["endpoint_ip_address"]}),
         ({"base_url": "https://api.acme.example/v1?key=1"}, {"base_url": ["base_url_query"]}),
         ({"authorization_server": ""}, {"authorization_server": ["required"]}),
+        ({"base_url": "https://*.my.salesforce.com"}, {"host_member": ["required"]}),
+        ({"host_member": "instance_url"}, {"host_member": ["no_suffix"]}),
+        ({"base_url": "https://*.acme.example", "host_member": "instance"}, {"host_member": ["undeclared_member"]}),
+        ({"base_url": "https://*.com", "host_member": "instance_url"}, {"base_url": ["short_suffix"]}),
+        (
+            {"base_url": "https://*.acme[.example", "host_member": ""},
+            {"base_url": ["endpoint_malformed"], "host_member": ["required"]},
+        ),
     ],
 )
 def test_a_wrong_api_is_explained_at_its_field(
     browser: AdminBrowser, api: BrandAPI, typed: dict[str, Any], errors: dict[str, list[str]]
 ) -> None:
+    AuthorizationServer.objects.update(token_response_members=["instance_url"])
     right = {"key": "second", "base_url": "https://api.acme.example"}
     assert errors_of(browser.send_changed(address(BrandAPI, "add"), **right | typed)) == errors
 

@@ -8,6 +8,8 @@ import pytest
 from django.db import connections
 
 from brands.models import AuthorizationServer
+from conversations.api.flow_problems import problem_of
+from conversations.flow.errors import ApiBusy
 from conversations.flow.sign_in import MAX_EXCHANGES_PER_SERVER, exchange_slot
 from conversations.flow.slots import ServerBusy, call_slot, most_calls
 from conversations.models import AuthorizationRequest
@@ -81,6 +83,12 @@ def test_a_quarter_of_the_threads_call(threads: int, most: int, settings: Any) -
     """P7."""
     settings.THREADS = threads
     assert most_calls() == most
+
+
+def test_bots_that_were_refused_together_do_not_come_back_together() -> None:
+    """P7: forty bots at an API that hangs all asked again after two seconds, and reads waited behind them."""
+    pauses = {problem_of(ApiBusy()).headers["Retry-After"] for _ in range(200)}
+    assert pauses == {"2", "3", "4", "5", "6"}
 
 
 def test_a_slot_is_given_back_after_a_fault() -> None:

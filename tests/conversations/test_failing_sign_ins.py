@@ -10,8 +10,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
-from conversations.flow import read_counts
-from conversations.models import AuditEvent, HourlyCount, TokenReadCount, WebhookDelivery
+from conversations.flow import call_counts, read_counts
+from conversations.flow.call_counts import CallKind
+from conversations.models import ApiCallCount, AuditEvent, HourlyCount, TokenReadCount, WebhookDelivery
 from conversations.outbox import worker
 from conversations.outbox.health_checks import watch
 from oauth_client import transport
@@ -257,6 +258,64 @@ def test_unusual_reads_are_mailed_marked_and_sent_once_a_day(
     BotKey.objects.update(reads_unusual_at=START + timedelta(hours=25))
     ServerHealth.objects.update(next_attempt_at=START + timedelta(hours=40))
     assert reads_told() == 2
+
+
+@pytest.fixture
+def calling(acme_bot: Bot) -> BotKey:
+    """acme-bot's key, which made 1,000 calls this hour, of two operations and with two outcomes."""
+    key, hour = BotKey.objects.get(), START.replace(minute=0)
+    made = {"bot_key": key, "hour": hour, "milliseconds": 9}
+    ApiCallCount.objects.create(**made, operation="orders.list", outcome="2xx", times=500)
+    ApiCallCount.objects.create(**made, operation="orders.read", outcome="api_timeout", times=499)
+    call_counts.count_call(CallKind(key.pk, "orders.list", "2xx", "order.status"), 7, START)
+    call_counts.flush(START)
+    return key
+
+
+def test_unusual_calls_are_recorded_mailed_marked_and_sent_once_a_day(
+    calling: BotKey, acme_hooks: Receiver, acme_admin: Any, clock: Any
+) -> None:
+    """P11: a stolen key that calls is noticed by the rule for one that reads."""
+    recorded = AuditEvent.objects.get(kind="api.calls_unusual")
+    assert (recorded.outcome, recorded.object_uuid, recorded.actor) == ("1000", calling.uuid, "system")
+    for _ in range(3):
+        worker.run_once()
+    (event,) = [message.payload for message in acme_hooks.messages]
+    assert event["type"] == "api.calls_unusual"
+    assert event["data"] == {"bot_key": calling.public_id, "calls": 1000, "hour": "2030-01-10T12:00:00Z"}
+    (message,) = [one for one in mail.outbox if "unusually" in one.subject]
+    assert message.subject == "Acme: the bot key acme-bot makes unusually many calls"
+    assert "1000 in the hour from 2030-01-10 12:00 UTC." in message.body
+    assert f"https://delegation.test/admin/brands/botkey/{calling.pk}/change/" in message.body
+    browser = AdminBrowser(acme_admin)
+    assert "called APIs far more than usual at 2030-01-10 12:10 UTC" in browser.get("/admin/").content.decode()
+    assert "Unusual API calls" in browser.get(f"/admin/brands/botkey/{calling.pk}/change/").content.decode()
+    clock.shift(timedelta(hours=25))
+    BotKey.objects.update(calls_unusual_at=START + timedelta(hours=25))
+    ServerHealth.objects.update(next_attempt_at=START + timedelta(hours=40))
+    worker.run_once()
+    assert len([one for one in mail.outbox if one.subject == message.subject]) == 2
+
+
+def test_a_key_that_reads_and_calls_too_much_is_told_of_twice(unusual: BotKey, calling: BotKey) -> None:
+    """P11: neither warning silences the other."""
+    at_once(3, lambda _: watch(START))
+    assert sorted(message.subject.partition("acme-bot ")[2] for message in mail.outbox) == [
+        "makes unusually many calls",
+        "reads unusually many tokens",
+    ]
+
+
+@pytest.mark.parametrize(("before", "now", "warned"), [(0, 600, False), (0, 601, True), (2400, 1000, False)])
+def test_calls_are_unusual_by_the_rule_for_reads(acme_bot: Bot, before: int, now: int, warned: bool) -> None:
+    """P11: more than 600 in the hour, and more than ten times the mean of the 24 hours before."""
+    key, hour = BotKey.objects.get(), START.replace(minute=0)
+    made = {"bot_key": key, "operation": "orders.list", "outcome": "2xx", "milliseconds": 9}
+    ApiCallCount.objects.create(**made, hour=hour - timedelta(hours=1), times=before)
+    ApiCallCount.objects.create(**made, hour=hour, times=now - 1)
+    call_counts.count_call(CallKind(key.pk, "orders.list", "2xx", ""), 7, START)
+    call_counts.flush(START)
+    assert AuditEvent.objects.filter(kind="api.calls_unusual").exists() == warned
 
 
 def test_no_bot_waits_for_the_mail_when_it_reads(unusual: BotKey) -> None:

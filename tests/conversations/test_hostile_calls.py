@@ -258,6 +258,15 @@ OTHERS: Final = [
     _line("P6", "one byte a second, without end", "api_timeout", "after 10 seconds"),
     _line("P6", "a name that leads to a private address", "api_unreachable", "as if it refused the connection"),
     _line("P2", "an admin changes the host while a token lives", "rechallenge_required", "nothing is sent"),
+    # tests/conversations/test_named_hosts.py plays these.
+    _line(
+        "P2",
+        "an admin changes the suffix, or the member that names the host",
+        "rechallenge_required",
+        "nothing is sent",
+    ),
+    _line("P2", "a token response names a host outside the suffix", "api_host_refused", "nothing is sent"),
+    _line("P2", "a callback or an argument names a host", "api_host_refused", "nothing is sent"),
 ]
 
 

@@ -7,7 +7,7 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey
-from conversations.flow import read_counts
+from conversations.flow import read_counts, unusual_rates
 from conversations.models import AuditEvent, AuthorizationRequest, Revocation, TokenReadCount
 from conversations.outbox import worker
 from infrastructure.crypto import key_id_of, key_ring
@@ -121,7 +121,7 @@ def test_reads_are_added_up_where_the_clock_was_put_back(acme_bot: Bot) -> None:
 
 def test_a_warning_of_the_future_does_not_silence_the_next(acme_bot: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bug: a key that read far too much raised nothing until that moment had come."""
-    monkeypatch.setattr(read_counts, "UNUSUAL_READS", 0)
+    monkeypatch.setattr(unusual_rates, "UNUSUAL_COUNT", 0)
     BotKey.objects.update(reads_unusual_at=timezone.now() + 2 * HOUR)
     read(BotKey.objects.get(), timezone.now())
     read_counts.flush()

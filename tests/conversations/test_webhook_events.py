@@ -39,7 +39,7 @@ def test_every_status_has_an_event_and_every_event_is_one_of_the_api() -> None:
     challenges = {f"challenge.{status}" for status in ChallengeStatus.values}
     assert set(WebhookEvent.values) - challenges == {
         *("authorization_request.failed", "token.issued", "token.ended", "conversation.closed", "webhook.test"),
-        *("token.reads_unusual", "authorization_server.failing", "authorization_server.recovered"),
+        *("token.reads_unusual", "api.calls_unusual", "authorization_server.failing", "authorization_server.recovered"),
     }
     assert challenges < set(WebhookEvent.values)
 

@@ -3,13 +3,14 @@
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pytest
 
 from demo.addresses import Addresses
 from demo.bot_api import Answer, BotApi, call
 from demo.browser import Browser, Page
-from demo.preparation import Demo
+from demo.preparation import CALLING_SCOPES, Demo, create_bot_key
 from tests.demo.machines import running_servers
 
 
@@ -19,6 +20,11 @@ class Stage:
 
     demo: Demo
     bot_key: str = field(repr=False)
+
+    @cached_property
+    def calling_key(self) -> str:
+        """A key that cannot read tokens."""
+        return create_bot_key(self.demo.product_environment(), "Calls only", CALLING_SCOPES)
 
     @property
     def addresses(self) -> Addresses:

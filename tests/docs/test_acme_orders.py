@@ -10,6 +10,7 @@ from consumer_delegation import AsyncDelegation
 from tests.contract import document
 
 TROUBLE = "Something is wrong on our side. Please try again in a minute."
+AWAY = "Acme is not answering right now. Please try again later."
 BASE = "https://delegation.test/api/v1"
 
 
@@ -52,6 +53,12 @@ def problem(name: str, **headers: str) -> httpx.Response:
     return httpx.Response(body["status"], json=body, headers=headers)
 
 
+def answered(status: int) -> httpx.Response:
+    """What a call answers when the brand's API answers so: ours is 200."""
+    body = document()["components"]["examples"]["called"]["value"]
+    return httpx.Response(200, json=body | {"response": body["response"] | {"status": status}})
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
@@ -61,6 +68,10 @@ def problem(name: str, **headers: str) -> httpx.Response:
             TROUBLE,
         ),
         (problem("invalid_bot_key"), TROUBLE),
+        (problem("api_unreachable"), AWAY),
+        (problem("api_timeout"), AWAY),
+        (answered(503), AWAY),
+        (answered(409), AWAY),
         (
             httpx.Response(502, text="<h1>Bad gateway</h1>"),
             TROUBLE,
@@ -77,6 +88,6 @@ def test_whatever_happens_the_bot_says_one_sentence(answer: httpx.Response | Exc
     async def ask() -> str:
         http = httpx.AsyncClient(transport=httpx.MockTransport(wire))
         async with AsyncDelegation(BASE, "key", patience=0, http=http) as delegation:
-            return (await Orders(delegation, "https://acme.test/orders").reply("chat", "Where is my order?")).text
+            return (await Orders(delegation).reply("chat", "Where is my order?")).text
 
     assert asyncio.run(ask()) == said

@@ -19,7 +19,8 @@ def test_every_block_of_the_page(stage: Stage) -> None:
         missing("curl is not installed: the page docs/bot-developer.md was not tried")
     helpers, call, complete, again, token, endings, ask, wait, repeat, purpose = blocks_of(PAGE)
 
-    with program("bash", env=environment(stage)) as shell:
+    # The way to the token needs a key that may read it.
+    with program("bash", env=environment(stage, KEY=stage.bot_key)) as shell:
 
         def paste(block: str) -> list[Any]:
             """Return what the block printed, line by line: JSON decoded, headers as they are."""

@@ -44,7 +44,7 @@ def link_in(text: str) -> str:
 
 def environment(stage: Stage, **more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-    ours = {"BASE": f"{stage.addresses.product}/api/v1", "KEY": stage.bot_key, "ORDERS": stage.orders_url}
+    ours = {"BASE": f"{stage.addresses.product}/api/v1", "KEY": stage.calling_key}
     # A reader installs the client.
     return kept | ours | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(BOTS.parent.parent / "clients" / "python")} | more
 
@@ -124,18 +124,17 @@ def test_python_bot(stage: Stage) -> None:
 
 @pytest.fixture
 def odd_service() -> Iterator[str]:
-    """Return the address of a service that hands out a token, has no time to end it, and whose brand refuses it."""
-    token = document()["components"]["examples"]["token"]["value"]
-    answers = {"POST": (200, token), "GET": (401, {}), "DELETE": (429, {"code": "rate_limited"})}
+    """Return the address of a service whose brand is away at first, and then refuses a token without a reason."""
+    away, answered = (document()["components"]["examples"][name]["value"] for name in ("api_unreachable", "called"))
+    refused = answered | {"response": answered["response"] | {"status": 401, "body_encoding": "none", "body": None}}
+    answers = iter([(502, away), (200, refused)])
 
     class Odd(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answers[self.command]
+        def do_POST(self) -> None:
+            status, body = next(answers)
             self.send_response(status)
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
-
-        do_POST = do_DELETE = do_GET
 
         def log_message(self, *_: object) -> None:
             return
@@ -146,12 +145,13 @@ def odd_service() -> Iterator[str]:
         server.shutdown()
 
 
-def test_python_bot_that_cannot_give_a_refused_token_back_says_so_once(stage: Stage, odd_service: str) -> None:
+def test_python_bot_says_once_that_the_brand_is_away_or_refuses(stage: Stage, odd_service: str) -> None:
     """The bug: it asked for the same token again and again, until Python stopped it."""
-    env = environment(stage, BASE=f"{odd_service}/api/v1", ORDERS=f"{odd_service}/orders")
-    with program(sys.executable, "python_bot.py", env=env) as terminal:
+    with program(sys.executable, "python_bot.py", env=environment(stage, BASE=f"{odd_service}/api/v1")) as terminal:
         terminal.type("Where is my order?")
-        assert terminal.reads() == "bot: Something is wrong: rate_limited"
+        assert terminal.reads() == "bot: Something is wrong: api_unreachable"
+        terminal.type("Where is my order?")
+        assert terminal.reads() == "bot: Acme is not answering right now. Please try again later."
         terminal.type("Hello")
         assert terminal.reads() == "bot: Ask me: where is my order?"
 
@@ -171,7 +171,8 @@ def test_curl(stage: Stage) -> None:
         missing("curl is not installed: the page docs/bots/curl.md was not tried")
     ada, blocks = stage.consumer(), blocks_of(BOTS / "curl.md")
 
-    with program("bash", env=environment(stage)) as shell:
+    # The way to the token needs a key that may read it.
+    with program("bash", env=environment(stage, KEY=stage.bot_key, ORDERS=stage.orders_url)) as shell:
 
         def paste(block: str) -> list[str]:
             shell.type(f"{block}\necho; echo '--- done'")
@@ -181,12 +182,15 @@ def test_curl(stage: Stage) -> None:
         code = ada.gets_code(link_in(paste(blocks[1])[0]))
         assert json.loads(paste(typed(blocks[2], wrong(code)))[0])["attempts_left"] == 4
         assert json.loads(paste(typed(blocks[2], f"{code[:3]} {code[3:]}"))[0])["status"] == "authorized"
-        orders, status = paste(blocks[3])
+        (called,) = paste(blocks[3])
+        assert json.loads(called)["response"]["body"]["customer"] == "ada"
+        orders, status = paste(blocks[4])
         assert (json.loads(orders)["customer"], status) == ("ada", "200")
         ada.takes_back()
-        assert paste(blocks[3])[-1] == "401"
-        assert paste(blocks[4])[-1] == "issued"
-        assert paste(blocks[5])[-1] == "conversation_closed"
+        assert paste(blocks[4])[-1] == "401"
+        assert paste(blocks[5])[-1] == "issued"
+        assert json.loads(paste(blocks[3])[0])["status"] == "issued"
+        assert paste(blocks[6])[-1] == "conversation_closed"
 
 
 @dataclass

@@ -23,7 +23,7 @@ Say = Callable[[str, str | None, bool], Awaitable[None]]
 
 
 def orders() -> Orders:
-    return Orders(AsyncDelegation(os.environ["BASE"], os.environ["KEY"]), os.environ["ORDERS"])
+    return Orders(AsyncDelegation(os.environ["BASE"], os.environ["KEY"]))
 
 
 @contextlib.asynccontextmanager

@@ -24,8 +24,8 @@ const api = createServer((request, response) => {
 });
 await new Promise((resolve) => api.listen(0, "127.0.0.1", resolve));
 const bot = new Bot("42:token", { botInfo: ME, client: { apiRoot: `http://127.0.0.1:${api.address().port}` } });
-const { BASE, KEY, ORDERS } = process.env;
-addTo(bot, new Orders(new Delegation({ baseUrl: BASE, botKey: KEY }), ORDERS));
+const { BASE, KEY } = process.env;
+addTo(bot, new Orders(new Delegation({ baseUrl: BASE, botKey: KEY })));
 
 /** A message of a person, as Telegram sends it. */
 function update(person, text, inRoom) {

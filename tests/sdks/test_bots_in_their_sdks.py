@@ -82,7 +82,7 @@ def bot(name: str, stage: Stage, node_bots: Path) -> Iterator[Chat]:
     paths = [str(ROOT / "docs" / "bots"), str(ROOT / "clients" / "python"), str(FOLDER)]
     env = {
         "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(paths), "BASE": f"{stage.addresses.product}/api/v1",
-        "KEY": stage.bot_key, "ORDERS": stage.orders_url, "HOME": "/nonexistent",
+        "KEY": stage.calling_key, "HOME": "/nonexistent",
     }  # fmt: skip
     command = ["node", "play_node.mjs"] if name == "node" else [python_of(name), FOLDER / f"play_{name}.py"]
     with subprocess.Popen(
@@ -207,7 +207,7 @@ def test_a_program_refuses_what_its_platform_did_not_send(name: str, path: str) 
     connection = "CONNECTIONS__SERVICE_CONNECTION__SETTINGS__"
     settings = {f"{connection}CLIENTID": "acme", f"{connection}CLIENTSECRET": "secret", f"{connection}TENANTID": "acme"}
     slack = {"SLACK_BOT_TOKEN": "xoxb-token", "SLACK_SIGNING_SECRET": "secret"}
-    ours = {"BASE": "http://localhost/api/v1", "KEY": "key", "ORDERS": "http://localhost/orders", "PORT": str(port)}
+    ours = {"BASE": "http://localhost/api/v1", "KEY": "key", "PORT": str(port)}
     with program_of(name, {**settings, **slack, **ours}):
         with requests.Session() as session:
             session.mount("http://", HTTPAdapter(max_retries=Retry(connect=40, backoff_factor=0.1, backoff_max=1)))
