@@ -8,9 +8,14 @@ from django.conf import settings
 
 from conversations.models import Challenge
 from oauth_client import MEANINGS, ConsumerPage, ErrorCode
-from oauth_client.error_codes import 
-from oauth_client.unregistered_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS, ENDPOINT_CODES, ENDPOINT_DESCRIPTIONS
 from oauth_client.errors import AUTHORIZATION_ERRORS, TOKEN_ERRORS
+from oauth_client.unregistered_codes import (
+    AUTHORIZATION_CODES,
+    CANCEL_CODES,
+    DESCRIPTIONS,
+    ENDPOINT_CODES,
+    ENDPOINT_DESCRIPTIONS,
+)
 from tests.brands.error_table import DOCUMENT, section, table
 from tests.contract import document
 

@@ -1,7 +1,7 @@
 """However a challenge goes on or ends: every way in which a bot can learn of it says the same, to the letter."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,10 @@ import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer
-from conversations.models import OPEN_STATUSES, Challenge, ChallengeStatus
+from conversations.flow.errors import StepUpRequired
+from conversations.flow.step_up import refuse_weak_sign_in
+from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus
+from oauth_client.step_up import AuthenticationDemand
 from tests import contract
 from tests.cast import Bot, Browser, code_on, make_bot, use_openid
 from tests.fake_authorization_server import FakeAuthorizationServer
@@ -110,6 +113,18 @@ def another_account(scene: Scene) -> Happening:
     return lambda: scene.ada.come_back(url, scene.login)
 
 
+def assurance_not_met(scene: Scene) -> Happening:
+    use_openid(scene.server, scene.login)
+    scene.begin_anew()
+    scene.bot.complete(code_on(scene.ada.sign_in(scene.link, scene.login)))
+    token, demand = AccessToken.objects.get(), AuthenticationDemand("urn:acme:loa:2")
+    with suppress(StepUpRequired):  # so ends a call whose API wants a second factor
+        refuse_weak_sign_in(token, token.authorization_server, demand, timezone.now())
+    scene.begin_anew()
+    url = scene.ada.begin(scene.link)
+    return lambda: scene.ada.come_back(url, scene.login)
+
+
 def too_many_codes(scene: Scene) -> Happening:
     code = code_on(scene.ada.sign_in(scene.link, scene.login))
     wrong = f"{(int(code) + 1) % 1_000_000:06d}"
@@ -146,6 +161,7 @@ OUTCOMES = [
     (withdrawn, "withdrawn", None, None),
     (closed, "withdrawn", None, None),
     (another_account, "failed", "subject_mismatch", None),
+    (assurance_not_met, "failed", "assurance_not_met", None),
     (too_many_codes, "failed", "too_many_codes", None),
     (other_conversation, "failed", "other_conversation", None),
 ]
