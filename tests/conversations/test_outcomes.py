@@ -198,7 +198,7 @@ def test_every_outcome_is_told_alike_on_every_way(
 
 
 # Where a token can be read, or a code is awaited, not all three ways refuse; a closed conversation tells no ends.
-WAYS: dict[Any, int] = {closed: 1, confirmation_needed: 2, completed: 2, another_account: 2}
+WAYS: dict[Any, int] = {closed: 1, confirmation_needed: 2, completed: 2, another_account: 2, assurance_not_met: 2}
 
 
 @pytest.mark.parametrize(("prepare", "status"), [outcome[:2] for outcome in OUTCOMES])
