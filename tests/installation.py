@@ -28,7 +28,7 @@ class Installation:
     settings: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.database_url = new_database(self.folder)
+        self.database_url = self._own_database_url = new_database(self.folder)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -44,7 +44,10 @@ class Installation:
         }
 
     def migrate(self) -> None:
-        """Make its database one with tables. They are made once for all processes of a run, and copied."""
+        """Make the tables. Those of a database of the run's own are made once for all processes, and copied."""
+        if self.database_url != self._own_database_url:  # a test has put another server in its place
+            self.manage("migrate", "-v0")
+            return
         template = databases.run_folder() / "migrated"
         with Path(f"{template}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -53,7 +56,8 @@ class Installation:
                 made = Installation(template, self.encryption_keys)
                 made.manage("migrate", "-v0")
                 (template / "address").write_text(made.database_url)
-        self.database_url = new_database(self.folder, template=(template / "address").read_text())
+        copied = new_database(self.folder, template=(template / "address").read_text())
+        self.database_url = self._own_database_url = copied
 
     def run(self, *command: str, text: str = "") -> "subprocess.CompletedProcess[str]":
         """Run a process to its end."""
