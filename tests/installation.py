@@ -56,8 +56,8 @@ class Installation:
                 made = Installation(template, self.encryption_keys)
                 made.manage("migrate", "-v0")
                 (template / "address").write_text(made.database_url)
-        copied = new_database(self.folder, template=(template / "address").read_text())
-        self.database_url = self._own_database_url = copied
+        # At the same address, which processes may know by now.
+        copy_database((template / "address").read_text(), self.database_url)
 
     def run(self, *command: str, text: str = "") -> "subprocess.CompletedProcess[str]":
         """Run a process to its end."""
@@ -92,20 +92,28 @@ def database_file(folder: Path) -> Path:
     return folder / "installation.sqlite3"
 
 
-def new_database(folder: Path, template: str = "") -> str:
-    """Create a database for an installation in this folder. Returns its address.
-
-    It is empty, or a copy of the one at the address `template`, to which nobody may be connected.
-    """
+def new_database(folder: Path) -> str:
+    """Create an empty database for an installation in this folder. Returns its address."""
     if databases.chosen() == databases.SQLITE:
-        if template:
-            shutil.copy(template.removeprefix("sqlite:///"), database_file(folder))
         return f"sqlite:///{database_file(folder)}"
-    address = os.environ["TEST_POSTGRESQL_URL"]
     name = f"installation_{uuid.uuid4().hex}"
-    connection = psycopg2.connect(address)
+    _run_sql(f'CREATE DATABASE "{name}"')
+    return os.environ["TEST_POSTGRESQL_URL"].replace("@/postgres?", f"@/{name}?")
+
+
+def copy_database(source: str, target: str) -> None:
+    """Replace the database at the address `target` by a copy of another one, to which nobody may be connected."""
+    if databases.chosen() == databases.SQLITE:
+        shutil.copy(source.removeprefix("sqlite:///"), target.removeprefix("sqlite:///"))
+        return
+    old, new = (urlsplit(address).path[1:] for address in (source, target))
+    _run_sql(f'DROP DATABASE "{new}"', f'CREATE DATABASE "{new}" TEMPLATE "{old}"')
+
+
+def _run_sql(*statements: str) -> None:
+    connection = psycopg2.connect(os.environ["TEST_POSTGRESQL_URL"])
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute(f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{urlsplit(template).path[1:]}"' if template else ""))
+        for statement in statements:
+            cursor.execute(statement)
     connection.close()
-    return address.replace("@/postgres?", f"@/{name}?")
