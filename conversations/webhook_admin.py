@@ -28,7 +28,7 @@ from brands.scoped_admin import (
     may_test,
 )
 from brands.webhooks import create_webhook_endpoint, rotate_secret
-from conversations.flow.events import erase_challenge_payloads, publish_test, replay
+from conversations.flow.events import erase_payloads_of_closed, publish_test, replay
 from conversations.models import WebhookDelivery
 from infrastructure.crypto import Secret
 
@@ -81,7 +81,7 @@ class WebhookEndpointAdmin(BrandScopedAdmin):
         """Save the endpoint and its audit event. The secret of a new endpoint is shown in one message only."""
         if change:
             # Erase waiting events of closed conversations first: an endpoint that becomes active would get them.
-            erase_challenge_payloads(timezone.now())
+            erase_payloads_of_closed(timezone.now())
             save_audited(obj, request.user)
         else:
             self._show(request, create_webhook_endpoint(obj, request.user))

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final, Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2 import WebApplicationClient
@@ -56,7 +56,7 @@ def authorization_url(
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
     parameters += _bound_to(proof_key)
-    url = str(add_params_to_uri(configuration.authorization_endpoint, parameters))
+    url = str(add_params_to_uri(_endpoint(configuration), parameters))
     if len(url) > MAX_URL_LENGTH:
         raise AuthorizationServerError(
             ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
@@ -96,7 +96,7 @@ def pushed_authorization_url(
         ("request_uri", _request_uri(answer.get("request_uri"))),
     ]
     _check_lifetime(answer.get("expires_in"))
-    return str(add_params_to_uri(configuration.authorization_endpoint, reference))
+    return str(add_params_to_uri(_endpoint(configuration), reference))
 
 
 def _parameters(
@@ -137,6 +137,16 @@ def _extra_parameters(configuration: ServerConfiguration) -> list[tuple[str, str
         for name, value in extra.items()
         if not is_reserved_parameter(name) and not (configuration.demand.acr_values and _is_acr_values(name))
     ]
+
+
+def _endpoint(configuration: ServerConfiguration) -> str:
+    """Return the authorization endpoint. Its own query may have `acr_values`, which give way to a demand, too (P32)."""
+    parts = urlsplit(configuration.authorization_endpoint)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [(name, value) for name, value in query if not _is_acr_values(name)]
+    if not configuration.demand.acr_values or kept == query:
+        return configuration.authorization_endpoint
+    return parts._replace(query=urlencode(kept)).geturl()
 
 
 def _is_acr_values(name: str) -> bool:

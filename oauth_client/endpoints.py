@@ -182,8 +182,9 @@ def post(
     try:
         if proof_key is None:
             return send({})
-        # An authorization server's endpoints share its nonces; no two servers have one token endpoint.
-        request = ProvenRequest("POST", url, configuration.token_endpoint)
+        # An authorization server's endpoints share its nonces. Brands may share a token endpoint, and no client of it
+        # (C5): otherwise the nonce of one brand's PAR endpoint, at a host of its own, would go into another's proofs.
+        request = ProvenRequest("POST", url, f"{configuration.token_endpoint} {configuration.client_id}")
         with within(TOTAL_TIMEOUT):
             return send_with_proof(proof_key, request, send, _wants_nonce)
     except OutboundError as error:

@@ -30,7 +30,11 @@ SWITCHED_OFF: Final = "switched off"
 # A killed worker's leases end within a minute. Whatever waits longer waits for more workers or connections.
 TOO_LONG_A_WAIT: Final = timedelta(minutes=5)
 # Their payload is a challenge's representation, with the bot's context and purpose.
-_OF_A_CHALLENGE: Final = Q(event__startswith="challenge.") | Q(event=WebhookEvent.AUTHORIZATION_REQUEST_FAILED)
+_ABOUT_A_PERSON: Final = (
+    Q(event__startswith="challenge.")
+    | Q(event=WebhookEvent.AUTHORIZATION_REQUEST_FAILED)
+    | Q(event__in=[WebhookEvent.TOKEN_ISSUED, WebhookEvent.TOKEN_ENDED])
+)
 _IS_INACTIVE: Final = Q(endpoint__is_active=False) | Q(endpoint__brand__is_active=False)
 _ENDPOINTS: Final = CompiledQuery(
     lambda: (
@@ -255,14 +259,14 @@ def report_waiting_deliveries() -> None:
         logger.error("webhook deliveries wait too long: does a worker run?", extra=extra)
 
 
-def erase_challenge_payloads(now: datetime, closing: Conversation | None = None) -> None:
-    """Erase payloads of closed conversations that contain a context or purpose: no bot needs them any more.
+def erase_payloads_of_closed(now: datetime, closing: Conversation | None = None) -> None:
+    """Erase payloads of closed conversations with a context, a purpose or how somebody signed in (K6, P34).
 
-    These are dead letters, and deliveries that wait for an inactive endpoint or brand: they would go out if it became
+    No bot needs them any more. These are dead letters, and deliveries that wait for an inactive endpoint or brand: they would go out if it became
     active again. With `closing` it is done for this conversation only, which is being closed.
     """
     closed = Q(conversation=closing) if closing else Q(conversation__closed_at__isnull=False)
-    rows = WebhookDelivery.objects.filter(closed, _OF_A_CHALLENGE, payload_ciphertext__isnull=False)
+    rows = WebhookDelivery.objects.filter(closed, _ABOUT_A_PERSON, payload_ciphertext__isnull=False)
     rows.waiting().filter(_IS_INACTIVE).update(
         dead_at=now, lease_until=None, last_outcome=SWITCHED_OFF, payload_ciphertext=None
     )

@@ -13,7 +13,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from brands.models import AuthorizationServer, Brand, ConversationIds, UnsavedClientSecret
 from brands.signing_keys import forget_previous_signing_keys
 from brands.webhooks import forget_previous_secrets
-from conversations.flow.events import erase_challenge_payloads, give_up_for_inactive
+from conversations.flow.events import erase_payloads_of_closed, give_up_for_inactive
 from conversations.flow.revocations import finish_revocation, overdue_revocations
 from conversations.flow.termination import close_conversation
 from conversations.flow.transitions import end_expired, locked_conversation
@@ -97,7 +97,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
         forget_previous_secrets,
         forget_previous_signing_keys,
         give_up_for_inactive,
-        erase_challenge_payloads,
+        erase_payloads_of_closed,
         note_usual_lifetimes,
     ):
         steps.run(change.__name__, partial(_with_lock_timeout, change, now))

@@ -8,7 +8,7 @@ from typing import Final
 from brands.models import AuthorizationServer
 from conversations.flow.authorization_status import AuthorizationStatus, authorization_of
 from conversations.flow.errors import ConversationClosed, WrongAuthorizationStatus
-from conversations.flow.events import ConversationEvent, erase_challenge_payloads, publish_closing, record
+from conversations.flow.events import ConversationEvent, erase_payloads_of_closed, publish_closing, record
 from conversations.flow.transitions import (
     end_access_token,
     end_challenge,
@@ -166,7 +166,7 @@ def _end_everything(conversation: Conversation, *, actor: str, now: datetime) ->
     conversation.access_tokens.update(subject_ciphertext=None, receipt_digest=None, **_HOW_THEY_SIGNED_IN)
     # Idempotency keys stay for their 24 hours, also where ids are unique: the brand may switch to reused ids meanwhile,
     # and a repeated request must not begin the next session (S5).
-    erase_challenge_payloads(now, conversation)
+    erase_payloads_of_closed(now, conversation)
 
 
 def _receipt(conversation: Conversation, closed_at: datetime) -> ClosingReceipt:

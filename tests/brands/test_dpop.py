@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import requests
+from msgspec.structs import replace
 
 from infrastructure.crypto import Secret, s256_code_challenge
 from oauth_client import (
@@ -302,10 +303,26 @@ def _prepared() -> Any:
     return requests.Request("GET", "https://login.acme.example/").prepare()
 
 
+def test_another_brand_cannot_change_the_nonce_that_is_sent_to_a_server(key: ProofKey) -> None:
+    """L4. The bug: Rival names Acme's token endpoint beside its own PAR endpoint, whose nonce went into Acme's proofs.
+
+    A server that uses no nonces refuses a proof that has one, and Acme's code is lost.
+    """
+    acme = DPoPAuthorizationServer(pushed_only=False)
+    rival = DPoPAuthorizationServer("login.rival.example", "rival-client", PLANTED_SECRET, told_nonce="planted")
+    configuration = replace(rival.configuration(), token_endpoint=f"{acme.issuer}/token")
+    with mounted(acme, rival):
+        pushed_authorization_url(configuration, CREDENTIALS, key, **PARAMETERS)
+        exchanged(acme, key)
+    assert rival.arrived == ["/par"]
+    assert [claims.get("nonce") for claims in acme.proofs.claims] == [None]
+
+
 def test_two_servers_on_one_host_share_no_nonce(acme: DPoPAuthorizationServer, key: ProofKey) -> None:
     """L4: the tenants of one host may be two brands."""
     acme.proofs.nonce = NONCE
     exchanged(acme, key)
-    assert known_nonces.of(f"{acme.issuer}/token") == NONCE
-    assert known_nonces.of(f"{acme.issuer}/rival/token") == ""
+    assert known_nonces.of(f"{acme.issuer}/token {acme.client_id}") == NONCE
+    assert known_nonces.of(f"{acme.issuer}/rival/token {acme.client_id}") == ""
+    assert known_nonces.of(f"{acme.issuer}/token rival-client") == ""
     assert known_nonces.of(f"resource {urlsplit(acme.issuer).scheme}://{urlsplit(acme.issuer).netloc}") == ""

@@ -2,7 +2,7 @@
 
 import time
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
 from django.utils import timezone
@@ -213,6 +213,17 @@ def test_the_admins_acr_values_give_way_to_the_demand(paying: Caller) -> None:
     url = paying.ada.begin(step_up(paying)["url"])
     query = parse_qs(urlsplit(url).query)
     assert (query["acr_values"], query["ui"]) == ([STRONG], ["dark"])
+
+
+@pytest.mark.parametrize("query", ["acr_values=urn:acme:loa:1", "ACR_VALUES%5b%5d=x", "tenant=a&acr_values="])
+def test_the_acr_values_of_the_endpoints_own_query_give_way_too(query: str, paying: Caller) -> None:
+    """P32. The bug: the address that the admin had typed kept them, and the server got two."""
+    address = f"{paying.login.issuer}/authorize?{query}&ui=dark"
+    AuthorizationServer.objects.update(authorization_endpoint=address)
+    url = paying.ada.begin(step_up(paying)["url"])
+    names = [name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
+    assert [name for name in names if "acr" in name.lower()] == ["acr_values"]
+    assert "ui" in names
 
 
 def test_a_late_demand_is_not_kept_with_the_token_that_took_the_place(paying: Caller) -> None:

@@ -3,12 +3,15 @@
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint
+from brands.webhooks import create_webhook_endpoint
 from conversations.flow.events import replay
 from conversations.models import WebhookDelivery
 from conversations.outbox import worker
 from tests.admin_pages import AdminBrowser, address
+from tests.brand_api import Caller, sign_in_with
 from tests.cast import Bot
 from tests.webhook_receiver import Receiver
 
@@ -77,3 +80,17 @@ def test_an_endpoint_that_is_switched_on_gets_nothing_of_a_chat_that_was_closed_
     assert kept(issued) == ERASED
     worker.run_once()
     assert acme_hooks.types == ["conversation.closed"]
+
+
+def test_closing_erases_what_would_still_say_how_somebody_signed_in(paying: Caller, acme: Brand) -> None:
+    """P34, K6. The bug: the row of the token forgot it, and the event that was given up kept it for seven days."""
+    events = ["token.issued", "token.ended", "conversation.closed"]
+    create_webhook_endpoint(WebhookEndpoint(brand=acme, url="https://hooks.acme.example/", events=events))
+    sign_in_with(paying, challenge := paying.bot.challenge(), acr="urn:acme:loa:2", amr=["hwk"])
+    paying.bot.complete(paying.ada.read_code(challenge["url"]))
+    WebhookDelivery.objects.update(dead_at=timezone.now())
+    assert paying.bot.in_chat("DELETE")[0] == 200
+    WebhookEndpoint.objects.update(is_active=False)
+    worker.run_once()
+    left = WebhookDelivery.objects.filter(payload_ciphertext__isnull=False)
+    assert list(left.values_list("event", flat=True)) == ["conversation.closed"]
