@@ -7,11 +7,14 @@ from consumer_delegation import (
     AsyncDelegation,
     CallResult,
     Challenge,
+    ChallengeDiffers,
     CodeIncorrect,
+    Conversation,
     ConversationClosed,
     DelegationError,
     KeyRefused,
     NoAnswer,
+    NoToken,
     NotFound,
     NothingToConfirm,
     Operation,
@@ -24,6 +27,8 @@ from consumer_delegation_mcp.settings import Settings
 from consumer_delegation_mcp.tools import CONFIRM
 
 SIX_DIGITS = "The page shows six digits. This did not count as a try."
+NOBODY_WAITS = "No sign-in waits for digits. Call the tool that you need: its result says what to do."
+STEP_UP = "This tool needs a stronger or newer sign-in than the person's last one. Other tools still work.\n\n"
 NOT_DONE = "Nothing was done. Try again later."
 MAYBE_DONE = "It may have been done: look before you call again."
 
@@ -58,12 +63,45 @@ class Chat:
             wishes["body"] = arguments["body"]
         if operation.session_required and (session := await self.session()) is not None:
             wishes["session"] = session
+        try:
+            return await self.delegation.call(self.conversation_id, operation.name, **wishes)
+        except ChallengeDiffers as problem:
+            return await self._beside_another_link(operation, wishes, problem)
+        except NoToken as problem:
+            if problem.code != "missing_scope" or problem.next is None:
+                raise
+            return await self._with_all_scopes(wanted, problem)
+
+    async def _beside_another_link(
+        self, operation: Operation, wishes: CallWishes, problem: ChallengeDiffers
+    ) -> CallResult | Challenge:
+        """Replace a link that leads to less than the API demands now. Whoever has signed in there finishes that first.
+
+        The model could neither withdraw nor replace it, and the person would wait until it expires.
+        """
+        if problem.challenge_id:
+            found = await self.delegation.challenge(problem.challenge_id)
+            if found.waits_for_code:
+                return found
+        wishes["challenge"] = {**wishes["challenge"], "replace": True}
+        if (session := await self.session()) is not None:
+            wishes["session"] = session
         return await self.delegation.call(self.conversation_id, operation.name, **wishes)
+
+    async def _with_all_scopes(self, wanted: ChallengeWishes, problem: NoToken) -> Challenge:
+        """Ask again for what the person did not allow: no call does that by itself, because bots may prefer not to."""
+        if conversation := await self._open():
+            wanted["session"] = conversation.session
+            for server in conversation.authorization_servers:
+                if server.access_token and server.access_token.scope == problem.scope:
+                    wanted["authorization_server"] = server.authorization_server
+        return await self.delegation.create_challenge(self.conversation_id, **wanted)
 
     async def confirm(self, digits: str) -> Confirmed:
         """Confirm the sign-in with what the person typed."""
-        session = await self.session()
-        at = At() if session is None else At(session=session)
+        conversation = await self._open()
+        if (at := waiting_in(conversation)) is None:
+            return Confirmed(nobody_waits(conversation))
         try:
             await self.delegation.complete(self.conversation_id, digits, **at)
         except CodeIncorrect as problem:
@@ -76,21 +114,42 @@ class Chat:
                 raise
             return Confirmed(f"{SIX_DIGITS} Ask the person again.", SIX_DIGITS)
         except (NothingToConfirm, NotFound, ConversationClosed):
-            return Confirmed("No sign-in waits for digits. Call the tool that you need: its result says what to do.")
+            return Confirmed(NOBODY_WAITS)
         return Confirmed()
 
     async def session(self) -> int | None:
         """Return the open session's number; None before the first challenge and after the last close."""
+        conversation = await self._open()
+        return conversation and conversation.session
+
+    async def _open(self) -> Conversation | None:
         try:
             conversation = await self.delegation.conversation(self.conversation_id)
         except NotFound:
             return None
-        return None if conversation.closed_at else conversation.session
+        return None if conversation.closed_at else conversation
 
     async def close(self) -> None:
         """End the chat: all that was granted in it is erased."""
         if (session := await self.session()) is not None:
             await self.delegation.close(self.conversation_id, session)
+
+
+def waiting_in(conversation: Conversation | None) -> At | None:
+    """Find the sign-in that waits for digits: of several, the one whose page the person has seen last."""
+    found = [server.challenge for server in conversation.authorization_servers] if conversation else []
+    waiting = [challenge for challenge in found if challenge and challenge.waits_for_code]
+    if not waiting:
+        return None
+    newest = max(waiting, key=lambda challenge: challenge.confirmation_needed_at or challenge.issued_at)
+    return At(session=newest.session, authorization_server=newest.authorization_server)
+
+
+def nobody_waits(conversation: Conversation | None) -> str:
+    """Say also why the last sign-in failed: the person may have another account, or a second factor."""
+    ended = [server.last_challenge for server in conversation.authorization_servers] if conversation else []
+    failed = ", ".join(challenge.error for challenge in ended if challenge and challenge.error)
+    return f"The last sign-in failed ({failed}). {NOBODY_WAITS}" if failed else NOBODY_WAITS
 
 
 def in_words(error: DelegationError, otherwise: str = MAYBE_DONE) -> str:
@@ -100,6 +159,8 @@ def in_words(error: DelegationError, otherwise: str = MAYBE_DONE) -> str:
     """
     if isinstance(error, KeyRefused):
         return f"This server may not do that ({error.code}). Tell the person that its operator has to look at it."
+    if isinstance(error, Unavailable) and error.was_sent is False:
+        return f"The brand's API is busy. {NOT_DONE} ({error.code})"
     if isinstance(error, Unavailable) and error.code:
         return f"The service is away for the moment. {otherwise} ({error.code})"
     if isinstance(error, Problem):
@@ -116,7 +177,7 @@ def for_the_person(challenge: Challenge) -> str:
             "The person has signed in. Ask them for the six digits on the sign-in page, and wait for their next"
             f" message. Pass the digits that they type to {CONFIRM}, then call this tool again."
         )
-    return (
+    return (STEP_UP if challenge.acr_values or challenge.max_age is not None else "") + (
         "The person has to sign in first. Give them the following message exactly as it is, and wait for their next"
         f" message:\n\n{challenge.message}\n\nAfter signing in they see six digits. When they type them into this chat,"
         f" pass them to {CONFIRM}, then call this tool again."

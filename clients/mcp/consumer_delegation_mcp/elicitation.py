@@ -129,13 +129,18 @@ async def declined(chat: Chat, challenge_id: str, link: types.ElicitResult) -> t
     return tools.result(DECLINED)
 
 
+def how_it_ended(challenge: Challenge) -> str:
+    """Say also why it failed: somebody who took another account, or no second factor, can do better the next time."""
+    return f"{challenge.status}: {challenge.error}" if challenge.error else challenge.status
+
+
 async def finished(
     chat: Chat, operation: Operation, arguments: dict[str, Any], challenge: Challenge
 ) -> types.CallToolResult:
     """Do the operation after the sign-in, or say that it has ended. A new link is for a call of its own."""
     newest = await chat.delegation.challenge(challenge.challenge_id)
     if newest.status != "completed":
-        return tools.result(ENDED.format(status=newest.status))
+        return tools.result(ENDED.format(status=how_it_ended(newest)))
     called = await chat.call(operation, arguments)
     return tools.answer_of(called.response) if isinstance(called, CallResult) else tools.result(for_the_person(called))
 

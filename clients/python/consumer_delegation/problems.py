@@ -38,6 +38,7 @@ class Problem(DelegationError):
     """A problem document (RFC 9457). Branch on the class, or on `code`; codes may be added.
 
     `next` is None if no call helps: the request, the key or the configuration has to change, or the fault is ours.
+    `was_sent` says of a call whether the brand's API may have done it; `pointer` leads to an argument that does not fit.
     """
 
     def __init__(self, status: int, body: Mapping[str, Any], retry_after: float | None = None) -> None:
@@ -49,10 +50,17 @@ class Problem(DelegationError):
         self.last_error: str | None = body.get("last_error")
         self.session: int | None = body.get("session")
         self.challenge_id: str | None = body.get("challenge_id")
+        self.last_challenge: Mapping[str, Any] | None = body.get("last_challenge")
         self.attempts_left: int | None = body.get("attempts_left")
+        self.expires_in: int | None = body.get("expires_in")
+        self.requested_scope: str | None = body.get("requested_scope")
+        self.scope: str | None = body.get("scope")
         self.missing_scope: str | None = body.get("missing_scope")
         self.acr_values: str | None = body.get("acr_values")
         self.max_age: int | None = body.get("max_age")
+        self.claim: str | None = body.get("claim")
+        self.pointer: str | None = body.get("pointer")
+        self.was_sent: bool | None = body.get("was_sent")
         self.request_id: str | None = body.get("request_id")
         self.retry_after = retry_after
         super().__init__(f"{status} {self.code}: {self.detail}" if self.code else f"HTTP {status}")

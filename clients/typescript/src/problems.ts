@@ -1,4 +1,5 @@
 // What can go wrong, one class for each thing that a bot does about it.
+import type { LastChallenge } from "./answers.js";
 
 /** Everything that this client throws, apart from `RangeError` for wrong arguments. */
 export class DelegationError extends Error {
@@ -22,17 +23,29 @@ export interface NextCall {
 }
 
 export interface ProblemDocument {
+  type?: string;
+  title?: string;
+  status?: number;
   code?: string;
   detail?: string;
   next?: NextCall | null;
   reason?: string | null;
+  last_challenge?: LastChallenge | null;
   last_error?: string | null;
   session?: number | null;
   challenge_id?: string;
   attempts_left?: number;
+  expires_in?: number;
+  requested_scope?: string;
+  scope?: string;
   missing_scope?: string;
   acr_values?: string;
   max_age?: number;
+  claim?: "phone_number" | "email" | (string & {});
+  /** A JSON pointer to the argument that does not fit. */
+  pointer?: string;
+  /** Whether the brand's API may have done what a call asked. */
+  was_sent?: boolean;
   request_id?: string;
 }
 

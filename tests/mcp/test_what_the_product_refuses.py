@@ -1,0 +1,229 @@
+"""What the MCP server makes of the product's refusals: the product here is a script, and its answers are the contract's."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from subprocess import PIPE
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.contract import document
+from tests.mcp.players import BOTH, PYTHON, RECORDED, Client, needs_server, playing
+
+pytestmark = pytest.mark.full
+
+Connect = Callable[..., Client]
+CHAT = "web:4711"
+CALL = f"POST /api/v1/conversations/{CHAT}/calls/orders.list"
+READ = f"GET /api/v1/conversations/{CHAT}"
+CREATE = f"POST /api/v1/conversations/{CHAT}/challenges"
+COMPLETE = f"POST /api/v1/conversations/{CHAT}/completion"
+
+
+def example(name: str, **changed: Any) -> Any:
+    return deepcopy(document()["components"]["examples"][name]["value"]) | changed
+
+
+def problem(name: str) -> tuple[int, Any]:
+    body = example(name)
+    return body["status"], body
+
+
+@dataclass
+class Product:
+    """Answers each call with what is next in its list, and with the last one again."""
+
+    url: str = ""
+    answers: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    heard: list[tuple[str, Any]] = field(default_factory=list)
+
+    def next(self, called: str, body: Any) -> tuple[int, Any]:
+        self.heard.append((called, body))
+        found = self.answers[called]
+        return found.pop(0) if len(found) > 1 else found[0]
+
+    def bodies(self, called: str) -> list[Any]:
+        return [body for name, body in self.heard if name == called]
+
+
+@contextmanager
+def producing() -> Iterator[Product]:
+    product = Product(answers={"GET /api/v1/operations": [(200, example("operations"))]})
+
+    class Scripted(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            called = f"{self.command} {urlsplit(self.path).path}".replace("%3A", ":")
+            status, answer = product.next(called, json.loads(sent or b"null"))
+            body = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_DELETE = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as server:
+        product.url = f"http://127.0.0.1:{server.server_port}/api/v1"
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield product
+        server.shutdown()
+
+
+@pytest.fixture
+def product() -> Iterator[Product]:
+    needs_server()
+    with producing() as running:
+        yield running
+
+
+@pytest.fixture
+def environment(product: Product, tmp_path: Path) -> dict[str, str]:
+    return {
+        "PATH": "/usr/bin:/bin",
+        "PYTHON": str(PYTHON),
+        "FRAMES": str(tmp_path / "frames"),
+        "CONSUMER_DELEGATION_URL": product.url,
+        "CONSUMER_DELEGATION_BOT_KEY": "a-key",
+        "CONSUMER_DELEGATION_CONVERSATION_ID": CHAT,
+    }
+
+
+@pytest.fixture
+def connect(environment: dict[str, str], tmp_path: Path) -> Iterator[Connect]:
+    with ExitStack() as stack:
+
+        def connected(mode: str = "auto", *ways: str) -> Client:
+            wanted = {"command": ["/bin/sh", "-c", RECORDED], "env": environment, "mode": mode, "elicitation": ways}
+            return stack.enter_context(playing(wanted, tmp_path / "frames"))
+
+        yield connected
+
+
+def standing(server: str, **changed: Any) -> dict[str, Any]:
+    empty = {"reason": None, "challenge": None, "access_token": None, "last_challenge": None}
+    return {"authorization_server": server, "status": "unchallenged"} | empty | changed
+
+
+def conversation(*standings: dict[str, Any]) -> tuple[int, Any]:
+    return 200, {"conversation_id": CHAT, "session": 1, "closed_at": None, "authorization_servers": [*standings]}
+
+
+def issued(**changed: Any) -> tuple[int, Any]:
+    return 202, example("issued", **changed)
+
+
+def test_a_call_that_was_not_sent_is_not_said_to_be_done_perhaps(product: Product, connect: Connect) -> None:
+    """The bug: of `api_busy` the model was told to look whether it had been done."""
+    product.answers[CALL] = [problem("api_busy")]
+    told = connect().fails("orders_list")
+    assert "busy" in told
+    assert "Nothing was done" in told
+    assert "may have been done" not in told
+
+
+@pytest.mark.parametrize("name", ["step_up_unavailable", "api_host_refused", "api_proof_refused", "missing_scope_for_good"])
+def test_what_no_sign_in_can_bring_is_said_in_words(name: str, product: Product, connect: Connect) -> None:
+    product.answers[CALL] = [problem(name)]
+    told = connect().fails("orders_list")
+    assert problem(name)[1]["code"] in told
+    assert "admin" in told
+
+
+def test_of_several_servers_the_digits_go_to_the_one_that_waits(product: Product, connect: Connect) -> None:
+    """The bug: the code named no server, and at a brand with two of them it was always refused."""
+    waiting = example("challenge_confirmation_needed", authorization_server="payments")
+    product.answers[READ] = [conversation(standing("orders"), standing("payments", challenge=waiting))]
+    product.answers[COMPLETE] = [(200, {"session": 1} | standing("payments", status="authorized"))]
+    assert "confirmed" in connect().calls("confirm_sign_in", digits="493027")
+    assert product.bodies(COMPLETE)[0]["authorization_server"] == "payments"
+
+
+def test_a_link_from_before_the_apis_demand_is_replaced(product: Product, connect: Connect) -> None:
+    """The bug: the model was told to set `replace`, which it cannot, until the older link had expired."""
+    product.answers[CALL] = [problem("challenge_differs"), issued(acr_values="urn:acme:loa:2")]
+    older = problem("challenge_differs")[1]["challenge_id"]
+    product.answers[f"GET /api/v1/challenges/{older}"] = [(200, example("challenge_started"))]
+    product.answers[READ] = [conversation(standing("orders"))]
+    told = connect().calls("orders_list")
+    assert example("issued")["url"] in told
+    assert "stronger or newer sign-in" in told
+    assert [body["challenge"].get("replace") for body in product.bodies(CALL)] == [None, True]
+
+
+def test_somebody_who_has_signed_in_at_the_older_link_finishes_that(
+    product: Product, connect: Connect
+) -> None:
+    product.answers[CALL] = [problem("challenge_differs")]
+    older = problem("challenge_differs")[1]["challenge_id"]
+    product.answers[f"GET /api/v1/challenges/{older}"] = [(200, example("challenge_confirmation_needed"))]
+    assert "six digits" in connect().calls("orders_list")
+    assert len(product.bodies(CALL)) == 1
+
+
+def test_what_the_person_did_not_allow_is_asked_for_again(product: Product, connect: Connect) -> None:
+    """The bug: the model was told to create a challenge, which it cannot."""
+    refused = problem("missing_scope")
+    product.answers[CALL] = [refused]
+    facts = example("conversation_authorized")["authorization_servers"][0]["access_token"] | {"scope": refused[1]["scope"]}
+    product.answers[READ] = [conversation(standing("orders"), standing("payments", access_token=facts))]
+    product.answers[CREATE] = [(201, example("issued"))]
+    assert example("issued")["url"] in connect().calls("orders_list")
+    assert product.bodies(CREATE)[0]["authorization_server"] == "payments"
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_why_a_sign_in_failed_is_said(mode: str, product: Product, connect: Connect) -> None:
+    """The bug: a second factor that was missing was "failed", and the same link came without end."""
+    failed = example("challenge_denied", status="failed", error="assurance_not_met")
+    product.answers[CALL] = [issued()]
+    product.answers[f"GET /api/v1/challenges/{example('issued')['challenge_id']}"] = [(200, failed)]
+    product.answers[f"GET /api/v1/challenges/{failed['challenge_id']}"] = [(200, failed)]
+    mcp = connect(mode, *BOTH)
+    mcp.is_asked("orders_list")
+    assert "assurance_not_met" in mcp.says(action="accept")["text"]
+
+
+def test_why_a_sign_in_failed_is_said_without_elicitation(product: Product, connect: Connect) -> None:
+    last = {"challenge_id": example("issued")["challenge_id"], "status": "failed", "last_error": None, "ended_at": None}
+    last["error"] = "assurance_not_met"
+    product.answers[READ] = [conversation(standing("orders", last_challenge=last))]
+    assert "assurance_not_met" in connect().fails("confirm_sign_in", digits="493027")
+    assert COMPLETE not in dict(product.heard)
+
+
+HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+
+
+@pytest.mark.parametrize("written", ["NaN", "-Infinity", "1e999", r'"\ud800"'])
+def test_what_the_product_could_not_read_is_refused_in_words(written: str, product: Product, environment: Any) -> None:
+    """Models write these, and Python reads them all as JSON. The bug: the call ended with a fault of the server."""
+    lines = [
+        json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}),
+        json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        '{"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "orders_list", "arguments": '
+        f'{{"arguments": {{"limit": {written}}}}}}}}}',
+    ]
+    with subprocess.Popen(
+        [PYTHON, "-m", "consumer_delegation_mcp"], env=environment, stdin=PIPE, stdout=PIPE, text=True
+    ) as server:
+        assert server.stdin
+        assert server.stdout
+        print(*lines, sep="\n", file=server.stdin, flush=True)
+        answer = json.loads([server.stdout.readline() for _ in range(2)][-1])
+        server.stdin.close()
+        server.wait(20)
+    assert answer["result"]["isError"] is True
+    assert "JSON" in answer["result"]["content"][0]["text"]
+    assert product.bodies(CALL) == []
