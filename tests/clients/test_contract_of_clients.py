@@ -131,9 +131,7 @@ def typescript(name: str) -> str:
 
 def members_of(interface: str, module: str = "answers") -> set[str]:
     """Return the members of an interface of the TypeScript client, with those that it extends."""
-    found = re.search(
-        rf"export interface {interface}(?: extends (\w+))? {{\n(.*?)\n}}", typescript(module), re.DOTALL
-    )
+    found = re.search(rf"export interface {interface}(?: extends (\w+))? {{\n(.*?)\n}}", typescript(module), re.DOTALL)
     assert found, interface
     return set(re.findall(r"^  (\w+)\??:", found[2], re.MULTILINE)) | (members_of(found[1]) if found[1] else set())
 

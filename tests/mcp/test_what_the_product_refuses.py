@@ -133,7 +133,9 @@ def test_a_call_that_was_not_sent_is_not_said_to_be_done_perhaps(product: Produc
     assert "may have been done" not in told
 
 
-@pytest.mark.parametrize("name", ["step_up_unavailable", "api_host_refused", "api_proof_refused", "missing_scope_for_good"])
+@pytest.mark.parametrize(
+    "name", ["step_up_unavailable", "api_host_refused", "api_proof_refused", "missing_scope_for_good"]
+)
 def test_what_no_sign_in_can_bring_is_said_in_words(name: str, product: Product, connect: Connect) -> None:
     product.answers[CALL] = [problem(name)]
     told = connect().fails("orders_list")
@@ -162,9 +164,7 @@ def test_a_link_from_before_the_apis_demand_is_replaced(product: Product, connec
     assert [body["challenge"].get("replace") for body in product.bodies(CALL)] == [None, True]
 
 
-def test_somebody_who_has_signed_in_at_the_older_link_finishes_that(
-    product: Product, connect: Connect
-) -> None:
+def test_somebody_who_has_signed_in_at_the_older_link_finishes_that(product: Product, connect: Connect) -> None:
     product.answers[CALL] = [problem("challenge_differs")]
     older = problem("challenge_differs")[1]["challenge_id"]
     product.answers[f"GET /api/v1/challenges/{older}"] = [(200, example("challenge_confirmation_needed"))]
@@ -176,7 +176,9 @@ def test_what_the_person_did_not_allow_is_asked_for_again(product: Product, conn
     """The bug: the model was told to create a challenge, which it cannot."""
     refused = problem("missing_scope")
     product.answers[CALL] = [refused]
-    facts = example("conversation_authorized")["authorization_servers"][0]["access_token"] | {"scope": refused[1]["scope"]}
+    facts = example("conversation_authorized")["authorization_servers"][0]["access_token"] | {
+        "scope": refused[1]["scope"]
+    }
     product.answers[READ] = [conversation(standing("orders"), standing("payments", access_token=facts))]
     product.answers[CREATE] = [(201, example("issued"))]
     assert example("issued")["url"] in connect().calls("orders_list")
@@ -212,8 +214,10 @@ def test_what_the_product_could_not_read_is_refused_in_words(written: str, produ
     lines = [
         json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO}),
         json.dumps({"jsonrpc": "2.0", "method": "notifications/initialized"}),
-        '{"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "orders_list", "arguments": '
-        f'{{"arguments": {{"limit": {written}}}}}}}}}',
+        (
+            '{"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "orders_list", "arguments": '
+            f'{{"arguments": {{"limit": {written}}}}}}}}}'
+        ),
     ]
     with subprocess.Popen(
         [PYTHON, "-m", "consumer_delegation_mcp"], env=environment, stdin=PIPE, stdout=PIPE, text=True
