@@ -1,4 +1,4 @@
-"""What the MCP server makes of the product's refusals: the product here is a script, and its answers are the contract's."""
+"""What the MCP server makes of refusals. The product here is a script, and its answers are the contract's."""
 
 import json
 import subprocess

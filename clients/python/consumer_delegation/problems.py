@@ -38,7 +38,7 @@ class Problem(DelegationError):
     """A problem document (RFC 9457). Branch on the class, or on `code`; codes may be added.
 
     `next` is None if no call helps: the request, the key or the configuration has to change, or the fault is ours.
-    `was_sent` says of a call whether the brand's API may have done it; `pointer` leads to an argument that does not fit.
+    `was_sent` says of a call whether the brand's API may have done it; `pointer` leads to a wrong argument.
     """
 
     def __init__(self, status: int, body: Mapping[str, Any], retry_after: float | None = None) -> None:
