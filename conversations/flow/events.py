@@ -262,8 +262,8 @@ def report_waiting_deliveries() -> None:
 def erase_payloads_of_closed(now: datetime, closing: Conversation | None = None) -> None:
     """Erase payloads of closed conversations with a context, a purpose or how somebody signed in (K6, P34).
 
-    No bot needs them any more. These are dead letters, and deliveries that wait for an inactive endpoint or brand: they would go out if it became
-    active again. With `closing` it is done for this conversation only, which is being closed.
+    No bot needs them any more. These are dead letters, and deliveries that wait for an inactive endpoint or brand: they
+    would go out if it became active again. With `closing` it is done for this conversation only, which is being closed.
     """
     closed = Q(conversation=closing) if closing else Q(conversation__closed_at__isnull=False)
     rows = WebhookDelivery.objects.filter(closed, _ABOUT_A_PERSON, payload_ciphertext__isnull=False)
