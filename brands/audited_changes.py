@@ -104,8 +104,9 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
     """
     with transaction.atomic():
         # FOR NO KEY UPDATE: the sign-in flow inserts rows with foreign keys to these rows. FOR UPDATE would block the
-        # flow and could deadlock with it.
-        rows = type(row)._default_manager.select_for_update(no_key=True)
+        # flow and could deadlock with it. In the order of the model the brand would be joined, and locked, too: a file
+        # that is applied locks the brands first.
+        rows = type(row)._default_manager.select_for_update(no_key=True).order_by("pk")
         before = rows.filter(pk=row.pk).first() if row.pk else None
         if before is None:
             row.save()
@@ -268,7 +269,7 @@ def _keep_resources(api: BrandAPI) -> None:
     Under the row's lock: of two APIs that are saved at the same time, the second one counts the first one's resource.
     """
     servers = AuthorizationServer.objects.filter(pk=api.authorization_server_id)
-    servers.select_for_update(no_key=True).values_list("pk").first()
+    servers.select_for_update(no_key=True).order_by("pk").values_list("pk").first()
     apis = BrandAPI.objects.filter(authorization_server=api.authorization_server_id, is_active=True)
     named = apis.exclude(resource="").order_by("key").values_list("resource", flat=True)
     servers.update(api_resources=" ".join(dict.fromkeys(named)))

@@ -9,7 +9,8 @@ from django.core.exceptions import ValidationError
 from brands.models import BrandAPI
 from conversations.flow import call_counts
 from conversations.models import AccessToken, ApiCallCount
-from tests.brand_api import Caller, make_operation
+from tests.brand_api import Caller, make_operation, sign_in_with
+from tests.cast import use_openid
 from tests.conversations.bound_tokens import acme_server, api, caller, login
 from tests.conversations.test_hostile_calls import DOCUMENT, _line
 from tests.dpop import NONCE, DPoPApi, DPoPAuthorizationServer
@@ -157,3 +158,25 @@ def test_no_bot_sends_a_proof_of_its_own(header: str, caller: Caller) -> None:
     operation.parameters = [{"name": header, "in": "header", "required": False, "schema": {"type": "string"}}]
     with pytest.raises(ValidationError):
         operation.full_clean()
+
+
+def test_a_bound_token_is_stepped_up_and_each_token_keeps_its_own_key(caller: Caller, api: DPoPApi) -> None:
+    """P30, P32, P33, L6: the demand is of the scheme DPoP. A sign-in that is too weak leaves the old one."""
+    use_openid(caller.server, caller.login)
+    caller.sign_in(caller.bot.challenge())
+    old = caller.token
+    demand = 'DPoP error="insufficient_user_authentication", acr_values="urn:acme:loa:2"'
+    api.answer = http_answer(b"", status=401, WWW_Authenticate=demand, DPoP_Nonce=NONCE)
+    assert caller.code() == "step_up_required"
+    challenge = caller.bot.challenge()
+    assert challenge["acr_values"] == "urn:acme:loa:2"
+    sign_in_with(caller, challenge, acr="weak")
+    assert AccessToken.objects.get(ended_at=None).reveal_access_token().reveal() == old
+    assert [caller.code() for _ in range(2)] == ["step_up_required"] * 2
+    assert [claims.get("nonce") for claims in api.proofs.claims[-2:]] == [None, NONCE]
+    sign_in_with(caller, challenge := caller.bot.challenge(), acr="urn:acme:loa:2")
+    assert caller.bot.complete(caller.ada.read_code(challenge["url"]))[0] == 200
+    api.answer = http_answer(b"1")
+    assert caller.call()[0] == 200
+    assert len(set(api.proofs.thumbprints)) == 2
+    assert list(AccessToken.objects.exclude(ended_at=None).exclude(dpop_key_ciphertext=None)) == []
