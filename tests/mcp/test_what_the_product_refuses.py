@@ -1,12 +1,14 @@
 """What the MCP server makes of refusals. The product here is a script, and its answers are the contract's."""
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from subprocess import PIPE
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -201,3 +203,32 @@ def test_why_a_sign_in_failed_is_said_without_elicitation(product: Product, conn
     product.answers[READ] = [conversation(standing("orders", last_challenge=last))]
     assert "assurance_not_met" in connect().fails("confirm_sign_in", digits="493027")
     assert COMPLETE not in dict(product.heard)
+
+
+HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_is_no_json_is_refused_in_words(
+    number: str, product: Product, environment: dict[str, str]
+) -> None:
+    """Models write these, and the SDK reads them as numbers. The bug: the server had a fault, which said nothing."""
+    called = {"name": "orders_list", "arguments": {"arguments": {"limit": "HERE"}}}
+    frames = [
+        {"id": 1, "method": "initialize", "params": HELLO},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": called},
+    ]
+    lines = [json.dumps({"jsonrpc": "2.0"} | frame).replace('"HERE"', number) for frame in frames]
+    with subprocess.Popen(
+        [PYTHON, "-m", "consumer_delegation_mcp"], env=environment, stdin=PIPE, stdout=PIPE, text=True
+    ) as server:
+        assert server.stdin
+        assert server.stdout
+        print(*lines, sep="\n", file=server.stdin, flush=True)
+        answer = json.loads([server.stdout.readline() for _ in range(2)][-1])
+        server.stdin.close()
+        server.wait(20)
+    assert answer["result"]["isError"] is True
+    assert "no JSON" in answer["result"]["content"][0]["text"]
+    assert product.bodies(CALL) == []

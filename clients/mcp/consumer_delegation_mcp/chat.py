@@ -120,7 +120,7 @@ class Chat:
     async def session(self) -> int | None:
         """Return the open session's number; None before the first challenge and after the last close."""
         conversation = await self._open()
-        return conversation and conversation.session
+        return conversation.session if conversation else None
 
     async def _open(self) -> Conversation | None:
         try:

@@ -1,5 +1,6 @@
 """The MCP server: it lists a brand's operations as tools and calls them, for whoever the connection belongs to."""
 
+import json
 import logging
 import secrets
 from collections.abc import Callable, Sequence
@@ -63,6 +64,10 @@ class Front:
         unknown = arguments.keys() - operation.input_schema.get("properties", {}).keys()
         if unknown:
             return tools.result(f"This tool takes no {', '.join(sorted(unknown))[:LONGEST_ECHO]}.", is_error=True)
+        if not _is_json(arguments):
+            return tools.result(
+                "NaN and infinite numbers are no JSON. Call this tool with other values.", is_error=True
+            )
         return await elicitation.answer(ctx, chat, operation, params)
 
     async def _named(self, chat: Chat) -> dict[str, Operation]:
@@ -71,6 +76,15 @@ class Front:
             return tools.named(await chat.delegation.operations())
         except DelegationError as error:
             raise MCPError(types.INTERNAL_ERROR, in_words(error, NOT_DONE)) from error
+
+
+def _is_json(arguments: dict[str, Any]) -> bool:
+    """Models write `NaN`, and the SDK reads it as a number."""
+    try:
+        json.dumps(arguments, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 async def _confirm(chat: Chat, arguments: dict[str, Any]) -> types.CallToolResult:
