@@ -214,7 +214,7 @@ def test_a_number_that_is_no_json_is_refused_in_words(
 ) -> None:
     """Models write these, and the SDK reads them as numbers. The bug: the server had a fault, which said nothing."""
     called = {"name": "orders_list", "arguments": {"arguments": {"limit": "HERE"}}}
-    frames = [
+    frames: list[dict[str, Any]] = [
         {"id": 1, "method": "initialize", "params": HELLO},
         {"method": "notifications/initialized"},
         {"id": 2, "method": "tools/call", "params": called},
