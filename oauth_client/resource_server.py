@@ -6,7 +6,7 @@ refused here (P5).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -98,20 +98,15 @@ def call_resource(
     nonce in the proof that is made with `proof_key`, the key of a bound token (L4). Raises `transport.OutboundError`,
     `TokenInAnswer`.
     """
-    scheme, secrets = (TOKEN_TYPE if proof_key else "Bearer"), [access_token.reveal()]
+    secrets = [access_token.reveal()]
 
     def send(headers: dict[str, str]) -> transport.Response:
-        secrets.extend(headers.values())
-        headers = {**request.headers, **headers, "Authorization": f"{scheme} {access_token.reveal()}"}
-        return _send(request, headers, is_safe_to_repeat=is_safe_to_repeat)
+        secrets.extend(value for name, value in headers.items() if name != "Authorization")
+        return _send(request, {**request.headers, **headers}, is_safe_to_repeat=is_safe_to_repeat)
 
     with transport.within(transport.TOTAL_TIMEOUT):
-        if proof_key is None:
-            response = send({})
-        else:
-            proven = at_resource_server(request.method, request.url, access_token)
-            response = send_with_proof(proof_key, proven, send, wants_nonce)
-    challenge = challenge_of(scheme, response.headers.get("WWW-Authenticate", ""))
+        response = present(request.method, request.url, access_token, proof_key, send)
+    challenge = challenge_of(_scheme(proof_key), response.headers.get("WWW-Authenticate", ""))
     scope = challenge.get("scope", "")
     # In the challenge, quotes and their escapes are gone by now.
     said = "\n".join(challenge.values())
@@ -126,6 +121,29 @@ def call_resource(
         scope if len(scope) <= MAX_SCOPE_LENGTH and _SCOPE.fullmatch(scope) else "",
         _demand(challenge),
     )
+
+
+def present(
+    method: str,
+    url: str,
+    access_token: Secret,
+    proof_key: ProofKey | None,
+    send: Callable[[dict[str, str]], transport.Response],
+) -> transport.Response:
+    """Let `send` send a request with the headers that present the token; twice if the server demands a nonce (L4).
+
+    They are those of a bearer token (RFC 6750 section 2.1), or of one that is bound to `proof_key` (RFC 9449
+    section 7.1). Raises what `send` raises.
+    """
+    authorization = {"Authorization": f"{_scheme(proof_key)} {access_token.reveal()}"}
+    if proof_key is None:
+        return send(authorization)
+    proven = at_resource_server(method, url, access_token)
+    return send_with_proof(proof_key, proven, lambda proof: send(proof | authorization), _wants_nonce)
+
+
+def _scheme(proof_key: ProofKey | None) -> str:
+    return TOKEN_TYPE if proof_key else "Bearer"
 
 
 def _demand(challenge: Mapping[str, str]) -> AuthenticationDemand | None:
@@ -151,7 +169,7 @@ def _send(request: ResourceRequest, headers: dict[str, str], *, is_safe_to_repea
         return send()
 
 
-def wants_nonce(response: transport.Response) -> bool:
+def _wants_nonce(response: transport.Response) -> bool:
     """Whether the resource server did nothing because it demands a nonce in our proof (RFC 9449 section 9)."""
     challenge = challenge_of(TOKEN_TYPE, response.headers.get("WWW-Authenticate", ""))
     return response.status_code == HTTPStatus.UNAUTHORIZED and challenge.get("error") == USE_NONCE

@@ -18,11 +18,11 @@ import requests
 from infrastructure.crypto import Secret
 from oauth_client.answers import error_in, read_json, refusal_in
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
-from oauth_client.dpop import TOKEN_TYPE, ProofKey, at_resource_server, send_with_proof
+from oauth_client.dpop import ProofKey
 from oauth_client.endpoints import INTROSPECTION_ENDPOINT, USERINFO_ENDPOINT, Endpoint, post
 from oauth_client.errors import AuthorizationServerError, ErrorCode
 from oauth_client.id_token import MAX_SUBJECT_LENGTH, IDTokenClaims, verify_id_token
-from oauth_client.resource_server import wants_nonce
+from oauth_client.resource_server import present
 from oauth_client.token import TokenResponse
 from oauth_client.transport import OutboundError, send, within
 
@@ -120,16 +120,13 @@ def get_userinfo(
 
     Raises `AuthorizationServerError` if no answer came.
     """
-    url, scheme = configuration.userinfo_endpoint, TOKEN_TYPE if proof_key else "Bearer"
+    url = configuration.userinfo_endpoint
 
-    def present(headers: dict[str, str]) -> requests.Response:
-        authorization = {"Accept": "application/json", "Authorization": f"{scheme} {access_token.reveal()}"}
-        return send("GET", url, None, headers | authorization)
+    def ask(headers: dict[str, str]) -> requests.Response:
+        return send("GET", url, None, {"Accept": "application/json", **headers})
 
     try:
-        if proof_key is None:
-            return present({})
-        return send_with_proof(proof_key, at_resource_server("GET", url, access_token), present, wants_nonce)
+        return present("GET", url, access_token, proof_key, ask)
     except OutboundError as error:
         raise USERINFO_ENDPOINT.failure(error) from None
 
