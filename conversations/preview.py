@@ -44,7 +44,6 @@ def preview_in_frame(request: HttpRequest, pk: int) -> HttpResponse:
     return response
 
 
-@xframe_options_sameorigin
 @require_http_methods(["GET", "HEAD", "POST"])
 def brand_preview(request: HttpRequest, pk: int) -> HttpResponse:
     """`/admin/brands/brand/{pk}/preview/`: the saved brand, or on POST its unsaved form.

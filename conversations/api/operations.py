@@ -69,7 +69,7 @@ def list_operations(call: Call) -> Answer:
     found = operations_of(call, _after(call), MAX_LISTED_OPERATIONS + 1)
     are_reused = call.bot_key.brand.reuses_conversation_ids
     page = list(_page(_listed(operation, ids_are_reused=are_reused) for operation in found[:MAX_LISTED_OPERATIONS]))
-    return 200, {"operations": page, "next_after": page[-1]["name"] if len(page) < len(found) else None}
+    return 200, {"operations": page, "next_after": found[len(page) - 1].name if len(page) < len(found) else None}
 
 
 def _after(call: Call) -> str:
@@ -84,15 +84,15 @@ def _after(call: Call) -> str:
     return query["after"]
 
 
-def _page(listed: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _page(listed: Iterable[dict[str, Any]]) -> Iterator[msgspec.Raw]:
     """Yield the first one, and of the others as many as fit: one operation can have 128 KB of schemas."""
     total = 0
     for one in listed:
-        size = len(msgspec.json.encode(one))
-        if total and total + size > MAX_LISTED_BYTES:
+        text = msgspec.json.encode(one)
+        if total and total + len(text) > MAX_LISTED_BYTES:
             return
-        total += size
-        yield one
+        total += len(text)
+        yield msgspec.Raw(text)
 
 
 def _listed(operation: Operation, *, ids_are_reused: bool) -> dict[str, Any]:

@@ -40,7 +40,8 @@ def refuse_weak_sign_in(
             raise WrongAuthorizationStatus(found)
         if found.access_token != access_token:
             raise TokenReplaced
-        _keep(access_token.pk, demand)
+        live = AccessToken.objects.filter(pk=access_token.pk, ended_at=None)
+        live.update(demanded_acr_values=demand.acr_values, demanded_max_age=demand.max_age)
         Conversation.objects.filter(pk=conversation.pk).update(step_up_demanded_at=now)
     raise StepUpRequired(demand)
 
@@ -66,10 +67,4 @@ def drop_demand(challenge: Challenge) -> None:
         conversation=challenge.conversation_id, authorization_server=challenge.authorization_server_id
     )
     same = live.filter(demanded_acr_values=challenge.acr_values, demanded_max_age=challenge.max_age)
-    for pk in same.values_list("pk", flat=True):
-        _keep(pk, NO_DEMAND)
-
-
-def _keep(pk: int, demand: AuthenticationDemand) -> None:
-    rows = AccessToken.objects.filter(pk=pk, ended_at=None)
-    rows.update(demanded_acr_values=demand.acr_values, demanded_max_age=demand.max_age)
+    same.update(demanded_acr_values=NO_DEMAND.acr_values, demanded_max_age=NO_DEMAND.max_age)
