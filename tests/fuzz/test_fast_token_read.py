@@ -168,7 +168,10 @@ ROWS: Final[st.SearchStrategy[tuple[Any, Changes]]] = st.one_of(
     stored(Challenge, "scope", *SCOPES),
     stored(Challenge, "purpose", "to see your orders", "\u2028\u00e9\U0001f600", "see /c/AbCdEfGhIjKlMnOpQrStUvWxY01"),
     stored(AccessToken, "scope", *SCOPES),
-    stored(AccessToken, "token_type", "bearer", "Bear\u00e9r"),
+    # The database refuses another type with a key, which the change below may have set.
+    stored(AccessToken, "token_type", "bearer", "Bear\u00e9r").map(
+        lambda row: (row[0], row[1] | {"dpop_key_ciphertext": None})
+    ),
     st.just((AccessToken, {"token_type": "DPoP", "dpop_key_ciphertext": b"\x01"})),
     stored(AccessToken, "assurance", "none"),
     stored(AccessToken, "matched_claims", "phone_number email"),
