@@ -98,7 +98,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         and not (touching_none and parts.touches_a_database(item) and not parts.is_in(item, SAME_ON_EVERY_DATABASE))
     ]
     if len(chosen) < len(items):
-        config.hook.pytest_deselected(items=[item for item in items if item not in set(chosen)])
+        kept = set(chosen)
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = chosen
     for item in items:
         if not item.get_closest_marker("xdist_group"):

@@ -46,6 +46,8 @@ class Run:
         """Run to the end."""
         began = time.monotonic()
         environment = os.environ | {"TEST_DATABASE": self.database}
+        # Without bytecode, each of a run's processes would compile all tests again, with their assertions.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         with subprocess.Popen(self.command, env=environment, stdout=subprocess.PIPE, text=True) as suite:
             assert suite.stdout
             for line in suite.stdout:
