@@ -93,9 +93,3 @@ def on_starting(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Let long polls end early when their worker is stopping, so that a restart does not wait for them."""
     stopping.set_check(lambda: not worker.alive)
-
-
-def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  # gunicorn's signature
-    """Run the cleanup callbacks, which write the counters of this worker to the database."""
-    if worker.booted:
-        stopping.run_cleanup()

@@ -9,6 +9,7 @@ from delegation_site.checks import refuse_dangerous_settings
 from infrastructure.logs import collect_no_more_than_is_written
 from infrastructure.postgresql.base import limit_from_now_on
 from infrastructure.prepared import prepare_from_now_on
+from infrastructure.stopping import run_cleanup_at_exit
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 refuse_dangerous_settings()
@@ -18,3 +19,4 @@ application = import_module("conversations.api.fast_token_read").before(_django)
 collect_no_more_than_is_written()
 prepare_from_now_on()
 limit_from_now_on()
+run_cleanup_at_exit()

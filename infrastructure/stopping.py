@@ -1,5 +1,8 @@
 """Know whether this process is shutting down, so that long waits end early, and run its cleanup callbacks."""
 
+import atexit
+import multiprocessing
+import multiprocessing.util
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -28,7 +31,17 @@ def on_exit(cleanup: Callable[[], object]) -> None:
     _process.cleanup.append(cleanup)
 
 
-def run_cleanup() -> None:
-    """Run the cleanup functions. The server calls this when the process exits."""
+def run_cleanup_at_exit() -> None:
+    """Run the cleanup functions when this process, or one forked from it, ends otherwise than by a kill.
+
+    So the WSGI server need not know of them. They may run twice: the second time they find nothing to do.
+    """
+    atexit.register(_run_cleanup)
+    if multiprocessing.parent_process() is not None:
+        # A worker that `multiprocessing` started ends without `atexit`, and runs these functions only.
+        multiprocessing.util.Finalize(None, _run_cleanup, exitpriority=0)
+
+
+def _run_cleanup() -> None:
     for cleanup in _process.cleanup:
         cleanup()

@@ -67,12 +67,12 @@ def prepared(installation: Installation, stages: list[str]) -> Any:
 
 
 @contextmanager
-def serving(installation: Installation) -> Iterator[list[str]]:
-    """Serve. Afterwards the list contains the output."""
+def serving(installation: Installation, command: list[str] = COMMAND) -> Iterator[list[str]]:
+    """Serve, by gunicorn or another command. Afterwards the list contains the output."""
     printed: list[str] = []
     # A file, not a pipe: nobody reads the pipe meanwhile, and a server that cannot write its log hangs.
     with TemporaryFile("w+", encoding="utf8") as log:
-        server = subprocess.Popen(COMMAND, cwd=ROOT, env=installation.environment, stdout=log, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(command, cwd=ROOT, env=installation.environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             wait_for(installation.settings["BIND"], server)
             yield printed

@@ -1,0 +1,84 @@
+"""gunicorn, and granian as docs/operator.md starts it: what the product needs of its server, it does itself."""
+
+import shlex
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import pytest
+import requests
+
+from tests.installation import ROOT, Installation
+from tests.served import COMMAND, installation_at_a_free_port, prepared, serving
+
+_THREADS: Final = "2"
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    return installation_at_a_free_port(tmp_path, THREADS=_THREADS)
+
+
+@pytest.fixture(params=["gunicorn", "granian"])
+def command(request: pytest.FixtureRequest, installation: Installation) -> list[str]:
+    return COMMAND if request.param == "gunicorn" else _documented(installation)
+
+
+def _documented(installation: Installation) -> list[str]:
+    """Return the command of the operators' page, for this installation."""
+    page = (ROOT / "docs/operator.md").read_text()
+    line = next(line for line in page.splitlines() if line.startswith(".venv/bin/granian "))
+    _, *options = shlex.split(line)
+    host, port = installation.settings["BIND"].split(":")
+    here = {"127.0.0.1": host, "8000": port, "16": _THREADS, "2": "1"}
+    return [sys.executable, "-m", "granian", *(here.get(option, option) for option in options)]
+
+
+def test_counts_of_token_reads_are_written_when_the_server_stops(
+    installation: Installation, command: list[str]
+) -> None:
+    """The bug: a hook of gunicorn's wrote them. Under another server, up to a minute of them was lost."""
+    made = prepared(installation, ["completed"])
+    address = f"{installation.settings['PUBLIC_BASE_URL']}/api/v1/conversations/web:0/token?purpose=orders"
+    with serving(installation, command):
+        answers = [requests.get(address, headers=_bearer(made["key"]), timeout=10) for _ in range(3)]
+    assert [answer.json()["access_token"] for answer in answers] == ["token-0"] * 3
+    found = "import django; django.setup(); from conversations.models import TokenReadCount as counts;"
+    assert installation.python(f"{found} print(*counts.objects.values_list('purpose', 'times'))") == "('orders', 3)"
+
+
+def test_a_long_poll_is_answered_though_its_server_stops(installation: Installation, command: list[str]) -> None:
+    made = prepared(installation, ["issued"])
+    challenge = made["chats"]["web:0"]["challenge_id"]
+    address = f"{installation.settings['PUBLIC_BASE_URL']}/api/v1/challenges/{challenge}?wait=3"
+    with ThreadPoolExecutor(1) as bot:
+        with serving(installation, command):
+            poll = bot.submit(requests.get, address, headers=_bearer(made["key"]), timeout=10)
+            time.sleep(1)
+        assert (poll.result().status_code, poll.result().json()["status"]) == (200, "issued")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "found"),
+    [
+        ("ENCRYPTION_KEYS", "key-1:AAAA", "delegation.E001"),
+        ("PUBLIC_BASE_URL", "http://acme.example", "delegation.E003"),
+    ],
+)
+def test_no_server_starts_on_a_dangerous_environment(
+    installation: Installation, command: list[str], setting: str, value: str, found: str
+) -> None:
+    """N10."""
+    installation.settings |= {"ALLOWED_HOSTS": "127.0.0.1", setting: value}
+    result = subprocess.run(
+        command, cwd=ROOT, env=installation.environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert result.returncode
+    assert found in result.stdout + result.stderr
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
