@@ -15,7 +15,7 @@ from django.test import override_settings
 from hypothesis import strategies as st
 
 from brands.models import AuthorizationServer, BotKey, Brand
-from conversations.api import fast_token_read
+from conversations.api import before_django
 from conversations.flow import read_counts
 from conversations.models import AccessToken, Challenge, Conversation
 from infrastructure import rate_limits
@@ -275,14 +275,14 @@ def outcome(way: Any, environ: dict[str, Any]) -> dict[str, Any]:
 def same_on_both_ways(environ: dict[str, Any], answered_fast: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     full = outcome(HANDLER.django, environ)
     found: list[Any] = []
-    real = fast_token_read._answer
+    real = before_django._answer
 
     def watched(*given: Any) -> Any:
         found.append(real(*given))
         return found[-1]
 
     with monkeypatch.context() as patched:
-        patched.setattr(fast_token_read, "_answer", watched)
+        patched.setattr(before_django, "_answer", watched)
         assert outcome(HANDLER.behind_fast_path, environ) == full
     if any(found):
         assert full["status"] == 200
