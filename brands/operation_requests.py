@@ -135,7 +135,7 @@ def at_named_host(request: ResourceRequest, api: Addressed, members: Secret | No
 
 
 class Declaration(NamedTuple):
-    """What the rows of an operation and its API declare. The members that are JSON stay text, which caches are keyed by.
+    """What the rows of an operation and its API declare. What is JSON stays text, by which caches find it.
 
     `body_schema` is None, or the JSON text of null, if the operation takes no body.
     """
@@ -209,7 +209,7 @@ class _Parameter:
 
 @lru_cache(maxsize=_MOST_CACHED)
 def _parameters(declaration: str) -> tuple[frozenset[str], tuple[_Parameter, ...]]:
-    """Prepare a declaration once: its names and parameters. A changed declaration is another text, and so another key."""
+    """Prepare a declaration once: its names, and its parameters. The text is the key, so a changed one is another."""
     declared = json.loads(declaration)
     return frozenset(one["name"] for one in declared), tuple(
         _Parameter(one["name"], one["in"], _is_required(one), _validator(one.get("schema", {}))) for one in declared

@@ -1,4 +1,4 @@
-"""WSGI entry point. It refuses dangerous settings under any server, and answers token reads and calls before Django's handler."""
+"""WSGI entry point. It refuses dangerous settings under any server, and answers bots before Django's handler."""
 
 import os
 from importlib import import_module

@@ -10,6 +10,7 @@ resolv.conf). Plain http, which is for loopback only, checks neither the deadlin
 """
 
 import math
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -17,10 +18,10 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from io import BytesIO
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import certifi
 import requests
@@ -28,7 +29,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
-from requests_hardened.ip_filter import InvalidIPAddress  # type: ignore[import-untyped]
+from requests_hardened.ip_filter import InvalidIPAddress, filter_host  # type: ignore[import-untyped]
 from requests_hardened.ip_filter_adapter import IPFilterAdapter  # type: ignore[import-untyped]
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -52,9 +53,16 @@ _MOST_READ_PER_BYTE: Final = 12
 # Pool sizes: how many endpoints, and how many connections to each. By default a process has fewer threads.
 _KEPT_ENDPOINTS: Final = 64
 _KEPT_CONNECTIONS: Final = 32
+# Answers of the resolver whose addresses have been checked.
+_MOST_CHECKED: Final = 256
 
 _ADDRESS_NOT_ALLOWED: Final = "the address is not allowed"
 _HEADERS: Final = {"User-Agent": "consumer-delegation", "Accept-Encoding": "identity"}
+
+# An address that requests would leave as it is: nothing in it can be encoded, decoded or normalised.
+_PLAIN_URL: Final = re.compile(
+    r"https://[a-z0-9.-]+(?::[1-9][0-9]*)?(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?(?:\?[A-Za-z0-9._~=&-]+)?"
+)
 
 # The response type, for modules that may not import requests.
 Response = requests.Response
@@ -176,7 +184,12 @@ def _prepared(method: str, url: str, body: bytes | None, headers: dict[str, str]
     prepared, merged = requests.PreparedRequest(), CaseInsensitiveDict(_HEADERS)
     merged.update(headers)
     try:
-        prepared.prepare(method=method, url=url, headers=merged, data=body)
+        if _PLAIN_URL.fullmatch(url):
+            prepared.method, prepared.url = method, url
+            prepared.prepare_headers(merged)
+            prepared.prepare_body(body, None)
+        else:
+            prepared.prepare(method=method, url=url, headers=merged, data=body)
     except ValueError:  # its message quotes the URL
         raise EndpointBlocked(_ADDRESS_NOT_ALLOWED) from None
     return prepared
@@ -231,40 +244,47 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         response.raw = BytesIO(body)
         return response
 
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_connection_with_tls_context(
+        self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any
+    ) -> HTTPConnectionPool:
         """Resolve the name once, check every address, connect to one of them (N2).
 
         Connections are pooled by the first address.
         """
         target = urlsplit(str(request.url))
-        pinned = request.copy()
-        pinned.url = urlunsplit(target._replace(netloc=self._checked_authority(target.hostname or "", target.port)))
-        host, options = super().build_connection_pool_key_attributes(pinned, verify, cert)
+        host, port = target.hostname or "", target.port or (443 if self._secure else 80)
         request.headers["Host"] = target.netloc
-        if not self._secure:
-            return host, options
         # Not `assert_hostname`: urllib3 would then disable OpenSSL's own hostname check in the shared context.
-        return host, {"ssl_context": _tls_context(self._ca_file), "server_hostname": target.hostname}
+        options = {"ssl_context": _tls_context(self._ca_file), "server_hostname": host} if self._secure else {}
+        pool: HTTPConnectionPool = self.poolmanager.connection_from_host(
+            self._checked_address(host, port), port, target.scheme, pool_kwargs=options
+        )
+        return pool
 
     def cert_verify(self, *_arguments: Any) -> None:
         """Do nothing: our TLS context verifies. requests would load all of certifi for each connection."""
 
-    def _checked_authority(self, host: str, port: int | None) -> str:
-        """Resolve and check the host. Raises `EndpointBlocked` if any address is not public."""
-        port = port or (443 if self._secure else 80)
+    def _checked_address(self, host: str, port: int) -> str:
+        """Resolve the host. Return its first address. Raises `EndpointBlocked` if any of them is not public."""
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if monotonic() > _deadline.get():
             raise TimeoutError
-        addresses = [ip_address(answer[4][0]) for answer in answers]
-        if not addresses or not all(self._is_allowed(address) for address in addresses):
-            raise EndpointBlocked(_ADDRESS_NOT_ALLOWED)
-        _addresses.set(alternating_families(addresses))
-        return f"[{addresses[0]}]:{port}" if isinstance(addresses[0], IPv6Address) else f"{addresses[0]}:{port}"
+        addresses = tuple(str(answer[4][0]) for answer in answers)
+        _addresses.set(_checked(addresses, allow_loopback=bool(self._allow_loopback)))
+        return addresses[0]
 
-    def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:
-        return is_public(address) or (bool(self._allow_loopback) and address.is_loopback)
+
+@lru_cache(maxsize=_MOST_CHECKED)
+def _checked(addresses: tuple[str, ...], *, allow_loopback: bool) -> tuple[str, ...]:
+    """Return them in the order of the attempts. Raises `EndpointBlocked` if any of them is not public (N3).
+
+    The library's list is asked about the first one, too. Numbers alone decide, so what was allowed is kept.
+    """
+    found = [ip_address(address) for address in addresses]
+    if not found or not all(is_public(one) or (allow_loopback and one.is_loopback) for one in found):
+        raise EndpointBlocked(_ADDRESS_NOT_ALLOWED)
+    filter_host(addresses[0], 443, allow_loopback=allow_loopback)
+    return alternating_families(found)
 
 
 class _DeadlineSocket(ssl.SSLSocket):

@@ -1,4 +1,4 @@
-"""The handler of Django's test client. Like `delegation_site/wsgi.py` it answers token reads and calls before Django does."""
+"""The handler of Django's test client. Like `delegation_site/wsgi.py` it answers some requests before Django does."""
 
 from typing import Any
 

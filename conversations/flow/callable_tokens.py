@@ -5,7 +5,6 @@ It finds only what can be sent. For everything else several queries find the rea
 
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
-from uuid import UUID
 
 import msgspec
 from django.db import models
