@@ -53,7 +53,9 @@ def prepared(environ: dict[str, Any], conversation_id: str, operation: str) -> C
     ):
         return None
     presented = PresentedKey.read(environ.get("HTTP_AUTHORIZATION", ""))
-    return presented and (lambda: _answer(environ, presented, conversation_id, operation))
+    if presented is None:
+        return None
+    return lambda: _answer(environ, presented, conversation_id, operation)
 
 
 def _answer(environ: dict[str, Any], presented: PresentedKey, conversation_id: str, operation: str) -> bytes | None:
