@@ -21,7 +21,7 @@ from io import BytesIO
 from ipaddress import ip_address
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import certifi
 import requests
@@ -29,12 +29,14 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 from requests_hardened.ip_filter import InvalidIPAddress, filter_host  # type: ignore[import-untyped]
 from requests_hardened.ip_filter_adapter import IPFilterAdapter  # type: ignore[import-untyped]
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, SSLError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
+from urllib3.util import Timeout
 
 from oauth_client.addresses import alternating_families, is_public
 from oauth_client.certificates import CertificateProblem, certificate_problem
@@ -231,38 +233,45 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
     def _send_and_read(self, request: requests.PreparedRequest) -> requests.Response:
         validate_endpoint(str(request.url))
-        response: requests.Response = super().send(request, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
-        most = _max_body.get()
-        with closing(response.raw) as raw:
+        target, most = urlsplit(str(request.url)), _max_body.get()
+        has_length = request.body is None or "Content-Length" in request.headers
+        # As the library's `send` does, which copies more and keeps cookies.
+        answered: Any = self._pool(target).urlopen(
+            str(request.method),
+            f"/{target.path.lstrip('/')}" + (f"?{target.query}" if target.query else ""),
+            body=request.body,
+            headers={**request.headers, "Host": target.netloc},
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+            retries=self.max_retries,
+            timeout=Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
+            chunked=not has_length,
+        )
+        with closing(answered) as raw:
             # An interim response: the final one may come later, and would be read as the answer to the next request.
-            if response.status_code < requests.codes.ok:
+            if raw.status < requests.codes.ok:
                 raise EndpointUnreachable("the server sent no final response")
             # Read one byte too many, counted after decompression: 50 KB of gzip can be 50 MB (N7).
             body = raw.read(most + 1, decode_content=True)
         if len(body) > most:
             raise ResponseTooLarge("the answer is too large")
-        response.raw = BytesIO(body)
-        return response
+        return _response(request, raw, body)
 
-    def get_connection_with_tls_context(
-        self, request: requests.PreparedRequest, *_arguments: Any, **_options: Any
-    ) -> HTTPConnectionPool:
+    def _pool(self, target: SplitResult) -> HTTPConnectionPool:
         """Resolve the name once, check every address, connect to one of them (N2).
 
         Connections are pooled by the first address.
         """
-        target = urlsplit(str(request.url))
         host, port = target.hostname or "", target.port or (443 if self._secure else 80)
-        request.headers["Host"] = target.netloc
-        # Not `assert_hostname`: urllib3 would then disable OpenSSL's own hostname check in the shared context.
+        # Not `assert_hostname`: urllib3 would then disable OpenSSL's own hostname check in the shared context. Our TLS
+        # context verifies.
         options = {"ssl_context": _tls_context(self._ca_file), "server_hostname": host} if self._secure else {}
         pool: HTTPConnectionPool = self.poolmanager.connection_from_host(
             self._checked_address(host, port), port, target.scheme, pool_kwargs=options
         )
         return pool
-
-    def cert_verify(self, *_arguments: Any) -> None:
-        """Do nothing: our TLS context verifies. requests would load all of certifi for each connection."""
 
     def _checked_address(self, host: str, port: int) -> str:
         """Resolve the host. Return its first address. Raises `EndpointBlocked` if any of them is not public."""
@@ -285,6 +294,19 @@ def _checked(addresses: tuple[str, ...], *, allow_loopback: bool) -> tuple[str, 
         raise EndpointBlocked(_ADDRESS_NOT_ALLOWED)
     filter_host(addresses[0], 443, allow_loopback=allow_loopback)
     return alternating_families(found)
+
+
+def _response(request: requests.PreparedRequest, raw: Any, body: bytes) -> requests.Response:
+    """Return a complete response. Its cookies are not read: nobody keeps any (P6)."""
+    response = requests.Response()
+    response.status_code, response.reason = raw.status, raw.reason
+    response.headers = CaseInsensitiveDict(raw.headers)
+    response.encoding = get_encoding_from_headers(response.headers)
+    response.url, response.request = str(request.url), request
+    response.raw = BytesIO(body)
+    # As `Response.content` would, which reads it in pieces.
+    response._content = body  # noqa: SLF001
+    return response
 
 
 class _DeadlineSocket(ssl.SSLSocket):
@@ -386,12 +408,13 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 def _failure(error: Exception) -> OutboundError:
-    if isinstance(error, InvalidIPAddress | ValidationError):
+    cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
+    if isinstance(cause, InvalidIPAddress | ValidationError):
         return EndpointBlocked(_ADDRESS_NOT_ALLOWED)
-    if isinstance(error, requests.Timeout | PoolTimeoutError | TimeoutError):
+    if isinstance(cause, PoolTimeoutError | TimeoutError) and not isinstance(cause, NewConnectionError):
         return EndpointTimeout("the server did not answer in time")
-    if isinstance(error, requests.exceptions.SSLError):
-        return _tls_failure(error)
+    if isinstance(cause, SSLError):
+        return _tls_failure(cause)
     return EndpointUnreachable("the server could not be reached, or its answer is not HTTP")
 
 
