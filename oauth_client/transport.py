@@ -18,7 +18,6 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from io import BytesIO
-from ipaddress import ip_address
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -30,17 +29,35 @@ from django.core.exceptions import ImproperlyConfigured, ValidationError
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 from requests.utils import get_encoding_from_headers
-from requests_hardened.ip_filter import InvalidIPAddress, filter_host  # type: ignore[import-untyped]
+from requests_hardened.ip_filter import InvalidIPAddress  # type: ignore[import-untyped]
 from requests_hardened.ip_filter_adapter import IPFilterAdapter  # type: ignore[import-untyped]
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, MaxRetryError, NewConnectionError, SSLError
-from urllib3.exceptions import TimeoutError as PoolTimeoutError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.util import Timeout
 
-from oauth_client.addresses import alternating_families, is_public
-from oauth_client.certificates import CertificateProblem, certificate_problem
+from oauth_client.addresses import all_allowed
+from oauth_client.outbound_errors import (
+    ADDRESS_NOT_ALLOWED,
+    CertificateNotAccepted,
+    EndpointBlocked,
+    EndpointTimeout,
+    EndpointUnreachable,
+    OutboundError,
+    ResponseTooLarge,
+    failure_of,
+)
 from oauth_client.validators import validate_endpoint
+
+# The errors, which callers find here, too.
+__all__ = [
+    "CertificateNotAccepted",
+    "EndpointBlocked",
+    "EndpointTimeout",
+    "EndpointUnreachable",
+    "OutboundError",
+    "ResponseTooLarge",
+]
 
 TOTAL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 3.0
@@ -55,10 +72,7 @@ _MOST_READ_PER_BYTE: Final = 12
 # Pool sizes: how many endpoints, and how many connections to each. By default a process has fewer threads.
 _KEPT_ENDPOINTS: Final = 64
 _KEPT_CONNECTIONS: Final = 32
-# Answers of the resolver whose addresses have been checked.
-_MOST_CHECKED: Final = 256
 
-_ADDRESS_NOT_ALLOWED: Final = "the address is not allowed"
 _HEADERS: Final = {"User-Agent": "consumer-delegation", "Accept-Encoding": "identity"}
 
 # An address that requests would leave as it is: nothing in it can be encoded, decoded or normalised.
@@ -79,41 +93,6 @@ _left_to_read: ContextVar[float] = ContextVar("left_to_read", default=math.inf)
 _is_sent: ContextVar[bool] = ContextVar("is_sent", default=False)
 # The deadline of all calls in a block, set by `within`.
 _block_deadline: ContextVar[float] = ContextVar("block_deadline", default=math.inf)
-
-
-class OutboundError(Exception):
-    """A call to a brand's server failed. The message contains no address and no text from the server (H5).
-
-    `was_sent` is false only if no byte of the request was written, so that the server cannot have received it.
-    """
-
-    was_sent = True
-
-
-class EndpointBlocked(OutboundError):
-    """The URL or its address is not allowed."""
-
-    was_sent = False
-
-
-class EndpointTimeout(OutboundError):
-    """The server did not respond in time. It may have received the request."""
-
-
-class EndpointUnreachable(OutboundError):
-    """No connection, no trusted certificate, or no HTTP response. The server may have received the request."""
-
-
-class CertificateNotAccepted(EndpointUnreachable):
-    """The TLS certificate is not valid for this name. Nothing was sent. The address itself is allowed."""
-
-    def __init__(self, problem: CertificateProblem) -> None:
-        super().__init__(f"the server's TLS certificate was not accepted: {problem}")
-        self.problem = problem
-
-
-class ResponseTooLarge(OutboundError):
-    """The response is larger than the call allows: 65,536 bytes, or what `send` was given."""
 
 
 def adapter_for(url: str) -> BaseAdapter:
@@ -138,7 +117,7 @@ class GuardedSession(requests.Session):
         try:
             return super().prepare_request(request)
         except ValueError:
-            raise EndpointBlocked(_ADDRESS_NOT_ALLOWED) from None
+            raise EndpointBlocked(ADDRESS_NOT_ALLOWED) from None
 
     def get_adapter(self, url: str) -> BaseAdapter:
         return adapter_for(url)
@@ -193,15 +172,16 @@ def _prepared(method: str, url: str, body: bytes | None, headers: dict[str, str]
         else:
             prepared.prepare(method=method, url=url, headers=merged, data=body)
     except ValueError:  # its message quotes the URL
-        raise EndpointBlocked(_ADDRESS_NOT_ALLOWED) from None
+        raise EndpointBlocked(ADDRESS_NOT_ALLOWED) from None
     return prepared
 
 
 class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no types
     """Connects only to checked addresses and limits time and size, whatever the session asks for.
 
-    urllib3 retries nothing here: the inherited `max_retries` is 0. A closed keep-alive connection is noticed before
-    anything is sent. If it closes while we send, the call fails and is not repeated.
+    The library's own `send` is not used. urllib3 retries nothing here: the inherited `max_retries` is 0. A closed
+    keep-alive connection is noticed before anything is sent. If it closes while we send, the call fails and is not
+    repeated.
     """
 
     def __init__(self, *, secure: bool, allow_loopback: bool, ca_file: str) -> None:
@@ -222,7 +202,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         try:
             return self._send_and_read(request)
         except (InvalidIPAddress, ValidationError, requests.RequestException, HTTPError, OSError, ValueError) as error:
-            failure = _failure(error)
+            failure = failure_of(error)
             failure.was_sent = _is_sent.get()
             raise failure from None
         finally:
@@ -278,22 +258,12 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if monotonic() > _deadline.get():
             raise TimeoutError
-        addresses = tuple(str(answer[4][0]) for answer in answers)
-        _addresses.set(_checked(addresses, allow_loopback=bool(self._allow_loopback)))
-        return addresses[0]
-
-
-@lru_cache(maxsize=_MOST_CHECKED)
-def _checked(addresses: tuple[str, ...], *, allow_loopback: bool) -> tuple[str, ...]:
-    """Return them in the order of the attempts. Raises `EndpointBlocked` if any of them is not public (N3).
-
-    The library's list is asked about the first one, too. Numbers alone decide, so what was allowed is kept.
-    """
-    found = [ip_address(address) for address in addresses]
-    if not found or not all(is_public(one) or (allow_loopback and one.is_loopback) for one in found):
-        raise EndpointBlocked(_ADDRESS_NOT_ALLOWED)
-    filter_host(addresses[0], 443, allow_loopback=allow_loopback)
-    return alternating_families(found)
+        found = tuple(str(answer[4][0]) for answer in answers)
+        checked = all_allowed(found, allow_loopback=bool(self._allow_loopback))
+        if not checked:
+            raise EndpointBlocked(ADDRESS_NOT_ALLOWED)
+        _addresses.set(checked)
+        return checked[0]
 
 
 def _response(request: requests.PreparedRequest, raw: Any, body: bytes) -> requests.Response:
@@ -405,22 +375,6 @@ class _Pool(HTTPConnectionPool):
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
-
-
-def _failure(error: Exception) -> OutboundError:
-    cause = error.reason if isinstance(error, MaxRetryError) and error.reason else error
-    if isinstance(cause, InvalidIPAddress | ValidationError):
-        return EndpointBlocked(_ADDRESS_NOT_ALLOWED)
-    if isinstance(cause, PoolTimeoutError | TimeoutError) and not isinstance(cause, NewConnectionError):
-        return EndpointTimeout("the server did not answer in time")
-    if isinstance(cause, SSLError):
-        return _tls_failure(cause)
-    return EndpointUnreachable("the server could not be reached, or its answer is not HTTP")
-
-
-def _tls_failure(error: BaseException) -> EndpointUnreachable:
-    problem = certificate_problem(error)
-    return CertificateNotAccepted(problem) if problem else EndpointUnreachable("no TLS connection could be made")
 
 
 @lru_cache(maxsize=8)
