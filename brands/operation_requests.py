@@ -5,6 +5,7 @@ fixed parts or a header of ours (P3, P4), and what is sent is what was checked: 
 decoded JSON.
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from time import thread_time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
@@ -23,7 +24,7 @@ from jsonschema.validators import extend
 from referencing import Registry
 
 from brands.api_operations import host_suffix
-from brands.models.brand_api import BrandAPI, Operation
+from brands.models.brand_api import Operation
 from infrastructure.crypto import Secret
 from oauth_client.resource_server import ResourceRequest
 from oauth_client.validators import MAX_HOST_LENGTH, MAX_URL_LENGTH
@@ -84,7 +85,16 @@ WHY_NO_HOST: Final = {
 }
 
 
-def host_named_for(api: BrandAPI, members: Secret | None) -> str:
+class Addressed(Protocol):
+    """The columns of an API that say where it is: a `BrandAPI`, or the row of a query."""
+
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def host_member(self) -> str: ...
+
+
+def host_named_for(api: Addressed, members: Secret | None) -> str:
     """Return the host that the declared members of a token's response name for the API; empty if it has its own (P2).
 
     Everybody with an account at the authorization server may have a say in what it answers, so nothing but a host
@@ -110,7 +120,7 @@ def host_named_for(api: BrandAPI, members: Secret | None) -> str:
     return named["host"]
 
 
-def at_named_host(request: ResourceRequest, api: BrandAPI, members: Secret | None) -> ResourceRequest:
+def at_named_host(request: ResourceRequest, api: Addressed, members: Secret | None) -> ResourceRequest:
     """Send the request to the host that the token's response named, if the API's address leaves it open (P2).
 
     Raises `HostNotNamed`. Without this step the address is that of no host, and the transport refuses it.
@@ -124,24 +134,46 @@ def at_named_host(request: ResourceRequest, api: BrandAPI, members: Secret | Non
     return replace(request, url=f"https://{host}{port}{below}")
 
 
-def request_for(operation: Operation, arguments: Mapping[str, Any], body: Any) -> ResourceRequest:
+class Declaration(NamedTuple):
+    """What the rows of an operation and its API declare. What is JSON stays text, by which caches find it.
+
+    `body_schema` is None, or the JSON text of null, if the operation takes no body.
+    """
+
+    method: str
+    base_url: str
+    path: str
+    parameters: str
+    body_schema: str | None
+    is_body_required: bool
+
+    @classmethod
+    def of(cls, operation: Operation) -> "Declaration":
+        parameters, schema = (
+            msgspec.json.encode(one).decode() for one in (operation.parameters, operation.body_schema)
+        )
+        base_url = operation.api.base_url
+        return cls(operation.method, base_url, operation.path, parameters, schema, operation.is_body_required)
+
+
+def request_for(declared: Declaration, arguments: Mapping[str, Any], body: Any) -> ResourceRequest:
     """Return the request. `body` is the decoded JSON, or `msgspec.UNSET` if the bot sent none.
 
     Raises `ArgumentsInvalid`, and `ImproperlyConfigured` if the operation's path leads elsewhere than its base URL.
     """
     _check_until.set(thread_time() + _MOST_SECONDS)
-    given = _checked(operation.parameters, arguments)
-    path = _PLACEHOLDER.sub(lambda found: _segment(found[1], given["path"]), operation.path)
+    given = _checked(declared.parameters, arguments)
+    path = _PLACEHOLDER.sub(lambda found: _segment(found[1], given["path"]), declared.path)
     query = "&".join(pair for name, value in given["query"].items() for pair in _pairs(name, value))
-    url = _below(operation.api.base_url, path) + (f"?{query}" if query else "")
+    url = _below(declared.base_url, path) + (f"?{query}" if query else "")
     if len(url) > MAX_URL_LENGTH:
         raise ArgumentsInvalid("/arguments", f"The address would have more than {MAX_URL_LENGTH} characters.")
     headers = {name: _header_value(name, value) for name, value in given["header"].items()}
-    content = _body(operation, body)
+    content = _body(declared, body)
     if content is not None:
         headers["Content-Type"] = "application/json"
     accepts = any(name.lower() == "accept" for name in headers)
-    return ResourceRequest(operation.method, url, headers if accepts else _ACCEPT | headers, content)
+    return ResourceRequest(declared.method, url, headers if accepts else _ACCEPT | headers, content)
 
 
 def input_schema(operation: Operation) -> dict[str, Any]:
@@ -176,17 +208,17 @@ class _Parameter:
 
 
 @lru_cache(maxsize=_MOST_CACHED)
-def _parameters(declaration: bytes) -> tuple[_Parameter, ...]:
-    """Prepare a declaration once. The text is the key, so a changed declaration is another one."""
-    return tuple(
-        _Parameter(one["name"], one["in"], _is_required(one), _validator(one.get("schema", {})))
-        for one in msgspec.json.decode(declaration)
+def _parameters(declaration: str) -> tuple[frozenset[str], tuple[_Parameter, ...]]:
+    """Prepare a declaration once: its names, and its parameters. The text is the key, so a changed one is another."""
+    declared = json.loads(declaration)
+    return frozenset(one["name"] for one in declared), tuple(
+        _Parameter(one["name"], one["in"], _is_required(one), _validator(one.get("schema", {}))) for one in declared
     )
 
 
 @lru_cache(maxsize=_MOST_CACHED)
-def _body_validator(declaration: bytes) -> Draft202012Validator:
-    return _validator(msgspec.json.decode(declaration))
+def _body_validator(declaration: str) -> Draft202012Validator:
+    return _validator(json.loads(declaration))
 
 
 class _TakesTooLong(Exception):
@@ -214,10 +246,9 @@ def _validator(schema: Any) -> Draft202012Validator:
     return validator
 
 
-def _checked(declared: Any, arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _checked(declaration: str, arguments: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the arguments by place. Raises `ArgumentsInvalid`, also for one that is not declared."""
-    parameters = _parameters(msgspec.json.encode(declared))
-    names = {parameter.name for parameter in parameters}
+    names, parameters = _parameters(declaration)
     for name in arguments:
         if name not in names:
             raise ArgumentsInvalid(_pointer("arguments", name), "This argument is not declared.")
@@ -318,18 +349,18 @@ def _below(base_url: str, path: str) -> str:
     return url
 
 
-def _body(operation: Operation, body: Any) -> bytes | None:
+def _body(declared: Declaration, body: Any) -> bytes | None:
     """Encode the body again: of a member that was sent twice, the server gets what was checked."""
-    if operation.body_schema is None:
+    if declared.body_schema in {None, "null"}:
         if body is msgspec.UNSET:
             return None
         raise ArgumentsInvalid("/body", "This operation takes no body.")
     if body is msgspec.UNSET:
-        if operation.is_body_required:
+        if declared.is_body_required:
             raise ArgumentsInvalid("/body", "This operation needs a body.")
         return None
     _refuse_deep(body, "body")
-    _validate(_body_validator(msgspec.json.encode(operation.body_schema)), body, "body")
+    _validate(_body_validator(str(declared.body_schema)), body, "body")
     return msgspec.json.encode(body)
 
 

@@ -1,4 +1,4 @@
-"""WSGI entry point. It refuses dangerous settings under any server, and answers token reads before Django's handler."""
+"""WSGI entry point. It refuses dangerous settings under any server, and answers bots before Django's handler."""
 
 import os
 from importlib import import_module
@@ -15,7 +15,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 refuse_dangerous_settings()
 _django = get_wsgi_application()
 # Not at the top: it imports models, which are loaded only now.
-application = import_module("conversations.api.fast_token_read").before(_django)
+application = import_module("conversations.api.before_django").before(_django)
 collect_no_more_than_is_written()
 prepare_from_now_on()
 limit_from_now_on()

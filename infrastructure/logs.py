@@ -16,6 +16,8 @@ from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
+# WSGI variable with the id of a request that had one before Django's handler. No client can set it: headers have HTTP_.
+REQUEST_ID: Final = "consumer_delegation.request_id"
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 # At level DEBUG these libraries write authorization codes, verifiers, client secrets and tokens into the log (H2).
@@ -245,12 +247,12 @@ def current_request_id() -> str:
     return _request_id.get()
 
 
-def begin_request() -> str:
-    """Give this thread's request a new id, and return it.
+def begin_request(request_id: str = "") -> str:
+    """Give this thread's request an id, a new one if it has none yet, and return it.
 
     The id is never reset: Django logs a 4xx or 5xx after the middleware has returned. The next request sets another.
     """
-    request_id = uuid.uuid4().hex
+    request_id = request_id or uuid.uuid4().hex
     _request_id.set(request_id)
     return request_id
 
@@ -259,7 +261,7 @@ def request_id_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -
     """Give each request a new id, for its log lines and `X-Request-Id`. An id sent by the client is ignored."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        request_id = begin_request()
+        request_id = begin_request(request.META.get(REQUEST_ID, ""))
         response = get_response(request)
         response[REQUEST_ID_HEADER] = request_id
         return response

@@ -1,8 +1,11 @@
 """Which addresses an outbound call may connect to, and in which order (N2, N3)."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import zip_longest
 from typing import Final
+
+from requests_hardened.ip_filter import filter_host  # type: ignore[import-untyped]  # the package has no types
 
 # Our own list, because `is_global` counts several of these as public (N3). For IPv6 only 2000::/3 is assigned.
 _IPV4_NOT_PUBLIC: Final = (
@@ -44,3 +47,17 @@ def alternating_families(addresses: list[IPv4Address | IPv6Address]) -> tuple[st
     second = [address for address in addresses if address.version != addresses[0].version]
     by_turns = [address for pair in zip_longest(first, second) for address in pair if address is not None]
     return tuple(dict.fromkeys(map(str, by_turns)))
+
+
+@lru_cache(maxsize=256)
+def all_allowed(addresses: tuple[str, ...], *, allow_loopback: bool) -> tuple[str, ...]:
+    """Return a resolver's answer in the order of the attempts; empty if one of the addresses is not public (N2, N3).
+
+    The library's list is asked about the first one, too, and raises its `InvalidIPAddress`. Numbers alone decide, so
+    an answer that was judged once is kept.
+    """
+    found = [ip_address(address) for address in addresses]
+    if not found or not all(is_public(address) or (allow_loopback and address.is_loopback) for address in found):
+        return ()
+    filter_host(addresses[0], 443, allow_loopback=allow_loopback)
+    return alternating_families(found)

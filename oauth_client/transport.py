@@ -10,6 +10,7 @@ resolv.conf). Plain http, which is for loopback only, checks neither the deadlin
 """
 
 import math
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -17,10 +18,9 @@ from contextlib import closing, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from io import BytesIO
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlsplit
 
 import certifi
 import requests
@@ -28,16 +28,36 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
+from requests.utils import get_encoding_from_headers
 from requests_hardened.ip_filter import InvalidIPAddress  # type: ignore[import-untyped]
 from requests_hardened.ip_filter_adapter import IPFilterAdapter  # type: ignore[import-untyped]
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError
-from urllib3.exceptions import TimeoutError as PoolTimeoutError
+from urllib3.util import Timeout
 
-from oauth_client.addresses import alternating_families, is_public
-from oauth_client.certificates import CertificateProblem, certificate_problem
+from oauth_client.addresses import all_allowed
+from oauth_client.outbound_errors import (
+    ADDRESS_NOT_ALLOWED,
+    CertificateNotAccepted,
+    EndpointBlocked,
+    EndpointTimeout,
+    EndpointUnreachable,
+    OutboundError,
+    ResponseTooLarge,
+    failure_of,
+)
 from oauth_client.validators import validate_endpoint
+
+# The errors, which callers find here, too.
+__all__ = [
+    "CertificateNotAccepted",
+    "EndpointBlocked",
+    "EndpointTimeout",
+    "EndpointUnreachable",
+    "OutboundError",
+    "ResponseTooLarge",
+]
 
 TOTAL_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 3.0
@@ -53,8 +73,12 @@ _MOST_READ_PER_BYTE: Final = 12
 _KEPT_ENDPOINTS: Final = 64
 _KEPT_CONNECTIONS: Final = 32
 
-_ADDRESS_NOT_ALLOWED: Final = "the address is not allowed"
 _HEADERS: Final = {"User-Agent": "consumer-delegation", "Accept-Encoding": "identity"}
+
+# An address that requests would leave as it is: nothing in it can be encoded, decoded or normalised.
+_PLAIN_URL: Final = re.compile(
+    r"https://[a-z0-9.-]+(?::[1-9][0-9]*)?(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?(?:\?[A-Za-z0-9._~=&-]+)?"
+)
 
 # The response type, for modules that may not import requests.
 Response = requests.Response
@@ -69,41 +93,6 @@ _left_to_read: ContextVar[float] = ContextVar("left_to_read", default=math.inf)
 _is_sent: ContextVar[bool] = ContextVar("is_sent", default=False)
 # The deadline of all calls in a block, set by `within`.
 _block_deadline: ContextVar[float] = ContextVar("block_deadline", default=math.inf)
-
-
-class OutboundError(Exception):
-    """A call to a brand's server failed. The message contains no address and no text from the server (H5).
-
-    `was_sent` is false only if no byte of the request was written, so that the server cannot have received it.
-    """
-
-    was_sent = True
-
-
-class EndpointBlocked(OutboundError):
-    """The URL or its address is not allowed."""
-
-    was_sent = False
-
-
-class EndpointTimeout(OutboundError):
-    """The server did not respond in time. It may have received the request."""
-
-
-class EndpointUnreachable(OutboundError):
-    """No connection, no trusted certificate, or no HTTP response. The server may have received the request."""
-
-
-class CertificateNotAccepted(EndpointUnreachable):
-    """The TLS certificate is not valid for this name. Nothing was sent. The address itself is allowed."""
-
-    def __init__(self, problem: CertificateProblem) -> None:
-        super().__init__(f"the server's TLS certificate was not accepted: {problem}")
-        self.problem = problem
-
-
-class ResponseTooLarge(OutboundError):
-    """The response is larger than the call allows: 65,536 bytes, or what `send` was given."""
 
 
 def adapter_for(url: str) -> BaseAdapter:
@@ -128,7 +117,7 @@ class GuardedSession(requests.Session):
         try:
             return super().prepare_request(request)
         except ValueError:
-            raise EndpointBlocked(_ADDRESS_NOT_ALLOWED) from None
+            raise EndpointBlocked(ADDRESS_NOT_ALLOWED) from None
 
     def get_adapter(self, url: str) -> BaseAdapter:
         return adapter_for(url)
@@ -176,17 +165,23 @@ def _prepared(method: str, url: str, body: bytes | None, headers: dict[str, str]
     prepared, merged = requests.PreparedRequest(), CaseInsensitiveDict(_HEADERS)
     merged.update(headers)
     try:
-        prepared.prepare(method=method, url=url, headers=merged, data=body)
+        if _PLAIN_URL.fullmatch(url):
+            prepared.method, prepared.url = method, url
+            prepared.prepare_headers(merged)
+            prepared.prepare_body(body, None)
+        else:
+            prepared.prepare(method=method, url=url, headers=merged, data=body)
     except ValueError:  # its message quotes the URL
-        raise EndpointBlocked(_ADDRESS_NOT_ALLOWED) from None
+        raise EndpointBlocked(ADDRESS_NOT_ALLOWED) from None
     return prepared
 
 
 class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has no types
     """Connects only to checked addresses and limits time and size, whatever the session asks for.
 
-    urllib3 retries nothing here: the inherited `max_retries` is 0. A closed keep-alive connection is noticed before
-    anything is sent. If it closes while we send, the call fails and is not repeated.
+    The library's own `send` is not used. urllib3 retries nothing here: the inherited `max_retries` is 0. A closed
+    keep-alive connection is noticed before anything is sent. If it closes while we send, the call fails and is not
+    repeated.
     """
 
     def __init__(self, *, secure: bool, allow_loopback: bool, ca_file: str) -> None:
@@ -207,7 +202,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         try:
             return self._send_and_read(request)
         except (InvalidIPAddress, ValidationError, requests.RequestException, HTTPError, OSError, ValueError) as error:
-            failure = _failure(error)
+            failure = failure_of(error)
             failure.was_sent = _is_sent.get()
             raise failure from None
         finally:
@@ -218,53 +213,70 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
     def _send_and_read(self, request: requests.PreparedRequest) -> requests.Response:
         validate_endpoint(str(request.url))
-        response: requests.Response = super().send(request, stream=True, timeout=(CONNECT_TIMEOUT, READ_TIMEOUT))
-        most = _max_body.get()
-        with closing(response.raw) as raw:
+        target, most = urlsplit(str(request.url)), _max_body.get()
+        has_length = request.body is None or "Content-Length" in request.headers
+        # As the library's `send` does, which copies more and keeps cookies.
+        answered: Any = self._pool(target).urlopen(
+            str(request.method),
+            f"/{target.path.lstrip('/')}" + (f"?{target.query}" if target.query else ""),
+            body=request.body,
+            headers={**request.headers, "Host": target.netloc},
+            redirect=False,
+            assert_same_host=False,
+            preload_content=False,
+            decode_content=False,
+            retries=self.max_retries,
+            timeout=Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
+            chunked=not has_length,
+        )
+        with closing(answered) as raw:
             # An interim response: the final one may come later, and would be read as the answer to the next request.
-            if response.status_code < requests.codes.ok:
+            if raw.status < requests.codes.ok:
                 raise EndpointUnreachable("the server sent no final response")
             # Read one byte too many, counted after decompression: 50 KB of gzip can be 50 MB (N7).
             body = raw.read(most + 1, decode_content=True)
         if len(body) > most:
             raise ResponseTooLarge("the answer is too large")
-        response.raw = BytesIO(body)
-        return response
+        return _response(request, raw, body)
 
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _pool(self, target: SplitResult) -> HTTPConnectionPool:
         """Resolve the name once, check every address, connect to one of them (N2).
 
         Connections are pooled by the first address.
         """
-        target = urlsplit(str(request.url))
-        pinned = request.copy()
-        pinned.url = urlunsplit(target._replace(netloc=self._checked_authority(target.hostname or "", target.port)))
-        host, options = super().build_connection_pool_key_attributes(pinned, verify, cert)
-        request.headers["Host"] = target.netloc
-        if not self._secure:
-            return host, options
-        # Not `assert_hostname`: urllib3 would then disable OpenSSL's own hostname check in the shared context.
-        return host, {"ssl_context": _tls_context(self._ca_file), "server_hostname": target.hostname}
+        host, port = target.hostname or "", target.port or (443 if self._secure else 80)
+        # Not `assert_hostname`: urllib3 would then disable OpenSSL's own hostname check in the shared context. Our TLS
+        # context verifies.
+        options = {"ssl_context": _tls_context(self._ca_file), "server_hostname": host} if self._secure else {}
+        pool: HTTPConnectionPool = self.poolmanager.connection_from_host(
+            self._checked_address(host, port), port, target.scheme, pool_kwargs=options
+        )
+        return pool
 
-    def cert_verify(self, *_arguments: Any) -> None:
-        """Do nothing: our TLS context verifies. requests would load all of certifi for each connection."""
-
-    def _checked_authority(self, host: str, port: int | None) -> str:
-        """Resolve and check the host. Raises `EndpointBlocked` if any address is not public."""
-        port = port or (443 if self._secure else 80)
+    def _checked_address(self, host: str, port: int) -> str:
+        """Resolve the host. Return its first address. Raises `EndpointBlocked` if any of them is not public."""
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if monotonic() > _deadline.get():
             raise TimeoutError
-        addresses = [ip_address(answer[4][0]) for answer in answers]
-        if not addresses or not all(self._is_allowed(address) for address in addresses):
-            raise EndpointBlocked(_ADDRESS_NOT_ALLOWED)
-        _addresses.set(alternating_families(addresses))
-        return f"[{addresses[0]}]:{port}" if isinstance(addresses[0], IPv6Address) else f"{addresses[0]}:{port}"
+        found = tuple(str(answer[4][0]) for answer in answers)
+        checked = all_allowed(found, allow_loopback=bool(self._allow_loopback))
+        if not checked:
+            raise EndpointBlocked(ADDRESS_NOT_ALLOWED)
+        _addresses.set(checked)
+        return checked[0]
 
-    def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:
-        return is_public(address) or (bool(self._allow_loopback) and address.is_loopback)
+
+def _response(request: requests.PreparedRequest, raw: Any, body: bytes) -> requests.Response:
+    """Return a complete response. Its cookies are not read: nobody keeps any (P6)."""
+    response = requests.Response()
+    response.status_code, response.reason = raw.status, raw.reason
+    response.headers = CaseInsensitiveDict(raw.headers)
+    response.encoding = get_encoding_from_headers(response.headers)
+    response.url, response.request = str(request.url), request
+    response.raw = BytesIO(body)
+    # As `Response.content` would, which reads it in pieces.
+    response._content = body  # noqa: SLF001
+    return response
 
 
 class _DeadlineSocket(ssl.SSLSocket):
@@ -363,21 +375,6 @@ class _Pool(HTTPConnectionPool):
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _SecureConnection
-
-
-def _failure(error: Exception) -> OutboundError:
-    if isinstance(error, InvalidIPAddress | ValidationError):
-        return EndpointBlocked(_ADDRESS_NOT_ALLOWED)
-    if isinstance(error, requests.Timeout | PoolTimeoutError | TimeoutError):
-        return EndpointTimeout("the server did not answer in time")
-    if isinstance(error, requests.exceptions.SSLError):
-        return _tls_failure(error)
-    return EndpointUnreachable("the server could not be reached, or its answer is not HTTP")
-
-
-def _tls_failure(error: BaseException) -> EndpointUnreachable:
-    problem = certificate_problem(error)
-    return CertificateNotAccepted(problem) if problem else EndpointUnreachable("no TLS connection could be made")
 
 
 @lru_cache(maxsize=8)

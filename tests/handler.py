@@ -1,4 +1,4 @@
-"""The handler of Django's test client. Like `delegation_site/wsgi.py` it answers token reads before Django does."""
+"""The handler of Django's test client. Like `delegation_site/wsgi.py` it answers some requests before Django does."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse
 from django.test.client import ClientHandler
 
-from conversations.api import fast_token_read
+from conversations.api import before_django
 
 
 class Handler(ClientHandler):
@@ -20,7 +20,7 @@ class Handler(ClientHandler):
     def behind_fast_path(self, environ: dict[str, Any]) -> Any:
         """Answer as in production, and return Django's kind of response."""
         started: list[tuple[str, list[tuple[str, str]]]] = []
-        answered: Any = fast_token_read.before(lambda environ, _: self.django(environ))(
+        answered: Any = before_django.before(lambda environ, _: self.django(environ))(
             environ, lambda *start: started.append(start)
         )
         if not started:

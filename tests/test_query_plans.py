@@ -25,6 +25,7 @@ from conversations.models import AccessToken, Conversation
 from conversations.outbox.health_checks import watch
 from conversations.outbox.revocations import lease_revocations
 from tests.admin_pages import AdminBrowser
+from tests.brand_api import make_api
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, make_bot, make_server
 from tests.fake_authorization_server import FakeAuthorizationServer, mounted
 from tests.large_tables import fill
@@ -131,6 +132,7 @@ def _set_up(login: FakeAuthorizationServer) -> Stage:
     server = make_server(acme)
     login.redirect_uri = server.redirect_uri
     fill([server, *(make_server(brand) for brand in brands)])
+    make_api(server, login.issuer)
     bot = make_bot(acme)
     assert bot.complete(code_on(Browser().sign_in(bot.challenge()["url"], login)))[0] == 200
     waiting = Bot(bot.key, "web:waits")
@@ -154,6 +156,7 @@ def _keep_all_in_memory() -> None:
 
 OPERATIONS: dict[str, Callable[[Stage], Any]] = {
     "token_read": lambda stage: stage.bot.token(),
+    "call": lambda stage: stage.bot.in_chat("POST", "/calls/orders.list", {}),
     "authorize": lambda stage: stage.bot.in_chat("POST", "/authorize", {}),
     "conversation_read": lambda stage: stage.bot.status(),
     "challenge_read": lambda stage: stage.bot.read_challenge(stage.challenge),

@@ -28,7 +28,8 @@ from oauth_client.validators import MAX_SCOPE_LENGTH
 from web.errors import Problem, json_response, rate_limited
 from web.limits import client_address
 
-# WSGI variable with the exception that ended the fast path of a token read. It is raised again where every call begins.
+# WSGI variable with the exception that ended a fast path (`before_django`). It is raised again where every call begins,
+# so that nothing is counted, asked or sent twice.
 FAILED_BEFORE: Final = "consumer_delegation.failed_before"
 MAX_BODY_BYTES: Final = 16 * 1024
 # Of a call of a brand's API, which may create something there.
@@ -330,6 +331,14 @@ def refuse_missing_scopes(bot_key: BotKey, scopes: Iterable[str]) -> None:
         challenge = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'}
         detail = f"This bot key lacks the scope {' '.join(missing)}."
         raise Problem(403, "insufficient_scope", detail, headers=challenge)
+
+
+def holds_scope(scopes: str, scope: BotKey.Scope) -> bool:
+    """Whether a bot key's column of scopes, as JSON text, names this scope."""
+    try:
+        return scope in msgspec.json.decode(scopes, type=list[str])
+    except msgspec.ValidationError:  # no list of scopes: what that means is decided elsewhere
+        return False
 
 
 def _problem_of(error: Problem | FlowError | rate_limits.RateLimited | DecryptionError) -> Problem:

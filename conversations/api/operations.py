@@ -19,7 +19,7 @@ from django.utils import timezone
 from brands.api_operations import SAFE_METHODS
 from brands.models import BotKey, Operation
 from brands.models.brand_api import operation_name_validator
-from brands.operation_requests import ArgumentsInvalid, input_schema, request_for
+from brands.operation_requests import ArgumentsInvalid, Declaration, input_schema, request_for
 from conversations.api.calls import (
     MAX_CALL_BODY_BYTES,
     Answer,
@@ -140,20 +140,16 @@ class _Wanted:
 
 def _request(operation: Operation, body: CallBody) -> ResourceRequest:
     try:
-        return request_for(operation, body.arguments, body.body)
+        return request_for(Declaration.of(operation), body.arguments, body.body)
     except ArgumentsInvalid as error:
         raise Problem(422, "arguments_invalid", error.reason, pointer=error.pointer) from None
 
 
 def _called(call: Call, access_token: AccessToken, wanted: _Wanted) -> Answer:
-    caller = Caller(call.bot_key, call.actor, wanted.purpose)
+    caller = Caller(call.bot_key.pk, call.actor, wanted.purpose)
     response = call_api(wanted.operation, wanted.request, access_token, caller)
-    return 200, {
-        "conversation_id": access_token.conversation.external_id,
-        "session": access_token.conversation.session,
-        "operation": wanted.operation.name,
-        "response": representation(response),
-    }
+    conversation = access_token.conversation
+    return 200, document(conversation.external_id, conversation.session, wanted.operation.name, response)
 
 
 def _called_or_challenged(call: Call, conversation_id: str, wanted: _Wanted, asked: ChallengeBody) -> Answer:
@@ -184,6 +180,16 @@ def _challenge(operation: Operation, body: CallBody) -> ChallengeBody:
     scope = wanted.scope and " ".join(dict.fromkeys([*wanted.scope.split(), *operation.scope.split()]))
     session = wanted.session if body.session is None else body.session
     return msgspec.structs.replace(wanted, authorization_server=server.key, scope=scope, session=session)
+
+
+def document(conversation_id: str, session: int, operation: str, response: ResourceResponse) -> dict[str, Any]:
+    """Build the answer to a call."""
+    return {
+        "conversation_id": conversation_id,
+        "session": session,
+        "operation": operation,
+        "response": representation(response),
+    }
 
 
 def representation(response: ResourceResponse) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 import logging
 from contextlib import suppress
-from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
+from uuid import UUID
 
+import msgspec
 from django.utils import timezone
 
-from brands.models import BotKey, Operation
+from brands.models import AuthorizationServer, Operation
 from brands.operation_requests import HostNotNamed, at_named_host
 from conversations.flow.authorization_status import authorization_of
 from conversations.flow.call_counts import CallKind, count_call
@@ -36,13 +38,57 @@ audit_logger = logging.getLogger("consumer_delegation.audit")
 logger = logging.getLogger("consumer_delegation.api_calls")
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """Who calls, and what for: the purpose is a code of the bot's own, as for token reads."""
 
-    bot_key: BotKey
+    bot_key_pk: int
     actor: str
     purpose: str
+
+
+class CallRow(msgspec.Struct, array_like=True, frozen=True):
+    """What a call needs of an operation, its API, and the token that is presented: columns, and no model instance."""
+
+    operation: str
+    scope: str
+    is_safe_to_repeat: bool
+    base_url: str
+    host_member: str
+    host_since: datetime
+    brand_pk: int
+    brand_slug: str
+    brand_uuid: UUID
+    conversation_uuid: UUID
+    token_uuid: UUID
+    token_scope: str
+    issued_at: datetime
+
+    @classmethod
+    def of(cls, operation: Operation, access_token: AccessToken) -> "CallRow":
+        api, brand = operation.api, operation.brand
+        return cls(
+            operation.name, operation.scope, operation.is_safe_to_repeat,
+            api.base_url, api.host_member, api.host_since, brand.pk, brand.slug, brand.uuid,
+            access_token.conversation.uuid, access_token.uuid, access_token.scope, access_token.issued_at,
+        )  # fmt: skip
+
+    @property
+    def is_older_than_host(self) -> bool:
+        """Whether the API moved to its host after the token was issued, or in the same microsecond (P2)."""
+        return self.issued_at <= self.host_since
+
+    @property
+    def has_scope(self) -> bool:
+        """Whether the token has been granted all that the operation needs."""
+        return set(self.scope.split()) <= set(self.token_scope.split())
+
+
+class Presented(NamedTuple):
+    """The decrypted columns of a token that are sent, or say where to."""
+
+    access_token: Secret
+    proof_key: ProofKey | None
+    response_members: Secret | None
 
 
 def call_api(
@@ -54,17 +100,29 @@ def call_api(
     `ApiHostChanged`, `MissingScope`, `ScopeRefusedByApi`, `ApiBusy`, `NoApiAnswer`, `WrongAuthorizationStatus`,
     `ConversationClosed`, `TokenReplaced`, `StepUpRequired`, `StepUpUnavailable` and `DecryptionError`.
     """
-    # Both moments are of rows, so that this needs no query. One in the same microsecond is refused, too (P2).
-    if access_token.issued_at <= operation.api.host_since:
+    row, server = CallRow.of(operation, access_token), operation.api.authorization_server
+    if row.is_older_than_host:
         raise ApiHostChanged
-    if not set(operation.scope.split()) <= set(access_token.scope.split()):
-        _refuse_scope(operation, access_token, operation.scope)
-    value, proof_key = access_token.reveal_access_token(), access_token.reveal_proof_key()
+    if not row.has_scope:
+        _refuse_scope(server, access_token, row.scope)
+    members = access_token.reveal_response_members() if row.host_member else None
+    presented = Presented(access_token.reveal_access_token(), access_token.reveal_proof_key(), members)
+    response = send_call(row, request, presented, caller)
+    if is_refusal(response):
+        refuse(response, server, access_token, caller.actor)
+    return response
+
+
+def send_call(row: CallRow, request: ResourceRequest, presented: Presented, caller: Caller) -> ResourceResponse:
+    """Send the request with the token, log and count the call. Return the API's answer, also if it is a refusal.
+
+    The caller has asked `is_older_than_host` and `has_scope`. Raises `ApiBusy` and `NoApiAnswer`.
+    """
     began, outcome = monotonic(), "failed"
     try:
-        addressed = _addressed(operation, request, access_token)
-        with call_slot(operation.brand_id):
-            response = _sent(operation, addressed, value, proof_key)
+        addressed = _addressed(row, request, presented.response_members)
+        with call_slot(row.brand_pk):
+            response = _sent(row, addressed, presented)
         outcome = f"{response.status // 100}xx"
     except ServerBusy:
         outcome = "busy"
@@ -73,41 +131,50 @@ def call_api(
         outcome = failure.outcome.value
         raise
     finally:
-        _note(operation, access_token, caller, outcome, round((monotonic() - began) * 1000))
-    if response.refuses_token:
-        _end(operation, access_token, caller.actor)
-    if response.wants_step_up:
-        refuse_weak_sign_in(access_token, operation.api.authorization_server, response.demand, timezone.now())
-    if response.wants_more_scope:
-        _refuse_scope(operation, access_token, response.scope)
+        _note(row, caller, outcome, round((monotonic() - began) * 1000))
     return response
 
 
-def _addressed(operation: Operation, request: ResourceRequest, access_token: AccessToken) -> ResourceRequest:
+def is_refusal(response: ResourceResponse) -> bool:
+    """Whether the API refuses the token, its scope or the sign-in behind it: then `refuse` has to be called."""
+    return response.refuses_token or response.wants_step_up or response.wants_more_scope
+
+
+def refuse(response: ResourceResponse, server: AuthorizationServer, access_token: AccessToken, actor: str) -> NoReturn:
+    """Do what a refusal means for the token that was presented. Always raises what the bot has to do now."""
+    if response.refuses_token:
+        _end(server, access_token, actor)
+    if response.wants_step_up:
+        refuse_weak_sign_in(access_token, server, response.demand, timezone.now())
+    _refuse_scope(server, access_token, response.scope)
+
+
+def _addressed(row: CallRow, request: ResourceRequest, members: Secret | None) -> ResourceRequest:
     """Check what the token's response said of the host again, at each use: the row is older than this code (P2)."""
-    if not operation.api.host_member:
+    if not row.host_member:
         return request
     try:
-        return at_named_host(request, operation.api, access_token.reveal_response_members())
+        return at_named_host(request, row, members)
     except HostNotNamed as refused:
-        about = {"brand": operation.brand.slug, "operation": operation.name, "reason": refused.reason}
+        about = {"brand": row.brand_slug, "operation": row.operation, "reason": refused.reason}
         logger.warning("a token names no host for a brand's API", extra=about)
         raise NoApiAnswer(CallOutcome.HOST_REFUSED, was_sent=False) from None
 
 
-def _sent(
-    operation: Operation, request: ResourceRequest, access_token: Secret, proof_key: ProofKey | None
-) -> ResourceResponse:
+def _sent(row: CallRow, request: ResourceRequest, presented: Presented) -> ResourceResponse:
     try:
         response = call_resource(
-            request, access_token, is_safe_to_repeat=operation.is_safe_to_repeat, proof_key=proof_key
+            request,
+            presented.access_token,
+            is_safe_to_repeat=row.is_safe_to_repeat,
+            proof_key=presented.proof_key,
         )
     except TokenInAnswer:
         raise NoApiAnswer(CallOutcome.TOKEN_IN_ANSWER) from None
     except OutboundError as error:
         # One code for an address that is blocked and for one that refuses the connection: a brand's admin must not
         # learn from us what is inside our network (N9). The operator's log has the reason.
-        about = {"brand": operation.brand.slug, "operation": operation.name, "reason": type(error).__name__}
+        about = {"brand": row.brand_slug, "operation": row.operation, "reason": type(error).__name__}
         logger.warning("a brand's API gave no answer: %s", error, extra=about)
         if isinstance(error, ResponseTooLarge):
             outcome = CallOutcome.TOO_LARGE
@@ -120,37 +187,35 @@ def _sent(
     return response
 
 
-def _note(operation: Operation, access_token: AccessToken, caller: Caller, outcome: str, milliseconds: int) -> None:
+def _note(row: CallRow, caller: Caller, outcome: str, milliseconds: int) -> None:
     """Log and count a call: who called what, and how it went. Never an argument, a body or a header (P11)."""
-    conversation = access_token.conversation
     audit_logger.info(
         "api.call",
         extra={
             "actor": caller.actor,
-            "brand_uuid": str(operation.brand.uuid),
-            "conversation_uuid": str(conversation.uuid),
-            "access_token_uuid": str(access_token.uuid),
-            "operation": operation.name,
+            "brand_uuid": str(row.brand_uuid),
+            "conversation_uuid": str(row.conversation_uuid),
+            "access_token_uuid": str(row.token_uuid),
+            "operation": row.operation,
             "outcome": outcome,
             "milliseconds": milliseconds,
             "call_purpose": caller.purpose,
         },
     )
-    count_call(CallKind(caller.bot_key.pk, operation.name, outcome, caller.purpose), milliseconds, timezone.now())
+    count_call(CallKind(caller.bot_key_pk, row.operation, outcome, caller.purpose), milliseconds, timezone.now())
 
 
-def _end(operation: Operation, access_token: AccessToken, actor: str) -> NoReturn:
+def _end(server: AuthorizationServer, access_token: AccessToken, actor: str) -> NoReturn:
     """End the token that the API refused, and no later one (P9). Always raises what the bot has to do now."""
-    conversation, server = access_token.conversation, operation.api.authorization_server
-    now, reason = timezone.now(), AccessToken.EndReason.REJECTED
+    conversation, now, reason = access_token.conversation, timezone.now(), AccessToken.EndReason.REJECTED
     live = end_live_token(conversation, server, reason, actor=actor, now=now, presented=access_token)
     if live != access_token:
         raise TokenReplaced
     raise WrongAuthorizationStatus(authorization_of(conversation, server, now))
 
 
-def _refuse_scope(operation: Operation, access_token: AccessToken, wanted: str) -> NoReturn:
+def _refuse_scope(server: AuthorizationServer, access_token: AccessToken, wanted: str) -> NoReturn:
     """Say which scope is wanted: always raises. Another sign-in helps only if it is missing and can be asked for."""
     with suppress(InvalidScope):
-        refuse_missing_scope(access_token, operation.api.authorization_server, wanted)
+        refuse_missing_scope(access_token, server, wanted)
     raise ScopeRefusedByApi(wanted)

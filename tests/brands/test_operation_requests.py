@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from brands.api_operations import validate_parameters, validate_schema
 from brands.models import BrandAPI, Operation
-from brands.operation_requests import MAX_DEPTH, ArgumentsInvalid, request_for
+from brands.operation_requests import MAX_DEPTH, ArgumentsInvalid, Declaration, request_for
 from oauth_client.resource_server import ResourceRequest
 from oauth_client.validators import MAX_URL_LENGTH
 
@@ -31,7 +31,9 @@ def operation(**changes: Any) -> Operation:
 
 
 def request_with(body: Any = msgspec.UNSET, /, *, of: Operation | None = None, **arguments: Any) -> ResourceRequest:
-    return request_for(of or operation(), {name.replace("X_", "X-"): value for name, value in arguments.items()}, body)
+    return request_for(
+        Declaration.of(of or operation()), {name.replace("X_", "X-"): value for name, value in arguments.items()}, body
+    )
 
 
 def refused(body: Any = msgspec.UNSET, /, *, of: Operation | None = None, **arguments: Any) -> str:
@@ -161,7 +163,7 @@ def test_a_list_repeats_its_query_parameter() -> None:
 def test_what_is_missing_or_not_declared_is_refused(arguments: dict[str, Any], pointer: str) -> None:
     """P4."""
     with pytest.raises(ArgumentsInvalid) as refusal:
-        request_for(operation(), arguments, msgspec.UNSET)
+        request_for(Declaration.of(operation()), arguments, msgspec.UNSET)
     assert refusal.value.pointer == pointer
 
 
@@ -213,7 +215,7 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
 def test_a_stored_path_that_leads_elsewhere_is_never_called(path: str) -> None:
     """P3: such a row was written by SQL."""
     with pytest.raises(ImproperlyConfigured):
-        request_for(operation(path=path, parameters=[]), {}, msgspec.UNSET)
+        request_for(Declaration.of(operation(path=path, parameters=[])), {}, msgspec.UNSET)
 
 
 def test_a_request_shows_nothing_of_its_values() -> None:
@@ -227,7 +229,7 @@ def test_json_is_asked_for_unless_the_operation_declares_what_is() -> None:
     accept = {"name": "accept", "in": "header", "schema": {"type": "string"}}
     declared = operation(parameters=[PARAMETERS[0], accept])
     assert request_with(order_id="1").headers["Accept"].startswith("application/json")
-    assert request_for(declared, {"order_id": "1", "accept": "text/csv"}, msgspec.UNSET).headers == {
+    assert request_for(Declaration.of(declared), {"order_id": "1", "accept": "text/csv"}, msgspec.UNSET).headers == {
         "accept": "text/csv"
     }
 
@@ -255,7 +257,9 @@ def test_all_arguments_share_the_time_of_one_check() -> None:
     validate_parameters(many)
     with pytest.raises(ArgumentsInvalid) as refusal:
         request_for(
-            operation(path="/", parameters=many), {f"q{number}": [1] * 300 for number in range(50)}, msgspec.UNSET
+            Declaration.of(operation(path="/", parameters=many)),
+            {f"q{number}": [1] * 300 for number in range(50)},
+            msgspec.UNSET,
         )
     assert "takes too long" in refusal.value.reason
 

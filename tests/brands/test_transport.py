@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from django.core.exceptions import ImproperlyConfigured
 from pytest_django import Settings
 
@@ -32,6 +33,38 @@ def test_a_document_can_be_fetched(endpoint: HostileTokenEndpoint) -> None:
 
     assert transport.get(endpoint.url).json() == {"keys": []}
     assert endpoint.requests[0].startswith(b"GET /token HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        *("", "/a b", "/?", "/a?", "/orders?limit=10&x=a%20b", "/a?b?c", "/a?%41=~"),
+        *[
+            "/",
+            "/orders",
+            "/orders/",
+            "/a/./b",
+            "/a/../b",
+            "/..",
+            "//a",
+            "/a//b",
+            "/%41",
+            "/%7e/%2F",
+            "/a%20b",
+            "/a;b",
+            "/:a",
+            "/a@b",
+            "/~a/a.b_c-d",
+            "/.a",
+        ],
+    ],
+)
+@pytest.mark.parametrize("host", ["https://api.acme.example", "https://API.acme.example", "https://a.example:443"])
+def test_an_address_is_sent_as_requests_would_write_it(host: str, end: str) -> None:
+    """A plain one is not prepared again, so it has to be one that stays as it is."""
+    expected = requests.PreparedRequest()
+    expected.prepare(method="GET", url=host + end)
+    assert transport._prepared("GET", host + end, None, {}).url == expected.url
 
 
 def test_a_connection_is_kept_for_the_next_session(endpoint: HostileTokenEndpoint) -> None:

@@ -220,9 +220,8 @@ def test_a_late_401_does_not_end_the_token_that_took_the_place(caller: Caller) -
     refused = AccessToken.objects.get()
     caller.sign_in(caller.bot.challenge())
     live = AccessToken.objects.get(ended_at=None)
-    operation = Operation.objects.select_related("brand", "api__authorization_server").get(name="orders.list")
     with pytest.raises(TokenReplaced) as late:
-        api_calls._end(operation, refused, "bot:late")
+        api_calls._end(caller.server, refused, "bot:late")
     problem = problem_of(late.value)
     assert (problem.status, problem.code, problem.next_operation) == (409, "authorized", "callOperation")
     assert caller.bot.status() == ("authorized", None)

@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from brands.models import BotKey
-from conversations.api import fast_token_read
+from conversations.api import before_django
 from conversations.flow import read_counts
 from conversations.models import AccessToken
 from infrastructure import prepared, rate_limits
@@ -56,7 +56,7 @@ def environ_of(bot: Bot, **changes: str) -> dict[str, Any]:
 def fast(environ: dict[str, Any]) -> tuple[list[tuple[str, str]], bytes] | None:
     """Answer by the fast path alone; None if it passes the request on."""
     started: list[Any] = []
-    body = fast_token_read.before(lambda *_: ())(environ, lambda *start: started.append(start))
+    body = before_django.before(lambda *_: ())(environ, lambda *start: started.append(start))
     assert [status for status, _ in started] in ([], ["200 OK"])
     return (started[0][1], b"".join(body)) if started else None
 
@@ -84,7 +84,7 @@ def test_production_and_runserver_answer_a_read_before_django(ready: Bot, monkey
 def test_django_gets_the_request_as_the_server_gave_it(ready: Bot) -> None:
     environ = environ_of(ready, REQUEST_METHOD="DELETE")
     before = dict(environ)
-    given: Any = fast_token_read.before(lambda *passed: passed)(environ, print)
+    given: Any = before_django.before(lambda *passed: passed)(environ, print)
     assert (given[0] is environ, environ == before, given[1]) == (True, True, print)
 
 
@@ -136,7 +136,7 @@ def test_a_request_that_the_proxy_took_by_tls_is_read(ready: Bot, settings: Any,
 
 def test_it_has_the_headers_of_every_answer_to_a_bot(ready: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
     """H6, B9."""
-    monkeypatch.setattr(fast_token_read, "_kept_headers", {})
+    monkeypatch.setattr(before_django, "_kept_headers", {})
     answered = fast(environ_of(ready))
     assert answered is not None
     headers, body = answered

@@ -47,7 +47,7 @@ EXPECTED = {
     "GET /r/{receipt}": 2,
     "GET /token": 1,
     "POST /authorize (token)": 5,
-    "POST /calls/{operation}": 5,
+    "POST /calls/{operation}": 2,
     "GET /operations": 3,
     "DELETE /token": 14,
     "POST /challenges (again)": 13,

@@ -27,6 +27,14 @@ def _silence() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.fixture
+def answered_fast() -> Iterator[list[int]]:
+    """Collect what the fast path answered. A test that it never answers proves nothing."""
+    found: list[int] = []
+    yield found
+    assert len(found) > 10
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Add up the cases of all tests of the run."""
     reports = [report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "nodeid")]

@@ -1,0 +1,110 @@
+"""Answer a bot before Django's handler: what the middleware in front of the bot API checks, and the headers it adds.
+
+`fast_token_read` and `fast_call` answer here what is plainly all right. Whatever is not goes on to the handler, its
+middleware and the view, which alone find the reason. So the checks here may refuse too much, and never too little.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from time import monotonic
+from typing import Any, Final
+
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.http.request import split_domain_port, validate_host
+
+from conversations.api import fast_call, fast_token_read
+from conversations.api.calls import FAILED_BEFORE
+from infrastructure.logs import REQUEST_ID, REQUEST_ID_HEADER, begin_request
+from web.errors import has_nul
+from web.middleware import headers_of_bot_answers
+
+Environ = dict[str, Any]
+Application = Callable[..., Iterable[bytes]]
+Headers = list[tuple[str, str]]
+
+_PATH: Final = re.compile(r"/api/v1/conversations/([^/]+)/(?:token|calls/([^/]+))")
+# By these a server moves the beginning of the path, which the URLs and the middleware look at.
+_MOVED: Final = ("SCRIPT_NAME", "SCRIPT_URL", "REDIRECT_URL")
+_LENGTH: Final = "Content-Length"
+
+
+def before(application: Application) -> Application:
+    """Wrap a WSGI application: answer token reads and calls here, and pass everything else on."""
+
+    def answer(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        path = _PATH.fullmatch(environ.get("PATH_INFO", ""))
+        found = _answer(environ, path[1], path[2]) if path and _passes_middleware(environ) else None
+        if found is None:
+            return application(environ, start_response)
+        headers, body = found
+        start_response("200 OK", headers)
+        return [body]
+
+    return answer
+
+
+def _passes_middleware(environ: Environ) -> bool:
+    """Whether this is a request that no middleware in front of the bot API would answer itself."""
+    return (
+        not any(environ.get(name) for name in _MOVED)
+        and (_is_secure(environ) or not settings.SECURE_SSL_REDIRECT)
+        and not has_nul(environ)
+        and _is_allowed(environ.get("HTTP_HOST", ""), tuple(settings.ALLOWED_HOSTS))
+    )
+
+
+def _is_secure(environ: Environ) -> bool:
+    """Whether the request came by TLS, as `HttpRequest.scheme` decides it."""
+    if settings.SECURE_PROXY_SSL_HEADER:
+        name, value = settings.SECURE_PROXY_SSL_HEADER
+        if name in environ:
+            return bool(environ[name].partition(",")[0].strip() == value)
+    return environ.get("wsgi.url_scheme") == "https"
+
+
+@lru_cache(maxsize=64)
+def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
+    """Check `Host` as `HttpRequest.get_host` does (B16)."""
+    domain, _ = split_domain_port(host)
+    return bool(domain) and validate_host(domain, allowed)
+
+
+def _answer(environ: Environ, conversation_id: str, operation: str | None) -> tuple[Headers, bytes] | None:
+    """Return headers and body of the answer; None if the full way has to answer.
+
+    What an error ends is not tried again: the full way raises the error where each call begins, and answers it.
+    """
+    prepared = fast_token_read.prepared if operation is None else fast_call.prepared
+    answered = prepared(environ, conversation_id, operation or "")
+    if answered is None:
+        return None
+    headers = _headers(environ)
+    request_id = environ[REQUEST_ID] = begin_request()
+    try:
+        body = answered()
+    except Exception as error:  # noqa: BLE001  # raised again by the full way, which answers it
+        environ[FAILED_BEFORE] = error
+        return None
+    _release(connections[DEFAULT_DB_ALIAS])
+    return ([*headers, (_LENGTH, str(len(body))), (REQUEST_ID_HEADER, request_id)], body) if body else None
+
+
+def _release(database: Any) -> None:
+    """End a connection that is old or broken, as Django does after each request. A test's transaction keeps its own."""
+    is_old = database.close_at is not None and monotonic() >= database.close_at
+    if (is_old or database.errors_occurred) and not database.in_atomic_block:
+        database.close_if_unusable_or_obsolete()
+
+
+_kept_headers: dict[bool, list[tuple[str, str]]] = {}
+
+
+def _headers(environ: Environ) -> list[tuple[str, str]]:
+    """Return the headers of every answer to a bot, but for its length and request id. They are the same each time."""
+    is_secure = _is_secure(environ)
+    if is_secure not in _kept_headers:
+        headers = headers_of_bot_answers(environ)
+        _kept_headers[is_secure] = [pair for pair in headers.items() if pair[0] not in {_LENGTH, REQUEST_ID_HEADER}]
+    return _kept_headers[is_secure]
