@@ -27,6 +27,7 @@ from conversations.flow.slots import ServerBusy, call_slot
 from conversations.flow.step_up import refuse_weak_sign_in
 from conversations.flow.termination import end_live_token
 from conversations.models import AccessToken
+from infrastructure import metrics
 from infrastructure.crypto import Secret
 from oauth_client.dpop import ProofKey
 from oauth_client.resource_server import ResourceRequest, ResourceResponse, TokenInAnswer, call_resource
@@ -136,6 +137,7 @@ def _note(operation: Operation, access_token: AccessToken, caller: Caller, outco
             "call_purpose": caller.purpose,
         },
     )
+    metrics.count_api_call(operation.brand.uuid, milliseconds / 1000, outcome)
     count_call(CallKind(caller.bot_key.pk, operation.name, outcome, caller.purpose), milliseconds, timezone.now())
 
 
