@@ -226,7 +226,8 @@ def report_silent_worker() -> None:
     if last is None:
         logger.error("no worker has ever run: nothing is delivered, revoked or swept")
     elif (silent := now - last.beat_at) >= SILENT_AFTER:
-        logger.error("no worker runs: nothing is delivered, revoked or swept", extra={"seconds": round(silent.total_seconds())})
+        extra = {"seconds": round(silent.total_seconds())}
+        logger.error("no worker runs: nothing is delivered, revoked or swept", extra=extra)
 
 
 class LastingFailure:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any, Final
 
 from django.conf import settings
@@ -187,11 +187,14 @@ class _FromFiles:
 
     def __init__(self, brands: _FromDatabase) -> None:
         self._brands = brands
+        self._lock = Lock()  # of two scrapes at once, one would read what the other folds
 
     def collect(self) -> Iterator[Metric]:
         """Yield the sums over all processes. prometheus-client calls this at each scrape."""
-        fold_ended(Path(settings.METRICS_FOLDER))
-        for metric in MultiProcessCollector(None, settings.METRICS_FOLDER).collect():
+        with self._lock:
+            fold_ended(Path(settings.METRICS_FOLDER))
+            counted = list(MultiProcessCollector(None, settings.METRICS_FOLDER).collect())
+        for metric in counted:
             yield _with_slugs(metric, self._brands.slugs)
 
     def describe(self) -> list[Metric]:
@@ -217,8 +220,8 @@ def fold_ended(folder: Path) -> None:
     """Add the files of processes that have ended into one for each type, and remove their gauges.
 
     Otherwise each restart would leave files that every scrape reads. The sum is written to a new file that takes the
-    old one's place. If this process is killed between that and the last `unlink`, some counts are there twice: we accept
-    that, because the other order would lose them.
+    old one's place. If this process is killed between that and the last `unlink`, some counts are there twice: we
+    accept that, because the other order would lose them.
     """
     for typ in ("counter", "histogram"):
         ended = [path for path in folder.glob(f"{typ}_*.db") if _has_ended(path)]
