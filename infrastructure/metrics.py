@@ -32,7 +32,7 @@ logger = logging.getLogger("consumer_delegation.metrics")
 
 class _Measures:
     def __init__(self, client: Any) -> None:
-        registry = client.CollectorRegistry()
+        self.registry = registry = client.CollectorRegistry()
 
         def counter(name: str, words: str, *labels: str) -> Any:
             return client.Counter(PREFIX + name, words, labels, registry=registry)
