@@ -93,6 +93,7 @@ def test_brands_that_are_gone_are_one_series(folder: Path) -> None:
 
 
 def test_a_method_that_a_stranger_made_up_is_no_label(folder: Path) -> None:
+    """H12."""
     ended_process(folder, "metrics.count_call('unmatched', 'PLANTED', 405, 0.1); ")
     assert value('delegation_calls_total{method="other",operation="unmatched",status="405"}') == 1
     assert "PLANTED" not in exposed()
@@ -113,7 +114,8 @@ def test_a_folder_that_was_deleted_ends_the_counting_and_no_call(
 
 
 def test_without_the_setting_nothing_is_counted_and_the_library_is_not_loaded() -> None:
-    code = f"import django, sys; django.setup(); {COUNT}import delegation_site.wsgi; assert 'prometheus_client' not in sys.modules"
+    loaded = "import sys; assert 'prometheus_client' not in sys.modules"
+    code = f"import django; django.setup(); {COUNT}import delegation_site.wsgi; {loaded}"
     environment = os.environ | {"METRICS_FOLDER": "", "DJANGO_SETTINGS_MODULE": "tests.settings"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
 

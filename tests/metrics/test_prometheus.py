@@ -23,7 +23,7 @@ import yaml
 
 from tests.installation import ROOT, Installation
 from tests.machine import missing
-from tests.served import KEY, installation_at_a_free_port, prepared, serving
+from tests.served import KEY, installation_at_a_free_port, prepared, serving, wait_for
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(180)]
 
@@ -141,7 +141,7 @@ class Scene:
         self.caller, self.begun = json.loads(lines[-1])
         stack.enter_context(serving(self.installation))
         self.worker = stack.enter_context(self.command("worker"))
-        self.metrics = stack.enter_context(self.command("metrics"))
+        wait_for(self.exporter, stack.enter_context(self.command("metrics")))
         stack.enter_context(self._prometheus(folder))
 
     def command(self, name: str) -> Any:
@@ -169,7 +169,7 @@ class Scene:
         )  # fmt: skip
 
     def bots_work(self) -> None:
-        """Read a token, call the API with that of the first sign-in, ask with a wrong key, and for what is not there."""
+        """Read a token, call the API with those of the sign-ins, ask with a wrong key, and for what is not there."""
         self.ask("GET", "/api/v1/conversations/web:0/token", self.reader)
         for number in range(3):
             self.ask("POST", f"/api/v1/conversations/web:{number}/calls/orders.list", self.caller)
@@ -241,7 +241,7 @@ def test_promtool_accepts_the_rules_and_each_alert_fires_when_it_should(requires
 
 
 def test_prometheus_answers_the_dashboard_and_tells_of_a_dead_worker(scene: Scene) -> None:
-    """One installation for all of it, because it takes seconds to start."""
+    """H12. One installation for all of it, because it takes seconds to start."""
     unanswered = set(questions())
 
     def all_answered() -> bool:

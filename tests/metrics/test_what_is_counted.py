@@ -45,9 +45,11 @@ def of(measure: str, counted: Series) -> dict[str, float]:
 def ask(method: str, path: str, **headers: Any) -> int:
     """Ask the application of `delegation_site/wsgi.py` with metrics."""
     statuses: list[str] = []
-    environ = RequestFactory(SERVER_NAME="delegation.test", HTTP_HOST="delegation.test").generic(
-        method, path, secure=True, **headers
-    ).environ
+    environ = (
+        RequestFactory(SERVER_NAME="delegation.test", HTTP_HOST="delegation.test")
+        .generic(method, path, secure=True, **headers)
+        .environ
+    )
     list(measured(fast_token_read.before, operation="token")(environ, lambda status, _: statuses.append(status)))
     return int(statuses[0][:3])
 
@@ -70,7 +72,7 @@ def ask(method: str, path: str, **headers: Any) -> int:
 def test_a_call_is_counted_by_the_name_of_its_route(
     counted: Series, method: str, path: str, status: int, labels: str
 ) -> None:
-    """A path holds ids, links and what a scanner makes up: each would be a series of its own."""
+    """H12: a path holds ids, links and what a scanner makes up: each would be a series of its own."""
     assert ask(method, path) == status
     assert of("calls_total", counted) == {f"calls_total{{{labels}}}": 1}
     assert "PLANTED" not in str(counted())
@@ -119,8 +121,9 @@ def test_what_is_rolled_back_is_not_counted(
 
 
 def test_a_refused_code_is_counted_by_our_code_for_it(
-    counted: Series, acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer, acme: Any
+    counted: Series, acme_bot: Bot, ada: Browser, acme_login: FakeAuthorizationServer
 ) -> None:
+    """H12: not by the word of the brand's server."""
     acme_login.next_token_answer = (400, {"Content-Type": "application/json"}, b'{"error": "PLANTED"}')
     ada.sign_in(acme_bot.challenge()["url"], acme_login)
     found = of("exchange_errors", counted)
