@@ -32,17 +32,18 @@ logger = logging.getLogger("consumer_delegation.metrics")
 
 class _Measures:
     def __init__(self, client: Any) -> None:
-        self.registry = registry = client.CollectorRegistry()
+        self.served = client.CollectorRegistry()
+        to = {"registry": self.served}
 
         def counter(name: str, words: str, *labels: str) -> Any:
-            return client.Counter(PREFIX + name, words, labels, registry=registry)
+            return client.Counter(PREFIX + name, words, labels, **to)
 
         def histogram(name: str, words: str, buckets: tuple[float, ...], *labels: str) -> Any:
-            return client.Histogram(PREFIX + name, words, labels, buckets=buckets, registry=registry)
+            return client.Histogram(PREFIX + name, words, labels, buckets=buckets, **to)
 
         def gauge(name: str, words: str, *labels: str) -> Any:
             # The sum over the processes that live.
-            return client.Gauge(PREFIX + name, words, labels, registry=registry, multiprocess_mode="livesum")
+            return client.Gauge(PREFIX + name, words, labels, multiprocess_mode="livesum", **to)
 
         self.calls = counter("calls", "Answered requests.", "operation", "method", "status")
         self.call_seconds = histogram("call_seconds", "How long requests took.", _OF_CALLS, "operation")

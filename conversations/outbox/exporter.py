@@ -45,11 +45,11 @@ def serve(address: tuple[str, int], stop: Event) -> None:
     """Serve the metrics until `stop` is set. Raises `OSError` if the address cannot be used."""
     measures = _FromDatabase("database", measure_database, _SECONDS_BETWEEN_MEASUREMENTS)
     keys = _FromDatabase("encryption keys", measure_keys, _SECONDS_BETWEEN_COUNTS_OF_KEYS)
-    registry = CollectorRegistry()
-    registry.register(_FromFiles(measures))
-    registry.register(measures)
-    registry.register(keys)
-    server, thread = start_http_server(address[1], address[0], registry)
+    served = CollectorRegistry()
+    served.register(_FromFiles(measures))
+    served.register(measures)
+    served.register(keys)
+    server, thread = start_http_server(address[1], address[0], served)
     threads = [Thread(target=one.run, args=(stop,), daemon=True) for one in (measures, keys)]
     for each in threads:
         each.start()

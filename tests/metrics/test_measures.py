@@ -38,9 +38,9 @@ def ended_process(folder: Path, code: str) -> None:
 
 
 def exposed() -> str:
-    registry = CollectorRegistry()
-    registry.register(exporter._FromFiles(exporter._FromDatabase("database", exporter.measure_database, 1)))
-    return generate_latest(registry).decode()
+    served = CollectorRegistry()
+    served.register(exporter._FromFiles(exporter._FromDatabase("database", exporter.measure_database, 1)))
+    return generate_latest(served).decode()
 
 
 def value(series: str) -> float | None:

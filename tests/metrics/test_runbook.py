@@ -1,4 +1,4 @@
-"""Alert rules, dashboard, runbook and the operators' table name the measures that there are, and each alert has an entry."""
+"""Rules, dashboard, runbook and the operators' table name the measures that there are; each alert has an entry."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def names_in(text: str) -> set[str]:
 
 def counted() -> set[str]:
     """The measures of processes, as they are named when they are served."""
-    served = metrics._Measures(prometheus_client).registry.collect()
+    served = metrics._Measures(prometheus_client).served.collect()
     return {f"{metric.name}_total" if metric.type == "counter" else metric.name for metric in served}
 
 

@@ -29,7 +29,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Series:
     monkeypatch.setattr(metrics._Process, "measures", measures)
 
     def series() -> dict[str, float]:
-        text = prometheus_client.generate_latest(measures.registry).decode()
+        text = prometheus_client.generate_latest(measures.served).decode()
         pairs = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
         hidden = ("_bucket", "_sum", "_created")
         found = {name: float(value) for name, _, value in pairs if not any(word in name for word in hidden)}
