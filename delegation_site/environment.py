@@ -118,7 +118,7 @@ class Environment:
         """Read one address to listen at: `localhost` or an IP address, and a port."""
         host, _, port = self.text(name, default).rpartition(":")
         found = host.removeprefix("[").removesuffix("]") if host.startswith("[") and host.endswith("]") else host
-        if port and _is_port(port) and port.isdecimal() and (host == "localhost" or _is_address(found, host)):
+        if port.isascii() and port.isdecimal() and _is_port(port) and (host == "localhost" or _is_address(found, host)):
             return found, int(port)
         self._mistake("E023", f"{name} is not an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464.")
         return default.rpartition(":")[0], int(default.rpartition(":")[2])

@@ -179,7 +179,7 @@ class Scene:
 
     def ask(self, method: str, path: str, key: str) -> int:
         headers = {"Authorization": f"Bearer {key}"}
-        body = {} if method == "POST" else None
+        body: dict[str, Any] | None = {} if method == "POST" else None
         return requests.request(method, self.url + path, headers=headers, json=body, timeout=30).status_code
 
     @property
@@ -196,7 +196,8 @@ class Scene:
         return requests.get(f"http://{self.exporter}/metrics", timeout=30).text
 
     def query(self, expression: str) -> list[Any]:
-        return self._of_prometheus("query", query=expression)["result"]
+        found: list[Any] = self._of_prometheus("query", query=expression)["result"]
+        return found
 
     def firing(self) -> set[str]:
         found = self._of_prometheus("alerts")["alerts"]

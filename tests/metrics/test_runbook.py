@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Final
+from typing import Any, Final
 
 import prometheus_client
 import pytest
@@ -16,7 +16,7 @@ MONITORING: Final = ROOT / "deploy" / "monitoring"
 NAME: Final = re.compile(r"\bdelegation_\w+")
 
 
-def rules() -> list[dict[str, str]]:
+def rules() -> list[dict[str, Any]]:
     (group,) = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"]
     return list(group["rules"])
 
@@ -72,7 +72,7 @@ def test_every_alert_has_its_entry_in_the_runbook_with_symptom_look_and_do() -> 
 def test_the_runbook_says_how_urgent_each_alert_is() -> None:
     text = (ROOT / "docs" / "runbook.md").read_text()
     said = dict(re.findall(r"^## (Delegation\w+)$\n\n\*\*Symptom\*\* \((\w+)\)", text, re.MULTILINE))
-    assert said == {str(rule["alert"]): dict(rule["labels"])["severity"] for rule in rules()}
+    assert said == {rule["alert"]: rule["labels"]["severity"] for rule in rules()}
 
 
 def test_every_alert_has_a_case_that_fires_it() -> None:
