@@ -220,11 +220,13 @@ def heartbeat() -> WorkerHeartbeat | None:
 def report_silent_worker() -> None:
     """Log an error if no worker has run for `SILENT_AFTER`. The readiness check calls this about once a minute.
 
+    If none ever has, it is a warning: the web processes of a new installation start first.
+
     The web process stays in service: it can do its own work, and a restart of it would bring no worker back.
     """
     last, now = heartbeat(), database_clock.now()
     if last is None:
-        logger.error("no worker has ever run: nothing is delivered, revoked or swept")
+        logger.warning("no worker has ever run: nothing is delivered, revoked or swept")
     elif (silent := now - last.beat_at) >= SILENT_AFTER:
         extra = {"seconds": round(silent.total_seconds())}
         logger.error("no worker runs: nothing is delivered, revoked or swept", extra=extra)

@@ -140,6 +140,16 @@ def test_a_silent_worker_is_an_error_in_the_log_of_readiness(client: Any, caplog
 
 
 @pytest.mark.django_db
+def test_an_installation_whose_worker_was_never_started_is_warned(
+    client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert client.get("/health/ready").status_code == 200
+    assert [(record.levelname, record.message) for record in caplog.records if record.levelname != "INFO"] == [
+        ("WARNING", "no worker has ever run: nothing is delivered, revoked or swept")
+    ]
+
+
+@pytest.mark.django_db
 def test_a_worker_that_runs_is_no_error(client: Any, caplog: pytest.LogCaptureFixture) -> None:
     outbox.note_heartbeat(timezone.now() - timedelta(minutes=4))
     assert client.get("/health/ready").status_code == 200
