@@ -21,6 +21,7 @@ import pytest
 import requests
 import yaml
 
+from tests import databases
 from tests.installation import ROOT, Installation
 from tests.machine import missing
 from tests.served import KEY, installation_at_a_free_port, prepared, serving, wait_for
@@ -231,8 +232,10 @@ def eventually(ask: Callable[[], bool], seconds: float, meanwhile: Callable[[], 
 
 
 def questions() -> list[str]:
+    """The queries of the dashboard. On SQLite nobody has a connection to count."""
     panels = json.loads((MONITORING / "dashboard.json").read_text())["panels"]
-    return [target["expr"] for panel in panels for target in panel["targets"]]
+    found = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [one for one in found if "database_connections" not in one or databases.chosen() == databases.POSTGRESQL]
 
 
 def test_promtool_accepts_the_rules_and_each_alert_fires_when_it_should(requires_prometheus: None) -> None:
@@ -260,7 +263,7 @@ def test_prometheus_answers_the_dashboard_and_tells_of_a_dead_worker(scene: Scen
         scene.bots_work()
 
     try:
-        eventually(all_answered, 40, traffic)
+        eventually(all_answered, 60, traffic)
     finally:
         assert unanswered == set()
 
