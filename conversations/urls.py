@@ -15,15 +15,16 @@ register_converter(ReceiptToken, "receipt_token")
 # Any text matches as a conversation id, so that a malformed id gets its own problem document and not a plain 404.
 _CONVERSATION = r"^conversations/(?P<conversation_id>[\s\S]*)"
 
+# The names are labels of metrics.
 api_urlpatterns = [
-    path("operations", endpoint(GET=operations.list_operations)),
-    path("challenges/<str:challenge_id>", endpoint(GET=api.read_challenge, DELETE=api.withdraw)),
-    re_path(_CONVERSATION + r"/challenges\Z", endpoint(POST=api.create_challenge)),
-    re_path(_CONVERSATION + r"/completion\Z", endpoint(POST=api.post_completion)),
-    re_path(_CONVERSATION + r"/token\Z", endpoint(GET=token_read.read_token, DELETE=api.end_token)),
-    re_path(_CONVERSATION + r"/authorize\Z", endpoint(POST=api.authorize)),
-    re_path(_CONVERSATION + r"/calls/(?P<operation>[\s\S]*)\Z", endpoint(POST=operations.call_operation)),
-    re_path(_CONVERSATION + r"\Z", endpoint(GET=api.read_conversation, DELETE=api.close)),
+    path("operations", endpoint(GET=operations.list_operations), name="operations"),
+    path("challenges/<str:challenge_id>", endpoint(GET=api.read_challenge, DELETE=api.withdraw), name="challenge"),
+    re_path(_CONVERSATION + r"/challenges\Z", endpoint(POST=api.create_challenge), name="challenges"),
+    re_path(_CONVERSATION + r"/completion\Z", endpoint(POST=api.post_completion), name="completion"),
+    re_path(_CONVERSATION + r"/token\Z", endpoint(GET=token_read.read_token, DELETE=api.end_token), name="token"),
+    re_path(_CONVERSATION + r"/authorize\Z", endpoint(POST=api.authorize), name="authorize"),
+    re_path(_CONVERSATION + r"/calls/(?P<operation>[\s\S]*)\Z", endpoint(POST=operations.call_operation), name="call"),
+    re_path(_CONVERSATION + r"\Z", endpoint(GET=api.read_conversation, DELETE=api.close), name="conversation"),
 ]
 
 urlpatterns = [

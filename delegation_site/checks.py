@@ -8,6 +8,7 @@ import os
 import re
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -139,6 +140,31 @@ def check_sqlite(**_: Any) -> list[CheckMessage]:
     return [CheckWarning(message, hint=hint, id="delegation.W006")]
 
 
+def check_metrics_folder(**_: Any) -> list[CheckMessage]:
+    """E027: the folder of the metrics can be written. Otherwise the first request that is counted would fail."""
+    folder = settings.METRICS_FOLDER
+    if not folder:
+        return []
+    if Path(folder).is_absolute() and Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return []
+    message = "METRICS_FOLDER must be the absolute path of a folder that this user can write."
+    hint = "Make it as the user that runs the service: mkdir -m 700 /run/consumer-delegation"
+    return [Error(message, hint=hint, id="delegation.E027")]
+
+
+def check_metrics_address(**_: Any) -> list[CheckMessage]:
+    """W007: metrics for whoever reaches this machine. They name the brands, and say how much each is used."""
+    if not settings.METRICS_FOLDER or is_loopback(origin_host(f"http://{_in_brackets(settings.METRICS_BIND[0])}")):
+        return []
+    message = "METRICS_BIND is no loopback address: whoever reaches that port reads the metrics, without a password."
+    hint = "Use 127.0.0.1:9464, or let a firewall allow the port to Prometheus alone."
+    return [CheckWarning(message, hint=hint, id="delegation.W007")]
+
+
+def _in_brackets(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 # These read only settings, never the database.
 OF_SETTINGS = (
     check_encryption_keys,
@@ -151,6 +177,7 @@ OF_SETTINGS = (
     check_debug,
     check_redis_url,
     check_allowed_hosts,
+    check_metrics_folder,
 )
 
 

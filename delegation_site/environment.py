@@ -114,6 +114,15 @@ class Environment:
         self._mistake("E023", f"{name} is not an address to listen at, such as 127.0.0.1:8000 or unix:/run/web.sock.")
         return [default]
 
+    def address(self, name: str, default: str) -> tuple[str, int]:
+        """Read one address to listen at: `localhost` or an IP address, and a port."""
+        host, _, port = self.text(name, default).rpartition(":")
+        found = host.removeprefix("[").removesuffix("]") if host.startswith("[") and host.endswith("]") else host
+        if port.isascii() and port.isdecimal() and _is_port(port) and (host == "localhost" or _is_address(found, host)):
+            return found, int(port)
+        self._mistake("E023", f"{name} is not an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464.")
+        return default.rpartition(":")[0], int(default.rpartition(":")[2])
+
     def exit_if_mistakes(self) -> None:
         """Exit with a message for each mistake, if there are any."""
         if self.mistakes:
@@ -182,6 +191,14 @@ def _as_written(host: str) -> bool:
     """Whether the host is an IP address in its canonical form, the only form that occurs in a `Host` header."""
     try:
         return str(ip_address(host)) == host
+    except ValueError:
+        return False
+
+
+def _is_address(host: str, written: str) -> bool:
+    """Whether the host is an IP address; one of version 6 is written in brackets."""
+    try:
+        return (ip_address(host).version == 6) == written.startswith("[")  # noqa: PLR2004
     except ValueError:
         return False
 

@@ -14,7 +14,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connections
 from gunicorn.glogging import Logger
 
-from infrastructure import stopping
+from infrastructure import metrics, stopping
 from infrastructure.logs import RequestIdFilter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
@@ -88,6 +88,12 @@ def on_starting(server: Any) -> None:
     connections.close_all()  # forked processes must not share a connection
     gc.collect()
     gc.freeze()
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001  # gunicorn's signature
+    """Forget what a worker that has ended was busy with, however it ended."""
+    if settings.METRICS_FOLDER:
+        metrics.forget_process(worker.pid)
 
 
 def post_worker_init(worker: Any) -> None:

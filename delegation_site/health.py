@@ -23,6 +23,7 @@ from conversations.flow.events import report_waiting_deliveries
 from conversations.flow.key_usage import unreadable_keys
 from infrastructure.database_clock import report_wrong_clock
 from infrastructure.database_errors import is_unavailable, sqlite_code
+from infrastructure.outbox import report_silent_worker
 from web.errors import Problem, json_response
 
 # Probes come every few seconds, from several machines.
@@ -146,6 +147,7 @@ def _problem_with_content() -> Finding | None:
     if found := _missing_migrations():
         return found
     report_waiting_deliveries()  # only logs
+    report_silent_worker()  # only logs
     return _unreadable_keys()
 
 

@@ -39,6 +39,10 @@ WORKERS: int = env.number("WORKERS", default=2, least=1, most=1_000)
 BIND: list[str] = env.addresses("BIND", default="127.0.0.1:8000")
 ACCESS_LOG: bool = env.flag("ACCESS_LOG")
 
+# Where processes count for Prometheus (infrastructure/metrics.py), and where `manage.py metrics` serves it.
+METRICS_FOLDER: str = env.text("METRICS_FOLDER", default="")
+METRICS_BIND: tuple[str, int] = env.address("METRICS_BIND", default="127.0.0.1:9464")
+
 _SERVED_OVER_TLS = PUBLIC_BASE_URL.startswith("https:")
 
 INSTALLED_APPS = [

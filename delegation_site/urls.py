@@ -56,8 +56,8 @@ urlpatterns = [
     path("admin/home.csv", home_page.as_csv, name="home_csv"),
     path("admin/autocomplete/", admin.site.admin_view(no_autocomplete)),
     path("admin/", admin.site.urls),
-    path("health/live", health.live),
-    path("health/ready", health.ready),
+    path("health/live", health.live, name="live"),
+    path("health/ready", health.ready, name="ready"),
 ]
 
 handler400 = errors.bad_request

@@ -13,6 +13,7 @@ columns, so a migration of this table must call `remove` first and `install` las
 import logging
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import TextChoices
 from django.utils import timezone
 
+from infrastructure import metrics
 from infrastructure.compiled import CompiledInsert, unsaved
 from infrastructure.logs import current_request_id
 from infrastructure.models import AuditEvent
@@ -100,7 +102,7 @@ def record_event(
     event = unsaved(
         AuditEvent,
         at=now or timezone.now(),
-        kind=kind,
+        kind=kind.value,
         outcome=outcome,
         actor=actor,
         brand_uuid=brand_uuid,
@@ -115,7 +117,12 @@ def record_event(
     )
     _EVENTS.insert_later(event)
     # robust=True: an error here must not stop the other on_commit callbacks.
-    transaction.on_commit(lambda: logger.info(kind.value, extra=log_fields(event)), robust=True)
+    transaction.on_commit(partial(_after_commit, event), robust=True)
+
+
+def _after_commit(event: AuditEvent) -> None:
+    logger.info(event.kind, extra=log_fields(event))
+    metrics.count_event(event.kind, event.outcome, event.brand_uuid)
 
 
 def actor_of_admin(user_pk: object) -> str:

@@ -24,6 +24,8 @@ from redis import ConnectionPool, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from infrastructure import metrics
+
 _SECONDS_WITHOUT_REDIS: Final = 5
 _SECONDS_TO_ANSWER: Final = 0.5
 _MOST_KEPT_IN_PROCESS: Final = 20_000
@@ -109,6 +111,7 @@ class CircuitBreaker:
         return True
 
     def _open(self, error: Exception) -> None:
+        metrics.count_redis_failure()
         cause = cause_of(error)
         with self._lock:
             self._not_before = time.monotonic() + _SECONDS_WITHOUT_REDIS

@@ -1,4 +1,4 @@
-"""Models of the audit log and of the rate counters."""
+"""Models of the audit log, of the rate counters and of the worker's heartbeat."""
 
 from typing import Any
 from uuid import uuid4
@@ -74,3 +74,15 @@ class RateCounter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.times} until {self.expires_at}"
+
+
+class WorkerHeartbeat(models.Model):
+    """The one row that says when a worker last ran and swept; only `infrastructure.outbox` writes it."""
+
+    # Of any worker: with several, one that is silent is seen by its service manager.
+    beat_at = models.DateTimeField()
+    # When a sweep was last complete.
+    swept_at = models.DateTimeField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.beat_at:%Y-%m-%d %H:%M:%S}"

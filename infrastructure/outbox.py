@@ -14,6 +14,7 @@ from django.db import connection, transaction
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 
 from infrastructure import database_clock
+from infrastructure.models import WorkerHeartbeat
 
 # How long a worker has a row to itself. Longer than the slowest attempt: the transport ends every call after 10 s.
 LEASE: Final = timedelta(seconds=60)
@@ -28,6 +29,9 @@ _ADVISORY_LOCK: Final = 7009
 FIRST_PAUSE: Final = timedelta(milliseconds=500)
 LONGEST_PAUSE: Final = timedelta(seconds=10)
 _MAX_MESSAGE_LENGTH: Final = 300
+# A worker notes once a minute that it runs.
+SILENT_AFTER: Final = timedelta(minutes=5)
+_HEARTBEAT: Final = 1
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,33 @@ def _one_worker_at_a_time() -> None:
 
 
 logger = logging.getLogger("consumer_delegation.worker")
+
+
+def note_heartbeat(now: datetime, *, swept: bool = False) -> None:
+    """Note that a worker runs, or that its sweep is complete. One statement; the row is the same for all workers."""
+    row = WorkerHeartbeat(pk=_HEARTBEAT, beat_at=now, swept_at=now if swept else None)
+    fields = ["beat_at", "swept_at"] if swept else ["beat_at"]
+    WorkerHeartbeat.objects.bulk_create([row], update_conflicts=True, unique_fields=["id"], update_fields=fields)
+
+
+def heartbeat() -> WorkerHeartbeat | None:
+    """Return when a worker last ran and swept; None if none ever has."""
+    return WorkerHeartbeat.objects.filter(pk=_HEARTBEAT).first()
+
+
+def report_silent_worker() -> None:
+    """Log an error if no worker has run for `SILENT_AFTER`. The readiness check calls this about once a minute.
+
+    If none ever has, it is a warning: the web processes of a new installation start first.
+
+    The web process stays in service: it can do its own work, and a restart of it would bring no worker back.
+    """
+    last, now = heartbeat(), database_clock.now()
+    if last is None:
+        logger.warning("no worker has ever run: nothing is delivered, revoked or swept")
+    elif (silent := now - last.beat_at) >= SILENT_AFTER:
+        extra = {"seconds": round(silent.total_seconds())}
+        logger.error("no worker runs: nothing is delivered, revoked or swept", extra=extra)
 
 
 class LastingFailure:

@@ -22,6 +22,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connection, transaction
 
+from infrastructure import metrics
 from infrastructure.crypto import key_ring
 from infrastructure.models import RateCounter
 from infrastructure.prepared import PreparedStatement
@@ -151,14 +152,14 @@ def count_each(*counted: tuple[Limit, str]) -> None:
     process remembers refused windows, so a flood costs one write for each process, window and subject.
     """
     windows = [_Window.of(limit, subject) for limit, subject in counted]
-    for window in windows:
+    for (limit, _), window in zip(counted, windows, strict=True):
         if _refused_windows.holds(window):
-            raise RateLimited(window.seconds_left)
+            raise _refused(limit, window)
     times = map(_add_one_in_cache, windows) if settings.REDIS_URL else iter(_add_one_in_database(windows))
     for (limit, _), window, reached in zip(counted, windows, times, strict=True):
         if reached > limit.times:
             _refused_windows.add_one(window)
-            raise RateLimited(window.seconds_left)
+            raise _refused(limit, window)
 
 
 def count_in_process(limit: Limit, subject: str) -> None:
@@ -168,7 +169,12 @@ def count_in_process(limit: Limit, subject: str) -> None:
     """
     window = _Window.of_process(limit, subject)
     if _memory.add_one(window) > limit.times:
-        raise RateLimited(window.seconds_left)
+        raise _refused(limit, window)
+
+
+def _refused(limit: Limit, window: _Window) -> RateLimited:
+    metrics.count_limit(limit.name)
+    return RateLimited(window.seconds_left)
 
 
 def reset_in_process() -> None:

@@ -21,6 +21,7 @@ from conversations.flow.errors import TokenIsSenderConstrained
 from conversations.flow.read_counts import count_read
 from conversations.flow.readable_tokens import readable_token, refuse_missing_scope
 from conversations.models import AccessToken
+from infrastructure import metrics
 from infrastructure.crypto import Secret
 from web.errors import Problem
 
@@ -89,6 +90,7 @@ def note_read(read: Read, read_for: str, now: datetime) -> None:
         },
     )
     count_read(read.key_pk, read_for, now)
+    metrics.count_token_read(read.brand_uuid)
 
 
 def document(value: Secret, members: Secret | None, session: int, representation: dict[str, Any]) -> dict[str, Any]:

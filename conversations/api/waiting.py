@@ -18,6 +18,7 @@ from django.db import Error, connection
 from django.utils import timezone
 
 from conversations.models import OPEN_STATUSES, Challenge
+from infrastructure import metrics
 from infrastructure.stopping import is_stopping
 
 MAX_WAIT_SECONDS: Final = 25
@@ -51,8 +52,10 @@ class _Waiters:
         """Add a waiter and start the thread if needed. Returns False if no more calls may wait."""
         with self._lock:
             if is_stopping() or len(self._waiters) >= most_waiters() or self._is_full_for(waiter.brand_pk):
+                metrics.count_limit("waiting-places")
                 return False
             self._waiters.add(waiter)
+            metrics.set_waiters(len(self._waiters))
             # Started here and not when the process starts: threads do not survive a fork.
             if self._watcher is None or not self._watcher.is_alive():
                 self._watcher = Thread(target=self._watch, name="long-poll", daemon=True)
@@ -66,6 +69,7 @@ class _Waiters:
     def remove(self, waiter: _Waiter) -> None:
         with self._lock:
             self._waiters.discard(waiter)
+            metrics.set_waiters(len(self._waiters))
 
     def __len__(self) -> int:
         return len(self._waiters)

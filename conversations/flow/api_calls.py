@@ -29,6 +29,7 @@ from conversations.flow.slots import ServerBusy, call_slot
 from conversations.flow.step_up import refuse_weak_sign_in
 from conversations.flow.termination import end_live_token
 from conversations.models import AccessToken
+from infrastructure import metrics
 from infrastructure.crypto import Secret
 from oauth_client.dpop import ProofKey
 from oauth_client.resource_server import ResourceRequest, ResourceResponse, TokenInAnswer, call_resource
@@ -202,6 +203,7 @@ def _note(row: CallRow, caller: Caller, outcome: str, milliseconds: int) -> None
             "call_purpose": caller.purpose,
         },
     )
+    metrics.count_api_call(row.brand_uuid, milliseconds / 1000, outcome)
     count_call(CallKind(caller.bot_key_pk, row.operation, outcome, caller.purpose), milliseconds, timezone.now())
 
 

@@ -30,7 +30,7 @@ from conversations.flow.outcomes import CommitUnknown, is_result_stored, record_
 from conversations.flow.revocations import IssuedToken, log_unknown_result, revoke_at_once
 from conversations.flow.slots import ServerBusy, slot
 from conversations.models import AuthorizationRequest, Challenge
-from infrastructure import rate_limits
+from infrastructure import metrics, rate_limits
 from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import DecryptionError, Secret
 from infrastructure.database_errors import sqlstate
@@ -366,11 +366,27 @@ def exchange(
     if configuration.dpop_bound_access_tokens and proof_key is None:
         raise DecryptionError  # erased by SQL: the code is not sent without a proof (L3)
     credentials = server.reveal_credentials()
-    tokens = exchange_code(
-        configuration,
-        code=response.code,
-        code_verifier=reveal_code_verifier(),
-        credentials=credentials,
-        proof_key=proof_key,
-    )
+    code_verifier = reveal_code_verifier()
+    with _measured(server):
+        tokens = exchange_code(
+            configuration,
+            code=response.code,
+            code_verifier=code_verifier,
+            credentials=credentials,
+            proof_key=proof_key,
+        )
     return tokens, credentials
+
+
+@contextmanager
+def _measured(server: AuthorizationServer) -> Iterator[None]:
+    """Count a token request, how long it takes, and how it fails."""
+    began, error = monotonic(), "unexpected"
+    try:
+        yield
+        error = ""
+    except AuthorizationServerError as failure:
+        error = failure.error
+        raise
+    finally:
+        metrics.count_exchange(server.brand.uuid, monotonic() - began, error)

@@ -12,6 +12,8 @@ from typing import Final
 
 from django.conf import settings
 
+from infrastructure import metrics
+
 _CALL: Final = "call"
 
 _lock = Lock()
@@ -32,11 +34,14 @@ def slot(kind: str, owner: int, *, most_of_owner: int, most_of_kind: int) -> Ite
         # Half of the threads stay free for requests that do not wait for a brand's server.
         is_full = _running.total() >= max(1, settings.THREADS // 2)
         if is_full or _running[key] >= most_of_owner or of_kind >= most_of_kind:
+            metrics.count_limit(f"{kind}-places")
             raise ServerBusy
         _running[key] += 1
     try:
+        metrics.change_places(kind, 1)
         yield
     finally:
+        metrics.change_places(kind, -1)
         with _lock:
             _running[key] -= 1
             if not _running[key]:

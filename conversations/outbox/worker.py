@@ -26,7 +26,7 @@ from conversations.outbox.webhooks import attempt_delivery, lease_deliveries, th
 from conversations.statistics import count_events
 from infrastructure import database_clock
 from infrastructure.database_errors import is_unavailable
-from infrastructure.outbox import LastingFailure, give_back, give_back_rest, put_off_after_fault
+from infrastructure.outbox import LastingFailure, give_back, give_back_rest, note_heartbeat, put_off_after_fault
 
 # Each kind of work has threads of its own, so that many webhooks cannot delay a revocation.
 _THREADS_FOR_REVOCATIONS: Final = 8
@@ -90,7 +90,8 @@ def run_once(now: datetime | None = None) -> int:
     """
     failures = []
     try:
-        sweep(now or database_clock.checked_now())
+        note_heartbeat(now or database_clock.now())
+        _sweep_and_note(now or database_clock.checked_now())
     except (database_clock.ClockDiffers, SweepIncomplete) as error:
         failures.append(_sweep_failure(error))
     done = 0
@@ -119,6 +120,11 @@ class RunIncomplete(Exception):
     def __init__(self, done: int, failures: list[str]) -> None:
         self.done = done
         super().__init__("; ".join(failures))
+
+
+def _sweep_and_note(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> None:
+    sweep(now, is_stopping)
+    note_heartbeat(now, swept=True)
 
 
 def _sweep_failure(error: Exception) -> str:
@@ -317,6 +323,7 @@ class _Worker:
         if monotonic() < self._next_minute:
             return
         close_old_connections()
+        note_heartbeat(database_clock.now())
         try:
             now = database_clock.checked_now()
         except database_clock.ClockDiffers as error:
@@ -331,7 +338,7 @@ class _Worker:
 
     def _sweep(self, now: datetime) -> None:
         try:
-            if self._run_part(self._sweeps, partial(sweep, now, self._stop.is_set)):
+            if self._run_part(self._sweeps, partial(_sweep_and_note, now, self._stop.is_set)):
                 self._run_part(self._counts, partial(count_events, now, self._stop.is_set))
         finally:
             connections.close_all()

@@ -183,7 +183,7 @@ def test_pauses_grow_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(outbox, "monotonic", lambda: now[0])
     monkeypatch.setattr(worker._Queue, "take", be_away)
     monkeypatch.setattr(connection, "close", lambda: None)  # it is this test's own transaction
-    for part in ("sweep", "count_events", "watch"):  # they would wait for this test's transaction
+    for part in ("_sweep_and_note", "count_events", "watch"):  # they would wait for this test's transaction
         monkeypatch.setattr(worker, part, lambda *_: 0)
     loop = worker._Worker(stop)
     with ThreadPoolExecutor(1) as threads:

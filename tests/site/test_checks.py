@@ -1,6 +1,7 @@
 """System checks: what makes an installation dangerous is an error with an id, and a safe one has none (K3, N10)."""
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,8 @@ PRODUCTION = {
     "DEBUG": False,
     "REQUIRE_ADMIN_MFA": True,
     "REDIS_URL": "",
+    "METRICS_FOLDER": "",
+    "METRICS_BIND": ("127.0.0.1", 9464),
 }
 
 
@@ -278,4 +281,30 @@ def test_sqlite_of_a_demo_or_a_test_is_no_warning(
 ) -> None:
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
     change(settings, values)
+    assert raised() == []
+
+
+@pytest.mark.parametrize("folder", ["metrics", "/not/there", "{file}", "."])
+def test_metrics_need_a_folder_that_can_be_written(settings: Any, tmp_path: Path, folder: str) -> None:
+    """N10: the first request that is counted would fail."""
+    (file := tmp_path / "file").touch()
+    settings.METRICS_FOLDER = folder.format(file=file)
+    assert raised() == ["delegation.E027"]
+    settings.METRICS_FOLDER = str(tmp_path)
+    assert raised() == []
+
+
+@pytest.mark.parametrize(("host", "found"), [
+    ("0.0.0.0", ["delegation.W007"]),  # noqa: S104  # that is the mistake
+    ("::", ["delegation.W007"]),
+    ("10.0.0.5", ["delegation.W007"]),
+    ("localhost", []),
+    ("127.0.0.2", []),
+    ("::1", []),
+])  # fmt: skip
+def test_metrics_at_a_public_address_are_a_warning(settings: Any, tmp_path: Path, host: str, found: list[str]) -> None:
+    """H12: there is no password."""
+    change(settings, {"METRICS_FOLDER": str(tmp_path), "METRICS_BIND": (host, 9464)})
+    assert raised() == found
+    settings.METRICS_FOLDER = ""
     assert raised() == []

@@ -255,3 +255,30 @@ def test_the_host_of_an_ipv6_origin_is_answered(tmp_path: Any) -> None:
     """The bug: ALLOWED_HOSTS had ::1 without its brackets, and every request was a 400."""
     installation = Installation(tmp_path, KEY, {"PUBLIC_BASE_URL": "http://[::1]:8000"})
     assert installation.python("from django.conf import settings; print(settings.ALLOWED_HOSTS)") == "['[::1]']"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["9464", ":9464", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:x",
+     "127.0.0.1:\N{ARABIC-INDIC DIGIT THREE}", "::1:9464", "[127.0.0.1]:9464", "delegation.example:9464",
+     "127.0.0.1:9464,[::1]:9464", "unix:/run/x.sock",
+     "127.0.0.1:99999999999"],
+)  # fmt: skip
+def test_an_address_of_metrics_that_cannot_be_used_is_a_mistake(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """N10: a name could lead to another address than the one that was meant."""
+    monkeypatch.setenv("METRICS_BIND", value)
+    environment = Environment()
+    assert environment.address("METRICS_BIND", default="127.0.0.1:9464") == ("127.0.0.1", 9464)
+    assert found(environment.mistakes) == ["delegation.E023"]
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [("", ("127.0.0.1", 9464)), ("[::1]:1", ("::1", 1)), ("localhost:65535", ("localhost", 65535)),
+     ("10.0.0.5:80", ("10.0.0.5", 80))],
+)  # fmt: skip
+def test_an_address_of_metrics_is_read(monkeypatch: pytest.MonkeyPatch, value: str, address: Any) -> None:
+    monkeypatch.setenv("METRICS_BIND", value)
+    environment = Environment()
+    assert environment.address("METRICS_BIND", default="127.0.0.1:9464") == address
+    assert environment.mistakes == []

@@ -169,6 +169,7 @@ def test_a_request_that_cannot_be_read_is_named_without_its_line(installation: I
 def test_a_run_of_ordinary_calls_warns_of_nothing(installation: Installation) -> None:
     """The bugs: gunicorn warned of each HEAD of a page, since Django sends its body; and each 404 was a warning."""
     installation.migrate()
+    installation.manage("worker", "--once")  # a probe warns if no worker has ever run
     base = installation.settings["PUBLIC_BASE_URL"]
     paths = ["/", "/nowhere", "/c/x", "/r/x", "/admin/", "/admin/account/login/", "/api/docs",
              "/api/v1/openapi.json", "/health/ready", "/health/live", "/static/consumer.css"]  # fmt: skip

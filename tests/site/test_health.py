@@ -119,6 +119,7 @@ def test_a_sqlite_that_takes_no_writes_is_not_ready(tmp_path: Path) -> None:
     address = f"sqlite:///{tmp_path}/one.sqlite3"
     installation = Installation(tmp_path, OLD, {"DATABASE_URL": address, "ALLOWED_HOSTS": "testserver"})
     installation.manage("migrate", "-v0")
+    installation.manage("worker", "--once")
     assert installation.python(READ_ONLY_ON_AND_OFF).splitlines()[-3:] == ["503 database_read_only", "200 ", "0"]
 
 

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, Error, connections
 
 from conversations.outbox.worker import RunIncomplete, run, run_once, threads_of_worker
+from infrastructure import metrics
 from infrastructure.database_errors import in_one_line
 
 # An HTTP call takes at most 10 s, and then its result is stored. Only a database that is connected and does not answer
@@ -34,9 +35,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run. With `--once`, exits with 1 if an entry or the sweep failed."""
+        metrics.start()
         if options["once"]:
             self._once()
             return
+        metrics.mark_worker()
         _connect_within(CONNECT_WITHIN_SECONDS)
         start_logger.info("the worker starts", extra={"most_database_connections": threads_of_worker() + 1})
         stop = Event()

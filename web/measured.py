@@ -1,0 +1,60 @@
+"""Count every answered request for Prometheus. `delegation_site/wsgi.py` uses this only if `METRICS_FOLDER` is set."""
+
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from time import perf_counter
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpRequest
+
+from infrastructure import metrics
+
+Application = Callable[..., Iterable[bytes]]
+
+_PASSED_ON: Final = "delegation.passed_on"
+
+
+class MeasuredHandler(WSGIHandler):
+    """Django's handler, which counts its responses: here the status is final, and the route is known."""
+
+    def get_response(self, request: HttpRequest) -> Any:
+        """Answer as Django does, and count the answer."""
+        began = perf_counter()
+        response: Any = super().get_response(request)
+        metrics.count_call(operation_of(request), request.method or "", response.status_code, perf_counter() - began)
+        return response
+
+
+def operation_of(request: HttpRequest) -> str:
+    """Return the name of a request's route. It is one of ours, whatever the path and the method are."""
+    if request.path_info.startswith("/admin"):
+        return "admin"
+    if request.resolver_match is None:
+        return "static" if request.path_info.startswith(settings.STATIC_URL) else "unmatched"
+    return request.resolver_match.url_name or "unnamed"
+
+
+def measured(before: Callable[[Application], Application], *, operations: Mapping[str, str]) -> Application:
+    """Put `before`, which answers some requests with 200 and passes on all others, in front of the measured handler.
+
+    What it answers itself counts as the operation of its method.
+    """
+    handler = MeasuredHandler()
+
+    def pass_on(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ[_PASSED_ON] = True
+        return handler(environ, start_response)
+
+    in_front = before(pass_on)
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        began = perf_counter()
+        answer = in_front(environ, start_response)
+        if _PASSED_ON not in environ:
+            method = environ["REQUEST_METHOD"]
+            metrics.count_call(operations[method], method, HTTPStatus.OK.value, perf_counter() - began)
+        return answer
+
+    return application
