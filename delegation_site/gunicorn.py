@@ -14,6 +14,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connections
 from gunicorn.glogging import Logger
 
+from delegation_site.checks import PRIVATE_NETWORKS_NOT_VALID
 from infrastructure import stopping
 from infrastructure.logs import RequestIdFilter
 
@@ -81,7 +82,10 @@ def on_starting(server: Any) -> None:
         sys.exit(str(error))
     server.log.info(connections_in_words())
     for warning in run_checks(tags=[Tags.database], databases=["default"]):
-        server.log.warning("%s Until this is fixed, /health/ready says 503.", warning)
+        consequence = (
+            "" if warning.id == PRIVATE_NETWORKS_NOT_VALID else " Until this is fixed, /health/ready says 503."
+        )
+        server.log.warning("%s%s", warning, consequence)
     # Load the application before the workers are forked, so that they share its memory. The garbage collector writes
     # into each object that it looks at; frozen ones it leaves alone.
     server.app.wsgi()

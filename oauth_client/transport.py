@@ -1,7 +1,7 @@
 """HTTP client for calls to brands' servers. An admin typed the URL, so the server may be, or become, hostile.
 
-Every call validates the URL again, resolves the name once, requires all addresses to be public, and connects to one of
-these addresses (N2, N3); the next one is tried only if connecting fails. No redirect, proxy, `.netrc` or environment
+Every call validates the URL again, resolves the name once, requires `may_be_called` of all addresses, and connects to
+one of them (N2, N3, N14); the next one is tried only if connecting fails. No redirect, proxy, `.netrc` or environment
 variable is used (N4, N5). Time (N6) and size (N7) are limited, and nothing is retried (E20). The adapters live as long
 as the process, and keep connections for less than a minute.
 
@@ -35,7 +35,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
-from oauth_client.addresses import alternating_families, is_public
+from oauth_client.addresses import alternating_families, may_be_called
 from oauth_client.certificates import CertificateProblem, certificate_problem
 from oauth_client.validators import validate_endpoint
 
@@ -252,19 +252,19 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         """Do nothing: our TLS context verifies. requests would load all of certifi for each connection."""
 
     def _checked_authority(self, host: str, port: int | None) -> str:
-        """Resolve and check the host. Raises `EndpointBlocked` if any address is not public."""
+        """Resolve and check the host. Raises `EndpointBlocked` if any address may not be called."""
         port = port or (443 if self._secure else 80)
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if monotonic() > _deadline.get():
             raise TimeoutError
         addresses = [ip_address(answer[4][0]) for answer in answers]
-        if not addresses or not all(self._is_allowed(address) for address in addresses):
+        if not addresses or not all(self._is_allowed(address, port) for address in addresses):
             raise EndpointBlocked(_ADDRESS_NOT_ALLOWED)
         _addresses.set(alternating_families(addresses))
         return f"[{addresses[0]}]:{port}" if isinstance(addresses[0], IPv6Address) else f"{addresses[0]}:{port}"
 
-    def _is_allowed(self, address: IPv4Address | IPv6Address) -> bool:
-        return is_public(address) or (bool(self._allow_loopback) and address.is_loopback)
+    def _is_allowed(self, address: IPv4Address | IPv6Address, port: int) -> bool:
+        return (bool(self._allow_loopback) and address.is_loopback) or may_be_called(address, port)
 
 
 class _DeadlineSocket(ssl.SSLSocket):

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from django.utils import timezone
 
-from brands.models import BotKey, Operation
+from brands.models import BotKey, NetworkUse, Operation
 from brands.operation_requests import HostNotNamed, at_named_host
 from conversations.flow.authorization_status import authorization_of
 from conversations.flow.call_counts import CallKind, count_call
@@ -28,6 +28,7 @@ from conversations.flow.step_up import refuse_weak_sign_in
 from conversations.flow.termination import end_live_token
 from conversations.models import AccessToken
 from infrastructure.crypto import Secret
+from oauth_client.addresses import allowing
 from oauth_client.dpop import ProofKey
 from oauth_client.resource_server import ResourceRequest, ResourceResponse, TokenInAnswer, call_resource
 from oauth_client.transport import EndpointTimeout, OutboundError, ResponseTooLarge
@@ -99,9 +100,10 @@ def _sent(
     operation: Operation, request: ResourceRequest, access_token: Secret, proof_key: ProofKey | None
 ) -> ResourceResponse:
     try:
-        response = call_resource(
-            request, access_token, is_safe_to_repeat=operation.is_safe_to_repeat, proof_key=proof_key
-        )
+        with allowing(operation.brand.networks_for(NetworkUse.SERVERS)):
+            response = call_resource(
+                request, access_token, is_safe_to_repeat=operation.is_safe_to_repeat, proof_key=proof_key
+            )
     except TokenInAnswer:
         raise NoApiAnswer(CallOutcome.TOKEN_IN_ANSWER) from None
     except OutboundError as error:
