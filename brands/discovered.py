@@ -62,8 +62,8 @@ class Row:
 def fetch_metadata(issuer: str, actor: str, brand: Brand | None) -> ServerMetadata | DiscoveryFailed:
     """Fetch an issuer's metadata for an admin, perhaps in the brand's private networks (N14).
 
-    Blocks for up to 20 seconds: call it outside a transaction. Counted for each admin, and bounded like a run of the doctor: whatever is wrong inside our network is one sentence
-    after one time (N9).
+    Blocks for up to 20 seconds: call it outside a transaction. Counted for each admin, and bounded like a run of the
+    doctor: whatever is wrong inside our network is one sentence after one time (N9).
     """
     try:
         rate_limits.count(rate_limits.METADATA_LOOKUPS_PER_ADMIN, actor)

@@ -152,6 +152,11 @@ def may_be_called(address: IPv4Address | IPv6Address, port: int) -> bool:
     return any(network.covers(address, port) for network in _allowed.get()) and not is_our_own(address)
 
 
+def is_private(address: str) -> bool:
+    """Whether this is an address of the kind that can be allowed to a brand."""
+    return any(ip_address(address) in private for private in _PRIVATE)
+
+
 def is_our_own(address: IPv4Address | IPv6Address) -> bool:
     """Whether one of our own services may listen there: on this machine, or at a host of `OWN_HOSTS` (N14)."""
     return _is_of_this_machine(address) or any(_may_be_at(address, host) for host in settings.OWN_HOSTS)

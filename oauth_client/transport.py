@@ -35,7 +35,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
-from oauth_client.addresses import alternating_families, may_be_called
+from oauth_client.addresses import alternating_families, is_private, may_be_called
 from oauth_client.certificates import CertificateProblem, certificate_problem
 from oauth_client.validators import validate_endpoint
 
@@ -241,7 +241,9 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         target = urlsplit(str(request.url))
         pinned = request.copy()
         pinned.url = urlunsplit(target._replace(netloc=self._checked_authority(target.hostname or "", target.port)))
-        host, options = super().build_connection_pool_key_attributes(pinned, verify, cert)
+        # The library's own filter would refuse an allowed private address, too (N14).
+        build = super(IPFilterAdapter, self) if is_private(_addresses.get()[0]) else super()
+        host, options = build.build_connection_pool_key_attributes(pinned, verify, cert)
         request.headers["Host"] = target.netloc
         if not self._secure:
             return host, options
@@ -371,13 +373,9 @@ def _failure(error: Exception) -> OutboundError:
     if isinstance(error, requests.Timeout | PoolTimeoutError | TimeoutError):
         return EndpointTimeout("the server did not answer in time")
     if isinstance(error, requests.exceptions.SSLError):
-        return _tls_failure(error)
+        problem = certificate_problem(error)
+        return CertificateNotAccepted(problem) if problem else EndpointUnreachable("no TLS connection could be made")
     return EndpointUnreachable("the server could not be reached, or its answer is not HTTP")
-
-
-def _tls_failure(error: BaseException) -> EndpointUnreachable:
-    problem = certificate_problem(error)
-    return CertificateNotAccepted(problem) if problem else EndpointUnreachable("no TLS connection could be made")
 
 
 @lru_cache(maxsize=8)
