@@ -82,10 +82,8 @@ def on_starting(server: Any) -> None:
         sys.exit(str(error))
     server.log.info(connections_in_words())
     for warning in run_checks(tags=[Tags.database], databases=["default"]):
-        consequence = (
-            "" if warning.id == PRIVATE_NETWORKS_NOT_VALID else " Until this is fixed, /health/ready says 503."
-        )
-        server.log.warning("%s%s", warning, consequence)
+        is_ready = warning.id == PRIVATE_NETWORKS_NOT_VALID
+        server.log.warning("%s%s", warning, "" if is_ready else " Until this is fixed, /health/ready says 503.")
     # Load the application before the workers are forked, so that they share its memory. The garbage collector writes
     # into each object that it looks at; frozen ones it leaves alone.
     server.app.wsgi()

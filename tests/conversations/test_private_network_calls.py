@@ -1,4 +1,4 @@
-"""Which private networks are open while a brand's server is called: those of that brand, for that use, and no others."""
+"""Which private networks are open while a brand is called: those of that brand, for that use, and no others."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -87,6 +87,20 @@ def test_a_sign_in_and_a_revocation_are_in_the_brands_networks(
     assert paths(seen, [SERVERS]) == {"token", "userinfo", "revoke"}
 
 
+def test_a_pushed_request_is_in_the_brands_networks(
+    watch: Any, acme_bot: Bot, acme_server: AuthorizationServer, ada: Browser
+) -> None:
+    fake = ModernAuthorizationServer()
+    AuthorizationServer.objects.filter(pk=acme_server.pk).update(
+        pushed_authorization_request_endpoint=f"{fake.issuer}/par"
+    )
+    challenge = acme_bot.challenge()
+    with mounted(fake):
+        seen = watch()
+        ada.press(challenge["url"])
+    assert paths(seen, [SERVERS]) == {"par"}
+
+
 def test_another_brands_sign_in_is_in_none(
     watch: Any, rival_bot: Bot, rival_login: FakeAuthorizationServer, rita: Browser
 ) -> None:
@@ -109,7 +123,7 @@ def test_doctor_and_health_check_are_in_the_brands_networks_in_each_thread(
     watch: Any, acme: Brand, acme_server: AuthorizationServer
 ) -> None:
     """N14: threads do not inherit a context."""
-    fake = ModernAuthorizationServer()
+    fake = ModernAuthorizationServer(pushed_only=False)
     with mounted(fake):
         seen = watch()
         server = AuthorizationServer.objects.select_related("brand").get(pk=acme_server.pk)
@@ -140,7 +154,7 @@ def test_metadata_is_fetched_in_the_networks_of_the_brand_that_the_form_names(
 
 
 def test_a_file_is_completed_in_the_brands_networks(watch: Any, acme: Brand) -> None:
-    fake = ModernAuthorizationServer()
+    fake = ModernAuthorizationServer(pushed_only=False)
     with mounted(fake):
         seen = watch()
         server = (
@@ -159,12 +173,13 @@ def test_an_openapi_document_is_fetched_in_the_brands_networks(watch: Any, acme_
         assert paths(seen, [SERVERS]) == {"openid-configuration"}
 
 
-def test_a_webhook_is_in_the_networks_for_webhooks_alone(watch: Any, receiver: Receiver, acme_bot: Bot) -> None:
+@pytest.mark.usefixtures("acme_server")
+def test_a_webhook_is_in_the_networks_for_webhooks_alone(watch: Any, acme_hooks: Receiver, acme_bot: Bot) -> None:
     """N14."""
     seen = watch()
     acme_bot.challenge()
-    receiver.deliver()
-    assert paths(seen, [WEBHOOKS]) == {receiver.endpoint.url.rpartition("/")[2]}
+    acme_hooks.deliver()
+    assert paths(seen, [WEBHOOKS]) == {acme_hooks.endpoint.url.rpartition("/")[2]}
 
 
 def test_a_call_of_an_api_is_in_the_brands_networks(
