@@ -26,7 +26,7 @@ import certifi
 import requests
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from requests.adapters import BaseAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from requests_hardened.ip_filter import InvalidIPAddress  # type: ignore[import-untyped]
 from requests_hardened.ip_filter_adapter import IPFilterAdapter  # type: ignore[import-untyped]
@@ -242,8 +242,8 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         pinned = request.copy()
         pinned.url = urlunsplit(target._replace(netloc=self._checked_authority(target.hostname or "", target.port)))
         # The library's own filter would refuse an allowed private address, too (N14).
-        build = super(IPFilterAdapter, self) if is_private(_addresses.get()[0]) else super()
-        host, options = build.build_connection_pool_key_attributes(pinned, verify, cert)
+        base: Any = HTTPAdapter if is_private(_addresses.get()[0]) else IPFilterAdapter
+        host, options = base.build_connection_pool_key_attributes(self, pinned, verify, cert)
         request.headers["Host"] = target.netloc
         if not self._secure:
             return host, options
