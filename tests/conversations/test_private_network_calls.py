@@ -52,18 +52,16 @@ def _allowed(acme: Brand) -> None:
 @pytest.fixture
 def watch(_allowed: None) -> Iterator[Any]:
     """Return a function that begins to note the calls of the mounted servers, and returns its notes."""
-    patches = []
 
     def begin() -> Calls:
         seen: Calls = []
-        mounted_now = transport.adapter_for
-        patches.append(mock.patch.object(transport, "adapter_for", lambda url: Witness(mounted_now(url), seen)))
-        patches[-1].start()
+        behind = transport.adapter_for
+        mock.patch.object(transport, "adapter_for", lambda url: Witness(behind(url), seen)).start()
         return seen
 
-    yield begin
-    for patch in reversed(patches):
-        patch.stop()
+    # It puts back what was there at first: servers that a test mounts are gone before this fixture ends.
+    with mock.patch.object(transport, "adapter_for", transport.adapter_for):
+        yield begin
     assert addresses.allowed_networks() == ()
 
 
