@@ -30,7 +30,7 @@ class AccountEvent(models.TextChoices):
 def record_account_change(kind: AccountEvent, user: Any, actor: str, changed: Iterable[str] = ()) -> None:
     """Write one event for each brand of an account, so that the brand's admins see it. `outcome` names the account."""
     uuids = user.brands.order_by().values_list("uuid", flat=True)
-    own = sorted(uuids.union(user.viewed_brands.order_by().values_list("uuid", flat=True)))
+    own = sorted(uuids.union(user.viewed_brands.order_by().values_list("uuid", flat=True)).order_by())
     for brand_uuid in own or [NO_BRAND]:
         record_event(kind, brand_uuid=brand_uuid, actor=actor, outcome=actor_of_admin(user.pk), changed_fields=changed)
 

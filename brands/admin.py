@@ -12,7 +12,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import path
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
@@ -24,11 +25,13 @@ from brands.discovered import DISCOVER, wanted_metadata
 from brands.doctor_page import doctor_page
 from brands.forms import SHOWN_CALLBACK_ID, AccountsField, AuthorizationServerForm, BotKeyForm, BrandForm
 from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
-from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable
+from brands.private_networks import networks_in_words
+from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable, is_key
 from brands.server_rules import servers_with_shared_registration
 from brands.server_words import FIELDSETS, OUR_KEYS
 from brands.signing_keys import NoSigningKey, RotationUnderWay, rotate_signing_key
 from brands.unsaved_secrets import UnsavedSecrets
+from oauth_client import DiscoveryFailed, ServerMetadata
 
 # Django looks for admins in this module alone.
 __all__ = ["BrandAPIAdmin", "OperationAdmin"]
@@ -40,6 +43,7 @@ admin.site.site_url = None  # the page at / is for consumers
 _LOOK: Final = ("accent_colour", "support_contact", "logo", "remove_logo")
 _RARELY_CHANGED: Final = ("conversation_ids", "close_idle_after", "token_read_purpose_required")
 _NEW_CALLBACK_ID: Final = "new_callback_id"
+_NO_NETWORKS: Final = "Nothing. If a server of yours is inside a private network, ask the operator to allow it."
 _USE_OF_A_KEY: Final = ("last_used_at", "reads_unusual_at", "calls_unusual_at", "revoked_at")
 
 
@@ -53,7 +57,14 @@ class BrandAdmin(BrandScopedAdmin):
     fieldsets = (
         (None, {"fields": ("name", "slug", "is_active", *_LOOK, "admins", "viewers")}),
         ("Conversation ids, and purposes of token reads", {"classes": ("collapse",), "fields": _RARELY_CHANGED}),
+        ("Private networks", {"classes": ("collapse",), "fields": ("reachable",)}),
     )
+
+    @admin.display(description="We may call, beside public addresses at port 443")
+    def reachable(self, brand: Brand) -> str:
+        """Show what the operator has allowed. A command alone changes it: no session of the admin opens a network."""
+        lines = networks_in_words(brand)
+        return format_html_join(mark_safe("<br>"), "{}", ([line] for line in lines)) or _NO_NETWORKS
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show the admins and viewers of a brand to the operator alone."""
@@ -71,7 +82,7 @@ class BrandAdmin(BrandScopedAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Bots and configuration files name the slug, so it never changes."""
         fixed = ["slug"] if obj else []
-        return fixed if request.user.is_superuser else ["slug", "is_active"]
+        return ["reachable", *(fixed if request.user.is_superuser else ["slug", "is_active"])]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Only the operator adds brands."""
@@ -90,6 +101,13 @@ class BrandAdmin(BrandScopedAdmin):
         for server in servers_with_shared_registration(form.instance):
             said = "%s uses its client id together with a brand of other admins: give it a registration of its own."
             self.message_user(request, said % server, messages.WARNING)
+
+
+def _chosen_brand(request: HttpRequest) -> Brand | None:
+    """Return the brand that the form of a new server names; None if the user does not administer it (N14)."""
+    chosen = request.POST.get("brand", "")
+    own = Brand.objects.administered_by(request.user)
+    return own.filter(pk=chosen).first() if is_key(chosen) else None
 
 
 _SECRET_LEFT_BEHIND: Final = (
@@ -152,16 +170,18 @@ class AuthorizationServerAdmin(BrandScopedAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> Any:
         """Fetch metadata before Django opens the transaction in which it reads and saves the form."""
-        if request.method == "POST" and self._may_save(request, object_id):
-            request.server_metadata = wanted_metadata(request)  # type: ignore[attr-defined]  # for `get_form`
+        if request.method == "POST":
+            request.server_metadata = self._wanted_metadata(request, object_id)  # type: ignore[attr-defined]  # for `get_form`
         return super().changeform_view(request, object_id, form_url, extra_context)
 
-    def _may_save(self, request: HttpRequest, object_id: str | None) -> bool:
-        """Whether the user administers this server (J15), or may add one. Whoever may not has nothing fetched."""
+    def _wanted_metadata(self, request: HttpRequest, object_id: str | None) -> ServerMetadata | DiscoveryFailed | None:
+        """Fetch metadata for whoever administers this server (J15), or may add one. For others nothing is fetched."""
         if object_id is None:
-            return self.has_add_permission(request)
+            return wanted_metadata(request, _chosen_brand(request)) if self.has_add_permission(request) else None
         server = self.get_object(request, unquote(object_id))
-        return server is not None and self.has_change_permission(request, server)
+        if server is None or not self.has_change_permission(request, server):
+            return None
+        return wanted_metadata(request, server.brand)
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         """Hand the form, whose class is made for this request, what was fetched."""

@@ -80,7 +80,7 @@ _LONGEST_VALUE: Final = 500
 # Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo an update.
 _NOT_SAVED: Final = frozenset(
     {
-        *("id", "last_used_at", "revoked_at", "failing_since", "api_resources"),
+        *("id", "last_used_at", "revoked_at", "failing_since", "api_resources", "private_networks"),
         *("reads_unusual_at", "reads_unusual_told_at", "calls_unusual_at", "calls_unusual_told_at"),
     }
 )

@@ -17,7 +17,7 @@ from accounts.sign_in import RecentSignInForm, recent_sign_in_needed, signed_in_
 from brands.audited_changes import actor_of
 from brands.doctor.bounded import AnotherRun, NotAnswered, look_up_within_bounds
 from brands.doctor.examination import Examination, Unanswered
-from brands.models import AuthorizationServer
+from brands.models import AuthorizationServer, Brand
 from brands.server_rules import (
     DPOP,
     ENDPOINTS,
@@ -59,23 +59,23 @@ class Row:
     note: str = ""
 
 
-def fetch_metadata(issuer: str, actor: str) -> ServerMetadata | DiscoveryFailed:
-    """Fetch an issuer's metadata for a brand's admin. Blocks for up to 20 seconds: call it outside a transaction.
+def fetch_metadata(issuer: str, actor: str, brand: Brand | None) -> ServerMetadata | DiscoveryFailed:
+    """Fetch an issuer's metadata for an admin, perhaps in the brand's private networks (N14).
 
-    Counted for each admin, and bounded like a run of the doctor: whatever is wrong inside our network is one sentence
-    after one time (N9).
+    Blocks for up to 20 seconds: call it outside a transaction. Counted for each admin, and bounded like a run of the
+    doctor: whatever is wrong inside our network is one sentence after one time (N9).
     """
     try:
         rate_limits.count(rate_limits.METADATA_LOOKUPS_PER_ADMIN, actor)
-        return _fetch(issuer)
+        return _fetch(issuer, brand)
     except rate_limits.RateLimited as limit:
         return DiscoveryFailed("issuer", f"Too many look-ups of metadata: wait {limit.retry_after} seconds.")
     except AnotherRun:
         return DiscoveryFailed("issuer", "Other look-ups and checks are running: try again in a minute.")
 
 
-def wanted_metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | None:
-    """Fetch what a posted form asks for; None if it asks for nothing.
+def wanted_metadata(request: HttpRequest, brand: Brand | None) -> ServerMetadata | DiscoveryFailed | None:
+    """Fetch what a posted form of a brand's server asks for; None if it asks for nothing.
 
     Call it on behalf of somebody who may save the form: the address is of their choice (N9, G10).
     """
@@ -84,10 +84,10 @@ def wanted_metadata(request: HttpRequest) -> ServerMetadata | DiscoveryFailed | 
     wanted = values["issuer"] if DISCOVER in request.POST else needs_discovery(values)
     if not wanted or not signed_in_recently(request):
         return None
-    return fetch_metadata(values["issuer"], actor_of(request.user))
+    return fetch_metadata(values["issuer"], actor_of(request.user), brand)
 
 
-def _fetch(issuer: str) -> ServerMetadata | DiscoveryFailed:
+def _fetch(issuer: str, brand: Brand | None) -> ServerMetadata | DiscoveryFailed:
     def look_up() -> ServerMetadata | DiscoveryFailed:
         try:
             return discover(issuer)
@@ -96,7 +96,7 @@ def _fetch(issuer: str) -> ServerMetadata | DiscoveryFailed:
                 raise Unanswered(failure.unanswered, "issuer", "") from None
             return failure
 
-    examination = Examination.of(AuthorizationServer(issuer=issuer))
+    examination = Examination.of(AuthorizationServer(brand=brand, issuer=issuer))
     try:
         return look_up_within_bounds(examination, "The published metadata", "issuer", look_up)
     except NotAnswered as told:

@@ -92,6 +92,11 @@ def import_page(model_admin: BrandScopedAdmin, request: HttpRequest, pk: int) ->
     Raises `Http404` for another brand's API (J1), and `PermissionDenied` for a viewer (J15).
     """
     api: BrandAPI = own_row_or_404(BrandAPI, request, pk, to_change=True)
+    with api.in_private_networks():  # for the validators; the fetch has a thread of its own
+        return _import(model_admin, request, api)
+
+
+def _import(model_admin: BrandScopedAdmin, request: HttpRequest, api: BrandAPI) -> HttpResponse:
     if "document" in request.POST:
         return _declare(model_admin, request, api)
     form = DocumentForm(request.POST, request.FILES) if request.method == "POST" else DocumentForm()

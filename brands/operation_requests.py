@@ -27,7 +27,7 @@ from brands.api_operations import host_suffix
 from brands.models.brand_api import Operation
 from infrastructure.crypto import Secret
 from oauth_client.resource_server import ResourceRequest
-from oauth_client.validators import MAX_HOST_LENGTH, MAX_URL_LENGTH
+from oauth_client.urls import MAX_HOST_LENGTH, MAX_URL_LENGTH
 
 # What a `$ref` can lead to outside its own schema. By default, jsonschema would fetch it.
 _NOTHING_ELSEWHERE: Final[dict[str, Any]] = {"registry": Registry()}

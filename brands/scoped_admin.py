@@ -233,11 +233,14 @@ class BrandScopedAdmin(RecentSignInAdmin):
         self.message_user(request, f"Select one {self.opts.verbose_name}.", messages.WARNING)
         return None
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        """Offer actions to admins of a brand alone (J15)."""
-        return super().get_actions(request) if administers_a_brand(request) else {}
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict[str, Any]:
+        """Offer actions to admins of a brand alone (J15). Django 6.1 says where they are shown; 5.2 does not."""
+        where = {} if action_location is None else {"action_location": action_location}
+        return super().get_actions(request, **where) if administers_a_brand(request) else {}
 
-    def response_action(self, request: HttpRequest, queryset: Any) -> HttpResponse | None:  # type: ignore[override]
+    def response_action(  # type: ignore[override]
+        self, request: HttpRequest, queryset: Any, **where: Any
+    ) -> HttpResponse | None:
         """Run an action on rows that the user administers; refuse it if another row is selected (J15).
 
         Answer 400 where a selected row is named by anything but a key: Django asks the database for it as it is.
@@ -249,7 +252,7 @@ class BrandScopedAdmin(RecentSignInAdmin):
         if queryset.filter(pk__in=keys).count() > own.filter(pk__in=keys).count():
             self.message_user(request, "Nothing was changed: you may only look at a selected row.", messages.WARNING)
             return None
-        return super().response_action(request, own)
+        return super().response_action(request, own, **where)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         """Refuse a viewer's form, whatever it holds (J15). The heading says what is listed."""

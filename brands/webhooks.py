@@ -120,7 +120,8 @@ def post_message(endpoint: WebhookEndpoint, message_id: str, payload: Secret, no
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": " ".join(signer.sign(message_id, now, body) for signer in signers),
     }
-    return transport.post(endpoint.url, body.encode(), headers).status_code
+    with endpoint.in_private_networks():
+        return transport.post(endpoint.url, body.encode(), headers).status_code
 
 
 def apply_webhooks(

@@ -185,7 +185,8 @@ def marks_of(user: Any, now: datetime) -> list[Mark]:
     )
     for kind, marked_at in (("reads", "reads_unusual_at"), ("calls", "calls_unusual_at")):
         keys = BotKey.objects.visible_to(user).with_unusual(marked_at, now).order_by().annotate(kind=Value(kind))
-        rows = rows.union(keys.values_list("kind", "pk", "label", "brand__name", marked_at, "brand_id"))
+        # Django 6.1 gives a union the order of the model, by a column that this one has not.
+        rows = rows.union(keys.values_list("kind", "pk", "label", "brand__name", marked_at, "brand_id")).order_by()
     own = None if user.is_superuser else memberships_of(user).administered
     marks = [
         Mark(kind, pk, name, brand, since, is_administered=own is None or brand_pk in own)

@@ -6,14 +6,19 @@ of the settings for any other server. Settings that Django needs before checks c
 
 import os
 import re
+import sys
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as CheckWarning
+from django.core.exceptions import ValidationError
+from django.db import DatabaseError
 
 from delegation_site.environment import MAKE_A_KEY, exit_with, is_loopback, origin_host
 from infrastructure.crypto import InvalidKeyRing, key_ring
@@ -163,6 +168,35 @@ def check_metrics_address(**_: Any) -> list[CheckMessage]:
 
 def _in_brackets(host: str) -> str:
     return f"[{host}]" if ":" in host else host
+
+
+PRIVATE_NETWORKS_NOT_VALID = "delegation.W008"
+
+
+def check_private_networks(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W008: networks that SQL wrote and the command refuses: loopback, too wide, metadata addresses.
+
+    They allow nothing, so this is a warning (N14). A database that cannot be asked is the matter of W001 to W004.
+    """
+    if not databases or sys.argv[1:2] == ["migrate"]:
+        return []
+    brand = apps.get_model("brands", "Brand")
+    column: Any = brand._meta.get_field("private_networks")
+    try:
+        stored = list(brand._default_manager.exclude(private_networks=[]).values_list("slug", "private_networks"))
+    except DatabaseError:
+        return []
+    return [found for slug, networks in stored if (found := _refused(slug, column, networks))]
+
+
+def _refused(slug: str, column: Any, networks: object) -> CheckMessage | None:
+    try:
+        column.run_validators(networks)
+    except ValidationError as error:
+        message = f"The private networks of the brand {slug} allow nothing: {' '.join(error.messages)}"
+        hint = f"manage.py private_networks {slug} allow NETWORK writes them anew."
+        return CheckWarning(message, hint=hint, id=PRIVATE_NETWORKS_NOT_VALID)
+    return None
 
 
 # These read only settings, never the database.

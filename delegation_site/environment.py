@@ -123,6 +123,15 @@ class Environment:
         self._mistake("E023", f"{name} is not an IP address and a port, such as 127.0.0.1:9464 or [::1]:9464.")
         return default.rpartition(":")[0], int(default.rpartition(":")[2])
 
+    def hosts(self, name: str) -> list[str]:
+        """Read a comma-separated list of host names and IP addresses; empty by default."""
+        found = [one.strip().lower() for one in self.names(name, default=[])]
+        if all(_HOST.fullmatch(one) or _as_written(one) for one in found):
+            return found
+        said = f"{name} must be host names and IP addresses, separated by commas."
+        self._mistake("E028", said, "Such as proxy.internal,10.0.0.5,fd12::5: no scheme, port, path or network.")
+        return []
+
     def exit_if_mistakes(self) -> None:
         """Exit with a message for each mistake, if there are any."""
         if self.mistakes:
@@ -159,6 +168,22 @@ def canonical_origin(address: str) -> str:
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     canonical = f"{parts.scheme}://{host}" + ("" if port in {None, default} else f":{port}")
     return canonical if address.lower().removesuffix("/") in {canonical, f"{canonical}:{default}"} else address
+
+
+def hosts_of_services(database: dict[str, Any], redis_url: str, public_base_url: str, mail: str | None) -> list[str]:
+    """Return the hosts at which our own services listen, each once. A socket in the file system has none."""
+    options = database.get("OPTIONS", {})
+    named = [database.get("HOST"), options.get("host"), options.get("hostaddr"), mail]
+    named += [_host_of(redis_url), _host_of(public_base_url)]
+    hosts = [host.strip().strip("[]") for one in named for host in str(one or "").split(",")]
+    return list(dict.fromkeys(host for host in hosts if host and not host.startswith("/")))
+
+
+def _host_of(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # a check reports it
+        return None
 
 
 def origin_host(address: str) -> str | None:

@@ -14,6 +14,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connections
 from gunicorn.glogging import Logger
 
+from delegation_site.checks import PRIVATE_NETWORKS_NOT_VALID
 from infrastructure import metrics, stopping
 from infrastructure.logs import RequestIdFilter
 
@@ -81,7 +82,8 @@ def on_starting(server: Any) -> None:
         sys.exit(str(error))
     server.log.info(connections_in_words())
     for warning in run_checks(tags=[Tags.database], databases=["default"]):
-        server.log.warning("%s Until this is fixed, /health/ready says 503.", warning)
+        is_ready = warning.id == PRIVATE_NETWORKS_NOT_VALID
+        server.log.warning("%s%s", warning, "" if is_ready else " Until this is fixed, /health/ready says 503.")
     # Load the application before the workers are forked, so that they share its memory. The garbage collector writes
     # into each object that it looks at; frozen ones it leaves alone.
     server.app.wsgi()

@@ -9,7 +9,7 @@ from typing import Any
 from csp.constants import NONE, SELF
 from environ import Env
 
-from delegation_site.environment import Environment, canonical_origin, origin_host
+from delegation_site.environment import Environment, canonical_origin, hosts_of_services, origin_host
 from infrastructure.logs import JSON_LOGGING
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -200,7 +200,8 @@ CSRF_TRUSTED_ORIGINS = [PUBLIC_BASE_URL]
 CSRF_FAILURE_VIEW = "web.errors.csrf_failure"
 
 # Sets EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT and the other EMAIL_ settings.
-vars().update(env.email("EMAIL_URL", default="consolemail://"))
+_EMAIL = env.email("EMAIL_URL", default="consolemail://")
+vars().update(_EMAIL)
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL: str = env.text("DEFAULT_FROM_EMAIL", default=f"no-reply@{origin_host(PUBLIC_BASE_URL)}")
 
@@ -235,6 +236,12 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 # A message shows a new bot key. Django's default storage can fall back to the session table, as plain text.
 MESSAGE_STORAGE = "django.contrib.messages.storage.cookie.CookieStorage"
 LOGGING = JSON_LOGGING
+
+# Where our own services listen: no brand is called there, whatever private network it has (N14).
+OWN_HOSTS: list[str] = [
+    *hosts_of_services(DATABASES["default"], REDIS_URL, PUBLIC_BASE_URL, _EMAIL.get("EMAIL_HOST")),
+    *env.hosts("OWN_HOSTS"),
+]
 
 # Exit with a message for each missing or invalid variable.
 env.exit_if_mistakes()

@@ -11,6 +11,7 @@ from typing import Any, Final
 import jwt
 
 from oauth_client import transport
+from oauth_client.addresses import PrivateNetwork, allowed_networks
 from oauth_client.answers import NotStrictJSON, read_json_object
 from oauth_client.errors import AuthorizationServerError, ErrorCode, unanswered
 
@@ -47,7 +48,7 @@ def signing_keys(jwks_uri: str, algorithm: str, kid: str | None) -> list[jwt.PyJ
     """
     if not jwks_uri:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, "no jwks_uri is configured")
-    found, is_new = _key_sets[jwks_uri].matching(jwks_uri, algorithm, kid)
+    found, is_new = _key_sets[jwks_uri, allowed_networks()].matching(jwks_uri, algorithm, kid)
     matching = _different(found)
     if not matching and not is_new:
         raise AuthorizationServerError(ErrorCode.JWKS_UNAVAILABLE, _ASKED_A_MOMENT_AGO)
@@ -126,7 +127,8 @@ class _KeySet:
         self._fetched_at = self._asked_at
 
 
-_key_sets: Final[defaultdict[str, _KeySet]] = defaultdict(_KeySet)
+# With the private networks of the call: a brand gets no copy of keys that it could not have fetched itself (N14).
+_key_sets: Final[defaultdict[tuple[str, tuple[PrivateNetwork, ...]], _KeySet]] = defaultdict(_KeySet)
 
 
 def _fits(key: dict[str, Any], algorithm: str, kid: str | None) -> bool:

@@ -1,7 +1,7 @@
 """HTTP client for calls to brands' servers. An admin typed the URL, so the server may be, or become, hostile.
 
-Every call validates the URL again, resolves the name once, requires all addresses to be public, and connects to one of
-these addresses (N2, N3); the next one is tried only if connecting fails. No redirect, proxy, `.netrc` or environment
+Every call validates the URL again, resolves the name once, requires `may_be_called` of all addresses, and connects to
+one of them (N2, N3, N14); the next one is tried only if connecting fails. No redirect, proxy, `.netrc` or environment
 variable is used (N4, N5). Time (N6) and size (N7) are limited, and nothing is retried (E20). The adapters live as long
 as the process, and keep connections for less than a minute.
 
@@ -36,7 +36,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.util import Timeout
 
-from oauth_client.addresses import all_allowed
+from oauth_client.addresses import callable_addresses
 from oauth_client.outbound_errors import (
     ADDRESS_NOT_ALLOWED,
     CertificateNotAccepted,
@@ -254,12 +254,12 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         return pool
 
     def _checked_address(self, host: str, port: int) -> str:
-        """Resolve the host. Return its first address. Raises `EndpointBlocked` if any of them is not public."""
+        """Resolve the host. Return its first address. Raises `EndpointBlocked` if any of them may not be called."""
         answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         if monotonic() > _deadline.get():
             raise TimeoutError
         found = tuple(str(answer[4][0]) for answer in answers)
-        checked = all_allowed(found, allow_loopback=bool(self._allow_loopback))
+        checked = callable_addresses(found, port, allow_loopback=bool(self._allow_loopback))
         if not checked:
             raise EndpointBlocked(ADDRESS_NOT_ALLOWED)
         _addresses.set(checked)

@@ -6,22 +6,20 @@ because a row may have been written with other settings or by SQL.
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
-MAX_URL_LENGTH: Final = 2048
+from oauth_client.addresses import callable_ports
+from oauth_client.urls import CHARACTER, DNS_NAME, MAX_HOST_LENGTH, read_url, refuse_unless
+
 MAX_EXTRA_PARAMETERS: Final = 20
 MAX_EXTRA_PARAMETERS_LENGTH: Final = 2048
 MAX_SCOPE_LENGTH: Final = 4000
 MAX_RESOURCES: Final = 10
 MAX_RESOURCE_LENGTH: Final = 1000
-
-MAX_HOST_LENGTH: Final = 253
 
 # Authorization request parameters that we set, that have their own field, or that belong to the token request.
 # response_mode is one of them, because with form_post browsers do not send our Lax cookie (B4).
@@ -92,16 +90,8 @@ _NOT_OF_ONE_ACCOUNT: Final = frozenset({
     *("updated_at", "website", "zoneinfo"),
 })  # fmt: skip
 
-_CHARACTER: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
-_URL: Final = re.compile(
-    rf"(?P<scheme>[A-Za-z]+)://(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{{1,5}}))?"
-    rf"(?:/{_CHARACTER}*)?(?:\?(?:{_CHARACTER}|\?)*)?"
-)
 # RFC 3986 section 4.3.
-_ABSOLUTE_URI: Final = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{_CHARACTER}|[?\[\]])+")
-_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-# The last label begins with a letter: 127.1, 0x7f.1 and 2130706433 are forms of IPv4 addresses.
-_DNS_NAME: Final = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
+_ABSOLUTE_URI: Final = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*:(?:{CHARACTER}|[?\[\]])+")
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 _DENIAL_CODES: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}(?: [A-Za-z0-9._:-]{1,64}){0,19}")
 _TOKEN_TYPE: Final = re.compile(r"[\x21-\x7e]+(?: [\x21-\x7e]+)*")
@@ -114,27 +104,31 @@ _PARAMETER_VALUE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,1000
 
 
 def validate_endpoint(value: str) -> None:
-    """Require https, a DNS name and port 443 (N1). `ALLOW_LOCAL_ENDPOINTS` also allows loopback, any port and http."""
-    url = _read(value)
+    """Require https, a DNS name, and port 443 or one of the private networks of this context (N1, N14).
+
+    `ALLOW_LOCAL_ENDPOINTS` also allows loopback, any port and http.
+    """
+    url = read_url(value)
     if settings.ALLOW_LOCAL_ENDPOINTS and url.is_loopback:
-        _refuse_unless(url.scheme in {"https", "http"}, "The URL must begin with https://.", "endpoint_scheme")
+        refuse_unless(url.scheme in {"https", "http"}, "The URL must begin with https://.", "endpoint_scheme")
         return
-    _refuse_unless(url.scheme == "https", "The URL must begin with https://.", "endpoint_scheme")
-    _refuse_unless(not url.is_ip_address, "Write the host as a name, not as an IP address.", "endpoint_ip_address")
-    _refuse_unless(not url.is_loopback, "This host is our own machine.", "endpoint_local")
-    _refuse_unless(
-        len(url.host) <= MAX_HOST_LENGTH and _DNS_NAME.fullmatch(url.host) is not None,
+    refuse_unless(url.scheme == "https", "The URL must begin with https://.", "endpoint_scheme")
+    refuse_unless(not url.is_ip_address, "Write the host as a name, not as an IP address.", "endpoint_ip_address")
+    refuse_unless(not url.is_loopback, "This host is our own machine.", "endpoint_local")
+    refuse_unless(
+        len(url.host) <= MAX_HOST_LENGTH and DNS_NAME.fullmatch(url.host) is not None,
         "The host is not a complete DNS name, such as login.example.com.",
         "endpoint_host",
     )
-    _refuse_unless(url.port in {None, 443}, "Only port 443 is allowed.", "endpoint_port")
+    message = "Only port 443 is allowed. The operator can allow your brand other ports inside a private network."
+    refuse_unless(url.port is None or url.port in callable_ports(), message, "endpoint_port")
 
 
 def validate_authorization_endpoint(value: str) -> None:
     """Do `validate_endpoint`, and refuse reserved parameters in the endpoint's query (RFC 6749 section 3.1) (B20)."""
     validate_endpoint(value)
     for name, _ in parse_qsl(urlsplit(value).query, keep_blank_values=True):
-        _refuse_unless(
+        refuse_unless(
             not is_reserved_parameter(name),
             f"The URL must not set {name}: {_where_to_set(name)}.",
             "reserved_parameter",
@@ -144,26 +138,26 @@ def validate_authorization_endpoint(value: str) -> None:
 def validate_issuer(value: str) -> None:
     """Do `validate_endpoint`, and refuse a query (RFC 8414 section 2). A trailing slash is part of the issuer."""
     validate_endpoint(value)
-    _refuse_unless("?" not in value, "An issuer has no query.", "issuer_query")
+    refuse_unless("?" not in value, "An issuer has no query.", "issuer_query")
 
 
 def validate_base_url(value: str) -> None:
     """Do `validate_endpoint`, and refuse what a path cannot be added to: a query, `//`, `.` and `..`."""
     validate_endpoint(value)
-    _refuse_unless("?" not in value, "A base URL has no query.", "base_url_query")
+    refuse_unless("?" not in value, "A base URL has no query.", "base_url_query")
     path = urlsplit(value).path.removeprefix("/").removesuffix("/")
     # Servers decode percent-encoded dots and slashes at different moments, and some drop what follows a semicolon.
     decoded = re.sub("%2e", ".", path, flags=re.IGNORECASE)
     is_plain = not path or all(segment.partition(";")[0].strip(".") for segment in decoded.split("/"))
     message = "The path must not have an empty segment, . or .. in it, or an encoded slash."
-    _refuse_unless(is_plain and not re.search("%(?:2f|5c)", path, re.IGNORECASE), message, "base_url_path")
+    refuse_unless(is_plain and not re.search("%(?:2f|5c)", path, re.IGNORECASE), message, "base_url_path")
 
 
 def validate_extra_authorization_parameters(value: object) -> None:
     """Require a dictionary of text values without reserved parameter names (B20)."""
     if not isinstance(value, dict):
         raise ValidationError("Give names and values, for example audience: orders.", code="invalid_extra_parameters")
-    _refuse_unless(
+    refuse_unless(
         len(value) <= MAX_EXTRA_PARAMETERS,
         f"At most {MAX_EXTRA_PARAMETERS} extra parameters are allowed.",
         "invalid_extra_parameters",
@@ -171,7 +165,7 @@ def validate_extra_authorization_parameters(value: object) -> None:
     for name, text in value.items():
         _validate_parameter(name, text)
     # Browsers and servers accept URLs of about 8 KB; Django does not redirect to a longer one.
-    _refuse_unless(
+    refuse_unless(
         len(urlencode(value)) <= MAX_EXTRA_PARAMETERS_LENGTH,
         "The extra parameters are too long.",
         "invalid_extra_parameters",
@@ -183,13 +177,13 @@ def validate_resources(value: object) -> None:
     if not isinstance(value, list) or len(value) > MAX_RESOURCES:
         raise ValidationError(f"Give a list of at most {MAX_RESOURCES} URIs.", code="invalid_resource")
     for resource in value:
-        _refuse_unless(
+        refuse_unless(
             _is_absolute_uri(resource),
             "Write each resource as an absolute URI without a fragment (#), such as https://api.example.com/orders, "
             f"of at most {MAX_RESOURCE_LENGTH} characters.",
             "invalid_resource",
         )
-    _refuse_unless(len(set(value)) == len(value), "Name each resource once.", "invalid_resource")
+    refuse_unless(len(set(value)) == len(value), "Name each resource once.", "invalid_resource")
 
 
 def is_reserved_parameter(name: str) -> bool:
@@ -207,12 +201,12 @@ def validate_denial_codes(value: str) -> None:
         "Separate codes by one space, e.g. access_denied user_cancelled. "
         "At most 20 codes, each of at most 64 characters."
     )
-    _refuse_unless(bool(_DENIAL_CODES.fullmatch(value)), message, "invalid_denial_codes")
+    refuse_unless(bool(_DENIAL_CODES.fullmatch(value)), message, "invalid_denial_codes")
 
 
 def validate_scope(value: str) -> None:
     """Require scopes separated by one space (RFC 6749 section 3.3). Empty is allowed."""
-    _refuse_unless(
+    refuse_unless(
         not value or _SCOPE.fullmatch(value) is not None,
         'Separate scopes by one space; only visible ASCII characters other than " and \\ are allowed.',
         "invalid_scope",
@@ -221,12 +215,12 @@ def validate_scope(value: str) -> None:
 
 def validate_token_type(value: str) -> None:
     """Require visible ASCII on one line, and refuse types that are known not to be bearer tokens (E7)."""
-    _refuse_unless(
+    refuse_unless(
         _TOKEN_TYPE.fullmatch(value) is not None,
         "Write the token type as the server does, in visible ASCII.",
         "invalid_token_type",
     )
-    _refuse_unless(
+    refuse_unless(
         value.lower() not in NOT_BEARER,
         "Tokens of this type are not bearer tokens: bots could not use them.",
         "invalid_token_type",
@@ -237,7 +231,7 @@ def validate_audiences(value: object) -> None:
     if not isinstance(value, list) or len(value) > MAX_RESOURCES or len(set(map(str, value))) != len(value):
         raise ValidationError(f"Give a list of at most {MAX_RESOURCES} names, each once.", code="invalid_audience")
     for name in value:
-        _refuse_unless(
+        refuse_unless(
             isinstance(name, str) and _AUDIENCE.fullmatch(name) is not None,
             "Write each name in at most 255 visible ASCII characters, as in the ID token's aud.",
             "invalid_audience",
@@ -250,28 +244,28 @@ def validate_id_token_algorithms(value: object) -> None:
         raise ValidationError("Give a list of algorithms, such as RS256.", code="invalid_algorithms")
     if any(name.lower() == "none" for name in value):
         raise ValidationError("none means no signature: anybody could write such a token.", code="algorithm_none")
-    _refuse_unless(
+    refuse_unless(
         set(value) <= set(ID_TOKEN_ALGORITHMS),
         f"Use only these algorithms: {', '.join(ID_TOKEN_ALGORITHMS)}.",
         "unknown_algorithm",
     )
-    _refuse_unless(len(set(value)) == len(value), "Name each algorithm once.", "invalid_algorithms")
+    refuse_unless(len(set(value)) == len(value), "Name each algorithm once.", "invalid_algorithms")
 
 
 def validate_ignored_metadata(value: object) -> None:
     is_valid = isinstance(value, list) and all(name in IGNORABLE_METADATA for name in value)
-    _refuse_unless(is_valid, f"Use only these names: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
+    refuse_unless(is_valid, f"Use only these names: {', '.join(IGNORABLE_METADATA)}.", "invalid_ignored_metadata")
 
 
 def validate_subject_member(value: str) -> None:
     """Require a member's name or a JSON Pointer (RFC 6901). Refuse one that does not tell accounts apart (A17)."""
-    _refuse_unless(
+    refuse_unless(
         _SUBJECT_MEMBER.fullmatch(value) is not None,
         "Write the member's name, such as id, or a JSON Pointer for a member inside an object, such as /data/id.",
         "invalid_subject_member",
     )
     name = value.rpartition("/")[2]
-    _refuse_unless(
+    refuse_unless(
         name not in _NOT_OF_ONE_ACCOUNT,
         f"{name} may be the same for two accounts, or change. Name the account's own id, such as sub or id.",
         "not_of_one_account",
@@ -282,14 +276,14 @@ def validate_token_response_members(value: object) -> None:
     """Require names of members that do not look like secrets, and that we do not interpret ourselves (E15)."""
     names = value if isinstance(value, list) else [None]
     well_formed = all(isinstance(name, str) and _RESPONSE_MEMBER.fullmatch(name) for name in names)
-    _refuse_unless(
+    refuse_unless(
         well_formed and len(set(names)) == len(names) <= MAX_RESPONSE_MEMBERS,
         f"Name each member once, at most {MAX_RESPONSE_MEMBERS}: letters, digits and _ . : / @ -",
         "invalid_response_members",
     )
     for name in names:
-        _refuse_unless(name not in PROTOCOL_MEMBERS, f"{name} is reserved.", "reserved_response_member")
-        _refuse_unless(
+        refuse_unless(name not in PROTOCOL_MEMBERS, f"{name} is reserved.", "reserved_response_member")
+        refuse_unless(
             not is_secret_name(str(name)),
             f"{name} could hold a secret, so it is never passed on.",
             "secret_response_member",
@@ -304,74 +298,11 @@ def is_secret_name(name: str) -> bool:
     return letters in _SECRET_NAMES or any(fragment in letters for fragment in _SECRET_FRAGMENTS)
 
 
-@dataclass(frozen=True, slots=True)
-class _ParsedURL:
-    """A URL that two parsers read alike."""
-
-    scheme: str
-    host: str
-    port: int | None
-
-    @property
-    def is_loopback(self) -> bool:
-        if self.host == "localhost" or self.host.endswith(".localhost"):
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    @property
-    def is_ip_address(self) -> bool:
-        """Also true for unusual IPv4 spellings: their last label begins with a digit."""
-        last_label = self.host.rstrip(".").rpartition(".")[2]
-        return ":" in self.host or last_label[:1].isdigit()
-
-
-def _read(value: str) -> _ParsedURL:
-    """Parse the URL with two parsers and refuse it if they disagree."""
-    _refuse_bad_characters(value)
-    try:
-        split = urlsplit(value)
-        first = _ParsedURL(split.scheme, split.hostname or "", split.port)
-    except ValueError:
-        raise ValidationError("This is not a URL.", code="endpoint_malformed") from None
-    _refuse_unless("@" not in split.netloc, "The URL must not hold a user name or password.", "endpoint_userinfo")
-    match = _URL.fullmatch(value)
-    if match is None:
-        raise ValidationError("This is not a URL, such as https://login.example.com/token.", code="endpoint_malformed")
-    port = int(match["port"]) if match["port"] else None
-    second = _ParsedURL(match["scheme"].lower(), match["host"].lower().strip("[]"), port)
-    _refuse_unless(first == second, "Two parsers read this URL differently.", "endpoint_malformed")
-    _refuse_unless("[" not in match["host"] or _is_ipv6(second.host), "This is not a URL.", "endpoint_malformed")
-    return second
-
-
-def _refuse_bad_characters(value: str) -> None:
-    _refuse_unless(len(value) <= MAX_URL_LENGTH, f"Use at most {MAX_URL_LENGTH} characters.", "endpoint_too_long")
-    _refuse_unless(
-        value.isascii() and value.isprintable() and " " not in value and "\\" not in value,
-        "Spaces, backslashes, control characters and letters outside ASCII are not allowed; "
-        "international names are written in their xn-- form.",
-        "endpoint_characters",
-    )
-    # An empty fragment is refused too: urlsplit drops its #, so we would check another URL than the stored one.
-    _refuse_unless("#" not in value, "The URL must not have a fragment (#).", "endpoint_fragment")
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        IPv6Address(host)
-    except AddressValueError:
-        return False
-    return True
-
-
 def _validate_parameter(name: object, text: object) -> None:
     if not isinstance(name, str) or not _PARAMETER_NAME.fullmatch(name):
         message = "Parameter names are made of letters, digits and . _ -, with [] at the end for a list."
         raise ValidationError(message, code="invalid_extra_parameters")
-    _refuse_unless(
+    refuse_unless(
         not is_reserved_parameter(name), f"{name} is not allowed here: {_where_to_set(name)}.", "reserved_parameter"
     )
     if not isinstance(text, str) or not _PARAMETER_VALUE.fullmatch(text):
@@ -393,8 +324,3 @@ def _is_absolute_uri(value: object) -> bool:
         return parts.scheme not in {"http", "https"} or (bool(parts.hostname) and "@" not in parts.netloc)
     except ValueError:
         return False
-
-
-def _refuse_unless(condition: bool, message: str, code: str) -> None:
-    if not condition:
-        raise ValidationError(message, code=code)

@@ -52,10 +52,19 @@ def examine(server: AuthorizationServer) -> Iterator[Finding]:
         yield found("secret_unreadable")
         return
     for step in _steps_for(server):
-        try:
-            yield from step.run(examination)
-        except Unanswered as unanswered:
-            yield unanswered.finding()
+        yield from _take(step, examination)
+
+
+def _take(step: Step, examination: Examination) -> list[Finding]:
+    """Run one step to its end: a generator that is suspended would leave its caller in the brand's networks."""
+    findings: list[Finding] = []
+    try:
+        with examination.server.in_private_networks():
+            for finding in step.run(examination):
+                findings.append(finding)  # noqa: PERF402  what was found before an error counts
+    except Unanswered as unanswered:
+        findings.append(unanswered.finding())
+    return findings
 
 
 def examine_within_bounds(server: AuthorizationServer) -> list[Finding]:

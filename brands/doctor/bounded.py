@@ -8,7 +8,7 @@ how an earlier step failed. A thread that nobody waits for any more ends by the 
 threads: the next run would wait for such threads.
 
 Everything else is shown: status, codes, and the problem with a certificate come from addresses that were checked to be
-public.
+public, or inside a private network in which the operator lets this brand be called (N14).
 """
 
 import logging
@@ -22,6 +22,7 @@ from typing import Final, TypeVar
 from brands.doctor.examination import Examination, Step, Unanswered
 from brands.doctor.findings import Finding, found
 from oauth_client import transport
+from oauth_client.addresses import allowing
 
 SECONDS_UNTIL_NO: Final = 5.0
 SECONDS_FOR_ALL: Final = 20.0
@@ -88,6 +89,7 @@ class _Run:
         self._findings: list[Finding] = []
         self._silent = step.no_answer()
         self._examination = replace(examination, heard=self._heard.set)
+        self._networks = examination.server.private_networks  # here, because a thread reads no database
         self._is_silent = threads.submit(self._take)
         self._is_silent.add_done_callback(self._hear_the_end)
 
@@ -98,7 +100,7 @@ class _Run:
     def _take(self) -> bool:
         """Run the step. Return True if it ended because no answer came."""
         try:
-            with transport.within(self._seconds):
+            with transport.within(self._seconds), allowing(self._networks):
                 for finding in self._step.run(self._examination):
                     self._findings.append(finding)
         except Unanswered as unanswered:

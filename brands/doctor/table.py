@@ -57,13 +57,14 @@ ROWS: Final[Mapping[str, _Row]] = {
         "No answer. The address is wrong, or its host has no public address, refuses the connection, is too slow or "
         "does not speak HTTP over TLS.",
         "Compare the address with your server's. If it is right, see that your server can be reached from the internet "
-        "on port 443, or ask the operator, who sees more.",
+        "on port 443, or ask the operator, who sees more, and can allow your brand a private network.",
     ),
     "address_blocked": _problem(
         "",
         _EITHER,
         "We do not call this address: it is not https on port 443, has no DNS entry or leads to a private network.",
-        "Type an https address of a public host.",
+        "Type an https address of a public host. If it is to be in a private network, allow that to the brand: "
+        "manage.py private_networks.",
     ),
     "timed_out": _problem("", _SERVER, "The answer did not come in time. A sign-in would fail with the same.", _LATER),
     "unreachable": _problem(

@@ -11,6 +11,7 @@ from brands.models.brand import (
     memberships_of,
 )
 from brands.models.brand_api import BrandAPI, Operation
+from brands.models.private_networks import AllowedNetwork, NetworkUse
 from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck
 from brands.models.server_health import ServerHealth, ServerProblem
 from brands.models.unsaved_client_secret import UNSAVED_SECRET_LIFETIME, UnsavedClientSecret, session_digest
@@ -20,6 +21,7 @@ __all__ = [
     "EVENT_PATTERNS",
     "UNSAVED_SECRET_LIFETIME",
     "UNUSUAL_SHOWN",
+    "AllowedNetwork",
     "AuthorizationServer",
     "BotKey",
     "Brand",
@@ -28,6 +30,7 @@ __all__ = [
     "ConversationIds",
     "ExpectedClaimsPolicy",
     "Logo",
+    "NetworkUse",
     "Operation",
     "SamePersonCheck",
     "ServerHealth",

@@ -11,7 +11,7 @@ from django.db import models
 from django.utils import timezone
 
 from brands.branding import validate_scope_descriptions
-from brands.models.brand import Brand, BrandRowsQuerySet, slug_validator
+from brands.models.brand import Brand, BrandRowsQuerySet, CalledRow, slug_validator
 from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck, validate_same_person_checks
 from infrastructure.columns import EncryptedField, reveal_if_there, seal
 from infrastructure.crypto import AssociatedData, Secret, new_signing_key, random_token
@@ -46,7 +46,7 @@ def new_callback_id() -> str:
     return random_token(16)
 
 
-class AuthorizationServer(models.Model):
+class AuthorizationServer(CalledRow):
     class ClientAuthentication(models.TextChoices):
         """The client authentication methods of RFC 7591 section 2 that we support."""
 

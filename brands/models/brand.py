@@ -1,8 +1,10 @@
 """Brands (our tenants), their logos and the keys of their bots."""
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Self, TypeVar
 from uuid import uuid4
 
 from django.conf import settings
@@ -13,6 +15,8 @@ from django.urls import reverse
 from django.utils import timezone
 
 from brands.branding import normalised_support_contact, validate_support_contact
+from brands.models.private_networks import NetworkUse, networks_for_use, validate_private_networks
+from oauth_client.addresses import PrivateNetwork, allowing
 
 # How long a key is marked after unusual reads or calls, and the shortest time between two mails about either.
 UNUSUAL_SHOWN: Final = timedelta(days=1)
@@ -110,6 +114,10 @@ class Brand(models.Model):
         help_text="Where consumers find help: an e-mail address, a telephone number, or an address that begins with "
         "https://.",
     )
+    # See `AllowedNetwork`. No form and no file sets them: `brands.private_networks` does, for the operator (N14).
+    private_networks = models.JSONField(
+        default=list, blank=True, editable=False, validators=[validate_private_networks]
+    )
     # Part of the logo's URL, so that browsers may cache it for ever. Empty if there is no logo.
     logo_hash = models.CharField(max_length=16, blank=True, editable=False)
 
@@ -120,6 +128,10 @@ class Brand(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def networks_for(self, use: NetworkUse) -> tuple[PrivateNetwork, ...]:
+        """Return the private networks in which this brand may be called for a use (N14)."""
+        return networks_for_use(self.private_networks, use)
 
     @property
     def reuses_conversation_ids(self) -> bool:
@@ -178,6 +190,37 @@ class BrandRowsQuerySet(models.QuerySet[_Row]):
 
     def _of(self, brand_keys: tuple[int, ...]) -> Self:
         return self.filter(**{f"{self.brand_path}__in": brand_keys})
+
+
+class CalledRow(models.Model):
+    """A row of a brand with addresses that we call, perhaps in a private network of the brand (N14)."""
+
+    network_use: ClassVar[NetworkUse] = NetworkUse.SERVERS
+
+    class Meta:
+        abstract = True
+
+    @property
+    def called_for(self) -> Brand | None:
+        """The brand that the addresses are called for; None while a new row has none."""
+        return self.brand if self.brand_id else None  # type: ignore[attr-defined]  # each model has this column
+
+    @property
+    def private_networks(self) -> tuple[PrivateNetwork, ...]:
+        """The private networks in which these addresses may be called."""
+        brand = self.called_for
+        return brand.networks_for(self.network_use) if brand else ()
+
+    @contextmanager
+    def in_private_networks(self) -> Iterator[None]:
+        """Allow, in the block, validating and calling addresses in these networks."""
+        with allowing(self.private_networks):
+            yield
+
+    def clean_fields(self, exclude: Collection[str] | None = None) -> None:
+        """Validate the addresses by what the brand may be called at. Raises `ValidationError`."""
+        with self.in_private_networks():
+            super().clean_fields(exclude)
 
 
 class Logo(models.Model):

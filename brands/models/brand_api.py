@@ -12,7 +12,7 @@ from django.utils import timezone
 from brands import api_operations
 from brands.branding import MAX_DESCRIPTION_LENGTH, is_description
 from brands.models.authorization_server import AuthorizationServer
-from brands.models.brand import Brand, BrandRowsQuerySet, slug_validator
+from brands.models.brand import Brand, BrandRowsQuerySet, CalledRow, slug_validator
 from oauth_client import validators
 
 METHODS: Final = api_operations.METHODS
@@ -37,7 +37,7 @@ def validate_one_resource(value: str) -> None:
     validators.validate_resources([value])
 
 
-class BrandAPI(models.Model):
+class BrandAPI(CalledRow):
     """An API of a brand whose resource server accepts the access tokens of one authorization server.
 
     It never moves to another authorization server: tokens of that one were issued before it had this host (P16).
@@ -70,6 +70,11 @@ class BrandAPI(models.Model):
 
     def __str__(self) -> str:
         return f"{self.brand} {self.key}"
+
+    @property
+    def called_for(self) -> Brand | None:
+        """The brand of the authorization server, also before `clean` takes it from there."""
+        return self.authorization_server.brand if self.authorization_server_id else None
 
     def clean(self) -> None:
         """Take the brand from the authorization server, which stays. Raises `ValidationError`."""

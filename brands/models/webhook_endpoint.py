@@ -1,14 +1,15 @@
 """Webhook endpoints: the URLs that receive a brand's events, and the secrets that sign them."""
 
 from datetime import datetime
-from typing import Final
+from typing import ClassVar, Final
 from uuid import uuid4
 
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
-from brands.models.brand import Brand, BrandRowsQuerySet
+from brands.models.brand import Brand, BrandRowsQuerySet, CalledRow
+from brands.models.private_networks import NetworkUse
 from infrastructure.columns import EncryptedField, reveal, seal
 from infrastructure.crypto import AssociatedData, Secret
 from oauth_client import validators
@@ -65,11 +66,13 @@ def validate_events(value: object) -> None:
         raise ValidationError("Name each event once.", "unknown_event")
 
 
-class WebhookEndpoint(models.Model):
+class WebhookEndpoint(CalledRow):
     """A URL that receives a brand's events. The URL never changes; another URL is another endpoint.
 
     So an event that waits for one host is never sent to another.
     """
+
+    network_use: ClassVar[NetworkUse] = NetworkUse.WEBHOOKS
 
     uuid = models.UUIDField(default=uuid4, unique=True, editable=False)
     brand = models.ForeignKey(Brand, on_delete=models.PROTECT, related_name="webhook_endpoints")

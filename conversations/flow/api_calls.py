@@ -10,7 +10,8 @@ from uuid import UUID
 import msgspec
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, Operation
+from brands.models import AuthorizationServer, NetworkUse, Operation
+from brands.models.private_networks import networks_for_use
 from brands.operation_requests import HostNotNamed, at_named_host
 from conversations.flow.authorization_status import authorization_of
 from conversations.flow.call_counts import CallKind, count_call
@@ -31,6 +32,7 @@ from conversations.flow.termination import end_live_token
 from conversations.models import AccessToken
 from infrastructure import metrics
 from infrastructure.crypto import Secret
+from oauth_client.addresses import PrivateNetwork, allowing
 from oauth_client.dpop import ProofKey
 from oauth_client.resource_server import ResourceRequest, ResourceResponse, TokenInAnswer, call_resource
 from oauth_client.transport import EndpointTimeout, OutboundError, ResponseTooLarge
@@ -59,6 +61,8 @@ class CallRow(msgspec.Struct, array_like=True, frozen=True):
     brand_pk: int
     brand_slug: str
     brand_uuid: UUID
+    # The column as JSON: a call into a public network decodes nothing.
+    private_networks: str
     conversation_uuid: UUID
     token_uuid: UUID
     token_scope: str
@@ -70,6 +74,7 @@ class CallRow(msgspec.Struct, array_like=True, frozen=True):
         return cls(
             operation.name, operation.scope, operation.is_safe_to_repeat,
             api.base_url, api.host_member, api.host_since, brand.pk, brand.slug, brand.uuid,
+            msgspec.json.encode(brand.private_networks).decode(),
             access_token.conversation.uuid, access_token.uuid, access_token.scope, access_token.issued_at,
         )  # fmt: skip
 
@@ -77,6 +82,13 @@ class CallRow(msgspec.Struct, array_like=True, frozen=True):
     def is_older_than_host(self) -> bool:
         """Whether the API moved to its host after the token was issued, or in the same microsecond (P2)."""
         return self.issued_at <= self.host_since
+
+    @property
+    def networks(self) -> tuple[PrivateNetwork, ...]:
+        """The private networks in which the brand's API may be called (N14)."""
+        if self.private_networks == "[]":
+            return ()
+        return networks_for_use(msgspec.json.decode(self.private_networks), NetworkUse.SERVERS)
 
     @property
     def has_scope(self) -> bool:
@@ -164,12 +176,13 @@ def _addressed(row: CallRow, request: ResourceRequest, members: Secret | None) -
 
 def _sent(row: CallRow, request: ResourceRequest, presented: Presented) -> ResourceResponse:
     try:
-        response = call_resource(
-            request,
-            presented.access_token,
-            is_safe_to_repeat=row.is_safe_to_repeat,
-            proof_key=presented.proof_key,
-        )
+        with allowing(row.networks):
+            response = call_resource(
+                request,
+                presented.access_token,
+                is_safe_to_repeat=row.is_safe_to_repeat,
+                proof_key=presented.proof_key,
+            )
     except TokenInAnswer:
         raise NoApiAnswer(CallOutcome.TOKEN_IN_ANSWER) from None
     except OutboundError as error:

@@ -57,7 +57,7 @@ def _text(column: str) -> Cast:
 _ROW: Final = JSONArray(
     f"{_OPERATION}name", f"{_OPERATION}scope", f"{_OPERATION}is_safe_to_repeat",
     f"{_API}base_url", f"{_API}host_member", f"{_API}host_since",
-    f"{_BRAND}id", f"{_BRAND}slug", f"{_BRAND}uuid",
+    f"{_BRAND}id", f"{_BRAND}slug", f"{_BRAND}uuid", _text(f"{_BRAND}private_networks"),
     "conversation__uuid", "uuid", "scope", "issued_at",
     f"{_OPERATION}method", f"{_OPERATION}path", _text(f"{_OPERATION}parameters"), _text(f"{_OPERATION}body_schema"),
     f"{_OPERATION}is_body_required",

@@ -127,7 +127,7 @@ def address_to_sign_in(
     """
     if not configuration.pushed_authorization_request_endpoint:
         return authorization_url(configuration, proof_key, **parameters)
-    with exchange_slot(server.pk):
+    with exchange_slot(server.pk), server.in_private_networks():
         return pushed_authorization_url(configuration, server.reveal_credentials(), proof_key, **parameters)
 
 
@@ -250,7 +250,7 @@ def _claim_and_exchange(
     try:
         # Only the callback that claimed takes a slot. Repeated callbacks must not fill the slots.
         # `patience` waits longer for locks, because an issued token must not be lost to a lock time-out.
-        with patience(), exchange_slot(server.pk) if response.code else nullcontext():
+        with patience(), server.in_private_networks(), exchange_slot(server.pk) if response.code else nullcontext():
             _exchange_and_store(authorization_request, server, response, cookie, issuer_error)
     except ServerBusy:
         release(authorization_request)

@@ -121,7 +121,7 @@ def receive_trial(trial: TrialSignIn, query: Query) -> None:
     began = monotonic()
     try:
         response = parse_authorization_response(query, trial.authorization_server.denial_codes.split())
-        with exchange_slot(trial.authorization_server_id):
+        with exchange_slot(trial.authorization_server_id), trial.authorization_server.in_private_networks():
             issued = _exchange(trial, response)
             _verify(trial, issued, response.scope)
     except MalformedAuthorizationResponse as malformed:
@@ -210,7 +210,7 @@ def _revoke(trial: TrialSignIn, issued: _Issued, seconds: float) -> str:
     if not configuration.revocation_endpoint:
         return NO_REVOCATION_ENDPOINT
     try:
-        with within(max(seconds, 0.0)):
+        with within(max(seconds, 0.0)), trial.authorization_server.in_private_networks():
             revoke_token(configuration, issued.tokens.access_token, issued.credentials)
     except AuthorizationServerError as error:
         return str(error.error)

@@ -42,7 +42,8 @@ def attempt_revocation(revocation: Revocation) -> Callable[[], None]:
         if is_value_of_live_token(revocation.conversation, server.pk, access_token, revocation.access_token_uuid):
             # The server has issued the same token again. To revoke it would end the live one.
             return _finish(revocation, "in_use_again")
-        revoke_token(server.configuration(scope=""), access_token, server.reveal_credentials())
+        with server.in_private_networks():
+            revoke_token(server.configuration(scope=""), access_token, server.reveal_credentials())
     except AuthorizationServerError as error:
         logger.warning("revocation failed", extra={"error": str(error), "revocation": str(revocation.uuid)})
         if error.is_retryable:

@@ -93,7 +93,7 @@ def test_an_admin_of_the_brand_switches_and_the_log_says_from_what_to_what(house
     url = address(Brand, "change", acme.brand)
     page = acme.admin.get(url)
     titles = [fieldset.name for fieldset in page.context["adminform"]]
-    assert titles == [None, "Conversation ids, and purposes of token reads"]
+    assert titles == [None, "Conversation ids, and purposes of token reads", "Private networks"]
     assert acme.admin.send_changed(url, conversation_ids="reused", close_idle_after="60").status_code == 302
     brand = Brand.objects.get(pk=acme.brand.pk)
     assert (brand.conversation_ids, brand.close_idle_after) == ("reused", 60)

@@ -278,6 +278,6 @@ def test_a_thread_does_not_wait_for_ever_for_an_answer_that_another_waits_for(
     """E18: a server that hangs costs each callback its patience, and not all of them their thread."""
     monkeypatch.setattr(keys, "_PATIENCE_SECONDS", 0.01)
     verify(signed(claims()))
-    with keys._key_sets[f"{ISSUER}/jwks"]._lock:
+    with keys._key_sets[f"{ISSUER}/jwks", ()]._lock:
         assert refused(signed(claims())) == ("jwks_unavailable", "another request is still fetching the key set")
     assert verify(signed(claims())).subject == "ada"

@@ -13,7 +13,7 @@ from brands.api_operations import validate_parameters, validate_schema
 from brands.models import BrandAPI, Operation
 from brands.operation_requests import MAX_DEPTH, ArgumentsInvalid, Declaration, request_for
 from oauth_client.resource_server import ResourceRequest
-from oauth_client.validators import MAX_URL_LENGTH
+from oauth_client.urls import MAX_URL_LENGTH
 
 BASE: Final = "https://api.acme.example/shop/v1"
 PARAMETERS: Final[list[dict[str, Any]]] = [
