@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -210,11 +211,14 @@ class Scene:
         return {alert["labels"]["alertname"] for alert in found if alert["state"] == "firing"}
 
     def _of_prometheus(self, what: str, **parameters: str) -> Any:
+        nothing: dict[str, list[Any]] = {"result": [], "alerts": []}
         try:
             answer = requests.get(f"http://127.0.0.1:{self.port}/api/v1/{what}", params=parameters, timeout=30)
         except requests.ConnectionError:  # it starts
-            return {"result": [], "alerts": []}
-        return answer.json().get("data", {"result": [], "alerts": []})
+            return nothing
+        if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:  # it has started and is not ready
+            return nothing
+        return answer.json().get("data", nothing)
 
 
 @pytest.fixture
