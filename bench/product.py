@@ -62,6 +62,12 @@ class Installation:
         return answer
 
 
+def can_seed(commit: str) -> bool:
+    """Whether git has this commit, and it has the module that fills its database."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}:bench/seeding.py"]
+    return not subprocess.run(command, cwd=ROOT, check=False, capture_output=True).returncode
+
+
 def build_of(commit: str, folder: Path) -> Path:
     """Unpack the product as of a commit into a new folder. Raises `CalledProcessError` if git has no such commit."""
     command = ["git", "archive", "--format=tar", "--end-of-options", commit]

@@ -39,6 +39,8 @@ ROWS = 30
 ONE_PROCESS = {"workers": 1, "threads": 4}
 # What is sent once must last for the second of a round, on any machine and with the quickest client.
 STOCK = {"links": LINKS_PER_SECOND, "callbacks": CALLBACKS_PER_SECOND}
+# Git knows this tree without storing it.
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 MOTTO = "CharField(max_length=20, default='of old')"
 OTHER_TABLES = f"""
 from django.db.migrations import AddField, Migration
@@ -282,3 +284,19 @@ def test_the_command_says_what_it_can_do() -> None:
         [sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (result.returncode, "--publish" in result.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--beside", "no-such-branch"], "no such commit"),
+        (["--beside", EMPTY_TREE], "no bench/seeding.py"),
+        (["growth", "--beside", "HEAD"], "not for growth"),
+    ],
+)
+def test_a_build_that_cannot_be_measured_is_refused_before_anything_is_seeded(
+    arguments: list[str], reason: str
+) -> None:
+    command = [sys.executable, "-m", "bench", *arguments, "--only", "boot", "--database", "sqlite", "--rows", "9"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, reason in result.stderr, "seeding 9" in result.stderr) == (2, True, False)
