@@ -14,6 +14,7 @@ from bench import growth, report
 from bench.chart import chart
 from bench.databases import POSTGRESQL, SQLITE
 from bench.processes import ROOT
+from bench.product import can_seed
 from bench.publishing import publish
 from bench.run import COMPARED, OTHERS, Options, run
 
@@ -29,6 +30,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if arguments.keep and arguments.what != "growth":
         parser.error("--keep is for growth")
+    if arguments.beside and arguments.what == "growth":
+        parser.error("--beside is not for growth")
+    if arguments.beside and not can_seed(arguments.beside):
+        parser.error(f"--beside {arguments.beside}: git has no such commit here, or it has no bench/seeding.py")
     reports = [_run(options, arguments.keep) for options in _chosen(arguments)]
     RESULTS.mkdir(exist_ok=True)
     name = time.strftime("%Y-%m-%d-%H%M%S", time.gmtime())

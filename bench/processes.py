@@ -105,13 +105,13 @@ def cpu_seconds(pid: int) -> float:
     return total
 
 
-def python(module: str, *arguments: str, environment: dict[str, str], core: int = OTHER_CORE) -> str:
-    """Run one of our modules; return its output. Raises `RuntimeError` if it fails."""
+def python(module: str, *arguments: str, environment: dict[str, str], core: int = OTHER_CORE, code: Path = ROOT) -> str:
+    """Run a module of ours, or of the build in `code`; return its output. Raises `RuntimeError` if it fails."""
     with on_core(core):
         result = subprocess.run(
             [sys.executable, "-m", module, *arguments],
-            cwd=ROOT,
-            env=base_environment() | environment,
+            cwd=code,
+            env=base_environment(code) | environment,
             capture_output=True,
             text=True,
             check=False,

@@ -21,14 +21,15 @@ PUBLIC_BASE_URL: Final = f"https://{HOST}"
 
 @dataclass(frozen=True)
 class Installation:
-    """An installation with its own database and random keys."""
+    """An installation with its own database and random keys. `code` is the build that seeds and serves it."""
 
     folder: Path
     database_url: str
     environment: dict[str, str]
+    code: Path = ROOT
 
     @classmethod
-    def new(cls, folder: Path, database_url: str, ca_file: Path | None = None) -> "Installation":
+    def new(cls, folder: Path, database_url: str, ca_file: Path | None = None, code: Path = ROOT) -> "Installation":
         """Create an installation. `ca_file` is the CA for the brands' servers."""
         environment = {
             "DJANGO_SETTINGS_MODULE": "delegation_site.settings",
@@ -41,14 +42,15 @@ class Installation:
             "ALLOW_LOCAL_ENDPOINTS": "1",
             "OUTBOUND_CA_FILE": str(ca_file) if ca_file else "",
         }
-        return cls(folder, database_url, environment)
+        return cls(folder, database_url, environment, code)
 
     def seed(self, name: str, **wanted: Any) -> dict[str, Any]:
-        """Create tables and rows (`bench.seeding.Wanted`). Return the data needed for requests."""
+        """Create tables and rows (`bench.seeding.Wanted`) by the build's code. Return the data needed for requests."""
         order, made = self.folder / f"{name}.order.json", self.folder / f"{name}.json"
         order.write_text(json.dumps(wanted))
         # On the servers' core, which is idle now. The database uses the other.
-        python("bench.seeding", str(order), str(made), environment=self.environment, core=SERVER_CORE)
+        arguments = ("bench.seeding", str(order), str(made))
+        python(*arguments, environment=self.environment, core=SERVER_CORE, code=self.code)
         seeded: dict[str, Any] = json.loads(made.read_text())
         return seeded
 
@@ -60,19 +62,26 @@ class Installation:
         return answer
 
 
+def can_seed(commit: str) -> bool:
+    """Whether git has this commit, and it has the module that fills its database."""
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}:bench/seeding.py"]
+    return not subprocess.run(command, cwd=ROOT, check=False, capture_output=True).returncode
+
+
 def build_of(commit: str, folder: Path) -> Path:
     """Unpack the product as of a commit into a new folder. Raises `CalledProcessError` if git has no such commit."""
     command = ["git", "archive", "--format=tar", "--end-of-options", commit]
     packed = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE)
-    build = folder / "build_before"
+    build = folder / "build"
+    build.mkdir(parents=True)
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
         archive.extractall(build, filter="data")
     return build
 
 
 @contextmanager
-def serving(installation: Installation, build: Path = ROOT, /, *, workers: int, threads: int) -> Iterator["Server"]:
-    """Serve the product, or another build of it on the same database, until the block ends."""
+def serving(installation: Installation, *, workers: int, threads: int) -> Iterator["Server"]:
+    """Serve an installation until the block ends."""
     port = free_port()
     log = installation.folder / f"product-{port}.log"
     environment = installation.environment | {
@@ -81,7 +90,7 @@ def serving(installation: Installation, build: Path = ROOT, /, *, workers: int, 
         "THREADS": str(threads),
     }
     command = [sys.executable, "-m", "gunicorn", "--config", "delegation_site/gunicorn.py"]
-    with running(command, core=SERVER_CORE, environment=environment, log=log, cwd=build) as process:
+    with running(command, core=SERVER_CORE, environment=environment, log=log, cwd=installation.code) as process:
         wait_for_port(port, process, log)
         yield Server(port, process.pid)
 

@@ -26,6 +26,7 @@ from bench.targets import (
     one_request,
     peer_introspection,
     product_targets,
+    wrong_answers,
     yardstick,
 )
 
@@ -44,6 +45,7 @@ PROFILED: Final = ("token_read", "status_read", "call", "create", "begin")
 PROFILED_REQUESTS: Final = 240
 YARDSTICK: Final = "yardstick"
 _BEFORE: Final = "_before"
+_DATABASE_BEFORE: Final = "product_before"
 _ONE_REQUEST: Final = "one_request"
 _OTHER_SERVERS: Final = ("django_oauth_toolkit", "oidc_provider")
 # One process for the ratios; for everything else two processes with the default number of threads.
@@ -61,7 +63,7 @@ class Options:
     seconds: int
     only: Collection[str] = field(default_factory=lambda: (*COMPARED, *OTHERS))
     sizes: tuple[int, ...] = growth.SIZES
-    # A commit whose build is measured in the same rounds, on the same database.
+    # A commit whose build is measured in the same rounds, on a database that its own code has seeded.
     beside: str = ""
 
     @property
@@ -108,15 +110,11 @@ def _measure_one_size(stage: Stage) -> None:
     options = stage.options
     stage.say(f"{options.database}: seeding {options.conversations:,} conversations")
     installation = Installation.new(stage.folder, stage.store.create("product"), stage.brand.ca_file)
-    measured_seconds = (options.rounds * options.seconds + WARM_UP_SECONDS) * (2 if options.beside else 1)
     made = installation.seed(
         "product",
-        conversations=options.conversations,
-        links=(LINKS_PER_SECOND * measured_seconds if "begin" in options.only else 0) + PROFILED_REQUESTS,
-        callbacks=CALLBACKS_PER_SECOND * measured_seconds if "callback" in options.only else 0,
+        **_rows_to_compare(stage),
         rival_callbacks=starvation.RIVAL_CALLBACKS if "starvation" in options.only else 0,
         hanging_callbacks=starvation.HANGING_CALLBACKS if "starvation" in options.only else 0,
-        issuer=stage.brand.issuer,
     )
     if options.compared:
         _compare(stage, installation, made)
@@ -125,6 +123,18 @@ def _measure_one_size(stage: Stage) -> None:
         stage.report["profile"] = _profile(installation, made)
     if {"starvation", "hanging_api", "waiting", "boot"} & set(options.only):
         _measure_the_usual_shape(stage, installation, made)
+
+
+def _rows_to_compare(stage: Stage) -> dict[str, Any]:
+    """Say what a build needs in its database for all rounds. Every build's seeding knows these names."""
+    options = stage.options
+    measured_seconds = options.rounds * options.seconds + WARM_UP_SECONDS
+    return {
+        "conversations": options.conversations,
+        "links": (LINKS_PER_SECOND * measured_seconds if "begin" in options.only else 0) + PROFILED_REQUESTS,
+        "callbacks": CALLBACKS_PER_SECOND * measured_seconds if "callback" in options.only else 0,
+        "issuer": stage.brand.issuer,
+    }
 
 
 def _compare(stage: Stage, installation: Installation, made: dict[str, Any]) -> None:
@@ -176,26 +186,29 @@ def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: d
 
 def _product_targets(stack: ExitStack, stage: Stage, installation: Installation, made: dict[str, Any]) -> list[Target]:
     """Return the targets of the product; each beside that of the other build, if one was asked for."""
-    ours = stack.enter_context(serving(installation, **_SMALL))
-    if not stage.options.beside:
-        return [one for one in product_targets(ours, made) if one.name in stage.options.only]
-    build = build_of(stage.options.beside, stage.folder)
-    before = stack.enter_context(serving(installation, build, **_SMALL))
-    pairs = zip(
-        product_targets(ours, _every_second(made, 0)), product_targets(before, _every_second(made, 1)), strict=True
-    )
-    only = stage.options.only
-    return [
-        one
-        for new, old in pairs
-        if new.name in only
-        for one in (new, replace(old, name=old.name + _BEFORE, label=f"{old.label}, {stage.options.beside}"))
-    ]
+    server = stack.enter_context(serving(installation, **_SMALL))
+    ours = [one for one in product_targets(server, made) if one.name in stage.options.only]
+    before = _targets_before(stack, stage) if stage.options.beside and ours else {}
+    return [one for new in ours for one in (new, before.get(new.name)) if one]
 
 
-def _every_second(made: dict[str, Any], first: int) -> dict[str, Any]:
-    """Give each build its own links and callbacks, because each can be used once."""
-    return made | {name: made[name][first::2] for name in ("links", "callbacks")}
+def _targets_before(stack: ExitStack, stage: Stage) -> dict[str, Target]:
+    """Seed and serve the other build; return its targets by the names of ours, without those that it does not know."""
+    commit, folder = stage.options.beside, stage.folder / "before"
+    stage.say(f"{commit}: seeding a database of its own")
+    build = build_of(commit, folder)
+    installation = Installation.new(folder, stage.store.create(_DATABASE_BEFORE), stage.brand.ca_file, build)
+    made = installation.seed(_DATABASE_BEFORE, **_rows_to_compare(stage))
+    server = stack.enter_context(serving(installation, **_SMALL))
+    found = {}
+    for target in product_targets(server, made):
+        sample = target.sample() if target.sample and target.name in stage.options.only else []
+        if sample and wrong_answers(server.port, sample) == len(sample):
+            stage.report["skipped"][f"{target.name}{_BEFORE}"] = f"{commit} does not answer it"
+            continue
+        label = f"{target.label}, {commit}"
+        found[target.name] = replace(target, name=f"{target.name}{_BEFORE}", label=label, database=_DATABASE_BEFORE)
+    return found
 
 
 def _asking_once(stack: ExitStack, stage: Stage) -> Server:

@@ -30,7 +30,7 @@ class Target:
     """One kind of request to one server.
 
     `sample` makes requests with the text that each response must contain. `writes_to` is the table to which each
-    response adds a row.
+    response adds a row, and `database` the name of its database if that is another than the run's.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Target:
     write: Writer
     sample: Sample | None = None
     writes_to: str = ""
+    database: str = ""
     again: bool = True
     connections: int = _CONNECTIONS
     prepared_per_second: int = _OTHERS_PER_SECOND
@@ -173,4 +174,4 @@ def wrong_answers(port: int, sample: list[tuple[bytes, bytes]]) -> int:
 
 def rows_written(databases: Databases, database: str, target: Target) -> int:
     """Count the rows of the target's table; 0 if it writes none."""
-    return databases.count(database, target.writes_to) if target.writes_to else 0
+    return databases.count(target.database or database, target.writes_to) if target.writes_to else 0

@@ -1,9 +1,11 @@
 """The benchmark itself: its figures are right, each of its servers answers, and a wrong answer is counted."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +39,17 @@ ROWS = 30
 ONE_PROCESS = {"workers": 1, "threads": 4}
 # What is sent once must last for the second of a round, on any machine and with the quickest client.
 STOCK = {"links": LINKS_PER_SECOND, "callbacks": CALLBACKS_PER_SECOND}
+# Git knows this tree without storing it.
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+MOTTO = "CharField(max_length=20, default='of old')"
+OTHER_TABLES = f"""
+from django.db.migrations import AddField, Migration
+from django.db.models import CharField
+
+class Migration(Migration):
+    dependencies = [("brands", "0001_initial")]
+    operations = [AddField("brand", "motto", {MOTTO})]
+"""
 
 
 def a_round(answers: int, seconds: float = 1.0, **values: float) -> Round:
@@ -214,6 +227,42 @@ def test_a_run_ends_in_text_chart_and_document(tmp_path: Path, monkeypatch: pyte
     assert json.loads(document.with_suffix(".json").read_text()) == [done]
 
 
+def test_a_build_with_other_tables_is_measured_on_a_database_that_its_own_code_seeded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build before has another column, without which no brand can be inserted, and no operations of APIs."""
+    repository = tmp_path / "repository"
+    commit_other_tables(repository)
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    only = ("token_read", "call", "create")
+    options = Options(database="sqlite", conversations=ROWS, rounds=1, seconds=1, only=only, beside="HEAD")
+    done = run(options, tmp_path, lambda _: None)
+    assert (report.errors_in(done), set(done["beside"])) == (0, {"token_read", "create"})
+    assert done["skipped"] == {"call_before": "HEAD does not answer it"}
+    assert "POST .../challenges, HEAD" in report.as_text(done)
+    with closing(sqlite3.connect(tmp_path / "product_before.sqlite3")) as connection:
+        assert connection.execute("SELECT DISTINCT motto FROM brands_brand").fetchall() == [("of old",)]
+
+
+def commit_other_tables(repository: Path) -> None:
+    """Clone this product, and commit a change of its tables there."""
+    if not (ROOT / ".git").exists():
+        missing("this is no git repository: the benchmark of two builds was not tested")
+    git("clone", "--quiet", "--depth", "1", ROOT.as_uri(), str(repository))
+    with (repository / "brands" / "models" / "__init__.py").open("a") as models:
+        models.write(f"from django.db.models import CharField\n\nBrand.add_to_class('motto', {MOTTO})\n")
+    (repository / "brands" / "migrations" / "0002_motto.py").write_text(OTHER_TABLES)
+    with (repository / "bench" / "cast.py").open("a") as constants:
+        constants.write("OPERATIONS = {}\n")
+    inside = ("-C", str(repository), "-c", "user.name=Ada", "-c", "user.email=ada@acme.example")
+    git(*inside, "add", "--all")
+    git(*inside, "commit", "--quiet", "--message", "Give brands a motto")
+
+
+def git(*arguments: str) -> None:
+    subprocess.run(["git", *arguments], check=True)
+
+
 @pytest.mark.parametrize("name", ["performance.md", "measured/performance.md"])
 def test_the_document_has_the_marks_that_the_command_writes_between(name: str) -> None:
     text = (publishing.DOCS / name).read_text()
@@ -235,3 +284,19 @@ def test_the_command_says_what_it_can_do() -> None:
         [sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (result.returncode, "--publish" in result.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--beside", "no-such-branch"], "no such commit"),
+        (["--beside", EMPTY_TREE], "no bench/seeding.py"),
+        (["growth", "--beside", "HEAD"], "not for growth"),
+    ],
+)
+def test_a_build_that_cannot_be_measured_is_refused_before_anything_is_seeded(
+    arguments: list[str], reason: str
+) -> None:
+    command = [sys.executable, "-m", "bench", *arguments, "--only", "boot", "--database", "sqlite", "--rows", "9"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, reason in result.stderr, "seeding 9" in result.stderr) == (2, True, False)
