@@ -16,7 +16,7 @@ from bench.databases import POSTGRESQL, SQLITE
 from bench.processes import ROOT
 from bench.product import can_seed
 from bench.publishing import publish
-from bench.run import COMPARED, OTHERS, Options, run
+from bench.run import COMPARED, OTHERS, USUAL, Options, run
 
 RESULTS: Final = ROOT / "bench" / "results"
 _BEGAN: Final = time.monotonic()
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _chosen(arguments: argparse.Namespace) -> list[Options]:
     growing = arguments.what == "growth"
-    only = ("growth",) if growing else tuple(arguments.only or (*COMPARED, *OTHERS))
+    only = ("growth", "home_page") if growing else tuple(arguments.only or USUAL)
     rows = arguments.rows or (growth.SIZES[-1] if growing else 100_000)
     sizes = growth.sizes_up_to(rows) if growing else growth.SIZES
     wanted = {
@@ -83,7 +83,7 @@ def _chosen(arguments: argparse.Namespace) -> list[Options]:
         return [first]
     short = {"rounds": min(3, arguments.rounds), "seconds": min(1, arguments.seconds)}
     short["conversations"] = min(20_000, rows)
-    on_sqlite = tuple(name for name in only if name in COMPARED or name in {"profile", "starvation"})
+    on_sqlite = tuple(name for name in only if name in COMPARED)
     return [first, Options(database=SQLITE, **wanted | short | {"only": on_sqlite})]
 
 

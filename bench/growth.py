@@ -67,9 +67,19 @@ class Grown:
 
 
 def measure(
-    databases: Databases, folder: Path, sizes: tuple[int, ...], *, rounds: int, seconds: int, say: Say
+    databases: Databases,
+    folder: Path,
+    sizes: tuple[int, ...],
+    *,
+    rounds: int,
+    seconds: int,
+    say: Say,
+    has_home_page: bool = False,
 ) -> dict[str, Any]:
-    """Seed a database for each size, measure them interleaved, then sweep and purge each."""
+    """Seed a database for each size, measure them interleaved, then sweep and purge each.
+
+    `has_home_page`: measure the admin's first page at the largest size, too, which takes a minute and a half.
+    """
     progress, rounds = Progress(folder / "progress.json"), min(rounds, _MOST_ROUNDS)
     with ExitStack() as stack:
         grown = []
@@ -85,7 +95,8 @@ def measure(
             | {"p50_ratio": _p50_ratio(series[kind, size], first), "rate_ratio": ratio(series[kind, size], first)}
             for size in sizes
         }
-    report["home_page"] = progress.once("home page", partial(_home_page, grown[-1], databases, rounds, say))
+    if has_home_page:
+        report["home_page"] = progress.once("home page", partial(_home_page, grown[-1], databases, rounds, say))
     report["statements"] = {str(one.size): progress.once(f"statements {one.size}", one.statements) for one in grown}
     report["weights"] = {
         str(one.size): progress.once(f"weights {one.size}", partial(_weights, databases, one.database)) for one in grown
