@@ -21,6 +21,7 @@ from conversations.models import (
     HourlyCount,
 )
 from infrastructure.crypto import DecryptionError, Secret
+from infrastructure.models import WorkerHeartbeat
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, declare_api, declare_operation, make_bot
 from tests.fake_authorization_server import PLANTED_REFRESH_TOKEN, FakeAuthorizationServer
 from tests.stored import everything_stored
@@ -90,6 +91,7 @@ def test_no_row_calls_itself_by_a_secret(
     other_bot.call("POST", f"/conversations/{other_bot.chat}/challenges", {}, **{"Idempotency-Key": "planted-key"})
     Logo.objects.create(brand=Brand.objects.get(), png=b"a picture")
     CountedAuditLog.objects.create()
+    WorkerHeartbeat.objects.create(beat_at=timezone.now())
     HourlyCount.objects.create(brand=Brand.objects.get(), hour=timezone.now(), measure="step", detail="left", times=1)
     server, now = AuthorizationServer.objects.get(), timezone.now()
     ServerHealth.objects.create(authorization_server=server, next_attempt_at=now)

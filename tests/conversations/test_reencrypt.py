@@ -44,21 +44,28 @@ from brands.models import AuthorizationServer, WebhookEndpoint
 from brands.webhooks import rotate_secret
 from conversations.flow.authorization_requests import begin_authorization_request
 from conversations.flow.challenges import WantedChallenge, issue_challenge, withdraw_challenge
-from conversations.models import AccessToken
+from conversations.models import AccessToken, AuthorizationRequest
 from infrastructure.crypto import Secret
+from oauth_client.dpop import ProofKey
+def proof_key(name):
+    return ProofKey(Secret('{"kty":"EC","planted":"%s"}' % name))
 server, now = AuthorizationServer.objects.select_related("brand").get(), timezone.now()
 wanted = WantedChallenge(server=server, context=Secret("planted-context"))
 open_one, _ = issue_challenge(server.brand, "open", wanted, actor="test", now=now)
 begin_authorization_request(open_one, now)
+begun = AuthorizationRequest.objects.select_related("challenge__conversation__brand").get()
+begun.set_proof_key(proof_key("planted-request-key"))
+begun.save()
 ended, _ = issue_challenge(server.brand, "authorized", wanted, actor="test", now=now)
 withdraw_challenge(ended, actor="test", now=now)
 token = AccessToken(
-    uuid=uuid4(), conversation=ended.conversation, authorization_server=server, challenge=ended, token_type="Bearer",
+    uuid=uuid4(), conversation=ended.conversation, authorization_server=server, challenge=ended, token_type="DPoP",
     assurance="none", expires_at=now + timedelta(hours=1), confirmed_at=now,
 )
 token.set_subject(Secret("planted-subject"))
 token.set_access_token(Secret("planted-access-token"))
 token.set_response_members(Secret('{"patient":"planted-patient"}'))
+token.set_proof_key(proof_key("planted-token-key"))
 token.save()
 rotate_secret(WebhookEndpoint.objects.get(), now=now)
 """
@@ -74,6 +81,8 @@ def values():
         AccessToken.objects.select_related("conversation__brand").get().reveal_access_token().reveal(),
         AccessToken.objects.select_related("conversation__brand").get().reveal_subject().reveal(),
         AccessToken.objects.select_related("conversation__brand").get().reveal_response_members().reveal(),
+        AccessToken.objects.select_related("conversation__brand").get().reveal_proof_key().private_jwk.reveal(),
+        authorization_requests.get().reveal_proof_key().private_jwk.reveal(),
         challenge.reveal_context().reveal(),
         challenge.reveal_link_token().reveal(),
         authorization_requests.get().reveal_code_verifier().reveal(),
@@ -110,9 +119,11 @@ CIPHERTEXTS = {
     "challenge.link_token_ciphertext": 2,
     "challenge.context_ciphertext": 2,
     "authorizationrequest.code_verifier_ciphertext": 1,
+    "authorizationrequest.dpop_key_ciphertext": 1,
     "accesstoken.ciphertext": 1,
     "accesstoken.response_members_ciphertext": 1,
     "accesstoken.subject_ciphertext": 1,
+    "accesstoken.dpop_key_ciphertext": 1,
     "webhookendpoint.secret_ciphertext": 1,
     "webhookendpoint.previous_secret_ciphertext": 1,
     "webhookdelivery.payload_ciphertext": 1,

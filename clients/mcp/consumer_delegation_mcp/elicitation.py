@@ -98,7 +98,7 @@ class _Dialogue:
                 return await declined(self.chat, challenge.challenge_id, link)
             challenge = await self.chat.delegation.wait(challenge, max(until - monotonic(), 1))
             if challenge.waits_for_sign_in:
-                return tools.result(STILL_WAITING)
+                return tools.result(still_waiting(challenge))
             await self.ctx.session.send_elicit_complete(challenge.challenge_id, self.ctx.request_id)
         if challenge.waits_for_code and not self.ability.form:
             return tools.result(for_the_person(challenge))
@@ -127,6 +127,11 @@ async def declined(chat: Chat, challenge_id: str, link: types.ElicitResult) -> t
     if link.action == "decline":
         await chat.delegation.withdraw(challenge_id)
     return tools.result(DECLINED)
+
+
+def still_waiting(challenge: Challenge) -> str:
+    """Say also why the last try failed: a fault of the brand's is nothing that the person can mend by waiting."""
+    return f"{STILL_WAITING} The last try failed: {challenge.last_error}." if challenge.last_error else STILL_WAITING
 
 
 def how_it_ended(challenge: Challenge) -> str:
@@ -181,7 +186,7 @@ class _Rounds:
         challenge = await self.chat.delegation.wait(challenge, LONGEST_ROUND)
         if challenge.waits_for_sign_in:
             if state.round >= MOST_ROUNDS:
-                return tools.result(STILL_WAITING)
+                return tools.result(still_waiting(challenge))
             return types.InputRequiredResult(request_state=str(_State(state.challenge_id, SIGN_IN, state.round + 1)))
         return await self._after_sign_in(challenge, state.round, ASK_FOR_DIGITS)
 
