@@ -8,9 +8,11 @@ offer: another path, another method, or a header that the brand's proxies set an
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from django.core.exceptions import ValidationError
+from publicsuffixlist import PublicSuffixList
 
 from oauth_client.validators import validate_base_url
 
@@ -31,9 +33,6 @@ MAX_NUMBER: Final = 2**63 - 1
 
 # A host of which only the end is declared; a member of the token response says which one it is.
 _BELOW: Final = re.compile(r"https://\*(\.[A-Za-z0-9.-]*)", re.IGNORECASE)
-# Everybody can register a name below co.uk and its like.
-_OF_REGISTRIES: Final = frozenset({"ac", "co", "com", "edu", "go", "gob", "gov", "gv", "ne", "net", "or", "org"})
-_COUNTRY_LENGTH: Final = 2
 _LITERAL: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]*)\}")
 _PATH_NAME: Final = re.compile(r"[A-Za-z0-9._~$@-]{1,100}")
@@ -95,9 +94,17 @@ def validate_api_address(value: str) -> None:
     _, *labels = suffix.split(".")
     message = "Write at least two labels behind *., such as *.my.salesforce.com."
     _refuse_unless(len(labels) > 1, message, "short_suffix")
-    is_a_registrys = labels[0] in _OF_REGISTRIES and len(labels[1]) == _COUNTRY_LENGTH and not labels[2:]
     message = "Anybody can have a host below this suffix, and would get tokens: write one more label."
-    _refuse_unless(not is_a_registrys, message, "public_suffix")
+    _refuse_unless(not _registries().is_public(suffix.removeprefix(".")), message, "public_suffix")
+
+
+@lru_cache(maxsize=1)
+def _registries() -> PublicSuffixList:
+    """Read the list of the suffixes below which anybody can register a name, such as co.uk: 50 ms, for the admin alone.
+
+    Without its private part: myshopify.com, say, is one company's, and what its servers are called is for it to say.
+    """
+    return PublicSuffixList(only_icann=True)
 
 
 def placeholders(path: str) -> list[str]:
