@@ -9,6 +9,7 @@ from django import forms
 from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.db.models import QuerySet
 from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest
@@ -160,14 +161,19 @@ def describe_scopes(operations: QuerySet[Operation], user: Any) -> list[str]:
 
     They are copied and not looked up, so that the link's page needs no query of its own for them.
     """
-    described = []
-    for operation in operations.select_related("api"):
-        server = AuthorizationServer.objects.select_related("brand").get(pk=operation.api.authorization_server_id)
-        is_one = operation.scope and " " not in operation.scope
-        if is_one and operation.description and operation.scope not in server.scope_descriptions:
-            server.scope_descriptions = {**server.scope_descriptions, operation.scope: operation.description}
-            save_audited(server, user)
-            described.append(operation.scope)
+    found, described = list(operations.select_related("api")), []
+    with transaction.atomic():
+        # Locked in one order: what another admin describes meanwhile is neither lost nor waited for by both.
+        rows = AuthorizationServer.objects.select_for_update(of=("self",), no_key=True).select_related("brand")
+        pks = {operation.api.authorization_server_id for operation in found}
+        servers = {server.pk: server for server in rows.filter(pk__in=pks).order_by("pk")}
+        for operation in found:
+            server = servers[operation.api.authorization_server_id]
+            is_one = operation.scope and " " not in operation.scope
+            if is_one and operation.description and operation.scope not in server.scope_descriptions:
+                server.scope_descriptions = {**server.scope_descriptions, operation.scope: operation.description}
+                save_audited(server, user)
+                described.append(operation.scope)
     return described
 
 

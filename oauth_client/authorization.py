@@ -4,9 +4,10 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import msgspec
 from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2 import WebApplicationClient
 
@@ -16,6 +17,7 @@ from oauth_client.configuration import ClientCredentials, ServerConfiguration
 from oauth_client.dpop import ProofKey
 from oauth_client.endpoints import PAR_ENDPOINT, post
 from oauth_client.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, issuer_mismatch, sanitised
+from oauth_client.step_up import AuthenticationDemand
 from oauth_client.unregistered_codes import AUTHORIZATION_CODES, CANCEL_CODES, DESCRIPTIONS
 from oauth_client.validators import is_reserved_parameter
 
@@ -127,30 +129,52 @@ def _bound_to(proof_key: ProofKey | None) -> list[tuple[str, str]]:
 
 
 def _extra_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:
-    """Drop reserved names again: the validator refuses them, but SQL could have written the row (B20).
-
-    What an API demands takes the place of the admin's `acr_values`: a server that gets two may read either (P32).
-    """
+    """Drop reserved names again: the validator refuses them, but SQL could have written the row (B20)."""
     extra = configuration.extra_authorization_parameters
-    return [
-        (name, value)
-        for name, value in extra.items()
-        if not is_reserved_parameter(name) and not (configuration.demand.acr_values and _is_acr_values(name))
-    ]
+    allowed = [(name, value) for name, value in extra.items() if not is_reserved_parameter(name)]
+    return _beside(configuration.demand, allowed)
 
 
 def _endpoint(configuration: ServerConfiguration) -> str:
-    """Return the authorization endpoint. Its own query may have `acr_values`, which give way to a demand, too (P32)."""
+    """Return the authorization endpoint, in whose own query an API's demand comes first, too (P32)."""
     parts = urlsplit(configuration.authorization_endpoint)
     query = parse_qsl(parts.query, keep_blank_values=True)
-    kept = [(name, value) for name, value in query if not _is_acr_values(name)]
-    if not configuration.demand.acr_values or kept == query:
-        return configuration.authorization_endpoint
-    return parts._replace(query=urlencode(kept)).geturl()
+    kept = _beside(configuration.demand, query)
+    return configuration.authorization_endpoint if kept == query else parts._replace(query=urlencode(kept)).geturl()
 
 
-def _is_acr_values(name: str) -> bool:
-    return name.lower().removesuffix("[]") == "acr_values"
+def _beside(demand: AuthenticationDemand, parameters: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Take out of the admin's parameters what a demand takes the place of: of two, a server may read either (P32).
+
+    That is `acr_values`, and in `claims` (OpenID Connect Core section 5.5) `acr` and `auth_time`.
+    """
+    taken = {"acr"} if demand.acr_values else set()
+    taken |= set() if demand.max_age is None else {"auth_time"}
+    kept = []
+    for name, value in parameters:
+        match name.lower().removesuffix("[]"):
+            case "acr_values" if demand.acr_values:
+                continue
+            case "claims" if taken:
+                kept.append((name, _without_claims(value, taken)))
+            case _:
+                kept.append((name, value))
+    return kept
+
+
+def _without_claims(text: str, names: set[str]) -> str:
+    """Take claims out of the request of them. One that nobody can read asks for nothing: `{}`."""
+    try:
+        asked = msgspec.json.decode(text, type=dict[str, dict[str, Any] | None])
+    except (msgspec.DecodeError, RecursionError):
+        return "{}"
+    if not any(names & set(claims or ()) for claims in asked.values()):
+        return text
+    kept = {
+        place: claims and {name: value for name, value in claims.items() if name not in names}
+        for place, claims in asked.items()
+    }
+    return msgspec.json.encode(kept).decode()
 
 
 def _request_uri(value: object) -> str:

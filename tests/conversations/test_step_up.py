@@ -2,7 +2,7 @@
 
 import time
 from typing import Any
-from urllib.parse import parse_qs, parse_qsl, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import pytest
 from django.utils import timezone
@@ -224,6 +224,40 @@ def test_the_acr_values_of_the_endpoints_own_query_give_way_too(query: str, payi
     names = [name for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True)]
     assert [name for name in names if "acr" in name.lower()] == ["acr_values"]
     assert "ui" in names
+
+
+@pytest.mark.parametrize(
+    ("claims", "sent"),
+    [
+        ('{"id_token":{"acr":{"value":"urn:acme:loa:1"},"email":null}}', '{"id_token":{"email":null}}'),
+        ('{"userinfo":null,"id_token":{"acr":null}}', '{"userinfo":null,"id_token":{}}'),
+        ('{"userinfo":{"acr":{"essential":true}}}', '{"userinfo":{}}'),
+        ('{"id_token": {"auth_time": {"essential": true}}}', '{"id_token": {"auth_time": {"essential": true}}}'),
+        ("acr", "{}"),
+        ('{"id_token":["acr"]}', "{}"),
+    ],
+)
+@pytest.mark.parametrize("is_of_the_endpoint", [True, False], ids=["in the address", "among the parameters"])
+def test_what_claims_ask_of_the_sign_in_gives_way_to_the_demand(
+    is_of_the_endpoint: bool, claims: str, sent: str, paying: Caller
+) -> None:
+    """P32. The bug: the server got two demands, chose the weaker one, and Ada had signed in for nothing."""
+    address = f"{paying.login.issuer}/authorize"
+    if is_of_the_endpoint:
+        AuthorizationServer.objects.update(authorization_endpoint=f"{address}?{urlencode({'claims': claims})}")
+    else:
+        AuthorizationServer.objects.update(extra_authorization_parameters={"claims": claims})
+    query = parse_qs(urlsplit(paying.ada.begin(step_up(paying)["url"])).query)
+    assert (query["claims"], query["acr_values"]) == ([sent], [STRONG])
+
+
+def test_a_demanded_age_takes_the_place_of_auth_time_in_claims(paying: Caller) -> None:
+    """P32."""
+    claims = '{"id_token":{"auth_time":{"essential":true},"acr":null}}'
+    AuthorizationServer.objects.update(extra_authorization_parameters={"claims": claims})
+    step_up(paying, demanding("max_age=60"))
+    query = parse_qs(urlsplit(paying.ada.begin(paying.bot.in_chat("POST", "/challenges", {})[1]["url"])).query)
+    assert (query["claims"], query["max_age"]) == (['{"id_token":{"acr":null}}'], ["60"])
 
 
 def test_a_late_demand_is_not_kept_with_the_token_that_took_the_place(paying: Caller) -> None:

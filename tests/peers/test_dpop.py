@@ -14,7 +14,6 @@ import msgspec
 import pytest
 import requests
 from pytest_django import Settings
-from requests.adapters import HTTPAdapter
 
 from brands.doctor import Verdict, examine
 from brands.models import AuthorizationServer, Brand
@@ -23,6 +22,7 @@ from conversations.models import AccessToken, AuthorizationRequest, Revocation
 from conversations.outbox import worker
 from oauth_client.dpop import known_nonces
 from oauth_client.subject import get_userinfo
+from oauth_client.transport import GuardedAdapter
 from tests.brand_api import CALLING, make_api
 from tests.cast import Bot, Browser, code_on, make_bot
 from tests.dpop import NONCE, DPoPApi, Proofs
@@ -154,9 +154,9 @@ def test_a_bound_token_opens_nothing_as_a_bearer_token(scene: Scene) -> None:
 
 def test_a_bearer_token_is_refused_where_bound_ones_are_expected(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """L3: somebody between us and the server takes key and proof out of our requests. The peer notices nothing."""
-    original = HTTPAdapter.send
+    original = GuardedAdapter.send
 
-    def without_proof(adapter: HTTPAdapter, request: Any, *arguments: Any, **options: Any) -> Any:
+    def without_proof(adapter: GuardedAdapter, request: Any, *arguments: Any, **options: Any) -> Any:
         request.headers.pop("DPoP", None)
         if request.body:
             request.prepare_body(re.sub(r"&dpop_jkt=[^&]*", "", request.body), None)
@@ -164,11 +164,11 @@ def test_a_bearer_token_is_refused_where_bound_ones_are_expected(scene: Scene, m
 
     challenge = scene.bot.challenge()
     with monkeypatch.context() as between:
-        between.setattr(HTTPAdapter, "send", without_proof)
+        between.setattr(GuardedAdapter, "send", without_proof)
         url = scene.ada.begin(challenge["url"])
         between.undo()
         callback = scene.peer.consumer().sign_in(url, redirect_uri=scene.server.redirect_uri)
-        between.setattr(HTTPAdapter, "send", without_proof)
+        between.setattr(GuardedAdapter, "send", without_proof)
         scene.ada.get(callback)
     assert scene.peer.token_responses()[-1]["token_type"] == "Bearer"
     assert scene.bot.read_challenge(challenge)["last_error"] == "invalid_token_response"
