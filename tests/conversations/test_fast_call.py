@@ -10,6 +10,7 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from brands import operation_requests
 from brands.models import AuthorizationServer, Brand, BrandAPI, Operation
 from conversations.api import before_django, fast_call, operations
 from conversations.models import AccessToken, Conversation
@@ -207,7 +208,7 @@ def test_bad_arguments_are_counted_and_checked_once(caller: Caller, monkeypatch:
     """G8, P14."""
     RateCounter.objects.all().delete()
     checked: list[Any] = []
-    check = operations.request_for
+    check = operation_requests.request_for
 
     def count(*given: Any) -> Any:
         checked.append(given)
