@@ -77,7 +77,7 @@ _HEADERS: Final = {"User-Agent": "consumer-delegation", "Accept-Encoding": "iden
 
 # An address that requests would leave as it is: nothing in it can be encoded, decoded or normalised.
 _PLAIN_URL: Final = re.compile(
-    r"https://[a-z0-9.-]+(?::[1-9][0-9]*)?(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?(?:\?[A-Za-z0-9._~=&-]+)?"
+    r"https://[a-z0-9][a-z0-9.-]*(?::[1-9][0-9]*)?(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+/?(?:\?[A-Za-z0-9._~=&-]+)?"
 )
 
 # The response type, for modules that may not import requests.
@@ -215,12 +215,14 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         validate_endpoint(str(request.url))
         target, most = urlsplit(str(request.url)), _max_body.get()
         has_length = request.body is None or "Content-Length" in request.headers
+        # Names of headers are compared without case here, so there is one `Host`.
+        request.headers["Host"] = target.netloc
         # As the library's `send` does, which copies more and keeps cookies.
         answered: Any = self._pool(target).urlopen(
             str(request.method),
-            f"/{target.path.lstrip('/')}" + (f"?{target.query}" if target.query else ""),
+            (target.path or "/") + (f"?{target.query}" if target.query else ""),
             body=request.body,
-            headers={**request.headers, "Host": target.netloc},
+            headers=request.headers,
             redirect=False,
             assert_same_host=False,
             preload_content=False,

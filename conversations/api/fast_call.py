@@ -1,7 +1,7 @@
 """`POST .../calls/{operation}` before Django's handler: from the request's fields and one row to the API and back.
 
-Nothing goes back to the full way once the request may have been sent: what is raised from then on is raised again
-there, before anything else (`FAILED_BEFORE`). tests/fuzz/test_fast_call.py holds this and the full way, which is
+Nothing goes back to the full way once the call is counted, or may have been sent: what is raised from then on is raised
+again there, before anything else (`FAILED_BEFORE`). tests/fuzz/test_fast_call.py holds this and the full way, which is
 `operations.call_operation`, together.
 """
 
@@ -11,15 +11,13 @@ from io import BytesIO
 from typing import Any, Final
 
 import msgspec
-from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from brands.authentication import PresentedKey
 from brands.models import BotKey
-from brands.operation_requests import ArgumentsInvalid, request_for
 from conversations.api.calls import MAX_CALL_BODY_BYTES, CallBody, count_call, holds_scope, named_session
 from conversations.api.lookups import is_conversation_id
-from conversations.api.operations import document
+from conversations.api.operations import document, request_of
 from conversations.api.token_read import WSGI_NAME, read_purpose
 from conversations.flow.api_calls import Caller, is_refusal, refuse, send_call
 from conversations.flow.callable_tokens import CallableToken, callable_by_one_query, presented_token
@@ -61,7 +59,7 @@ def prepared(environ: dict[str, Any], conversation_id: str, operation: str) -> C
 def _answer(environ: dict[str, Any], presented: PresentedKey, conversation_id: str, operation: str) -> bytes | None:
     """Return the body of the answer; None if the full way has to find the reason. Then nothing is counted or sent.
 
-    Raises what counting, decryption and the database raise, and what `call_api` raises.
+    Raises what counting, `request_of`, decryption and the database raise, and what `call_api` raises.
     """
     now = timezone.now()
     found = callable_by_one_query(presented, conversation_id, operation, now)
@@ -74,13 +72,13 @@ def _answer(environ: dict[str, Any], presented: PresentedKey, conversation_id: s
     try:
         purpose = read_purpose(environ.get(WSGI_NAME), body.purpose, is_required=row.is_purpose_required)
         session = named_session(body.session)
-        request = request_for(found.declaration, body.arguments, body.body)
-    except (Problem, ArgumentsInvalid, ImproperlyConfigured):  # raised again by the full way, which counts first
+    except Problem:  # raised again by the full way, which counts first
         return None
     if not found.accepts_session(session):
         return None
     presented.note_use(found.key, now)
     count_call(presented.public_id)
+    request = request_of(found.declaration, body)
     caller = Caller(row.key_pk, f"bot:{presented.public_id}", purpose)
     return _called(found, request, caller, conversation_id)
 

@@ -117,7 +117,7 @@ def call_operation(call: Call, conversation_id: str, operation: str) -> Answer:
     body = call.body(CallBody, MAX_CALL_BODY_BYTES)
     purpose = purpose_of(call, body.purpose)
     called = operation_of(call, operation)
-    request = _request(called, body)
+    request = request_of(Declaration.of(called), body)
     if body.challenge is not None:
         refuse_missing_scopes(call.bot_key, (BotKey.Scope.API_CALL, BotKey.Scope.CHALLENGE_CREATE))
         wanted = _challenge(called, body)
@@ -138,9 +138,10 @@ class _Wanted:
     purpose: str
 
 
-def _request(operation: Operation, body: CallBody) -> ResourceRequest:
+def request_of(declared: Declaration, body: CallBody) -> ResourceRequest:
+    """Check the arguments and build the request. Raises `Problem`. Count the call first (P14)."""
     try:
-        return request_for(Declaration.of(operation), body.arguments, body.body)
+        return request_for(declared, body.arguments, body.body)
     except ArgumentsInvalid as error:
         raise Problem(422, "arguments_invalid", error.reason, pointer=error.pointer) from None
 

@@ -16,6 +16,7 @@ from brands.authentication import PresentedKey, StoredKey
 from brands.models import ConversationIds
 from brands.operation_requests import Declaration
 from conversations.flow.api_calls import CallRow, Presented
+from conversations.flow.readable_tokens import IN_NEWEST_SESSION
 from conversations.models import AccessToken
 from infrastructure.compiled import CompiledRows, Parameter
 from infrastructure.crypto import Secret, key_ring
@@ -153,6 +154,7 @@ def _callable_tokens() -> QuerySet[AccessToken]:
     return (
         AccessToken.objects.live()
         .filter(
+            IN_NEWEST_SESSION,
             **{
                 "conversation__external_id": Parameter("external_id", models.CharField()),
                 "conversation__closed_at": None,
@@ -164,7 +166,7 @@ def _callable_tokens() -> QuerySet[AccessToken]:
                 f"{_API}is_active": True,
                 f"{_SERVER}__is_active": True,
                 "authorization_server_id": F(f"{_SERVER}_id"),
-            }
+            },
         )
         .annotate(row=Cast(_ROW, models.TextField()))
         .order_by()

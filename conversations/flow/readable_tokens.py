@@ -11,7 +11,7 @@ from uuid import UUID
 
 import msgspec
 from django.db import models
-from django.db.models import Count, ExpressionWrapper, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, ExpressionWrapper, Min, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Cast, JSONArray
 
 from brands.authentication import PresentedKey, StoredKey
@@ -145,6 +145,15 @@ class TokenRow(msgspec.Struct, array_like=True, frozen=True):
     key_last_used_at: datetime | None
 
 
+# Only the newest session of an id counts (S2). The database allows one open session,
+# but it may be followed by a closed one in rows that SQL has changed.
+IN_NEWEST_SESSION: Final = ~Exists(
+    Conversation.objects.filter(
+        brand=OuterRef("conversation__brand"),
+        external_id=OuterRef("conversation__external_id"),
+        session__gt=OuterRef("conversation__session"),
+    )
+)
 _BRAND: Final = "conversation__brand__"
 _BOT_KEY: Final = f"{_BRAND}bot_keys__"
 _OF_CHALLENGE: Final = Challenge.objects.filter(pk=OuterRef("challenge")).order_by()
@@ -231,6 +240,7 @@ def _readable_tokens(*, named: bool) -> QuerySet[AccessToken]:
     return (
         AccessToken.objects.live()
         .filter(
+            IN_NEWEST_SESSION,
             conversation__external_id=_EXTERNAL_ID,
             conversation__closed_at=None,
             conversation__brand__is_active=True,

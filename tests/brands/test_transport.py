@@ -67,6 +67,30 @@ def test_an_address_is_sent_as_requests_would_write_it(host: str, end: str) -> N
     assert transport._prepared("GET", host + end, None, {}).url == expected.url
 
 
+@pytest.mark.parametrize("path", ["//a", "///a//b", "//a?x=1", "//"])
+def test_slashes_at_the_beginning_of_a_path_are_sent(endpoint: HostileTokenEndpoint, path: str) -> None:
+    """They became one: another address than the declared one, and than the `htu` of a proof (RFC 9449)."""
+    endpoint.play(http_answer())
+    transport.get(f"https://localhost:{endpoint.port}{path}")
+    assert endpoint.requests[0].startswith(f"GET {path} HTTP/1.1\r\n".encode())
+
+
+@pytest.mark.parametrize("name", ["Host", "host", "HOST"])
+def test_there_is_one_host_header_and_it_is_that_of_the_address(endpoint: HostileTokenEndpoint, name: str) -> None:
+    """Two of them can mean another host to a proxy than to the server behind it (RFC 9112 section 3.2)."""
+    endpoint.play(http_answer())
+    transport.send("GET", endpoint.url, None, {name: "rival.example"})
+    lines = endpoint.requests[0].lower().split(b"\r\n")
+    assert [line for line in lines if line.startswith(b"host:")] == [f"host: localhost:{endpoint.port}".encode()]
+
+
+@pytest.mark.parametrize("host", [".localhost", "-", "."])
+def test_a_host_that_begins_with_a_dot_is_no_plain_address(host: str, settings: Settings) -> None:
+    settings.ALLOW_LOCAL_ENDPOINTS = True
+    with pytest.raises(transport.EndpointBlocked):
+        transport.get(f"https://{host}:9/a")
+
+
 def test_a_connection_is_kept_for_the_next_session(endpoint: HostileTokenEndpoint) -> None:
     post(endpoint.url)
     post(endpoint.url)

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from brands import operation_requests
 from brands.models import AuthorizationServer, Brand, BrandAPI, Operation
-from conversations.api import before_django, fast_call
-from conversations.models import AccessToken
+from conversations.api import before_django, fast_call, operations
+from conversations.models import AccessToken, Conversation
 from infrastructure import rate_limits
 from infrastructure.logs import current_request_id
 from infrastructure.models import RateCounter
@@ -190,3 +192,39 @@ def test_a_changed_declaration_holds_at_the_next_call(caller: Caller) -> None:
     Operation.objects.update(parameters=[])
     assert caller.code(arguments={"limit": 10}) == "arguments_invalid"
     assert len(caller.api.requests) == 1
+
+
+def test_a_call_over_the_limit_is_refused_before_its_arguments_are_checked(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G8, P14: each refused call took up to 0.4 s of the processor, and one with bad arguments was checked twice."""
+    checked: list[Any] = []
+    monkeypatch.setattr(operations, "request_for", lambda *given: checked.append(given))
+    monkeypatch.setattr(rate_limits, "CALLS_PER_KEY", Limit("calls-per-key", 0, 60))
+    assert (caller.code(arguments={"limit": "x"}), checked) == ("rate_limited", [])
+
+
+def test_bad_arguments_are_counted_and_checked_once(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """G8, P14."""
+    RateCounter.objects.all().delete()
+    checked: list[Any] = []
+    check = operation_requests.request_for
+
+    def count(*given: Any) -> Any:
+        checked.append(given)
+        return check(*given)
+
+    monkeypatch.setattr(operations, "request_for", count)
+    status, problem = caller.call(arguments={"limit": "x"})
+    assert (status, problem["code"], problem["pointer"]) == (422, "arguments_invalid", "/arguments/limit")
+    assert (len(checked), list(RateCounter.objects.values_list("times", flat=True))) == (1, [1])
+
+
+def test_a_token_of_an_older_session_is_not_sent(caller: Caller) -> None:
+    """S2, S3: in rows that SQL has changed. A newer session is closed, and only that one counts."""
+    old = Conversation.objects.get()
+    Conversation.objects.create(
+        brand=old.brand, external_id=old.external_id, session=old.session + 1, closed_at=timezone.now()
+    )
+    assert fast(environ_of(caller)) is None
+    assert (caller.code(), caller.api.requests) == ("conversation_closed", [])

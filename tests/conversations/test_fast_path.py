@@ -17,7 +17,7 @@ from django.utils import timezone
 from brands.models import BotKey
 from conversations.api import before_django
 from conversations.flow import read_counts
-from conversations.models import AccessToken
+from conversations.models import AccessToken, Conversation
 from infrastructure import prepared, rate_limits
 from infrastructure.postgresql import base
 from infrastructure.rate_limits import Limit
@@ -144,6 +144,33 @@ def test_it_has_the_headers_of_every_answer_to_a_bot(ready: Bot, monkeypatch: py
     request_id = dict(headers)["X-Request-Id"]
     assert sorted(headers) == sorted({**dict(full.items()), "X-Request-Id": request_id}.items())
     assert (dict(headers)["Content-Length"], request_id.isalnum()) == (str(len(body)), True)
+
+
+def test_plain_and_tls_requests_each_have_their_own_headers(
+    ready: Bot, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """B9: HSTS belongs to an answer by TLS only, whichever of the two came first."""
+    settings.SECURE_SSL_REDIRECT, settings.SECURE_HSTS_SECONDS = False, 3600
+    for schemes in (("http", "https"), ("https", "http")):
+        monkeypatch.setattr(before_django, "_kept_headers", {})
+        for scheme in schemes:
+            environ = environ_of(ready) | {"wsgi.url_scheme": scheme}
+            answered = fast(dict(environ))
+            assert answered is not None
+            headers = dict(answered[0])
+            full = dict(Handler().django(environ).items())
+            assert headers | {"X-Request-Id": ""} == full | {"X-Request-Id": ""}
+            assert ("Strict-Transport-Security" in headers) == (scheme == "https")
+
+
+def test_a_token_of_an_older_session_is_not_read(ready: Bot) -> None:
+    """S2, S3: in rows that SQL has changed. A newer session is closed, and only that one counts."""
+    old = Conversation.objects.get()
+    Conversation.objects.create(
+        brand=old.brand, external_id=old.external_id, session=old.session + 1, closed_at=timezone.now()
+    )
+    assert fast(environ_of(ready)) is None
+    assert (ready.token()[0], ready.token()[1]["code"]) == (410, "conversation_closed")
 
 
 def test_a_database_that_is_away_is_asked_once(ready: Bot) -> None:
