@@ -18,6 +18,7 @@ from consumer_delegation_mcp.chat import NOT_DONE, Chat, in_words
 from consumer_delegation_mcp.elicitation import Ability, Answer, Context
 
 NAME = "consumer-delegation"
+VERSION = "1.0.0"
 # Longer than any challenge lives (an hour at most), so that the product says how one ended.
 LONGEST_STATE = 3900.0
 # Names of arguments come from a model, and may be as long as a request.
@@ -99,6 +100,7 @@ def server(front: Front, state_keys: Sequence[str] = ()) -> Server[Any]:
     """Make a server of the handlers, for any transport. Instances that share `state_keys` take one another's rounds."""
     made = Server(
         NAME,
+        version=VERSION,
         instructions=INSTRUCTIONS,
         on_list_tools=front.list_tools,
         on_call_tool=front.call_tool,
