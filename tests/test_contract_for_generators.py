@@ -63,6 +63,17 @@ def test_every_pattern_is_one_in_python_and_in_javascript() -> None:
     subprocess.run([node, "-e", program, json.dumps(patterns)], check=True)
 
 
+def test_every_parameter_has_a_bound() -> None:
+    """The bug: `after` was checked by the answer alone, and a generated client sent texts of any length."""
+    parameters = [each for each in schemas() if "in" in each and "schema" in each]
+    assert len(parameters) > 15
+    assert [each["name"] for each in parameters if not has_bounds(each["schema"])] == []
+
+
+def has_bounds(schema: Node) -> bool:
+    return "enum" in schema or ({"minimum", "maximum"} if schema["type"] == "integer" else {"maxLength"}) <= set(schema)
+
+
 def test_every_operation_has_one_tag_of_the_list() -> None:
     names = [tag["name"] for tag in document()["tags"]]
     assert {tag for _, operation in operations() for tag in operation["tags"]} == set(names)
@@ -156,6 +167,23 @@ def test_only_the_two_lists_of_states_are_closed_in_answers() -> None:
     closed = {name for name, ways in used.items() if ways == {False}}
     assert closed == {"ChallengeStatus", "AuthorizationStatus"}
     assert {frozenset(ways) for name, ways in used.items() if name not in closed} == {frozenset({True})}
+
+
+def test_a_list_without_a_name_has_only_what_the_request_has_sent() -> None:
+    """The bug: the page for generators said that every `end_reason` may grow; that of `endToken` is closed."""
+    named = document()["components"]["schemas"]
+    closed = {
+        (owner, member): values["enum"]
+        for owner, schema in named.items()
+        for member, values in schema.get("properties", {}).items()
+        if "enum" in values
+    }
+    reasons = next(each["schema"]["enum"] for each in schemas() if each.get("name") == "reason" and "in" in each)
+    claims = list(named["ChallengeRequest"]["properties"]["expected_claims"]["properties"])
+    assert closed == {("EndedToken", "end_reason"): reasons, ("Problem", "claim"): claims}
+    page = (CONTRACT.parent / "docs" / "generate-a-client.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "`end_reason`" in line]
+    assert [row.split(" | ")[1].split(":")[0] for row in rows] == ["yes", "no"]
 
 
 def test_the_text_beside_a_list_of_values_is_a_bare_one() -> None:

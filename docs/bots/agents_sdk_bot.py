@@ -21,14 +21,14 @@ from microsoft_agents.authentication.msal import MsalConnectionManager
 from microsoft_agents.hosting.aiohttp import CloudAdapter, jwt_authorization_middleware
 from microsoft_agents.hosting.core import ActivityHandler, CardFactory, ClaimsIdentity, TurnContext
 
-from acme_orders import IN_PRIVATE, SIGN_IN, Orders, Reply
+from acme_orders import FAULT, IN_PRIVATE, SIGN_IN, Orders, Reply
 from consumer_delegation import AsyncDelegation, conversation_id_of
 
 
 async def apologise(turn_context: TurnContext, error: Exception) -> None:
     """Handle what the bot did not expect. The SDK's own handler writes the exception's text into the chat."""
     logging.getLogger(__name__).error("The turn failed", exc_info=error)
-    await turn_context.send_activity("Something is wrong on our side. Please try again in a minute.")
+    await turn_context.send_activity(FAULT)
 
 
 class OrdersBot(ActivityHandler):

@@ -4,13 +4,23 @@
 // it may have to ask for that.
 import { pathToFileURL } from "node:url";
 import {
-  CodeIncorrect, conversationIdOf, ConversationClosed, Delegation, DelegationError, isResult, NotFound, NothingToConfirm, Problem,
+  CodeIncorrect, conversationIdOf, Delegation, DelegationError, isResult, NotFound, NothingToConfirm, serverOf, waitingForCode,
   waitsForSignIn,
 } from "consumer-delegation";
 import { Bot, GrammyError, InlineKeyboard } from "grammy";
 
 const HINT = "Ask me: where is my order?";
 const NOT_ANSWERING = "Acme is not answering right now. Please try again later.";
+const IN_VAIN = "This does not work at the moment, and another try does not help. Please tell Acme.";
+// Nobody should wait for what time does not mend.
+const WORDS = {
+  wait: "Something is wrong on our side. Please try again in a minute.",
+  sign_in: "Please sign in with the link that I have sent. Then ask me again.",
+  code: "Please type the six digits of the sign-in page into this chat.",
+  again: "Please ask me again.",
+  new_chat: "This chat is over. Please start a new one.",
+  brand: IN_VAIN,
+};
 const SIGN_IN = "Please sign in at Acme. Then type the six digits of the last page into this chat.";
 const SIX_DIGITS = /(?<![\w@#+])(?<!\d[ \xa0.-])\d{3}[ \xa0.-]?\d{3}(?![\w@])(?![ \xa0.-]\d)/;
 
@@ -28,18 +38,20 @@ export class Orders {
       return /bye/i.test(text) ? await this.close(chat) : { text: HINT };
     } catch (error) {
       if (error instanceof CodeIncorrect) return { text: `That is not the code. Tries left: ${error.attemptsLeft}` };
-      if (error instanceof ConversationClosed) return { text: "This chat is over. Please start a new one." };
-      if (error instanceof Problem && error.code.startsWith("api_")) return { text: NOT_ANSWERING };
-      if (error instanceof DelegationError) return { text: "Something is wrong on our side. Please try again in a minute." };
-      throw error;
+      if (!(error instanceof DelegationError)) throw error;
+      return { text: error.remedy === "wait" && error.code?.startsWith("api_") ? NOT_ANSWERING : WORDS[error.remedy] };
     }
   }
 
   /** Pass a code on. Returns false if nobody waits for one. */
   async confirm(chat, code) {
     try {
-      const { session } = await this.delegation.conversation(chat);
-      await this.delegation.complete(chat, code, { session });
+      const conversation = await this.delegation.conversation(chat);
+      const waiting = waitingForCode(conversation);
+      if (!waiting) return false;
+      // A brand with several servers has to be told whose code it is.
+      const at = { session: conversation.session, authorization_server: waiting.authorization_server };
+      await this.delegation.complete(chat, code, at);
       return true;
     } catch (error) {
       if (error instanceof NotFound || error instanceof NothingToConfirm) return false;
@@ -49,12 +61,25 @@ export class Orders {
 
   /** The bot never holds a token: its key needs no `token:read`. */
   async orders(chat) {
-    const called = await this.delegation.call(chat, "orders.list", { challenge: { purpose: "to look up your order" } });
+    const challenge = { purpose: "to look up your order" };
+    const called = await this.delegation.call(chat, "orders.list", { challenge }).catch((error) => {
+      if (error.code !== "missing_scope" || error.remedy !== "sign_in") throw error;
+      return this.askForMore(chat, challenge, error);
+    });
     // Without a token that the brand accepts, the answer is the link.
     if (!isResult(called)) return { text: called.message, link: waitsForSignIn(called) ? called.url : undefined };
-    const { status, body } = called.response; // the brand's own
-    if (status !== 200) return { text: NOT_ANSWERING };
+    const { status, body, body_encoding } = called.response; // the brand's own
+    if (status === 429 || status >= 500) return { text: NOT_ANSWERING };
+    if (status !== 200 || body_encoding !== "json") return { text: IN_VAIN };
     return { text: body.orders.map(({ item, status }) => `${item}: ${status}`).join("\n") || "You have no orders." };
+  }
+
+  /** A link for what the person left out at the last sign-in. No call makes one by itself, because the token is live. */
+  async askForMore(chat, challenge, problem) {
+    const conversation = await this.delegation.conversation(chat);
+    const server = serverOf(conversation, problem.document.scope);
+    const at = { session: conversation.session, ...(server && { authorization_server: server }) };
+    return this.delegation.createChallenge(chat, { ...challenge, ...at });
   }
 
   async close(chat) {

@@ -125,6 +125,48 @@ def test_codes_with_a_class_of_their_own_are_codes_of_the_contract() -> None:
     assert set(problems._BY_CODE) <= set(schema("ProblemCode")["enum"])
 
 
+def test_what_helps_is_known_for_each_code() -> None:
+    """The bug: bots said "try again in a minute" of what no time mends. A new code needs a place here."""
+    codes = [code for found in problems._CODES.values() for code in found.split()]
+    assert sorted(codes) == sorted(schema("ProblemCode")["enum"])
+
+
+@pytest.mark.parametrize("body", problem_examples().values(), ids=problem_examples())
+def test_only_a_sign_in_that_a_call_begins_is_promised(body: dict[str, Any]) -> None:
+    """`missing_scope`, `insufficient_lifetime` and `challenged` have a `next` that helps, or none."""
+    found = problems.problem_of(httpx.Response(body["status"], json=body))
+    following = body["next"] and body["next"]["operation"]
+    assert found.remedy != "sign_in" or following in {"createChallenge", "readChallenge"}
+    assert found.remedy != "code" or following == "complete"
+    assert found.remedy != "wait" or body["status"] in {429, 500, 502, 503, 504}
+    assert found.remedy != "brand" or following != "createChallenge"
+
+
+@pytest.mark.parametrize(
+    ("status", "following", "remedy"),
+    [
+        (409, "createChallenge", "sign_in"),
+        (409, "readChallenge", "sign_in"),
+        (422, "complete", "code"),
+        *[(status, None, "brand") for status in (400, 401, 403, 404, 409, 422)],
+        *[(status, None, "wait") for status in (429, 500, 502, 503, 504)],
+    ],
+)
+def test_a_code_of_tomorrow_goes_by_next_or_by_its_status(status: int, following: str | None, remedy: str) -> None:
+    body = {"code": "of_tomorrow", "next": following and {"operation": following, "method": "POST", "path": "/"}}
+    assert problems.problem_of(httpx.Response(status, json=body)).remedy == remedy
+
+
+def test_what_another_try_cannot_mend_is_what_the_contract_says() -> None:
+    meanings = schema("AuthorizationRequestError")["x-meanings"]
+    hopeless = {code for code, meaning in meanings.items() if "another try does not help" in meaning.lower()}
+    assert len(hopeless) > 10
+    assert hopeless == answers._OF_THE_BRAND
+    listed = re.search(r"OF_THE_BRAND = new Set\(\n(.*?)\.split", typescript("client"), re.DOTALL)
+    assert listed
+    assert set(" ".join(re.findall(r'"([^"]+)"', listed[1])).split()) == hopeless
+
+
 def typescript(name: str) -> str:
     return (TYPESCRIPT / f"{name}.ts").read_text(encoding="utf-8")
 
@@ -173,6 +215,15 @@ def test_both_languages_have_the_same_problems() -> None:
     codes = re.search(r"BY_CODE.*?{(.*?)}", typescript("problems"), re.DOTALL)
     assert codes
     assert set(re.findall(r"(\w+):", codes[1])) == set(problems._BY_CODE)
+
+
+def test_both_languages_say_the_same_of_each_code() -> None:
+    table = re.search(r"REMEDIES: .*?{(.*?)\n}", typescript("problems"), re.DOTALL)
+    assert table
+    rows = re.findall(r"(\w+):\s+((?:\"[^\"]+\"[ +\n]*)+),", table[1])
+    assert {name: " ".join(re.findall(r'"([^"]+)"', codes)).split() for name, codes in rows} == {
+        name: codes.split() for name, codes in problems._CODES.items()
+    }
 
 
 def test_the_readmes_name_the_folder_that_is_installed() -> None:

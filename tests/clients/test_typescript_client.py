@@ -9,10 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from consumer_delegation.problems import problem_of
 from tests.clients.test_webhooks_of_clients import BODY, REFUSED, SECRET, signed
 from tests.contract import document
+from tests.test_contract import problem_examples
 
 pytestmark = pytest.mark.full
 
@@ -128,6 +131,19 @@ def test_what_may_do_harm_twice_is_sent_once(built_typescript: Path, call: str) 
 def test_each_kind_of_problem_is_a_class(built_typescript: Path, answer: Answer, call: str, name: str) -> None:
     with wire([answer]) as (base, _):
         assert run(built_typescript, f"return told(delegation.{call})", base)["name"] == name
+
+
+def test_what_helps_is_what_the_python_client_says(built_typescript: Path) -> None:
+    bodies = [*problem_examples().values(), *({"status": status, "code": "of_tomorrow"} for status in (409, 429, 500))]
+    lines = (
+        "const remedies = []; for (const body of given) {"
+        " const fetch = async () => new Response(JSON.stringify(body), { status: body.status });"
+        " const options = { baseUrl: 'https://a.example/api/v1', botKey: 'k', patience: 0, fetch };"
+        " await new client.Delegation(options).complete('chat', '1').catch(({ remedy }) => remedies.push(remedy));"
+        "} return remedies;"
+    )
+    told = run(built_typescript, lines, given=bodies)
+    assert told == [problem_of(httpx.Response(body["status"], json=body)).remedy for body in bodies]
 
 
 def test_waiting_sends_the_tag_and_goes_on_after_an_unchanged_answer(built_typescript: Path) -> None:

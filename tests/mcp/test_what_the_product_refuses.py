@@ -17,6 +17,7 @@ import pytest
 
 from tests.contract import document
 from tests.mcp.players import BOTH, PYTHON, RECORDED, Client, needs_server, playing
+from tests.test_contract import problem_examples
 
 pytestmark = pytest.mark.full
 
@@ -25,6 +26,8 @@ CHAT = "web:4711"
 CALL = f"POST /api/v1/conversations/{CHAT}/calls/orders.list"
 READ = f"GET /api/v1/conversations/{CHAT}"
 CREATE = f"POST /api/v1/conversations/{CHAT}/challenges"
+CHALLENGE = f"GET /api/v1/challenges/{document()['components']['examples']['issued']['value']['challenge_id']}"
+WITHDRAW = CHALLENGE.replace("GET", "DELETE")
 COMPLETE = f"POST /api/v1/conversations/{CHAT}/completion"
 
 
@@ -141,6 +144,117 @@ def test_what_no_sign_in_can_bring_is_said_in_words(name: str, product: Product,
     told = connect().fails("orders_list")
     assert problem(name)[1]["code"] in told
     assert "admin" in told
+
+
+# What a model cannot do: it has a person to talk with, and tools.
+BEYOND_A_MODEL = (
+    *("Create a challenge", "challenges", "completion", "set replace", "withdraw", "X-Purpose", "bot key", "min_ttl"),
+    *("Read the", "Idempotency", "Name one", "name one", "Use a new", "Send ", "Retry-After", "Leave it", "address"),
+)
+
+
+@pytest.mark.timeout(300)
+def test_of_each_problem_the_model_is_told_what_it_can_do(product: Product, connect: Connect) -> None:
+    """The bug: of many it was told to do what only a bot's developer can, or to wait for what no time mends."""
+    product.answers[READ] = [conversation(standing("orders"))]
+    older = problem("challenge_differs")[1]["challenge_id"]
+    product.answers[f"GET /api/v1/challenges/{older}"] = [(200, example("challenge_started"))]
+    mcp, told = connect(), {}
+    for name, body in problem_examples().items():
+        product.answers[CALL] = product.answers[CREATE] = [(body["status"], body)]
+        told[name] = mcp.fails("orders_list")
+    said = {name: text.split(f" ({problem(name)[1]['code']})") for name, text in told.items()}
+    assert [name for name, parts in said.items() if len(parts) < 2] == []
+    assert {name: parts for name, parts in said.items() if any(word in parts[0] for word in BEYOND_A_MODEL)} == {}
+    waits = {name for name, text in told.items() if "Try again later" in text or "away" in text or "in 60 sec" in text}
+    assert waits == {"rate_limited", "unavailable", "api_busy"}
+
+
+def test_after_too_many_calls_the_model_is_told_how_long_to_wait(product: Product, connect: Connect) -> None:
+    product.answers[CALL] = [problem("rate_limited")]
+    assert "in 60 seconds" in connect().fails("orders_list")
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("error", ["invalid_client", "claim_unusable", "assurance_not_met", "sign_in_refused"])
+def test_a_sign_in_that_only_the_brand_can_mend_is_given_up(
+    mode: str, error: str, product: Product, connect: Connect
+) -> None:
+    """The bug: "has not finished signing in", and the model was told to call again, for as long as the link lived."""
+    failed = example("challenge_started", last_error=error)
+    product.answers[CALL] = [issued()]
+    product.answers[CHALLENGE] = [(200, failed)]
+    product.answers[WITHDRAW] = [(200, example("challenge_withdrawn"))]
+    mcp = connect(mode, *BOTH)
+    mcp.is_asked("orders_list")
+    told = mcp.says(action="accept")["text"]
+    assert error in told
+    assert "somebody at the brand has changed something" in told
+    assert "has not finished" not in told
+    assert WITHDRAW in dict(product.heard)
+
+
+@pytest.mark.parametrize("ways", [(), BOTH])
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_a_link_that_leads_to_nothing_is_not_handed_out_again(
+    mode: str, ways: tuple[str, ...], product: Product, connect: Connect
+) -> None:
+    product.answers[CALL] = [issued(status="started", last_error="invalid_client"), issued()]
+    product.answers[WITHDRAW] = [(200, example("challenge_withdrawn"))]
+    assert "changed something" in connect(mode, *ways).calls("orders_list")
+
+
+def test_a_try_that_failed_is_said_and_another_one_offered(product: Product, connect: Connect) -> None:
+    """The bug: a fault of the brand's was "has not finished signing in"."""
+    product.answers[CALL] = [issued()]
+    product.answers[CHALLENGE] = [(200, example("challenge_started", last_error="server_error"))]
+    mcp = connect("legacy", *BOTH)
+    mcp.is_asked("orders_list")
+    told = mcp.says(action="accept")["text"]
+    assert "server_error" in told
+    assert "The page offers another one" in told
+
+
+@pytest.mark.parametrize("error", ["server_error", "invalid_client", "token_endpoint_timeout"])
+def test_why_an_open_sign_in_failed_is_said_with_the_digits_that_nobody_waits_for(
+    error: str, product: Product, connect: Connect
+) -> None:
+    open_one = example("challenge_started", last_error=error)
+    product.answers[READ] = [conversation(standing("orders", challenge=open_one))]
+    assert error in connect().fails("confirm_sign_in", digits="493027")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("subject_mismatch", "another account"),
+        ("too_many_codes", "wrong too often"),
+        ("other_conversation", "another chat"),
+        ("assurance_not_met", "weaker or older"),
+    ],
+)
+def test_each_reason_for_a_failed_challenge_is_said_in_words(
+    error: str, words: str, product: Product, connect: Connect
+) -> None:
+    assert error in document()["components"]["schemas"]["ChallengeError"]["enum"]
+    product.answers[CALL] = [issued()]
+    product.answers[CHALLENGE] = [(200, example("challenge_denied", status="failed", error=error))]
+    denied = example("challenge_denied")["challenge_id"]
+    product.answers[f"GET /api/v1/challenges/{denied}"] = product.answers[CHALLENGE]
+    mcp = connect("legacy", *BOTH)
+    mcp.is_asked("orders_list")
+    assert words in mcp.says(action="accept")["text"]
+
+
+def test_the_server_says_its_version(product: Product, environment: dict[str, str]) -> None:
+    """The bug: it was empty."""
+    hello = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": HELLO})
+    done = subprocess.run(
+        [PYTHON, "-m", "consumer_delegation_mcp"],
+        env=environment, input=f"{hello}\n", stdout=PIPE, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    told = json.loads(done.stdout.splitlines()[0])["result"]["serverInfo"]
+    assert (told["name"], told["version"]) == ("consumer-delegation", "1.0.0")
 
 
 def test_of_several_servers_the_digits_go_to_the_one_that_waits(product: Product, connect: Connect) -> None:

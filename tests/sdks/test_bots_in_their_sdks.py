@@ -21,6 +21,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
 from demo.processes import run_command
+from tests.contract import document
 from tests.demo.machines import free_ports
 from tests.demo.stage import Stage, wrong
 from tests.machine import missing
@@ -239,3 +240,71 @@ def test_the_examples_have_the_types_of_their_sdks() -> None:
         env = {"PATH": os.environ["PATH"], "MYPYPATH": f"{ROOT}/docs/bots:{ROOT}/clients/python"}
         done = subprocess.run([mypy, *options, *files], env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
+
+
+def node_says(node_bots: Path, text: str, answers: dict[str, Any]) -> list[Any]:
+    """Let the example for Node answer a message, on a wire of these answers. Return its reply and what it sent."""
+    program = (
+        "import { Delegation } from 'consumer-delegation'; import { Orders } from './telegram_bot.mjs';"
+        "const [text, answers] = JSON.parse(process.env.GIVEN); const sent = {};"
+        "const fetch = async (url, { body }) => { const last = new URL(url).pathname.split('/').pop();"
+        " sent[last] = body ? JSON.parse(body) : null;"
+        " const { status } = answers[last]; const init = { status: Number.isInteger(status) ? status : 200 };"
+        " return new Response(JSON.stringify(answers[last]), init); };"
+        "const delegation = new Delegation({ baseUrl: 'https://a.example/api/v1', botKey: 'k', patience: 0, fetch });"
+        "console.log(JSON.stringify([await new Orders(delegation).reply('chat', text), sent]));"
+    )
+    env = {"PATH": os.environ["PATH"], "GIVEN": json.dumps([text, answers])}
+    command = ["node", "--input-type=module", "-e", program]
+    done = subprocess.run(command, cwd=node_bots, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said: list[Any] = json.loads(done.stdout)
+    return said
+
+
+def example(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = document()["components"]["examples"][name]["value"]
+    return found
+
+
+def standings(**servers: dict[str, Any]) -> dict[str, Any]:
+    empty = {"challenge": None, "access_token": None}
+    found = [{"authorization_server": name} | empty | known for name, known in servers.items()]
+    return {"session": 3, "authorization_servers": found}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("step_up_unavailable", "another try does not help"),
+        ("missing_scope_for_good", "another try does not help"),
+        ("api_host_refused", "another try does not help"),
+        ("api_timeout", "Acme is not answering"),
+        ("rate_limited", "in a minute"),
+        ("conversation_closed", "This chat is over"),
+    ],
+)
+def test_the_bot_in_node_says_what_helps(name: str, said: str, node_bots: Path) -> None:
+    assert said in node_says(node_bots, "Where is my order?", {"orders.list": example(name)})[0]["text"]
+
+
+def test_the_bot_in_node_names_the_server_with_the_code(node_bots: Path) -> None:
+    """The bug: at a brand with two servers every code was 422 `authorization_server_required`."""
+    waiting = example("challenge_confirmation_needed")
+    earlier, later = (
+        {"challenge": waiting | {"authorization_server": name, "confirmation_needed_at": f"2026-07-13T14:{at}:00Z"}}
+        for name, at in (("payments", 10), ("orders", 15))
+    )
+    two = standings(payments=earlier, orders=later)
+    reply, sent = node_says(node_bots, "123456", {"chat": two, "completion": example("completion_code_incorrect")})
+    assert reply["text"] == "That is not the code. Tries left: 4"
+    assert sent["completion"] == {"code": "123456", "session": 3, "authorization_server": "orders"}
+
+
+def test_the_bot_in_node_asks_again_for_what_was_left_out(node_bots: Path) -> None:
+    refused, issued = example("missing_scope"), {**example("issued")}
+    token = {"access_token": {"scope": refused["scope"]}}
+    answers = {"orders.list": refused, "chat": standings(orders={}, payments=token), "challenges": issued}
+    reply, sent = node_says(node_bots, "Where is my order?", answers)
+    assert reply["link"] == issued["url"]
+    assert (sent["challenges"]["session"], sent["challenges"]["authorization_server"]) == (3, "payments")

@@ -19,6 +19,8 @@ from consumer_delegation import (
     NoToken,
     Operation,
     Problem,
+    RateLimited,
+    Remedy,
     RequestRefused,
     Unavailable,
 )
@@ -31,6 +33,32 @@ NOBODY_WAITS = "No sign-in waits for digits. Call the tool that you need: its re
 STEP_UP = "This tool needs a stronger or newer sign-in than the person's last one. Other tools still work.\n\n"
 NOT_DONE = "Nothing was done. Try again later."
 MAYBE_DONE = "It may have been done: look before you call again."
+OPERATOR = "Tell the person that its operator has to look at it."
+NEEDS_BRAND = (
+    "The sign-in cannot succeed ({why}) until somebody at the brand has changed something. Tell the person so, and do"
+    " not call this tool again before they ask for it."
+)
+# A problem's own words are for a bot's developer. Who calls tools can do nothing but this.
+HELPS: dict[Remedy, str] = {
+    "sign_in": "The person has to sign in. Call the tool again: its result says what to do.",
+    "code": "A sign-in waits for its six digits. Call the tool again: its result says what to do.",
+    "again": "This time it was not done. Call the tool again.",
+    "new_chat": "This conversation was closed, and no tool works in it any more. Tell the person to start a new one.",
+}
+# Their details are good for a model, too: what is wrong with its arguments, or whom to tell.
+DETAILED = frozenset(
+    {
+        "api_host_refused", "api_proof_refused", "api_response_too_large", "api_timeout", "api_unreachable",
+        "arguments_invalid", "body_too_large", "invalid_request_body", "missing_scope", "operation_unknown",
+        "step_up_unavailable", "stored_value_unreadable", "token_in_answer",
+    }
+)  # fmt: skip
+WHY = {
+    "assurance_not_met": "it was weaker or older than the brand's API demands: assurance_not_met",
+    "other_conversation": "the link was used in another chat: other_conversation",
+    "subject_mismatch": "it was another account than before in this chat: subject_mismatch",
+    "too_many_codes": "the digits were wrong too often: too_many_codes",
+}
 
 
 @dataclass(frozen=True)
@@ -92,9 +120,8 @@ class Chat:
         """Ask again for what the person did not allow: no call does that by itself, because bots may prefer not to."""
         if conversation := await self._open():
             wanted["session"] = conversation.session
-            for server in conversation.authorization_servers:
-                if server.access_token and server.access_token.scope == problem.scope:
-                    wanted["authorization_server"] = server.authorization_server
+            if server := conversation.server_of(problem.scope):
+                wanted["authorization_server"] = server
         return await self.delegation.create_challenge(self.conversation_id, **wanted)
 
     async def confirm(self, digits: str) -> Confirmed:
@@ -117,6 +144,14 @@ class Chat:
             return Confirmed(NOBODY_WAITS)
         return Confirmed()
 
+    async def give_up(self, challenge: Challenge) -> str:
+        """Withdraw a link that leads to nothing before the brand has changed something. Return what to say.
+
+        The next call makes a new one, so the person can try again when they want to.
+        """
+        await self.delegation.withdraw(challenge.challenge_id)
+        return NEEDS_BRAND.format(why=why(challenge.last_error))
+
     async def session(self) -> int | None:
         """Return the open session's number; None before the first challenge and after the last close."""
         conversation = await self._open()
@@ -136,20 +171,25 @@ class Chat:
 
 
 def waiting_in(conversation: Conversation | None) -> At | None:
-    """Find the sign-in that waits for digits: of several, the one whose page the person has seen last."""
-    found = [server.challenge for server in conversation.authorization_servers] if conversation else []
-    waiting = [challenge for challenge in found if challenge and challenge.waits_for_code]
-    if not waiting:
-        return None
-    newest = max(waiting, key=lambda challenge: challenge.confirmation_needed_at or challenge.issued_at)
-    return At(session=newest.session, authorization_server=newest.authorization_server)
+    """Find the sign-in that waits for digits."""
+    waiting = conversation.waits_for_code if conversation else None
+    return At(session=waiting.session, authorization_server=waiting.authorization_server) if waiting else None
 
 
 def nobody_waits(conversation: Conversation | None) -> str:
-    """Say also why the last sign-in failed: the person may have another account, or a second factor."""
-    ended = [server.last_challenge for server in conversation.authorization_servers] if conversation else []
-    failed = ", ".join(challenge.error for challenge in ended if challenge and challenge.error)
+    """Say also why the last sign-in failed: the person may have another account, or a second factor.
+
+    It may be open still, for another try.
+    """
+    servers = conversation.authorization_servers if conversation else []
+    tried = [server.challenge or server.last_challenge for server in servers]
+    failed = "; ".join(why(each.error or each.last_error) for each in tried if each and (each.error or each.last_error))
     return f"The last sign-in failed ({failed}). {NOBODY_WAITS}" if failed else NOBODY_WAITS
+
+
+def why(error: str | None) -> str:
+    """Say in words what the person can do something about. All else is a code, for whoever looks at it."""
+    return WHY.get(error or "", error or "")
 
 
 def in_words(error: DelegationError, otherwise: str = MAYBE_DONE) -> str:
@@ -158,16 +198,30 @@ def in_words(error: DelegationError, otherwise: str = MAYBE_DONE) -> str:
     `otherwise` is said where the answer itself does not say whether something was done.
     """
     if isinstance(error, KeyRefused):
-        return f"This server may not do that ({error.code}). Tell the person that its operator has to look at it."
+        return f"This server may not do that ({error.code}). {OPERATOR}"
     if isinstance(error, Unavailable) and error.was_sent is False:
         return f"The brand's API is busy. {NOT_DONE} ({error.code})"
     if isinstance(error, Unavailable) and error.code:
         return f"The service is away for the moment. {otherwise} ({error.code})"
     if isinstance(error, Problem):
-        return f"{error.detail} ({error.code})" if error.code else f"The service has a fault. {otherwise}"
+        return _problem_in_words(error, otherwise) if error.code else f"The service has a fault. {otherwise}"
     if isinstance(error, NoAnswer) and not error.may_be_done:
         return f"The service cannot be reached. {NOT_DONE}"
     return f"No answer came that can be read. {otherwise}"
+
+
+def _problem_in_words(problem: Problem, otherwise: str) -> str:
+    if isinstance(problem, RateLimited):
+        return f"Too many calls. {NOT_DONE[:-1]}, in {problem.retry_after or 60:.0f} seconds. ({problem.code})"
+    if helps := HELPS.get(problem.remedy):
+        return f"{helps} ({problem.code})"
+    if problem.code in DETAILED:
+        return f"{problem.detail} ({problem.code})"
+    if problem.last_error:
+        return f"{NEEDS_BRAND.format(why=why(problem.last_error))} ({problem.code})"
+    if problem.remedy == "wait":
+        return f"The service has a fault. {otherwise} ({problem.code})"
+    return f"The service refuses what this server asks. {OPERATOR} ({problem.code})"
 
 
 def for_the_person(challenge: Challenge) -> str:

@@ -15,7 +15,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from consumer_delegation import CallResult, Challenge, Operation
 from consumer_delegation_mcp import tools
-from consumer_delegation_mcp.chat import Chat, for_the_person
+from consumer_delegation_mcp.chat import Chat, for_the_person, why
 
 Context = ServerRequestContext[Any, Any]
 Answer = types.CallToolResult | types.InputRequiredResult
@@ -38,6 +38,10 @@ DECLINED = "The person did not want to sign in. Do not ask again unless they wan
 NO_DIGITS = "The person did not type the digits. Call this tool again when they want to."
 SIGNED_IN = "The person has signed in. Call this tool again at once: they are asked for the digits then."
 STILL_WAITING = "The person has not finished signing in. Tell them that you wait, and call this tool again."
+TRY_FAILED = (
+    "The person's last try to sign in failed ({why}). The page offers another one: tell them, and call this tool again"
+    " when they want to go on."
+)
 ENDED = "That sign-in has ended ({status}). Ask the person whether they want another try; then call this tool again."
 
 
@@ -89,17 +93,10 @@ class _Dialogue:
     async def lead(self, challenge: Challenge) -> types.CallToolResult:
         until = monotonic() + LONGEST_CALL
         if challenge.waits_for_sign_in:
-            if not self.ability.link:
-                return tools.result(for_the_person(challenge))
-            link = await self.ctx.session.elicit_url(
-                words(challenge), challenge.url or "", challenge.challenge_id, self.ctx.request_id
-            )
-            if link.action != "accept":
-                return await declined(self.chat, challenge.challenge_id, link)
-            challenge = await self.chat.delegation.wait(challenge, max(until - monotonic(), 1))
-            if challenge.waits_for_sign_in:
-                return tools.result(still_waiting(challenge))
-            await self.ctx.session.send_elicit_complete(challenge.challenge_id, self.ctx.request_id)
+            signed_in = await self._sign_in(challenge, until)
+            if isinstance(signed_in, types.CallToolResult):
+                return signed_in
+            challenge = signed_in
         if challenge.waits_for_code and not self.ability.form:
             return tools.result(for_the_person(challenge))
         if challenge.waits_for_code and until - monotonic() < TIME_FOR_DIGITS:
@@ -107,6 +104,25 @@ class _Dialogue:
         if challenge.waits_for_code and (refusal := await self._digits()):
             return tools.result(refusal)
         return await finished(self.chat, self.operation, self.arguments, challenge)
+
+    async def _sign_in(self, challenge: Challenge, until: float) -> Challenge | types.CallToolResult:
+        """Return the challenge after the sign-in, or what to tell the model otherwise."""
+        if challenge.needs_brand:
+            return tools.result(await self.chat.give_up(challenge))
+        if not self.ability.link:
+            return tools.result(for_the_person(challenge))
+        link = await self.ctx.session.elicit_url(
+            words(challenge), challenge.url or "", challenge.challenge_id, self.ctx.request_id
+        )
+        if link.action != "accept":
+            return await declined(self.chat, challenge.challenge_id, link)
+        challenge = await self.chat.delegation.wait(challenge, max(until - monotonic(), 1))
+        if challenge.needs_brand:
+            return tools.result(await self.chat.give_up(challenge))
+        if challenge.waits_for_sign_in:
+            return tools.result(still_waiting(challenge))
+        await self.ctx.session.send_elicit_complete(challenge.challenge_id, self.ctx.request_id)
+        return challenge
 
     async def _digits(self) -> str:
         """Ask until the digits are right. Return what to tell the model otherwise."""
@@ -130,13 +146,16 @@ async def declined(chat: Chat, challenge_id: str, link: types.ElicitResult) -> t
 
 
 def still_waiting(challenge: Challenge) -> str:
-    """Say also why the last try failed: a fault of the brand's is nothing that the person can mend by waiting."""
-    return f"{STILL_WAITING} The last try failed: {challenge.last_error}." if challenge.last_error else STILL_WAITING
+    """Say also why the last try failed. The page offers another one, which the person may not have seen."""
+    if not challenge.last_error:
+        return STILL_WAITING
+    return TRY_FAILED.format(why=why(challenge.last_error))
 
 
 def how_it_ended(challenge: Challenge) -> str:
     """Say also why it failed: somebody who took another account, or no second factor, can do better the next time."""
-    return f"{challenge.status}: {challenge.error}" if challenge.error else challenge.status
+    error = challenge.error or challenge.last_error
+    return f"{challenge.status}: {why(error)}" if error else challenge.status
 
 
 async def finished(
@@ -184,6 +203,8 @@ class _Rounds:
         if state.asked == DIGITS and challenge.waits_for_code and isinstance(given, types.ElicitResult):
             return await self._confirmed(challenge, state, typed(given))
         challenge = await self.chat.delegation.wait(challenge, LONGEST_ROUND)
+        if challenge.needs_brand:
+            return tools.result(await self.chat.give_up(challenge))
         if challenge.waits_for_sign_in:
             if state.round >= MOST_ROUNDS:
                 return tools.result(still_waiting(challenge))
@@ -194,6 +215,8 @@ class _Rounds:
         called = await self.chat.call(self.operation, self.arguments)
         if isinstance(called, CallResult):
             return tools.answer_of(called.response)
+        if called.needs_brand:
+            return tools.result(await self.chat.give_up(called))
         if not called.waits_for_sign_in:
             return await self._after_sign_in(called, 0, ASK_FOR_DIGITS)
         if not self.ability.link:

@@ -32,6 +32,7 @@ from consumer_delegation.problems import (
     NoToken,
     Problem,
     RateLimited,
+    Remedy,
     RequestRefused,
     ServiceFailed,
     SessionMismatch,
@@ -46,6 +47,6 @@ __all__ = [
     "ChallengeDiffers", "ChallengeStatus", "ClosedConversation", "CodeIncorrect", "Confirmation", "Conversation",
     "ConversationClosed", "Delegation", "DelegationError", "EndedToken", "Event", "KeyRefused", "LastChallenge",
     "NextCall", "NoAnswer", "NoToken", "NotFound", "NothingToConfirm", "Operation", "OperationList", "Problem",
-    "RateLimited", "RequestRefused", "ServiceFailed", "SessionMismatch", "Standing", "StepUpRequired", "TokenFacts",
-    "Unavailable", "UnreadableAnswer", "WebhookRefused", "conversation_id_of", "verify_webhook",
+    "RateLimited", "Remedy", "RequestRefused", "ServiceFailed", "SessionMismatch", "Standing", "StepUpRequired",
+    "TokenFacts", "Unavailable", "UnreadableAnswer", "WebhookRefused", "conversation_id_of", "verify_webhook",
 ]  # fmt: skip

@@ -14,6 +14,17 @@ AuthorizationStatus = Literal[
     "closed", "authorized", "confirmation_needed", "challenged", "rechallenge_required", "unchallenged"
 ]
 Text = str | dict[str, str]
+# Of `last_error`: another try is in vain until somebody at the brand, or the operator, has changed something.
+_OF_THE_BRAND = frozenset(
+    {
+        "assurance_not_met", "claim_unusable", "invalid_client", "invalid_dpop_proof",
+        "invalid_id_token", "invalid_par_response", "invalid_request", "invalid_scope",
+        "invalid_subject_response", "invalid_target", "invalid_token_response",
+        "redirect_uri_mismatch", "sign_in_refused", "stored_secret_unreadable",
+        "subject_request_refused", "unauthorized_client", "unsupported_grant_type",
+        "unsupported_response_type",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +66,11 @@ class Challenge:
     @property
     def waits_for_code(self) -> bool:
         return self.status == "confirmation_needed"
+
+    @property
+    def needs_brand(self) -> bool:
+        """Whether a sign-in failed so that another try is in vain: tell the consumer and the brand, and do not wait."""
+        return self.waits_for_sign_in and self.last_error in _OF_THE_BRAND
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,6 +196,19 @@ class Conversation:
     session: int
     closed_at: datetime | None
     authorization_servers: list[Standing]
+
+    @property
+    def waits_for_code(self) -> Challenge | None:
+        """The sign-in that waits for the six digits. Of several servers', the one whose page was seen last."""
+        found = [server.challenge for server in self.authorization_servers]
+        waiting = [challenge for challenge in found if challenge and challenge.waits_for_code]
+        return max(waiting, key=lambda each: each.confirmation_needed_at or each.issued_at, default=None)
+
+    def server_of(self, scope: str | None) -> str | None:
+        """The server whose token has this scope, such as that of the problem `missing_scope`."""
+        servers = self.authorization_servers
+        tokens = {each.access_token.scope: each.authorization_server for each in servers if each.access_token}
+        return tokens.get(scope or "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,50 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 
 import httpx
+
+Remedy = Literal["wait", "sign_in", "code", "again", "new_chat", "brand"]
+# Each code of the contract has a place. What waits for the consumer or for time is named; all else waits for somebody
+# who changes a key, a request or a setting, and another try before that is in vain.
+_CODES: dict[Remedy, str] = {
+    "wait": "rate_limited unavailable internal_error api_busy api_unreachable api_timeout",
+    "sign_in": (
+        "conversation_unknown unchallenged challenged challenge_differs rechallenge_required insufficient_lifetime"
+        " missing_scope step_up_required other_conversation"
+    ),
+    "code": "confirmation_needed completion_code_incorrect completion_code_malformed",
+    "again": "authorized session_mismatch handle_unknown challenge_unknown",
+    "new_chat": "conversation_closed",
+    "brand": (
+        "invalid_bot_key insufficient_scope same_person_check_forbidden same_person_check_refused"
+        " step_up_unavailable api_host_refused api_proof_refused api_response_too_large token_in_answer"
+        " token_is_sender_constrained stored_value_unreadable operation_unknown arguments_invalid malformed_json"
+        " invalid_conversation_id bad_request not_found method_not_allowed length_required body_too_large"
+        " unsupported_media_type invalid_request_body unknown_parameter repeated_parameter invalid_wait"
+        " invalid_idempotency_key idempotency_key_reused purpose_required invalid_purpose invalid_min_ttl"
+        " invalid_after invalid_session session_required invalid_reason invalid_scope"
+        " authorization_server_required authorization_server_unknown expected_subject_refused"
+        " expected_claims_refused expected_claim_invalid"
+    ),
+}
+_REMEDIES = {code: remedy for remedy, codes in _CODES.items() for code in codes.split()}
+_BY_NEXT: dict[str, Remedy] = {"createChallenge": "sign_in", "readChallenge": "sign_in", "complete": "code"}
 
 
 class DelegationError(Exception):
     """Everything that this client raises, apart from `ValueError` for wrong arguments."""
+
+    @property
+    def remedy(self) -> Remedy:
+        """What a bot can tell its consumer, so that nobody waits in vain.
+
+        `wait`: ask again in a while. `sign_in`: the link helps. `code`: type the six digits. `again`: the same question
+        again. `new_chat`: this one is over. `brand`: nothing of these, until the brand or the bot's developer has
+        changed something.
+        """
+        return "brand"
 
 
 class NoAnswer(DelegationError):
@@ -19,6 +56,11 @@ class NoAnswer(DelegationError):
     def __init__(self, reason: str, *, may_be_done: bool) -> None:
         super().__init__(reason)
         self.may_be_done = may_be_done
+
+    @property
+    def remedy(self) -> Remedy:
+        """The network's faults pass."""
+        return "wait"
 
 
 class UnreadableAnswer(DelegationError):
@@ -64,6 +106,17 @@ class Problem(DelegationError):
         self.request_id: str | None = body.get("request_id")
         self.retry_after = retry_after
         super().__init__(f"{status} {self.code}: {self.detail}" if self.code else f"HTTP {status}")
+
+    @property
+    def remedy(self) -> Remedy:
+        """As `next` says, where the code leaves it open or is of a later version."""
+        known = _REMEDIES.get(self.code)
+        by_next = _BY_NEXT.get(self.next.operation) if self.next else None
+        if known in {"sign_in", "code"}:
+            return by_next or "brand"
+        if known:
+            return known
+        return by_next or ("wait" if self.status == 429 or self.status >= 500 else "brand")
 
 
 class KeyRefused(Problem):

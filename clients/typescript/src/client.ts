@@ -249,6 +249,31 @@ export function waitsForCode(challenge: Challenge): boolean {
   return challenge.status === "confirmation_needed";
 }
 
+// Of `last_error`: another try is in vain until somebody at the brand, or the operator, has changed something.
+const OF_THE_BRAND = new Set(
+  ("assurance_not_met claim_unusable invalid_client invalid_dpop_proof invalid_id_token " +
+    "invalid_par_response invalid_request invalid_scope invalid_subject_response invalid_target " +
+    "invalid_token_response redirect_uri_mismatch sign_in_refused stored_secret_unreadable " +
+    "subject_request_refused unauthorized_client unsupported_grant_type unsupported_response_type").split(" "),
+);
+
+/** Whether a sign-in failed so that another try is in vain: tell the consumer and the brand, and do not wait. */
+export function needsBrand(challenge: Challenge): boolean {
+  return waitsForSignIn(challenge) && OF_THE_BRAND.has(challenge.last_error ?? "");
+}
+
+/** The sign-in that waits for the six digits. Of several servers', the one whose page was seen last. */
+export function waitingForCode(conversation: Conversation): Challenge | undefined {
+  const found = conversation.authorization_servers.map((server) => server.challenge);
+  const seen = (challenge: Challenge) => Date.parse(challenge.confirmation_needed_at ?? challenge.issued_at);
+  return found.filter((challenge) => challenge !== null).filter(waitsForCode).sort((one, other) => seen(other) - seen(one))[0];
+}
+
+/** The server whose token has this scope, such as that of the problem `missing_scope`. */
+export function serverOf(conversation: Conversation, scope: string | undefined): string | undefined {
+  return conversation.authorization_servers.find((server) => server.access_token?.scope === (scope ?? ""))?.authorization_server;
+}
+
 function read<Body extends object>(request: Request, answer: Response, text: string): Answer<Body> {
   const head = { status: answer.status, etag: answer.headers.get("ETag") ?? "", retryAfter: retryAfter(answer) };
   if (answer.status === 304) return { ...head, body: undefined };

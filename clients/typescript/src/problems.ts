@@ -1,16 +1,52 @@
 // What can go wrong, one class for each thing that a bot does about it.
 import type { LastChallenge } from "./answers.js";
 
+/**
+ * What a bot can tell its consumer, so that nobody waits in vain. `wait`: ask again in a while. `sign_in`: the link helps. `code`:
+ * type the six digits. `again`: the same question again. `new_chat`: this one is over. `brand`: nothing of these, until the brand or
+ * the bot's developer has changed something.
+ */
+export type Remedy = "wait" | "sign_in" | "code" | "again" | "new_chat" | "brand";
+
+// Each code of the contract has a place.
+const REMEDIES: Record<Remedy, string> = {
+  wait: "rate_limited unavailable internal_error api_busy api_unreachable api_timeout",
+  sign_in:
+    "conversation_unknown unchallenged challenged challenge_differs rechallenge_required insufficient_lifetime " +
+    "missing_scope step_up_required other_conversation",
+  code: "confirmation_needed completion_code_incorrect completion_code_malformed",
+  again: "authorized session_mismatch handle_unknown challenge_unknown",
+  new_chat: "conversation_closed",
+  brand:
+    "invalid_bot_key insufficient_scope same_person_check_forbidden same_person_check_refused step_up_unavailable " +
+    "api_host_refused api_proof_refused api_response_too_large token_in_answer token_is_sender_constrained " +
+    "stored_value_unreadable operation_unknown arguments_invalid malformed_json invalid_conversation_id bad_request " +
+    "not_found method_not_allowed length_required body_too_large unsupported_media_type invalid_request_body " +
+    "unknown_parameter repeated_parameter invalid_wait invalid_idempotency_key idempotency_key_reused purpose_required " +
+    "invalid_purpose invalid_min_ttl invalid_after invalid_session session_required invalid_reason invalid_scope " +
+    "authorization_server_required authorization_server_unknown expected_subject_refused expected_claims_refused " +
+    "expected_claim_invalid",
+};
+const BY_NEXT = new Map<string, Remedy>([["createChallenge", "sign_in"], ["readChallenge", "sign_in"], ["complete", "code"]]);
+
 /** Everything that this client throws, apart from `RangeError` for wrong arguments. */
 export class DelegationError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
     this.name = new.target.name;
   }
+
+  get remedy(): Remedy {
+    return "brand";
+  }
 }
 
 /** The service could not be reached, or its answer was lost: the call may have been done. */
-export class NoAnswer extends DelegationError {}
+export class NoAnswer extends DelegationError {
+  override get remedy(): Remedy {
+    return "wait";
+  }
+}
 
 /** An answer that does not come from this API, such as a page of a proxy. */
 export class UnreadableAnswer extends DelegationError {}
@@ -74,6 +110,14 @@ export class Problem extends DelegationError {
     this.next = document.next ?? null;
     this.attemptsLeft = document.attempts_left;
     this.session = document.session ?? undefined;
+  }
+
+  /** As `next` says, where the code leaves it open or is of a later version. */
+  override get remedy(): Remedy {
+    const known = (Object.keys(REMEDIES) as Remedy[]).find((remedy) => REMEDIES[remedy].split(" ").includes(this.code));
+    const byNext = BY_NEXT.get(this.next?.operation ?? "");
+    if (known === "sign_in" || known === "code") return byNext ?? "brand";
+    return known ?? byNext ?? (this.status === 429 || this.status >= 500 ? "wait" : "brand");
   }
 }
 
