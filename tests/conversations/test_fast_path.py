@@ -146,6 +146,20 @@ def test_it_has_the_headers_of_every_answer_to_a_bot(ready: Bot, monkeypatch: py
     assert (dict(headers)["Content-Length"], request_id.isalnum()) == (str(len(body)), True)
 
 
+def test_plain_requests_and_those_by_tls_keep_headers_of_their_own(
+    ready: Bot, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H6: browsers take HSTS by TLS alone. One kept set would take it from all requests, or give it to all."""
+    monkeypatch.setattr(before_django, "_kept_headers", {})
+    settings.SECURE_SSL_REDIRECT, settings.SECURE_HSTS_SECONDS = False, 60
+    kept = []
+    for scheme in ("http", "https", "http"):
+        answered = fast(environ_of(ready, **{"wsgi.url_scheme": scheme}))
+        assert answered is not None
+        kept.append(dict(answered[0]).get("Strict-Transport-Security", "")[:10])
+    assert kept == ["", "max-age=60", ""]
+
+
 def test_a_database_that_is_away_is_asked_once(ready: Bot) -> None:
     """The full way answers 503 for the fast one: a second time-out would hold the thread twice as long."""
     asked: list[str] = []
