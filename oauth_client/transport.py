@@ -166,7 +166,7 @@ def _prepared(method: str, url: str, body: bytes | None, headers: dict[str, str]
     merged.update(headers)
     try:
         if _PLAIN_URL.fullmatch(url):
-            prepared.method, prepared.url = method, url
+            prepared.method, prepared.url = method.upper(), url
             prepared.prepare_headers(merged)
             prepared.prepare_body(body, None)
         else:

@@ -84,6 +84,13 @@ def test_there_is_one_host_header_and_it_is_that_of_the_address(endpoint: Hostil
     assert [line for line in lines if line.startswith(b"host:")] == [f"host: localhost:{endpoint.port}".encode()]
 
 
+def test_a_method_is_sent_in_upper_case(endpoint: HostileTokenEndpoint) -> None:
+    """For a plain address it was not: `get` is another method (RFC 9110 section 9.1), and rows can hold it."""
+    endpoint.play(http_answer())
+    transport.send("get", f"https://localhost:{endpoint.port}/a", None, {})
+    assert endpoint.requests[0].startswith(b"GET /a HTTP/1.1\r\n")
+
+
 @pytest.mark.parametrize("host", [".localhost", "-", "."])
 def test_a_host_that_begins_with_a_dot_is_no_plain_address(host: str, settings: Settings) -> None:
     settings.ALLOW_LOCAL_ENDPOINTS = True
