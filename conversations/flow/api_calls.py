@@ -85,10 +85,14 @@ class CallRow(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def networks(self) -> tuple[PrivateNetwork, ...]:
-        """The private networks in which the brand's API may be called (N14)."""
+        """The private networks in which the brand's API may be called (N14). A column that cannot be read has none."""
         if self.private_networks == "[]":
             return ()
-        return networks_for_use(msgspec.json.decode(self.private_networks), NetworkUse.SERVERS)
+        try:
+            column = msgspec.json.decode(self.private_networks)
+        except msgspec.DecodeError:  # written by SQL: a number that no float holds
+            return ()
+        return networks_for_use(column, NetworkUse.SERVERS)
 
     @property
     def has_scope(self) -> bool:

@@ -228,3 +228,14 @@ def test_a_token_of_an_older_session_is_not_sent(caller: Caller) -> None:
     )
     assert fast(environ_of(caller)) is None
     assert (caller.code(), caller.api.requests) == ("conversation_closed", [])
+
+
+@pytest.mark.parametrize(
+    "column", ["null", "5", '"10.0.0.0/8"', "{}", "[1e400]", "1" + "0" * 400, "[" * 900 + "]" * 900]
+)
+def test_private_networks_that_cannot_be_read_allow_nothing_and_end_no_call(caller: Caller, column: str) -> None:
+    """N14: a column that SQL has filled. Numbers that JSON allows and no float holds were a 500 at each call."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE brands_brand SET private_networks = %s", [column])
+    assert fast(environ_of(caller)) is not None
+    assert Handler().django(environ_of(caller)).status_code == 200
