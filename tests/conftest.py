@@ -113,6 +113,12 @@ def pytest_configure() -> None:
         measurements.forget()
 
 
+def pytest_sessionfinish() -> None:
+    """Forget what is counted: the databases are gone when this process ends and would write it."""
+    read_counts.reset_in_process()
+    call_counts.reset_in_process()
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was measured in this run."""
     for line in measurements.lines():
