@@ -1,13 +1,14 @@
 """The longest authorization request that a configuration can lead to is checked before it is saved (B20)."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from time import sleep
 from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import connection, transaction
 
 from brands.configuration_file import apply_configuration, read_configuration
 from brands.models import AuthorizationServer, BrandAPI
@@ -21,7 +22,6 @@ from tests.admin_pages import AdminBrowser, address
 from tests.brands.test_apply_config import OPENID, configuration, refused
 from tests.brands.test_brand_apis import change, errors_of
 from tests.cast import declare_api
-from tests.concurrency import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -131,16 +131,34 @@ def test_the_first_api_of_a_server_brings_the_step_up_that_it_may_demand(
 def meanwhile(lock: Callable[[], Any], *saves: Callable[[], Any]) -> list[Any]:
     """Hold a lock until each of the saves waits for one, first the first. Return what they return."""
 
-    def run(which: int) -> Any:
-        if which:
-            sleep(0.1 + 0.25 * (which - 1))
-            return saves[which - 1]()
+    def run(save: Callable[[], Any]) -> Any:
+        try:
+            return save()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor() as threads:
         with transaction.atomic():
             lock()
-            sleep(0.35 * len(saves))
-        return None
+            begun = []
+            for save in saves:
+                begun.append(threads.submit(run, save))
+                while waiting() < len(begun) and not begun[-1].done():
+                    sleep(0.02)
+        return [one.result() for one in begun]
 
-    return at_once(1 + len(saves), run)[1:]
+
+def waiting() -> int:
+    """Count the connections that wait for a lock. SQLite cannot say it, and lets only one transaction begin."""
+    if connection.vendor == "sqlite":
+        sleep(0.3)
+        return 2
+    with connection.cursor() as cursor:
+        # Within a transaction, PostgreSQL reads the activity once.
+        cursor.execute("SELECT pg_stat_clear_snapshot()")
+        here = "datname = current_database() AND wait_event_type = 'Lock'"
+        cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {here}")  # noqa: S608  # ours
+        return int(cursor.fetchone()[0])
 
 
 @pytest.fixture
