@@ -26,6 +26,7 @@ from brands.models.brand_api import validate_description
 from brands.openapi_page import import_page
 from brands.operation_requests import WHY_NO_HOST
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, StoredRowForm
+from brands.server_rules import lock_server
 from infrastructure.models import AuditEvent
 
 _OF_ONE_LANGUAGE: Final = re.compile(r"([a-z]{2,3}(?:-[a-z]{2,4})?):\s*(.+)")
@@ -104,6 +105,17 @@ class BrandAPIForm(RecentSignInForm, StoredRowForm):
             "refuses a token from before, its consumer signs in again.",
             "is_active": "Off: bots cannot call any of its operations.",
         }
+
+    def clean(self) -> dict[str, Any]:
+        """Lock the authorization server before the API, and check by what is stored of it now (B20)."""
+        chosen = self.cleaned_data.get("authorization_server")
+        pk = chosen.pk if chosen else self.instance.authorization_server_id
+        server = lock_server(pk) if pk else None
+        if server is not None and "authorization_server" in self.cleaned_data:
+            self.cleaned_data["authorization_server"] = server
+        elif server is not None:
+            self.instance.authorization_server = server
+        return super().clean()
 
     def needs_recent_sign_in(self) -> bool:
         """Whether tokens may go somewhere new. Switching an API off must be possible at once."""

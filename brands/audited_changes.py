@@ -17,7 +17,7 @@ from django.db import models, transaction
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Logo, Operation, WebhookEndpoint
-from brands.server_rules import host_of, hosts_of, origin_of
+from brands.server_rules import host_of, hosts_of, lock_server, origin_of
 from infrastructure import mail
 from infrastructure.audit import CONSUMER, OPERATOR, SYSTEM, actor_of_admin, record_event
 from infrastructure.models import AuditEvent
@@ -102,6 +102,8 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
     `user` is the admin who saves, or None if it is the operator.
     """
     with transaction.atomic():
+        if isinstance(row, BrandAPI):
+            lock_server(row.authorization_server_id)  # before the API
         # FOR NO KEY UPDATE: the sign-in flow inserts rows with foreign keys to these rows. FOR UPDATE would block the
         # flow and could deadlock with it. In the order of the model the brand would be joined, and locked, too: a file
         # that is applied locks the brands first.
@@ -265,10 +267,10 @@ def _keep_or_renew_host_since(before: BrandAPI, api: BrandAPI) -> None:
 def _keep_resources(api: BrandAPI) -> None:
     """Copy the resources of the server's active APIs to its row, from where sign-ins read them (B23).
 
-    Under the row's lock: of two APIs that are saved at the same time, the second one counts the first one's resource.
+    Call it under that row's lock: of two APIs that are saved at the same time, the second one counts the first one's
+    resource.
     """
     servers = AuthorizationServer.objects.filter(pk=api.authorization_server_id)
-    servers.select_for_update(no_key=True).order_by("pk").values_list("pk").first()
     apis = BrandAPI.objects.filter(authorization_server=api.authorization_server_id, is_active=True)
     named = apis.exclude(resource="").order_by("key").values_list("resource", flat=True)
     servers.update(api_resources=" ".join(dict.fromkeys(named)))

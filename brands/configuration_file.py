@@ -141,7 +141,7 @@ def _apply(
 ) -> dict[str, Any]:
     lock_all_brands()  # before `save_audited` locks this one
     brand = Brand.objects.filter(slug=file.brand.slug).first() or Brand(slug=file.brand.slug)
-    _lock_apis(brand)
+    _lock_servers_and_apis(brand)
     file.brand.apply_to(brand)
     problems_of_brand = problems_of("brand", partial(brand.full_clean, exclude=file.brand.lost))
     problems += problems_of_brand
@@ -159,10 +159,11 @@ def _apply(
     return {"brand": brand.slug, "authorization_servers": addresses} | ({"webhooks": secrets} if secrets else {})
 
 
-def _lock_apis(brand: Brand) -> None:
-    """Lock them before their servers, as the form of an API does: each would wait for the other's row otherwise."""
+def _lock_servers_and_apis(brand: Brand) -> None:
+    """Lock them as the admin's forms do, in the order that `lock_server` names, before any of them is checked."""
     if brand.pk:
-        list(brand.apis.select_for_update(no_key=True).order_by("pk").values_list("pk"))
+        for rows in (brand.authorization_servers, brand.apis):
+            list(rows.select_for_update(no_key=True).order_by("pk").values_list("pk"))
 
 
 def _addresses(server: AuthorizationServer) -> dict[str, str]:

@@ -22,6 +22,8 @@ from brands.server_rules import (
     complete_from_metadata,
     discovery_problem,
     issuer_of_address,
+    lock_all_brands,
+    lock_server,
     refuse_shared_registration,
 )
 from brands.server_words import HELP_TEXTS, LABELS
@@ -202,6 +204,7 @@ class AuthorizationServerForm(DiscoveringForm, StoredRowForm):
         """Complete the endpoints, check the key and the secret, and put the default check first."""
         if self.discovers:
             return self.cleaned_data
+        lock_all_brands()  # as a file that is applied does: it would wait for this server, and we for the brands
         cleaned = super().clean() or {}
         self._check_redirect_uri()
         self._switch_off(cleaned)
@@ -214,6 +217,12 @@ class AuthorizationServerForm(DiscoveringForm, StoredRowForm):
         elif accepted and default:
             cleaned["same_person_checks"] = [default, *(check for check in accepted if check != default)]
         return cleaned
+
+    @staticmethod
+    def _lock_server(server: AuthorizationServer) -> None:
+        """Count the resources of its APIs as they are stored: another admin may just have saved one (B20)."""
+        if (stored := lock_server(server.pk)) is not None:
+            server.api_resources = stored.api_resources
 
     def _discover(self) -> None:
         super()._discover()

@@ -309,6 +309,16 @@ def lock_all_brands() -> None:
     list(Brand.objects.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
 
 
+def lock_server(pk: int) -> AuthorizationServer | None:
+    """Lock a server until the transaction ends, and return it as it is stored; None if there is none.
+
+    The order of locks is: all brands, servers by their keys, APIs. Whoever saves a server or an API holds the server's
+    from the check to the save, so that the second of two saves counts what the first one adds to its requests (B20).
+    """
+    # In the order of the model the brand would be joined, and locked, too.
+    return AuthorizationServer.objects.select_for_update(no_key=True).order_by("pk").filter(pk=pk).first()
+
+
 def servers_with_shared_registration(brand: Brand) -> list[AuthorizationServer]:
     """List the brand's servers whose client registration is also used by a brand with different admins."""
     return [server for server in brand.authorization_servers.all() if any(_sharing(server))]

@@ -1,7 +1,7 @@
 """The authorization request and response (RFC 6749 sections 4.1.1 and 4.1.2), PAR (RFC 9126) and `iss` (RFC 9207)."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Protocol
@@ -11,10 +11,10 @@ import msgspec
 from oauthlib.common import add_params_to_uri
 from oauthlib.oauth2 import WebApplicationClient
 
-from infrastructure.crypto import Secret
+from infrastructure.crypto import Secret, random_token
 from oauth_client.answers import read_parameters, refusal_in
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
-from oauth_client.dpop import ProofKey
+from oauth_client.dpop import ProofKey, new_proof_key
 from oauth_client.endpoints import PAR_ENDPOINT, post
 from oauth_client.errors import AUTHORIZATION_ERRORS, AuthorizationServerError, ErrorCode, issuer_mismatch, sanitised
 from oauth_client.step_up import AuthenticationDemand
@@ -57,14 +57,18 @@ def authorization_url(
     with an error page that does not say why.
     """
     parameters = _parameters(configuration, state=state, nonce=nonce, code_challenge=code_challenge)
-    parameters += _bound_to(proof_key)
-    url = str(add_params_to_uri(_endpoint(configuration), parameters))
-    if len(url) > MAX_URL_LENGTH:
-        raise AuthorizationServerError(
-            ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
-            f"not sent: its URL has {len(url)} characters; servers accept at most {MAX_URL_LENGTH}",
-        )
-    return url
+    return _short_enough(_url(configuration, parameters + _bound_to(proof_key)))
+
+
+def longest_url(configuration: ServerConfiguration, demands: Iterable[AuthenticationDemand]) -> int:
+    """Return how many characters the longest URL has of the requests that bring one of the demands each.
+
+    Raises `ValueError` if the endpoint is no URL.
+    """
+    made_anew = {"state": random_token(), "nonce": random_token(), "code_challenge": random_token()}
+    bound = _bound_to(new_proof_key(configuration))
+    demanding = [msgspec.structs.replace(configuration, demand=demand) for demand in demands]
+    return max(len(_url(one, _parameters(one, **made_anew) + bound)) for one in demanding)
 
 
 def resource_parameters(configuration: ServerConfiguration) -> list[tuple[str, str]]:
@@ -98,7 +102,20 @@ def pushed_authorization_url(
         ("request_uri", _request_uri(answer.get("request_uri"))),
     ]
     _check_lifetime(answer.get("expires_in"))
-    return str(add_params_to_uri(_endpoint(configuration), reference))
+    return _short_enough(_url(configuration, reference))
+
+
+def _url(configuration: ServerConfiguration, parameters: list[tuple[str, str]]) -> str:
+    return str(add_params_to_uri(_endpoint(configuration), parameters))
+
+
+def _short_enough(url: str) -> str:
+    if len(url) > MAX_URL_LENGTH:
+        raise AuthorizationServerError(
+            ErrorCode.AUTHORIZATION_REQUEST_REFUSED,
+            f"not sent: its URL has {len(url)} characters; servers accept at most {MAX_URL_LENGTH}",
+        )
+    return url
 
 
 def _parameters(

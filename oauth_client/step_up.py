@@ -39,6 +39,13 @@ class AuthenticationDemand(msgspec.Struct, frozen=True):
 
 
 NO_DEMAND: Final = AuthenticationDemand()
+# Those whose request is the longest. In an address, each of these characters is three.
+_LONGEST_ACR_VALUES: Final = " ".join(character * MAX_ACR_LENGTH for character in "%&/+")[:MAX_ACR_VALUES_LENGTH]
+LONGEST_DEMANDS: Final = tuple(
+    AuthenticationDemand(acr_values, max_age)
+    for acr_values in ("", _LONGEST_ACR_VALUES)
+    for max_age in (None, MAX_SECONDS)
+)
 
 
 def demand_in(challenge: Mapping[str, str]) -> AuthenticationDemand:

@@ -13,13 +13,11 @@ from django.utils import timezone
 from brands.branding import validate_scope_descriptions
 from brands.models.brand import Brand, BrandRowsQuerySet, CalledRow, slug_validator
 from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck, validate_same_person_checks
+from brands.request_length import problem_of_length
 from infrastructure.columns import EncryptedField, reveal_if_there, seal
 from infrastructure.crypto import AssociatedData, Secret, new_signing_key, random_token
 from oauth_client import validators
-from oauth_client.authorization import authorization_url
 from oauth_client.configuration import ClientCredentials, ServerConfiguration
-from oauth_client.dpop import new_proof_key
-from oauth_client.errors import AuthorizationServerError
 from oauth_client.step_up import NO_DEMAND, AuthenticationDemand
 from oauth_client.token import MAX_ASSUMED_LIFETIME, MAX_TOKEN_LIFETIME
 
@@ -296,19 +294,16 @@ class AuthorizationServer(CalledRow):
         return errors
 
     def _errors_of_request_length(self) -> dict[str, str]:
-        """Refuse a configuration whose authorization request is too long for a URL and is not pushed (RFC 9126)."""
-        if not self.authorization_endpoint or self.pushed_authorization_request_endpoint:
-            return {}
-        values = {"state": random_token(), "nonce": random_token(), "code_challenge": random_token()}
-        configuration = self.configuration(self.scope)
+        """Refuse a configuration whose authorization request can be too long for a URL (B20).
+
+        Call it under the lock of the stored row: its APIs count, too.
+        """
+        has_apis = bool(self.pk) and self.apis.exists()
         try:
-            authorization_url(configuration, new_proof_key(configuration), **values)
-        except AuthorizationServerError as error:
-            field = "resource" if sum(map(len, self.resource)) > len(self.scope) else "scope"
-            return {field: f"The request is {error.detail}. Request less, or set the endpoint for pushed requests."}
+            problem = problem_of_length(self.configuration(self.scope), has_apis=has_apis)
         except ValueError:  # not a URL; the field's validator reports it
             return {}
-        return {}
+        return dict([problem]) if problem else {}
 
     @property
     def uses_client_secret(self) -> bool:

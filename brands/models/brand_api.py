@@ -13,6 +13,7 @@ from brands import api_operations
 from brands.branding import MAX_DESCRIPTION_LENGTH, is_description
 from brands.models.authorization_server import AuthorizationServer
 from brands.models.brand import Brand, BrandRowsQuerySet, CalledRow, slug_validator
+from brands.request_length import problem_of_length
 from oauth_client import validators
 
 METHODS: Final = api_operations.METHODS
@@ -77,7 +78,11 @@ class BrandAPI(CalledRow):
         return self.authorization_server.brand if self.authorization_server_id else None
 
     def clean(self) -> None:
-        """Take the brand from the authorization server, which stays. Raises `ValidationError`."""
+        """Take the brand from the authorization server, which stays. Raises `ValidationError`.
+
+        Call it under the lock of that server's row, with the row as it is stored: of two APIs that are saved at once,
+        each alone may leave its request short enough (B20).
+        """
         self.base_url = self.base_url.rstrip("/")
         if not self.authorization_server_id:
             return
@@ -90,20 +95,17 @@ class BrandAPI(CalledRow):
             message = "This brand already has an API of this short name."
             raise ValidationError({"key": ValidationError(message, "unique_together")})
         self._check_host_member()
-        if self.resource and self.is_active:
+        if self.is_active:
             self._refuse_too_long_a_request()
 
     def _refuse_too_long_a_request(self) -> None:
-        """Refuse a resource that makes the server's authorization request too long to be sent (B20)."""
+        """Refuse an API with which the server's authorization request can become too long to be sent (B20)."""
         others = self.authorization_server.apis.filter(is_active=True).exclude(pk=self.pk).exclude(resource="")
         server = copy(self.authorization_server)
         server.api_resources = " ".join([*others.values_list("resource", flat=True), self.resource])
-        try:
-            server.clean()
-        except ValidationError as error:
-            found = error.message_dict
-            if messages := found.get("resource") or found.get("scope"):
-                raise ValidationError({"resource": ValidationError(messages[0], "request_too_long")}) from None
+        if problem := problem_of_length(server.configuration(server.scope), has_apis=True):
+            # Whatever is too long of the server, this API is what would be saved.
+            raise ValidationError({"resource": ValidationError(problem[1], "request_too_long")})
 
     def _check_host_member(self) -> None:
         if not self.host_member:
