@@ -233,9 +233,11 @@ $(BENCH_PEERS): bench/peers/package.json bench/peers/package-lock.json
 	@npm ci --prefix bench/peers --loglevel=error
 	@touch $@
 
-# Patroni, which only drills run, in an environment of its own.
+# Patroni, which only drills run, in an environment of its own. PostgreSQL's account runs it, which cannot use a Python
+# in somebody's home folder: the system's own is taken if it can be.
 $(DRILLS_VENV)/.installed: drills/requirements.txt
-	@test -x $(DRILLS_VENV)/bin/python || $(PYTHON) -m venv $(DRILLS_VENV)
+	@test -x $(DRILLS_VENV)/bin/python || { /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null \
+		&& /usr/bin/python3 -m venv $(DRILLS_VENV) || $(PYTHON) -m venv $(DRILLS_VENV); }
 	@$(DRILLS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r drills/requirements.txt
 	@touch $@
 

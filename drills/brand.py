@@ -1,8 +1,9 @@
 """Acme as a process, over TLS on loopback: `python -m drills.brand PORT CERTIFICATE_FILE KEY_FILE MILLISECONDS`.
 
 An authorization server with PKCE and revocation, and the receiver of Acme's webhooks. The consumer is signed in, and
-agrees at once. The token endpoint takes so many milliseconds, so that many callbacks are under way when something is
-killed. It keeps in memory what it has issued, revoked and received, and hands that to the drill (`GET /notes`).
+agrees at once. Token endpoint and receiver take so many milliseconds, so that callbacks and deliveries are under way
+when something is killed. It keeps in memory what it has issued, revoked and received, and hands that to the drill
+(`GET /notes`).
 """
 
 import asyncio
@@ -67,6 +68,8 @@ class Brand:
         parts = urlsplit(target)
         if (method, parts.path) == ("GET", "/notes"):
             return self.notes()
+        if parts.path in {"/token", "/hooks"}:
+            await asyncio.sleep(self.milliseconds / 1000)
         if (method, parts.path) == ("POST", "/hooks"):
             message = json.loads(body)
             chat = message["data"].get("conversation_id", "")
@@ -78,8 +81,6 @@ class Brand:
             ("POST", "/token"): self.token,
             ("POST", "/revoke"): self.revoke,
         }
-        if parts.path == "/token":
-            await asyncio.sleep(self.milliseconds / 1000)
         found = by_path.get((method, parts.path))
         return found(form) if found else (404, {}, {})
 

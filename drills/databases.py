@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from tests.own_postgresql import OwnPostgreSQL, folder_of_account, pgbouncer
+from tests.own_postgresql import ACCOUNT, BINARIES, OwnPostgreSQL, folder_of_account, pgbouncer
 
 MAX_CONNECTIONS: Final = 200
 _DURABLE: Final = f"-c fsync=on -c full_page_writes=on -c max_connections={MAX_CONNECTIONS}"
@@ -34,8 +34,11 @@ class DurablePostgreSQL(OwnPostgreSQL):
         super().start(f"{_DURABLE} {options}", is_awaited=is_awaited)
 
     def ensure_running(self) -> None:
-        """Start the server, as its own unit would, if it ended by itself."""
-        if not (self.folder / "postmaster.pid").exists():
+        """Start the server, as its own unit would, if it ended by itself because of what it met."""
+        status = subprocess.run(
+            [BINARIES / "pg_ctl", "status", "-D", str(self.folder)], user=ACCOUNT, capture_output=True, check=False
+        )
+        if status.returncode:
             self.start()
 
 

@@ -15,12 +15,15 @@ from requests.adapters import HTTPAdapter
 
 from demo.bot_api import Answer, BotApi
 from demo.browser import Browser, BrowserError, Page
-from drills.promises import NO_ANSWER
+from drills.promises import BUSY, NO_ANSWER
 
 # Long enough for the longest fault, for a claim without outcome (30 s) and for what a consumer then does again.
 JOURNEY_SECONDS: Final = 180
 _PAUSE_SECONDS: Final = 0.5
 _ERRORS_FROM: Final = 400
+_BUSY_SECONDS: Final = "5"
+# The answer to a code that is sent again, because the answer to the first was lost after its commit.
+_ALREADY: Final = "authorized"
 
 
 class GivenUp(Exception):
@@ -35,12 +38,12 @@ class Seen:
     last_error_at: float = 0.0
     _lock: Lock = field(default_factory=Lock)
 
-    def note(self, status: int | None) -> None:
-        """Note an answer, or that there was none."""
+    def note(self, status: int | None, name: str = "") -> None:
+        """Note an answer, or that there was none. `name` is noted for an error instead of its status."""
         if status is not None and status < _ERRORS_FROM:
             return
         with self._lock:
-            self.errors[NO_ANSWER if status is None else str(status)] += 1
+            self.errors[name or (NO_ANSWER if status is None else str(status))] += 1
             self.last_error_at = time.monotonic()
 
 
@@ -130,7 +133,9 @@ class Journey:
         except requests.RequestException:
             self.seen.note(None)
             return None
-        self.seen.note(answer.status)
+        if answer.code != _ALREADY:
+            is_refusal = answer.code and answer.status < HTTPStatus.INTERNAL_SERVER_ERROR
+            self.seen.note(answer.status, f"{answer.status} {answer.code}" if is_refusal else "")
         return answer
 
     def _load(self, go: Any, *arguments: Any) -> Page | None:
@@ -142,13 +147,19 @@ class Journey:
         return page
 
     def _report(self, _method: str, url: str, response: requests.Response) -> None:
-        self.seen.note(response.status_code)
+        is_busy = response.status_code == HTTPStatus.SERVICE_UNAVAILABLE and _says_busy(response)
+        self.seen.note(response.status_code, BUSY if is_busy else "")
         self._at = urljoin(url, response.headers["Location"]) if response.is_redirect else url
 
     def _wait(self) -> None:
         if time.monotonic() > self.began_at + JOURNEY_SECONDS:
             raise GivenUp(self.conversation_id)
         time.sleep(_PAUSE_SECONDS)
+
+
+def _says_busy(response: requests.Response) -> bool:
+    """Whether the answer is the page that a busy brand's callback gets. Without a database the wait is 30 seconds."""
+    return response.headers.get("Retry-After") == _BUSY_SECONDS
 
 
 def _button_of(page: Page, url: str) -> str:

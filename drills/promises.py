@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 # A request that got no answer at all: the connection was refused or broke.
 NO_ANSWER: Final = "no answer"
+# The consumer's page that offers another try, because too many codes are exchanged with the brand at once. This is a
+# limit and no fault: whoever waited for a start comes in together.
+BUSY: Final = "503 busy"
 AWAY: Final = frozenset({"503"})
 # nginx answers 502 for a process that went away with the request.
 BROKEN_OFF: Final = frozenset({"502"})
@@ -75,7 +78,11 @@ class Outcome:
 def broken(drill: Drill, outcome: Outcome) -> list[str]:
     """Say what of the promise was not kept; empty if all of it was."""
     lost = outcome.lost
-    found = [f"{count} x {status}" for status, count in sorted(outcome.errors.items()) if status not in drill.allowed]
+    found = [
+        f"{count} x {status}"
+        for status, count in sorted(outcome.errors.items())
+        if status not in {*drill.allowed, BUSY}
+    ]
     counted = {"tokens": lost.tokens, "audit rows": lost.audit_rows, "webhooks": lost.webhooks}
     found += [f"{count} {what} lost" for what, count in counted.items() if count]
     if lost.orphans > drill.most_orphans + lost.announced:

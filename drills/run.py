@@ -21,7 +21,7 @@ _DRAIN_SECONDS: Final = 180.0
 # An event that has waited longer is late.
 _LATE: Final = """
 SELECT count(*) FROM conversations_webhookdelivery
-WHERE delivered_at IS NULL AND created_at < now() - interval '10 seconds'
+WHERE delivered_at IS NULL AND created_at < now() - interval '3 seconds'
 """
 
 Say = Callable[[str], None]

