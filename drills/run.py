@@ -8,7 +8,7 @@ import psycopg2
 
 from drills.counting import WAITING, count_lost
 from drills.promises import Drill, Outcome
-from drills.stage import Prepared, Stage, standing, wait_until
+from drills.stage import Prepared, Stage, missing_parts, standing, wait_until
 from drills.table import Result
 
 THREADS: Final = 8
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 def run(drill: Drill, made: Prepared, say: Say) -> Result:
     """Run a drill, or say why it cannot be run here."""
-    if reason := drill.needs():
+    if reason := missing_parts() or drill.needs():
         return Result(drill, skipped=reason)
     with standing(made, drill.shape, drill.name) as stage:
         with stage.load.running(THREADS):

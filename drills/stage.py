@@ -28,7 +28,7 @@ from drills.promises import Shape
 from drills.services import Service, WebGroup
 from tests import nginx
 from tests.demo.machines import free_ports
-from tests.own_postgresql import OwnPostgreSQL, own_postgresql
+from tests.own_postgresql import ACCOUNT, OwnPostgreSQL, own_postgresql
 
 WORKERS: Final = 2
 _MILLISECONDS: Final = 100
@@ -104,6 +104,7 @@ class Prepared:
 def prepared(folder: Path) -> Iterator[Prepared]:
     """Make the database that each drill gets a copy of."""
     names = (nginx.HTTPS, nginx.HTTP, nginx.BOTS, nginx.PEOPLE)
+    _ensure_account(folder)
     *ports, brand_port = free_ports(len(names) + 1)
     by_name = dict(zip(names, ports, strict=True))
     by_name[nginx.WAITING_BOTS] = by_name[nginx.BOTS]
@@ -127,6 +128,20 @@ def prepared(folder: Path) -> Iterator[Prepared]:
         template.stop()
         os.environ["DEMO_CA_FILE"] = str(made.certificate.ca_file)  # for the bot and the browsers of this process
         yield Prepared(**{**vars(made), "bot_key": key})
+
+
+def _ensure_account(folder: Path) -> None:
+    """PostgreSQL refuses to run as root. Its package makes an account when it starts for the first time."""
+    if ACCOUNT and subprocess.run(["id", ACCOUNT], capture_output=True, check=False).returncode:
+        first = [sys.executable, "-m", "tests.postgresql_server", str(folder / "first")]
+        environment = base_environment() | {"XDG_RUNTIME_DIR": str(folder)}
+        subprocess.run(first, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
+
+
+def missing_parts() -> str:
+    """Return what no drill can do without and is not installed; empty if all is there."""
+    there = {"nginx": nginx.executable(), "redis-server": shutil.which("redis-server")}
+    return ", ".join(f"{name} is not installed" for name, path in there.items() if not path)
 
 
 def manage(environment: dict[str, str], *arguments: str) -> str:
@@ -261,7 +276,7 @@ class Stage:
         """Yield the JSON lines that web processes and workers have printed."""
         for service in (*self.web, *self.workers):
             for line in service.log.read_text(errors="replace").splitlines():
-                if line.startswith("{"):
+                if line.startswith("{") and line.endswith("}"):  # not cut by a kill
                     yield json.loads(line)
 
 

@@ -42,7 +42,8 @@ class Result:
         errors = ", ".join(f"{count} x {status}" for status, count in sorted(found.errors.items())) or "none"
         recovered = "never" if found.recovered_after is None else f"{found.recovered_after:.1f} s"
         verdict = "; ".join(broken(self.drill, found))
-        counts = (lost.tokens, lost.audit_rows, lost.webhooks, lost.orphans)
+        orphans = f"{lost.orphans} ({lost.announced} in the log)" if lost.announced else str(lost.orphans)
+        counts = (lost.tokens, lost.audit_rows, lost.webhooks, orphans)
         return (
             name, promise, str(found.done), errors, *map(str, counts), recovered,
             f"**broken**: {verdict}" if verdict else "kept",

@@ -28,6 +28,8 @@ class PatientStream:
         self._room = select.poll()
         self._room.register(descriptor, select.POLLOUT)
         self._is_stuck = False
+        # Whether the last text was dropped after a part of it had been written.
+        self._is_cut = False
         self._dropped = 0
 
     def write(self, text: str) -> None:
@@ -42,12 +44,15 @@ class PatientStream:
         """Do nothing: each line is written at once."""
 
     def _put(self, data: bytes) -> bool:
+        if self._is_cut:
+            data = b"\n" + data
         while data:
             wait = 0.0 if self._is_stuck else PATIENCE_SECONDS
             self._is_stuck = not self._room.poll(wait * 1000)
             if self._is_stuck:
                 return False
             data = data[os.write(self._descriptor, data[:_AT_ONCE]) :]
+            self._is_cut = bool(data)
         return True
 
 

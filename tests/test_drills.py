@@ -48,7 +48,7 @@ def test_the_table_stands_between_the_marks_of_the_page(tmp_path: Path) -> None:
     written = page.read_text()
     assert (written.startswith(f"before\n{table.BEGIN}\n"), written.endswith(f"{table.END}\nafter\n")) == (True, True)
     assert written.splitlines()[7:10] == [
-        "| `away` | 503 only | 50 | 7 x 503 | 0 | 0 | 0 | 3 | 0.0 s | kept |",
+        "| `away` | 503 only | 50 | 7 x 503 | 0 | 0 | 0 | 3 (2 in the log) | 0.0 s | kept |",
         "| `away` | 503 only | 9 | 1 x 500 | 0 | 0 | 0 | 0 | never | **broken**: 1 x 500; it did not recover |",
         "| `away` | 503 only | - | - | - | - | - | - | - | skipped: no disk can be mounted here |",
     ]

@@ -62,6 +62,13 @@ def test_a_reader_that_reads_gets_every_line_whole(log: logging.Logger, pipe: tu
     assert lines_in(pipe[0]) == [longest, "the next"]
 
 
+def test_the_line_after_one_that_was_cut_stands_alone(log: logging.Logger, pipe: tuple[int, int]) -> None:
+    log.error("x" * 200_000)
+    cut = os.read(pipe[0], 1 << 20)
+    log.error("the next")
+    assert (b"\n" in cut, json.loads(os.read(pipe[0], 1 << 20).splitlines()[1])["message"]) == (False, "the next")
+
+
 def test_a_stream_that_is_no_file_is_written_to_as_it_is() -> None:
     written = StringIO()
     log_stream.patient(written).write("a line\n")
