@@ -22,10 +22,11 @@ GENERATORS := tests/generators/node_modules/.package-lock.json
 GENERATORS_INSTALLED := $(GENERATORS_VENV)/.installed
 OTHERS_INSTALLED := $(PEERS_VENV)/.installed
 MUTATING := $(VENV)/.mutation-installed
+DRILLS_VENV := .venv-drills
 BENCH_PEERS := bench/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo journey test test-served test-full fuzz contract coverage mutants gallery bench bench-growth lint format serve venv catalogs constraints clean
+.PHONY: help demo journey test test-served test-full fuzz contract coverage mutants gallery bench bench-growth drills lint format serve venv catalogs constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | column -t -s '|'
@@ -72,6 +73,9 @@ bench: $(INSTALLED) bench-parts ## benchmark against bare Django and two other s
 bench-growth: $(INSTALLED) bench-parts ## benchmark up to ten million conversations; hours and 40 GB; stop it, and the same command goes on
 	@$(BIN)/python -m bench growth --rows 10000000 --keep bench/results/growth $(ARGS)
 	@$(BIN)/python -m bench growth --rows 1000000 --database sqlite --keep bench/results/growth-on-sqlite $(ARGS)
+
+drills: $(INSTALLED) $(DRILLS_VENV)/.installed ## break what a running installation needs, under load; ARGS="--only web_kill"
+	@$(BIN)/python -m drills $(ARGS)
 
 lint: $(INSTALLED) ## run ruff, mypy and import-linter
 	@$(BIN)/ruff check .
@@ -229,6 +233,14 @@ $(BENCH_PEERS): bench/peers/package.json bench/peers/package-lock.json
 	@npm ci --prefix bench/peers --loglevel=error
 	@touch $@
 
+# Patroni, which only drills run, in an environment of its own. PostgreSQL's account runs it, which cannot use a Python
+# in somebody's home folder: the system's own is taken if it can be.
+$(DRILLS_VENV)/.installed: drills/requirements.txt
+	@test -x $(DRILLS_VENV)/bin/python || { /usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null \
+		&& /usr/bin/python3 -m venv $(DRILLS_VENV) || $(PYTHON) -m venv $(DRILLS_VENV); }
+	@$(DRILLS_VENV)/bin/python -m pip install -qq --disable-pip-version-check -r drills/requirements.txt
+	@touch $@
+
 # Run after a change of requirements: pins every direct and transitive dependency.
 constraints: ## rewrite constraints.txt
 	@rm -rf .venv-constraints && $(PYTHON) -m venv .venv-constraints
@@ -239,6 +251,6 @@ constraints: ## rewrite constraints.txt
 	@rm -rf .venv-constraints
 
 clean: ## delete all generated files; databases and .env stay
-	@rm -rf $(VENV) $(PEERS_VENV) $(GENERATORS_VENV) $(SDKS_VENV) $(RASA_VENV) $(MCP_VENV) tests/generators/node_modules tests/sdks/node_modules tests/mcp/node_modules tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
+	@rm -rf $(VENV) $(PEERS_VENV) $(GENERATORS_VENV) $(SDKS_VENV) $(RASA_VENV) $(MCP_VENV) $(DRILLS_VENV) tests/generators/node_modules tests/sdks/node_modules tests/mcp/node_modules tests/peers/node_modules tests/peers/others/node_modules bench/peers/node_modules bench/results mutants test-output staticfiles .demo \
 		.mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -36,16 +36,17 @@ Report = dict[str, Any]
 def publish(reports: Sequence[Report], docs: Path = DOCS) -> None:
     """Write the summary, the tables, the chart and the JSON. Both documents must contain the two marks."""
     full = docs / "measured" / "performance.md"
-    _write_between_marks(docs / "performance.md", [part for report in reports for part in _summary(report)])
-    _write_between_marks(full, [part for report in reports for part in _tables(report)])
+    write_between_marks(docs / "performance.md", [part for report in reports for part in _summary(report)])
+    write_between_marks(full, [part for report in reports for part in _tables(report)])
     full.with_suffix(".json").write_text(json.dumps(list(reports), indent=1) + "\n")
     full.with_suffix(".svg").write_text(chart(reports[0]))
 
 
-def _write_between_marks(document: Path, parts: Sequence[str]) -> None:
-    before, _, rest = document.read_text().partition(BEGIN)
+def write_between_marks(document: Path, parts: Sequence[str], begin: str = BEGIN, end: str = END) -> None:
+    """Replace what stands between two marks of a document."""
+    before, _, rest = document.read_text().partition(begin)
     measured = "\n\n".join(parts)
-    document.write_text(f"{before}{BEGIN}\n\n{measured}\n\n{END}{rest.partition(END)[2]}")
+    document.write_text(f"{before}{begin}\n\n{measured}\n\n{end}{rest.partition(end)[2]}")
 
 
 def _summary(report: Report) -> list[str]:

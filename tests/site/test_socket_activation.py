@@ -13,16 +13,10 @@ from typing import Any
 import pytest
 import requests
 
+from drills.services import AS_SYSTEMD
 from tests.installation import ROOT, Installation
 from tests.served import COMMAND, installation_at_a_free_port
 
-# What systemd does: the socket is file descriptor 3, and LISTEN_PID names the process that it is meant for.
-AS_SYSTEMD = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 UNITS = sorted((ROOT / "deploy").glob("*.service"))
 
 

@@ -1,0 +1,71 @@
+"""Log lines to a pipe or socket whose reader may stop reading."""
+
+import logging
+import os
+import select
+from io import UnsupportedOperation
+from typing import Final, TextIO
+
+# A reader that is only slow gets this long. Then lines are dropped until it reads again.
+PATIENCE_SECONDS: Final = 1.0
+DROPPED: Final = "log lines were dropped: nobody read them"
+# What a pipe with any room takes without blocking (PIPE_BUF, POSIX): a longer line is written in parts.
+_AT_ONCE: Final = 4096
+
+logger = logging.getLogger("consumer_delegation.logs")
+
+
+class PatientStream:
+    """Writes to a file descriptor, and drops text if there is no room for it within a second.
+
+    A write to a full pipe blocks until somebody reads. So a journal, container runtime or shipper of logs that hangs
+    stopped each thread at its next line, and with them the service. Now the text is dropped and counted, and an error
+    says how much it was as soon as there is room again. Audit events are not lost with it: they are rows.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._room = select.poll()
+        self._room.register(descriptor, select.POLLOUT)
+        self._is_stuck = False
+        # Whether the last text was dropped after a part of it had been written.
+        self._is_cut = False
+        self._dropped = 0
+
+    def write(self, text: str) -> None:
+        """Write one line, or drop it. The caller makes sure that one thread writes at a time."""
+        if not self._put(text.encode(errors="backslashreplace")):
+            self._dropped += 1
+        elif self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            logger.error(DROPPED, extra={"lines": dropped})
+
+    def flush(self) -> None:
+        """Do nothing: each line is written at once."""
+
+    def _put(self, data: bytes) -> bool:
+        if self._is_cut:
+            data = b"\n" + data
+        while data:
+            wait = 0.0 if self._is_stuck else PATIENCE_SECONDS
+            self._is_stuck = not self._room.poll(wait * 1000)
+            if self._is_stuck:
+                return False
+            data = data[os.write(self._descriptor, data[:_AT_ONCE]) :]
+            self._is_cut = bool(data)
+        return True
+
+
+def patient(stream: TextIO) -> TextIO | PatientStream:
+    """Return a stream that never waits long for its reader. One without a descriptor has no reader to wait for."""
+    try:
+        return PatientStream(stream.fileno())
+    except (UnsupportedOperation, AttributeError):
+        return stream
+
+
+class PatientHandler(logging.StreamHandler[TextIO | PatientStream]):
+    """A handler that never waits long for the reader of its stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(patient(stream))

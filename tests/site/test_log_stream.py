@@ -1,0 +1,76 @@
+"""A log that nobody reads stops no process."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from io import StringIO
+
+import pytest
+
+from infrastructure import log_stream
+from infrastructure.log_stream import DROPPED, PatientHandler, PatientStream
+from infrastructure.logs import LineFormatter
+
+LINE = "a line " * 100
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int]]:
+    """The reading and the writing end of a pipe that is full after 4 KB; nobody waits a second for its reader."""
+    monkeypatch.setattr(log_stream, "PATIENCE_SECONDS", 0.01)
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    yield reading, writing
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.fixture
+def log(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> logging.Logger:
+    """A logger to the pipe, and the only handler of the product's own logger."""
+    handler = PatientHandler(os.fdopen(pipe[1], "w", closefd=False))
+    handler.setFormatter(LineFormatter("%(levelname)s %(message)s"))
+    for name in ("consumer_delegation.test", "consumer_delegation.logs"):
+        logger = logging.getLogger(name)
+        monkeypatch.setattr(logger, "handlers", [handler])
+        monkeypatch.setattr(logger, "propagate", False)
+    return logging.getLogger("consumer_delegation.test")
+
+
+def lines_in(reading: int) -> list[str]:
+    return [json.loads(line)["message"] for line in os.read(reading, 1 << 20).decode().splitlines()]
+
+
+def test_lines_that_nobody_reads_are_dropped_and_counted(log: logging.Logger, pipe: tuple[int, int]) -> None:
+    """The bug: the thread that wrote to the full pipe waited for its reader, and each other thread for that one."""
+    for _ in range(500):
+        log.error(LINE)
+    written = lines_in(pipe[0])
+    log.error("again")
+    again, told = os.read(pipe[0], 1 << 20).decode().splitlines()
+    assert set(written) == {LINE}
+    assert (json.loads(again)["message"], json.loads(told)["message"]) == ("again", DROPPED)
+    assert (json.loads(told)["lines"], json.loads(told)["levelname"]) == (500 - len(written), "ERROR")
+
+
+def test_a_reader_that_reads_gets_every_line_whole(log: logging.Logger, pipe: tuple[int, int]) -> None:
+    longest = "x" * 20_000
+    log.error(longest)
+    log.error("the next")
+    assert lines_in(pipe[0]) == [longest, "the next"]
+
+
+def test_the_line_after_one_that_was_cut_stands_alone(log: logging.Logger, pipe: tuple[int, int]) -> None:
+    log.error("x" * 200_000)
+    cut = os.read(pipe[0], 1 << 20)
+    log.error("the next")
+    assert (b"\n" in cut, json.loads(os.read(pipe[0], 1 << 20).splitlines()[1])["message"]) == (False, "the next")
+
+
+def test_a_stream_that_is_no_file_is_written_to_as_it_is() -> None:
+    written = StringIO()
+    log_stream.patient(written).write("a line\n")
+    assert written.getvalue() == "a line\n"
+    assert isinstance(log_stream.patient(sys.__stdout__ or sys.stdout), PatientStream)
