@@ -3,7 +3,12 @@
 import logging
 import os
 import select
-from io import UnsupportedOperation
+import socket
+import stat
+import time
+import weakref
+from contextlib import suppress
+from io import FileIO, UnsupportedOperation
 from typing import Final, TextIO
 
 # A reader that is only slow gets this long. Then lines are dropped until it reads again.
@@ -25,6 +30,9 @@ class PatientStream:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._own = _own_socket_or_pipe(descriptor)
+        if self._own:
+            weakref.finalize(self, self._own.close)
         self._room = select.poll()
         self._room.register(descriptor, select.POLLOUT)
         self._is_stuck = False
@@ -46,14 +54,41 @@ class PatientStream:
     def _put(self, data: bytes) -> bool:
         if self._is_cut:
             data = b"\n" + data
+        until = time.monotonic() + (0.0 if self._is_stuck else PATIENCE_SECONDS)
         while data:
-            wait = 0.0 if self._is_stuck else PATIENCE_SECONDS
-            self._is_stuck = not self._room.poll(wait * 1000)
-            if self._is_stuck:
+            left = max(until - time.monotonic(), 0.0)
+            if self._room.poll(left * 1000):
+                # Another process, which shares the pipe, may have taken the room meanwhile.
+                with suppress(BlockingIOError):
+                    data = data[self._write_some(data[:_AT_ONCE]) :]
+                    self._is_cut = bool(data)
+                    continue
+            if not left:
+                self._is_stuck = True
                 return False
-            data = data[os.write(self._descriptor, data[:_AT_ONCE]) :]
-            self._is_cut = bool(data)
+        self._is_stuck = False
         return True
+
+    def _write_some(self, data: bytes) -> int:
+        """Write as much as there is room for. Raises `BlockingIOError` if there is none."""
+        if isinstance(self._own, socket.socket):
+            return self._own.send(data, socket.MSG_DONTWAIT)
+        return os.write(self._own.fileno() if self._own else self._descriptor, data)
+
+
+def _own_socket_or_pipe(descriptor: int) -> socket.socket | FileIO | None:
+    """Open a socket or pipe once more, to write without waiting. None for a file, and where that is impossible.
+
+    Whoever shares a pipe shares its flags, so a flag can only be set on an open file of our own. That takes /proc, and
+    a pipe of the same user.
+    """
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISSOCK(kind):
+        return socket.socket(fileno=os.dup(descriptor))
+    if stat.S_ISFIFO(kind):
+        with suppress(OSError):
+            return FileIO(os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK), "w")
+    return None
 
 
 def patient(stream: TextIO) -> TextIO | PatientStream:

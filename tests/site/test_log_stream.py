@@ -3,9 +3,11 @@
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from io import StringIO
+from unittest.mock import Mock
 
 import pytest
 
@@ -67,6 +69,20 @@ def test_the_line_after_one_that_was_cut_stands_alone(log: logging.Logger, pipe:
     cut = os.read(pipe[0], 1 << 20)
     log.error("the next")
     assert (b"\n" in cut, json.loads(os.read(pipe[0], 1 << 20).splitlines()[1])["message"]) == (False, "the next")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_nobody_waits_if_another_process_takes_the_room_first(kind: str, pipe: tuple[int, int]) -> None:
+    """The bug: each process asked for room, and all wrote into the same room. All but one waited in the write."""
+    reading, writing = socket.socketpair() if kind == "socket" else (None, None)
+    stream = PatientStream(writing.fileno() if writing else pipe[1])
+    stream._room = Mock(poll=Mock(return_value=[1]))
+    for _ in range(2000):
+        stream.write(LINE)
+    assert stream._dropped > 0
+    for end in (reading, writing):
+        if end:
+            end.close()
 
 
 def test_a_stream_that_is_no_file_is_written_to_as_it_is() -> None:
