@@ -53,7 +53,11 @@ SAME_ON_EVERY_DATABASE = [
     *(f"brands/test_{name}.py" for name in ("doctor", "doctor_answers", "doctor_mistakes", "ignored_metadata", "jwks")),
     *("brands/test_misconfigurations.py", "conversations/test_hostile_calls.py", "vendors"),
     "conversations/test_server_health_told.py",
-    "brands/test_admin_viewers.py",  # who may see and change what, through the ORM alone
+    # Who may see and change what in the admin, through the ORM alone, and what its pages say of what is typed.
+    *(f"brands/test_{name}.py" for name in ("admin_pages", "admin_tenancy", "admin_viewers", "confirmations")),
+    *("brands/test_dialect_settings.py", "brands/test_unsaved_secrets.py", "site/test_admin_look.py"),
+    # Addresses and forms that are not what we gave out.
+    *("conversations/test_consumer_forms.py", "conversations/test_damaged_links.py"),
     "site/test_headers.py",
     *("fuzz/test_contract_run.py", "fuzz/test_id_tokens.py", "fuzz/test_token_answers.py"),
 ]
