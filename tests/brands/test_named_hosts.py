@@ -121,7 +121,9 @@ VALUES: Final = st.one_of(
     st.lists(PIECES, max_size=8).map("".join),
     st.text(max_size=40).map(lambda text: f"https://{text}{SUFFIX}"),
     st.text(max_size=60),
-    st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(), st.lists, max_leaves=4),
+    st.recursive(
+        st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(), st.lists, max_leaves=4
+    ),
 )
 
 
