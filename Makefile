@@ -104,7 +104,7 @@ $(DEMO): requirements.txt requirements-demo.txt constraints.txt | $(VENV)/bin/py
 	@$(PIP) -r requirements-demo.txt
 	@touch $@
 
-$(INSTALLED): requirements.txt requirements-demo.txt requirements-dev.txt constraints.txt | $(VENV)/bin/python
+$(INSTALLED): requirements.txt requirements-demo.txt requirements-kms.txt requirements-pkcs11.txt requirements-dev.txt constraints.txt | $(VENV)/bin/python
 	@echo "Installing tests and checks into $(VENV); the first time takes about two minutes ..."
 	@$(PIP) -r requirements-dev.txt
 	@touch $@ $(DEMO)

@@ -20,7 +20,7 @@ from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError
 
-from delegation_site.environment import MAKE_A_KEY, exit_with, is_loopback, origin_host
+from delegation_site.environment import MAKE_A_KEY, WRAP_A_KEY, exit_with, is_loopback, origin_host
 from infrastructure.crypto import InvalidKeyRing, key_ring
 
 MIN_SECRET_KEY_LENGTH = 40
@@ -34,7 +34,7 @@ def check_encryption_keys(**_: Any) -> list[CheckMessage]:
     try:
         key_ring()
     except InvalidKeyRing as error:
-        hint = f"Make a key, with its id k1, with: {MAKE_A_KEY}"
+        hint = WRAP_A_KEY if settings.ENCRYPTION_KEYS_FROM else f"Make a key, with its id k1, with: {MAKE_A_KEY}"
         return [Error(f"ENCRYPTION_KEYS cannot be used: {error}.", hint=hint, id="delegation.E001")]
     if settings.SECRET_KEY in settings.ENCRYPTION_KEYS:
         return [Error("SECRET_KEY and ENCRYPTION_KEYS must not be the same value.", id="delegation.E002")]

@@ -14,8 +14,13 @@ from urllib.parse import urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from infrastructure.crypto import InvalidKeyRing
+from infrastructure.key_providers import unwrapped_ring
+from infrastructure.key_providers.failures import ProviderFailed
+
 # Prints a ready value for ENCRYPTION_KEYS.
 MAKE_A_KEY: Final = "python -c 'import base64, os; print(\"k1:\" + base64.b64encode(os.urandom(32)).decode())'"
+WRAP_A_KEY: Final = "manage.py wrap_key k1 makes a key and prints what to write there."
 _MAKE_A_SECRET_KEY: Final = "python -c 'import secrets; print(secrets.token_urlsafe(50))'"
 _ADVICE: Final = {
     "SECRET_KEY": ("E009", f"Make one with: {_MAKE_A_SECRET_KEY}"),
@@ -55,6 +60,21 @@ class Environment:
             number, hint = _ADVICE[name]
             self._mistake(number, f"{name} is missing or empty.", hint)
         return value
+
+    def key_ring(self, name: str, source: str) -> str:
+        """Read the key ring. If a source is named, unwrap the keys there (K8); then the ring may be empty.
+
+        `checks` refuses an empty ring, except for the command that wraps the first key.
+        """
+        if not source:
+            return self.required(name)
+        try:
+            return unwrapped_ring(self.text(name, default=""), source)
+        except InvalidKeyRing as error:
+            self._mistake("E001", f"{name} cannot be used: {error}.", WRAP_A_KEY)
+        except ProviderFailed as error:
+            self._mistake(error.number, error.message, error.hint)
+        return ""
 
     def text(self, name: str, default: str) -> str:
         """Read a text. An empty text counts as unset."""

@@ -19,7 +19,9 @@ if (BASE_DIR / ".env").exists():
     env.read_file(str(BASE_DIR / ".env"))
 
 SECRET_KEY: str = env.required("SECRET_KEY")
-ENCRYPTION_KEYS: str = env.required("ENCRYPTION_KEYS")
+# The keys are unwrapped here, once in a process, before gunicorn forks.
+ENCRYPTION_KEYS_FROM: str = env.text("ENCRYPTION_KEYS_FROM", default="")
+ENCRYPTION_KEYS: str = env.key_ring("ENCRYPTION_KEYS", ENCRYPTION_KEYS_FROM)
 DEBUG: bool = env.flag("DEBUG")
 PUBLIC_BASE_URL: str = canonical_origin(env.required("PUBLIC_BASE_URL"))
 ALLOWED_HOSTS: list[str] = env.names("ALLOWED_HOSTS", default=[origin_host(PUBLIC_BASE_URL) or ""])

@@ -4,7 +4,8 @@ Values that we must present again are stored as AES-256-GCM ciphertext. The asso
 ciphertext copied by SQL to another row, column, brand or conversation cannot be decrypted there (K1). Values that we
 only recognise are stored as keyed digests, so that a writer to the database cannot forge one.
 
-Keys come from `ENCRYPTION_KEYS`, newest first. HKDF-SHA256 (RFC 5869) derives one key for each purpose.
+Keys come from `ENCRYPTION_KEYS`, newest first. If they were wrapped, the settings have unwrapped them
+(`key_providers`). HKDF-SHA256 (RFC 5869) derives one key for each purpose.
 """
 
 import base64
@@ -29,10 +30,10 @@ from django.conf import settings
 
 KEY_BYTES: Final = 32
 COMPLETION_CODE_DIGITS: Final = 6
+KEY_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 _VERSION: Final = b"\x01"
 _NONCE_BYTES: Final = 12
-_KEY_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
 class InvalidKeyRing(ValueError):
@@ -110,7 +111,7 @@ class KeyRing:
     @classmethod
     def from_setting(cls, setting: str) -> "KeyRing":
         """Parse `id:base64,id:base64`, newest first. Raises `InvalidKeyRing`."""
-        return cls([_parse_key(part.strip()) for part in setting.split(",") if part.strip()])
+        return cls(keys_of_setting(setting))
 
     def __repr__(self) -> str:
         return f"KeyRing({', '.join(self._keys)})"
@@ -178,6 +179,11 @@ class KeyRing:
 def key_ring() -> KeyRing:
     """Parse the `ENCRYPTION_KEYS` setting. Raises `InvalidKeyRing`."""
     return _parsed_ring(settings.ENCRYPTION_KEYS)
+
+
+def keys_of_setting(setting: str) -> list[tuple[str, bytes]]:
+    """Parse `id:base64,id:base64` into ids and keys, which may be too weak for a ring. Raises `InvalidKeyRing`."""
+    return [_parse_key(part.strip()) for part in setting.split(",") if part.strip()]
 
 
 def key_id_of(value: bytes) -> str:
@@ -275,7 +281,7 @@ def _truncate(digest: bytes) -> str:
 
 def _parse_key(part: str) -> tuple[str, bytes]:
     key_id, _, encoded = part.partition(":")
-    if not _KEY_ID.fullmatch(key_id):
+    if not KEY_ID.fullmatch(key_id):
         raise InvalidKeyRing("each key is written id:base64; an id is lower-case letters, digits and hyphens")
     try:
         return key_id, base64.b64decode(encoded, validate=True)

@@ -20,9 +20,12 @@ REQUEST_ID_HEADER: Final = "X-Request-Id"
 REQUEST_ID: Final = "consumer_delegation.request_id"
 _request_id: ContextVar[str] = ContextVar("request_id", default="")
 
-# At level DEBUG these libraries write authorization codes, verifiers, client secrets and tokens into the log (H2).
+# At level DEBUG these libraries write authorization codes, verifiers, client secrets and tokens into the log (H2), and
+# botocore the keys that AWS KMS has unwrapped (K8).
 # urllib3 logs headers that it cannot parse at WARNING, with the server's bytes in the traceback.
 LOUD_LOGGERS: Final = {
+    "boto3": "WARNING",
+    "botocore": "WARNING",
     "oauthlib": "WARNING",
     "requests": "WARNING",
     "requests_oauthlib": "WARNING",

@@ -24,7 +24,7 @@ PARTS: Final = (TEST, SERVED, FULL)
 
 # Folders and modules. `@pytest.mark.full` marks one test, `pytestmark = pytest.mark.full` a module.
 FULL_PATHS: Final = (
-    "browser/firefox", "browser/test_api_docs.py", "browser/test_bad_days.py", "browser/test_looks.py",
+    "browser/firefox", "key_providers", "browser/test_api_docs.py", "browser/test_bad_days.py", "browser/test_looks.py",
     "demo/test_api_docs.py", "fuzz/test_contract_run.py",
     # Real processes that are killed, and databases that go away for seconds.
     "conversations/test_database_goes_during_a_sign_in.py", "conversations/test_statistics_crashes.py",

@@ -113,7 +113,7 @@ def test_requirements_are_exact_versions() -> None:
         for path in [*ROOT.glob("requirements*.txt"), ROOT / "constraints.txt", ROOT / "bench" / "requirements.txt"]
         for line in path.read_text().splitlines()
     ]
-    exact = re.compile(r"-r requirements(-demo)?\.txt|[\w.\[\]-]+==[\w.]+")
+    exact = re.compile(r"-r requirements(-demo|-kms|-pkcs11)?\.txt|[\w.\[\]-]+==[\w.]+")
     loose = [line for line in lines if line and not exact.fullmatch(line)]
     assert loose == []
 
@@ -124,7 +124,8 @@ def test_whatever_the_demo_imports_is_installed_for_it() -> None:
     ours = {path.name.removesuffix(".py") for path in ROOT.iterdir()} | set(sys.stdlib_module_names)
     distributions = importlib.metadata.packages_distributions()
     needed = {distributions[name][0].lower() for name in {name.partition(".")[0] for name in named} - ours}
-    assert needed - _with_requirements(ROOT / "requirements-demo.txt") == set()
+    files = ("requirements-demo.txt", "requirements-kms.txt", "requirements-pkcs11.txt")
+    assert needed - set().union(*(_with_requirements(ROOT / name) for name in files)) == set()
 
 
 def _with_requirements(path: Path) -> set[str]:

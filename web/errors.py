@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, ItemsView, Iterator
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from django.conf import settings
@@ -16,6 +17,8 @@ from django.contrib import admin
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 from infrastructure.database_errors import is_unavailable, sqlstate
@@ -100,9 +103,18 @@ def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:  # no
     return _answer(request, 403, "forbidden", "This is not allowed.", reason="not_allowed")
 
 
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:  # noqa: ARG001  # Django's signature
-    """Answer a form that did not come from our own page (B22), or whose browser stores no cookies."""
+# Django's words for a form from our own page whose token is not the cookie's. A sign-in renews the cookie.
+_OTHER_TOKEN: Final = "CSRF token from POST incorrect."
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form that did not come from our own page (B22), or whose browser stores no cookies.
+
+    In the admin also a form that was open when somebody signed in. It stays refused: it may be that of another account.
+    """
     why = "form" if settings.CSRF_COOKIE_NAME in request.COOKIES else "cookies"
+    if why == "form" and reason == _OTHER_TOKEN and request.path_info.startswith("/admin/"):
+        why = "older"
     return _answer(request, 403, "form_not_ours", "The form was not sent from our own page.", reason=why)
 
 
@@ -172,13 +184,35 @@ _FORM_NOT_ACCEPTED: Final = (
         "cookies for this website, and switch off add-ons that change what your browser sends."
     ),
 )
+_FORM_OLDER_THAN_SIGN_IN: Final = (
+    "Somebody has signed in since this form was opened",
+    (
+        "It was in this browser, perhaps in another tab. So the form was not accepted, and nothing was changed. "
+        "Open it again, and look at the top of the page who is signed in. What was typed has to be typed once more."
+    ),
+)
+_OF_FORMS: Final = {
+    "form": _FORM_NOT_ACCEPTED,
+    "cookies": _FORM_NOT_ACCEPTED,
+    "older": _FORM_OLDER_THAN_SIGN_IN,
+}
 
 
 def _admin_page(request: HttpRequest, status: int, reason: str) -> HttpResponse:
     """Render an error in the admin's style. Without a sign-in it shows nothing but the sentence."""
-    title, advice = _FORM_NOT_ACCEPTED if reason in {"form", "cookies"} else _ADMIN_PAGES[status]
+    title, advice = _OF_FORMS[reason] if reason in _OF_FORMS else _ADMIN_PAGES[status]
     context = {**admin.site.each_context(request), "title": title, "advice": advice, "reference": _reference()}
+    if reason == "older":
+        context["form_address"] = _address_of_form(request)
     return render(request, "admin/error.html", context, status=status)
+
+
+def _address_of_form(request: HttpRequest) -> str:
+    """Return the address of the page that sent a form, else of the admin's first page. To open it changes nothing."""
+    page = request.headers.get("Referer", "")
+    is_ours = url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure())
+    path = urlsplit(page)._replace(scheme="", netloc="").geturl() if is_ours else ""
+    return path if path.startswith("/admin/") else reverse("admin:index")
 
 
 def _answer(request: HttpRequest, status: int, code: str, detail: str, **context: str) -> HttpResponse:

@@ -1,5 +1,6 @@
 """The admin in a real browser: a secret that is typed and interrupted, and lists on a desktop and on a phone."""
 
+import re
 from typing import Final
 
 import pytest
@@ -81,6 +82,53 @@ def test_a_replaced_secret_survives_another_fields_error_and_the_confirmation(
     signed_in = Bot(stage, LEAKED)
     victor.follow(signed_in.challenge()["url"])
     assert stage.customer_of(signed_in.read_token().body["access_token"]) == "victor"
+
+
+def sign_in_again_in_another_tab(page: Page, stage: Stage, password: str) -> None:
+    other = page.context.new_page()
+    other.goto(f"{stage.addresses.product}/admin/")
+    other.get_by_label("Username").fill("admin")
+    other.get_by_label("Password").fill(password)
+    other.get_by_role("button", name="Sign in", exact=True).click()
+    heading(other, "Brands and their conversations")
+    other.close()
+
+
+def test_forms_that_were_open_before_a_sign_in_in_another_tab_lead_on(
+    stage: Stage, admin: Page, stranger: Profile
+) -> None:
+    """B22, H10: a form of the admin, the sign-in page itself, and a consumer's link in the same browser."""
+    stranger.expected.add(403)
+    product, refused = stage.addresses.product, "Somebody has signed in since this form was opened"
+    admin.goto(f"{product}/admin/brands/brand/")
+    admin.locator("#result_list tbody th a").click()
+    expect(admin.get_by_role("button", name="Save", exact=True)).to_be_visible()
+    link, sign_in = admin.context.new_page(), admin.context.new_page()
+    link.goto(Bot(stage, STUBBORN).challenge()["url"])
+    admin.context.clear_cookies(name="__Host-session")  # the session ends after eight hours
+    sign_in.goto(f"{product}/admin/brands/brand/")
+    sign_in_again_in_another_tab(admin, stage, stage.demo.admin_password)
+
+    form = admin.url
+    save(admin)
+    heading(admin, refused)
+    admin.get_by_role("link", name="Open the form again").click()
+    expect(admin).to_have_url(form)
+    save(admin)
+    expect(admin.get_by_text("was changed successfully")).to_be_visible()
+
+    sign_in.get_by_label("Username").fill("admin")
+    sign_in.get_by_label("Password").fill(stage.demo.admin_password)
+    sign_in.get_by_role("button", name="Sign in", exact=True).click()
+    heading(sign_in, refused)
+    sign_in.get_by_role("link", name="Open the form again").click()
+    expect(sign_in).to_have_url(f"{product}/admin/brands/brand/")
+
+    link.locator("main form button").first.click()
+    heading(link, "This was not sent from our own page")
+    link.get_by_role("link", name="Try again").click()
+    link.locator("main form button").first.click()
+    expect(link).not_to_have_url(re.compile(f"^{re.escape(product)}/c/"))
 
 
 def test_status_and_error_of_a_challenge_are_on_the_screen(stage: Stage, admin: Page, victor: Profile) -> None:

@@ -40,8 +40,9 @@ def installation(tmp_path: Any) -> Installation:
 
 @pytest.mark.parametrize("way", WAYS_OF_STARTING, ids=" ".join)
 def test_what_is_missing_is_named_in_every_way_of_starting(installation: Installation, way: list[str]) -> None:
-    """N10. The bug: a traceback of Django's settings, and no id."""
+    """N10, K8. The bug: a traceback of Django's settings, and no id."""
     installation.settings |= {"SECRET_KEY": "", "THREADS": "0", "DATABASE_URL": f"postgres://ada:{PLANTED}@db:port/x"}
+    installation.settings |= {"ENCRYPTION_KEYS_FROM": "file:/nowhere"}
     result = started(installation, way)
     printed = result.stdout + result.stderr
     assert result.returncode != 0
@@ -49,9 +50,10 @@ def test_what_is_missing_is_named_in_every_way_of_starting(installation: Install
         "(delegation.E009) SECRET_KEY is missing or empty.",
         "(delegation.E020) THREADS must be a whole number from 1 to 1000.",
         "(delegation.E021) DATABASE_URL is not a database URL",
+        "(delegation.E040) ENCRYPTION_KEYS has a value for the key key-1, not its id alone.",
     ):
         assert words in printed
-    assert [word for word in ("Traceback", PLANTED) if word in printed] == []
+    assert [word for word in ("Traceback", PLANTED, KEY.partition(":")[2]) if word in printed] == []
 
 
 @pytest.mark.parametrize("way", WAYS_OF_STARTING, ids=" ".join)

@@ -68,6 +68,28 @@ def test_a_form_that_was_open_when_the_session_ended_is_not_lost_in_silence(visi
     assert Brand.objects.get(pk=acme.pk).name == "Acme"
 
 
+@pytest.mark.parametrize(
+    ("came_from", "leads_to"),
+    [("https://{host}{page}", "{page}"), ("https://{host}{page}?_popup=1", "{page}?_popup=1"),
+     ("https://{host}/c/x", INDEX), ("https://{host}", INDEX)],
+)  # fmt: skip
+def test_a_form_that_was_open_before_a_sign_in_is_refused_in_words(
+    visitor: SignIn, acme: Brand, came_from: str, leads_to: str
+) -> None:
+    """B22, H10: it may be another account's. The bug: the page spoke of cookies and add-ons, and led to the start."""
+    page = address(Brand, "change", acme)
+    visitor.sign_in()
+    visitor.get(page)
+    old = {"csrfmiddlewaretoken": visitor.client.cookies["__Host-csrf"].value, "name": "Acme Ltd"}
+    del visitor.client.cookies["__Host-session"]
+    visitor.sign_in()
+    sent = {"Referer": came_from.format(host=HOST, page=page), "Origin": f"https://{HOST}"}
+    answer = visitor.client.post(page, old, secure=True, headers=sent)
+    assert (answer.status_code, heading_of(answer)) == (403, "Somebody has signed in since this form was opened")
+    assert f'<a href="{leads_to.format(page=page)}">Open the form again</a>' in answer.content.decode()
+    assert Brand.objects.get(pk=acme.pk).name == "Acme"
+
+
 def test_the_admin_leads_to_the_sign_in_page_and_back(visitor: SignIn) -> None:
     """G10: one page for everybody; the address that was wanted comes after it."""
     wanted = "/admin/brands/brand/"
