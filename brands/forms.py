@@ -205,6 +205,8 @@ class AuthorizationServerForm(DiscoveringForm, StoredRowForm):
         if self.discovers:
             return self.cleaned_data
         lock_all_brands()  # as a file that is applied does: it would wait for this server, and we for the brands
+        if self.instance.pk:
+            self._lock_server(self.instance)
         cleaned = super().clean() or {}
         self._check_redirect_uri()
         self._switch_off(cleaned)

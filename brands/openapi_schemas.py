@@ -93,7 +93,21 @@ class SchemaConverter:
                 found[name] = {str(key): self._schema(inner, within) for key, inner in schema[name].items()}
         if "patternProperties" in schema:  # their names would be unknown ones
             found.pop("additionalProperties", None)
-        return _plain(found, schema)
+        if isinstance(found.get("required"), list) and isinstance(properties := schema.get("properties"), dict):
+            # A property that only answers have is not sent, also where it is required.
+            read_only = {name for name, inner in properties.items() if self._is_read_only(inner)}
+            found["required"] = [
+                name for name in found["required"] if not isinstance(name, str) or name not in read_only
+            ]
+        return _plain(found)
+
+    def _is_read_only(self, schema: object) -> bool:
+        """Whether a property is only in answers. Its schema may say so, or the one that it refers to."""
+        for _ in range(_MAX_LEVELS):
+            if not isinstance(schema, dict) or schema.get("readOnly") is True:
+                break
+            schema = self._resolve(schema["$ref"]) if isinstance(schema.get("$ref"), str) else None
+        return isinstance(schema, dict) and schema.get("readOnly") is True
 
     def _with_null(self, found: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
         """Write OpenAPI 3.0's `nullable` as 3.1 does."""
@@ -105,15 +119,11 @@ class SchemaConverter:
         return found | {"type": sorted(types | {"null"})}
 
 
-def _plain(found: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def _plain(found: dict[str, Any]) -> dict[str, Any]:
     """Leave out what a declaration cannot have, in both versions' spellings."""
     for limit, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if isinstance(found.get(exclusive), bool) and found.pop(exclusive) and limit in found:  # OpenAPI 3.0
             found[exclusive] = found.pop(limit)
-    properties = schema.get("properties")
-    if isinstance(found.get("required"), list) and isinstance(properties, dict):
-        # A property that only answers have is not sent, also where it is required.
-        found["required"] = [name for name in found["required"] if not _is_read_only(properties.get(name))]
     nullable = isinstance(found.get("enum"), list) and None in found["enum"]
     if nullable:
         found["enum"] = [value for value in found["enum"] if value is not None]
@@ -140,10 +150,6 @@ def _is_declarable(name: str, value: object) -> bool:
     except ValidationError:
         return False
     return True
-
-
-def _is_read_only(schema: object) -> bool:
-    return isinstance(schema, dict) and schema.get("readOnly") is True
 
 
 def _without(schema: dict[str, Any], name: str) -> dict[str, Any]:

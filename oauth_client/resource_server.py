@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from infrastructure.crypto import Secret
 from oauth_client import transport
@@ -176,20 +177,20 @@ def _wants_nonce(response: transport.Response) -> bool:
 
 
 def _contains(response: transport.Response, secret: str) -> bool:
-    r"""Search the headers and the body as they came, and the body again without JSON's escapes (`\u0065yJ...`).
+    r"""Search headers and body as they came, and again without the escapes of JSON (`\u0065yJ...`) and of addresses.
 
-    The escapes are undone wherever they are: to decode the body as JSON would lose a member that is sent twice, and
-    leave out what is nested deeply or is JSON in lines. Other encoded forms, such as base64 or a token in two pieces,
-    cannot be found.
+    An address has the `+`, `/` and `=` of a token as `%2B`, `%2F` and `%3D`: one of a redirect, or of a next page. The
+    escapes are undone wherever they are: to decode the body as JSON would lose a member that is sent twice, and leave
+    out what is nested deeply or is JSON in lines. Other encoded forms, such as base64 or a token in two pieces, cannot
+    be found.
     """
-    if any(secret in name or secret in value for name, value in response.headers.items()):
-        return True
-    body, searched = response.content, secret.encode()
+    lines = [f"{name}: {value}".encode() for name, value in response.headers.items()]
+    text, searched = b"\n".join([*lines, response.content]), secret.encode()
     for _ in range(_MOST_ESCAPES):
-        if searched in body:
+        if searched in text or searched in unquote_to_bytes(text):
             return True
-        body = _ESCAPED.sub(_character, body)
-    return searched in body
+        text = _ESCAPED.sub(_character, text)
+    return searched in text or searched in unquote_to_bytes(text)
 
 
 def _character(escape: re.Match[bytes]) -> bytes:

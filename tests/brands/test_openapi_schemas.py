@@ -56,13 +56,20 @@ def test_a_schema_of_version_3_0_is_written_as_in_3_1(schema: Any, converted: An
             {"required": ["id", "a"], "properties": {"id": {"readOnly": True}, "a": {}}},
             {"required": ["a"], "properties": {"id": {}, "a": {}}},
         ),
+        # The bug: `readOnly` was only seen beside the property's name.
+        (
+            {"required": ["id"], "properties": {"id": {"$ref": "#/components/schemas/Id"}}},
+            {"required": [], "properties": {"id": {}}},
+        ),
+        # The bug: a name that is none was looked up, and ended the import with a 500.
+        ({"required": [["id"]], "properties": {"id": {}}}, {"properties": {"id": {}}}),
         ({"$ref": ORDER, "maxProperties": 2}, {"allOf": [{"type": "object"}, {"maxProperties": 2}]}),
         ({"properties": [], "allOf": {}, "required": "a", "minLength": "1", "items": [{}]}, {"items": {}}),
         (7, {}),
     ],
 )  # fmt: skip
 def test_what_a_declaration_cannot_have_makes_it_wider_and_never_narrower(schema: Any, converted: Any) -> None:
-    assert body(schema, Order={"type": "object"}) == converted
+    assert body(schema, Order={"type": "object"}, Id={"readOnly": True}) == converted
 
 
 def test_a_schema_that_contains_itself_is_cut_off() -> None:

@@ -77,6 +77,11 @@ def test_a_token_response_is_still_bounded_as_before(endpoint: HostileTokenEndpo
         transport.post(endpoint.url, b"", {})
 
 
+def _in_address(text: str) -> str:
+    """As browsers and libraries write a `+`, `/` or `=` of a token; here, every character."""
+    return "".join(f"%{ord(character):02x}" for character in text)
+
+
 def echoes() -> dict[str, bytes]:
     escaped = "".join(f"\\u{ord(character):04x}" for character in TOKEN)
     return {
@@ -89,6 +94,7 @@ def echoes() -> dict[str, bytes]:
         "in lines of JSON": f'{{"token": "{escaped}"}}\n{{}}'.encode(),
         "in nested JSON": b"[" * 5_000 + f'"{escaped}"'.encode() + b"]" * 5_000,
         "in an escaped text of JSON": json.dumps(f'{{"token": "{escaped}"}}').encode(),
+        "in an address": f'{{"next": "https://api.acme.example/?t={_in_address(TOKEN)}"}}'.encode(),
         "beside bytes": b"\xff\xfe" + TOKEN.encode() + b"\x00",
     }
 
@@ -111,6 +117,14 @@ def test_a_header_with_the_token_is_refused(name: str, endpoint: HostileTokenEnd
     """P5: also one that would not be passed on."""
     value = "1" if name == TOKEN else f"x {TOKEN}"
     endpoint.play(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n%s: %s\r\n\r\n{}" % (name.encode(), value.encode()))
+    with pytest.raises(TokenInAnswer):
+        call(endpoint.url)
+
+
+@pytest.mark.parametrize("written", [_in_address(TOKEN), "".join(f"\\u{ord(one):04x}" for one in TOKEN)])
+def test_a_header_with_the_token_in_escapes_is_refused(written: str, endpoint: HostileTokenEndpoint) -> None:
+    """P5. The bug: of the headers only the plain text was searched, and bots get the address of a redirect."""
+    endpoint.play(http_answer(b"", status=302, Location=f"https://login.acme.example/?token={written}"))
     with pytest.raises(TokenInAnswer):
         call(endpoint.url)
 

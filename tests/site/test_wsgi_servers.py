@@ -1,6 +1,7 @@
 """gunicorn, and granian as docs/operator.md starts it: what the product needs of its server, it does itself."""
 
 import shlex
+import socket
 import subprocess
 import sys
 import time
@@ -59,6 +60,32 @@ def test_a_long_poll_is_answered_though_its_server_stops(installation: Installat
             poll = bot.submit(requests.get, address, headers=_bearer(made["key"]), timeout=10)
             time.sleep(1)
         assert (poll.result().status_code, poll.result().json()["status"]) == (200, "issued")
+
+
+def test_a_call_that_waits_for_the_server_to_ask_for_its_body_is_answered(
+    installation: Installation, command: list[str]
+) -> None:
+    """RFC 9110 section 10.1.1: curl and .NET send `Expect: 100-continue` before a large body."""
+    made = prepared(installation, ["completed"])
+    host, port = installation.settings["BIND"].split(":")
+    body = b'{"arguments": {"note": "%s"}}' % (b"x" * 2000)
+    lines = [
+        "POST /api/v1/conversations/web:0/calls/orders.note HTTP/1.1",
+        f"Host: {host}:{port}",
+        f"Authorization: {_bearer(made['key'])['Authorization']}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Expect: 100-continue",
+        "Connection: close",
+    ]
+    with serving(installation, command), socket.create_connection((host, int(port)), timeout=10) as bot:
+        bot.sendall("\r\n".join([*lines, "", ""]).encode())
+        with bot.makefile("rb") as answer:
+            asked = answer.readline() + answer.readline()
+            bot.sendall(body)
+            answered = answer.read()
+    assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert b'"code":"operation_unknown"' in answered
 
 
 @pytest.mark.parametrize(
