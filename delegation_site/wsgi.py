@@ -20,7 +20,7 @@ _django = get_wsgi_application()
 _before = import_module("conversations.api.before_django").before
 if settings.METRICS_FOLDER:
     metrics.start()
-    application = import_module("web.measured").measured(_before, operations={"GET": "token", "POST": "call"})
+    application = import_module("web.measured").measured(_before)
 else:
     application = _before(_django)
 collect_no_more_than_is_written()

@@ -1,7 +1,6 @@
 """Count every answered request for Prometheus. `delegation_site/wsgi.py` uses this only if `METRICS_FOLDER` is set."""
 
-from collections.abc import Callable, Iterable, Mapping
-from http import HTTPStatus
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import Any, Final
 
@@ -13,7 +12,8 @@ from infrastructure import metrics
 
 Application = Callable[..., Iterable[bytes]]
 
-_PASSED_ON: Final = "delegation.passed_on"
+# WSGI variable with the name of the route and the status of what was answered before Django's handler.
+ANSWERED_BEFORE: Final = "consumer_delegation.answered_before"
 
 
 class MeasuredHandler(WSGIHandler):
@@ -36,25 +36,19 @@ def operation_of(request: HttpRequest) -> str:
     return request.resolver_match.url_name or "unnamed"
 
 
-def measured(before: Callable[[Application], Application], *, operations: Mapping[str, str]) -> Application:
-    """Put `before`, which answers some requests with 200 and passes on all others, in front of the measured handler.
+def measured(before: Callable[[Application], Application]) -> Application:
+    """Put `before`, which answers some requests and passes on all others, in front of the measured handler.
 
-    What it answers itself counts as the operation of its method.
+    It says what it has answered in `ANSWERED_BEFORE`.
     """
-    handler = MeasuredHandler()
-
-    def pass_on(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        environ[_PASSED_ON] = True
-        return handler(environ, start_response)
-
-    in_front = before(pass_on)
+    in_front = before(MeasuredHandler())
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         began = perf_counter()
         answer = in_front(environ, start_response)
-        if _PASSED_ON not in environ:
-            method = environ["REQUEST_METHOD"]
-            metrics.count_call(operations[method], method, HTTPStatus.OK.value, perf_counter() - began)
+        if ANSWERED_BEFORE in environ:
+            operation, status = environ[ANSWERED_BEFORE]
+            metrics.count_call(operation, environ["REQUEST_METHOD"], status, perf_counter() - began)
         return answer
 
     return application

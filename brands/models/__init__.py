@@ -8,6 +8,7 @@ from brands.models.brand import (
     BrandRowsQuerySet,
     ConversationIds,
     Logo,
+    may_use_check,
     memberships_of,
 )
 from brands.models.brand_api import BrandAPI, Operation
@@ -38,6 +39,7 @@ __all__ = [
     "UnsavedClientSecret",
     "WebhookEndpoint",
     "WebhookEvent",
+    "may_use_check",
     "memberships_of",
     "session_digest",
 ]

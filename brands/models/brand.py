@@ -244,6 +244,11 @@ class BotKeyQuerySet(BrandRowsQuerySet["BotKey"]):
         return self.live(now).filter(**{f"{marked_at}__gt": now - UNUSUAL_SHOWN, f"{marked_at}__lte": now})
 
 
+def may_use_check(checks_of_key: Collection[str], same_person_check: str) -> bool:
+    """Whether a bot key with this column `same_person_checks` may use the check. An empty one allows all."""
+    return not checks_of_key or same_person_check in checks_of_key
+
+
 class BotKey(models.Model):
     """A bot's bearer key for our API. The key is shown once; the row stores only a keyed digest (G1)."""
 
@@ -283,4 +288,4 @@ class BotKey(models.Model):
 
     def may_use(self, same_person_check: str) -> bool:
         """Whether a challenge of this key may use the check, if the authorization server accepts it, too."""
-        return not self.same_person_checks or same_person_check in self.same_person_checks
+        return may_use_check(self.same_person_checks, same_person_check)

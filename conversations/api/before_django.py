@@ -1,7 +1,7 @@
 """Answer a bot before Django's handler: what the middleware in front of the bot API checks, and the headers it adds.
 
-`fast_token_read` and `fast_call` answer here what is plainly all right. Whatever is not goes on to the handler, its
-middleware and the view, which alone find the reason. So the checks here may refuse too much, and never too little.
+The `fast_` modules answer here what is plainly all right. Whatever is not goes on to the handler, its middleware and
+the view, which alone find the reason. So the checks here may refuse too much, and never too little.
 """
 
 import re
@@ -14,33 +14,44 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http.request import split_domain_port, validate_host
 
-from conversations.api import fast_call, fast_token_read
+from conversations.api import fast_call, fast_create, fast_token_read
 from conversations.api.calls import FAILED_BEFORE
+from conversations.api.fast_bodies import Reply
 from infrastructure.logs import REQUEST_ID, REQUEST_ID_HEADER, begin_request
 from web.errors import has_nul
+from web.measured import ANSWERED_BEFORE
 from web.middleware import headers_of_bot_answers
 
 Environ = dict[str, Any]
 Application = Callable[..., Iterable[bytes]]
 Headers = list[tuple[str, str]]
 
-_PATH: Final = re.compile(r"/api/v1/conversations/([^/]+)/(?:token|calls/([^/]+))")
+# The last group is named as the URL that it is.
+_PATH: Final = re.compile(
+    r"/api/v1/conversations/([^/]+)/(?:(?P<token>token)|(?P<challenges>challenges)|calls/(?P<call>[^/]+))"
+)
+_PREPARED: Final[dict[str | None, Any]] = {
+    "token": fast_token_read.prepared,
+    "challenges": fast_create.prepared,
+    "call": fast_call.prepared,
+}
 # By these a server moves the beginning of the path, which the URLs and the middleware look at.
 _MOVED: Final = ("SCRIPT_NAME", "SCRIPT_URL", "REDIRECT_URL")
 _LENGTH: Final = "Content-Length"
 
 
 def before(application: Application) -> Application:
-    """Wrap a WSGI application: answer token reads and calls here, and pass everything else on."""
+    """Wrap a WSGI application: answer what is plainly all right here, and pass everything else on."""
 
     def answer(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = _PATH.fullmatch(environ.get("PATH_INFO", ""))
-        found = _answer(environ, path[1], path[2]) if path and _passes_middleware(environ) else None
-        if found is None:
+        found = _answer(environ, path) if path and _passes_middleware(environ) else None
+        if path is None or found is None:
             return application(environ, start_response)
-        headers, body = found
-        start_response("200 OK", headers)
-        return [body]
+        headers, reply = found
+        environ[ANSWERED_BEFORE] = path.lastgroup, int(reply.status[:3])
+        start_response(reply.status, headers)
+        return [reply.body]
 
     return answer
 
@@ -71,24 +82,25 @@ def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
     return bool(domain) and validate_host(domain, allowed)
 
 
-def _answer(environ: Environ, conversation_id: str, operation: str | None) -> tuple[Headers, bytes] | None:
-    """Return headers and body of the answer; None if the full way has to answer.
+def _answer(environ: Environ, path: re.Match[str]) -> tuple[Headers, Reply] | None:
+    """Return all headers of the answer, and the answer; None if the full way has to answer.
 
     What an error ends is not tried again: the full way raises the error where each call begins, and answers it.
     """
-    prepared = fast_token_read.prepared if operation is None else fast_call.prepared
-    answered = prepared(environ, conversation_id, operation or "")
+    answered = _PREPARED[path.lastgroup](environ, path)
     if answered is None:
         return None
     headers = _headers(environ)
     request_id = environ[REQUEST_ID] = begin_request()
     try:
-        body = answered()
+        reply = answered()
     except Exception as error:  # noqa: BLE001  # raised again by the full way, which answers it
         environ[FAILED_BEFORE] = error
         return None
     _release(connections[DEFAULT_DB_ALIAS])
-    return ([*headers, (_LENGTH, str(len(body))), (REQUEST_ID_HEADER, request_id)], body) if body else None
+    if reply is None:
+        return None
+    return [*headers, *reply.headers, (_LENGTH, str(len(reply.body))), (REQUEST_ID_HEADER, request_id)], reply
 
 
 def _release(database: Any) -> None:

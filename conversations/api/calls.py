@@ -31,6 +31,8 @@ from web.limits import client_address
 # WSGI variable with the exception that ended a fast path (`before_django`). It is raised again where every call begins,
 # so that nothing is counted, asked or sent twice.
 FAILED_BEFORE: Final = "consumer_delegation.failed_before"
+# ... and one that says that a fast path has counted the call, and leaves the rest to the full way.
+COUNTED_BEFORE: Final = "consumer_delegation.counted_before"
 MAX_BODY_BYTES: Final = 16 * 1024
 # Of a call of a brand's API, which may create something there.
 MAX_CALL_BODY_BYTES: Final = 64 * 1024
@@ -315,7 +317,8 @@ def bot_call(
                 rate_limits.count(rate_limits.FAILED_KEYS_PER_ADDRESS, client_address(request))
                 challenge = {"WWW-Authenticate": "Bearer"}
                 raise Problem(401, "invalid_bot_key", "Send a live bot key as a bearer token.", headers=challenge)
-            counted(bot_key.public_id)
+            if not request.META.pop(COUNTED_BEFORE, False):
+                counted(bot_key.public_id)
             refuse_missing_scopes(bot_key, scopes)
             return view(Call(request, bot_key, beside), **path)
 
@@ -370,9 +373,8 @@ def _shortened(text: str) -> str:
     return "".join(character for character in text[:40] if character.isprintable())
 
 
-def idempotent_request(call: Call, body: ChallengeBody) -> IdempotentRequest | None:
+def idempotent_request(header: str | None, body: ChallengeBody) -> IdempotentRequest | None:
     """Read the header `Idempotency-Key`; None if there is none. Raises `Problem` for a malformed one."""
-    header = call.request.headers.get("Idempotency-Key")
     if header is None:
         return None
     quoted = _QUOTED.fullmatch(header)

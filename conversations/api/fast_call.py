@@ -7,7 +7,6 @@ again there, before anything else (`FAILED_BEFORE`). tests/fuzz/test_fast_call.p
 
 import re
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +15,7 @@ from django.utils import timezone
 from brands.authentication import PresentedKey
 from brands.models import BotKey
 from conversations.api.calls import MAX_CALL_BODY_BYTES, CallBody, count_call, holds_scope, named_session
+from conversations.api.fast_bodies import Reply, is_post_of_json, read_json
 from conversations.api.lookups import is_conversation_id
 from conversations.api.operations import document, request_of
 from conversations.api.token_read import WSGI_NAME, read_purpose
@@ -25,27 +25,16 @@ from conversations.flow.errors import TokenReplaced
 from oauth_client.resource_server import ResourceRequest
 from web.errors import Problem
 
-# As clients write it. For another one Django's parser decides.
-_CONTENT_TYPES: Final = {
-    *("application/json", "application/json; charset=utf-8", "application/json;charset=utf-8"),
-    *("application/json; charset=UTF-8", "application/json;charset=UTF-8"),
-}
 # Names that an admin can declare. How the path of another one is decoded, the full way says.
 _OPERATION: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}")
-_LENGTH: Final = re.compile("[1-9][0-9]{0,5}")
 _body_decoder: Final = msgspec.json.Decoder(CallBody)
 
 
-def prepared(environ: dict[str, Any], conversation_id: str, operation: str) -> Callable[[], bytes | None] | None:
+def prepared(environ: dict[str, Any], path: re.Match[str]) -> Callable[[], Reply | None] | None:
     """Return what answers this request; None if it is no call, or one that the full way has to judge."""
-    length = environ.get("CONTENT_LENGTH", "")
+    conversation_id, operation = path[1], path["call"]
     if (
-        environ.get("REQUEST_METHOD") != "POST"
-        or environ.get("CONTENT_TYPE") not in _CONTENT_TYPES
-        or environ.get("QUERY_STRING")
-        or environ.get("HTTP_TRANSFER_ENCODING")
-        or not _LENGTH.fullmatch(length)
-        or int(length) > MAX_CALL_BODY_BYTES
+        not is_post_of_json(environ, MAX_CALL_BODY_BYTES)
         or not _OPERATION.fullmatch(operation)
         or not is_conversation_id(conversation_id)
     ):
@@ -56,8 +45,8 @@ def prepared(environ: dict[str, Any], conversation_id: str, operation: str) -> C
     return lambda: _answer(environ, presented, conversation_id, operation)
 
 
-def _answer(environ: dict[str, Any], presented: PresentedKey, conversation_id: str, operation: str) -> bytes | None:
-    """Return the body of the answer; None if the full way has to find the reason. Then nothing is counted or sent.
+def _answer(environ: dict[str, Any], presented: PresentedKey, conversation_id: str, operation: str) -> Reply | None:
+    """Return the answer; None if the full way has to find the reason. Then nothing is counted or sent.
 
     Raises what counting, `request_of`, decryption and the database raise, and what `call_api` raises.
     """
@@ -65,8 +54,7 @@ def _answer(environ: dict[str, Any], presented: PresentedKey, conversation_id: s
     found = callable_by_one_query(presented, conversation_id, operation, now)
     if found is None or not holds_scope(found.row.key_scopes, BotKey.Scope.API_CALL):
         return None
-    # After the key: a stranger's body may be slow, and would hold the thread.
-    row, body = found.row, _body(environ)
+    row, body = found.row, read_json(environ, _body_decoder)
     if body is None or body.challenge is not None:
         return None
     try:
@@ -83,7 +71,7 @@ def _answer(environ: dict[str, Any], presented: PresentedKey, conversation_id: s
     return _called(found, request, caller, conversation_id)
 
 
-def _called(found: CallableToken, request: ResourceRequest, caller: Caller, conversation_id: str) -> bytes:
+def _called(found: CallableToken, request: ResourceRequest, caller: Caller, conversation_id: str) -> Reply:
     row = found.row
     response = send_call(row, request, found.reveal(), caller)
     if is_refusal(response):
@@ -91,17 +79,4 @@ def _called(found: CallableToken, request: ResourceRequest, caller: Caller, conv
         if access_token is None:
             raise TokenReplaced
         refuse(response, access_token.authorization_server, access_token, caller.actor)
-    return msgspec.json.encode(document(conversation_id, row.session, row.operation, response))
-
-
-def _body(environ: dict[str, Any]) -> CallBody | None:
-    """Read and decode the body; None if the full way has to say what is wrong with it. It gets the same bytes.
-
-    Raises what the server raises if the client has gone away.
-    """
-    raw = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-    environ["wsgi.input"] = BytesIO(raw)
-    try:
-        return _body_decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    return Reply(msgspec.json.encode(document(conversation_id, row.session, row.operation, response)))

@@ -3,6 +3,7 @@
 tests/fuzz/test_fast_token_read.py holds this and the full way, which is `token_read`, together.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from django.utils import timezone
 from brands.authentication import PresentedKey
 from brands.models import BotKey
 from conversations.api.calls import count_token_read, holds_scope, seconds
+from conversations.api.fast_bodies import Reply
 from conversations.api.lookups import is_conversation_id
 from conversations.api.token_read import (
     MAX_MIN_TTL,
@@ -34,15 +36,16 @@ from web.errors import Problem
 _CONTENT_TYPES: Final = {None, "", "text/plain", "application/json"}
 
 
-def prepared(environ: dict[str, Any], conversation_id: str, _operation: str) -> Callable[[], bytes | None] | None:
+def prepared(environ: dict[str, Any], path: re.Match[str]) -> Callable[[], Reply | None] | None:
     """Return what answers this request; None if it is no read, or one that the full way has to judge."""
+    conversation_id = path[1]
     if environ.get("REQUEST_METHOD") != "GET" or environ.get("CONTENT_TYPE") not in _CONTENT_TYPES:
         return None
     presented = PresentedKey.read(environ.get("HTTP_AUTHORIZATION", ""))
     query = _query(environ.get("QUERY_STRING", ""))
     if presented is None or query is None or not is_conversation_id(conversation_id):
         return None
-    return lambda: _body(presented, conversation_id, query, environ.get(WSGI_NAME))
+    return lambda: _answer(presented, conversation_id, query, environ.get(WSGI_NAME))
 
 
 def _query(text: str) -> dict[str, str] | None:
@@ -58,8 +61,8 @@ def _query(text: str) -> dict[str, str] | None:
     return given.dict() if all(name in PARAMETERS and len(values) == 1 for name, values in given.lists()) else None
 
 
-def _body(presented: PresentedKey, conversation_id: str, query: dict[str, str], header: str | None) -> bytes | None:
-    """Return the body with the token; None if the full way has to find the reason. Then nothing is counted or logged.
+def _answer(presented: PresentedKey, conversation_id: str, query: dict[str, str], header: str | None) -> Reply | None:
+    """Return the answer with the token; None if the full way has to find the reason. Then nothing is counted or logged.
 
     Raises what counting, decryption and the database raise.
     """
@@ -88,4 +91,4 @@ def _body(presented: PresentedKey, conversation_id: str, query: dict[str, str], 
     body = msgspec.json.encode(document(value, members, row.session, representation))
     read = Read(row.key_pk, presented.public_id, row.brand_uuid, row.conversation_uuid, row.uuid, row.purpose)
     note_read(read, purpose, now)
-    return body
+    return Reply(body)

@@ -1,10 +1,9 @@
 """Find the rows that a call names. Every query is limited to the caller's brand: other brands' objects are a 404."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain, islice
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 from django.db import models
@@ -14,7 +13,6 @@ from brands.authentication import PresentedKey
 from brands.models import AuthorizationServer, BotKey, Brand, Operation
 from conversations.api.calls import Call
 from conversations.flow.errors import ConversationClosed, refuse_other_session, refuse_unnamed_session
-from conversations.flow.events import webhooks_of
 from conversations.models import AccessToken, Challenge, Conversation
 from infrastructure.compiled import CompiledQuery, CompiledRows, Parameter, loaded
 from web.errors import Problem
@@ -73,58 +71,46 @@ _PARTS: Final = {
     model: [f"{prefix}{name}" for name in _COLUMNS[model]]
     for prefix, model in (("", BotKey), ("brand__", Brand), (f"{_SERVER}__", AuthorizationServer))
 }
-_BEFORE_CREATING: Final = CompiledRows(
+_KEY_AND_SERVERS: Final = CompiledRows(
     lambda: (
         BotKey.objects.live(Parameter("now", models.DateTimeField()))
         .filter(public_id=Parameter("public_id", models.CharField()))
         .annotate(
-            has_webhooks=webhooks_of("brand_id"),
-            is_known=Exists(
-                Conversation.objects.filter(
-                    brand_id=OuterRef("brand_id"), external_id=Parameter("external_id", models.CharField())
-                )
-            ),
             **{
                 _SERVER: FilteredRelation(
                     "brand__authorization_servers", condition=Q(brand__authorization_servers__is_active=True)
                 )
-            },
+            }
         )
         .order_by(f"{_SERVER}__key")
-        .values_list("has_webhooks", "is_known", *chain.from_iterable(_PARTS.values()))
+        .values_list(*chain.from_iterable(_PARTS.values()))
     )
 )
 
 
-@dataclass(frozen=True)
-class BeforeCreating:
-    """What a new challenge needs beside the key: the brand's active servers, and whether it is the chat's first one.
+class Keyed(Protocol):
+    """An authorization server, or the row of one."""
 
-    `is_first` is also false if the brand has a webhook endpoint.
-    """
-
-    servers: list[AuthorizationServer]
-    is_first: bool
+    @property
+    def key(self) -> str: ...
 
 
-def key_and_more(
-    presented: PresentedKey, now: datetime, conversation_id: str
-) -> tuple[BotKey | None, BeforeCreating | None]:
-    """As `PresentedKey.live_key`, and read in the same query all that creating a challenge needs."""
-    if not is_conversation_id(conversation_id):
-        return presented.live_key(now), None
-    rows = _BEFORE_CREATING.rows(public_id=presented.public_id, now=now, external_id=conversation_id)
+Server = TypeVar("Server", bound=Keyed)
+
+
+def key_and_servers(
+    presented: PresentedKey, now: datetime, **_path: str
+) -> tuple[BotKey | None, list[AuthorizationServer] | None]:
+    """As `PresentedKey.live_key`, and read in the same query the brand's active servers."""
+    rows = _KEY_AND_SERVERS.rows(public_id=presented.public_id, now=now)
     if not rows:
         return None, None
     parts = [_loaded(row) for row in rows]
-    has_webhooks, is_known, *_ = rows[0]
-    bot_key = presented.recognised(parts[0][0], now)
-    servers = [server for _, server in parts if server is not None]
-    return bot_key, BeforeCreating(servers, is_first=not (is_known or has_webhooks))
+    return presented.recognised(parts[0][0], now), [server for _, server in parts if server is not None]
 
 
 def _loaded(row: Any) -> tuple[BotKey, AuthorizationServer | None]:
-    values = iter(row[2:])
+    values = iter(row)
     bot_key: Any
     server: Any
     bot_key, brand, server = (loaded(model, names, islice(values, len(names))) for model, names in _COLUMNS.items())
@@ -189,7 +175,7 @@ def server_of(brand: Brand, key: str | None, found: list[AuthorizationServer] | 
 
     `found` are the brand's active servers, if they have been read already.
     """
-    return _only_one(_ACTIVE_SERVERS.all(brand=brand.pk) if found is None else found, key)
+    return only_one(_ACTIVE_SERVERS.all(brand=brand.pk) if found is None else found, key)
 
 
 def server_to_sign_out_of(conversation: Conversation, key: str | None) -> AuthorizationServer:
@@ -198,13 +184,14 @@ def server_to_sign_out_of(conversation: Conversation, key: str | None) -> Author
     Otherwise that token could not be ended, and could be read again once the server is active.
     """
     if key:
-        return _only_one(_SERVERS.all(brand=conversation.brand_id), key)
+        return only_one(_SERVERS.all(brand=conversation.brand_id), key)
     live = AccessToken.objects.live().filter(conversation=conversation, authorization_server=OuterRef("pk"))
     servers = AuthorizationServer.objects.filter(Q(is_active=True) | Exists(live), brand=conversation.brand_id)
-    return _only_one(list(servers.select_related("brand")), key)
+    return only_one(list(servers.select_related("brand")), key)
 
 
-def _only_one(found: list[AuthorizationServer], key: str | None) -> AuthorizationServer:
+def only_one(found: list[Server], key: str | None) -> Server:
+    """Return the server with this key, or without a key the only one. Raises `Problem`."""
     if key:
         found = [server for server in found if server.key == key]
     if not found:

@@ -34,7 +34,7 @@ from conversations.api.lookups import (
     checked_conversation_id,
     conversation_of,
     existing_conversation,
-    key_and_more,
+    key_and_servers,
     open_conversation_of,
     server_of,
     server_to_sign_out_of,
@@ -65,12 +65,15 @@ from web.pages import language_of_chat
 CREATE, READ, TOKEN = BotKey.Scope.CHALLENGE_CREATE, BotKey.Scope.CHALLENGE_READ, BotKey.Scope.TOKEN_READ
 
 
-@bot_call(CREATE, find_key=key_and_more)
+@bot_call(CREATE, find_key=key_and_servers)
 def create_challenge(call: Call, conversation_id: str) -> Answer:
-    """`POST /conversations/{conversation_id}/challenges`."""
+    """`POST /conversations/{conversation_id}/challenges`, step by step.
+
+    What begins a new chat mostly does not come here: `fast_create` answers it before Django's handler.
+    """
     call.query()
     body = call.body(ChallengeBody)
-    request = idempotent_request(call, body)
+    request = idempotent_request(call.request.headers.get("Idempotency-Key"), body)
     checked_conversation_id(conversation_id)
     try:
         wanted = wanted_challenge(call, body)
@@ -86,7 +89,6 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
         actor=call.actor,
         now=now,
         request=request,
-        is_first=call.beside is not None and call.beside.is_first,
     )
     return issued(challenge, now, status=201 if created else 200)
 
@@ -259,24 +261,28 @@ def conversation_unless_closed(call: Call, conversation_id: str, session: int | 
 def wanted_challenge(call: Call, body: ChallengeBody) -> WantedChallenge:
     """Build the wanted challenge from the body.
 
-    Raises what `server_of`, `normalised_claims` and `WantedChallenge.validate` raise.
+    Raises what `server_of`, `wishes_in` and `WantedChallenge.judged` raise.
     """
-    wanted = WantedChallenge(
-        server=server_of(call.bot_key.brand, body.authorization_server, call.beside and call.beside.servers),
-        same_person_check=body.same_person_check,
-        expected_subject=Secret(body.expected_subject) if body.expected_subject is not None else None,
-        expected_claims=normalised_claims(_named(body.expected_claims)) if body.expected_claims else {},
-        scope=body.scope,
-        purpose=body.purpose if isinstance(body.purpose, str) else body.purpose_in_chat(),
-        purpose_by_locale=body.purpose if isinstance(body.purpose, dict) else {},
-        locale=body.locale,
-        context=Secret(body.context) if body.context is not None else None,
-        replace=body.replace,
-        session=named_session(body.session),
-        bot_key=call.bot_key,
-    )
-    wanted.validate()
+    server = server_of(call.bot_key.brand, body.authorization_server, call.beside)
+    wanted = WantedChallenge(server=server, bot_key=call.bot_key, **wishes_in(body))
+    wanted.judged()
     return wanted
+
+
+def wishes_in(body: ChallengeBody) -> dict[str, Any]:
+    """Return the fields of `Wishes` for a body. Raises what `normalised_claims` and `named_session` raise."""
+    return {
+        "same_person_check": body.same_person_check,
+        "expected_subject": Secret(body.expected_subject) if body.expected_subject is not None else None,
+        "expected_claims": normalised_claims(_named(body.expected_claims)) if body.expected_claims else {},
+        "scope": body.scope,
+        "purpose": body.purpose if isinstance(body.purpose, str) else body.purpose_in_chat(),
+        "purpose_by_locale": body.purpose if isinstance(body.purpose, dict) else {},
+        "locale": body.locale,
+        "context": Secret(body.context) if body.context is not None else None,
+        "replace": body.replace,
+        "session": named_session(body.session),
+    }
 
 
 def _named(expected: ExpectedClaims) -> dict[str, str]:
@@ -289,22 +295,24 @@ def issued(challenge: Challenge, now: datetime, *, status: int) -> HttpResponse:
     # A repeated Idempotency-Key may find a challenge that has ended. Its link no longer works.
     link: dict[str, Any] = {"url": None, "message": None}
     if challenge.status_at(now) in OPEN_STATUSES:
-        url = link_of(challenge)
-        link = {"url": url, "message": _message(challenge, url)}
+        is_signed_in = challenge.status == ChallengeStatus.CONFIRMATION_NEEDED
+        confirmed_by = challenge.same_person_check if is_signed_in else ""
+        link = link_members(link_of(challenge), challenge.conversation.brand.name, challenge.locale, confirmed_by)
     return json_response(representation | link, status=status, headers={"ETag": entity_tag(representation)})
 
 
-def _message(challenge: Challenge, url: str) -> str:
-    """Write the sentence for the chat, in the chat's language: sign in, or after the sign-in, finish it."""
-    is_signed_in = challenge.status == ChallengeStatus.CONFIRMATION_NEEDED
-    confirmed_by = challenge.same_person_check if is_signed_in else ""
-    sentence = _sentence(language_of_chat(challenge.locale), confirmed_by)
-    return sentence % {"brand": challenge.conversation.brand.name, "url": url}
+def link_members(url: str, brand_name: str, locale: str, confirmed_by: str = "") -> dict[str, Any]:
+    """Return the link, and the sentence for the chat in the chat's language: sign in, or after it, finish it.
+
+    `confirmed_by` is the check that is left; empty before the sign-in.
+    """
+    sentence = _sentence(language_of_chat(locale), confirmed_by)
+    return {"url": url, "message": sentence % {"brand": brand_name, "url": url}}
 
 
 @lru_cache(maxsize=64)
 def _sentence(language: str, confirmed_by: str) -> str:
-    """Return the sentence with its placeholders. `confirmed_by` is the check that is left; empty before the sign-in."""
+    """Return the sentence of `link_members` with its placeholders."""
     with translation.override(language):
         if confirmed_by == "chat_page":
             return gettext("Please finish the sign-in at %(brand)s: go back to the chat from the sign-in page.")

@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
+from uuid import UUID
 
 from django.db import models
 from django.db.models import F
 
 from brands.models import AuthorizationServer
-from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation
+from conversations.models import OPEN_STATUSES, AccessToken, Challenge, ChallengeStatus, Conversation, status_at
 from infrastructure.compiled import CompiledQuery, Parameter
+from infrastructure.crypto import Secret
 
 _OPEN_CHALLENGE: Final = CompiledQuery(
     lambda: (
@@ -114,15 +116,70 @@ def open_challenge(conversation: Conversation, server: AuthorizationServer, now:
     return _OPEN_CHALLENGE.first(conversation=conversation.pk, server=server.pk, now=now)
 
 
+class ChallengeFacts(Protocol):
+    """The columns of a challenge that bots may read: a `Challenge`, or the row of a query."""
+
+    @property
+    def uuid(self) -> UUID: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def last_error(self) -> str: ...
+    @property
+    def same_person_check(self) -> str: ...
+    @property
+    def scope(self) -> str: ...
+    @property
+    def acr_values(self) -> str: ...
+    @property
+    def max_age(self) -> int | None: ...
+    @property
+    def purpose(self) -> str: ...
+    @property
+    def purpose_by_locale(self) -> Any: ...
+    @property
+    def locale(self) -> str: ...
+    @property
+    def issued_at(self) -> datetime: ...
+    @property
+    def started_at(self) -> datetime | None: ...
+    @property
+    def confirmation_needed_at(self) -> datetime | None: ...
+    @property
+    def completed_at(self) -> datetime | None: ...
+    @property
+    def ended_at(self) -> datetime | None: ...
+    @property
+    def expires_at(self) -> datetime: ...
+
+
+class ChallengePlace(NamedTuple):
+    """Where a challenge belongs, in the words of bots."""
+
+    conversation_id: str
+    session: int
+    authorization_server: str
+
+
 def challenge_representation(challenge: Challenge, now: datetime) -> dict[str, Any]:
     """Return a challenge as bots read it. The link, the state and the code are never in it (G5)."""
-    context = challenge.reveal_context()
-    status = challenge.status_at(now)
+    context, conversation = challenge.reveal_context(), challenge.conversation
+    place = ChallengePlace(conversation.external_id, conversation.session, challenge.authorization_server.key)
+    return representation_of(challenge, place, context, now)
+
+
+def representation_of(
+    challenge: ChallengeFacts, place: ChallengePlace, context: Secret | None, now: datetime
+) -> dict[str, Any]:
+    """As `challenge_representation`, from columns. `context` is what the bot sent with the challenge."""
+    status = status_at(challenge.status, challenge.expires_at, now)
     return {
         "challenge_id": str(challenge.uuid),
-        "conversation_id": challenge.conversation.external_id,
-        "session": challenge.conversation.session,
-        "authorization_server": challenge.authorization_server.key,
+        "conversation_id": place.conversation_id,
+        "session": place.session,
+        "authorization_server": place.authorization_server,
         "status": status.value,
         "error": challenge.error or None,
         "last_error": challenge.last_error or None,
@@ -221,7 +278,7 @@ def conversation_representation(server_key: str, authorization: Authorization, n
     }
 
 
-def _ended_at(challenge: Challenge, status: ChallengeStatus) -> datetime | None:
+def _ended_at(challenge: ChallengeFacts, status: ChallengeStatus) -> datetime | None:
     # The expiry and not the time of the sweep, so that the answer is the same before and after the sweep.
     return challenge.expires_at if status == ChallengeStatus.EXPIRED else challenge.ended_at
 

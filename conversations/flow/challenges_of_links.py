@@ -11,7 +11,7 @@ from conversations.flow.authorization_requests import (
     NOT_OF_SIGN_INS,
     authorization_request_of_closed_conversation,
 )
-from conversations.flow.challenges import LINK_TOKEN_PURPOSE
+from conversations.flow.new_challenges import LINK_TOKEN_PURPOSE
 from conversations.models import Challenge
 from infrastructure.compiled import CompiledQuery, numbered, placeholders
 from infrastructure.crypto import key_ring

@@ -78,11 +78,15 @@ def record(
     outcome: str = "",
     challenge: Challenge | None = None,
     access_token_uuid: UUID | None = None,
+    brand_uuid: UUID | None = None,
 ) -> None:
-    """Write one audit event. `actor` is `system`, `consumer`, `bot:<public key id>` or `admin:<id>`."""
+    """Write one audit event. `actor` is `system`, `consumer`, `bot:<public key id>` or `admin:<id>`.
+
+    `brand_uuid` is only needed if the conversation has not loaded its brand.
+    """
     record_event(
         kind,
-        brand_uuid=conversation.brand.uuid,
+        brand_uuid=brand_uuid or conversation.brand.uuid,
         actor=actor,
         now=now,
         outcome=outcome,

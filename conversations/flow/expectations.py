@@ -6,12 +6,13 @@ Of each expected value only a digest is stored, bound to the conversation. The a
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import idna
 
 from brands.models import ExpectedClaimsPolicy, SamePersonCheck
 from conversations.flow.errors import ExpectedClaimInvalid
-from conversations.models import Challenge, Conversation
+from conversations.models import Challenge
 from infrastructure.crypto import Secret, key_ring
 from oauth_client import AuthorizationServerError, ErrorCode, IDTokenClaims
 
@@ -33,11 +34,11 @@ _OLD_FORMS: Final = (
 _EMAIL: Final = re.compile(r"([^\s@]{1,64})@([^\s@]{1,189})")
 
 
-def expected_subject_digest(conversation: Conversation, expected: Secret | None) -> bytes | None:
+def expected_subject_digest(conversation: UUID, expected: Secret | None) -> bytes | None:
     """Compute the digest of the customer that the bot expects; None if the bot named none."""
     if expected is None:
         return None
-    return key_ring().digest(_EXPECTED_SUBJECT, conversation.uuid.bytes, expected.reveal())
+    return key_ring().digest(_EXPECTED_SUBJECT, conversation.bytes, expected.reveal())
 
 
 def expects_same_subject(challenge: Challenge, expected: Secret | None) -> bool:
@@ -69,10 +70,10 @@ def normalised_claims(given: Mapping[str, str]) -> dict[str, Secret]:
     return found
 
 
-def expected_claim_digests(conversation: Conversation, expected: Mapping[str, Secret]) -> dict[str, bytes]:
+def expected_claim_digests(conversation: UUID, expected: Mapping[str, Secret]) -> dict[str, bytes]:
     """Compute the challenge's columns for what `normalised_claims` returned."""
     return {
-        _column(name): key_ring().digest(_EXPECTED_CLAIM, conversation.uuid.bytes, name, value.reveal())
+        _column(name): key_ring().digest(_EXPECTED_CLAIM, conversation.bytes, name, value.reveal())
         for name, value in expected.items()
     }
 

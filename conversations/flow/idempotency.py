@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from conversations.flow.errors import IdempotencyKeyReused
 from conversations.models import IDEMPOTENCY_LIFETIME, Challenge, Conversation, IdempotencyKey
@@ -16,6 +17,12 @@ class IdempotentRequest:
 
     key: str = field(repr=False)
     body: bytes = field(repr=False)
+
+
+def digests_of(request: IdempotentRequest, brand: UUID, conversation: UUID) -> tuple[bytes, bytes]:
+    """Return the digests that are stored of the key and of the body, by the UUIDs of brand and conversation."""
+    ring = key_ring()
+    return ring.digest(_KEY, brand.bytes, request.key), ring.digest(_REQUEST, conversation.bytes, request.body)
 
 
 def challenge_of_request(conversation: Conversation, request: IdempotentRequest, now: datetime) -> Challenge | None:
@@ -43,14 +50,11 @@ def remember_request(
     Two conversations may use one key at the same moment, each under its own lock. The constraint accepts one of them.
     The other transaction is rolled back, with its challenge.
     """
+    digest, request_digest = digests_of(request, conversation.brand.uuid, conversation.uuid)
     row, is_first = IdempotencyKey.objects.get_or_create(
         brand=conversation.brand,
-        digest=key_ring().digest(_KEY, conversation.brand.uuid.bytes, request.key),
-        defaults={
-            "request_digest": key_ring().digest(_REQUEST, conversation.uuid.bytes, request.body),
-            "challenge": challenge,
-            "created_at": now,
-        },
+        digest=digest,
+        defaults={"request_digest": request_digest, "challenge": challenge, "created_at": now},
     )
     if not is_first:
         _refuse_another_request(row, conversation, request)

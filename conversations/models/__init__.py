@@ -24,6 +24,7 @@ from conversations.models.conversation import (
     ChallengeStatus,
     Conversation,
     IdempotencyKey,
+    status_at,
 )
 from conversations.models.hourly_count import HOURLY_COUNT_RETENTION, CountedAuditLog, HourlyCount
 from conversations.models.trial_sign_in import TRIAL_LIFETIME, TRIAL_RETENTION, TrialSignIn
@@ -60,4 +61,5 @@ __all__ = [
     "TokenReadCount",
     "TrialSignIn",
     "WebhookDelivery",
+    "status_at",
 ]

@@ -40,6 +40,13 @@ SIGN_IN_STATUSES: Final = (ChallengeStatus.ISSUED, ChallengeStatus.STARTED)
 OPEN_STATUSES: Final = (*SIGN_IN_STATUSES, ChallengeStatus.CONFIRMATION_NEEDED)
 
 
+def status_at(stored: str, expires_at: datetime, now: datetime) -> ChallengeStatus:
+    """Return a challenge's status at `now`. An open one past its expiry is `expired`, even before the sweep."""
+    if stored in OPEN_STATUSES and expires_at <= now:
+        return ChallengeStatus.EXPIRED
+    return ChallengeStatus(stored)
+
+
 class Conversation(models.Model):
     """One chat between a consumer and a brand's bot. Each access token belongs to exactly one conversation.
 
@@ -174,10 +181,7 @@ class Challenge(models.Model):
         return str(self.uuid)
 
     def status_at(self, now: datetime) -> ChallengeStatus:
-        """Return the status at `now`. An open challenge past its expiry is `expired`, even before the sweep."""
-        if self.status in OPEN_STATUSES and self.expires_at <= now:
-            return ChallengeStatus.EXPIRED
-        return ChallengeStatus(self.status)
+        return status_at(self.status, self.expires_at, now)
 
     @property
     def demand(self) -> AuthenticationDemand:
@@ -187,8 +191,14 @@ class Challenge(models.Model):
     def accepts_sign_in(self, now: datetime) -> bool:
         return self.status_at(now) in SIGN_IN_STATUSES
 
+    @staticmethod
+    def location(column: str, row: UUID, *, brand: UUID, conversation: UUID) -> AssociatedData:
+        """Name the place of a ciphertext of this table, to which it is bound (K1)."""
+        return AssociatedData("conversations_challenge", column, row, brand=brand, conversation=conversation)
+
     def associated_data(self, column: str) -> AssociatedData:
-        return self.conversation.associated_data("conversations_challenge", column, self.uuid)
+        conversation = self.conversation
+        return self.location(column, self.uuid, brand=conversation.brand.uuid, conversation=conversation.uuid)
 
     def reveal_link_token(self) -> Secret:
         """Decrypt the link token, to return the same link again. Raises `DecryptionError`, also if it was erased."""

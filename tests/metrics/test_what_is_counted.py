@@ -51,7 +51,7 @@ def ask(method: str, path: str, **headers: Any) -> int:
         .generic(method, path, secure=True, **headers)
         .environ
     )
-    application = measured(before_django.before, operations={"GET": "token", "POST": "call"})
+    application = measured(before_django.before)
     list(application(environ, lambda status, _: statuses.append(status)))
     return int(statuses[0][:3])
 
