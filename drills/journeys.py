@@ -32,7 +32,7 @@ class GivenUp(Exception):
 
 @dataclass
 class Seen:
-    """What all bots and consumers were answered: errors by status, and when the last one was."""
+    """What all bots and consumers were answered: errors by status, and when the last one was (but for a busy brand)."""
 
     errors: "Counter[str]" = field(default_factory=Counter)
     last_error_at: float = 0.0
@@ -44,7 +44,8 @@ class Seen:
             return
         with self._lock:
             self.errors[name or (NO_ANSWER if status is None else str(status))] += 1
-            self.last_error_at = time.monotonic()
+            if name != BUSY:
+                self.last_error_at = time.monotonic()
 
 
 class FromAddress(HTTPAdapter):
