@@ -23,6 +23,7 @@ GENERATORS_INSTALLED := $(GENERATORS_VENV)/.installed
 OTHERS_INSTALLED := $(PEERS_VENV)/.installed
 MUTATING := $(VENV)/.mutation-installed
 DRILLS_VENV := .venv-drills
+KEY_PROVIDERS := $(VENV)/.key-providers-installed
 BENCH_PEERS := bench/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
@@ -43,7 +44,7 @@ test: $(INSTALLED) ## tests without servers, on SQLite and PostgreSQL at once; A
 test-served: $(INSTALLED) peers bench-parts ## tests with servers, browsers and third-party programs
 	@$(BIN)/python -m tests.run served $(ARGS)
 
-test-full: $(INSTALLED) peers bench-parts peers-full generators sdks mcp mcp-clients ## tests before a release only: Firefox, more third-party servers
+test-full: $(INSTALLED) peers bench-parts peers-full generators sdks mcp mcp-clients $(KEY_PROVIDERS) ## tests before a release only: Firefox, more third-party servers
 	@$(BIN)/python -m tests.run full $(ARGS)
 
 fuzz: $(INSTALLED) ## test more than 150,000 generated inputs; about 8 minutes
@@ -225,6 +226,10 @@ $(BENCHED): $(INSTALLED) bench/requirements.txt
 	@$(PIP) -r bench/requirements.txt
 	@touch $@
 
+$(KEY_PROVIDERS): $(INSTALLED) tests/key_providers/requirements.txt
+	@$(PIP) -r tests/key_providers/requirements.txt
+	@touch $@
+
 $(MUTATING): $(INSTALLED) requirements-mutation.txt
 	@$(PIP) -r requirements-mutation.txt
 	@touch $@
@@ -245,7 +250,7 @@ $(DRILLS_VENV)/.installed: drills/requirements.txt
 constraints: ## rewrite constraints.txt
 	@rm -rf .venv-constraints && $(PYTHON) -m venv .venv-constraints
 	@.venv-constraints/bin/python -m pip install -qq --disable-pip-version-check \
-		-r requirements-dev.txt -r bench/requirements.txt -r requirements-mutation.txt
+		-r requirements-dev.txt -r bench/requirements.txt -r requirements-mutation.txt -r tests/key_providers/requirements.txt
 	@{ echo "# Every package of an installation at an exact version. Written by: make constraints"; \
 		.venv-constraints/bin/python -m pip freeze; } > constraints.txt
 	@rm -rf .venv-constraints

@@ -96,10 +96,14 @@ def test_every_command_that_a_document_names_is_there() -> None:
     assert ({first or second for first, second in made} - targets, managed - set(get_commands())) == (set(), set())
 
 
+# Other requirements than those in the project's own folder, for the same environment.
+BESIDE: Final = ("bench/requirements.txt", "tests/key_providers/requirements.txt")
+
+
 def test_every_requirement_is_explained_with_its_version() -> None:
     explained = dict(found[:2] for found in PARTS.findall((ROOT / "docs" / "dependencies.md").read_text()))
     required: dict[str, str] = {}
-    for name in [*(path.name for path in ROOT.glob("requirements*.txt")), "bench/requirements.txt"]:
+    for name in [*(path.name for path in ROOT.glob("requirements*.txt")), *BESIDE]:
         required |= dict(re.findall(r"^([\w.\[\]-]+)==([\w.]+)", (ROOT / name).read_text(), re.MULTILINE))
     for name in ("tests/peers/package.json", "bench/peers/package.json"):
         required |= msgspec.json.decode((ROOT / name).read_bytes())["dependencies"]
