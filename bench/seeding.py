@@ -26,8 +26,8 @@ from bench import cast, seeding_sign_ins  # noqa: E402
 from bench.rows import Rows  # noqa: E402
 from brands.authentication import create_bot_key  # noqa: E402  the models need Django set up
 from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation  # noqa: E402
-from conversations.flow.challenges import LINK_TOKEN_PURPOSE  # noqa: E402
 from conversations.flow.events import ConversationEvent  # noqa: E402
+from conversations.flow.new_challenges import LINK_TOKEN_PURPOSE  # noqa: E402
 from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeStatus, Conversation  # noqa: E402
 from infrastructure.crypto import AssociatedData, Secret, key_ring, random_token  # noqa: E402
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from bench import cast
 from bench.rows import Rows, write_all
 from brands.models import AuthorizationServer
-from conversations.flow.challenges import LINK_TOKEN_PURPOSE
+from conversations.flow.new_challenges import LINK_TOKEN_PURPOSE
 from conversations.models import COOKIE_PREFIX, AuthorizationRequest, Challenge, ChallengeStatus, Conversation
 from infrastructure.crypto import AssociatedData, Secret, key_ring, random_token
 

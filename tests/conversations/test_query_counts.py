@@ -27,7 +27,7 @@ pytestmark = pytest.mark.django_db
 # `GET /callback` has two audit rows, both in the transaction of the result: that the consumer came back, and to what.
 EXPECTED = {
     "POST /challenges (new chat)": 7,
-    "POST /challenges (the live one)": 9,
+    "POST /challenges (the live one)": 10,
     "POST /authorize (challenge)": 10,
     "GET /challenges/{id}": 3,
     "GET /conversation": 6,
@@ -50,7 +50,7 @@ EXPECTED = {
     "POST /calls/{operation}": 2,
     "GET /operations": 3,
     "DELETE /token": 14,
-    "POST /challenges (again)": 13,
+    "POST /challenges (again)": 14,
     "POST /c/{link} (with a cookie of ours)": 10,
     "POST /c/{link}/cancel": 10,
     "POST /c/{link}/undo": 15,

@@ -101,13 +101,21 @@ REQUESTS: Final[st.SearchStrategy[Changes]] = st.one_of(
     sent("SCRIPT_NAME", "/prefix"),
     OF_EVERY_REQUEST,
 )
-CHECKS: Final = [["completion_code"], ["none"], ["expected_subject"], ["none", "completion_code"], [], {}, "none", None]
+CHECKS: Final[list[Any]] = [
+    ["completion_code"],
+    ["none"],
+    ["expected_subject"],
+    ["none", "completion_code"],
+    [],
+    {},
+    "none",
+]
 ROWS: Final[st.SearchStrategy[tuple[Any, Changes]]] = st.one_of(
     stored(BotKey, "expires_at", also=TIMES),
     stored(BotKey, "revoked_at", also=TIMES),
     stored(BotKey, "last_used_at", None, also=TIMES),
     stored(BotKey, "scopes", [], ["challenge:create"], {"challenge:create": 1}, "challenge:create", ["CHALLENGE"]),
-    stored(BotKey, "same_person_checks", *CHECKS[:-1]),
+    stored(BotKey, "same_person_checks", *CHECKS),
     stored(BotKey, "digest", b"", b"x" * 40),
     stored(Brand, "is_active", False),
     stored(Brand, "name", "Caf\u00e9 \u2028%s%(url)s", "a" * 80),
@@ -116,7 +124,7 @@ ROWS: Final[st.SearchStrategy[tuple[Any, Changes]]] = st.one_of(
     stored(AuthorizationServer, "key", "loyalty"),
     stored(AuthorizationServer, "scope", "", "openid orders.read", "orders.read  orders.write"),
     stored(AuthorizationServer, "required_scope", "orders.read", "orders.write"),
-    stored(AuthorizationServer, "same_person_checks", *CHECKS[:-1]),
+    stored(AuthorizationServer, "same_person_checks", *CHECKS),
     stored(AuthorizationServer, "challenge_lifetime", 1, 86_400),
     stored(AuthorizationServer, "dpop_bound_access_tokens", True),
     stored(WebhookEndpoint, "is_active", True),
