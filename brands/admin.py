@@ -24,7 +24,7 @@ from brands.authentication import create_bot_key, revoke
 from brands.discovered import DISCOVER, wanted_metadata
 from brands.doctor_page import doctor_page
 from brands.forms import SHOWN_CALLBACK_ID, AccountsField, AuthorizationServerForm, BotKeyForm, BrandForm
-from brands.models import AuthorizationServer, BotKey, Brand, ServerHealth
+from brands.models import LIMITS_OF_A_KEY, AuthorizationServer, BotKey, Brand, ServerHealth
 from brands.private_networks import networks_in_words
 from brands.scoped_admin import ActiveFilter, BrandScopedAdmin, OwnFieldListFilter, administers, copyable, is_key
 from brands.server_rules import servers_with_shared_registration
@@ -295,26 +295,32 @@ class BotKeyAdmin(BrandScopedAdmin):
         return ", ".join(bot_key.same_person_checks) or "all that the authorization server accepts"
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
-        """A key's powers never change; make another key."""
+        """A key's powers never change; make another key. Its limits are the operator's (G12)."""
         # `scopes` and the checks too, though they are not shown: the form declares them and would ask for them.
         declared = ("scopes", "same_person_checks")
         known = ("brand", "public_id", "scope_list", "check_list", "created_at", *_USE_OF_A_KEY)
-        return (*declared, *known) if obj else ()
+        limits = () if request.user.is_superuser else LIMITS_OF_A_KEY
+        return (*declared, *known, *limits) if obj else ()
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Show what can be typed for a new key, and what can be known of an old one."""
-        added = ("brand", "label", "scopes", "same_person_checks", "expires_at")
-        made = ("created_at", *_USE_OF_A_KEY)
+        limits = LIMITS_OF_A_KEY if request.user.is_superuser else ()
+        added = ("brand", "label", "scopes", "same_person_checks", "expires_at", *limits)
+        made = (*LIMITS_OF_A_KEY, "created_at", *_USE_OF_A_KEY)
         return ("brand", "public_id", "scope_list", "check_list", "label", "expires_at", *made) if obj else added
 
     def save_model(self, request: HttpRequest, obj: Any, form: ModelForm, change: bool) -> None:  # type: ignore[type-arg]
         """Make the key and show it in the one message that will ever hold it (G1)."""
         if change:
+            if not request.user.is_superuser:
+                _take_stored_limits(obj)
             save_audited(obj, request.user)
             return
         cleaned = form.cleaned_data
         values = (cleaned["brand"], cleaned["label"], cleaned["scopes"], cleaned["expires_at"])
-        row, key = create_bot_key(*values, same_person_checks=cleaned["same_person_checks"], user=request.user)
+        limits = {name: cleaned[name] for name in LIMITS_OF_A_KEY if name in cleaned}
+        checks = cleaned["same_person_checks"]
+        row, key = create_bot_key(*values, same_person_checks=checks, user=request.user, **limits)
         obj.__dict__.update(row.__dict__)
         value = copyable(key.reveal(), "the key")
         shown = format_html("Copy the key now, it is never shown again: {}", value)
@@ -328,3 +334,10 @@ class BotKeyAdmin(BrandScopedAdmin):
             self.log_change(request, bot_key, "Revoked.")
         said = ngettext("%d key revoked.", "%d keys revoked.", len(revoked)) % len(revoked)
         self.message_user(request, said, messages.SUCCESS)
+
+
+def _take_stored_limits(bot_key: BotKey) -> None:
+    """Lock the row and take its limits: a save would undo what the operator has set since the row was read (G12)."""
+    stored = BotKey.objects.select_for_update(no_key=True).values(*LIMITS_OF_A_KEY).get(pk=bot_key.pk)
+    for name, value in stored.items():
+        setattr(bot_key, name, value)

@@ -16,7 +16,16 @@ from django.contrib.auth import get_user_model
 from django.db import models, transaction
 from django.utils import timezone
 
-from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Logo, Operation, WebhookEndpoint
+from brands.models import (
+    LIMITS_OF_A_KEY,
+    AuthorizationServer,
+    BotKey,
+    Brand,
+    BrandAPI,
+    Logo,
+    Operation,
+    WebhookEndpoint,
+)
 from brands.server_rules import host_of, hosts_of, lock_server, origin_of
 from infrastructure import mail
 from infrastructure.audit import CONSUMER, OPERATOR, SYSTEM, actor_of_admin, record_event
@@ -74,8 +83,9 @@ _SECRET_EVENTS: Final[dict[type[models.Model], BrandEvent]] = {
 # The values of these fields are in the log: they say what access was widened or moved, and hold no secret. The path or
 # query of a URL may hold a secret, so of a URL only the host is written. Of every other field only the name is written.
 _SCOPES: Final = frozenset({"scope", "required_scope"})
-# Switches of more than two positions: whether closed ids can be used again, and when the worker closes (S9).
-_SWITCHES: Final = frozenset({"conversation_ids", "close_idle_after"})
+# Switches of more than two positions: whether closed ids can be used again, when the worker closes (S9), and how often
+# a key may call (G12).
+_SWITCHES: Final = frozenset({"conversation_ids", "close_idle_after", *LIMITS_OF_A_KEY})
 _LONGEST_VALUE: Final = 500
 # Other code updates these fields, possibly while an admin has the form open. Saving the form must not undo an update.
 _NOT_SAVED: Final = frozenset(

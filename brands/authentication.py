@@ -44,11 +44,14 @@ def create_bot_key(
     expires_at: datetime | None = None,
     *,
     same_person_checks: Iterable[str] = (),
+    calls_per_minute: int | None = None,
+    token_reads_per_minute: int | None = None,
     user: Any = None,
 ) -> tuple[BotKey, Secret]:
     """Create a key on behalf of an admin, or of the operator; return the row and the key, which is not stored.
 
-    Without `same_person_checks` it may use every check that an authorization server accepts.
+    Without `same_person_checks` it may use every check that an authorization server accepts. The caller makes sure that
+    only the operator sets limits of its own (G12).
     """
     public_id = random_hex(8)
     secret = random_token(32)
@@ -61,6 +64,8 @@ def create_bot_key(
         scopes=sorted(scopes),
         same_person_checks=sorted(same_person_checks),
         expires_at=expires_at,
+        calls_per_minute=calls_per_minute,
+        token_reads_per_minute=token_reads_per_minute,
     )
     save_audited(row, user)
     return row, Secret(key)

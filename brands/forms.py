@@ -12,7 +12,7 @@ from django.utils import timezone
 from accounts.sign_in import RecentSignInForm
 from brands.branding import MAX_LOGO_UPLOAD, logo_hash, reencode_logo, validate_scope_descriptions
 from brands.discovered import DiscoveringForm, IssuerInput
-from brands.models import AuthorizationServer, BotKey, Brand, SamePersonCheck
+from brands.models import LIMITS_OF_A_KEY, AuthorizationServer, BotKey, Brand, SamePersonCheck
 from brands.scoped_admin import StoredRowForm
 from brands.server_rules import (
     HOST_FIELDS,
@@ -27,6 +27,7 @@ from brands.server_rules import (
     refuse_shared_registration,
 )
 from brands.server_words import HELP_TEXTS, LABELS
+from infrastructure import rate_limits
 from infrastructure.crypto import Secret
 from oauth_client import DiscoveryFailed
 from oauth_client.validators import ID_TOKEN_ALGORITHMS, IGNORABLE_METADATA, validate_extra_authorization_parameters
@@ -373,14 +374,17 @@ class BotKeyForm(RecentSignInForm, StoredRowForm):
 
     class Meta:
         model = BotKey
-        fields = ("brand", "label", "scopes", "same_person_checks", "expires_at")
+        fields = ("brand", "label", "scopes", "same_person_checks", "expires_at", *LIMITS_OF_A_KEY)
         help_texts = {
+            "calls_per_minute": f"Empty: {rate_limits.CALLS_PER_KEY.times:,}, as every key.",
+            "token_reads_per_minute": f"In each process. Empty: {rate_limits.TOKEN_READS_PER_KEY.times:,}.",
             "label": "So that you recognise the key in this list, for example: acme-bot, production.",
             "expires_at": "Empty: until it is revoked.",
         }
 
     def needs_recent_sign_in(self) -> bool:
-        return self.instance.pk is None or self._lives_on(self.cleaned_data)
+        is_limited_anew = not set(LIMITS_OF_A_KEY).isdisjoint(self.changed_data)
+        return self.instance.pk is None or is_limited_anew or self._lives_on(self.cleaned_data)
 
     def _lives_on(self, cleaned: dict[str, Any]) -> bool:
         """Whether the key's expiry is moved later or removed. The instance still has the old one."""

@@ -11,6 +11,7 @@ remove every limit by taking Redis down.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -52,9 +53,13 @@ class Limit:
     times: int
     seconds: int
 
+    def of(self, times: int | None) -> "Limit":
+        """Return the limit of a subject that has one of its own; None: it has not. It counts as before."""
+        return self if times is None else Limit(self.name, times, self.seconds)
 
-# High enough that a working bot never meets them. `TOKEN_READS_PER_KEY` is counted in each process separately, so N
-# processes allow N times as many.
+
+# High enough that a working bot never meets them; the operator can give a key others (G12). `TOKEN_READS_PER_KEY` is
+# counted in each process separately, so N processes allow N times as many.
 CALLS_PER_KEY: Final = Limit("calls-per-key", 6_000, 60)
 TOKEN_READS_PER_KEY: Final = Limit("token-reads-per-key", 30_000, 60)
 FAILED_KEYS_PER_ADDRESS: Final = Limit("failed-keys-per-address", 30, 60)
@@ -183,15 +188,16 @@ def reset_in_process() -> None:
         memory.forget()
 
 
-def sweep(now: datetime, chunk: int = 1_000) -> int:
+def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False, chunk: int = 1_000) -> int:
     """Delete the counters of windows that have ended. Return their number."""
     deleted = 0
-    while True:
+    while not is_stopping():
         keys = list(RateCounter.objects.filter(expires_at__lt=now).values_list("key", flat=True)[:chunk])
         with transaction.atomic():
             deleted += RateCounter.objects.filter(key__in=keys).delete()[0]
         if len(keys) < chunk:
-            return deleted
+            break
+    return deleted
 
 
 def _add_one_in_cache(window: _Window) -> int:

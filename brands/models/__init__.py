@@ -2,6 +2,7 @@
 
 from brands.models.authorization_server import AuthorizationServer
 from brands.models.brand import (
+    LIMITS_OF_A_KEY,
     UNUSUAL_SHOWN,
     BotKey,
     Brand,
@@ -20,6 +21,7 @@ from brands.models.webhook_endpoint import EVENT_PATTERNS, WebhookEndpoint, Webh
 
 __all__ = [
     "EVENT_PATTERNS",
+    "LIMITS_OF_A_KEY",
     "UNSAVED_SECRET_LIFETIME",
     "UNUSUAL_SHOWN",
     "AllowedNetwork",

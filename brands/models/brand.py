@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MaxValueValidator, RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
@@ -25,6 +25,9 @@ _Row = TypeVar("_Row", bound=models.Model)
 
 # A year.
 MOST_IDLE_MINUTES: Final = 366 * 24 * 60
+# Of a bot key, set by the operator alone (G12).
+LIMITS_OF_A_KEY: Final = ("calls_per_minute", "token_reads_per_minute")
+_IN_A_MINUTE: Final = [MinValueValidator(1), MaxValueValidator(10_000_000)]
 
 slug_validator = RegexValidator(
     r"\A[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?\Z",
@@ -270,6 +273,9 @@ class BotKey(models.Model):
     same_person_checks = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(null=True, blank=True)
+    # Set by the operator alone (G12). None: as `infrastructure.rate_limits` has it for every key.
+    calls_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=_IN_A_MINUTE)
+    token_reads_per_minute = models.PositiveIntegerField(null=True, blank=True, validators=_IN_A_MINUTE)
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     reads_unusual_at = models.DateTimeField("unusual token reads", null=True, blank=True, editable=False)

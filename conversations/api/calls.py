@@ -276,17 +276,27 @@ def _answered(problem: Problem, next_: dict[str, str] | None) -> HttpResponse:
     return response
 
 
-def count_call(public_id: str) -> None:
-    """Count a call of this key in the store that all processes share. Raises `RateLimited` (G8)."""
-    rate_limits.count(rate_limits.CALLS_PER_KEY, public_id)
+def count_call(public_id: str, per_minute: int | None) -> None:
+    """Count a call of this key in the store that all processes share. Raises `RateLimited` (G8, G12)."""
+    rate_limits.count(rate_limits.CALLS_PER_KEY.of(per_minute), public_id)
 
 
-def count_token_read(public_id: str) -> None:
-    """Count a token read of this key in this process, so that no read waits for a write. Raises `RateLimited` (G8)."""
-    rate_limits.count_in_process(rate_limits.TOKEN_READS_PER_KEY, public_id)
+def count_token_read(public_id: str, per_minute: int | None) -> None:
+    """Count a token read in this process, so that no read waits for a write. Raises `RateLimited` (G8, G12)."""
+    rate_limits.count_in_process(rate_limits.TOKEN_READS_PER_KEY.of(per_minute), public_id)
 
 
-def count_nothing(public_id: str) -> None:
+def as_call(bot_key: BotKey) -> None:
+    """Count a call of this key. Raises `RateLimited`."""
+    count_call(bot_key.public_id, bot_key.calls_per_minute)
+
+
+def as_token_read(bot_key: BotKey) -> None:
+    """Count a token read of this key. Raises `RateLimited`."""
+    count_token_read(bot_key.public_id, bot_key.token_reads_per_minute)
+
+
+def as_nothing(bot_key: BotKey) -> None:
     """Used for the second half of a call that has been counted already."""
 
 
@@ -296,7 +306,7 @@ def _live_key(presented: PresentedKey, now: datetime, **_path: str) -> tuple[Bot
 
 def bot_call(
     *scopes: BotKey.Scope,
-    counted: Callable[[str], None] = count_call,
+    counted: Callable[[BotKey], None] = as_call,
     find_key: Callable[..., tuple[BotKey | None, Any]] = _live_key,
 ) -> Callable[[View], View]:
     """Authenticate the bot and require these scopes. The view gets a `Call` in place of the request.
@@ -318,7 +328,7 @@ def bot_call(
                 challenge = {"WWW-Authenticate": "Bearer"}
                 raise Problem(401, "invalid_bot_key", "Send a live bot key as a bearer token.", headers=challenge)
             if not request.META.pop(COUNTED_BEFORE, False):
-                counted(bot_key.public_id)
+                counted(bot_key)
             refuse_missing_scopes(bot_key, scopes)
             return view(Call(request, bot_key, beside), **path)
 

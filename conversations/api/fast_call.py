@@ -65,7 +65,7 @@ def _answer(environ: dict[str, Any], presented: PresentedKey, conversation_id: s
     if not found.accepts_session(session):
         return None
     presented.note_use(found.key, now)
-    count_call(presented.public_id)
+    count_call(presented.public_id, row.key_calls_per_minute)
     request = request_of(found.declaration, body)
     caller = Caller(row.key_pk, f"bot:{presented.public_id}", purpose)
     return _called(found, request, caller, conversation_id)

@@ -79,7 +79,7 @@ def _answer(environ: dict[str, Any], presented: PresentedKey, conversation_id: s
     if wanted is None:
         return None
     presented.note_use(found.key, now)
-    count_call(presented.public_id)
+    count_call(presented.public_id, found.servers[0].key_calls_per_minute)
     server, wishes, judged, request = wanted
     try:
         challenge, link_token = issue_first_challenge(

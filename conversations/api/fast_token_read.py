@@ -84,7 +84,7 @@ def _answer(presented: PresentedKey, conversation_id: str, query: dict[str, str]
     except Problem:
         return None
     presented.note_use(found.key, now)
-    count_token_read(presented.public_id)
+    count_token_read(presented.public_id, row.key_token_reads_per_minute)
     value = found.reveal("ciphertext")
     members = None if found.response_members_ciphertext is None else found.reveal("response_members_ciphertext")
     representation = token_representation(row, row.requested_scope, now)

@@ -61,7 +61,9 @@ _OPERATIONS: Final = CompiledQuery(
 _SERVER: Final = "active_server"
 # What creating a challenge reads of each row. Another column would be read when it is asked for, by a query of its own.
 _COLUMNS: Final = {
-    BotKey: ("id", "brand_id", "public_id", "digest", "scopes", "same_person_checks", "last_used_at"),
+    BotKey: (
+        *("id", "brand_id", "public_id", "digest", "scopes", "same_person_checks", "last_used_at", "calls_per_minute"),
+    ),
     Brand: ("id", "uuid", "name"),
     AuthorizationServer: (
         *("id", "brand_id", "key", "scope", "required_scope", "same_person_checks", "challenge_lifetime"),

@@ -14,7 +14,7 @@ from django.http.request import HttpHeaders
 from django.utils import timezone
 
 from brands.models import BotKey
-from conversations.api.calls import Answer, Call, bot_call, count_token_read, named_session, seconds
+from conversations.api.calls import Answer, Call, as_token_read, bot_call, named_session, seconds
 from conversations.api.lookups import open_conversation_of, server_of
 from conversations.flow.authorization_status import token_representation
 from conversations.flow.errors import TokenIsSenderConstrained
@@ -111,7 +111,7 @@ def token_answer(call: Call, access_token: AccessToken, purpose: str, now: datet
     return document(value, members, conversation.session, token_representation(access_token, challenge.scope, now))
 
 
-@bot_call(BotKey.Scope.TOKEN_READ, counted=count_token_read)
+@bot_call(BotKey.Scope.TOKEN_READ, counted=as_token_read)
 def read_token(call: Call, conversation_id: str) -> Answer:
     """`GET /conversations/{conversation_id}/token`."""
     query = call.query(*PARAMETERS)

@@ -17,11 +17,11 @@ from conversations.api.calls import (
     ChallengeBody,
     CompletionBody,
     ExpectedClaims,
+    as_call,
+    as_nothing,
+    as_token_read,
     bot_call,
     conditional_answer,
-    count_call,
-    count_nothing,
-    count_token_read,
     entity_tag,
     idempotent_request,
     matches_entity_tag,
@@ -115,7 +115,7 @@ def _has_missed_change(call: Call, representation: dict[str, Any]) -> bool:
     return "If-None-Match" in call.request.headers and not matches_entity_tag(call.request, entity_tag(representation))
 
 
-@bot_call(READ, counted=count_nothing)
+@bot_call(READ, counted=as_nothing)
 def _read_challenge_again(call: Call, challenge_id: str) -> Answer:
     """Answer after a wait. `bot_call` authenticates again and makes a new `Call`: the key may have been revoked."""
     return conditional_answer(call.request, challenge_representation(challenge_of(call, challenge_id), timezone.now()))
@@ -173,7 +173,7 @@ def read_conversation(call: Call, conversation_id: str) -> Answer:
     return conditional_answer(call.request, representation)
 
 
-@bot_call(CREATE, TOKEN, counted=count_token_read)
+@bot_call(CREATE, TOKEN, counted=as_token_read)
 def authorize(call: Call, conversation_id: str) -> Answer:
     """`POST /conversations/{conversation_id}/authorize`.
 
@@ -192,7 +192,7 @@ def authorize(call: Call, conversation_id: str) -> Answer:
     if wanted.server.dpop_bound_access_tokens:
         # Nobody signs in for a token that this call could never answer with.
         raise TokenIsSenderConstrained
-    count_call(call.bot_key.public_id)
+    as_call(call.bot_key)
     challenge, _ = issue_challenge(call.bot_key.brand, conversation_id, wanted, actor=call.actor, now=now)
     return issued(challenge, now, status=202)
 

@@ -40,6 +40,7 @@ class CallableRow(CallRow, array_like=True, frozen=True):
     key_scopes: str
     key_expires_at: datetime | None
     key_last_used_at: datetime | None
+    key_calls_per_minute: int | None
 
 
 _BRAND: Final = "conversation__brand__"
@@ -64,6 +65,7 @@ _ROW: Final = JSONArray(
     f"{_OPERATION}is_body_required",
     "id", "expires_at", "conversation__session", f"{_BRAND}conversation_ids", f"{_BRAND}token_read_purpose_required",
     f"{_BOT_KEY}id", _text(f"{_BOT_KEY}scopes"), f"{_BOT_KEY}expires_at", f"{_BOT_KEY}last_used_at",
+    f"{_BOT_KEY}calls_per_minute",
 )  # fmt: skip
 _COLUMNS: Final = (
     *("row", "ciphertext", "dpop_key_ciphertext", "response_members_ciphertext"),

@@ -38,6 +38,7 @@ class ServerRow(msgspec.Struct, array_like=True, frozen=True):
     key_scopes: str
     checks_of_key: str
     key_last_used_at: datetime | None
+    key_calls_per_minute: int | None
 
     @property
     def same_person_checks(self) -> list[str]:
@@ -68,6 +69,7 @@ _ROW: Final = JSONArray(
     Cast(f"{_SERVER}same_person_checks", models.TextField()), f"{_SERVER}challenge_lifetime",
     f"{_BRAND}id", f"{_BRAND}uuid", f"{_BRAND}name",
     "id", Cast("scopes", models.TextField()), Cast("same_person_checks", models.TextField()), "last_used_at",
+    "calls_per_minute",
 )  # fmt: skip
 _QUERY: Final = CompiledRows(
     lambda: (

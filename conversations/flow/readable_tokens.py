@@ -143,6 +143,7 @@ class TokenRow(msgspec.Struct, array_like=True, frozen=True):
     key_scopes: str
     key_expires_at: datetime | None
     key_last_used_at: datetime | None
+    key_token_reads_per_minute: int | None
 
 
 # Only the newest session of an id counts (S2). The database allows one open session,
@@ -165,7 +166,7 @@ _ROW: Final = JSONArray(
     Subquery(_OF_CHALLENGE.values("scope")), Subquery(_OF_CHALLENGE.values("purpose")),
     "conversation__uuid", "conversation__session", f"{_BRAND}uuid", f"{_BRAND}token_read_purpose_required",
     f"{_BOT_KEY}id", Cast(f"{_BOT_KEY}scopes", models.TextField()),
-    f"{_BOT_KEY}expires_at", f"{_BOT_KEY}last_used_at",
+    f"{_BOT_KEY}expires_at", f"{_BOT_KEY}last_used_at", f"{_BOT_KEY}token_reads_per_minute",
 )  # fmt: skip
 _COLUMNS: Final = ("row", "ciphertext", "response_members_ciphertext", f"{_BOT_KEY}digest")
 _decoder: Final = msgspec.json.Decoder(TokenRow, strict=False)  # SQLite has 0 and 1 instead of booleans
