@@ -32,24 +32,40 @@ class PatientStream:
         self._descriptor = descriptor
         self._own = _own_socket_or_pipe(descriptor)
         if self._own:
-            weakref.finalize(self, self._own.close)
+            # Not at the interpreter's exit, where lines may still come.
+            weakref.finalize(self, self._own.close).atexit = False
+        # What is longer is written whole where that cannot block, so that other processes' lines do not come between.
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        self._most = None if self._own or is_file else _AT_ONCE
         self._room = select.poll()
         self._room.register(descriptor, select.POLLOUT)
         self._is_stuck = False
         # Whether the last text was dropped after a part of it had been written.
         self._is_cut = False
         self._dropped = 0
+        self._dropped_by = 0
+        self._is_telling = False
 
     def write(self, text: str) -> None:
         """Write one line, or drop it. The caller makes sure that one thread writes at a time."""
+        if self._dropped and self._dropped_by != os.getpid():
+            self._dropped = 0  # a forked process does not count again what its parent has counted
         if not self._put(text.encode(errors="backslashreplace")):
-            self._dropped += 1
-        elif self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            logger.error(DROPPED, extra={"lines": dropped})
+            self._dropped, self._dropped_by = self._dropped + 1, os.getpid()
+        elif self._dropped and not self._is_telling:
+            self._tell()
 
     def flush(self) -> None:
         """Do nothing: each line is written at once."""
+
+    def _tell(self) -> None:
+        """Say how many lines were dropped. If there is no room for that line either, it is said again later."""
+        dropped, self._is_telling = self._dropped, True
+        try:
+            logger.error(DROPPED, extra={"lines": dropped})
+        finally:
+            self._is_telling = False
+        self._dropped = 0 if self._dropped == dropped else dropped
 
     def _put(self, data: bytes) -> bool:
         if self._is_cut:
@@ -60,7 +76,7 @@ class PatientStream:
             if self._room.poll(left * 1000):
                 # Another process, which shares the pipe, may have taken the room meanwhile.
                 with suppress(BlockingIOError):
-                    data = data[self._write_some(data[:_AT_ONCE]) :]
+                    data = data[self._write_some(data[: self._most]) :]
                     self._is_cut = bool(data)
                     continue
             if not left:

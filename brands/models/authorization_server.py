@@ -296,8 +296,11 @@ class AuthorizationServer(CalledRow):
     def _errors_of_request_length(self) -> dict[str, str]:
         """Refuse a configuration whose authorization request can be too long for a URL (B20).
 
-        Call it under the lock of the stored row: its APIs count, too.
+        Call it under the lock of the stored row: its APIs count, too. An inactive server sends no request, and must be
+        possible to switch off at once, also if it was saved before a step-up counted.
         """
+        if not self.is_active:
+            return {}
         has_apis = bool(self.pk) and self.apis.exists()
         try:
             problem = problem_of_length(self.configuration(self.scope), has_apis=has_apis)

@@ -41,10 +41,14 @@ def wrap(place: str, key_id: str, key: bytes) -> bytes:
     path = Path(place, key_id)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(key) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(base64.b64encode(key) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink()  # half a key; with it there, the id could not be used again
+            raise
     except FileExistsError:
         raise ProviderFailed(NOT_REACHED, f"There is a file {path} already.", "Give the new key another id.") from None
     except OSError as error:

@@ -128,6 +128,16 @@ def test_the_first_api_of_a_server_brings_the_step_up_that_it_may_demand(
     assert browser.send_changed(address(BrandAPI, "add"), **values, is_active="").status_code == 302
 
 
+def test_a_server_whose_request_is_too_long_can_be_switched_off_and_not_on_again(
+    acme_admin: Any, acme_server: AuthorizationServer
+) -> None:
+    """B20. The bug: one that was saved before a step-up counted could not be switched off without other changes."""
+    server, browser = with_scope_until(MAX_URL_LENGTH + 1), AdminBrowser(acme_admin)
+    declare_api(server)
+    assert change(browser, server, is_active=False).status_code == 302
+    assert list(errors_of(change(browser, server, is_active=True))) == ["scope"]
+
+
 def meanwhile(lock: Callable[[], Any], *saves: Callable[[], Any]) -> list[Any]:
     """Hold a lock until each of the saves waits for one, first the first. Return what they return."""
 

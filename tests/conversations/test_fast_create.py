@@ -16,8 +16,9 @@ from brands.models import AuthorizationServer, WebhookEndpoint
 from conversations.api import before_django, fast_create
 from conversations.flow import first_challenges
 from conversations.models import Challenge, Conversation, IdempotencyKey
-from infrastructure.models import RateCounter
+from infrastructure.models import AuditEvent, RateCounter
 from tests.cast import CHAT, HOST, Bot
+from tests.concurrency import at_once
 from tests.handler import Handler
 
 pytestmark = pytest.mark.django_db
@@ -144,3 +145,33 @@ def test_what_fails_after_the_call_was_counted_is_not_tried_again(
     answer = Handler()(environ_of(acme_bot))
     assert (answer.status_code, json.loads(answer.content)["code"]) == (500, "internal_error")
     assert (list(RateCounter.objects.values_list("times", flat=True)), Challenge.objects.count()) == ([1], 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_first_challenges_at_once_one_is_created_and_each_call_is_counted_once(acme_bot: Bot, settings: Any) -> None:
+    """G8: the database refuses all others of one chat, and of one idempotency key."""
+    one_key(settings)
+
+    def ask(number: int) -> tuple[int, str]:
+        environ = environ_of(acme_bot, HTTP_IDEMPOTENCY_KEY="order-4711" if number % 2 else f"order-{number}")
+        answer = Handler()(environ)
+        return answer.status_code, json.loads(answer.content)["challenge_id"]
+
+    answers = at_once(12, ask)
+    assert (sorted(status for status, _ in answers), len({uuid for _, uuid in answers})) == ([200] * 11 + [201], 1)
+    assert list(RateCounter.objects.values_list("times", flat=True)) == [12]
+    assert (Challenge.objects.count(), AuditEvent.objects.filter(outcome="issued").count()) == (1, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_new_chats_at_once_with_one_key_one_gets_its_challenge(acme_bot: Bot, settings: Any) -> None:
+    one_key(settings)
+
+    def ask(number: int) -> int:
+        environ = environ_of(acme_bot, HTTP_IDEMPOTENCY_KEY="order-4711")
+        environ["PATH_INFO"] = f"/api/v1/conversations/chat-{number}/challenges"
+        status: int = Handler()(environ).status_code
+        return status
+
+    assert sorted(at_once(8, ask)) == [201, *[422] * 7]
+    assert (Challenge.objects.count(), Conversation.objects.count(), IdempotencyKey.objects.count()) == (1, 1, 1)

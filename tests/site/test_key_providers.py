@@ -4,6 +4,7 @@ Real servers and tokens unwrap keys in `tests/key_providers`.
 """
 
 import base64
+import errno
 import io
 import os
 import stat
@@ -268,3 +269,15 @@ def test_kms_wraps_a_key_for_its_id(in_aws: None, monkeypatch: pytest.MonkeyPatc
     wire = answering(monkeypatch, 200, {"CiphertextBlob": WRAPPED})
     assert wrapped_entry(f"aws-kms:{KMS_KEY}", "k1", KEYS["k1"]) == f"k1:{WRAPPED}"
     assert wire.sent[0]["EncryptionContext"] == {"application": "consumer-delegation", "encryption-key": "k1"}
+
+
+def test_a_key_that_could_not_be_written_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """K8. The bug: on a full disk an empty file stayed, and its id could not be used again."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ProviderFailed, match="No space left on device"):
+        wrapped_entry(f"file:{tmp_path}", "k1", KEYS["k1"])
+    assert list(tmp_path.iterdir()) == []

@@ -4,9 +4,12 @@ import json
 import logging
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from io import StringIO
+from multiprocessing import get_context
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -90,3 +93,61 @@ def test_a_stream_that_is_no_file_is_written_to_as_it_is() -> None:
     log_stream.patient(written).write("a line\n")
     assert written.getvalue() == "a line\n"
     assert isinstance(log_stream.patient(sys.__stdout__ or sys.stdout), PatientStream)
+
+
+def test_the_count_is_not_forgotten_if_nobody_reads_the_line_that_says_it(
+    log: logging.Logger, pipe: tuple[int, int]
+) -> None:
+    """The bug: there was room for one line, not for the count after it. The count began again at one."""
+    stream = log.handlers[0].stream  # type: ignore[attr-defined]
+    for _ in range(500):
+        log.error("x" * 3000)
+    dropped = stream._dropped
+    os.read(pipe[0], 4096)
+    log.error("y" * 3900)
+    assert (dropped > 0, stream._dropped) == (True, dropped)
+    os.read(pipe[0], 1 << 20)
+    log.error("again")
+    assert json.loads(os.read(pipe[0], 1 << 20).decode().splitlines()[-1])["lines"] == dropped
+
+
+def test_a_forked_process_does_not_count_what_its_parent_has_dropped(
+    log: logging.Logger, pipe: tuple[int, int]
+) -> None:
+    """The bug: each web process said again how many lines gunicorn's first process had dropped."""
+    for _ in range(500):
+        log.error(LINE)
+    os.read(pipe[0], 1 << 20)
+    child = get_context("fork").Process(target=log.error, args=("of the child",))
+    child.start()
+    child.join()
+    assert lines_in(pipe[0]) == ["of the child"]
+
+
+def write_long_lines(path: Path, letter: str) -> None:
+    with path.open("a") as file:
+        stream = PatientStream(file.fileno())
+        for _ in range(300):
+            stream.write(letter * 20_000 + "\n")
+
+
+def test_long_lines_of_several_processes_stay_whole_in_a_file(tmp_path: Path) -> None:
+    """The bug: they were written in parts, and a traceback of one process had lines of another one in it."""
+    path = tmp_path / "log"
+    writers = [get_context("fork").Process(target=write_long_lines, args=(path, letter)) for letter in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert set(path.read_text().splitlines()) == {"a" * 20_000, "b" * 20_000}
+
+
+def test_the_last_lines_of_a_process_are_written() -> None:
+    """The bug: the pipe was closed at the interpreter's exit, before the lines of other exit functions."""
+    code = (
+        "import atexit, logging, sys; atexit.register(lambda: logging.error('the last'))\n"
+        "from infrastructure.log_stream import PatientHandler\n"
+        "logging.basicConfig(handlers=[PatientHandler(sys.stdout)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("ERROR:root:the last\n", "")
