@@ -83,6 +83,8 @@ class WorkerHeartbeat(models.Model):
     beat_at = models.DateTimeField()
     # When a sweep was last complete.
     swept_at = models.DateTimeField(null=True)
+    # Until then nobody begins a sweep: one is running, or has just been done.
+    sweep_due_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"{self.beat_at:%Y-%m-%d %H:%M:%S}"

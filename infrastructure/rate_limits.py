@@ -11,6 +11,7 @@ remove every limit by taking Redis down.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -183,15 +184,16 @@ def reset_in_process() -> None:
         memory.forget()
 
 
-def sweep(now: datetime, chunk: int = 1_000) -> int:
+def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False, chunk: int = 1_000) -> int:
     """Delete the counters of windows that have ended. Return their number."""
     deleted = 0
-    while True:
+    while not is_stopping():
         keys = list(RateCounter.objects.filter(expires_at__lt=now).values_list("key", flat=True)[:chunk])
         with transaction.atomic():
             deleted += RateCounter.objects.filter(key__in=keys).delete()[0]
         if len(keys) < chunk:
-            return deleted
+            break
+    return deleted
 
 
 def _add_one_in_cache(window: _Window) -> int:
