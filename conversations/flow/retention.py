@@ -36,6 +36,7 @@ from conversations.models import (
 )
 from infrastructure import rate_limits
 from infrastructure.audit import SYSTEM
+from infrastructure.audit_partitions import make_months
 from infrastructure.database_errors import is_unavailable, sqlstate
 
 CHUNK: Final = 500
@@ -93,6 +94,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
     steps = _Steps(is_stopping)
     steps.run("old revocations", lambda: _give_up_old_revocations(steps, now))
     steps.run("rate limits", lambda: rate_limits.sweep(now, is_stopping))
+    steps.run("months of the audit log", make_months)
     for change in (
         forget_previous_secrets,
         forget_previous_signing_keys,
