@@ -29,7 +29,7 @@ _MOST_ROUNDS: Final = 2
 
 _WEIGHTS: Final = """
     SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class
-    WHERE relkind = 'r' AND (relname LIKE 'conversations_%' OR relname = 'infrastructure_auditevent')
+    WHERE relkind = 'r' AND (relname LIKE 'conversations_%' OR relname LIKE 'audit_log_%')
     ORDER BY relname
 """
 

@@ -6,8 +6,9 @@ attacker who owns the database (ASVS 16.4.3). If the connection breaks during a 
 line.
 
 The triggers stop mistakes, SQL injection and stolen application credentials. They do not stop the table's owner: in
-production, run migrations under a different database role than the application. SQLite rebuilds a table to change its
-columns, so a migration of this table must call `remove` first and `install` last.
+production, run migrations under a different database role than the application. On PostgreSQL the table is partitioned
+by month, and a month is dropped as a whole, by a role of its own (`infrastructure.audit_partitions`). SQLite rebuilds a
+table to change its columns, so a migration of this table must call `remove` first and `install` last.
 """
 
 import logging
@@ -48,9 +49,10 @@ _LOGGED: Final = (
 
 _EVENTS: Final = CompiledInsert(AuditEvent)
 _REFUSAL: Final = "the audit log is append-only"
-_POSTGRESQL: Final = (
-    f"""CREATE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'restrict_violation'; END $$""",
+_FUNCTION: Final = f"""CREATE OR REPLACE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION '{_REFUSAL}' USING ERRCODE = 'restrict_violation'; END $$"""
+# A partition gets the first from the table, and has one of its own against TRUNCATE (migrations/0003).
+TRIGGERS_OF_POSTGRESQL: Final = (
     """CREATE TRIGGER audit_rows_stay BEFORE UPDATE OR DELETE ON infrastructure_auditevent
         FOR EACH ROW EXECUTE FUNCTION audit_log_is_append_only()""",
     """CREATE TRIGGER audit_log_stays BEFORE TRUNCATE ON infrastructure_auditevent
@@ -59,7 +61,6 @@ _POSTGRESQL: Final = (
 _POSTGRESQL_REMOVED: Final = (
     "DROP TRIGGER audit_rows_stay ON infrastructure_auditevent",
     "DROP TRIGGER audit_log_stays ON infrastructure_auditevent",
-    "DROP FUNCTION audit_log_is_append_only()",
 )
 _SQLITE: Final = (
     f"""CREATE TRIGGER audit_rows_are_not_updated BEFORE UPDATE ON infrastructure_auditevent
@@ -135,11 +136,14 @@ def log_fields(event: AuditEvent) -> dict[str, str]:
 
 
 def install(connection: BaseDatabaseWrapper) -> None:
-    _execute(connection, _POSTGRESQL if connection.vendor == "postgresql" else _SQLITE)
+    _execute(connection, (_FUNCTION, *TRIGGERS_OF_POSTGRESQL) if connection.vendor == "postgresql" else _SQLITE)
 
 
 def remove(connection: BaseDatabaseWrapper) -> None:
-    """Drop the triggers: for the reverse migration, and for tests that empty the database."""
+    """Drop the table's triggers: for the reverse migration, and for tests that empty the database.
+
+    On PostgreSQL the function stays, which the partitions' own triggers use.
+    """
     _execute(connection, _POSTGRESQL_REMOVED if connection.vendor == "postgresql" else _SQLITE_REMOVED)
 
 

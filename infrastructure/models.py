@@ -21,7 +21,8 @@ class AuditEventQuerySet(models.QuerySet["AuditEvent"]):
 class AuditEvent(models.Model):
     """One audit event: UUIDs without foreign keys; no subject, token or typed text. Triggers make it append-only."""
 
-    # Not unique: PostgreSQL could not partition the table by `at`, which every unique constraint would have to hold.
+    # Not unique: PostgreSQL partitions the table by `at`, which every unique constraint then has to hold. There, the
+    # primary key is number and moment (migrations/0003).
     uuid = models.UUIDField(default=uuid4, editable=False)
     at = models.DateTimeField(default=timezone.now, db_index=True)
     # The enumerations of kinds are in `accounts`, `brands` and `conversations`, next to the code that records them.
@@ -83,6 +84,8 @@ class WorkerHeartbeat(models.Model):
     beat_at = models.DateTimeField()
     # When a sweep was last complete.
     swept_at = models.DateTimeField(null=True)
+    # Until then nobody begins a sweep: one is running, or has just been done.
+    sweep_due_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"{self.beat_at:%Y-%m-%d %H:%M:%S}"

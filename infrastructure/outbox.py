@@ -1,4 +1,4 @@
-"""Shared code of the outbox tables: lease due rows to one worker at a time, and log a long failure only once."""
+"""Shared code of the outbox tables: lease due rows, and the sweep, to one worker at a time; log a long failure once."""
 
 import logging
 import secrets
@@ -32,6 +32,10 @@ _MAX_MESSAGE_LENGTH: Final = 300
 # A worker notes once a minute that it runs.
 SILENT_AFTER: Final = timedelta(minutes=5)
 _HEARTBEAT: Final = 1
+# How long a sweep belongs to its worker, which asks for more time as it goes on.
+_SWEEP_LEASE: Final = timedelta(minutes=2)
+# Less than a minute: each worker looks once a minute, and a little earlier or later than the last time.
+_SWEEP_EVERY: Final = timedelta(seconds=50)
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,40 @@ def note_heartbeat(now: datetime, *, swept: bool = False) -> None:
     row = WorkerHeartbeat(pk=_HEARTBEAT, beat_at=now, swept_at=now if swept else None)
     fields = ["beat_at", "swept_at"] if swept else ["beat_at"]
     WorkerHeartbeat.objects.bulk_create([row], update_conflicts=True, unique_fields=["id"], update_fields=fields)
+
+
+class SweepTurn:
+    """The right to sweep, which one worker has at a time. If the worker dies, it ends after two minutes."""
+
+    def __init__(self, begun: datetime, until: datetime) -> None:
+        self._begun, self._until = begun, until
+
+    @classmethod
+    def take(cls, now: datetime) -> "SweepTurn | None":
+        """Take the turn with one conditional UPDATE; None if a sweep is running, or has begun in this minute.
+
+        The worker has noted its heartbeat before. A turn that ends too late does not count: its worker had a wrong
+        clock.
+        """
+        free = Q(sweep_due_at=None) | Q(sweep_due_at__lte=now) | Q(sweep_due_at__gt=now + 2 * _SWEEP_LEASE)
+        until = now + _SWEEP_LEASE
+        taken = WorkerHeartbeat.objects.filter(free, pk=_HEARTBEAT).update(sweep_due_at=until)
+        return cls(now, until) if taken else None
+
+    def is_lost(self) -> bool:
+        """Whether another worker has taken over. In the second half of its time the turn is prolonged."""
+        now = database_clock.now()
+        return now > self._until - _SWEEP_LEASE / 2 and not self._moved_to(now + _SWEEP_LEASE)
+
+    def end(self) -> None:
+        """Let the next sweep begin a minute after this one began."""
+        self._moved_to(self._begun + _SWEEP_EVERY)
+
+    def _moved_to(self, until: datetime) -> bool:
+        mine = WorkerHeartbeat.objects.filter(pk=_HEARTBEAT, sweep_due_at=self._until)
+        is_mine = mine.update(sweep_due_at=until) == 1
+        self._until = until if is_mine else self._until
+        return is_mine
 
 
 def heartbeat() -> WorkerHeartbeat | None:

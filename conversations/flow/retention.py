@@ -36,6 +36,7 @@ from conversations.models import (
 )
 from infrastructure import rate_limits
 from infrastructure.audit import SYSTEM
+from infrastructure.audit_partitions import make_months
 from infrastructure.database_errors import is_unavailable, sqlstate
 
 CHUNK: Final = 500
@@ -92,7 +93,8 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
     """
     steps = _Steps(is_stopping)
     steps.run("old revocations", lambda: _give_up_old_revocations(steps, now))
-    steps.run("rate limits", lambda: rate_limits.sweep(now))
+    steps.run("rate limits", lambda: rate_limits.sweep(now, is_stopping))
+    steps.run("months of the audit log", make_months)
     for change in (
         forget_previous_secrets,
         forget_previous_signing_keys,
@@ -102,7 +104,7 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> int
     ):
         steps.run(change.__name__, partial(_with_lock_timeout, change, now))
     for name, old in _old_rows(now).items():
-        steps.run(name, partial(_delete_in_chunks, old))
+        steps.run(name, partial(_delete_in_chunks, old, is_stopping))
     swept: list[int] = []
     for expired in (Challenge.objects.expired_not_ended(now), AccessToken.objects.expired_not_ended(now)):
         steps.run(f"expired {expired.model.__name__}", partial(_end_all_expired, steps, expired, now, swept))
@@ -301,9 +303,9 @@ def _windows(model: type[Challenge] | type[Conversation], moment: str, before: d
         yield first, last
 
 
-def _delete_in_chunks(rows: QuerySet[Any]) -> int:
+def _delete_in_chunks(rows: QuerySet[Any], is_stopping: Callable[[], bool] = lambda: False) -> int:
     deleted = 0
-    while True:
+    while not is_stopping():
         with transaction.atomic():
             # SQLite has no row locks, so Django leaves the lock out there.
             locked = rows.order_by("pk").select_for_update(of=("self",), skip_locked=True)
@@ -311,4 +313,5 @@ def _delete_in_chunks(rows: QuerySet[Any]) -> int:
             rows.model.objects.filter(pk__in=chunk).delete()
         deleted += len(chunk)
         if len(chunk) < CHUNK:
-            return deleted
+            break
+    return deleted

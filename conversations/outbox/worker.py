@@ -19,9 +19,10 @@ from typing import Any, Final
 from django.db import Error, OperationalError, close_old_connections, connection, connections
 
 from conversations.flow.events import longest_wait
-from conversations.flow.retention import SweepIncomplete, sweep
+from conversations.flow.retention import SweepIncomplete
 from conversations.outbox.health_checks import attempt_check, lease_checks, watch
 from conversations.outbox.revocations import attempt_revocation, lease_revocations
+from conversations.outbox.sweeping import sweep_and_note, sweep_failure, sweep_in_turn
 from conversations.outbox.webhooks import attempt_delivery, lease_deliveries, threads_for_deliveries
 from conversations.statistics import count_events
 from infrastructure import database_clock
@@ -91,9 +92,9 @@ def run_once(now: datetime | None = None) -> int:
     failures = []
     try:
         note_heartbeat(now or database_clock.now())
-        _sweep_and_note(now or database_clock.checked_now())
+        sweep_and_note(now or database_clock.checked_now())
     except (database_clock.ClockDiffers, SweepIncomplete) as error:
-        failures.append(_sweep_failure(error))
+        failures.append(sweep_failure(error))
     done = 0
     for name, lease, call, _ in WORK:
         # One lease at a time: if several were taken together, the last could expire before we reach its rows.
@@ -120,17 +121,6 @@ class RunIncomplete(Exception):
     def __init__(self, done: int, failures: list[str]) -> None:
         self.done = done
         super().__init__("; ".join(failures))
-
-
-def _sweep_and_note(now: datetime, is_stopping: Callable[[], bool] = lambda: False) -> None:
-    sweep(now, is_stopping)
-    note_heartbeat(now, swept=True)
-
-
-def _sweep_failure(error: Exception) -> str:
-    if isinstance(error, database_clock.ClockDiffers):
-        return f"no sweep: {error}"
-    return f"the sweep was incomplete: {error}"
 
 
 def _process_batch(call: Call, batch: list[Any]) -> tuple[int, list[Any]]:
@@ -338,7 +328,7 @@ class _Worker:
 
     def _sweep(self, now: datetime) -> None:
         try:
-            if self._run_part(self._sweeps, partial(_sweep_and_note, now, self._stop.is_set)):
+            if self._run_part(self._sweeps, partial(sweep_in_turn, now, self._stop.is_set)):
                 self._run_part(self._counts, partial(count_events, now, self._stop.is_set))
         finally:
             connections.close_all()
@@ -360,15 +350,16 @@ class _Worker:
     def _run_part(self, failure: LastingFailure, work: Callable[[], object]) -> bool:
         """Run `work` and log in `failure` if it fails. Returns False if the database is unavailable.
 
-        That is logged once for the whole worker.
+        That is logged once for the whole worker. Work that returns False was left to another worker.
         """
         try:
-            work()
+            is_done = work() is not False
         except Exception as error:  # noqa: BLE001  `LastingFailure` logs it
             is_outage = is_unavailable(error)
             (self._database if is_outage else failure).failed(error, traceback=not is_outage)
             return not is_outage
-        failure.succeeded()
+        if is_done:
+            failure.succeeded()
         return True
 
     def _wait(self) -> None:

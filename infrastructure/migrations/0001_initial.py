@@ -14,6 +14,8 @@ def install(apps: object, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 def remove(apps: object, schema_editor: BaseDatabaseSchemaEditor) -> None:
     audit.remove(schema_editor.connection)
+    if schema_editor.connection.vendor == "postgresql":
+        schema_editor.execute("DROP FUNCTION audit_log_is_append_only()")
 
 
 class Migration(migrations.Migration):

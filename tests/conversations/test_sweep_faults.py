@@ -18,7 +18,7 @@ from conversations.flow import retention
 from conversations.flow.retention import SweepIncomplete, sweep
 from conversations.flow.transitions import end_expired
 from conversations.models import AccessToken, Challenge, Conversation
-from conversations.outbox import worker
+from conversations.outbox import sweeping, worker
 from infrastructure import outbox, rate_limits
 from infrastructure.database_clock import Offset, checked_now
 from tests.cast import Bot, make_bot
@@ -67,7 +67,7 @@ def test_a_conversation_that_fails_keeps_no_other_from_being_swept(
 def test_a_part_that_fails_keeps_no_other_from_being_done(
     overdue: list[Conversation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rate_limits, "sweep", lambda _: 1 / 0)
+    monkeypatch.setattr(rate_limits, "sweep", lambda *_: 1 / 0)
     with pytest.raises(SweepIncomplete, match=r"rate limits \(ZeroDivisionError\)"):
         sweep(timezone.now())
     assert not Challenge.objects.exclude(status="expired").exists()
@@ -128,7 +128,7 @@ def test_a_sweep_that_fails_takes_no_webhook_along(
         raise fault
 
     acme_bot.challenge()
-    monkeypatch.setattr(worker, "sweep", fail)
+    monkeypatch.setattr(sweeping, "sweep", fail)
     monkeypatch.setattr(worker, "SWEEP_EVERY_SECONDS", 0.0)
     run_until(lambda: bool(acme_hooks.messages))
     assert acme_hooks.types == ["challenge.issued"]
@@ -183,7 +183,7 @@ def test_pauses_grow_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(outbox, "monotonic", lambda: now[0])
     monkeypatch.setattr(worker._Queue, "take", be_away)
     monkeypatch.setattr(connection, "close", lambda: None)  # it is this test's own transaction
-    for part in ("_sweep_and_note", "count_events", "watch"):  # they would wait for this test's transaction
+    for part in ("sweep_in_turn", "count_events", "watch"):  # they would wait for this test's transaction
         monkeypatch.setattr(worker, part, lambda *_: 0)
     loop = worker._Worker(stop)
     with ThreadPoolExecutor(1) as threads:
@@ -193,3 +193,31 @@ def test_pauses_grow_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch)
     assert stop.waited[0] == 0  # a kept connection that has died works again at once
     pauses = zip(stop.waited[1:], [0.5, 1, 2, 4, 8, 10, 10], strict=True)
     assert [(waited, about) for waited, about in pauses if not about * 0.75 <= waited <= about * 1.25] == []
+
+
+def test_of_several_workers_one_sweeps_in_a_minute() -> None:
+    now = timezone.now()
+    outbox.note_heartbeat(now)
+    assert sweeping.sweep_in_turn(now, lambda: False)
+    assert not sweeping.sweep_in_turn(now + timedelta(seconds=49), lambda: False)
+    assert sweeping.sweep_in_turn(now + timedelta(seconds=51), lambda: False)
+
+
+def test_the_sweep_of_a_worker_that_died_is_taken_over_and_it_notices() -> None:
+    now = timezone.now() - timedelta(minutes=3)
+    outbox.note_heartbeat(now)
+    lost = outbox.SweepTurn.take(now)
+    assert lost
+    assert outbox.SweepTurn.take(now + timedelta(seconds=119)) is None
+    other = outbox.SweepTurn.take(timezone.now())
+    assert other
+    assert (lost.is_lost(), other.is_lost()) == (True, False)
+    lost.end()  # which must not end the other's turn
+    assert outbox.SweepTurn.take(timezone.now()) is None
+
+
+def test_a_turn_of_a_wrong_clock_stops_no_sweep() -> None:
+    now = timezone.now()
+    outbox.note_heartbeat(now)
+    assert outbox.SweepTurn.take(now + timedelta(hours=1))
+    assert outbox.SweepTurn.take(now)

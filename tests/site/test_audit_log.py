@@ -59,7 +59,7 @@ ONLY_ON = {
         "TRUNCATE infrastructure_auditevent",
         "TRUNCATE infrastructure_auditevent RESTART IDENTITY CASCADE",
         """INSERT INTO infrastructure_auditevent SELECT * FROM infrastructure_auditevent
-            ON CONFLICT (id) DO UPDATE SET outcome = 'another'""",
+            ON CONFLICT (id, at) DO UPDATE SET outcome = 'another'""",
     ],
 }
 
