@@ -34,6 +34,18 @@ def problem_of_length(configuration: ServerConfiguration, *, has_apis: bool) -> 
     return _longest_field(configuration), message
 
 
+def new_problem_of_length(
+    configuration: ServerConfiguration, stored: ServerConfiguration | None, *, has_apis: bool
+) -> tuple[str, str] | None:
+    """As `problem_of_length`, but None if the stored configuration is as long: it keeps no other change waiting.
+
+    One that was saved before a step-up counted would keep a leaked secret in use until its scope was cut.
+    """
+    problem = problem_of_length(configuration, has_apis=has_apis)
+    is_old = problem is not None and stored is not None and problem == problem_of_length(stored, has_apis=has_apis)
+    return None if is_old else problem
+
+
 def _longest_field(configuration: ServerConfiguration) -> str:
     lengths = {
         "scope": len(configuration.scope),

@@ -13,7 +13,7 @@ from django.utils import timezone
 from brands.branding import validate_scope_descriptions
 from brands.models.brand import Brand, BrandRowsQuerySet, CalledRow, slug_validator
 from brands.models.same_person import ExpectedClaimsPolicy, SamePersonCheck, validate_same_person_checks
-from brands.request_length import problem_of_length
+from brands.request_length import new_problem_of_length
 from infrastructure.columns import EncryptedField, reveal_if_there, seal
 from infrastructure.crypto import AssociatedData, Secret, new_signing_key, random_token
 from oauth_client import validators
@@ -302,8 +302,10 @@ class AuthorizationServer(CalledRow):
         if not self.is_active:
             return {}
         has_apis = bool(self.pk) and self.apis.exists()
+        stored = type(self).objects.filter(pk=self.pk, is_active=True).first()
+        before = stored.configuration(stored.scope) if stored else None
         try:
-            problem = problem_of_length(self.configuration(self.scope), has_apis=has_apis)
+            problem = new_problem_of_length(self.configuration(self.scope), before, has_apis=has_apis)
         except ValueError:  # not a URL; the field's validator reports it
             return {}
         return dict([problem]) if problem else {}

@@ -110,7 +110,8 @@ def test_it_is_said_at_the_longest_field(
     """B20."""
     found = openid(**values).configuration(values.get("scope", "openid"))
     assert (problem_of_length(found, has_apis=False) or ("", ""))[0] == field
-    answer = AdminBrowser(acme_admin).send_changed(address(AuthorizationServer, "change", acme_server))
+    AuthorizationServer.objects.update(is_active=False)  # one that was as long before would be saved
+    answer = AdminBrowser(acme_admin).send_changed(address(AuthorizationServer, "change", acme_server), is_active="on")
     assert list(errors_of(answer)) == [field]
 
 
@@ -136,6 +137,16 @@ def test_a_server_whose_request_is_too_long_can_be_switched_off_and_not_on_again
     declare_api(server)
     assert change(browser, server, is_active=False).status_code == 302
     assert list(errors_of(change(browser, server, is_active=True))) == ["scope"]
+
+
+def test_what_is_too_long_already_keeps_no_other_change_waiting(
+    acme_admin: Any, acme_server: AuthorizationServer
+) -> None:
+    """B20. The bug: the secret of a server that was saved before a step-up counted could not be replaced."""
+    server, browser = with_scope_until(MAX_URL_LENGTH + 1), AdminBrowser(acme_admin)
+    declare_api(server)
+    assert change(browser, server, client_secret="another-secret").status_code == 302
+    assert list(errors_of(change(browser, server, scope=f"{server.scope}x"))) == ["scope"]
 
 
 def meanwhile(lock: Callable[[], Any], *saves: Callable[[], Any]) -> list[Any]:
