@@ -1,22 +1,21 @@
 """`resource` of a brand API (RFC 8707): each request to its authorization server names those of all active APIs."""
 
-from time import sleep
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from django.db import transaction
 
 from brands.audited_changes import save_audited
 from brands.configuration_file import apply_configuration, read_configuration
 from brands.models import AuthorizationServer, BrandAPI
+from brands.server_rules import lock_server
 from conversations.models import AccessToken
 from tests.admin_pages import AdminBrowser, address
 from tests.brands.test_apply_config import apply, configuration, refused
 from tests.brands.test_brand_apis import change, errors_of
 from tests.brands.test_export_config import exported
 from tests.cast import ACME_SECRET, Bot, Browser, code_on, declare_api
-from tests.concurrency import at_once
+from tests.concurrency import meanwhile
 from tests.fake_authorization_server import FakeAuthorizationServer
 
 pytestmark = pytest.mark.django_db
@@ -105,26 +104,21 @@ def test_a_form_of_the_server_that_was_open_meanwhile_undoes_nothing(acme_server
 
 @pytest.mark.django_db(transaction=True)
 def test_a_file_that_is_applied_while_an_admin_saves_an_api_is_no_deadlock(
-    acme_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+    acme_admin: Any, acme_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bug: the file held the server and waited for the API, the form held the API and waited for the server."""
     api = save_api(acme_server, "orders-api", "")
     table = '[[apis]]\nkey = "orders-api"\nauthorization_server = "orders"\nbase_url = "https://api.acme.example"\n'
     monkeypatch.setenv("ACME_CLIENT_SECRET", ACME_SECRET)
-    file = read_configuration(configuration() + table)
-
-    def save(which: int) -> None:
-        if which:
-            sleep(0.2)
-            apply_configuration(file)
-            return
-        with transaction.atomic():
-            BrandAPI.objects.select_for_update(no_key=True).get(pk=api.pk)  # as its form does
-            sleep(0.6)  # long enough for the file to hold what it can
-            api.resource = ORDERS
-            save_audited(api)
-
-    at_once(2, save)
+    file, browser = read_configuration(configuration() + table), AdminBrowser(acme_admin)
+    page = address(BrandAPI, "change", api)
+    seen = browser.get(page).context["seen"]
+    _, answer = meanwhile(
+        lambda: lock_server(acme_server.pk),
+        lambda: apply_configuration(file),
+        lambda: browser.send_changed(page, resource=ORDERS, seen=seen),
+    )
+    assert answer.status_code in {200, 302}
     assert (asked(), BrandAPI.objects.get().base_url) == ([], "https://api.acme.example")
 
 

@@ -1,14 +1,10 @@
 """The longest authorization request that a configuration can lead to is checked before it is saved (B20)."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from time import sleep
 from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
 
 from brands.configuration_file import apply_configuration, read_configuration
 from brands.models import AuthorizationServer, BrandAPI
@@ -22,6 +18,7 @@ from tests.admin_pages import AdminBrowser, address
 from tests.brands.test_apply_config import OPENID, configuration, refused
 from tests.brands.test_brand_apis import change, errors_of
 from tests.cast import declare_api
+from tests.concurrency import meanwhile
 
 pytestmark = pytest.mark.django_db
 
@@ -147,39 +144,6 @@ def test_what_is_too_long_already_keeps_no_other_change_waiting(
     declare_api(server)
     assert change(browser, server, client_secret="another-secret").status_code == 302
     assert list(errors_of(change(browser, server, scope=f"{server.scope}x"))) == ["scope"]
-
-
-def meanwhile(lock: Callable[[], Any], *saves: Callable[[], Any]) -> list[Any]:
-    """Hold a lock until each of the saves waits for one, first the first. Return what they return."""
-
-    def run(save: Callable[[], Any]) -> Any:
-        try:
-            return save()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor() as threads:
-        with transaction.atomic():
-            lock()
-            begun = []
-            for save in saves:
-                begun.append(threads.submit(run, save))
-                while waiting() < len(begun) and not begun[-1].done():
-                    sleep(0.02)
-        return [one.result() for one in begun]
-
-
-def waiting() -> int:
-    """Count the connections that wait for a lock. SQLite cannot say it, and lets only one transaction begin."""
-    if connection.vendor == "sqlite":
-        sleep(0.3)
-        return 2
-    with connection.cursor() as cursor:
-        # Within a transaction, PostgreSQL reads the activity once.
-        cursor.execute("SELECT pg_stat_clear_snapshot()")
-        here = "datname = current_database() AND wait_event_type = 'Lock'"
-        cursor.execute(f"SELECT count(*) FROM pg_stat_activity WHERE {here}")  # noqa: S608  # ours
-        return int(cursor.fetchone()[0])
 
 
 @pytest.fixture
