@@ -42,12 +42,13 @@ STOCK = {"links": LINKS_PER_SECOND, "callbacks": CALLBACKS_PER_SECOND}
 # Git knows this tree without storing it.
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 MOTTO = "CharField(max_length=20, default='of old')"
+NEWEST = max(path.stem for path in (ROOT / "brands" / "migrations").glob("[0-9]*.py"))
 OTHER_TABLES = f"""
 from django.db.migrations import AddField, Migration
 from django.db.models import CharField
 
 class Migration(Migration):
-    dependencies = [("brands", "0001_initial")]
+    dependencies = [("brands", "{NEWEST}")]
     operations = [AddField("brand", "motto", {MOTTO})]
 """
 
@@ -251,7 +252,7 @@ def commit_other_tables(repository: Path) -> None:
     git("clone", "--quiet", "--depth", "1", ROOT.as_uri(), str(repository))
     with (repository / "brands" / "models" / "__init__.py").open("a") as models:
         models.write(f"from django.db.models import CharField\n\nBrand.add_to_class('motto', {MOTTO})\n")
-    (repository / "brands" / "migrations" / "0002_motto.py").write_text(OTHER_TABLES)
+    (repository / "brands" / "migrations" / f"{NEWEST}_and_a_motto.py").write_text(OTHER_TABLES)
     with (repository / "bench" / "cast.py").open("a") as constants:
         constants.write("OPERATIONS = {}\n")
     inside = ("-C", str(repository), "-c", "user.name=Ada", "-c", "user.email=ada@acme.example")
