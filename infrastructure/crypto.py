@@ -31,6 +31,7 @@ from django.conf import settings
 KEY_BYTES: Final = 32
 COMPLETION_CODE_DIGITS: Final = 6
 KEY_ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+_FORM_OF_A_KEY: Final = "each key is written id:base64; an id is lower-case letters, digits and hyphens"
 
 _VERSION: Final = b"\x01"
 _NONCE_BYTES: Final = 12
@@ -181,9 +182,12 @@ def key_ring() -> KeyRing:
     return _parsed_ring(settings.ENCRYPTION_KEYS)
 
 
-def keys_of_setting(setting: str) -> list[tuple[str, bytes]]:
-    """Parse `id:base64,id:base64` into ids and keys, which may be too weak for a ring. Raises `InvalidKeyRing`."""
-    return [_parse_key(part.strip()) for part in setting.split(",") if part.strip()]
+def keys_of_setting(setting: str, *, form: str = _FORM_OF_A_KEY, what: str = "key") -> list[tuple[str, bytes]]:
+    """Parse `id:base64,id:base64` into ids and keys, which may be too weak for a ring.
+
+    Raises `InvalidKeyRing`, which says by `form` how an entry is written, and by `what` it is.
+    """
+    return [_parse_key(part.strip(), form, what) for part in setting.split(",") if part.strip()]
 
 
 def key_id_of(value: bytes) -> str:
@@ -279,14 +283,14 @@ def _truncate(digest: bytes) -> str:
     return f"{number:0{COMPLETION_CODE_DIGITS}d}"
 
 
-def _parse_key(part: str) -> tuple[str, bytes]:
+def _parse_key(part: str, form: str, what: str) -> tuple[str, bytes]:
     key_id, _, encoded = part.partition(":")
     if not KEY_ID.fullmatch(key_id):
-        raise InvalidKeyRing("each key is written id:base64; an id is lower-case letters, digits and hyphens")
+        raise InvalidKeyRing(form)
     try:
         return key_id, base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidKeyRing(f"the key {key_id} is not valid base64") from None
+        raise InvalidKeyRing(f"the {what} {key_id} is not valid base64") from None
 
 
 def _refuse_weak_ring(keys: Sequence[tuple[str, bytes]]) -> None:

@@ -12,12 +12,11 @@ Both bind a key to its id: wrapped for one id, it cannot be unwrapped under anot
 """
 
 import base64
-import binascii
 import re
 from importlib import import_module
 from typing import Any, Final
 
-from infrastructure.crypto import KEY_ID, InvalidKeyRing
+from infrastructure.crypto import InvalidKeyRing, keys_of_setting
 from infrastructure.key_providers.failures import NOT_INSTALLED, NOT_OF_THIS_FORM, ProviderFailed
 
 _MODULES: Final = {"file": "files", "aws-kms": "aws_kms", "pkcs11": "hsm"}
@@ -27,6 +26,7 @@ _PLACES: Final = {
     "pkcs11": re.compile(r"[^?]+\?.+"),
 }
 _PACKAGES: Final = {"aws-kms": "requirements-kms.txt", "pkcs11": "requirements-pkcs11.txt"}
+_FORM_OF_AN_ENTRY: Final = "a wrapped key is written id:base64, and one in a file id alone"
 _EXAMPLES: Final = (
     "Such as file:/run/credentials/delegation-web@8000.service, aws-kms:alias/delegation or "
     "pkcs11:token=delegation;object=ring?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=/etc/delegation.pin"
@@ -38,9 +38,9 @@ def unwrapped_ring(setting: str, source: str) -> str:
 
     Raises `ProviderFailed`, and `InvalidKeyRing` for a setting of another form. No message contains a key.
     """
-    parts = [part.strip() for part in setting.split(",") if part.strip()]
-    wrapped = dict(_entry(part) for part in parts)
-    if len(wrapped) != len(parts):
+    entries = keys_of_setting(setting, form=_FORM_OF_AN_ENTRY, what="wrapped key")
+    wrapped = dict(entries)
+    if len(wrapped) != len(entries):
         raise InvalidKeyRing("the same id occurs twice")
     if not wrapped:
         return ""
@@ -54,16 +54,6 @@ def wrapped_entry(source: str, key_id: str, key: bytes) -> str:
     provider, place = _provider(source)
     wrapped = provider.wrap(place, key_id, key)
     return f"{key_id}:{base64.b64encode(wrapped).decode()}" if wrapped else key_id
-
-
-def _entry(part: str) -> tuple[str, bytes]:
-    key_id, _, encoded = part.partition(":")
-    if not KEY_ID.fullmatch(key_id):
-        raise InvalidKeyRing("a wrapped key is written id:base64, and one in a file id alone")
-    try:
-        return key_id, base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidKeyRing(f"the wrapped key {key_id} is not valid base64") from None
 
 
 def _provider(source: str) -> tuple[Any, str]:
