@@ -302,7 +302,7 @@ class AuthorizationServer(CalledRow):
         if not self.is_active:
             return {}
         has_apis = bool(self.pk) and self.apis.exists()
-        stored = type(self).objects.filter(pk=self.pk, is_active=True).first()
+        stored = type(self).objects.filter(pk=self.pk, is_active=True).first() if self.pk else None
         before = stored.configuration(stored.scope) if stored else None
         try:
             problem = new_problem_of_length(self.configuration(self.scope), before, has_apis=has_apis)
