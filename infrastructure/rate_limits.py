@@ -11,7 +11,7 @@ remove every limit by taking Redis down.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -30,9 +30,11 @@ from infrastructure.prepared import PreparedStatement
 
 _MOST_KEPT_IN_PROCESS: Final = 20_000
 _DIGEST_BYTES: Final = 32
+# A process counts this part of a limit in advance, where it counts in shares.
+_SHARES: Final = 200
 _UPSERT: Final = """
     INSERT INTO infrastructure_ratecounter (key, times, expires_at) VALUES {}
-    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
+    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + excluded.times RETURNING key, times
 """
 # The commit does not wait for the disk: losing a counter in a power cut is acceptable, and callers with the same key
 # would otherwise wait for each other's commits.
@@ -41,7 +43,7 @@ _UPSERT_UNSYNCHRONISED: Final = """
     INSERT INTO infrastructure_ratecounter (key, times, expires_at)
     SELECT counted.key, counted.times, counted.expires_at
     FROM unsynchronised, (VALUES {}) AS counted (key, times, expires_at)
-    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + 1 RETURNING key, times
+    ON CONFLICT (key) DO UPDATE SET times = infrastructure_ratecounter.times + excluded.times RETURNING key, times
 """
 
 
@@ -58,8 +60,8 @@ class Limit:
         return self if times is None else Limit(self.name, times, self.seconds)
 
 
-# High enough that a working bot never meets them; the operator can give a key others (G12). `TOKEN_READS_PER_KEY` is
-# counted in each process separately, so N processes allow N times as many.
+# High enough that a working bot never meets them; the operator can give a key others (G12). `CALLS_PER_KEY` is counted
+# in shares. `TOKEN_READS_PER_KEY` is counted in each process separately, so N processes allow N times as many.
 CALLS_PER_KEY: Final = Limit("calls-per-key", 6_000, 60)
 TOKEN_READS_PER_KEY: Final = Limit("token-reads-per-key", 30_000, 60)
 FAILED_KEYS_PER_ADDRESS: Final = Limit("failed-keys-per-address", 30, 60)
@@ -108,6 +110,42 @@ class _Window:
         return cls(f"{prefix}:{number}", limit.seconds - elapsed)
 
 
+class _Shares:
+    """How many more events this process may let through in the current windows, without asking the store.
+
+    When there are too many, all are dropped, as if they were used up.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        # By subject and limit: the window's key, the second in which it ends, and what is left of the share.
+        self._shares: dict[tuple[str, Limit], tuple[str, float, int]] = {}
+
+    def take_one(self, limit: Limit, subject: str) -> bool:
+        """Use one of the share up; False if there is none for this moment."""
+        now = time.time()
+        with self._lock:
+            key, ends_at, left = self._shares.get((subject, limit), ("", 0.0, 0))
+            # If the clock was set back, the share is of a later window.
+            if not left or not ends_at - limit.seconds <= now < ends_at:
+                return False
+            self._shares[subject, limit] = key, ends_at, left - 1
+        return True
+
+    def add(self, limit: Limit, subject: str, window: _Window, share: int) -> None:
+        with self._lock:
+            if len(self._shares) >= _MOST_KEPT_IN_PROCESS:
+                self._shares.clear()
+            key, ends_at, left = self._shares.get((subject, limit), ("", 0.0, 0))
+            if key != window.key:
+                ends_at, left = int(time.time()) + window.seconds_left, 0
+            self._shares[subject, limit] = window.key, ends_at, left + share
+
+    def forget(self) -> None:
+        with self._lock:
+            self._shares.clear()
+
+
 class _ProcessMemory:
     """Counters in the memory of this process.
 
@@ -141,6 +179,7 @@ class _ProcessMemory:
 
 
 _memory = _ProcessMemory()
+_shares = _Shares()
 # Windows whose limit is exceeded, used as a set.
 _refused_windows = _ProcessMemory()
 
@@ -160,11 +199,29 @@ def count_each(*counted: tuple[Limit, str]) -> None:
     for (limit, _), window in zip(counted, windows, strict=True):
         if _refused_windows.holds(window):
             raise _refused(limit, window)
-    times = map(_add_one_in_cache, windows) if settings.REDIS_URL else iter(_add_one_in_database(windows))
-    for (limit, _), window, reached in zip(counted, windows, times, strict=True):
+    for (limit, _), window, reached in zip(counted, windows, _added(windows, 1), strict=True):
         if reached > limit.times:
             _refused_windows.add_one(window)
             raise _refused(limit, window)
+
+
+def count_in_shares(limit: Limit, subject: str) -> None:
+    """Count one event. Few events wait for the store: one share for many is counted there at a time, in advance.
+
+    So all processes together never let more through than the limit, and each may leave less than one share of a window
+    unused. A low limit has shares of one. Raises `RateLimited`.
+    """
+    if _shares.take_one(limit, subject):
+        return
+    window, share = _Window.of(limit, subject), max(1, limit.times // _SHARES)
+    if _refused_windows.holds(window):
+        raise _refused(limit, window)
+    (reached,) = _added([window], share)
+    granted = min(share, limit.times - (reached - share))
+    if granted < 1:
+        _refused_windows.add_one(window)
+        raise _refused(limit, window)
+    _shares.add(limit, subject, window, granted - 1)
 
 
 def count_in_process(limit: Limit, subject: str) -> None:
@@ -184,7 +241,7 @@ def _refused(limit: Limit, window: _Window) -> RateLimited:
 
 def reset_in_process() -> None:
     """Clear the counters of this process. Tests call it before each test."""
-    for memory in (_memory, _refused_windows):
+    for memory in (_memory, _refused_windows, _shares):
         memory.forget()
 
 
@@ -200,32 +257,37 @@ def sweep(now: datetime, is_stopping: Callable[[], bool] = lambda: False, chunk:
     return deleted
 
 
-def _add_one_in_cache(window: _Window) -> int:
+def _added(windows: list[_Window], times: int) -> Iterator[int]:
+    """Add so many to each window in the store, and yield the new counts."""
+    if settings.REDIS_URL:
+        return (_added_in_cache(window, times) for window in windows)
+    return iter(_added_in_database(windows, times))
+
+
+def _added_in_cache(window: _Window, times: int) -> int:
     cache.add(window.key, 0, timeout=window.seconds_left + 1)
     try:
-        return int(cache.incr(window.key))
-    except ValueError:  # the window ended, or Redis failed, between the two commands: this one event is let through
-        return 1
+        return int(cache.incr(window.key, times))
+    except ValueError:  # the window ended, or Redis failed, between the two commands: what is counted is let through
+        return times
 
 
-def _add_one_in_database(windows: list[_Window]) -> list[int]:
-    """Add one to each window, in the given order, and return the new counts."""
+def _added_in_database(windows: list[_Window], times: int) -> list[int]:
     now = int(time.time())
     adapt = connection.ops.adapt_datetimefield_value
-    values = [
-        value
-        for window in windows
-        for value in (window.key, adapt(datetime.fromtimestamp(now + window.seconds_left + 1, UTC)))
-    ]
+    values: list[object] = []
+    # In the given order.
+    for window in windows:
+        values += [window.key, times, adapt(datetime.fromtimestamp(now + window.seconds_left + 1, UTC))]
     # In a transaction of its own, whose commit need not wait for the disk.
     outside_transaction = connection.vendor == "postgresql" and not connection.in_atomic_block
-    statement = _upsert(len(windows), unsynchronised=outside_transaction)
-    times = dict(statement.rows(values))
-    return [times[window.key] for window in windows]
+    reached = dict(_upsert(len(windows), unsynchronised=outside_transaction).rows(values))
+    return [reached[window.key] for window in windows]
 
 
 @lru_cache(maxsize=8)
 def _upsert(windows: int, *, unsynchronised: bool) -> PreparedStatement:
     if unsynchronised:
-        return PreparedStatement(_UPSERT_UNSYNCHRONISED.format(", ".join(["(%s, 1, %s::timestamptz)"] * windows)))
-    return PreparedStatement(_UPSERT.format(", ".join(["(%s, 1, %s)"] * windows)))
+        rows = ", ".join(["(%s, %s::integer, %s::timestamptz)"] * windows)
+        return PreparedStatement(_UPSERT_UNSYNCHRONISED.format(rows))
+    return PreparedStatement(_UPSERT.format(", ".join(["(%s, %s, %s)"] * windows)))

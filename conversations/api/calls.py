@@ -278,7 +278,7 @@ def _answered(problem: Problem, next_: dict[str, str] | None) -> HttpResponse:
 
 def count_call(public_id: str, per_minute: int | None) -> None:
     """Count a call of this key in the store that all processes share. Raises `RateLimited` (G8, G12)."""
-    rate_limits.count(rate_limits.CALLS_PER_KEY.of(per_minute), public_id)
+    rate_limits.count_in_shares(rate_limits.CALLS_PER_KEY.of(per_minute), public_id)
 
 
 def count_token_read(public_id: str, per_minute: int | None) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import time_machine
 from django.core.cache import cache
+from django.db import connection
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from redis import Redis
 
@@ -102,6 +104,65 @@ def test_a_flood_costs_one_write_more_than_the_limit() -> None:
     for _ in range(50):
         passes(FIVE, "ada")
     assert list(RateCounter.objects.values_list("times", flat=True)) == [6]
+
+
+def passes_in_shares(limit: Limit, subject: str = "acme-bot") -> bool:
+    try:
+        rate_limits.count_in_shares(limit, subject)
+    except RateLimited:
+        return False
+    return True
+
+
+@pytest.mark.django_db
+@time_machine.travel(NOON, tick=False)
+def test_shares_let_through_as_many_as_the_limit_and_write_once_for_each_share(store: str) -> None:
+    """G8: the last share has fewer; a refused window is not written to again."""
+    limit = Limit("test", 1_101, 60)  # shares of five
+    with CaptureQueriesContext(connection) as asked:
+        assert [passes_in_shares(limit) for _ in range(1_110)] == [True] * 1_101 + [False] * 9
+    assert len(asked) == (222 if store == "database" else 0)
+    assert passes_in_shares(limit, "rival-bot")
+
+
+@pytest.mark.django_db(transaction=True)
+@time_machine.travel(NOON, tick=False)
+def test_threads_that_take_shares_at_once_let_through_no_more_than_the_limit(store: str) -> None:
+    """G8: two threads that find no share left each take one."""
+    limit = Limit("test", 400, 60)  # shares of two
+    passed = at_once(8, lambda _: sum(passes_in_shares(limit) for _ in range(80)))
+    assert sum(passed) == 400
+
+
+@pytest.mark.django_db
+@time_machine.travel(NOON, tick=False)
+def test_a_process_that_ends_takes_the_rest_of_its_share_with_it(store: str) -> None:
+    """G8: never more than the limit in all processes together, and less by at most a share for each process."""
+    limit = Limit("test", 1_000, 60)  # shares of five
+    passed = 0
+    for _ in range(300):
+        rate_limits.reset_in_process()
+        passed += sum(passes_in_shares(limit) for _ in range(3))
+    assert passed == 600
+
+
+@pytest.mark.django_db
+def test_a_share_ends_with_its_window() -> None:
+    """G8: what is left of it is of no use in the next window, nor in an earlier one if the clock is set back."""
+    limit = Limit("test", 1_000, 60)
+    with time_machine.travel(NOON, tick=False) as clock:
+        assert passes_in_shares(limit)
+        for minutes in (1, -2):
+            clock.shift(timedelta(minutes=minutes))
+            assert [passes_in_shares(limit) for _ in range(1_001)] == [True] * 1_000 + [False]
+
+
+@pytest.mark.django_db
+@time_machine.travel(NOON, tick=False)
+def test_a_limit_that_the_operator_narrows_counts_at_once() -> None:
+    """G12: what is left of a share of the wider limit is not used any more."""
+    assert [passes_in_shares(Limit("test", 6_000, 60)) for _ in range(3)] == [True] * 3
+    assert not passes_in_shares(Limit("test", 10, 60))
 
 
 @pytest.mark.django_db
