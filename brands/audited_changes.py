@@ -121,7 +121,7 @@ def save_audited(row: AuditedRow, user: Any = None) -> None:
         before = rows.filter(pk=row.pk).first() if row.pk else None
         if before is None:
             row.save()
-            record_change(row, _EVENTS[type(row)][0], user)
+            record_change(row, _EVENTS[type(row)][0], user, values=_limits_of_new_key(row))
             if isinstance(row, WebhookEndpoint) and row.is_active:
                 _notify_of_webhook_endpoint(row, user)
             elif isinstance(row, BrandAPI):
@@ -226,6 +226,12 @@ def _listed_values(before: models.Model, row: models.Model, names: list[str]) ->
     switches = {field.name for field in row._meta.concrete_fields if isinstance(field, models.BooleanField)}
     listed = [name for name in names if name in _SCOPES | _SWITCHES | switches]
     return {name: [_cut(getattr(before, name)), _cut(getattr(row, name))] for name in listed}
+
+
+def _limits_of_new_key(row: AuditedRow) -> dict[str, list[Any]] | None:
+    """Return the limits that a new bot key has of its own (G12), None before each; None if it has none."""
+    limits = {name: getattr(row, name) for name in LIMITS_OF_A_KEY} if isinstance(row, BotKey) else {}
+    return {name: [None, number] for name, number in limits.items() if number is not None} or None
 
 
 def _cut(value: Any) -> Any:

@@ -60,7 +60,10 @@ def test_a_command_sets_them_and_the_log_has_them(acme: Brand) -> None:
     call_command("create_bot_key", *ADDED, "--calls-per-minute=90000", stdout=io.StringIO())
     call_command("create_bot_key", *ADDED, "--token-reads-per-minute=7", stdout=io.StringIO())
     assert limits() == [(90_000, None), (None, 7)]
-    assert list(AuditEvent.objects.order_by("id").values_list("kind", "actor")) == [("bot_key.created", "operator")] * 2
+    assert list(AuditEvent.objects.order_by("id").values_list("kind", "actor", "changed_values")) == [
+        ("bot_key.created", "operator", {"calls_per_minute": [None, 90_000]}),
+        ("bot_key.created", "operator", {"token_reads_per_minute": [None, 7]}),
+    ]
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "10000001"])
