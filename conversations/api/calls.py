@@ -135,7 +135,8 @@ class CallBody(Struct, kw_only=True, forbid_unknown_fields=True):
 class CompletionBody(Struct, kw_only=True, forbid_unknown_fields=True):
     """`POST .../completion`: a code or a handle."""
 
-    code: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
+    # Whatever the consumer said, also nothing: what is no code gets an answer for the consumer, not for a developer.
+    code: Annotated[str, Meta(max_length=4096)] | None = None
     handle: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     authorization_server: Key = ""
     session: SessionNumber | None = None

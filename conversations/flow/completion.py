@@ -36,6 +36,11 @@ def complete(conversation: Conversation, server: AuthorizationServer, typed: str
     """
     code = normalised_code(typed)
     if code is None:
+        # Whoever has refused, or whose time is over, is not asked for a code again.
+        authorization = authorization_of(conversation, server, now)
+        challenge = authorization.challenge
+        if challenge is None or challenge.status != ChallengeStatus.CONFIRMATION_NEEDED:
+            raise WrongAuthorizationStatus(authorization)
         raise CompletionCodeMalformed
     with locked_conversation(conversation.pk) as locked:
         attempts_left = _try_code(locked, server, code, actor=actor, now=now)

@@ -109,12 +109,26 @@ def test_of_concurrent_right_codes_one_confirms_and_the_rest_find_it_confirmed(
     assert AuditEvent.objects.filter(kind="token.issued").count() == 1
 
 
-@pytest.mark.parametrize("typed", ["hello", "12345", "1234567", "my code is 123456", "½23456"])
+@pytest.mark.parametrize("typed", ["", " ", "hello", "12345", "1234567", "my code is 123456", "½23456", "I see none " * 372])
 def test_what_cannot_be_a_code_is_not_counted(challenge: dict[str, Any], acme_bot: Bot, typed: str) -> None:
-    """A bot may post whatever the consumer types without burning the tries."""
+    """A bot may post whatever the consumer types without burning the tries.
+
+    The bug: an empty or long reply was `invalid_request_body`, which only the bot's developer can mend.
+    """
     status, problem = acme_bot.complete(typed)
     assert (status, problem["code"]) == (422, "completion_code_malformed")
     assert Challenge.objects.get().completion_attempts == 0
+
+
+@pytest.mark.usefixtures("acme_server")
+@pytest.mark.parametrize("typed", ["", "hello", "123456"])
+def test_nobody_is_asked_for_a_code_that_no_sign_in_waits_for(acme_bot: Bot, typed: str) -> None:
+    """The bug: after a refusal each reply that is no code was answered with "ask the consumer for the code again"."""
+    challenge = acme_bot.challenge()
+    status, problem = acme_bot.complete(typed)
+    assert (status, problem["code"], problem["next"]["operation"]) == (409, "challenged", "readChallenge")
+    acme_bot.send("DELETE", f"/challenges/{challenge['challenge_id']}")
+    assert acme_bot.complete(typed)[1]["code"] == "unchallenged"
 
 
 def test_the_code_works_for_five_minutes(challenge: dict[str, Any], acme_bot: Bot, ada: Browser) -> None:
