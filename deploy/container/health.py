@@ -31,7 +31,7 @@ def main() -> int:
     try:
         connection.request("GET", "/health/ready", headers={"Host": host()})
         answer = connection.getresponse()
-        said = answer.read(2_000).decode(errors="replace")
+        said = answer.read(300).decode(errors="replace")
     except (OSError, HTTPException) as error:
         sys.stdout.write(f"{type(error).__name__}\n")
         return 1
