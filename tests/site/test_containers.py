@@ -158,6 +158,20 @@ def test_database_and_redis_have_no_way_out() -> None:
     assert [port for port in ports if not port.startswith("127.0.0.1:")] == []  # metrics have no password (H12)
 
 
+def test_the_operators_page_names_addresses_ports_and_services_as_they_are() -> None:
+    page = (ROOT / "docs" / "operator.md").read_text()
+    chapter = page.partition("\n## Containers\n")[2].partition("\n## ")[0]
+    addresses = [service["networks"]["front"]["ipv4_address"] for service in (OURS["web"], OURS["waiting"])]
+    ports = {name: service["ports"][0].split(":")[1] for name, service in OURS.items() if "ports" in service}
+    assert [f"`{addresses[0]}` and `.{addresses[1].rpartition('.')[2]}`" in chapter] == [True]
+    assert [f"{port} (`{name}`)" in chapter for name, port in ports.items()] == [True] * 3
+    used = set(re.findall(r"(?:run --rm|exec -T) ([a-z]+)", chapter)) | set(
+        re.findall(r"up -d ([a-z ]+)", chapter)[0].split()
+    )
+    assert used == {"manage", "postgresql", "redis"}
+    assert used <= COMPOSE["services"].keys()
+
+
 def test_nginx_has_the_rules_of_the_shipped_file() -> None:
     """Other addresses and logs, and a time-out for a container that is stopped; every other line is the same."""
     shipped = (ROOT / "deploy" / "nginx.conf").read_text()
