@@ -1,11 +1,12 @@
 """A second node beside the first, added under load. Then the database fails over, and Redis is gone."""
 
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Final
 
 import psutil
 
@@ -27,31 +28,17 @@ _HOST: Final = "localhost"
 _WEBHOOK_CONNECTIONS: Final = "8"
 
 
-class _InFolder(Service):
-    """A process that runs the product from another folder than this one."""
-
-    root: Path
-
-    def _open(self, command: list[str], printed: "IO[bytes] | int", **options: Any) -> "subprocess.Popen[bytes]":
-        return super()._open(command, printed, **options | {"cwd": self.root})
-
-
-class _Group(_InFolder, WebGroup):
-    """Web processes of the second node, behind a socket of their own."""
-
-
 def add_node(stage: Stage) -> list[Service]:
     """Do what docs/scaling.md says under "Adding a second node". Returns the node's processes."""
     root = stage.folder / "second-node"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(root)], check=True, capture_output=True)
     environment = stage.environment | {"PYTHONPATH": str(root)}
     ports = zip(("bots", "people"), free_ports(2), strict=True)
-    bots, people = (_group(name, port, environment, stage.folder) for name, port in ports)
-    worker = _InFolder("worker-second", [sys.executable, "manage.py", "worker"], environment, stage.folder)
-    node: list[Service] = [bots, people, worker]
+    bots, people = (_group(name, port, root, environment, stage.folder) for name, port in ports)
+    command = _there(root, "manage.py", "worker")
+    node: list[Service] = [bots, people, Service("worker-second", command, environment, stage.folder)]
     stage.workers.extend(node)  # so the stage ends them, and counts what their lines say
-    for service in (bots, people, worker):
-        service.root = root
+    for service in node:
         service.start()
     for group in (bots, people):
         group.wait_until_ready(_HOST)
@@ -59,9 +46,14 @@ def add_node(stage: Stage) -> list[Service]:
     return node
 
 
-def _group(name: str, port: int, environment: dict[str, str], folder: Path) -> _Group:
-    command = [sys.executable, "-m", "gunicorn", "--config", "delegation_site/gunicorn.py"]
-    return _Group(f"{name}-second", command, environment | {"BIND": f"127.0.0.1:{port}"}, folder, port=port)
+def _there(root: Path, *arguments: str) -> list[str]:
+    """Return a command that runs Python in this folder, as the unit's `WorkingDirectory` has it."""
+    return [shutil.which("env") or "env", "-C", str(root), sys.executable, *arguments]
+
+
+def _group(name: str, port: int, root: Path, environment: dict[str, str], folder: Path) -> WebGroup:
+    command = _there(root, "-m", "gunicorn", "--config", "delegation_site/gunicorn.py")
+    return WebGroup(f"{name}-second", command, environment | {"BIND": f"127.0.0.1:{port}"}, folder, port=port)
 
 
 def _balance(stage: Stage, added: dict[int, int]) -> None:
