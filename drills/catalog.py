@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from drills.faults import cache, database, keys, patroni, web, workers
+from drills.faults import cache, database, keys, patroni, second_node, web, workers
 from drills.promises import Drill
 
 DRILLS: Final[tuple[Drill, ...]] = (
@@ -10,6 +10,7 @@ DRILLS: Final[tuple[Drill, ...]] = (
     *workers.DRILLS,
     *database.DRILLS,
     *patroni.DRILLS,
+    *second_node.DRILLS,
     *cache.DRILLS,
     *keys.DRILLS,
 )

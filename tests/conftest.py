@@ -69,9 +69,10 @@ ABOUT_POSTGRESQL = [
     "conversations/test_statistics_beside_writers.py",
     "test_query_plans.py",
     "brands/test_admin_hostile_input.py",  # text that PostgreSQL refuses
-    "site/test_audit_log_partitions.py",
+    *("site/test_audit_log_partitions.py", "site/test_migrations_keep_old_code.py"),
     *("site/test_compiled_connections.py", "site/test_prepared_connections.py"),
     *("site/test_database_away.py", "site/test_time_outs.py", "site/test_statements_together.py"),
+    "site/test_several_database_hosts.py",
     "conversations/test_round_trips.py",
     *("conversations/test_changes_beside_bots.py", "conversations/test_token_at_once_connections.py"),
 ]

@@ -1,5 +1,6 @@
 """`deploy/nginx.conf` on this machine: the shipped file, in which only ports and folders differ."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -36,8 +37,10 @@ def write_configuration(folder: Path, ports: dict[int, int], certificate_file: P
     places = "".join(
         f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
+    # The processes that the first one starts work as root only if they are told so; the folder is the caller's.
+    account = "user root;\n" if os.geteuid() == 0 else ""
     main.write_text(
-        f"daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log {folder}/start.log;\n"
+        f"daemon off;\n{account}pid {folder}/nginx.pid;\nerror_log {folder}/start.log;\n"
         f"events {{}}\nhttp {{\n{places}{text}\n}}\n",
         encoding="utf8",
     )

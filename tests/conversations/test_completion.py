@@ -109,7 +109,9 @@ def test_of_concurrent_right_codes_one_confirms_and_the_rest_find_it_confirmed(
     assert AuditEvent.objects.filter(kind="token.issued").count() == 1
 
 
-@pytest.mark.parametrize("typed", ["", " ", "hello", "12345", "1234567", "my code is 123456", "½23456", "I see none " * 372])
+@pytest.mark.parametrize(
+    "typed", ["", " ", "hello", "12345", "1234567", "my code is 123456", "½23456", "I see none " * 372]
+)
 def test_what_cannot_be_a_code_is_not_counted(challenge: dict[str, Any], acme_bot: Bot, typed: str) -> None:
     """A bot may post whatever the consumer types without burning the tries.
 
