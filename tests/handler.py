@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse
+from django.http.response import ResponseHeaders
 from django.test.client import ClientHandler
 
 from conversations.api import before_django
@@ -26,7 +27,8 @@ class Handler(ClientHandler):
         if not started:
             return answered
         ((status, headers),) = started
-        response: Any = HttpResponse(b"".join(answered), status=int(status[:3]), headers=dict(headers))
+        response: Any = HttpResponse(b"".join(answered), status=int(status[:3]))
+        response.headers = ResponseHeaders(dict(headers))  # without Django's own Content-Type
         response.wsgi_request = WSGIRequest(environ)
         return response
 

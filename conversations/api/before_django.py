@@ -14,7 +14,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http.request import split_domain_port, validate_host
 
-from conversations.api import fast_call, fast_create, fast_token_read
+from conversations.api import fast_call, fast_challenge_read, fast_create, fast_token_read
 from conversations.api.calls import FAILED_BEFORE
 from conversations.api.fast_bodies import Reply
 from infrastructure.logs import REQUEST_ID, REQUEST_ID_HEADER, begin_request
@@ -28,16 +28,20 @@ Headers = list[tuple[str, str]]
 
 # The last group is named as the URL that it is.
 _PATH: Final = re.compile(
-    r"/api/v1/conversations/([^/]+)/(?:(?P<token>token)|(?P<challenges>challenges)|calls/(?P<call>[^/]+))"
+    r"/api/v1/(?:conversations/([^/]+)/(?:(?P<token>token)|(?P<challenges>challenges)|calls/(?P<call>[^/]+))"
+    r"|challenges/(?P<challenge>[^/]+))"
 )
 _PREPARED: Final[dict[str | None, Any]] = {
     "token": fast_token_read.prepared,
     "challenges": fast_create.prepared,
     "call": fast_call.prepared,
+    "challenge": fast_challenge_read.prepared,
 }
 # By these a server moves the beginning of the path, which the URLs and the middleware look at.
 _MOVED: Final = ("SCRIPT_NAME", "SCRIPT_URL", "REDIRECT_URL")
 _LENGTH: Final = "Content-Length"
+_TYPE: Final = "Content-Type"
+_NOT_MODIFIED: Final = 304
 
 
 def before(application: Application) -> Application:
@@ -49,7 +53,12 @@ def before(application: Application) -> Application:
         if path is None or found is None:
             return application(environ, start_response)
         headers, reply = found
-        environ[ANSWERED_BEFORE] = path.lastgroup, int(reply.status[:3])
+        status = int(reply.status[:3])
+        environ[ANSWERED_BEFORE] = path.lastgroup, status
+        if status == _NOT_MODIFIED:
+            # The length is that of the 200 answer (RFC 9110 section 8.6).
+            start_response(reply.status, [pair for pair in headers if pair[0] != _TYPE])
+            return []
         start_response(reply.status, headers)
         return [reply.body]
 

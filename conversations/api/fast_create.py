@@ -19,10 +19,10 @@ from conversations.api.calls import (
     MAX_BODY_BYTES,
     ChallengeBody,
     count_call,
-    entity_tag,
     holds_scope,
     idempotent_request,
 )
+from conversations.api.conditional import entity_tag
 from conversations.api.fast_bodies import Reply, is_post_of_json, read_json
 from conversations.api.lookups import is_conversation_id, only_one
 from conversations.api.views import link_members, wishes_in
