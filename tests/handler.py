@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from django.http.response import ResponseHeaders
 from django.test.client import ClientHandler
 
-from conversations.api import before_django
+from conversations import before_django
 
 
 class Handler(ClientHandler):
@@ -28,7 +28,10 @@ class Handler(ClientHandler):
             return answered
         ((status, headers),) = started
         response: Any = HttpResponse(b"".join(answered), status=int(status[:3]))
-        response.headers = ResponseHeaders(dict(headers))  # without Django's own Content-Type
+        response.headers = ResponseHeaders({name: value for name, value in headers if name != "Set-Cookie"})
+        for name, value in headers:
+            if name == "Set-Cookie":
+                response.cookies.load(value)
         response.wsgi_request = WSGIRequest(environ)
         return response
 

@@ -23,14 +23,10 @@ from conversations.flow.idempotency import IdempotentRequest
 from infrastructure import rate_limits
 from infrastructure.crypto import DecryptionError
 from oauth_client.validators import MAX_SCOPE_LENGTH
+from web.answered_before import COUNTED_BEFORE, FAILED_BEFORE
 from web.errors import Problem, json_response, rate_limited
 from web.limits import client_address
 
-# WSGI variable with the exception that ended a fast path (`before_django`). It is raised again where every call begins,
-# so that nothing is counted, asked or sent twice.
-FAILED_BEFORE: Final = "consumer_delegation.failed_before"
-# ... and one that says that a fast path has counted the call, and leaves the rest to the full way.
-COUNTED_BEFORE: Final = "consumer_delegation.counted_before"
 MAX_BODY_BYTES: Final = 16 * 1024
 # Of a call of a brand's API, which may create something there.
 MAX_CALL_BODY_BYTES: Final = 64 * 1024

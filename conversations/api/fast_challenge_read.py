@@ -14,13 +14,14 @@ from django.utils import timezone
 
 from brands.authentication import PresentedKey
 from brands.models import BotKey
-from conversations.api.calls import COUNTED_BEFORE, count_call, holds_scope, seconds
+from conversations.api.calls import count_call, holds_scope, seconds
 from conversations.api.conditional import entity_tag, matches_entity_tag
 from conversations.api.fast_bodies import Reply
 from conversations.api.fast_reads import presented_read
 from conversations.api.lookups import is_challenge_id
 from conversations.api.waiting import MAX_WAIT_SECONDS, can_change, retry_after, wait_for_change
 from conversations.flow.readable_challenges import ReadableChallenge, challenge_by_one_query
+from web.answered_before import COUNTED_BEFORE
 
 _PARAMETERS: Final = {"wait", "session"}
 _IF_NONE_MATCH: Final = "HTTP_IF_NONE_MATCH"

@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from brands.models import BotKey
-from conversations.api import before_django
+from conversations import before_django
 from conversations.flow import read_counts
 from conversations.models import AccessToken, Conversation
 from infrastructure import prepared, rate_limits

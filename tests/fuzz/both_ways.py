@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from brands.models import BotKey
-from conversations.api import before_django
+from conversations import before_django
 from conversations.flow import call_counts, read_counts
 from infrastructure import rate_limits
 from infrastructure.logs import LineFormatter
