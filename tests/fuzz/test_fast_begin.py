@@ -179,7 +179,7 @@ def test_any_press_of_any_button_at_any_moment(
         same_on_both_ways(environ, answered_fast, monkeypatch, look)
 
 
-def without_numbers(row: dict[str, Any]) -> dict[str, Any]:
+def without_numbers(row: Any) -> dict[str, Any]:
     """Leave out the number, which the database gives out once, and the request's id."""
     kept = {name: value for name, value in row.items() if name not in {"id", "request_id"}}
     return {name: bytes(value) if isinstance(value, memoryview) else value for name, value in kept.items()}
