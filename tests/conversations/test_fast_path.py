@@ -194,6 +194,7 @@ def test_a_database_that_is_away_is_asked_once(ready: Bot) -> None:
     assert (answer.status_code, answer["Retry-After"], len(asked)) == (503, "30", 1)
 
 
+@pytest.mark.usefixtures("acme_server")
 def test_a_database_that_is_away_when_the_button_is_pressed_is_asked_once(acme_bot: Bot, ada: Browser) -> None:
     """Its limits are counted before Django's handler, and the full way answers 503 without counting again (G8)."""
     url = acme_bot.challenge()["url"]
@@ -210,6 +211,7 @@ def test_a_database_that_is_away_when_the_button_is_pressed_is_asked_once(acme_b
     assert (answer.status_code, answer["Retry-After"], len(asked)) == (503, "30", 1)
 
 
+@pytest.mark.usefixtures("acme_server")
 def test_a_form_of_another_site_is_refused_once(acme_bot: Bot, caplog: pytest.LogCaptureFixture) -> None:
     """B22: before Django's handler by the view's own check. The page gets what the middleware adds to every page."""
     url = acme_bot.challenge()["url"]
