@@ -48,6 +48,7 @@ from conversations.trial_page import page_of_trial
 from infrastructure.crypto import DecryptionError
 from oauth_client import FORM_POST
 from web.errors import json_response
+from web.limits import limited
 from web.middleware import consumer_form
 from web.pages import render_page
 
@@ -75,6 +76,10 @@ def link(request: HttpRequest, link_token: str) -> HttpResponse:
 def link_or_begin(request: HttpRequest, link_token: str) -> HttpResponse:
     """`/c/{link_token}`: the button's POST begins the sign-in; GET and HEAD show the page."""
     return begin(request, link_token) if request.method == "POST" else link(request, link_token)
+
+
+# What the URL of a link calls, also before Django's handler (`fast_begin`).
+button = limited(link_or_begin)
 
 
 def begin(request: HttpRequest, link_token: str) -> HttpResponse:

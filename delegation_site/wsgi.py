@@ -17,7 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "delegation_site.settings")
 refuse_dangerous_settings()
 _django = get_wsgi_application()
 # Not at the top: it imports models, which are loaded only now.
-_before = import_module("conversations.api.before_django").before
+_before = import_module("conversations.before_django").before
 if settings.METRICS_FOLDER:
     metrics.start()
     application = import_module("web.measured").measured(_before)

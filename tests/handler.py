@@ -4,9 +4,10 @@ from typing import Any
 
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpResponse
+from django.http.response import ResponseHeaders
 from django.test.client import ClientHandler
 
-from conversations.api import before_django
+from conversations import before_django
 
 
 class Handler(ClientHandler):
@@ -26,7 +27,11 @@ class Handler(ClientHandler):
         if not started:
             return answered
         ((status, headers),) = started
-        response: Any = HttpResponse(b"".join(answered), status=int(status[:3]), headers=dict(headers))
+        response: Any = HttpResponse(b"".join(answered), status=int(status[:3]))
+        response.headers = ResponseHeaders({name: value for name, value in headers if name != "Set-Cookie"})
+        for name, value in headers:
+            if name == "Set-Cookie":
+                response.cookies.load(value)
         response.wsgi_request = WSGIRequest(environ)
         return response
 

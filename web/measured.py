@@ -2,18 +2,16 @@
 
 from collections.abc import Callable, Iterable
 from time import perf_counter
-from typing import Any, Final
+from typing import Any
 
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest
 
 from infrastructure import metrics
+from web.answered_before import ANSWERED_BEFORE
 
 Application = Callable[..., Iterable[bytes]]
-
-# WSGI variable with the name of the route and the status of what was answered before Django's handler.
-ANSWERED_BEFORE: Final = "consumer_delegation.answered_before"
 
 
 class MeasuredHandler(WSGIHandler):

@@ -16,6 +16,7 @@ from django.utils.decorators import decorator_from_middleware
 from django.utils.module_loading import import_string
 from django.views.decorators.csrf import csrf_exempt
 
+from web.answered_before import FAILED_BEFORE, RESPONSE_BEFORE
 from web.errors import json_response, refuse_nul_middleware
 
 # The admin's Content-Security-Policy: scripts, styles, forms and frames of our own origin, and none inline.
@@ -157,9 +158,17 @@ def headers_of_bot_answers(environ: dict[str, Any]) -> dict[str, str]:
 
     `environ` is that of a request that the middleware does not refuse.
     """
-    in_front = settings.MIDDLEWARE[: settings.MIDDLEWARE.index("web.middleware.bot_api_middleware")]
-    answer = _with_headers(lambda _: json_response({}))
-    for name in reversed(in_front):
+    return _headers_behind("web.middleware.bot_api_middleware", _with_headers(lambda _: json_response({})), environ)
+
+
+def headers_of_redirects(environ: dict[str, Any]) -> dict[str, str]:
+    """As `headers_of_bot_answers`, for a redirect of the button."""
+    return _headers_behind("web.middleware.sign_in_middleware", lambda _: HttpResponse(status=303), environ)
+
+
+def _headers_behind(middleware: str, answer: Any, environ: dict[str, Any]) -> dict[str, str]:
+    """Send an answer through what is in front of this middleware."""
+    for name in reversed(settings.MIDDLEWARE[: settings.MIDDLEWARE.index(middleware)]):
         answer = import_string(name)(answer)
     return dict(answer(WSGIRequest(dict(environ))).items())
 
@@ -208,7 +217,15 @@ def _is_exempt(request: HttpRequest) -> bool:
 
 
 def _response_of_view(request: HttpRequest) -> HttpResponse:
-    """Call the view that was found. Raises `DisallowedHost`, which Django turns into a response."""
+    """Call the view that was found, unless that was done before Django's handler.
+
+    Raises `DisallowedHost`, which Django turns into a response, and what the view has raised before.
+    """
+    if (error := request.META.pop(FAILED_BEFORE, None)) is not None:
+        raise error
+    if (answered := request.META.pop(RESPONSE_BEFORE, None)) is not None:
+        found: HttpResponse = answered
+        return found
     request.get_host()
     match: Any = request.resolver_match
     response: HttpResponse = match.func(request, *match.args, **match.kwargs)

@@ -1,6 +1,5 @@
-"""What all calls share: method, bot key, scopes, rate limit, query, body, entity tag, and errors as problems."""
+"""What all calls share: method, bot key, scopes, rate limit, query, body, and errors as problems."""
 
-import base64
 import logging
 import re
 from collections.abc import Callable, Iterable
@@ -11,9 +10,8 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
-from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
-from django.utils.http import parse_etags
 from django.views.decorators.csrf import csrf_exempt
 from msgspec import Meta, Struct
 
@@ -23,22 +21,17 @@ from conversations.api.flow_problems import next_call, problem_of
 from conversations.flow.errors import FlowError
 from conversations.flow.idempotency import IdempotentRequest
 from infrastructure import rate_limits
-from infrastructure.crypto import DecryptionError, key_ring
+from infrastructure.crypto import DecryptionError
 from oauth_client.validators import MAX_SCOPE_LENGTH
+from web.answered_before import COUNTED_BEFORE, FAILED_BEFORE
 from web.errors import Problem, json_response, rate_limited
 from web.limits import client_address
 
-# WSGI variable with the exception that ended a fast path (`before_django`). It is raised again where every call begins,
-# so that nothing is counted, asked or sent twice.
-FAILED_BEFORE: Final = "consumer_delegation.failed_before"
-# ... and one that says that a fast path has counted the call, and leaves the rest to the full way.
-COUNTED_BEFORE: Final = "consumer_delegation.counted_before"
 MAX_BODY_BYTES: Final = 16 * 1024
 # Of a call of a brand's API, which may create something there.
 MAX_CALL_BODY_BYTES: Final = 64 * 1024
 # The column is an integer of four bytes.
 MAX_SESSION: Final = 2**31 - 1
-_TAG_BYTES: Final = 18
 # An idempotency key without quotes; and as a String of structured fields (RFC 8941 section 3.3.3), in which only quotes
 # and backslashes are escaped.
 _BARE: Final = re.compile(r"[\x21\x23-\x7e][\x21-\x7e]{0,254}")
@@ -145,45 +138,6 @@ class CompletionBody(Struct, kw_only=True, forbid_unknown_fields=True):
         """Require exactly one of the two. msgspec turns the `ValueError` into a `ValidationError`."""
         if (self.code is None) == (self.handle is None):
             raise ValueError("Give either `code` or `handle`")
-
-
-def conditional_answer(
-    request: HttpRequest, representation: dict[str, Any], headers: dict[str, str] | None = None
-) -> HttpResponse:
-    """Answer 200 with the representation and its entity tag, or 304 if `If-None-Match` names that tag."""
-    tag = entity_tag(representation)
-    answer = json_response(representation, headers=(headers or {}) | {"ETag": tag})
-    if not matches_entity_tag(request, tag):
-        return answer
-    # Django's middleware would set 0, but it must be the length of the 200 answer (RFC 9110 section 8.6).
-    length = {"Content-Length": str(len(answer.content))}
-    unchanged = HttpResponseNotModified(headers=length)
-    for name in ("ETag", *(headers or {})):
-        unchanged[name] = answer[name]
-    return unchanged
-
-
-def entity_tag(representation: dict[str, Any]) -> str:
-    """Make a weak entity tag. It leaves out `expires_in`, which changes every second.
-
-    It is a keyed digest: tags are logged, and without a key a purpose or context could be guessed from one.
-    """
-    digest = key_ring().digest("entity-tag", msgspec.json.encode(_without_seconds(representation)))[-_TAG_BYTES:]
-    return f'W/"{base64.urlsafe_b64encode(digest).decode()}"'
-
-
-def matches_entity_tag(request: HttpRequest, tag: str) -> bool:
-    """Whether `If-None-Match` names this entity tag, by weak comparison (RFC 9110 section 13.1.2)."""
-    tags = parse_etags(request.headers.get("If-None-Match", ""))
-    return "*" in tags or tag.removeprefix("W/") in {named.removeprefix("W/") for named in tags}
-
-
-def _without_seconds(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_seconds(member) for name, member in value.items() if name != "expires_in"}
-    if isinstance(value, list):
-        return [_without_seconds(member) for member in value]
-    return value
 
 
 Body = TypeVar("Body")

@@ -17,7 +17,10 @@ Body = TypeVar("Body")
 
 
 class Reply(NamedTuple):
-    """An answer: its body, its status, and the headers that not every answer to a bot has."""
+    """An answer: its body, its status, and the headers that not every answer to a bot has.
+
+    A 304 has the body that it would have as 200, for its length.
+    """
 
     body: bytes
     status: str = "200 OK"

@@ -15,14 +15,13 @@ from django.utils import timezone
 from brands.authentication import PresentedKey
 from brands.models import BotKey, may_use_check
 from conversations.api.calls import (
-    COUNTED_BEFORE,
     MAX_BODY_BYTES,
     ChallengeBody,
     count_call,
-    entity_tag,
     holds_scope,
     idempotent_request,
 )
+from conversations.api.conditional import entity_tag
 from conversations.api.fast_bodies import Reply, is_post_of_json, read_json
 from conversations.api.lookups import is_conversation_id, only_one
 from conversations.api.views import link_members, wishes_in
@@ -37,6 +36,7 @@ from conversations.flow.first_challenges import (
 )
 from conversations.flow.idempotency import IdempotentRequest
 from conversations.flow.new_challenges import Judged, Wishes, url_of_link
+from web.answered_before import COUNTED_BEFORE
 from web.errors import Problem
 
 _IDEMPOTENCY_KEY: Final = "HTTP_IDEMPOTENCY_KEY"

@@ -5,17 +5,16 @@ tests/fuzz/test_fast_token_read.py holds this and the full way, which is `token_
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import msgspec
-from django.core.exceptions import SuspiciousOperation
-from django.http import QueryDict
 from django.utils import timezone
 
 from brands.authentication import PresentedKey
 from brands.models import BotKey
 from conversations.api.calls import count_token_read, holds_scope, seconds
 from conversations.api.fast_bodies import Reply
+from conversations.api.fast_reads import presented_read
 from conversations.api.lookups import is_conversation_id
 from conversations.api.token_read import (
     MAX_MIN_TTL,
@@ -32,33 +31,13 @@ from conversations.flow.authorization_status import token_representation
 from conversations.flow.readable_tokens import token_by_one_query
 from web.errors import Problem
 
-# Of a GET without a body. Another one may name a charset, by which Django decodes the query.
-_CONTENT_TYPES: Final = {None, "", "text/plain", "application/json"}
-
 
 def prepared(environ: dict[str, Any], path: re.Match[str]) -> Callable[[], Reply | None] | None:
     """Return what answers this request; None if it is no read, or one that the full way has to judge."""
-    conversation_id = path[1]
-    if environ.get("REQUEST_METHOD") != "GET" or environ.get("CONTENT_TYPE") not in _CONTENT_TYPES:
+    conversation_id, read = path[1], presented_read(environ, PARAMETERS)
+    if read is None or not is_conversation_id(conversation_id):
         return None
-    presented = PresentedKey.read(environ.get("HTTP_AUTHORIZATION", ""))
-    query = _query(environ.get("QUERY_STRING", ""))
-    if presented is None or query is None or not is_conversation_id(conversation_id):
-        return None
-    return lambda: _answer(presented, conversation_id, query, environ.get(WSGI_NAME))
-
-
-def _query(text: str) -> dict[str, str] | None:
-    """Parse the query as Django does. Returns None for one that is not allowed."""
-    if not text:
-        return {}
-    if not text.isascii():
-        return None
-    try:
-        given = QueryDict(text)
-    except SuspiciousOperation:
-        return None
-    return given.dict() if all(name in PARAMETERS and len(values) == 1 for name, values in given.lists()) else None
+    return lambda: _answer(read.presented, conversation_id, read.query, environ.get(WSGI_NAME))
 
 
 def _answer(presented: PresentedKey, conversation_id: str, query: dict[str, str], header: str | None) -> Reply | None:

@@ -220,9 +220,13 @@ def operations_of(call: Call, after: str, most: int) -> list[Operation]:
     return list(declared.order_by("name")[:most])
 
 
+def is_challenge_id(text: str) -> bool:
+    return _UUID.fullmatch(text) is not None
+
+
 def challenge_of(call: Call, challenge_id: str, session: int | None = None) -> Challenge:
     """Find the brand's challenge, of any session. Raises `Problem`, also if the call names another session."""
-    known = _UUID.fullmatch(challenge_id)
+    known = is_challenge_id(challenge_id)
     challenge = _CHALLENGES.first(brand=call.bot_key.brand_id, uuid=UUID(challenge_id)) if known else None
     if challenge is None:
         raise Problem(404, "challenge_unknown", "There is no challenge with this id. Create one in its conversation.")

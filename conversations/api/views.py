@@ -21,14 +21,12 @@ from conversations.api.calls import (
     as_nothing,
     as_token_read,
     bot_call,
-    conditional_answer,
-    entity_tag,
     idempotent_request,
-    matches_entity_tag,
     named_session,
     refuse_missing_scopes,
     seconds,
 )
+from conversations.api.conditional import conditional_answer, entity_tag, matches_entity_tag
 from conversations.api.lookups import (
     challenge_of,
     checked_conversation_id,
@@ -95,14 +93,17 @@ def create_challenge(call: Call, conversation_id: str) -> Answer:
 
 @bot_call(READ)
 def read_challenge(call: Call, challenge_id: str) -> Answer:
-    """`GET /challenges/{challenge_id}`; with `wait`, answer when the challenge changes, or after `wait` seconds."""
+    """`GET /challenges/{challenge_id}`; with `wait`, answer when the challenge changes, or after `wait` seconds.
+
+    What may be read mostly does not come here: `fast_challenge_read` answers it before Django's handler.
+    """
     query = call.query("wait", "session")
     wait, session = _wait(query.get("wait", "0")), named_session(query.get("session"))
     challenge, now = challenge_of(call, challenge_id, session), timezone.now()
     representation = challenge_representation(challenge, now)
     if not wait or not can_change(challenge, now) or _has_missed_change(call, representation):
         return conditional_answer(call.request, representation)
-    if not wait_for_change(challenge, wait):
+    if not wait_for_change(challenge, challenge.conversation.brand_id, wait):
         return conditional_answer(call.request, representation, retry_after())
     return _read_challenge_again(call.request, challenge_id=challenge_id)
 
@@ -112,7 +113,8 @@ def _has_missed_change(call: Call, representation: dict[str, Any]) -> bool:
 
     Then the poll is answered at once.
     """
-    return "If-None-Match" in call.request.headers and not matches_entity_tag(call.request, entity_tag(representation))
+    named = call.request.META.get("HTTP_IF_NONE_MATCH")
+    return named is not None and not matches_entity_tag(named, entity_tag(representation))
 
 
 @bot_call(READ, counted=as_nothing)

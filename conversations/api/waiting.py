@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
 from threading import Event, Lock, Thread
-from typing import Final
+from typing import Any, Final, Protocol
 
 from django.conf import settings
 from django.db import Error, connection
 from django.utils import timezone
 
-from conversations.models import OPEN_STATUSES, Challenge
+from conversations.models import OPEN_STATUSES, Challenge, status_at
 from infrastructure import metrics
 from infrastructure.stopping import is_stopping
 
@@ -27,6 +27,19 @@ _SECONDS_AFTER_AN_ERROR: Final = 1.0
 _RETRY_AFTER: Final = (1, 3)
 
 logger = logging.getLogger("consumer_delegation.waiting")
+
+
+class Watched(Protocol):
+    """The columns of a challenge that a call waits with: a `Challenge`, or the row of a query."""
+
+    @property
+    def pk(self) -> Any: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def last_error(self) -> str: ...
+    @property
+    def expires_at(self) -> datetime: ...
 
 
 @dataclass(eq=False)
@@ -102,15 +115,13 @@ def waiters_now() -> int:
     return len(_waiters)
 
 
-def wait_for_change(challenge: Challenge, seconds: int) -> bool:
+def wait_for_change(challenge: Watched, brand_pk: int, seconds: int) -> bool:
     """Block until the challenge changes or expires, or `seconds` have passed. Returns True then.
 
     Returns False at once, without waiting, if too many calls wait or the process is stopping. Closes the caller's
     database connection while it waits. It does not notice that the client has disconnected.
     """
-    waiter = _Waiter(
-        challenge.pk, challenge.conversation.brand_id, (challenge.status, challenge.last_error), challenge.expires_at
-    )
+    waiter = _Waiter(challenge.pk, brand_pk, (challenge.status, challenge.last_error), challenge.expires_at)
     if not _waiters.add(waiter):
         return False
     try:
@@ -126,9 +137,9 @@ def retry_after() -> dict[str, str]:
     return {"Retry-After": str(random.randint(*_RETRY_AFTER))}  # noqa: S311  # no secret
 
 
-def can_change(challenge: Challenge, now: datetime) -> bool:
+def can_change(challenge: Watched, now: datetime) -> bool:
     """Whether the challenge is open, so that its status can still change."""
-    return challenge.status_at(now) in OPEN_STATUSES
+    return status_at(challenge.status, challenge.expires_at, now) in OPEN_STATUSES
 
 
 def _wake_changed(waiters: list[_Waiter]) -> float:

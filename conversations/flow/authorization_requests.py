@@ -15,7 +15,7 @@ from django.db.models.functions import Coalesce
 
 from brands.models import AuthorizationServer
 from conversations.flow.events import ConversationEvent, record, webhooks_of
-from conversations.flow.transitions import lock_conversation, move_challenge
+from conversations.flow.transitions import lock_conversation, start_challenge
 from conversations.models import (
     COOKIE_PREFIX,
     AuthorizationRequest,
@@ -167,9 +167,7 @@ def begin_authorization_request(challenge: Challenge, now: datetime) -> NewAutho
         if current.requests >= MAX_PENDING_REQUESTS:
             _drop_oldest_requests(current, now)
         begun = _insert(current, now)
-        move_challenge(
-            current, ChallengeStatus.STARTED, now=now, actor=CONSUMER, from_statuses=(ChallengeStatus.ISSUED,)
-        )
+        start_challenge(current, now)
     return begun
 
 

@@ -3,13 +3,12 @@
 It finds only what can be sent. For everything else several queries find the reason (`readable_tokens`).
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple
 
-import msgspec
 from django.db import models
 from django.db.models import F, QuerySet
-from django.db.models.functions import Cast, JSONArray
+from django.db.models.functions import JSONArray
 
 from brands.api_operations import SAFE_METHODS
 from brands.authentication import PresentedKey, StoredKey
@@ -20,6 +19,7 @@ from conversations.flow.readable_tokens import IN_NEWEST_SESSION
 from conversations.models import AccessToken
 from infrastructure.compiled import CompiledRows, Parameter
 from infrastructure.crypto import Secret, key_ring
+from infrastructure.json_rows import RowDecoder, as_text
 from oauth_client.dpop import ProofKey
 
 
@@ -48,30 +48,23 @@ _BOT_KEY: Final = f"{_BRAND}bot_keys__"
 _OPERATION: Final = f"{_BRAND}operations__"
 _API: Final = f"{_OPERATION}api__"
 _SERVER: Final = f"{_API}authorization_server"
-_MOMENTS: Final = ("host_since", "issued_at", "expires_at", "key_expires_at", "key_last_used_at")
-
-
-def _text(column: str) -> Cast:
-    return Cast(column, models.TextField())
-
-
-# One JSON array in the order of `CallRow` and `CallableRow`, as in `readable_tokens`.
+# In the order of `CallRow` and `CallableRow`.
 _ROW: Final = JSONArray(
     f"{_OPERATION}name", f"{_OPERATION}scope", f"{_OPERATION}is_safe_to_repeat",
     f"{_API}base_url", f"{_API}host_member", f"{_API}host_since",
-    f"{_BRAND}id", f"{_BRAND}slug", f"{_BRAND}uuid", _text(f"{_BRAND}private_networks"),
+    f"{_BRAND}id", f"{_BRAND}slug", f"{_BRAND}uuid", as_text(f"{_BRAND}private_networks"),
     "conversation__uuid", "uuid", "scope", "issued_at",
-    f"{_OPERATION}method", f"{_OPERATION}path", _text(f"{_OPERATION}parameters"), _text(f"{_OPERATION}body_schema"),
+    f"{_OPERATION}method", f"{_OPERATION}path", as_text(f"{_OPERATION}parameters"), as_text(f"{_OPERATION}body_schema"),
     f"{_OPERATION}is_body_required",
     "id", "expires_at", "conversation__session", f"{_BRAND}conversation_ids", f"{_BRAND}token_read_purpose_required",
-    f"{_BOT_KEY}id", _text(f"{_BOT_KEY}scopes"), f"{_BOT_KEY}expires_at", f"{_BOT_KEY}last_used_at",
+    f"{_BOT_KEY}id", as_text(f"{_BOT_KEY}scopes"), f"{_BOT_KEY}expires_at", f"{_BOT_KEY}last_used_at",
     f"{_BOT_KEY}calls_per_minute",
 )  # fmt: skip
 _COLUMNS: Final = (
     *("row", "ciphertext", "dpop_key_ciphertext", "response_members_ciphertext"),
     f"{_BOT_KEY}digest",
 )
-_decoder: Final = msgspec.json.Decoder(CallableRow, strict=False)  # SQLite has 0 and 1 instead of booleans
+_decoder: Final = RowDecoder(CallableRow)
 
 
 class CallableToken(NamedTuple):
@@ -127,7 +120,7 @@ def callable_by_one_query(
     if not rows:
         return None
     text, *others = rows[0]
-    found = CallableToken(_decoded(text), *others)
+    found = CallableToken(_decoder.decode(text), *others)
     row = found.row
     # The query has checked the rest of what `BotKeyQuerySet.live` asks for.
     is_live = row.key_expires_at is None or row.key_expires_at > now
@@ -140,15 +133,6 @@ def presented_token(access_token_pk: int) -> AccessToken | None:
     """Read the token that was presented, for an API that refuses it; None if its row has been deleted meanwhile."""
     rows = AccessToken.objects.select_related("conversation__brand", "authorization_server", "challenge")
     return rows.filter(pk=access_token_pk).first()
-
-
-def _decoded(text: str) -> CallableRow:
-    row = _decoder.decode(text)
-    if row.issued_at.tzinfo is not None:
-        return row
-    # SQLite's moments name no time zone.
-    moments = {name: getattr(row, name) for name in _MOMENTS}
-    return msgspec.structs.replace(row, **{name: at and at.replace(tzinfo=UTC) for name, at in moments.items()})
 
 
 def _callable_tokens() -> QuerySet[AccessToken]:
@@ -170,7 +154,7 @@ def _callable_tokens() -> QuerySet[AccessToken]:
                 "authorization_server_id": F(f"{_SERVER}_id"),
             },
         )
-        .annotate(row=Cast(_ROW, models.TextField()))
+        .annotate(row=as_text(_ROW))
         .order_by()
     )
 

@@ -3,14 +3,14 @@
 It finds only what can be created. For everything else several queries find the reason (`challenges`).
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
 import msgspec
 from django.db import models, transaction
 from django.db.models import Exists, OuterRef
-from django.db.models.functions import Cast, JSONArray
+from django.db.models.functions import JSONArray
 
 from brands.authentication import PresentedKey, StoredKey
 from brands.models import BotKey
@@ -20,6 +20,7 @@ from conversations.flow.new_challenges import Judged, Wishes, new_challenge, rec
 from conversations.models import Challenge, Conversation, IdempotencyKey
 from infrastructure.compiled import CompiledInsert, CompiledRows, Parameter, unsaved
 from infrastructure.crypto import Secret, key_ring
+from infrastructure.json_rows import RowDecoder, as_text
 
 
 class ServerRow(msgspec.Struct, array_like=True, frozen=True):
@@ -55,20 +56,17 @@ class FirstChallenge(NamedTuple):
     @property
     def key(self) -> StoredKey:
         row = self.servers[0]
-        last_used_at = row.key_last_used_at
-        if last_used_at is not None and last_used_at.tzinfo is None:  # SQLite's moments name no time zone
-            last_used_at = last_used_at.replace(tzinfo=UTC)
-        return StoredKey(row.key_pk, self.key_digest, row.brand_uuid, last_used_at)
+        return StoredKey(row.key_pk, self.key_digest, row.brand_uuid, row.key_last_used_at)
 
 
 _BRAND: Final = "brand__"
 _SERVER: Final = f"{_BRAND}authorization_servers__"
-# One JSON array in the order of `ServerRow`, as in `readable_tokens`.
+# In the order of `ServerRow`.
 _ROW: Final = JSONArray(
     f"{_SERVER}id", f"{_SERVER}key", f"{_SERVER}scope", f"{_SERVER}required_scope",
-    Cast(f"{_SERVER}same_person_checks", models.TextField()), f"{_SERVER}challenge_lifetime",
+    as_text(f"{_SERVER}same_person_checks"), f"{_SERVER}challenge_lifetime",
     f"{_BRAND}id", f"{_BRAND}uuid", f"{_BRAND}name",
-    "id", Cast("scopes", models.TextField()), Cast("same_person_checks", models.TextField()), "last_used_at",
+    "id", as_text("scopes"), as_text("same_person_checks"), "last_used_at",
     "calls_per_minute",
 )  # fmt: skip
 _QUERY: Final = CompiledRows(
@@ -83,12 +81,12 @@ _QUERY: Final = CompiledRows(
             ),
             **{"public_id": Parameter("public_id", models.CharField()), f"{_SERVER}is_active": True},
         )
-        .annotate(row=Cast(_ROW, models.TextField()))
+        .annotate(row=as_text(_ROW))
         .order_by()
         .values_list("row", "digest")
     )
 )
-_decoder: Final = msgspec.json.Decoder(ServerRow)
+_decoder: Final = RowDecoder(ServerRow)
 # All rows are sent with COMMIT. So none of them has a number yet, and each finds another by the UUID that we gave it.
 _CONVERSATION: Final = CompiledInsert(Conversation)
 _CHALLENGE: Final = CompiledInsert(Challenge, found_by={"conversation": Conversation._meta.get_field("uuid")})

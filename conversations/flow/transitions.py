@@ -24,7 +24,7 @@ from conversations.models import (
     ChallengeStatus,
     Conversation,
 )
-from infrastructure.audit import SYSTEM
+from infrastructure.audit import CONSUMER, SYSTEM
 from infrastructure.compiled import CompiledQuery, CompiledRows, CompiledUpdate, Parameter
 
 # The column that holds the time of a transition to this status; `ended_at` for all others.
@@ -104,6 +104,25 @@ def move_challenge(
     changes |= {"status": to, _TIMESTAMPS.get(to, "ended_at"): now}
     if _move(tuple(changes), tuple(from_statuses)).run(pk=challenge.pk, **changes) != 1:
         return False
+    _note_move(challenge, changes, now, actor)
+    return True
+
+
+def start_challenge(challenge: Challenge, now: datetime) -> None:
+    """Note that a sign-in began, unless one has begun before.
+
+    The challenge was read after its conversation was locked, so nobody can have moved it since, and the UPDATE travels
+    with COMMIT.
+    """
+    if challenge.status != ChallengeStatus.ISSUED:
+        return
+    changes: dict[str, Any] = {"status": ChallengeStatus.STARTED, "started_at": now}
+    _move(tuple(changes), (ChallengeStatus.ISSUED,)).run_later(pk=challenge.pk, **changes)
+    _note_move(challenge, changes, now, CONSUMER)
+
+
+def _note_move(challenge: Challenge, changes: dict[str, Any], now: datetime, actor: str) -> None:
+    to = changes["status"]
     for name, value in changes.items():
         setattr(challenge, name, value)
     if to not in OPEN_STATUSES:
@@ -117,7 +136,6 @@ def move_challenge(
         challenge=challenge,
     )
     publish_challenge(challenge, now)
-    return True
 
 
 @lru_cache(maxsize=32)

@@ -12,7 +12,8 @@ from django.utils import timezone
 
 from brands import operation_requests
 from brands.models import AuthorizationServer, Brand, BrandAPI, Operation
-from conversations.api import before_django, fast_call, operations
+from conversations import before_django
+from conversations.api import fast_call, operations
 from conversations.models import AccessToken, Conversation
 from infrastructure import rate_limits
 from infrastructure.logs import current_request_id

@@ -13,7 +13,8 @@ from django.db import IntegrityError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
 from brands.models import AuthorizationServer, WebhookEndpoint
-from conversations.api import before_django, fast_create
+from conversations import before_django
+from conversations.api import fast_create
 from conversations.flow import first_challenges
 from conversations.models import Challenge, Conversation, IdempotencyKey
 from infrastructure.models import AuditEvent, RateCounter

@@ -15,13 +15,14 @@ from django.db import OperationalError, connection
 from django.utils import timezone
 
 from brands.models import BotKey
-from conversations.api import before_django
+from conversations import before_django
 from conversations.flow import read_counts
-from conversations.models import AccessToken, Conversation
+from conversations.models import AccessToken, AuthorizationRequest, Conversation
 from infrastructure import prepared, rate_limits
 from infrastructure.postgresql import base
 from infrastructure.rate_limits import Limit
 from tests.cast import CHAT, HOST, Bot, Browser, code_on
+from tests.conversations.test_query_counts import post
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.handler import Handler
 
@@ -34,6 +35,13 @@ IN_FRONT = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "web.middleware.bot_api_middleware",
+]
+IN_FRONT_OF_SIGN_INS = [
+    *IN_FRONT,
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "web.errors.refuse_nul_middleware",
+    "web.middleware.sign_in_middleware",
 ]
 
 
@@ -61,9 +69,9 @@ def fast(environ: dict[str, Any]) -> tuple[list[tuple[str, str]], bytes] | None:
     return (started[0][1], b"".join(body)) if started else None
 
 
-def test_a_middleware_in_front_of_the_bot_api_is_known_to_the_fast_path() -> None:
+def test_a_middleware_in_front_of_bot_api_and_button_is_known_to_the_fast_path() -> None:
     """It answers where none of these would refuse. Write what a new one checks into `_passes_middleware`."""
-    assert site.MIDDLEWARE[: len(IN_FRONT)] == IN_FRONT
+    assert site.MIDDLEWARE[: len(IN_FRONT_OF_SIGN_INS)] == IN_FRONT_OF_SIGN_INS
 
 
 def test_production_and_runserver_answer_a_read_before_django(ready: Bot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +192,34 @@ def test_a_database_that_is_away_is_asked_once(ready: Bot) -> None:
     with connection.execute_wrapper(away):
         answer = Handler().__call__(environ_of(ready))
     assert (answer.status_code, answer["Retry-After"], len(asked)) == (503, "30", 1)
+
+
+@pytest.mark.usefixtures("acme_server")
+def test_a_database_that_is_away_when_the_button_is_pressed_is_asked_once(acme_bot: Bot, ada: Browser) -> None:
+    """Its limits are counted before Django's handler, and the full way answers 503 without counting again (G8)."""
+    url = acme_bot.challenge()["url"]
+    ada.get(url)
+    asked: list[str] = []
+
+    def away(_: Any, sql: str, *__: Any) -> None:
+        asked.append(sql)
+        raise OperationalError
+
+    ada.client.raise_request_exception = False
+    with connection.execute_wrapper(away):
+        answer = post(ada, url)
+    assert (answer.status_code, answer["Retry-After"], len(asked)) == (503, "30", 1)
+
+
+@pytest.mark.usefixtures("acme_server")
+def test_a_form_of_another_site_is_refused_once(acme_bot: Bot, caplog: pytest.LogCaptureFixture) -> None:
+    """B22: before Django's handler by the view's own check. The page gets what the middleware adds to every page."""
+    url = acme_bot.challenge()["url"]
+    with caplog.at_level(logging.WARNING, logger="django.security.csrf"):
+        answer = Browser().client.post(url, {}, secure=True, headers={"Origin": "https://rival.example"})
+    assert (answer.status_code, len(caplog.records)) == (403, 1)
+    assert "default-src 'none'" in answer["Content-Security-Policy"]
+    assert not AuthorizationRequest.objects.exists()
 
 
 def test_a_refused_read_is_counted_once(ready: Bot, monkeypatch: pytest.MonkeyPatch) -> None:

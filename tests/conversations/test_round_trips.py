@@ -23,8 +23,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 # The first query has the key, the servers, and whether the chat is known. The second has BEGIN, three inserts and
 # COMMIT. The share of calls that has been counted for this process is not used up.
 CREATE = 2
-# Count, find the link; BEGIN, lock and read; insert and update; audit row and COMMIT.
-BEGIN = 5
+# Count, find the link; BEGIN, lock and read; insert, update, audit row and COMMIT.
+BEGIN = 4
 CALLBACK = 8
 
 

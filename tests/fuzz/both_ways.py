@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from brands.models import BotKey
-from conversations.api import before_django
+from conversations import before_django
 from conversations.flow import call_counts, read_counts
 from infrastructure import rate_limits
 from infrastructure.logs import LineFormatter
@@ -160,7 +160,7 @@ def same_on_both_ways(
         patched.setattr(before_django, "_answer", watched)
         assert outcome(HANDLER.behind_fast_path, environ, look) == full
     if any(found):
-        assert full["status"] in {200, 201}
+        assert full["status"] in {200, 201, 303, 304}
         answered_fast.append(1)
 
 

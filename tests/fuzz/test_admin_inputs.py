@@ -4,6 +4,7 @@ N1, N3, B20, C6, E16: what was accepted can be stored, and a consumer can be sen
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 from unittest import mock
@@ -160,6 +161,9 @@ def check_usable(server: AuthorizationServer) -> None:
     configuration = stored.configuration(stored.scope)
     url = authorization_url(configuration, state="state", nonce="nonce", code_challenge="challenge")
     assert HttpResponseRedirect(url)["Location"]
+    # The address is written once for a configuration. With another kind of text it is written anew.
+    anew = {"state": "state~", "nonce": "nonce~", "code_challenge": "challenge~"}
+    assert authorization_url(configuration, **anew) == re.sub("(=state|=nonce|=challenge)(?=&|$)", r"\1~", url)
     query = parse_qs(urlsplit(url).query)
     assert (query["state"], query["redirect_uri"]) == (["state"], [stored.redirect_uri])
     assert stored.default_same_person_check in stored.same_person_checks

@@ -9,7 +9,8 @@ from django.db import transaction
 from django.test import RequestFactory
 from django.urls import get_resolver
 
-from conversations.api import before_django, waiting
+from conversations import before_django
+from conversations.api import waiting
 from conversations.flow.slots import ServerBusy, call_slot
 from infrastructure import metrics, rate_limits
 from tests.brand_api import Caller

@@ -1,4 +1,4 @@
-"""Answer a bot before Django's handler: what the middleware in front of the bot API checks, and the headers it adds.
+"""Answer a bot, or the button, before Django's handler: what the middleware checks, and the headers that it adds.
 
 The `fast_` modules answer here what is plainly all right. Whatever is not goes on to the handler, its middleware and
 the view, which alone find the reason. So the checks here may refuse too much, and never too little.
@@ -14,30 +14,37 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.http.request import split_domain_port, validate_host
 
-from conversations.api import fast_call, fast_create, fast_token_read
-from conversations.api.calls import FAILED_BEFORE
+from conversations import fast_begin
+from conversations.api import fast_call, fast_challenge_read, fast_create, fast_token_read
 from conversations.api.fast_bodies import Reply
+from conversations.links import LinkToken
 from infrastructure.logs import REQUEST_ID, REQUEST_ID_HEADER, begin_request
+from web.answered_before import ANSWERED_BEFORE, FAILED_BEFORE
 from web.errors import has_nul
-from web.measured import ANSWERED_BEFORE
-from web.middleware import headers_of_bot_answers
+from web.middleware import headers_of_bot_answers, headers_of_redirects
 
 Environ = dict[str, Any]
 Application = Callable[..., Iterable[bytes]]
 Headers = list[tuple[str, str]]
 
+_LINK: Final = LinkToken.url_name
 # The last group is named as the URL that it is.
 _PATH: Final = re.compile(
-    r"/api/v1/conversations/([^/]+)/(?:(?P<token>token)|(?P<challenges>challenges)|calls/(?P<call>[^/]+))"
+    r"/api/v1/(?:conversations/([^/]+)/(?:(?P<token>token)|(?P<challenges>challenges)|calls/(?P<call>[^/]+))"
+    rf"|challenges/(?P<challenge>[^/]+))|/c/(?P<link>{LinkToken.regex})"
 )
 _PREPARED: Final[dict[str | None, Any]] = {
     "token": fast_token_read.prepared,
     "challenges": fast_create.prepared,
     "call": fast_call.prepared,
+    "challenge": fast_challenge_read.prepared,
+    _LINK: fast_begin.prepared,
 }
 # By these a server moves the beginning of the path, which the URLs and the middleware look at.
 _MOVED: Final = ("SCRIPT_NAME", "SCRIPT_URL", "REDIRECT_URL")
 _LENGTH: Final = "Content-Length"
+_TYPE: Final = "Content-Type"
+_NOT_MODIFIED: Final = 304
 
 
 def before(application: Application) -> Application:
@@ -49,7 +56,12 @@ def before(application: Application) -> Application:
         if path is None or found is None:
             return application(environ, start_response)
         headers, reply = found
-        environ[ANSWERED_BEFORE] = path.lastgroup, int(reply.status[:3])
+        status = int(reply.status[:3])
+        environ[ANSWERED_BEFORE] = path.lastgroup, status
+        if status == _NOT_MODIFIED:
+            # The length is that of the 200 answer (RFC 9110 section 8.6).
+            start_response(reply.status, [pair for pair in headers if pair[0] != _TYPE])
+            return []
         start_response(reply.status, headers)
         return [reply.body]
 
@@ -57,7 +69,7 @@ def before(application: Application) -> Application:
 
 
 def _passes_middleware(environ: Environ) -> bool:
-    """Whether this is a request that no middleware in front of the bot API would answer itself."""
+    """Whether this is a request that no middleware in front of the views would answer itself."""
     return (
         not any(environ.get(name) for name in _MOVED)
         and (_is_secure(environ) or not settings.SECURE_SSL_REDIRECT)
@@ -90,7 +102,7 @@ def _answer(environ: Environ, path: re.Match[str]) -> tuple[Headers, Reply] | No
     answered = _PREPARED[path.lastgroup](environ, path)
     if answered is None:
         return None
-    headers = _headers(environ)
+    headers = _headers(environ, is_link=path.lastgroup == _LINK)
     request_id = environ[REQUEST_ID] = begin_request()
     try:
         reply = answered()
@@ -110,13 +122,16 @@ def _release(database: Any) -> None:
         database.close_if_unusable_or_obsolete()
 
 
-_kept_headers: dict[bool, list[tuple[str, str]]] = {}
+_kept_headers: dict[tuple[bool, bool], list[tuple[str, str]]] = {}
 
 
-def _headers(environ: Environ) -> list[tuple[str, str]]:
-    """Return the headers of every answer to a bot, but for its length and request id. They are the same each time."""
-    is_secure = _is_secure(environ)
-    if is_secure not in _kept_headers:
-        headers = headers_of_bot_answers(environ)
-        _kept_headers[is_secure] = [pair for pair in headers.items() if pair[0] not in {_LENGTH, REQUEST_ID_HEADER}]
-    return _kept_headers[is_secure]
+def _headers(environ: Environ, *, is_link: bool) -> list[tuple[str, str]]:
+    """Return the headers of every answer to a bot, or of every redirect of a link; they are the same each time.
+
+    The length and the request id are not among them.
+    """
+    kind = _is_secure(environ), is_link
+    if kind not in _kept_headers:
+        headers = (headers_of_redirects if is_link else headers_of_bot_answers)(environ)
+        _kept_headers[kind] = [pair for pair in headers.items() if pair[0] not in {_LENGTH, REQUEST_ID_HEADER}]
+    return _kept_headers[kind]
