@@ -1,8 +1,8 @@
-"""Acme as a process, over TLS on loopback: `python -m drills.brand PORT CERTIFICATE_FILE KEY_FILE MILLISECONDS`.
+"""Acme as a process, over TLS on loopback: `python -m drills.brand PORT CERTIFICATE_FILE KEY_FILE TOKEN_MS HOOK_MS`.
 
 An authorization server with PKCE and revocation, and the receiver of Acme's webhooks. The consumer is signed in, and
-agrees at once. Token endpoint and receiver take so many milliseconds, so that callbacks and deliveries are under way
-when something is killed. It keeps in memory what it has issued, revoked and received, and hands that to the drill
+agrees at once. Token endpoint and receiver take so many milliseconds each, so that callbacks and deliveries are under
+way when something is killed. It keeps in memory what it has issued, revoked and received, and hands that to the drill
 (`GET /notes`).
 """
 
@@ -28,7 +28,7 @@ class Brand:
     """What it has issued and received. A token begins with its number."""
 
     issuer: str
-    milliseconds: int
+    milliseconds: dict[str, int]
     grants: dict[str, dict[str, str]] = field(default_factory=dict)
     tokens: dict[str, bool] = field(default_factory=dict)  # whether it was revoked
     webhooks: list[dict[str, Any]] = field(default_factory=list)
@@ -68,8 +68,7 @@ class Brand:
         parts = urlsplit(target)
         if (method, parts.path) == ("GET", "/notes"):
             return self.notes()
-        if parts.path in {"/token", "/hooks"}:
-            await asyncio.sleep(self.milliseconds / 1000)
+        await asyncio.sleep(self.milliseconds.get(parts.path, 0) / 1000)
         if (method, parts.path) == ("POST", "/hooks"):
             message = json.loads(body)
             chat = message["data"].get("conversation_id", "")
@@ -109,7 +108,7 @@ def _response(status: int, headers: dict[str, str], document: dict[str, Any]) ->
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def _serve(port: int, context: ssl.SSLContext, milliseconds: int) -> None:
+async def _serve(port: int, context: ssl.SSLContext, milliseconds: dict[str, int]) -> None:
     brand = Brand(f"https://localhost:{port}", milliseconds)
     async with await asyncio.start_server(brand.converse, "127.0.0.1", port, ssl=context, backlog=512) as server:
         await server.serve_forever()
@@ -118,7 +117,8 @@ async def _serve(port: int, context: ssl.SSLContext, milliseconds: int) -> None:
 def main() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[2], sys.argv[3])
-    asyncio.run(_serve(int(sys.argv[1]), context, int(sys.argv[4])))
+    milliseconds = {"/token": int(sys.argv[4]), "/hooks": int(sys.argv[5])}
+    asyncio.run(_serve(int(sys.argv[1]), context, milliseconds))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Processes of a drill, started, killed and restarted as systemd does it."""
 
+import fcntl
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 RESTART_SECONDS: Final = 2.0
 STOP_SECONDS: Final = 40
 _START_SECONDS: Final = 90
+# As little as Linux allows, so that a pipe that nobody reads is full at once.
+PIPE_BYTES: Final = 4096
 
 
 @dataclass
@@ -89,9 +93,11 @@ class Service:
         time.sleep(RESTART_SECONDS)
         self.start()
 
-    def kill_child(self) -> None:
-        """SIGKILL to one of its children: gunicorn starts another by itself."""
-        psutil.Process(self.pid).children()[0].kill()
+    def kill_child(self) -> int:
+        """SIGKILL to one of its children, whose number is returned: gunicorn starts another by itself."""
+        child = psutil.Process(self.pid).children()[0]
+        child.kill()
+        return int(child.pid)
 
     def end(self) -> None:
         """End the whole group of processes, whatever it takes."""
@@ -141,6 +147,12 @@ class WebGroup(Service):
         if self.reader is None:
             raise RuntimeError(f"{self.name} writes its log itself")
         self.reader.send_signal(number)
+
+    def unread(self) -> int:
+        """Return how many bytes the reader has not read yet. Raises `RuntimeError` if nothing reads the output."""
+        if self.reader is None or self.reader.stdin is None:
+            raise RuntimeError(f"{self.name} writes its log itself")
+        return int.from_bytes(fcntl.ioctl(self.reader.stdin, termios.FIONREAD, bytes(4)), sys.byteorder)
 
     def close(self) -> None:
         """Close the socket, and end the reader."""
