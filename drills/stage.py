@@ -82,7 +82,8 @@ class Prepared:
         """Say how much is asked of the product in each drill."""
         return (
             f"Sign-ins a second: {SIGN_INS_PER_SECOND:.0f} at most, with five webhooks each; late after "
-            f"{LATE_SECONDS} s; token endpoint {TOKEN_MILLISECONDS} ms, receiver {RECEIVER_MILLISECONDS} ms, `WEBHOOK_CONNECTIONS={WEBHOOK_CONNECTIONS}`"
+            f"{LATE_SECONDS} s; token endpoint {TOKEN_MILLISECONDS} ms, receiver {RECEIVER_MILLISECONDS} ms, "
+            f"`WEBHOOK_CONNECTIONS={WEBHOOK_CONNECTIONS}`"
         )
 
     @property

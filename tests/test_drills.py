@@ -98,7 +98,7 @@ def test_only_a_closed_port_refuses_and_only_the_named_error_counts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
     assert refuses(f"postgres://postgres@127.0.0.1:{port}/postgres")
-    assert (fails_with(KeyError, lambda: {}["acme"]), fails_with(KeyError, lambda: None)) == (True, False)
+    assert (fails_with(KeyError, lambda: dict[str, str]()["acme"]), fails_with(KeyError, lambda: None)) == (True, False)
     with pytest.raises(ZeroDivisionError):
         fails_with(KeyError, lambda: 1 // 0)
 
