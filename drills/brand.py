@@ -32,6 +32,7 @@ class Brand:
     grants: dict[str, dict[str, str]] = field(default_factory=dict)
     tokens: dict[str, bool] = field(default_factory=dict)  # whether it was revoked
     webhooks: list[dict[str, Any]] = field(default_factory=list)
+    exchanging: int = 0  # codes that wait for their answer
 
     def authorize(self, form: dict[str, str]) -> Answer:
         """Issue a code (RFC 6749 section 4.1.2), bound to the challenge of PKCE (RFC 7636)."""
@@ -58,17 +59,21 @@ class Brand:
         return 200, {}, {}
 
     def notes(self) -> Answer:
-        """Return the numbers of all tokens and of those that were revoked, and the webhooks."""
+        """Return the numbers of all tokens and of those that were revoked, the webhooks, and how many codes are exchanged."""
         numbers = {int(token.partition(".")[0]): is_revoked for token, is_revoked in self.tokens.items()}
         revoked = [number for number, is_revoked in numbers.items() if is_revoked]
-        return 200, {}, {"issued": list(numbers), "revoked": revoked, "webhooks": self.webhooks}
+        notes = {"issued": list(numbers), "revoked": revoked, "webhooks": self.webhooks}
+        return 200, {}, notes | {"exchanging": self.exchanging}
 
     async def answer(self, method: str, target: str, body: bytes) -> Answer:
         """Answer one request."""
         parts = urlsplit(target)
         if (method, parts.path) == ("GET", "/notes"):
             return self.notes()
+        is_exchange = parts.path == "/token"
+        self.exchanging += is_exchange
         await asyncio.sleep(self.milliseconds.get(parts.path, 0) / 1000)
+        self.exchanging -= is_exchange
         if (method, parts.path) == ("POST", "/hooks"):
             message = json.loads(body)
             chat = message["data"].get("conversation_id", "")

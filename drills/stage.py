@@ -327,11 +327,11 @@ def standing(made: Prepared, shape: Shape, name: str) -> Iterator[Stage]:
         yield stage
 
 
-def wait_until(is_so: Any, seconds: float) -> bool:
+def wait_until(is_so: Any, seconds: float, every: float = 0.2) -> bool:
     """Wait until a function returns true; return whether it did in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if is_so():
             return True
-        time.sleep(0.2)
+        time.sleep(every)
     return False

@@ -118,7 +118,7 @@ def test_a_revoked_token_and_no_other_is_revoked_in_the_notes_of_the_brand() -> 
     brand.tokens = {"1.first": False, "2.second": False}
     brand.revoke({"token": "2.second"})
     brand.revoke({"token": "3.rival"})
-    assert brand.notes()[2] == {"issued": [1, 2], "revoked": [2], "webhooks": []}
+    assert brand.notes()[2] == {"issued": [1, 2], "revoked": [2], "webhooks": [], "exchanging": 0}
 
 
 @pytest.mark.parametrize(

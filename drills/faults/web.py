@@ -10,9 +10,11 @@ from drills.promises import AWAY, BROKEN_OFF, Drill, Shape
 from drills.proofs import fails_with, is_gone
 from drills.run import THREADS
 from drills.services import PIPE_BYTES
-from drills.stage import Stage
+from drills.stage import Stage, wait_until
 
-_KILLS: Final = 4
+# There are two processes, and each kill hits the one that is busy in half of the cases.
+_KILLS: Final = 8
+_BUSY_WITHIN_SECONDS: Final = 20
 _BURST: Final = 10
 _BURST_SECONDS: Final = 15
 _STUCK_SECONDS: Final = 20
@@ -20,10 +22,15 @@ _STUCK_SECONDS: Final = 20
 
 def kill_child(stage: Stage) -> None:
     """SIGKILL a web process, several times, while callbacks are under way: gunicorn starts another."""
+    before = stage.load.seen.errors.total()
     for _ in range(_KILLS):
+        is_busy = wait_until(lambda: stage.notes_of_brand()["exchanging"], _BUSY_WITHIN_SECONDS, every=0.01)
+        stage.prove("codes were being exchanged", holds=is_busy)
         pid = stage.people.kill_child()
         stage.prove("killed processes are gone", holds=is_gone(pid))
         time.sleep(2)
+    broke = stage.load.seen.errors.total() - before
+    stage.prove(f"{broke} requests broke off", holds=broke > 0)
 
 
 def terminate(stage: Stage) -> None:
