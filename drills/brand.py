@@ -59,7 +59,7 @@ class Brand:
         return 200, {}, {}
 
     def notes(self) -> Answer:
-        """Return the numbers of all tokens and of those that were revoked, the webhooks, and how many codes are exchanged."""
+        """Return the numbers of all tokens and of those revoked, the webhooks, and how many codes are exchanged."""
         numbers = {int(token.partition(".")[0]): is_revoked for token, is_revoked in self.tokens.items()}
         revoked = [number for number, is_revoked in numbers.items() if is_revoked]
         notes = {"issued": list(numbers), "revoked": revoked, "webhooks": self.webhooks}

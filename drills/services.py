@@ -1,11 +1,10 @@
 """Processes of a drill, started, killed and restarted as systemd does it."""
 
-import fcntl
+import select
 import signal
 import socket
 import subprocess
 import sys
-import termios
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,11 +147,11 @@ class WebGroup(Service):
             raise RuntimeError(f"{self.name} writes its log itself")
         self.reader.send_signal(number)
 
-    def unread(self) -> int:
-        """Return how many bytes the reader has not read yet. Raises `RuntimeError` if nothing reads the output."""
+    def is_pipe_full(self) -> bool:
+        """Whether a write to the reader's pipe would block. Raises `RuntimeError` if nothing reads the output."""
         if self.reader is None or self.reader.stdin is None:
             raise RuntimeError(f"{self.name} writes its log itself")
-        return int.from_bytes(fcntl.ioctl(self.reader.stdin, termios.FIONREAD, bytes(4)), sys.byteorder)
+        return not select.select([], [self.reader.stdin], [], 0)[1]
 
     def close(self) -> None:
         """Close the socket, and end the reader."""

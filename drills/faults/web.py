@@ -9,8 +9,9 @@ from typing import Final
 from drills.promises import AWAY, BROKEN_OFF, Drill, Shape
 from drills.proofs import fails_with, is_gone
 from drills.run import THREADS
-from drills.services import PIPE_BYTES
+from drills.services import WebGroup
 from drills.stage import Stage, wait_until
+from infrastructure.log_stream import DROPPED
 
 # There are two processes, and each kill hits the one that is busy in half of the cases.
 _KILLS: Final = 8
@@ -18,6 +19,7 @@ _BUSY_WITHIN_SECONDS: Final = 20
 _BURST: Final = 10
 _BURST_SECONDS: Final = 15
 _STUCK_SECONDS: Final = 20
+_TOLD_WITHIN_SECONDS: Final = 30
 
 
 def kill_child(stage: Stage) -> None:
@@ -85,8 +87,14 @@ def log_is_not_read(stage: Stage) -> None:
             group.signal_reader(number)
         if number == signal.SIGSTOP:
             time.sleep(_STUCK_SECONDS)
-            full = all(group.unread() > PIPE_BYTES / 2 for group in stage.web)
-            stage.prove("the pipes are full", holds=full)
+            stage.prove("the pipes are full", holds=all(group.is_pipe_full() for group in stage.web))
+    # The product's own line, which says how many lines were dropped, comes with the next line that there is room for.
+    told = wait_until(lambda: all(_has_told(stage, group) for group in stage.web), _TOLD_WITHIN_SECONDS)
+    stage.prove("both groups say that lines were dropped", holds=told)
+
+
+def _has_told(stage: Stage, group: WebGroup) -> bool:
+    return any(line["message"] == DROPPED for line in stage.lines_of(group))
 
 
 DRILLS: Final = (
