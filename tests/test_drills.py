@@ -20,6 +20,7 @@ from drills.journeys import Load
 from drills.promises import Drill, FaultDidNotTakeHold, Lost, Outcome, Shape, broken
 from drills.proofs import fails_with, is_gone, refuses
 from drills.run import check_taken_hold
+from drills.services import PIPE_BYTES, WebGroup
 from drills.stage import Prepared, Stage
 from drills.table import Result, exit_status
 from tests import nginx
@@ -92,6 +93,16 @@ def test_a_process_that_runs_is_not_gone_and_one_that_was_killed_is() -> None:
         before = is_gone(process.pid, seconds=0.2)
         process.kill()
         assert (before, is_gone(process.pid)) == (False, True)
+
+
+def test_a_pipe_is_full_once_a_line_is_in_it_that_nobody_reads(tmp_path: Path) -> None:
+    group = WebGroup("bots", [], {}, tmp_path, holds_socket=False)
+    group.reader = subprocess.Popen(["/bin/sleep", "60"], stdin=subprocess.PIPE, pipesize=PIPE_BYTES, bufsize=0)
+    assert group.reader.stdin
+    before = group.is_pipe_full()
+    group.reader.stdin.write(b"a line\n")
+    assert (before, group.is_pipe_full()) == (False, True)
+    group.close()
 
 
 def test_only_a_closed_port_refuses_and_only_the_named_error_counts() -> None:
