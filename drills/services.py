@@ -158,5 +158,7 @@ class WebGroup(Service):
         if self.reader is not None:
             self.reader.kill()
             self.reader.wait()
+            if self.reader.stdin is not None:
+                self.reader.stdin.close()
         if self._listening is not None:
             self._listening.close()
