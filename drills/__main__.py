@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
+import psutil
 import psycopg2
 
 from drills.catalog import DRILLS
@@ -66,7 +67,15 @@ def _carried_through(drill: Drill, made: Prepared) -> Result:
         return run(drill, made, _say)
     except FaultDidNotTakeHold as reason:
         return Result(drill, failed=f"the fault did not take hold ({reason})")
-    except (RuntimeError, ValueError, AssertionError, OSError, psycopg2.Error, subprocess.SubprocessError) as fault:
+    except (
+        RuntimeError,
+        ValueError,
+        AssertionError,
+        OSError,
+        psutil.Error,
+        psycopg2.Error,
+        subprocess.SubprocessError,
+    ) as fault:
         traceback.print_exc()
         return Result(drill, failed=type(fault).__name__)
 
