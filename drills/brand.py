@@ -1,8 +1,8 @@
-"""Acme as a process, over TLS on loopback: `python -m drills.brand PORT CERTIFICATE_FILE KEY_FILE MILLISECONDS`.
+"""Acme as a process, over TLS on loopback: `python -m drills.brand PORT CERTIFICATE_FILE KEY_FILE TOKEN_MS HOOK_MS`.
 
 An authorization server with PKCE and revocation, and the receiver of Acme's webhooks. The consumer is signed in, and
-agrees at once. Token endpoint and receiver take so many milliseconds, so that callbacks and deliveries are under way
-when something is killed. It keeps in memory what it has issued, revoked and received, and hands that to the drill
+agrees at once. Token endpoint and receiver take so many milliseconds each, so that callbacks and deliveries are under
+way when something is killed. It keeps in memory what it has issued, revoked and received, and hands that to the drill
 (`GET /notes`).
 """
 
@@ -28,10 +28,11 @@ class Brand:
     """What it has issued and received. A token begins with its number."""
 
     issuer: str
-    milliseconds: int
+    milliseconds: dict[str, int]
     grants: dict[str, dict[str, str]] = field(default_factory=dict)
     tokens: dict[str, bool] = field(default_factory=dict)  # whether it was revoked
     webhooks: list[dict[str, Any]] = field(default_factory=list)
+    exchanging: int = 0  # codes that wait for their answer
 
     def authorize(self, form: dict[str, str]) -> Answer:
         """Issue a code (RFC 6749 section 4.1.2), bound to the challenge of PKCE (RFC 7636)."""
@@ -58,18 +59,21 @@ class Brand:
         return 200, {}, {}
 
     def notes(self) -> Answer:
-        """Return the numbers of all tokens and of those that were revoked, and the webhooks."""
+        """Return the numbers of all tokens and of those revoked, the webhooks, and how many codes are exchanged."""
         numbers = {int(token.partition(".")[0]): is_revoked for token, is_revoked in self.tokens.items()}
         revoked = [number for number, is_revoked in numbers.items() if is_revoked]
-        return 200, {}, {"issued": list(numbers), "revoked": revoked, "webhooks": self.webhooks}
+        notes = {"issued": list(numbers), "revoked": revoked, "webhooks": self.webhooks}
+        return 200, {}, notes | {"exchanging": self.exchanging}
 
     async def answer(self, method: str, target: str, body: bytes) -> Answer:
         """Answer one request."""
         parts = urlsplit(target)
         if (method, parts.path) == ("GET", "/notes"):
             return self.notes()
-        if parts.path in {"/token", "/hooks"}:
-            await asyncio.sleep(self.milliseconds / 1000)
+        is_exchange = parts.path == "/token"
+        self.exchanging += is_exchange
+        await asyncio.sleep(self.milliseconds.get(parts.path, 0) / 1000)
+        self.exchanging -= is_exchange
         if (method, parts.path) == ("POST", "/hooks"):
             message = json.loads(body)
             chat = message["data"].get("conversation_id", "")
@@ -109,7 +113,7 @@ def _response(status: int, headers: dict[str, str], document: dict[str, Any]) ->
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def _serve(port: int, context: ssl.SSLContext, milliseconds: int) -> None:
+async def _serve(port: int, context: ssl.SSLContext, milliseconds: dict[str, int]) -> None:
     brand = Brand(f"https://localhost:{port}", milliseconds)
     async with await asyncio.start_server(brand.converse, "127.0.0.1", port, ssl=context, backlog=512) as server:
         await server.serve_forever()
@@ -118,7 +122,8 @@ async def _serve(port: int, context: ssl.SSLContext, milliseconds: int) -> None:
 def main() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(sys.argv[2], sys.argv[3])
-    asyncio.run(_serve(int(sys.argv[1]), context, int(sys.argv[4])))
+    milliseconds = {"/token": int(sys.argv[4]), "/hooks": int(sys.argv[5])}
+    asyncio.run(_serve(int(sys.argv[1]), context, milliseconds))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from drills.journeys import Journey
 from drills.promises import Lost
 from drills.stage import Stage
 
-MAY_STAY_VALID: Final = "a token that could not be stored may stay valid at the brand until it expires"
 # What each journey that is done was told of, or could see: it must be in the audit log, and go out as an event.
 _AUDITED: Final = frozenset({
     ("challenge.changed", "issued"), ("challenge.changed", "started"), ("challenge.changed", "confirmation_needed"),
@@ -44,14 +43,23 @@ def count_lost(stage: Stage) -> Lost:
     """Count when everything has ended and nothing waits in the outbox."""
     done = stage.load.done
     notes = stage.notes_of_brand()
-    orphans = set(notes["issued"]) - set(notes["revoked"]) - set(_stored(stage))
     return Lost(
         tokens=sum(not _is_readable(journey) for journey in done),
         audit_rows=_lost_audit_rows(stage, done),
         webhooks=_lost_webhooks(stage, done, notes),
-        orphans=len(orphans),
-        announced=sum(line["message"] == MAY_STAY_VALID for line in stage.lines()),
+        orphans=len(orphans_at_brand(notes, _stored(stage))),
     )
+
+
+def orphans_at_brand(notes: dict[str, Any], stored: list[int]) -> set[int]:
+    """Return the numbers of the tokens that the brand issued and did not revoke, and that no conversation holds.
+
+    Raises `ValueError` if the brand revoked, or we store, a token that it never issued: the count would mean nothing.
+    """
+    issued, revoked = set[int](notes["issued"]), set[int](notes["revoked"])
+    if unknown := (revoked | set(stored)) - issued:
+        raise ValueError(f"{len(unknown)} tokens are not of the brand")
+    return issued - revoked - set(stored)
 
 
 def _is_readable(journey: Journey) -> bool:

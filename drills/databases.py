@@ -89,7 +89,12 @@ class Pooler:
     def url(self) -> str:
         """The address for the product: in transaction mode with the setting that says so."""
         named = "?DISABLE_SERVER_SIDE_CURSORS=true" if self._mode == "transaction" else ""
-        return f"postgres://postgres@127.0.0.1:{self._port}/postgres{named}"
+        return f"{self.server_url}{named}"
+
+    @property
+    def server_url(self) -> str:
+        """The address without the product's own settings."""
+        return f"postgres://postgres@127.0.0.1:{self._port}/postgres"
 
     def start(self) -> None:
         """Start it, and wait until it listens."""

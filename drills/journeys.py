@@ -173,10 +173,15 @@ def _button_of(page: Page, url: str) -> str:
 
 
 class Load:
-    """Journeys that so many threads play, one after another, until the block ends. Their numbers go on."""
+    """Journeys that so many threads play until the block ends. Their numbers go on.
 
-    def __init__(self, bot: BotApi) -> None:
+    No more than `per_second` begin in a second, so that the load is the same on every machine that can bear it.
+    """
+
+    def __init__(self, bot: BotApi, per_second: float) -> None:
         self.seen = Seen()
+        self.per_second = per_second
+        self._next_at = 0.0
         self.journeys: list[Journey] = []
         self._bot = bot
         self._lock = Lock()
@@ -206,8 +211,16 @@ class Load:
         if self._faults:
             raise self._faults[0]
 
+    def pause(self) -> float:
+        """Return how long the next journey has to wait for its turn."""
+        with self._lock:
+            now = time.monotonic()
+            begins_at = max(self._next_at, now)
+            self._next_at = begins_at + 1 / self.per_second
+        return begins_at - now
+
     def _play_on(self, over: Event) -> None:
-        while not over.is_set():
+        while not over.wait(self.pause()):
             with self._lock:
                 journey = Journey(len(self.journeys) + 1, self._bot, self.seen)
                 self.journeys.append(journey)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -105,8 +105,9 @@ class Member:
         postmaster = self.folder / self.name / "postmaster.pid"
         pids = [self.process.pid, *([int(postmaster.read_text().split()[0])] if postmaster.exists() else [])]
         for pid in pids:
-            for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
-                process.send_signal(signal.SIGKILL)
+            for process in _with_children(pid):
+                with suppress(psutil.NoSuchProcess):  # PostgreSQL's end by themselves as soon as one is killed
+                    process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process = None
 
@@ -116,6 +117,15 @@ class Member:
             return requests.get(f"http://127.0.0.1:{self.api_port}/primary", timeout=3).ok
         except requests.RequestException:
             return False
+
+
+def _with_children(pid: int) -> list[psutil.Process]:
+    """Return a process and its descendants; none if it has ended."""
+    try:
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """Processes of a drill, started, killed and restarted as systemd does it."""
 
+import select
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 RESTART_SECONDS: Final = 2.0
 STOP_SECONDS: Final = 40
 _START_SECONDS: Final = 90
+# As little as Linux allows, so that a pipe that nobody reads is full at once.
+PIPE_BYTES: Final = 4096
 
 
 @dataclass
@@ -89,9 +92,11 @@ class Service:
         time.sleep(RESTART_SECONDS)
         self.start()
 
-    def kill_child(self) -> None:
-        """SIGKILL to one of its children: gunicorn starts another by itself."""
-        psutil.Process(self.pid).children()[0].kill()
+    def kill_child(self) -> int:
+        """SIGKILL to one of its children, whose number is returned: gunicorn starts another by itself."""
+        child = psutil.Process(self.pid).children()[0]
+        child.kill()
+        return int(child.pid)
 
     def end(self) -> None:
         """End the whole group of processes, whatever it takes."""
@@ -142,10 +147,18 @@ class WebGroup(Service):
             raise RuntimeError(f"{self.name} writes its log itself")
         self.reader.send_signal(number)
 
+    def is_pipe_full(self) -> bool:
+        """Whether a write to the reader's pipe would block. Raises `RuntimeError` if nothing reads the output."""
+        if self.reader is None or self.reader.stdin is None:
+            raise RuntimeError(f"{self.name} writes its log itself")
+        return not select.select([], [self.reader.stdin], [], 0)[1]
+
     def close(self) -> None:
         """Close the socket, and end the reader."""
         if self.reader is not None:
             self.reader.kill()
             self.reader.wait()
+            if self.reader.stdin is not None:
+                self.reader.stdin.close()
         if self._listening is not None:
             self._listening.close()

@@ -18,7 +18,6 @@ from django.utils import timezone
 
 from brands.api_operations import SAFE_METHODS
 from brands.models import BotKey, Operation
-from brands.models.brand_api import operation_name_validator
 from brands.operation_requests import ArgumentsInvalid, Declaration, input_schema, request_for
 from conversations.api.calls import (
     MAX_CALL_BODY_BYTES,
@@ -77,7 +76,7 @@ def _after(call: Call) -> str:
     if "after" not in query:
         return ""
     try:
-        operation_name_validator(query["after"])
+        Operation._meta.get_field("name").run_validators(query["after"])  # its length, too
     except ValidationError:
         detail = "after is the next_after of the page before, the name of an operation."
         raise Problem(422, "invalid_after", detail) from None

@@ -14,7 +14,8 @@ def rotate(stage: Stage) -> None:
         for service in (*stage.web, *stage.workers):
             service.restart()
         stage.wait_until_ready()
-    manage(stage.environment, "reencrypt")
+    held = manage(stage.environment, "reencrypt")
+    stage.prove("stored values are held by the new key", holds="is held by: second " in held)
 
 
 DRILLS: Final = (

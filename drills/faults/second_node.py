@@ -14,7 +14,7 @@ from bench.processes import ROOT
 from drills.faults.cache import gone
 from drills.faults.patroni import fail_over
 from drills.members import no_patroni
-from drills.promises import AWAY, Drill, Shape
+from drills.promises import AWAY, UNDER_WAY, Drill, Shape
 from drills.services import Service, WebGroup
 from drills.stage import Stage, wait_until
 from tests import nginx
@@ -24,7 +24,7 @@ from tests.demo.machines import free_ports
 _JOURNEYS: Final = 15
 _SECONDS: Final = 150
 _HOST: Final = "localhost"
-# Of all workers together: each sign-in has five events, and the receiver takes 100 ms for one.
+# Of all workers together: each sign-in has five events.
 _WEBHOOK_CONNECTIONS: Final = "8"
 
 
@@ -103,6 +103,7 @@ DRILLS: Final = (
         inject=fail_both,
         allowed=AWAY,
         needs=no_patroni,
+        most_orphans=UNDER_WAY,
         shape=Shape(database="patroni"),
     ),
 )

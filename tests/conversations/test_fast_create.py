@@ -17,7 +17,9 @@ from conversations import before_django
 from conversations.api import fast_create
 from conversations.flow import first_challenges
 from conversations.models import Challenge, Conversation, IdempotencyKey
+from infrastructure import rate_limits
 from infrastructure.models import AuditEvent, RateCounter
+from infrastructure.rate_limits import Limit
 from tests.cast import CHAT, HOST, Bot
 from tests.concurrency import at_once
 from tests.handler import Handler
@@ -95,6 +97,13 @@ def test_a_brand_with_webhooks_is_told_by_the_full_way(acme_bot: Bot, acme_serve
     assert fast(environ_of(acme_bot)) is None
 
 
+@pytest.fixture
+def counted_singly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set a limit so low that no call is counted in advance."""
+    monkeypatch.setattr(rate_limits, "CALLS_PER_KEY", Limit("calls-per-key", 100, 60))
+
+
+@pytest.mark.usefixtures("counted_singly")
 def test_a_call_that_another_one_has_just_overtaken_is_counted_once(
     acme_bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +143,7 @@ def test_a_database_that_is_away_is_asked_once(acme_bot: Bot) -> None:
     assert (answer.status_code, answer["Retry-After"], len(asked)) == (503, "30", 1)
 
 
+@pytest.mark.usefixtures("counted_singly")
 def test_what_fails_after_the_call_was_counted_is_not_tried_again(
     acme_bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +158,7 @@ def test_what_fails_after_the_call_was_counted_is_not_tried_again(
     assert (list(RateCounter.objects.values_list("times", flat=True)), Challenge.objects.count()) == ([1], 0)
 
 
+@pytest.mark.usefixtures("counted_singly")
 @pytest.mark.django_db(transaction=True)
 def test_of_first_challenges_at_once_one_is_created_and_each_call_is_counted_once(acme_bot: Bot, settings: Any) -> None:
     """G8: the database refuses all others of one chat, and of one idempotency key."""

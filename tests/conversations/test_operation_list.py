@@ -119,7 +119,7 @@ def test_a_page_goes_on_where_an_operation_has_gone(caller: Caller) -> None:
     assert [operation["name"] for operation in answer["operations"]] == ["orders.read"]
 
 
-@pytest.mark.parametrize("after", ["", "%F0%9F%98%80", "a/b", "orders.list%0A", "1"])
+@pytest.mark.parametrize("after", ["", "%F0%9F%98%80", "a/b", "orders.list%0A", "1", "a" * 101])
 def test_what_is_no_name_is_refused(after: str, caller: Caller) -> None:
     status, problem = caller.bot.call("GET", f"/operations?after={after}")
     assert (status, problem["code"]) == (422, "invalid_after")

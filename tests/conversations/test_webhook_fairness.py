@@ -147,6 +147,17 @@ def test_a_batch_of_a_slow_endpoint_ends_early_and_the_rest_is_free_for_any_work
     assert (rest.lease_until, rest.attempts, rest.next_attempt_at) == (None, 0, batch[1].next_attempt_at)
 
 
+def test_the_leases_of_a_killed_worker_hold_its_endpoints_places_for_a_minute_and_no_longer(acme: Brand) -> None:
+    """What the operators' page promises under "Drills". A newer event waits as well, while all places are held."""
+    endpoint, now = make_endpoint(acme)[0], timezone.now()
+    waiting(endpoint, 2)
+    soon = now + timedelta(seconds=1)
+    assert [len(batch) for batch in lease_deliveries(soon, 8)] == [1, 1]
+    waiting(endpoint, 1)
+    assert lease_deliveries(soon + LEASE - timedelta(seconds=1), 8) == []
+    assert [len(batch) for batch in lease_deliveries(soon + LEASE + timedelta(seconds=1), 8)] == [2, 1]
+
+
 @pytest.mark.parametrize("answer", [NO_ANSWER, 500, 410])
 def test_a_failure_ends_its_batch(acme: Brand, receivers: Receivers, answer: int | transport.OutboundError) -> None:
     """An endpoint that hangs would have 32 threads' time, and one that is gone would get 31 events more."""
