@@ -76,7 +76,7 @@ def _after(call: Call) -> str:
     if "after" not in query:
         return ""
     try:
-        Operation._meta.get_field("name").run_validators(query["after"])  # its length, too
+        Operation._meta.get_field("name").clean(query["after"], None)  # its length, too
     except ValidationError:
         detail = "after is the next_after of the page before, the name of an operation."
         raise Problem(422, "invalid_after", detail) from None
