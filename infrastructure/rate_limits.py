@@ -89,9 +89,10 @@ class RateLimited(Exception):
 
 @dataclass(frozen=True)
 class _Window:
-    """A subject's current window: its key in the store, and the seconds left (at least one)."""
+    """A subject's current window: its key in the store, the second in which it ends, and the seconds left (not 0)."""
 
     key: str
+    ends_at: int
     seconds_left: int
 
     @classmethod
@@ -106,8 +107,13 @@ class _Window:
 
     @classmethod
     def _current(cls, limit: Limit, prefix: str, offset: int) -> "_Window":
-        number, elapsed = divmod(int(time.time()) + offset, limit.seconds)
-        return cls(f"{prefix}:{number}", limit.seconds - elapsed)
+        now = int(time.time())
+        number, elapsed = divmod(now + offset, limit.seconds)
+        seconds_left = limit.seconds - elapsed
+        return cls(f"{prefix}:{number}", now + seconds_left, seconds_left)
+
+
+_NO_WINDOW: Final = _Window("", 0, 0)
 
 
 class _Shares:
@@ -118,28 +124,26 @@ class _Shares:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        # By subject and limit: the window's key, the second in which it ends, and what is left of the share.
-        self._shares: dict[tuple[str, Limit], tuple[str, float, int]] = {}
+        # By subject and limit: the window, and what is left of its share.
+        self._shares: dict[tuple[str, Limit], tuple[_Window, int]] = {}
 
     def take_one(self, limit: Limit, subject: str) -> bool:
         """Use one of the share up; False if there is none for this moment."""
         now = time.time()
         with self._lock:
-            key, ends_at, left = self._shares.get((subject, limit), ("", 0.0, 0))
+            window, left = self._shares.get((subject, limit), (_NO_WINDOW, 0))
             # If the clock was set back, the share is of a later window.
-            if not left or not ends_at - limit.seconds <= now < ends_at:
+            if not left or not window.ends_at - limit.seconds <= now < window.ends_at:
                 return False
-            self._shares[subject, limit] = key, ends_at, left - 1
+            self._shares[subject, limit] = window, left - 1
         return True
 
     def add(self, limit: Limit, subject: str, window: _Window, share: int) -> None:
         with self._lock:
             if len(self._shares) >= _MOST_KEPT_IN_PROCESS:
                 self._shares.clear()
-            key, ends_at, left = self._shares.get((subject, limit), ("", 0.0, 0))
-            if key != window.key:
-                ends_at, left = int(time.time()) + window.seconds_left, 0
-            self._shares[subject, limit] = window.key, ends_at, left + share
+            before, left = self._shares.get((subject, limit), (_NO_WINDOW, 0))
+            self._shares[subject, limit] = window, share + (left if before.key == window.key else 0)
 
     def forget(self) -> None:
         with self._lock:
@@ -154,15 +158,14 @@ class _ProcessMemory:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._counters: dict[str, tuple[int, float]] = {}
+        self._counters: dict[str, tuple[int, int]] = {}
 
     def add_one(self, window: _Window) -> int:
-        now = time.time()
         with self._lock:
             if len(self._counters) >= _MOST_KEPT_IN_PROCESS:
-                self._make_room(now)
-            times = self._counters.get(window.key, (0, 0.0))[0] + 1
-            self._counters[window.key] = (times, now + window.seconds_left)
+                self._make_room(time.time())
+            times = self._counters.get(window.key, (0, 0))[0] + 1
+            self._counters[window.key] = (times, window.ends_at)
         return times
 
     def holds(self, window: _Window) -> bool:
@@ -201,8 +204,7 @@ def count_each(*counted: tuple[Limit, str]) -> None:
             raise _refused(limit, window)
     for (limit, _), window, reached in zip(counted, windows, _added(windows, 1), strict=True):
         if reached > limit.times:
-            _refused_windows.add_one(window)
-            raise _refused(limit, window)
+            raise _exceeded(limit, window)
 
 
 def count_in_shares(limit: Limit, subject: str) -> None:
@@ -219,8 +221,7 @@ def count_in_shares(limit: Limit, subject: str) -> None:
     (reached,) = _added([window], share)
     granted = min(share, limit.times - (reached - share))
     if granted < 1:
-        _refused_windows.add_one(window)
-        raise _refused(limit, window)
+        raise _exceeded(limit, window)
     _shares.add(limit, subject, window, granted - 1)
 
 
@@ -232,6 +233,12 @@ def count_in_process(limit: Limit, subject: str) -> None:
     window = _Window.of_process(limit, subject)
     if _memory.add_one(window) > limit.times:
         raise _refused(limit, window)
+
+
+def _exceeded(limit: Limit, window: _Window) -> RateLimited:
+    """As `_refused`, and remember the window, so that it is not written to again."""
+    _refused_windows.add_one(window)
+    return _refused(limit, window)
 
 
 def _refused(limit: Limit, window: _Window) -> RateLimited:
@@ -273,12 +280,11 @@ def _added_in_cache(window: _Window, times: int) -> int:
 
 
 def _added_in_database(windows: list[_Window], times: int) -> list[int]:
-    now = int(time.time())
     adapt = connection.ops.adapt_datetimefield_value
     values: list[object] = []
     # In the given order.
     for window in windows:
-        values += [window.key, times, adapt(datetime.fromtimestamp(now + window.seconds_left + 1, UTC))]
+        values += [window.key, times, adapt(datetime.fromtimestamp(window.ends_at + 1, UTC))]
     # In a transaction of its own, whose commit need not wait for the disk.
     outside_transaction = connection.vendor == "postgresql" and not connection.in_atomic_block
     reached = dict(_upsert(len(windows), unsynchronised=outside_transaction).rows(values))

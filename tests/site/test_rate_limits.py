@@ -158,6 +158,23 @@ def test_a_share_ends_with_its_window() -> None:
 
 
 @pytest.mark.django_db
+def test_a_share_that_the_store_grants_late_counts_in_its_own_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """G8. The bug: its window seemed to last as much longer as the answer took, and let four more through."""
+    limit, added = Limit("test", 1_000, 60), rate_limits._added
+    with time_machine.travel(NOON, tick=False) as clock:
+
+        def late(windows: list[Any], times: int) -> list[int]:
+            reached = list(added(windows, times))
+            clock.shift(timedelta(seconds=windows[0].seconds_left))
+            return reached
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rate_limits, "_added", late)
+            assert passes_in_shares(limit)
+        assert [passes_in_shares(limit) for _ in range(1_001)] == [True] * 1_000 + [False]
+
+
+@pytest.mark.django_db
 @time_machine.travel(NOON, tick=False)
 def test_a_limit_that_the_operator_narrows_counts_at_once() -> None:
     """G12: what is left of a share of the wider limit is not used any more."""
