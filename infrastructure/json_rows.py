@@ -30,6 +30,9 @@ class RowDecoder(Generic[Row]):
     def decode(self, text: str) -> Row:
         """Raises `msgspec.DecodeError` for another shape."""
         row = self._decoder.decode(text)
-        moments = {name: getattr(row, name) for name in self._moments}
-        naive = {name: at.replace(tzinfo=UTC) for name, at in moments.items() if at is not None and at.tzinfo is None}
+        naive = {
+            name: at.replace(tzinfo=UTC)
+            for name in self._moments
+            if (at := getattr(row, name)) is not None and at.tzinfo is None
+        }
         return msgspec.structs.replace(row, **naive) if naive else row
