@@ -34,6 +34,11 @@ def sent(name: str, *values: str | None, also: st.SearchStrategy[str] | None = N
     return (chosen if also is None else chosen | also).map(lambda value: {name: value})
 
 
+def with_body(body: bytes) -> Changes:
+    """Change the body, and say its length."""
+    return {"body": body, "CONTENT_LENGTH": str(len(body))}
+
+
 HOSTS: Final = [
     *(f"{HOST}{end}" for end in (":443", ":", ".", "..", "/", "\n", f",{HOST}")),
     *(f"{start}{HOST}" for start in (".", "a.", "a@", " ")),
@@ -137,7 +142,7 @@ def outcome(way: Any, environ: dict[str, Any], look: Callable[[], Any]) -> dict[
         "keys": [(moment, bytes(digest)) for moment, digest in seen],
         "looked": looked,
         "counts": [dict(read_counts._pending._counts), dict(call_counts._pending._counts)],
-        "limits": dict(rate_limits._memory._counters),
+        "limits": [dict(rate_limits._memory._counters), dict(rate_limits._shares._shares)],
     }
 
 

@@ -1,10 +1,14 @@
 """Print at the end how many cases were tried, and fail a long run that tried fewer than a test promises."""
 
 import logging
+import os
+import random
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.fuzz.cases import LONG
 
@@ -33,6 +37,23 @@ def answered_fast() -> Iterator[list[int]]:
     found: list[int] = []
     yield found
     assert len(found) > 10
+
+
+@pytest.fixture
+def dice(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
+    """Let both ways draw the same random bytes: each time the next ones of their length; and the same key of DPoP."""
+    drawn: dict[int, Any] = {}
+
+    def draw(size: int) -> bytes:
+        number = next(drawn.setdefault(size, count()))
+        return random.Random(f"{size} {number}").randbytes(size)  # noqa: S311  # the point is that it repeats
+
+    monkeypatch.setattr(os, "urandom", draw)
+    monkeypatch.setattr(random, "_urandom", draw)
+    # OpenSSL draws by itself.
+    key = ec.generate_private_key(ec.SECP256R1())
+    monkeypatch.setattr(ec, "generate_private_key", lambda _curve: key)
+    return drawn
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

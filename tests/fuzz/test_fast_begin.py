@@ -3,10 +3,7 @@
 B1, B2, B3, B16, B22, G8, H6: requests of every kind, rows in every state, clocks at every edge.
 """
 
-import os
-import random
 from datetime import timedelta
-from itertools import count
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -33,6 +30,7 @@ from tests.fuzz.both_ways import (
     same_on_both_ways,
     sent,
     stored,
+    with_body,
 )
 from tests.fuzz.cases import fuzzed, rolled_back
 
@@ -43,10 +41,6 @@ CSRF: Final = "a" * 32
 CSRF_COOKIE: Final = f"__Host-csrf={CSRF}"
 OLD_COOKIE: Final = "the cookie of a sign-in"
 ORIGIN: Final = f"https://{HOST}"
-
-
-def with_form(body: bytes) -> Changes:
-    return {"body": body, "CONTENT_LENGTH": str(len(body))}
 
 
 FORM: Final = urlencode({"csrfmiddlewaretoken": CSRF}).encode()
@@ -62,7 +56,7 @@ COOKIES: Final = [
     *(f"{CSRF_COOKIE}; __Host-attempt-{'0' * 32}=x", "__Host-csrf=x", f"{CSRF_COOKIE}; a=\xe9", f"{CSRF_COOKIE};;="),
 ]
 REQUESTS: Final[st.SearchStrategy[Changes]] = st.one_of(
-    FORMS.map(with_form),
+    FORMS.map(with_body),
     sent("REQUEST_METHOD", "GET", "post", "PUT", "HEAD"),
     sent("PATH_INFO", *PATHS, also=LATIN.map(lambda text: f"/c/{text}")),
     sent("HTTP_HOST", *HOSTS),
@@ -119,20 +113,6 @@ def link(acme_bot: Bot, ada: Browser, acme: Brand, acme_server: AuthorizationSer
     return {LINK: url.rpartition("/")[2], OLD_COOKIE: f"{name}={ada.client.cookies[name].value}"}
 
 
-@pytest.fixture
-def dice(monkeypatch: pytest.MonkeyPatch) -> dict[int, Any]:
-    """Let both ways draw the same random bytes: each time the next ones of their length."""
-    drawn: dict[int, Any] = {}
-
-    def draw(size: int) -> bytes:
-        number = next(drawn.setdefault(size, count()))
-        return random.Random(f"{size} {number}").randbytes(size)  # noqa: S311  # the point is that it repeats
-
-    monkeypatch.setattr(os, "urandom", draw)
-    monkeypatch.setattr(random, "_urandom", draw)
-    return drawn
-
-
 @fuzzed(
     150, 10_000, changes=st.lists(REQUESTS, max_size=3), rows=st.lists(ROWS, max_size=2), later=TIMES,
     most=st.sampled_from([1, 60, 60, 60]),
@@ -150,7 +130,7 @@ def test_any_press_of_any_button_at_any_moment(
     challenge, told_before = Challenge.objects.get(), len(connection.run_on_commit)
     own = {
         "REQUEST_METHOD": "POST", "PATH_INFO": f"/c/{LINK}", "CONTENT_TYPE": "application/x-www-form-urlencoded",
-        "HTTP_COOKIE": CSRF_COOKIE, "HTTP_REFERER": f"{ORIGIN}/", "HTTP_AUTHORIZATION": ABSENT, **with_form(FORM),
+        "HTTP_COOKIE": CSRF_COOKIE, "HTTP_REFERER": f"{ORIGIN}/", "HTTP_AUTHORIZATION": ABSENT, **with_body(FORM),
     }  # fmt: skip
     environ = environ_of(changes, {}, own)
     for name, value in link.items():

@@ -32,6 +32,7 @@ from tests.fuzz.both_ways import (
     same_on_both_ways,
     sent,
     stored,
+    with_body,
 )
 from tests.fuzz.cases import JSON_VALUES, as_json, fuzzed, rolled_back
 from tests.hostile_token_endpoint import http_answer
@@ -70,10 +71,6 @@ MEMBERS: Final = st.fixed_dictionaries(
         "x": st.just(1),
     },
 )
-
-
-def with_body(body: bytes) -> Changes:
-    return {"body": body, "CONTENT_LENGTH": str(len(body))}
 
 
 RAW: Final = st.sampled_from([b"", b"{", b"[]", b"\xff", b"{}" + b" " * 70_000, b'{"session": 1e400}', b"[" * 9_000])

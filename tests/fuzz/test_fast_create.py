@@ -3,10 +3,7 @@
 G3, G8, A5, K1, B16: requests of every kind, rows in every state, clocks at every edge.
 """
 
-import os
-import random
 from datetime import timedelta
-from itertools import count
 from typing import Any, Final
 
 import pytest
@@ -38,6 +35,7 @@ from tests.fuzz.both_ways import (
     same_on_both_ways,
     sent,
     stored,
+    with_body,
 )
 from tests.fuzz.cases import JSON_VALUES, as_json, fuzzed, rolled_back
 
@@ -68,10 +66,6 @@ MEMBERS: Final = st.fixed_dictionaries(
         "x": st.just(1),
     },
 )
-
-
-def with_body(body: bytes) -> Changes:
-    return {"body": body, "CONTENT_LENGTH": str(len(body))}
 
 
 RAW: Final = st.sampled_from([b"", b"{", b"[]", b"null", b"\xff", b"{}" + b" " * 17_000, b'{"session": 1e400}'])
@@ -150,27 +144,13 @@ def keys(acme: Brand, acme_server: AuthorizationServer, rival: Brand) -> dict[st
     return {KEY: bot.key, OTHER_KEY: other.key, RIVALS_KEY: make_bot(rival).key}
 
 
-@pytest.fixture
-def dice(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let both ways draw the same random bytes: each time the next ones of their length."""
-    drawn: dict[int, Any] = {}
-
-    def draw(size: int) -> bytes:
-        number = next(drawn.setdefault(size, count()))
-        return random.Random(f"{size} {number}").randbytes(size)  # noqa: S311  # the point is that it repeats
-
-    monkeypatch.setattr(os, "urandom", draw)
-    monkeypatch.setattr(random, "_urandom", draw)
-    return drawn
-
-
 @fuzzed(
     150, 10_000, changes=st.lists(REQUESTS, max_size=3), rows=st.lists(ROWS, max_size=2), later=TIMES,
     has_second_server=st.integers(0, 4).map(lambda number: not number), has_one_key=st.booleans(),
 )  # fmt: skip
 def test_any_new_challenge_of_any_row_at_any_moment(
     keys: dict[str, str],
-    dice: Any,
+    dice: dict[int, Any],
     acme: Brand,
     answered_fast: list[int],
     monkeypatch: pytest.MonkeyPatch,
