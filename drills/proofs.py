@@ -1,24 +1,25 @@
 """What proves that a fault took hold: a process is gone, a connection is refused, a statement fails."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import psutil
 import psycopg2
 
+from drills.stage import wait_until
+
 
 def is_gone(pid: int, seconds: float = 10) -> bool:
-    """Whether a process does not run any more, or ends within some seconds. One that is dead and unread is gone."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return True
-        except psutil.NoSuchProcess:
-            return True
-        time.sleep(0.05)
-    return False
+    """Whether a process does not run any more, or ends within some seconds."""
+    return wait_until(lambda: _has_ended(pid), seconds, every=0.05)
+
+
+def _has_ended(pid: int) -> bool:
+    """One that is dead and unread has ended, too."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def refuses(address: str) -> bool:

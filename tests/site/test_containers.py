@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from configparser import ConfigParser
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from django.core.management import get_commands
 from django.urls import reverse
 
 from conversations.outbox.worker import threads_of_worker
+from tests.site.test_socket_activation import unit
 from tests.test_house import PRODUCT, ROOT
 
 FOLDER: Final = ROOT / "deploy" / "container"
@@ -25,6 +25,7 @@ OURS: Final = {
     for name, service in COMPOSE["services"].items()
     if service["image"].startswith("consumer-delegation:")
 }
+WEB_UNIT: Final = unit(ROOT / "deploy" / "delegation-web@.service")
 # What the operator makes beside the compose file; git and the image leave these out.
 MADE_BY_THE_OPERATOR: Final = frozenset({
     ".env", "postgresql-password", "tls/delegation.example.pem", "tls/delegation.example.key",
@@ -47,9 +48,7 @@ def command(service: dict[str, Any]) -> list[str]:
 
 def served_by_systemd() -> list[str]:
     """Return the command of the web unit, without the folder that the program is in."""
-    unit = ConfigParser(strict=False, interpolation=None)
-    unit.read(ROOT / "deploy" / "delegation-web@.service")
-    program, *arguments = unit["Service"]["ExecStart"].split()
+    program, *arguments = WEB_UNIT["Service"]["ExecStart"].split()
     return [Path(program).name, *arguments]
 
 
@@ -129,9 +128,7 @@ def test_no_container_of_ours_may_do_more_than_it_needs(name: str) -> None:
 
 
 def test_a_container_has_as_long_to_stop_as_a_unit() -> None:
-    unit = ConfigParser(strict=False, interpolation=None)
-    unit.read(ROOT / "deploy" / "delegation-web@.service")
-    assert {service["stop_grace_period"] for service in OURS.values()} == {f"{unit['Service']['TimeoutStopSec']}s"}
+    assert {service["stop_grace_period"] for service in OURS.values()} == {f"{WEB_UNIT['Service']['TimeoutStopSec']}s"}
 
 
 def test_postgresql_allows_all_connections() -> None:

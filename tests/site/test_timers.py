@@ -1,11 +1,12 @@
 """The systemd timers of `deploy/` start units that are there, with commands that take what they are given."""
 
-from configparser import ConfigParser
 from pathlib import Path
 from typing import Final
 
 import pytest
 from django.core.management import load_command_class
+
+from tests.site.test_socket_activation import unit
 
 ROOT: Final = Path(__file__).parent.parent.parent
 TIMERS: Final = sorted((ROOT / "deploy").glob("*.timer"))
@@ -13,16 +14,9 @@ PAGE: Final = (ROOT / "docs" / "operator.md").read_text()
 APP_OF: Final = {"prune": "conversations", "drop_audit_months": "infrastructure"}
 
 
-def service_of(timer: Path) -> ConfigParser:
-    parser = ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # the names have upper case
-    parser.read_string(timer.with_suffix(".service").read_text())
-    return parser
-
-
 @pytest.mark.parametrize("timer", TIMERS, ids=lambda path: path.name)
 def test_a_timer_starts_a_command_that_takes_its_arguments(timer: Path) -> None:
-    service = service_of(timer)["Service"]
+    service = unit(timer.with_suffix(".service"))["Service"]
     program, script, name, *arguments = service["ExecStart"].replace("${KEEP_MONTHS}", "24").split()
     assert (service["Type"], program, script) == (
         "oneshot", "/opt/consumer-delegation/.venv/bin/python", "manage.py",
