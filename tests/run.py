@@ -22,7 +22,7 @@ from tests import databases, parts
 DATABASES: Final = (databases.SQLITE, databases.POSTGRESQL)
 OUTCOMES: Final = ("passed", "failed", "error", "skipped")
 # Servers start slowly, so they are started once for all tests that share them. Most of their time is waiting.
-_SERVED: Final = ("--dist=loadgroup", "-n3", "--timeout=300")
+_SERVED: Final = ("--dist=loadgroup", "-n2", "--timeout=300")
 PARTS: Final = {
     "all": _SERVED,
     parts.TEST: ("--part", parts.TEST),
