@@ -12,7 +12,7 @@ from django.core.management import get_commands
 from django.urls import reverse
 
 from conversations.outbox.worker import threads_of_worker
-from tests.site.test_socket_activation import unit
+from tests.systemd_units import unit
 from tests.test_house import PRODUCT, ROOT
 
 FOLDER: Final = ROOT / "deploy" / "container"

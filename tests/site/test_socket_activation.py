@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import requests
 from drills.services import AS_SYSTEMD
 from tests.installation import ROOT, Installation
 from tests.served import COMMAND, installation_at_a_free_port
+from tests.systemd_units import unit
 
 UNITS = sorted((ROOT / "deploy").glob("*.service"))
 
@@ -75,13 +75,6 @@ def _wait_for_more(statuses: list[int | str]) -> None:
     enough = len(statuses) + 5
     while len(statuses) < enough:
         time.sleep(0.05)
-
-
-def unit(path: Path) -> ConfigParser:
-    parser = ConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # the names have upper case
-    parser.read(path)
-    return parser
 
 
 def test_the_web_unit_takes_the_socket_of_its_port() -> None:

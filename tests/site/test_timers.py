@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 from django.core.management import load_command_class
 
-from tests.site.test_socket_activation import unit
+from tests.systemd_units import unit
 
 ROOT: Final = Path(__file__).parent.parent.parent
 TIMERS: Final = sorted((ROOT / "deploy").glob("*.timer"))
