@@ -36,6 +36,8 @@ SIGN_INS_PER_SECOND: Final = 1.0
 TOKEN_MILLISECONDS: Final = 100
 RECEIVER_MILLISECONDS: Final = 20
 WEBHOOK_CONNECTIONS: Final = 4
+# On a busy machine Python alone takes half a minute to start.
+_START_SECONDS: Final = 90
 _HOST: Final = "localhost"
 _BRAND: Final = """
 [brand]
@@ -265,6 +267,16 @@ class Stage:
         """Wait until both web groups are ready."""
         for group in self.web:
             group.wait_until_ready(_HOST)
+
+    def restart_and_wait(self, worker: Service) -> None:
+        """Restart a worker, and wait until it says that it starts. Raises `RuntimeError` if it does not in time."""
+        before = self._starts(worker)
+        worker.restart()
+        if not wait_until(lambda: self._starts(worker) > before, _START_SECONDS):
+            raise RuntimeError(f"{worker.name} did not start again")
+
+    def _starts(self, worker: Service) -> int:
+        return sum(line["message"] == "the worker starts" for line in self.lines_of(worker))
 
     def end(self) -> None:
         """End everything, whatever state it is in."""

@@ -63,7 +63,7 @@ def roll(stage: Stage) -> None:
         group.restart()
         stage.wait_until_ready()
     for worker in stage.workers:
-        worker.restart()
+        stage.restart_and_wait(worker)
     stage.prove("all processes are others", holds=all(map(is_gone, before)))
 
 
