@@ -16,6 +16,7 @@ from django.db import connections
 from gunicorn.glogging import Logger
 
 from delegation_site.checks import PRIVATE_NETWORKS_NOT_VALID
+from delegation_site.preloading import load_what_requests_need
 from infrastructure import metrics, stopping
 from infrastructure.log_stream import patient
 from infrastructure.logs import RequestIdFilter
@@ -92,6 +93,7 @@ def on_starting(server: Any) -> None:
     # Load the application before the workers are forked, so that they share its memory. The garbage collector writes
     # into each object that it looks at; frozen ones it leaves alone.
     server.app.wsgi()
+    load_what_requests_need()
     connections.close_all()  # forked processes must not share a connection
     gc.collect()
     gc.freeze()

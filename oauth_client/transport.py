@@ -186,7 +186,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
     def __init__(self, *, secure: bool, allow_loopback: bool, ca_file: str) -> None:
         self._secure = secure
-        self._ca_file = ca_file
+        self._tls = _tls_context(ca_file) if secure else None
         super().__init__(is_https_proto=secure, allow_loopback=allow_loopback)
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:
@@ -249,7 +249,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
         host, port = target.hostname or "", target.port or (443 if self._secure else 80)
         # Not `assert_hostname`: urllib3 would then disable OpenSSL's own hostname check in the shared context. Our TLS
         # context verifies.
-        options = {"ssl_context": _tls_context(self._ca_file), "server_hostname": host} if self._secure else {}
+        options = {"ssl_context": self._tls, "server_hostname": host} if self._tls else {}
         pool: HTTPConnectionPool = self.poolmanager.connection_from_host(
             self._checked_address(host, port), port, target.scheme, pool_kwargs=options
         )
