@@ -40,6 +40,7 @@ class Installation:
             "ALLOWED_HOSTS": HOST,
             "TRUSTED_PROXY_COUNT": "1",
             "ALLOW_LOCAL_ENDPOINTS": "1",
+            "MALLOC_ARENA_MAX": "2",  # as in deploy/
             "OUTBOUND_CA_FILE": str(ca_file) if ca_file else "",
         }
         return cls(folder, database_url, environment, code)
@@ -80,8 +81,8 @@ def build_of(commit: str, folder: Path) -> Path:
 
 
 @contextmanager
-def serving(installation: Installation, *, workers: int, threads: int) -> Iterator["Server"]:
-    """Serve an installation until the block ends."""
+def serving(installation: Installation, *, workers: int, threads: int, nice: int = 0) -> Iterator["Server"]:
+    """Serve an installation until the block ends. `nice` is that of the processes, as in deploy/."""
     port = free_port()
     log = installation.folder / f"product-{port}.log"
     environment = installation.environment | {
@@ -89,7 +90,8 @@ def serving(installation: Installation, *, workers: int, threads: int) -> Iterat
         "WORKERS": str(workers),
         "THREADS": str(threads),
     }
-    command = [sys.executable, "-m", "gunicorn", "--config", "delegation_site/gunicorn.py"]
+    gunicorn = [sys.executable, "-m", "gunicorn", "--config", "delegation_site/gunicorn.py"]
+    command = ["nice", "-n", str(nice), *gunicorn]
     with running(command, core=SERVER_CORE, environment=environment, log=log, cwd=installation.code) as process:
         wait_for_port(port, process, log)
         yield Server(port, process.pid)

@@ -1,4 +1,4 @@
-"""What the first requests would load, for all processes at once: their memory is shared, and no request waits for it."""
+"""What the first requests would load, for all processes at once: memory is shared, and no request waits for it."""
 
 from pathlib import Path
 from typing import Final

@@ -56,7 +56,7 @@ def test_every_variable_is_a_setting() -> None:
     read = set(re.findall(r"env\.\w+\(\s*\"([A-Z_]+)\"", (ROOT / "delegation_site" / "settings.py").read_text()))
     of_the_image = set(re.findall(r"\b([A-Z_]+)=", FINAL.partition("ENV ")[2].partition("\n")[0]))
     given = {name for service in OURS.values() for name in service["environment"]}
-    assert (given - read, of_the_image - read) == (set(), {"PATH", "PYTHONDONTWRITEBYTECODE"})
+    assert (given - read, of_the_image - read) == (set(), {"PATH", "PYTHONDONTWRITEBYTECODE", "MALLOC_ARENA_MAX"})
     assert {"BIND", "METRICS_FOLDER", "REDIS_URL", "TRUSTED_PROXY_COUNT"} <= given | of_the_image
 
 
@@ -129,6 +129,21 @@ def test_no_container_of_ours_may_do_more_than_it_needs(name: str) -> None:
 
 def test_a_container_has_as_long_to_stop_as_a_unit() -> None:
     assert {service["stop_grace_period"] for service in OURS.values()} == {f"{WEB_UNIT['Service']['TimeoutStopSec']}s"}
+
+
+def test_the_group_for_long_polls_gives_way_to_the_others() -> None:
+    """Weights of 10 and 100, and shares of 102 and 1,024: the defaults are 100 and 1,024."""
+    polls = unit(ROOT / "deploy" / "delegation-web@8020.service.d" / "yield.conf")["Service"]
+    assert (polls["CPUWeight"], polls["Nice"]) == ("10", "10")
+    assert {name: service.get("cpu_shares") for name, service in OURS.items()} == {
+        "web": None, "waiting": 102, "worker": None, "manage": None,
+    }  # fmt: skip
+
+
+def test_threads_share_two_heaps() -> None:
+    assert "MALLOC_ARENA_MAX=2" in FINAL
+    worker = unit(ROOT / "deploy" / "delegation-worker@.service")
+    assert {one["Service"]["Environment"] for one in (WEB_UNIT, worker)} == {"MALLOC_ARENA_MAX=2"}
 
 
 def test_postgresql_allows_all_connections() -> None:
