@@ -19,7 +19,8 @@ _WRONG_SECONDS: Final = 20
 _STARTED_WITHIN_SECONDS: Final = 90
 # The clock of this process alone, for `datetime` and `time`; the database's is right.
 _WITH_CLOCK: Final = f"""
-import datetime, sys, time_machine
+import datetime, os, time_machine
+os.environ["DJANGO_SETTINGS_MODULE"] = "delegation_site.settings"
 ahead = datetime.timedelta(seconds={_AHEAD_SECONDS})
 time_machine.travel(datetime.datetime.now(datetime.UTC) + ahead).start()
 from django.core.management import execute_from_command_line
