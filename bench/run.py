@@ -53,8 +53,6 @@ _OTHER_SERVERS: Final = ("django_oauth_toolkit", "oidc_provider")
 # One process for the ratios; for everything else two processes with the default number of threads.
 _SMALL: Final = {"workers": 1, "threads": 4}
 _USUAL: Final = {"workers": 2, "threads": 16}
-# As in deploy/delegation-web@8020.service.d.
-_NICE_OF_POLLS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -276,7 +274,7 @@ def _measure_the_usual_shape(stage: Stage, installation: Installation, made: dic
             stage.report["hanging_api"] = starvation.measure_calls(server.port, made)
         if "waiting" in stage.options.only:
             stage.say("500 long polls")
-            with serving(installation, **_USUAL, nice=_NICE_OF_POLLS) as group_of_polls:
+            with serving(installation, **_USUAL, gives_way=True) as group_of_polls:
                 stage.report["waiting"] = waiting.measure(server.port, group_of_polls.port, made)
         if "boot" in stage.options.only:
             stage.report["boot"] = {"cpu_seconds": boot.boot_seconds(installation)} | boot.worker_memory(server)
