@@ -8,7 +8,6 @@ worker's threads, however many endpoints it has.
 """
 
 import logging
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
@@ -21,6 +20,7 @@ from brands.models import WebhookEndpoint
 from brands.webhooks import note_answer, post_message, switch_off
 from conversations.flow.events import give_up, mark_delivered, put_off
 from conversations.models import WebhookDelivery
+from conversations.outbox.batches import Accepted, Store, work_on
 from infrastructure import database_clock
 from infrastructure.crypto import DecryptionError
 from infrastructure.outbox import Destinations, lease_batches, leased, pause_after
@@ -67,11 +67,10 @@ def lease_deliveries(now: datetime, limit: int) -> list[list[WebhookDelivery]]:
         return taken + (lease_batches(rows, failing, now, room) if room > 0 else [])
 
 
-def attempt_delivery(delivery: WebhookDelivery) -> Callable[[], bool]:
-    """Post one event. Return a function that stores the result: delivered, another attempt scheduled, or given up.
+def attempt_delivery(delivery: WebhookDelivery) -> Store | Accepted:
+    """Post one event. Return how to store the result: delivered, another attempt scheduled, or given up.
 
-    That function returns whether the endpoint accepted the event, so that the next one may follow. It is safe to call
-    it again after a database failure. Blocks for up to 10 seconds.
+    Only after `Accepted` the endpoint may get the next one. Blocks for up to 10 seconds.
     """
     try:
         payload = delivery.reveal_payload()
@@ -89,43 +88,45 @@ def attempt_delivery(delivery: WebhookDelivery) -> Callable[[], bool]:
 
 def deliver(delivery: WebhookDelivery) -> None:
     """Do one `attempt_delivery`, and store its result at once."""
-    attempt_delivery(delivery)()
+    for store in work_on([delivery], attempt_delivery).stores:
+        store()
 
 
-def _result_of_answer(delivery: WebhookDelivery, status: int) -> Callable[[], bool]:
+def _result_of_answer(delivery: WebhookDelivery, status: int) -> Store | Accepted:
     outcome = f"answered {status}"
     if status in _SUCCESS:
-        return partial(_store_success, delivery, outcome, database_clock.now())
+        return Accepted(delivery, outcome, _delivered)
     if status == HTTPStatus.GONE:
         return partial(_store_gone, delivery, outcome, database_clock.now())
     return _result_of_failure(delivery, outcome, outcome)
 
 
-def _result_of_failure(delivery: WebhookDelivery, outcome: str, detail: str) -> Callable[[], bool]:
+def _result_of_failure(delivery: WebhookDelivery, outcome: str, detail: str) -> Store:
     logger.warning("a webhook was not delivered", extra={"error": detail, "delivery": str(delivery.uuid)})
     return partial(_store_failure, delivery, outcome, database_clock.now())
 
 
-def _store_success(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
-    mark_delivered(delivery, outcome, now)
-    note_answer(delivery.endpoint, worked=True, now=now)
-    return True
+def _delivered(deliveries: list[WebhookDelivery], outcome: str) -> Store:
+    return partial(_store_success, deliveries, outcome, database_clock.now())
 
 
-def _store_gone(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
+def _store_success(deliveries: list[WebhookDelivery], outcome: str, now: datetime) -> None:
+    mark_delivered(deliveries, outcome, now)
+    note_answer(deliveries[0].endpoint, worked=True, now=now)
+
+
+def _store_gone(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     give_up(delivery, outcome, now)
     switch_off(delivery.endpoint, now)
-    return False
 
 
-def _store_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
+def _store_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     note_answer(delivery.endpoint, worked=False, now=now)
-    return _put_off_or_give_up(delivery, outcome, now)
+    _put_off_or_give_up(delivery, outcome, now)
 
 
-def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
+def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     if now >= delivery.give_up_at:
         give_up(delivery, outcome, now)
     else:
         put_off(delivery, outcome, now + pause_after(delivery.attempts, FIRST_PAUSE, LONGEST_PAUSE))
-    return False
