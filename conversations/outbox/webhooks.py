@@ -11,10 +11,11 @@ import logging
 from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
+from itertools import chain
 from typing import Final
 
 from django.conf import settings
-from django.db import transaction
+from django.db.models import BigIntegerField
 
 from brands.models import WebhookEndpoint
 from brands.webhooks import note_answer, post_message, switch_off
@@ -22,17 +23,19 @@ from conversations.flow.events import give_up, mark_delivered, put_off
 from conversations.models import WebhookDelivery
 from conversations.outbox.batches import Accepted, Store, work_on
 from infrastructure import database_clock
+from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import DecryptionError
-from infrastructure.outbox import Destinations, lease_batches, leased, pause_after
+from infrastructure.leases import Outbox, Places
+from infrastructure.outbox import pause_after
 from oauth_client.transport import OutboundError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(hours=4)
-MAX_AT_ONCE_TO_FAILING: Final = 4
 MAX_AT_ONCE_TO_FAILING_PER_BRAND: Final = 1
 # A lease costs several queries, whatever its size. What a killed worker had leased waits for a minute.
 BATCH: Final = 32
 
+_OF_FAILING: Final = Places(per_brand=MAX_AT_ONCE_TO_FAILING_PER_BRAND, in_all=4)
 _SUCCESS: Final = range(200, 300)
 
 logger = logging.getLogger("consumer_delegation.webhooks")
@@ -50,21 +53,30 @@ def threads_for_deliveries() -> int:
 
 def lease_deliveries(now: datetime, limit: int) -> list[list[WebhookDelivery]]:
     """Lease up to `limit` batches of due deliveries, those to working endpoints first."""
-    rows = WebhookDelivery.objects.waiting().select_related("endpoint__brand", "conversation__brand")
-    active = WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True)
-    working = Destinations(
-        "endpoint", active.filter(failing_since=None), settings.WEBHOOK_CONNECTIONS, most_per_brand(), BATCH
-    )
-    failing = Destinations(
-        "endpoint", active.filter(failing_since__isnull=False), per_brand=MAX_AT_ONCE_TO_FAILING_PER_BRAND
-    )
-    # In one transaction: if the second lease failed, the rows of the first would stay leased for a minute, unused.
-    with transaction.atomic():
-        taken = lease_batches(rows, working, now, limit)
-        under_way = rows.filter(leased(now), endpoint__failing_since__isnull=False).order_by()
-        places = under_way.values_list("endpoint", "lease_until").distinct().count()
-        room = min(limit - len(taken), MAX_AT_ONCE_TO_FAILING - places)
-        return taken + (lease_batches(rows, failing, now, room) if room > 0 else [])
+    working = Places(settings.WEBHOOK_CONNECTIONS, most_per_brand(), batch=BATCH)
+    return _OUTBOX.lease(now, limit, working, _OF_FAILING)
+
+
+def _load_endpoints(batches: list[list[WebhookDelivery]]) -> None:
+    """Load each endpoint and its brand once, and not with each of its deliveries."""
+    endpoints = {pk: _ENDPOINT.get(pk=pk) for pk in {batch[0].endpoint_id for batch in batches}}
+    for delivery in chain.from_iterable(batches):
+        delivery.endpoint = endpoints[delivery.endpoint_id]
+        if delivery.conversation is not None:
+            # An event goes only to endpoints of its conversation's brand.
+            delivery.conversation.brand = delivery.endpoint.brand
+
+
+_OUTBOX: Final = Outbox(
+    "endpoint",
+    lambda: WebhookDelivery.objects.waiting().select_related("conversation"),
+    lambda: WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True),
+    failing="failing_since",
+    complete=_load_endpoints,
+)
+_ENDPOINT: Final = CompiledQuery(
+    lambda: WebhookEndpoint.objects.filter(pk=Parameter("pk", BigIntegerField())).select_related("brand")
+)
 
 
 def attempt_delivery(delivery: WebhookDelivery) -> Store | Accepted:

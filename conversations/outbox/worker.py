@@ -8,7 +8,7 @@ its leases expire and another worker leases the rows.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import partial
@@ -152,11 +152,18 @@ class _Queue:
     def __init__(self, name: str, lease: Lease, call: Call, threads: Callable[[], int]) -> None:
         self.name, self.lease, self.call, self._threads = name, lease, call, threads()
         self.busy: set[Future[None]] = set()
+        self.looks_at = 0.0
         self.leasing = LastingFailure(f"leasing a {name} failed", f"leasing a {name} works again")
 
     def take(self) -> list[list[Any]]:
-        """Take one lease for each free thread. Return the rows of each. Raises the error of an unavailable database."""
-        self.busy = {future for future in self.busy if not future.done()}
+        """Take one lease for each free thread. Return the rows of each. Raises the error of an unavailable database.
+
+        The database is asked once a second, and when a call has ended: nothing else frees a place of ours.
+        """
+        running = {future for future in self.busy if not future.done()}
+        if len(running) == len(self.busy) and monotonic() < self.looks_at:
+            return []
+        self.busy, self.looks_at = running, monotonic() + _IDLE_SECONDS
         free = self._threads - len(self.busy)
         if not free or self.leasing.pause:
             return []
@@ -316,16 +323,12 @@ class _Worker:
         return True
 
     def _wait(self) -> None:
-        """Wait for a second, or until a call finishes and its thread is free."""
-        if running := _unfinished(queue.busy for queue in self._queues):
-            wait(running, timeout=_IDLE_SECONDS, return_when=FIRST_COMPLETED)
+        """Wait until a queue looks for work again, or a call finishes and its thread is free."""
+        seconds = max(0.0, min(queue.looks_at for queue in self._queues) - monotonic())
+        if calls := set().union(*(queue.busy for queue in self._queues)):
+            wait(calls, timeout=seconds, return_when=FIRST_COMPLETED)
         else:
-            self._stop.wait(_IDLE_SECONDS)
-
-
-def _unfinished(busy: Iterable[set[Future[None]]]) -> set[Future[None]]:
-    """Return the running calls. Finished ones are left out: `wait` would return at once."""
-    return {future for futures in busy for future in futures if not future.done()}
+            self._stop.wait(seconds)
 
 
 def _refuse_read_only() -> None:

@@ -11,7 +11,8 @@ from conversations.flow.events import publish_test
 from conversations.models import WebhookDelivery
 from conversations.outbox import batches, worker
 from conversations.outbox.webhooks import BATCH, attempt_delivery, lease_deliveries, threads_for_deliveries
-from infrastructure.outbox import LEASE, give_back_rest
+from infrastructure.leases import LEASE
+from infrastructure.outbox import give_back_rest
 from oauth_client import transport
 from tests.cast import Bot
 from tests.concurrency import at_once
