@@ -1,6 +1,7 @@
 """What is stored of a batch of webhooks: each event's own result, with one statement, whatever else goes wrong."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from threading import Event
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, connections
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -120,7 +121,7 @@ def test_results_of_a_batch_wait_for_a_database_that_is_away_and_no_event_is_sen
 ) -> None:
     """The event would otherwise go out a second time, a minute later."""
     batch, loop = batch_of(acme_hooks.endpoint, 3), worker._Worker(Event())
-    monkeypatch.setattr(worker.connections, "close_all", lambda: None)  # the test's own connection
+    monkeypatch.setattr(connections, "close_all", lambda: None)  # the test's own connection
     is_away = [True]
 
     def away_at_first(store: Store) -> Store:
@@ -171,7 +172,7 @@ def test_the_database_is_asked_once_a_second_and_when_a_call_has_ended() -> None
     queue = worker._Queue("webhook delivery", lease, attempt_delivery, lambda: 2)
     assert [queue.take(), queue.take()] == [[], []]
     assert asked == [2]
-    with worker.ThreadPoolExecutor(1) as threads:
+    with ThreadPoolExecutor(1) as threads:
         queue.busy = {threads.submit(lambda: None)}
     queue.take()
     queue.take()
