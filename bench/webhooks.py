@@ -32,7 +32,7 @@ _NEIGHBOURS: Final = {"quiet": 1, "failing": 2, "silent": 10}
 _HANGS_MILLISECONDS: Final = 60_000
 # After the first event has arrived, until both workers have started.
 _WARM_UP_SECONDS: Final = 4.0
-_START_SECONDS: Final = 60
+_START_SECONDS: Final = 120
 
 
 @dataclass(frozen=True)

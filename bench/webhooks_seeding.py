@@ -45,8 +45,9 @@ def main() -> None:
     """Create tables, brands, endpoints and deliveries."""
     order = json.loads(Path(sys.argv[1]).read_text())
     call_command("migrate", verbosity=0, interactive=False)
-    ports, now = order["ports"], timezone.now()
-    _deliveries(_endpoint("busy", ports["busy"]), [now] * order["backlog"])
+    ports = order["ports"]
+    _deliveries(_endpoint("busy", ports["busy"]), [timezone.now()] * order["backlog"])
+    now = timezone.now()  # to store the backlog may have taken long
     for name, every in order["neighbours"].items():
         later = [now + timedelta(seconds=number) for number in range(0, int(order["seconds"]), every)]
         _deliveries(_endpoint(name, ports[name]), later)
