@@ -1,6 +1,6 @@
 """Fill an empty database for `bench.webhooks`: `python -m bench.webhooks_seeding ORDER`.
 
-The busy and the dead endpoint get a backlog that is due now, the quiet one an event for each second to come.
+The busy endpoint gets a backlog that is due now. For the seconds to come its neighbours get an event now and then.
 """
 
 import json
@@ -24,7 +24,7 @@ from infrastructure.crypto import Secret  # noqa: E402
 
 def _endpoint(name: str, port: int) -> WebhookEndpoint:
     brand = Brand.objects.create(name=name.title(), slug=name)
-    endpoint = WebhookEndpoint(brand=brand, url=f"http://127.0.0.1:{port}/hooks")
+    endpoint = WebhookEndpoint(brand=brand, url=f"https://127.0.0.1:{port}/hooks")
     create_webhook_endpoint(endpoint)
     return endpoint
 
@@ -45,11 +45,12 @@ def main() -> None:
     """Create tables, brands, endpoints and deliveries."""
     order = json.loads(Path(sys.argv[1]).read_text())
     call_command("migrate", verbosity=0, interactive=False)
-    ports, now = order["ports"], timezone.now()
-    _deliveries(_endpoint("busy", ports["busy"]), [now] * order["backlog"])
-    _deliveries(_endpoint("dead", ports["dead"]), [now] * 100)
-    later = [now + timedelta(seconds=number) for number in range(2, int(order["seconds"]))]
-    _deliveries(_endpoint("quiet", ports["quiet"]), later)
+    ports = order["ports"]
+    _deliveries(_endpoint("busy", ports["busy"]), [timezone.now()] * order["backlog"])
+    now = timezone.now()  # to store the backlog may have taken long
+    for name, every in order["neighbours"].items():
+        later = [now + timedelta(seconds=number) for number in range(0, int(order["seconds"]), every)]
+        _deliveries(_endpoint(name, ports[name]), later)
 
 
 if __name__ == "__main__":

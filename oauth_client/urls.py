@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv6Address, ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -46,8 +47,12 @@ class ParsedURL:
         return ":" in self.host or last_label[:1].isdigit()
 
 
+@lru_cache(maxsize=256)
 def read_url(value: str) -> ParsedURL:
-    """Parse the URL. Raises `ValidationError`, also if the two parsers disagree."""
+    """Parse the URL. Raises `ValidationError`, also if the two parsers disagree.
+
+    The text alone decides, so the result is kept. What may be called is judged at each call.
+    """
     _refuse_bad_characters(value)
     try:
         split = urlsplit(value)

@@ -27,20 +27,35 @@ class Brand:
     ca_file: Path
 
 
+@dataclass(frozen=True)
+class CertificateFiles:
+    """A certificate for servers of this machine, its key, and the CA's certificate."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+def certificate_files(folder: Path) -> CertificateFiles:
+    """Issue a certificate for `localhost` and `127.0.0.1` by a CA of its own."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    files = CertificateFiles(folder / "ca.pem", folder / "brand.crt", folder / "brand.key")
+    authority.cert_pem.write_to_path(str(files.ca))
+    issued.cert_chain_pems[0].write_to_path(str(files.certificate))
+    issued.private_key_pem.write_to_path(str(files.key))
+    return files
+
+
 @contextmanager
 def brand(folder: Path) -> Iterator[Brand]:
     """Run the brand's token endpoint until the block ends."""
-    authority = trustme.CA()
-    ca_file, certificate, key = folder / "ca.pem", folder / "brand.crt", folder / "brand.key"
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    authority.cert_pem.write_to_path(str(ca_file))
-    issued.cert_chain_pems[0].write_to_path(str(certificate))
-    issued.private_key_pem.write_to_path(str(key))
+    files = certificate_files(folder)
     port, log = free_port(), folder / "brand.log"
-    command = [sys.executable, "-m", "bench.peers.brand", str(port), str(certificate), str(key)]
+    command = [sys.executable, "-m", "bench.peers.brand", str(port), str(files.certificate), str(files.key)]
     with running(command, core=OTHER_CORE, environment={}, log=log) as process:
         wait_for_port(port, process, log)
-        yield Brand(f"https://localhost:{port}", ca_file)
+        yield Brand(f"https://localhost:{port}", files.ca)
 
 
 def missing() -> str:

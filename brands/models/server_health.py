@@ -30,7 +30,7 @@ class ServerHealthQuerySet(BrandRowsQuerySet["ServerHealth"]):
 
 
 class ServerHealth(models.Model):
-    """The health of one server, and its place in the worker's queue (`infrastructure.outbox`).
+    """The health of one server, and its place in the worker's queue (`infrastructure.leases`).
 
     A row of its own, because sign-ins read the server's row and admins save it. Only
     `conversations.flow.server_health` changes what is known.

@@ -211,9 +211,9 @@ def _representation(challenge: Challenge, now: datetime) -> dict[str, Any]:
         return challenge_representation(without, now)
 
 
-def mark_delivered(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
-    """Store the success and erase the payload, even if another worker holds the lease by now."""
-    rows = WebhookDelivery.objects.filter(pk=delivery.pk, delivered_at=None)
+def mark_delivered(deliveries: list[WebhookDelivery], outcome: str, now: datetime) -> None:
+    """Store the success of one or more and erase their payloads, even if another worker holds the lease by now."""
+    rows = WebhookDelivery.objects.filter(pk__in=[delivery.pk for delivery in deliveries], delivered_at=None)
     rows.update(delivered_at=now, dead_at=None, payload_ciphertext=None, lease_until=None, last_outcome=outcome)
 
 

@@ -25,7 +25,8 @@ from brands.models import AuthorizationServer, ServerHealth, ServerProblem, Webh
 from conversations.flow.events import publish_for_brand
 from infrastructure import rate_limits
 from infrastructure.audit import SYSTEM, record_event
-from infrastructure.outbox import LEASE, pause_after
+from infrastructure.leases import LEASE
+from infrastructure.outbox import pause_after
 
 SECOND_CHECK_AFTER: Final = timedelta(minutes=5)
 FIRST_PAUSE_WHILE_FAILING: Final = timedelta(minutes=15)

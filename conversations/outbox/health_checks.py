@@ -12,14 +12,15 @@ from functools import partial
 from typing import Final
 
 from django.conf import settings
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import DateTimeField, Q, QuerySet, Sum
 
 from brands.doctor import found, run_health_check
 from brands.models import AuthorizationServer, ServerHealth, ServerProblem
 from conversations.flow.server_health import keep_rows, note_failing_sign_ins, note_working_sign_ins, store_check
 from conversations.flow.unusual_rates import tell_unusual_rates
 from conversations.models import AuthorizationRequest, Challenge, HourlyCount
-from infrastructure.outbox import Destinations, lease_due
+from infrastructure.compiled import CompiledRows, Parameter
+from infrastructure.leases import Outbox, Places
 from oauth_client import MEANINGS, ErrorCode
 
 # Ten failures in this hour and the one before, in five conversations: one consumer who tries ten times is no outage.
@@ -55,14 +56,25 @@ _COUNTED: Final = Q(measure=HourlyCount.Measure.TOKEN_REQUEST, detail__in=_OF_TO
     measure=HourlyCount.Measure.ERROR, detail__in=_OF_OTHER_REQUESTS
 )
 _HOUR: Final = timedelta(hours=1)
+_OUTBOX: Final = Outbox(
+    "authorization_server",
+    lambda: ServerHealth.objects.of_active_servers().select_related("authorization_server__brand"),
+    AuthorizationServer.objects.active,
+)
+_DUE: Final = CompiledRows(
+    lambda: (
+        ServerHealth.objects.of_active_servers()
+        .filter(next_attempt_at__lte=Parameter("now", DateTimeField()))
+        .values_list("pk")[:1]
+    )
+)
 
 
 def lease_checks(now: datetime, limit: int) -> list[ServerHealth]:
-    """Lease the servers whose check is due, within the limits of `infrastructure.outbox`. Usually one cheap query."""
-    rows = ServerHealth.objects.of_active_servers().select_related("authorization_server__brand")
-    if not settings.HEALTH_CHECK_INTERVAL_HOURS or not rows.filter(next_attempt_at__lte=now).exists():
+    """Lease the servers whose check is due, within the limits of `infrastructure.leases`. Usually one cheap query."""
+    if not settings.HEALTH_CHECK_INTERVAL_HOURS or not _DUE.rows(now=now):
         return []
-    return lease_due(rows, Destinations("authorization_server", AuthorizationServer.objects.active()), now, limit)
+    return [row for (row,) in _OUTBOX.lease(now, limit, Places())]
 
 
 def attempt_check(health: ServerHealth) -> Callable[[], None]:

@@ -11,19 +11,25 @@ from conversations.flow.revocations import finish_revocation, is_value_of_live_t
 from conversations.models import Revocation
 from infrastructure import database_clock
 from infrastructure.crypto import DecryptionError
-from infrastructure.outbox import Destinations, lease_due, pause_after, put_off
+from infrastructure.leases import Outbox, Places
+from infrastructure.outbox import pause_after, put_off
 from oauth_client import AuthorizationServerError, ErrorCode, revoke_token
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(minutes=2)
 
+_OUTBOX: Final = Outbox(
+    "authorization_server",
+    lambda: Revocation.objects.select_related("conversation__brand", "authorization_server__brand"),
+    AuthorizationServer.objects.all,
+)
+
 logger = logging.getLogger("consumer_delegation.revocation")
 
 
 def lease_revocations(now: datetime, limit: int) -> list[Revocation]:
-    """Lease due revocations, within the limits of `infrastructure.outbox` for each authorization server and brand."""
-    rows = Revocation.objects.select_related("conversation__brand", "authorization_server__brand")
-    return lease_due(rows, Destinations("authorization_server", AuthorizationServer.objects.all()), now, limit)
+    """Lease due revocations, within the limits of `infrastructure.leases` for each authorization server and brand."""
+    return [row for (row,) in _OUTBOX.lease(now, limit, Places())]
 
 
 def attempt_revocation(revocation: Revocation) -> Callable[[], None]:

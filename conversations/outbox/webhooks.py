@@ -8,31 +8,34 @@ worker's threads, however many endpoints it has.
 """
 
 import logging
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from http import HTTPStatus
+from itertools import chain
 from typing import Final
 
 from django.conf import settings
-from django.db import transaction
+from django.db.models import BigIntegerField
 
 from brands.models import WebhookEndpoint
 from brands.webhooks import note_answer, post_message, switch_off
 from conversations.flow.events import give_up, mark_delivered, put_off
 from conversations.models import WebhookDelivery
+from conversations.outbox.batches import Accepted, Store, work_on
 from infrastructure import database_clock
+from infrastructure.compiled import CompiledQuery, Parameter
 from infrastructure.crypto import DecryptionError
-from infrastructure.outbox import Destinations, lease_batches, leased, pause_after
+from infrastructure.leases import Outbox, Places
+from infrastructure.outbox import pause_after
 from oauth_client.transport import OutboundError
 
 FIRST_PAUSE: Final = timedelta(seconds=5)
 LONGEST_PAUSE: Final = timedelta(hours=4)
-MAX_AT_ONCE_TO_FAILING: Final = 4
 MAX_AT_ONCE_TO_FAILING_PER_BRAND: Final = 1
 # A lease costs several queries, whatever its size. What a killed worker had leased waits for a minute.
 BATCH: Final = 32
 
+_OF_FAILING: Final = Places(per_brand=MAX_AT_ONCE_TO_FAILING_PER_BRAND, in_all=4)
 _SUCCESS: Final = range(200, 300)
 
 logger = logging.getLogger("consumer_delegation.webhooks")
@@ -50,28 +53,36 @@ def threads_for_deliveries() -> int:
 
 def lease_deliveries(now: datetime, limit: int) -> list[list[WebhookDelivery]]:
     """Lease up to `limit` batches of due deliveries, those to working endpoints first."""
-    rows = WebhookDelivery.objects.waiting().select_related("endpoint__brand", "conversation__brand")
-    active = WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True)
-    working = Destinations(
-        "endpoint", active.filter(failing_since=None), settings.WEBHOOK_CONNECTIONS, most_per_brand(), BATCH
-    )
-    failing = Destinations(
-        "endpoint", active.filter(failing_since__isnull=False), per_brand=MAX_AT_ONCE_TO_FAILING_PER_BRAND
-    )
-    # In one transaction: if the second lease failed, the rows of the first would stay leased for a minute, unused.
-    with transaction.atomic():
-        taken = lease_batches(rows, working, now, limit)
-        under_way = rows.filter(leased(now), endpoint__failing_since__isnull=False).order_by()
-        places = under_way.values_list("endpoint", "lease_until").distinct().count()
-        room = min(limit - len(taken), MAX_AT_ONCE_TO_FAILING - places)
-        return taken + (lease_batches(rows, failing, now, room) if room > 0 else [])
+    working = Places(settings.WEBHOOK_CONNECTIONS, most_per_brand(), batch=BATCH)
+    return _OUTBOX.lease(now, limit, working, _OF_FAILING)
 
 
-def attempt_delivery(delivery: WebhookDelivery) -> Callable[[], bool]:
-    """Post one event. Return a function that stores the result: delivered, another attempt scheduled, or given up.
+def _load_endpoints(batches: list[list[WebhookDelivery]]) -> None:
+    """Load each endpoint and its brand once, and not with each of its deliveries."""
+    endpoints = {pk: _ENDPOINT.get(pk=pk) for pk in {batch[0].endpoint_id for batch in batches}}
+    for delivery in chain.from_iterable(batches):
+        delivery.endpoint = endpoints[delivery.endpoint_id]
+        if delivery.conversation is not None:
+            # An event goes only to endpoints of its conversation's brand.
+            delivery.conversation.brand = delivery.endpoint.brand
 
-    That function returns whether the endpoint accepted the event, so that the next one may follow. It is safe to call
-    it again after a database failure. Blocks for up to 10 seconds.
+
+_OUTBOX: Final = Outbox(
+    "endpoint",
+    lambda: WebhookDelivery.objects.waiting().select_related("conversation"),
+    lambda: WebhookEndpoint.objects.filter(is_active=True, brand__is_active=True),
+    failing="failing_since",
+    complete=_load_endpoints,
+)
+_ENDPOINT: Final = CompiledQuery(
+    lambda: WebhookEndpoint.objects.filter(pk=Parameter("pk", BigIntegerField())).select_related("brand")
+)
+
+
+def attempt_delivery(delivery: WebhookDelivery) -> Store | Accepted:
+    """Post one event. Return how to store the result: delivered, another attempt scheduled, or given up.
+
+    Only after `Accepted` the endpoint may get the next one. Blocks for up to 10 seconds.
     """
     try:
         payload = delivery.reveal_payload()
@@ -89,43 +100,45 @@ def attempt_delivery(delivery: WebhookDelivery) -> Callable[[], bool]:
 
 def deliver(delivery: WebhookDelivery) -> None:
     """Do one `attempt_delivery`, and store its result at once."""
-    attempt_delivery(delivery)()
+    for store in work_on([delivery], attempt_delivery).stores:
+        store()
 
 
-def _result_of_answer(delivery: WebhookDelivery, status: int) -> Callable[[], bool]:
+def _result_of_answer(delivery: WebhookDelivery, status: int) -> Store | Accepted:
     outcome = f"answered {status}"
     if status in _SUCCESS:
-        return partial(_store_success, delivery, outcome, database_clock.now())
+        return Accepted(delivery, outcome, _delivered)
     if status == HTTPStatus.GONE:
         return partial(_store_gone, delivery, outcome, database_clock.now())
     return _result_of_failure(delivery, outcome, outcome)
 
 
-def _result_of_failure(delivery: WebhookDelivery, outcome: str, detail: str) -> Callable[[], bool]:
+def _result_of_failure(delivery: WebhookDelivery, outcome: str, detail: str) -> Store:
     logger.warning("a webhook was not delivered", extra={"error": detail, "delivery": str(delivery.uuid)})
     return partial(_store_failure, delivery, outcome, database_clock.now())
 
 
-def _store_success(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
-    mark_delivered(delivery, outcome, now)
-    note_answer(delivery.endpoint, worked=True, now=now)
-    return True
+def _delivered(deliveries: list[WebhookDelivery], outcome: str) -> Store:
+    return partial(_store_success, deliveries, outcome, database_clock.now())
 
 
-def _store_gone(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
+def _store_success(deliveries: list[WebhookDelivery], outcome: str, now: datetime) -> None:
+    mark_delivered(deliveries, outcome, now)
+    note_answer(deliveries[0].endpoint, worked=True, now=now)
+
+
+def _store_gone(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     give_up(delivery, outcome, now)
     switch_off(delivery.endpoint, now)
-    return False
 
 
-def _store_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
+def _store_failure(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     note_answer(delivery.endpoint, worked=False, now=now)
-    return _put_off_or_give_up(delivery, outcome, now)
+    _put_off_or_give_up(delivery, outcome, now)
 
 
-def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> bool:
+def _put_off_or_give_up(delivery: WebhookDelivery, outcome: str, now: datetime) -> None:
     if now >= delivery.give_up_at:
         give_up(delivery, outcome, now)
     else:
         put_off(delivery, outcome, now + pause_after(delivery.attempts, FIRST_PAUSE, LONGEST_PAUSE))
-    return False

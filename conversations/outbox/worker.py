@@ -8,7 +8,7 @@ its leases expire and another worker leases the rows.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from functools import partial
@@ -20,6 +20,7 @@ from django.db import Error, OperationalError, close_old_connections, connection
 
 from conversations.flow.events import longest_wait
 from conversations.flow.retention import SweepIncomplete
+from conversations.outbox.batches import FAULT, Call, Store, work_on
 from conversations.outbox.health_checks import attempt_check, lease_checks, watch
 from conversations.outbox.revocations import attempt_revocation, lease_revocations
 from conversations.outbox.sweeping import sweep_and_note, sweep_failure, sweep_in_turn
@@ -27,7 +28,7 @@ from conversations.outbox.webhooks import attempt_delivery, lease_deliveries, th
 from conversations.statistics import count_events
 from infrastructure import database_clock
 from infrastructure.database_errors import is_unavailable
-from infrastructure.outbox import LastingFailure, give_back, give_back_rest, note_heartbeat, put_off_after_fault
+from infrastructure.outbox import LastingFailure, note_heartbeat
 
 # Each kind of work has threads of its own, so that many webhooks cannot delay a revocation.
 _THREADS_FOR_REVOCATIONS: Final = 8
@@ -38,14 +39,8 @@ _IDLE_SECONDS: Final = 1.0
 # The database counts as available again after this time without an error.
 _QUIET_SECONDS: Final = 10.0
 
-# A batch ends after this time, and what is left of it is given back: other endpoints and workers may have their turn.
-_BATCH_SECONDS: Final = 1.0
-
 # Leases rows that are due: takes the time and the most leases to take. Returns the rows of each lease.
 Lease = Callable[[datetime, int], list[list[Any]]]
-# Makes the call to the other server for one row. Returns the function that stores the result. If that function returns
-# False, the rest of the batch is given back.
-Call = Callable[[Any], Callable[[], object]]
 
 
 def _one_by_one(lease: Callable[[datetime, int], list[Any]]) -> Lease:
@@ -61,7 +56,6 @@ WORK: Final[tuple[tuple[str, Lease, Call, Callable[[], int]], ...]] = (
 # The sweep's, and that of watching, which may wait for a mail server.
 _THREADS_FOR_THE_MINUTES_WORK: Final = 2
 
-_FAULT: Final = "an outbox entry failed"
 _NOT_COUNTED: Final = "the audit log cannot be counted"
 _NOT_WATCHED: Final = "the servers' health cannot be watched"
 
@@ -128,49 +122,24 @@ def _process_batch(call: Call, batch: list[Any]) -> tuple[int, list[Any]]:
 
     Raises the error of an unavailable database.
     """
-    failed = []
-
-    def process(row: Any) -> bool:
-        goes_on = _process_row(call, row)
-        if goes_on is None:
-            failed.append(row)
-        return goes_on is True
-
-    rest = _one_after_the_other(batch, process)
-    if rest:
-        give_back_rest(rest)
-    return len(batch) - len(rest), failed
+    worked = work_on(batch, call)
+    for store in worked.stores:
+        _store_or_raise(store)
+    if worked.error is None:
+        return worked.tried, []
+    if is_unavailable(worked.error):
+        raise worked.error
+    return worked.tried, [batch[worked.tried - 1]]
 
 
-def _process_row(call: Call, row: Any) -> bool | None:
-    """Work on one row and store the result. Return whether the next may follow, or None if this one failed.
-
-    Raises the error of an unavailable database.
-    """
+def _store_or_raise(store: Store) -> None:
     try:
-        store = call(row)
-    except Exception as error:
-        if is_unavailable(error):
-            raise
-        logger.exception(_FAULT, extra={"entry": str(row.uuid)})
-        put_off_after_fault(row)
-        return None
-    try:
-        return store() is not False
+        store()
     except Exception as error:
         if not is_unavailable(error):
             raise
         connection.close()  # perhaps only this connection was broken
-        return store() is not False
-
-
-def _one_after_the_other(batch: list[Any], process: Callable[[Any], bool]) -> list[Any]:
-    """Process rows until `process` returns False or the time of a batch is over. Return those that are left."""
-    until = monotonic() + _BATCH_SECONDS
-    for number, row in enumerate(batch, 1):
-        if not process(row) or monotonic() >= until:
-            return batch[number:]
-    return []
+        store()
 
 
 class _Backlog(Exception):
@@ -183,11 +152,18 @@ class _Queue:
     def __init__(self, name: str, lease: Lease, call: Call, threads: Callable[[], int]) -> None:
         self.name, self.lease, self.call, self._threads = name, lease, call, threads()
         self.busy: set[Future[None]] = set()
+        self.looks_at = 0.0
         self.leasing = LastingFailure(f"leasing a {name} failed", f"leasing a {name} works again")
 
     def take(self) -> list[list[Any]]:
-        """Take one lease for each free thread. Return the rows of each. Raises the error of an unavailable database."""
-        self.busy = {future for future in self.busy if not future.done()}
+        """Take one lease for each free thread. Return the rows of each. Raises the error of an unavailable database.
+
+        The database is asked once a second, and when a call has ended: nothing else frees a place of ours.
+        """
+        running = {future for future in self.busy if not future.done()}
+        if len(running) == len(self.busy) and monotonic() < self.looks_at:
+            return []
+        self.busy, self.looks_at = running, monotonic() + _IDLE_SECONDS
         free = self._threads - len(self.busy)
         if not free or self.leasing.pause:
             return []
@@ -221,7 +197,7 @@ class _Worker:
         self._next_minute = 0.0
         # The threads of the minute's work. The second may wait for a mail server, which must not delay a sweep.
         self._minutes_work: dict[Callable[[datetime], None], Future[None]] = {}
-        self._kept: deque[Callable[[], object]] = deque()
+        self._kept: deque[Store] = deque()
 
     def iterate(self, threads: ThreadPoolExecutor) -> None:
         """Start the work that is due. Then wait for more work, or for the database to come back."""
@@ -257,45 +233,29 @@ class _Worker:
 
     def _in_thread(self, call: Call, batch: list[Any]) -> None:
         try:
-            rest = _one_after_the_other(batch, partial(self._process, call))
-            if rest:
-                self._store(partial(give_back_rest, rest))
+            worked = work_on(batch, call, self._stop.is_set)
+            if worked.error is not None and is_unavailable(worked.error):
+                self._database.failed(worked.error)
+            for store in worked.stores:
+                self._store(store)
         except Exception:  # an internal error must not end the worker
-            logger.exception(_FAULT, extra={"entry": str(batch[0].uuid)})
+            logger.exception(FAULT, extra={"entry": str(batch[0].uuid)})
         finally:
             connections.close_all()
 
-    def _process(self, call: Call, row: Any) -> bool:
-        """Make the call and store its result; if it fails, put the row off. Return whether the next may follow."""
-        try:
-            store = call(row)
-        except Exception as error:
-            if is_unavailable(error):
-                self._database.failed(error)
-                self._store(partial(give_back, row))
-            else:
-                logger.exception(_FAULT, extra={"entry": str(row.uuid)})
-                self._store(partial(put_off_after_fault, row))
-            return False
-        return self._store(store) and not self._stop.is_set()
-
-    def _store(self, store: Callable[[], object]) -> bool:
-        """Store a result. On failure, try once more on a new connection; then keep the result for later.
-
-        Return whether it was stored, and is no reason to end the batch.
-        """
+    def _store(self, store: Store) -> None:
+        """Store a result. On failure, try once more on a new connection; then keep the result for later."""
         for _ in range(2):
             try:
-                result = store()
+                store()
             except Error as error:
                 if not is_unavailable(error):
                     raise
                 self._database.failed(error)
                 connections.close_all()
             else:
-                return result is not False
+                return
         self._kept.append(store)
-        return False
 
     def _store_kept(self) -> None:
         """Store the results that were kept. Raises the error of a database that is still unavailable."""
@@ -305,7 +265,7 @@ class _Worker:
             except Exception as error:
                 if is_unavailable(error):
                     raise
-                logger.exception(_FAULT)
+                logger.exception(FAULT)
             self._kept.popleft()
 
     def _work_once_a_minute(self, threads: ThreadPoolExecutor) -> None:
@@ -363,16 +323,12 @@ class _Worker:
         return True
 
     def _wait(self) -> None:
-        """Wait for a second, or until a call finishes and its thread is free."""
-        if running := _unfinished(queue.busy for queue in self._queues):
-            wait(running, timeout=_IDLE_SECONDS, return_when=FIRST_COMPLETED)
+        """Wait until a queue looks for work again, or a call finishes and its thread is free."""
+        seconds = max(0.0, min(queue.looks_at for queue in self._queues) - monotonic())
+        if calls := set().union(*(queue.busy for queue in self._queues)):
+            wait(calls, timeout=seconds, return_when=FIRST_COMPLETED)
         else:
-            self._stop.wait(_IDLE_SECONDS)
-
-
-def _unfinished(busy: Iterable[set[Future[None]]]) -> set[Future[None]]:
-    """Return the running calls. Finished ones are left out: `wait` would return at once."""
-    return {future for futures in busy for future in futures if not future.done()}
+            self._stop.wait(seconds)
 
 
 def _refuse_read_only() -> None:

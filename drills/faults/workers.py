@@ -63,7 +63,7 @@ DRILLS: Final = (
         name="worker_kill",
         promise="each worker killed in deliveries: no error; no webhook lost; late by the minute of its lease at most",
         inject=kill,
-        # The lease of a killed worker, `infrastructure.outbox.LEASE`, and what has waited behind it.
+        # The lease of a killed worker, `infrastructure.leases.LEASE`, and what has waited behind it.
         recovers_within=75,
     ),
     Drill(

@@ -11,7 +11,7 @@ from conversations.flow import read_counts, unusual_rates
 from conversations.models import AuditEvent, AuthorizationRequest, Revocation, TokenReadCount
 from conversations.outbox import worker
 from infrastructure.crypto import key_id_of, key_ring
-from infrastructure.outbox import LEASE
+from infrastructure.leases import LEASE
 from tests.cast import Bot, Browser, code_on, heading_of
 from tests.fake_authorization_server import FakeAuthorizationServer
 from tests.webhook_receiver import Receiver

@@ -11,7 +11,8 @@ from brands.models import AuthorizationServer
 from conversations.models import AuditEvent, Revocation
 from conversations.outbox.revocations import FIRST_PAUSE, LONGEST_PAUSE, lease_revocations, revoke
 from conversations.outbox.worker import run_once
-from infrastructure.outbox import LEASE, pause_after
+from infrastructure.leases import LEASE
+from infrastructure.outbox import pause_after
 from tests.cast import Bot, Browser, code_on, make_bot, make_server
 from tests.fake_authorization_server import Answer, FakeAuthorizationServer
 from tests.stored import everything_stored

@@ -17,7 +17,8 @@ from conversations.flow.retention import sweep
 from conversations.models import AuditEvent, Challenge, Conversation, WebhookDelivery
 from conversations.outbox import worker
 from conversations.outbox.webhooks import FIRST_PAUSE, LONGEST_PAUSE, deliver, lease_deliveries
-from infrastructure.outbox import LEASE, pause_after
+from infrastructure.leases import LEASE
+from infrastructure.outbox import pause_after
 from oauth_client import transport
 from tests.cast import Bot
 from tests.webhook_receiver import Receiver, make_endpoint

@@ -12,7 +12,7 @@ from conversations.flow.events import replay
 from conversations.flow.retention import sweep
 from conversations.models import WebhookDelivery
 from conversations.outbox.webhooks import deliver, lease_deliveries
-from infrastructure.outbox import LEASE
+from infrastructure.leases import LEASE
 from tests.cast import Bot
 from tests.webhook_receiver import Receiver
 

@@ -9,9 +9,10 @@ from django.utils import timezone
 from brands.models import AuthorizationServer, Brand, WebhookEndpoint
 from conversations.flow.events import publish_test
 from conversations.models import WebhookDelivery
-from conversations.outbox import worker
+from conversations.outbox import batches, worker
 from conversations.outbox.webhooks import BATCH, attempt_delivery, lease_deliveries, threads_for_deliveries
-from infrastructure.outbox import LEASE, give_back_rest
+from infrastructure.leases import LEASE
+from infrastructure.outbox import give_back_rest
 from oauth_client import transport
 from tests.cast import Bot
 from tests.concurrency import at_once
@@ -103,9 +104,9 @@ def test_a_brands_dead_endpoints_take_nothing_from_its_own_that_works(acme: Bran
 def test_two_of_an_endpoint_at_once_holds_between_workers(acme: Brand) -> None:
     waiting(make_endpoint(acme)[0], 80)
     now = timezone.now()
-    batches = [batch for taken in at_once(4, lambda _: lease_deliveries(now, 8)) for batch in taken]
-    assert len(batches) == 2
-    assert len({row.pk for batch in batches for row in batch}) == 2 * BATCH
+    taken = [batch for leases in at_once(4, lambda _: lease_deliveries(now, 8)) for batch in leases]
+    assert len(taken) == 2
+    assert len({row.pk for batch in taken for row in batch}) == 2 * BATCH
 
 
 @pytest.mark.parametrize("connections", [1, 3, 32])
@@ -137,7 +138,7 @@ def test_a_few_events_are_dealt_out_over_the_connections(acme: Brand) -> None:
 def test_a_batch_of_a_slow_endpoint_ends_early_and_the_rest_is_free_for_any_worker(
     acme: Brand, receivers: Receivers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "_BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(batches, "BATCH_SECONDS", 0.0)
     hooks = receivers.add(acme)
     waiting(hooks.endpoint, 4)
     batch, _ = lease_deliveries(timezone.now(), 2)

@@ -185,9 +185,18 @@ class Scene:
         self.ask("GET", "/PLANTED-path", self.reader)
 
     def ask(self, method: str, path: str, key: str) -> int:
-        headers = {"Authorization": f"Bearer {key}"}
+        return self.answer(method, path, key).status_code
+
+    def answer(self, method: str, path: str, key: str, **headers: str) -> requests.Response:
+        headers = {"Authorization": f"Bearer {key}"} | headers
         body: dict[str, Any] | None = {} if method == "POST" else None
-        return requests.request(method, self.url + path, headers=headers, json=body, timeout=30).status_code
+        return requests.request(method, self.url + path, headers=headers, json=body, timeout=30)
+
+    def press(self, link: str) -> int:
+        """Press the button of a link, without following it to the brand."""
+        token = "0123456789abcdef" * 2  # of Django's CSRF check: the same in form and cookie
+        form, headers = {"csrfmiddlewaretoken": token}, {"Origin": self.url, "Cookie": f"__Host-csrf={token}"}
+        return requests.post(link, data=form, headers=headers, timeout=30, allow_redirects=False).status_code
 
     @property
     def url(self) -> str:
@@ -286,6 +295,33 @@ def test_prometheus_answers_the_dashboard_and_tells_of_a_dead_worker(scene: Scen
     scene.installation.python(AGE_THE_HEARTBEAT)
     eventually(lambda: "DelegationWorkerSilent" in scene.firing(), 40)
     assert "delegation_workers 0.0" in scene.scrape()
+
+
+def test_each_call_is_counted_once_by_operation_and_status_whatever_answers_it(scene: Scene) -> None:
+    """Five operations are answered before Django's handler if nothing is in the way, or else by its views."""
+    chat, caller = "/api/v1/conversations/web:new/challenges", scene.caller
+    created = scene.answer("POST", chat, caller)
+    challenge = f"/api/v1/challenges/{created.json()['challenge_id']}"
+    again = scene.answer("POST", chat, caller)
+    reads = [scene.answer("GET", challenge, caller) for _ in range(3)]
+    unchanged = scene.answer("GET", challenge, caller, **{"If-None-Match": reads[-1].headers["ETag"]})
+    foreign = scene.answer("GET", challenge, scene.reader)
+    statuses = [one.status_code for one in (created, again, *reads, unchanged, foreign)]
+    assert statuses == [201, 200, 200, 200, 200, 304, 404]
+    assert scene.press(created.json()["url"]) == 303
+    scene.come_back()
+    calls = [scene.ask("POST", f"/api/v1/conversations/web:{number}/calls/orders.list", caller) for number in range(3)]
+    assert sorted(calls) == [200, 409, 409]
+    for _ in range(2):
+        assert scene.ask("GET", "/api/v1/conversations/web:0/token", scene.reader) == 200
+    counted = re.findall(r"^delegation_calls_total\{(.*)\} (.*)$", scene.scrape(), re.MULTILINE)
+    assert {labels: float(number) for labels, number in counted if "ready" not in labels} == {
+        'method="POST",operation="challenges",status="201"': 1, 'method="POST",operation="challenges",status="200"': 1,
+        'method="GET",operation="challenge",status="200"': 3, 'method="GET",operation="challenge",status="304"': 1,
+        'method="GET",operation="challenge",status="404"': 1, 'method="POST",operation="link",status="303"': 1,
+        'method="GET",operation="callback",status="303"': 1, 'method="GET",operation="token",status="200"': 2,
+        'method="POST",operation="call",status="200"': 1, 'method="POST",operation="call",status="409"': 2,
+    }  # fmt: skip
 
 
 def test_sums_stay_right_when_processes_are_killed(scene: Scene) -> None:
