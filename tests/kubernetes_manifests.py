@@ -23,7 +23,7 @@ def kustomization(folder: Path) -> Manifest:
 
 @cache
 def manifests() -> list[Manifest]:
-    """Return everything that is applied, of the service and of the migration. Who changes a manifest copies it first."""
+    """Return everything that is applied, of the service and of the migration. To change one, copy it first."""
     files = [folder / name for folder in (FOLDER, FOLDER / "migration") for name in kustomization(folder)["resources"]]
     return [manifest for file in files for manifest in yaml.safe_load_all(file.read_text())]
 
@@ -36,7 +36,9 @@ def of_kind(kind: str) -> dict[str, Manifest]:
 def pod_templates() -> dict[str, Manifest]:
     """Return what each workload makes pods of, by the workload's name."""
     templates = {name: one["spec"]["template"] for kind in ("Deployment", "Job") for name, one in of_kind(kind).items()}
-    return templates | {name: one["spec"]["jobTemplate"]["spec"]["template"] for name, one in of_kind("CronJob").items()}
+    return templates | {
+        name: one["spec"]["jobTemplate"]["spec"]["template"] for name, one in of_kind("CronJob").items()
+    }
 
 
 def container(template: Manifest) -> Manifest:

@@ -54,7 +54,9 @@ def replaced(text: str, changes: dict[str, str]) -> str:
 
 def test_every_file_is_applied() -> None:
     applied = {"kustomization.yaml", *kustomization(FOLDER)["resources"], "nginx.conf"}
-    applied |= {f"migration/{name}" for name in ("kustomization.yaml", *kustomization(FOLDER / "migration")["resources"])}
+    applied |= {
+        f"migration/{name}" for name in ("kustomization.yaml", *kustomization(FOLDER / "migration")["resources"])
+    }
     applied |= {"version/kustomization.yaml"}
     assert {str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*") if path.is_file()} == applied
 
@@ -161,7 +163,9 @@ def test_no_secret_is_in_the_files() -> None:
     assert "envFrom" not in container(TEMPLATES["nginx"])
     names = {"SECRET_KEY", "ENCRYPTION_KEYS", "DATABASE_URL", "REDIS_URL", "EMAIL_URL"}
     assert {name for one in TEMPLATES.values() for name in environment(one)} & names == set()
-    assert [value for one in manifests() for value in values_in(one) if re.search(r"://|BEGIN |[A-Za-z0-9+/=]{40}", value)] == []
+    assert [
+        value for one in manifests() for value in values_in(one) if re.search(r"://|BEGIN |[A-Za-z0-9+/=]{40}", value)
+    ] == []
     assert "create secret generic settings --from-env-file=/dev/stdin" in CHAPTER
 
 
@@ -200,13 +204,15 @@ def test_an_update_takes_no_pod_away_before_the_next_is_ready() -> None:
     # A budget for a single pod would keep a node from being emptied.
     several = {name for name, one in deployments.items() if one["spec"]["replicas"] > 1}
     budgets = of_kind("PodDisruptionBudget")
-    assert {name: selected(one["spec"]["selector"]) for name, one in budgets.items()} == {name: {name} for name in several}
+    assert {name: selected(one["spec"]["selector"]) for name, one in budgets.items()} == {
+        name: {name} for name in several
+    }
     assert {one["spec"]["minAvailable"] for one in budgets.values()} == {1}
     assert set(deployments) - several == {"worker"}
 
 
 def test_postgresql_allows_all_connections() -> None:
-    """In an update a pod that ends has 40 seconds, and the next one does not wait for that: all pods may be there twice."""
+    """A pod that ends has 40 seconds, and an update does not wait for that: each pod may be there twice."""
     replicas = {name: one["spec"]["replicas"] for name, one in of_kind("Deployment").items()}
     of_web = int(environment(TEMPLATES["web"])["WORKERS"]) * settings.THREADS + OF_METRICS
     of_worker = threads_of_worker() + 1 + OF_METRICS
@@ -233,7 +239,9 @@ def test_every_port_is_one_at_which_something_listens() -> None:
     assert {name: ports(TEMPLATES[name]) for name in (*WEB, "worker")} == {
         "web": listening, "waiting": listening, "worker": {"metrics": int(metrics)},
     }  # fmt: skip
-    annotated = {name: one["metadata"].get("annotations", {}).get("prometheus.io/port") for name, one in TEMPLATES.items()}
+    annotated = {
+        name: one["metadata"].get("annotations", {}).get("prometheus.io/port") for name, one in TEMPLATES.items()
+    }
     assert {name for name, port in annotated.items() if port} == {*WEB, "worker"}
     assert {port for port in annotated.values() if port} == {metrics}
     for name in ("web", "waiting", "nginx"):
@@ -273,7 +281,9 @@ def test_the_program_starts_with_an_empty_folder_of_counts(tmp_path: Path) -> No
     (tmp_path / "gauge_livesum_7.db").touch()
     script = ROOT / "deploy" / "container" / "with-metrics.sh"
     before_the_program = script.read_text().partition("while")[0]
-    subprocess.run(["sh", "-c", before_the_program], env={"METRICS_FOLDER": str(tmp_path), "PATH": "/bin:/usr/bin"}, check=True)
+    subprocess.run(
+        ["sh", "-c", before_the_program], env={"METRICS_FOLDER": str(tmp_path), "PATH": "/bin:/usr/bin"}, check=True
+    )
     assert list(tmp_path.iterdir()) == []
 
 

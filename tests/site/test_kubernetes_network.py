@@ -81,7 +81,8 @@ def test_brands_are_called_where_the_service_itself_calls_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "10.96.0.1", "172.18.0.2", "192.168.49.2", "127.0.0.1"]
+    "address",
+    ["169.254.169.254", "fd00:ec2::254", "100.100.100.200", "10.96.0.1", "172.18.0.2", "192.168.49.2", "127.0.0.1"],
 )
 def test_no_policy_leads_to_a_clouds_metadata_or_the_clusters_api(address: str) -> None:
     """N14. The usual addresses of Services, of kind and of minikube."""
@@ -104,4 +105,6 @@ def test_no_policy_leads_to_a_clouds_metadata_or_the_clusters_api(address: str) 
 
 def test_placeholders_are_named_where_the_operator_begins() -> None:
     head = (FOLDER / "kustomization.yaml").read_text().partition("apiVersion")[0]
-    assert [one in head for one in ("delegation.example", "192.0.2.10", "192.0.2.11", "network-policies.yaml")] == [True] * 4
+    assert [one in head for one in ("delegation.example", "192.0.2.10", "192.0.2.11", "network-policies.yaml")] == [
+        True
+    ] * 4

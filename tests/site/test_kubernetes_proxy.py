@@ -42,14 +42,16 @@ def proxy(tmp_path: Path, ports: dict[int, int]) -> Iterator[requests.Session]:
         text = text.replace(written, here)
     main = tmp_path / "nginx.conf"
     main.write_text(text)
-    with subprocess.Popen([nginx, "-e", "stderr", "-c", str(main)], stderr=subprocess.PIPE, text=True) as server:
-        with ExitStack() as ended:
-            ended.callback(server.terminate)
-            wait_for(f"127.0.0.1:{ports[LISTENING]}", server)
-            with requests.Session() as client:
-                client.trust_env = False
-                client.headers.update({"Host": HOST, **FROM_A_CONTROLLER})
-                yield client
+    with (
+        subprocess.Popen([nginx, "-e", "stderr", "-c", str(main)], stderr=subprocess.PIPE, text=True) as server,
+        ExitStack() as ended,
+    ):
+        ended.callback(server.terminate)
+        wait_for(f"127.0.0.1:{ports[LISTENING]}", server)
+        with requests.Session() as client:
+            client.trust_env = False
+            client.headers.update({"Host": HOST, **FROM_A_CONTROLLER})
+            yield client
 
 
 def test_the_controllers_entry_is_the_clients_address(
