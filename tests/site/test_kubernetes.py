@@ -268,6 +268,9 @@ def test_nginx_has_the_rules_of_the_containers() -> None:
     ]  # fmt: skip
     (host,) = of_kind("Ingress")["delegation"]["spec"]["tls"][0]["hosts"]
     assert f"server_name {host};" in ours
+    assert f"listen {ports(TEMPLATES['nginx'])['http']};" in ours
+    called = set(re.findall(r"server (\w+):(\d+)", "\n".join(ours)))
+    assert called == {(name, str(of_kind("Service")[name]["spec"]["ports"][0]["port"])) for name in WEB}
 
 
 def _lines(text: str) -> list[str]:
