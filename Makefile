@@ -27,7 +27,7 @@ KEY_PROVIDERS := $(VENV)/.key-providers-installed
 BENCH_PEERS := bench/peers/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo journey test test-served test-full fuzz contract coverage mutants gallery bench bench-growth drills lint format serve venv catalogs constraints clean
+.PHONY: help demo journey test test-served test-change test-full fuzz contract coverage mutants gallery bench bench-growth drills lint format serve venv catalogs constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | column -t -s '|'
@@ -43,6 +43,9 @@ test: $(INSTALLED) ## tests without servers, on SQLite and PostgreSQL at once; A
 
 test-served: $(INSTALLED) peers bench-parts ## tests with servers, browsers and third-party programs
 	@$(BIN)/python -m tests.run served $(ARGS)
+
+test-change: $(INSTALLED) peers bench-parts ## both of these in one run, which takes less time than one after the other
+	@$(BIN)/python -m tests.run change $(ARGS)
 
 test-full: $(INSTALLED) peers bench-parts peers-full generators sdks mcp mcp-clients $(KEY_PROVIDERS) ## tests before a release only: Firefox, more third-party servers
 	@$(BIN)/python -m tests.run full $(ARGS)

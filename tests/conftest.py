@@ -85,23 +85,17 @@ hypothesis_settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add options for `tests.run`: select a part of the suite; leave out tests that use no database."""
-    parser.addoption("--part", choices=parts.PARTS, help="only the tests of this part; without it, all that are named")
+    choices = (*parts.PARTS, parts.CHANGE)
+    parser.addoption("--part", choices=choices, help="only the tests of this part; without it, all that are named")
     parser.addoption("--touching-a-database", action="store_true", help="leave out what is the same on every database")
-    parser.addoption("--touching-no-database", action="store_true", help="only what is the same on every database")
+    without = "of tests with servers, only what is the same on every database"
+    parser.addoption("--servers-without-a-database", action="store_true", help=without)
 
 
-@pytest.hookimpl(tryfirst=True)  # runs before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)  # begins before pytest-xdist reads the groups, and ends after pytest-django has sorted
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Deselect other parts, and group tests that share servers, for `--dist=loadgroup`."""
-    part, touching = config.getoption("--part"), config.getoption("--touching-a-database")
-    touching_none = config.getoption("--touching-no-database")
-    chosen = [
-        item
-        for item in items
-        if part in {None, parts.part_of(item)}
-        and (not touching or parts.touches_a_database(item))
-        and not (touching_none and parts.touches_a_database(item) and not parts.is_in(item, SAME_ON_EVERY_DATABASE))
-    ]
+    chosen = [item for item in items if _is_chosen(item, config)]
     if len(chosen) < len(items):
         kept = set(chosen)
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
@@ -109,6 +103,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(parts.group_of(item)))
+    yield
+    if config.getoption("--part") == parts.CHANGE:
+        items[:] = parts.spread(items)
+
+
+def _is_chosen(item: pytest.Item, config: pytest.Config) -> bool:
+    """Whether a test is in the part that is asked for, and in the half that this database has of it."""
+    asked, part = config.getoption("--part"), parts.part_of(item)
+    if not (asked in {None, part} or (asked == parts.CHANGE and part != parts.FULL)):
+        return False
+    if parts.touches_a_database(item):
+        elsewhere = part == parts.SERVED and config.getoption("--servers-without-a-database")
+        return not elsewhere or parts.is_in(item, SAME_ON_EVERY_DATABASE)
+    return not config.getoption("--touching-a-database")
 
 
 def pytest_configure() -> None:
