@@ -1,8 +1,10 @@
 """Fixtures and hooks for every test: no network but loopback, optional programs, a certificate authority."""
 
+import fcntl
+import gc
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     yield
     if config.getoption("--part") == parts.CHANGE:
         items[:] = parts.spread(items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect tests without Python's garbage collector, and in CI one process after the other.
+
+    The collector went through all loaded tests again and again: a tenth of a run's time. What is loaded now stays.
+    In a new clone the first process compiles the tests, and the others need not do the same at the same time.
+    """
+    gc.disable()
+    with (databases.run_folder() / "collecting.lock").open("w") as lock:
+        if os.environ.get("CI"):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        collected = yield
+    gc.freeze()
+    gc.enable()
+    return collected
 
 
 def _is_chosen(item: pytest.Item, config: pytest.Config) -> bool:
