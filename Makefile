@@ -5,7 +5,8 @@ VENV ?= .venv
 ARGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# With UV, the path of a uv (.ci/machine), this installs the same packages in a tenth of the time.
+PIP := $(if $(UV),$(UV) pip install -q --python $(BIN)/python,$(BIN)/python -m pip install -qq --disable-pip-version-check) -c constraints.txt
 INSTALLED := $(VENV)/.installed
 DEMO := $(VENV)/.demo-installed
 PEERS := tests/peers/node_modules/.package-lock.json
@@ -253,7 +254,7 @@ $(DRILLS_VENV)/.installed: drills/requirements.txt
 constraints: ## rewrite constraints.txt
 	@rm -rf .venv-constraints && $(PYTHON) -m venv .venv-constraints
 	@.venv-constraints/bin/python -m pip install -qq --disable-pip-version-check \
-		-r requirements-dev.txt -r bench/requirements.txt -r requirements-mutation.txt -r tests/key_providers/requirements.txt
+		-r requirements-dev.txt -r bench/requirements.txt -r requirements-mutation.txt -r requirements-ci.txt -r tests/key_providers/requirements.txt
 	@{ echo "# Every package of an installation at an exact version. Written by: make constraints"; \
 		.venv-constraints/bin/python -m pip freeze; } > constraints.txt
 	@rm -rf .venv-constraints
