@@ -53,9 +53,12 @@ SAME_ON_EVERY_DATABASE = [
     *("brands/test_credential_hosts.py", "brands/test_discover_button.py", "brands/test_doctor_page.py"),
     *(f"brands/test_{name}.py" for name in ("doctor", "doctor_answers", "doctor_mistakes", "ignored_metadata", "jwks")),
     *("brands/test_misconfigurations.py", "conversations/test_hostile_calls.py", "vendors"),
+    *(f"brands/test_{name}.py" for name in ("discovered_servers", "dpop_settings", "openapi_page")),
+    *("conversations/test_failed_authorization_requests.py", "conversations/test_scopes_on_the_wire.py"),
     "conversations/test_server_health_told.py",
     # Who may see and change what in the admin, through the ORM alone, and what its pages say of what is typed.
-    *(f"brands/test_{name}.py" for name in ("admin_pages", "admin_tenancy", "admin_viewers", "confirmations")),
+    *(f"brands/test_admin_{name}.py" for name in ("forms", "pages", "tenancy", "viewers")),
+    "brands/test_confirmations.py",
     *("brands/test_dialect_settings.py", "brands/test_unsaved_secrets.py", "site/test_admin_look.py"),
     # Addresses and forms that are not what we gave out.
     *("conversations/test_consumer_forms.py", "conversations/test_damaged_links.py"),
