@@ -18,7 +18,8 @@ PROBLEM: Final = "application/problem+json"
 @lru_cache
 def document() -> dict[str, Any]:
     """The contract."""
-    return dict(yaml.safe_load(CONTRACT.read_text(encoding="utf-8")))
+    # The loader in C needs a tenth of the time.
+    return dict(yaml.load(CONTRACT.read_text(encoding="utf-8"), yaml.CSafeLoader))
 
 
 def check(method: str, path: str, response: HttpResponse) -> None:
@@ -139,7 +140,7 @@ def validate(answer: Any, schema: dict[str, Any]) -> None:
 
     The contract lets answers grow, for the clients of today. This version answers what it names and nothing else.
     """
-    _validate(answer, as_of_this_version(_with_named_schemas(schema)))
+    _validate(answer, {**as_of_this_version(schema), "components": _closed_components()})
 
 
 def validate_as_a_client(answer: Any, schema: dict[str, Any]) -> None:
@@ -149,6 +150,12 @@ def validate_as_a_client(answer: Any, schema: dict[str, Any]) -> None:
 
 def _with_named_schemas(schema: dict[str, Any]) -> dict[str, Any]:
     return {**schema, "components": {"schemas": document()["components"]["schemas"]}}
+
+
+@lru_cache
+def _closed_components() -> dict[str, Any]:
+    """The named schemas as of this version, made once for all answers."""
+    return {"schemas": as_of_this_version(document()["components"]["schemas"])}
 
 
 def _validate(answer: Any, schema: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Measurements of tests, stored in `test-output` for each database and printed at the end of a run."""
 
+import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,11 +17,13 @@ def forget() -> None:
 
 
 def note(subject: str, circumstances: str, measured: Mapping[str, float]) -> None:
-    """Store a measurement. All tests that measure run in one process, so nobody writes at the same time."""
+    """Store a measurement, beside those of the run's other processes."""
     FILE.parent.mkdir(exist_ok=True)
-    noted = json.loads(FILE.read_text()) if FILE.exists() else {}
-    noted.setdefault(subject, {})[circumstances] = dict(measured)
-    FILE.write_text(json.dumps(noted, indent=2))
+    with FILE.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        noted = json.loads(FILE.read_text()) if FILE.exists() else {}
+        noted.setdefault(subject, {})[circumstances] = dict(measured)
+        FILE.write_text(json.dumps(noted, indent=2))
 
 
 def lines() -> Iterator[str]:

@@ -4,6 +4,8 @@
 - `served` drives servers, browsers and third-party programs, or waits for real seconds.
 - `full` takes too long for every change, or needs what few machines have. It is run before a release.
 
+`change` is the first two in one run: while tests of `served` wait, others compute.
+
 A test that uses no database has the same result on each. If a run uses both databases, such a test runs on one.
 """
 
@@ -21,6 +23,7 @@ TEST: Final = "test"
 SERVED: Final = "served"
 FULL: Final = "full"
 PARTS: Final = (TEST, SERVED, FULL)
+CHANGE: Final = "change"
 
 # Folders and modules. `@pytest.mark.full` marks one test, `pytestmark = pytest.mark.full` a module.
 FULL_PATHS: Final = (
@@ -81,11 +84,42 @@ def is_in(item: pytest.Item, places: Iterable[str]) -> bool:
 def group_of(item: pytest.Item) -> str:
     """The group of tests that share servers, and so a process. Without servers it is the module."""
     path = _path(item)
+    if mark := item.get_closest_marker("xdist_group"):
+        return str(mark.args[0])
     if _is_below(path, ("browser",)):
         return "product_in_browser"
     if _is_below(path, ("generators",)):
         return path  # what one test generates another one runs
     return "demo" if "stage" in getattr(item, "fixturenames", ()) else path
+
+
+def spread(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Put the groups of `served` evenly among the others, of both kinds the largest first.
+
+    Processes take groups in this order (`--no-loadscope-reorder`). Largest first over all would leave those groups that
+    mostly wait to the end, where nothing else is left to compute.
+    """
+    groups: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        groups.setdefault(group_of(item), []).append(item)
+    of_servers = {name for name, group in groups.items() if any(part_of(item) == SERVED for item in group)}
+    kinds = (of_servers, groups.keys() - of_servers)
+    placed = [place for kind in kinds for place in _places({name: groups[name] for name in kind})]
+    return [item for _, name in sorted(placed) for item in groups[name]]
+
+
+def _places(groups: dict[str, list[pytest.Item]]) -> Iterator[tuple[float, str]]:
+    """Each group's place in the run, from 0 to 1, by the size of the larger groups before it."""
+    sizes = {name: sum(map(_size, group)) for name, group in groups.items()}
+    before = 0
+    for name in sorted(groups, key=lambda name: (-sizes[name], name)):
+        yield before / sum(sizes.values()), name
+        before += sizes[name]
+
+
+def _size(item: pytest.Item) -> int:
+    """A test in a browser takes as long as ten others."""
+    return 10 if "requires_chromium" in getattr(item, "fixturenames", ()) else 1
 
 
 def _path(item: pytest.Item) -> str:

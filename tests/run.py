@@ -1,7 +1,8 @@
 """Run one part of the suite on both databases at once: `python -m tests.run PART [arguments of pytest]`.
 
-`make test`, `make test-served` and `make test-full` use it; the part `all` is the three together. Tests without a
-database run with SQLite only. Of `served`, tests with a database run on PostgreSQL only.
+`make test`, `make test-served` and `make test-full` use it. `make test-change` runs the first two in one run, which
+loads the tests once, and computes while it waits for servers. The part `all` is the three together.
+Tests without a database run with SQLite only. Of `served`, tests with a database run on PostgreSQL only.
 `TEST_DATABASE` names one database to run everything on; `TEST_POSTGRESQL_PYTHON` another Python for PostgreSQL's side.
 """
 
@@ -28,6 +29,7 @@ PARTS: Final = {
     parts.TEST: ("--part", parts.TEST),
     parts.SERVED: ("--part", parts.SERVED, *_SERVED),
     parts.FULL: ("--part", parts.FULL, *_SERVED),
+    parts.CHANGE: ("--part", parts.CHANGE, *_SERVED, "--no-loadscope-reorder"),
 }
 PROGRESS: Final = re.compile(r"\[ *\d+%\]$")
 
@@ -102,7 +104,7 @@ def _runs(part: str, arguments: list[str]) -> list[Run]:
         return [Run(databases.chosen(), _pytest(sys.executable, arguments))]
     other_python = os.environ.get("TEST_POSTGRESQL_PYTHON") or sys.executable
     # Servers start slowly. Their tests run on PostgreSQL for every change, on SQLite too before a release (.ci/full).
-    other_half = ["--touching-no-database"] if part == parts.SERVED else []
+    other_half = ["--servers-without-a-database"] if part in {parts.SERVED, parts.CHANGE} else []
     return [
         Run(databases.SQLITE, _pytest(sys.executable, [*other_half, *arguments])),
         Run(databases.POSTGRESQL, _pytest(other_python, ["--touching-a-database", *arguments])),

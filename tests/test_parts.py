@@ -20,13 +20,16 @@ class Item:
     module: ModuleType
     fixturenames: list[str] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
+    group: str = ""
 
     @property
     def function(self) -> FunctionType | None:
         return vars(self.module).get("test_it")
 
-    def get_closest_marker(self, name: str) -> str | None:
-        return name if name in self.marks else None
+    def get_closest_marker(self, name: str) -> Any:
+        if name == "xdist_group" and self.group:
+            return pytest.mark.xdist_group(self.group).mark
+        return getattr(pytest.mark, name).mark if name in self.marks else None
 
 
 def made(monkeypatch: pytest.MonkeyPatch, name: str, source: str = "", **more: Any) -> Any:
@@ -76,6 +79,15 @@ def test_what_touches_no_database_is_known(
     monkeypatch: pytest.MonkeyPatch, name: str, source: str, more: dict[str, Any], touches: bool
 ) -> None:
     assert parts.touches_a_database(made(monkeypatch, name, source, **more)) is touches
+
+
+def test_groups_that_wait_are_spread_among_those_that_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest first, or two processes would be left with nothing but servers at the end."""
+    small, large = (made(monkeypatch, f"site/test_c{name}.py") for name in "12")
+    server = made(monkeypatch, "demo/test_c3.py")
+    shared, also_shared = (made(monkeypatch, f"docs/test_c{name}.py", group="demo") for name in "45")
+    mixed = parts.spread([small, *[large] * 3, server, shared, also_shared])
+    assert mixed == [shared, also_shared, *[large] * 3, server, small]
 
 
 def test_the_tests_of_a_group_share_a_process(tmp_path: Path) -> None:

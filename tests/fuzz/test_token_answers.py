@@ -55,7 +55,7 @@ BODIES: Final = (
     | st.builds(lambda text: text.encode("utf-16"), ANY_TEXT)
     | st.builds(lambda digits: b'{"access_token": "a", "expires_in": ' + b"9" * digits + b"}", st.integers(1, 5000))
 )
-HEADER_TEXT: Final = st.text(alphabet=st.characters(codec="latin-1"), max_size=40)
+HEADER_TEXT: Final = st.text(alphabet=st.characters(max_codepoint=0xFF), max_size=40)
 
 
 @pytest.fixture(scope="module")
