@@ -148,8 +148,8 @@ def check_sqlite(**_: Any) -> list[CheckMessage]:
 def check_proxy_count(**_: Any) -> list[CheckMessage]:
     """W009: behind a proxy that is not counted, all clients have the proxy's address (G8).
 
-    What serves this application speaks http, so an https origin means a proxy. Then one stranger with wrong bot keys, or
-    one who opens many pages, uses up the limits of everybody.
+    What serves this application speaks http, so an https origin means a proxy. Then one stranger with wrong bot keys,
+    or one who opens many pages, uses up the limits of everybody.
     """
     is_for_others = settings.PUBLIC_BASE_URL.startswith("https:") and not _is_local_host(settings.PUBLIC_BASE_URL)
     if settings.TRUSTED_PROXY_COUNT or not is_for_others:

@@ -124,7 +124,7 @@ def test_without_the_setting_nothing_is_counted_and_the_library_is_not_loaded() 
 
 @pytest.mark.django_db
 def test_servers_that_are_marked_as_failing_are_counted_by_brand(acme: Brand, rival: Brand) -> None:
-    """The bug: a brand whose server was gone raised no alert. Where no sign-in gets to the token request, none fails."""
+    """The bug: a brand whose server was gone raised no alert. If no sign-in gets to the token request, none fails."""
     now = timezone.now()
     for brand, key, since in [
         (acme, "orders", now),
