@@ -41,12 +41,15 @@ from brands.server_rules import (
 from brands.webhooks import apply_webhooks
 from infrastructure.crypto import Secret
 from oauth_client import DiscoveryFailed, discover
+from oauth_client.outbound_errors import EndpointBlocked, OutboundError
 from oauth_client.validators import IGNORABLE_METADATA
 
 _SECRET_NEEDED: Final = {
     SecretProblem.NONE_STORED: "this client authentication needs a secret",
     SecretProblem.FOR_ANOTHER_HOST: "a host or the issuer has changed, so give the secret again",
 }
+
+_ALLOW_IT_FIRST: Final = "If it is in a private network, allow that first: manage.py private_networks."
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +195,18 @@ def _complete_values(brand: str, table: AuthorizationServerTable, problems: list
     except DiscoveryFailed as failure:
         name, message = discovery_problem(failure)
         # An operator reads why; a brand's admin would learn what is inside our network (N9).
-        found = {name: f"{message} The reason: {failure.unanswered}." if failure.unanswered else message}
+        found = {name: f"{message} {_reason(failure.unanswered)}" if failure.unanswered else message}
     else:
         if table.omits("id_token_signing_alg_values"):
             values["id_token_signing_alg_values"] = default_algorithms(metadata)
         found = complete_from_metadata(values, metadata)
     problems += [f"authorization_servers.{table.key}.{name}: {problem}" for name, problem in found.items()]
     return values
+
+
+def _reason(error: OutboundError) -> str:
+    remedy = f" {_ALLOW_IT_FIRST}" if isinstance(error, EndpointBlocked) else ""
+    return f"The reason: {error}.{remedy}"
 
 
 def _stored_values(

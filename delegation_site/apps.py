@@ -17,6 +17,7 @@ class DelegationSiteConfig(AppConfig):
             register(check, Tags.security)
         register(checks.check_second_factor, Tags.security)
         register(checks.check_sqlite, Tags.security)
+        register(checks.check_proxy_count, Tags.security)
         register(checks.check_metrics_address, Tags.security)
         register(checks.check_private_networks, Tags.database)
         import_module(f"{self.name}.health")  # not at the top: it imports models, which are loaded only now

@@ -145,6 +145,20 @@ def check_sqlite(**_: Any) -> list[CheckMessage]:
     return [CheckWarning(message, hint=hint, id="delegation.W006")]
 
 
+def check_proxy_count(**_: Any) -> list[CheckMessage]:
+    """W009: behind a proxy that is not counted, all clients have the proxy's address (G8).
+
+    What serves this application speaks http, so an https origin means a proxy. Then one stranger with wrong bot keys,
+    or one who opens many pages, uses up the limits of everybody.
+    """
+    is_for_others = settings.PUBLIC_BASE_URL.startswith("https:") and not _is_local_host(settings.PUBLIC_BASE_URL)
+    if settings.TRUSTED_PROXY_COUNT or not is_for_others:
+        return []
+    message = "TRUSTED_PROXY_COUNT is 0: the limits take all clients behind a proxy for one."
+    hint = "With deploy/nginx.conf alone in front it is 1. Without any proxy that sets X-Forwarded-For, leave it at 0."
+    return [CheckWarning(message, hint=hint, id="delegation.W009")]
+
+
 def check_metrics_folder(**_: Any) -> list[CheckMessage]:
     """E027: the folder of the metrics can be written. Otherwise the first request that is counted would fail."""
     folder = settings.METRICS_FOLDER

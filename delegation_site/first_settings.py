@@ -21,12 +21,16 @@ from infrastructure.crypto import KEY_BYTES
 _PLAIN: Final = re.compile(r"[A-Za-z0-9:/@._%+=,?~-]+")
 _NEXT_STEPS: Final = """\
 {path} is written, for {origin}. It holds secrets: keep a copy where no backup of the database is.
-What else it can hold is in .env.example and docs/operator.md, "Settings". Next:
+{proxy}What else it can hold is in .env.example and docs/operator.md, "Settings". Next:
 
   {python} manage.py check --deploy
   {python} manage.py migrate --no-input
   {python} manage.py check --database default
   {python} manage.py createsuperuser
+"""
+
+_ONE_PROXY: Final = """\
+It counts one proxy (TRUSTED_PROXY_COUNT=1), the one that terminates TLS, such as nginx with deploy/nginx.conf.
 """
 
 
@@ -41,6 +45,8 @@ def main(arguments: Sequence[str], folder: Path) -> int:
     if not host or not (origin.startswith("https:") or is_loopback(host)):
         return _refuse("PUBLIC_BASE_URL must be an https origin such as https://delegation.example.")
     values = {"SECRET_KEY": secrets.token_urlsafe(50), "ENCRYPTION_KEYS": _new_key(), "PUBLIC_BASE_URL": origin}
+    if origin.startswith("https:") and not is_loopback(host):
+        values["TRUSTED_PROXY_COUNT"] = "1"  # the proxy that terminates TLS
     if options.ask_database_url:
         values["DATABASE_URL"] = _asked_database_url()
         if mistake := _mistake_of_database_url(values["DATABASE_URL"]):
@@ -50,7 +56,8 @@ def main(arguments: Sequence[str], folder: Path) -> int:
         _write(path, "".join(f"{name}={_quoted(value)}\n" for name, value in values.items()))
     except FileExistsError:
         return _refuse(f"{path} exists and is left as it is: without its keys nothing encrypted can be read.")
-    sys.stdout.write(_NEXT_STEPS.format(path=path, origin=origin, python=sys.executable))
+    proxy = _ONE_PROXY if "TRUSTED_PROXY_COUNT" in values else ""
+    sys.stdout.write(_NEXT_STEPS.format(path=path, origin=origin, python=sys.executable, proxy=proxy))
     return 0
 
 

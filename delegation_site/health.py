@@ -8,7 +8,7 @@ import logging
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any, Final
 
@@ -43,11 +43,15 @@ logger = logging.getLogger("consumer_delegation.health")
 
 @dataclass(frozen=True)
 class Finding:
-    """Why this process cannot work: a stable problem code, a sentence, and what the operator should do."""
+    """Why this process cannot work: a stable problem code, a sentence, and what the operator should do.
+
+    `cause` is what the driver said, with host and user. Only the check shows it, since anybody may ask /health/ready.
+    """
 
     code: str
     words: str
     remedy: str
+    cause: str = ""
 
 
 _READ_ONLY: Final = Finding(
@@ -55,7 +59,9 @@ _READ_ONLY: Final = Finding(
     "The database is read-only.",
     "It is a standby, or default_transaction_read_only is on: point DATABASE_URL at the primary.",
 )
-_UNAVAILABLE: Final = Finding("database_unavailable", "The database does not answer.", "See the database's log.")
+_UNAVAILABLE: Final = Finding(
+    "database_unavailable", "The database does not answer.", "See the database's log, and DATABASE_URL."
+)
 
 
 @require_safe
@@ -94,7 +100,10 @@ def check_database(databases: Sequence[str] | None = None, **_: Any) -> list[Che
     """
     if not databases or sys.argv[1:2] == ["migrate"]:  # migrate is the remedy, and it runs all checks first
         return []
-    return [CheckWarning(found.words, hint=found.remedy, id=_DATABASE_IDS[found.code]) for found in findings()]
+    return [
+        CheckWarning(f"{found.words} {found.cause}".strip(), hint=found.remedy, id=_DATABASE_IDS[found.code])
+        for found in findings()
+    ]
 
 
 class _CachedCheck:
@@ -126,7 +135,9 @@ def _problem_with_server() -> Finding | None:
     try:
         return None if _takes_writes() else _READ_ONLY
     except Error as error:
-        return _READ_ONLY if sqlite_code(error) == sqlite3.SQLITE_READONLY else _UNAVAILABLE
+        if sqlite_code(error) == sqlite3.SQLITE_READONLY:
+            return _READ_ONLY
+        return replace(_UNAVAILABLE, cause=str(error).partition("\n")[0])
 
 
 def _takes_writes() -> bool:

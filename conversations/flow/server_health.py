@@ -158,7 +158,8 @@ def _tell(row: ServerHealth, event: WebhookEvent, now: datetime) -> None:
     publish_for_brand(server.brand_id, event, data, now)
     subject, text = _mail(row)
     transaction.on_commit(lambda: _send_within_limit(server, subject, text), robust=True)
-    logger.warning(event.value, extra={"authorization_server": str(server.uuid), "problems": codes})
+    named = {"brand": server.brand.slug, "server": server.key, "authorization_server": str(server.uuid)}
+    logger.warning(event.value, extra={**named, "problems": codes})
 
 
 def _send_within_limit(server: AuthorizationServer, subject: str, text: list[str]) -> None:

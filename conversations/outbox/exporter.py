@@ -96,7 +96,7 @@ class _FromDatabase:
 
 
 def measure_database() -> Iterator[Metric]:
-    """Measure outbox, heartbeat and connections. Raises Django's database errors."""
+    """Measure outbox, failing servers, heartbeat and connections. Raises Django's database errors."""
     database_clock.measure()
     now = database_clock.now()
     waiting = GaugeMetricFamily(metrics.PREFIX + "outbox_waiting", "Rows that wait.", labels=["kind"])
@@ -111,6 +111,7 @@ def measure_database() -> Iterator[Metric]:
     yield late
     given_up = WebhookDelivery.objects.dead().count()
     yield _gauge("webhooks_given_up", "Webhook deliveries that were given up in the last 7 days.", given_up)
+    yield from _measure_failing_servers()
     yield from _measure_heartbeat()
     yield from _measure_connections()
     yield _gauge("encryption_keys", "Keys in ENCRYPTION_KEYS.", len(key_ring().ids))
@@ -153,6 +154,20 @@ def _number_and_oldest(rows: QuerySet[Any], of_working: QuerySet[Any]) -> tuple[
     number: int = rows.aggregate(number=Count("pk"))["number"] or 0
     oldest: datetime | None = of_working.aggregate(oldest=Min("next_attempt_at"))["oldest"]
     return number, oldest
+
+
+def _measure_failing_servers() -> Iterator[Metric]:
+    """Yield how many servers of each brand are marked as failing.
+
+    Counts of token requests do not tell: nobody gets that far if pushed requests or sign-in pages fail.
+    """
+    family = GaugeMetricFamily(
+        metrics.PREFIX + "servers_failing", "Authorization servers that are marked as failing.", labels=[metrics.BRAND]
+    )
+    failing = ServerHealth.objects.failing().order_by().values("authorization_server__brand__slug")
+    for slug, number in failing.values_list("authorization_server__brand__slug", Count("pk")):
+        family.add_metric([slug], number)
+    yield family
 
 
 def _measure_heartbeat() -> Iterator[Metric]:

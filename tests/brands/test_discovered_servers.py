@@ -114,22 +114,26 @@ def test_without_metadata_the_endpoints_have_to_be_typed(login: ModernAuthorizat
 
 
 @pytest.mark.parametrize(
-    "reason",
+    ("reason", "remedy"),
     [
-        transport.EndpointBlocked("the address is not allowed"),
-        transport.EndpointTimeout("the server did not answer in time"),
-        transport.CertificateNotAccepted(CertificateProblem.EXPIRED),
+        (
+            transport.EndpointBlocked("the address is not allowed"),
+            " If it is in a private network, allow that first: manage.py private_networks.",
+        ),
+        (transport.EndpointTimeout("the server did not answer in time"), ""),
+        (transport.CertificateNotAccepted(CertificateProblem.EXPIRED), ""),
     ],
-    ids=lambda reason: type(reason).__name__,
+    ids=lambda value: type(value).__name__,
 )
 def test_the_operator_reads_why_there_is_no_metadata_beside_all_else(
-    login: ModernAuthorizationServer, reason: transport.OutboundError
+    login: ModernAuthorizationServer, reason: transport.OutboundError, remedy: str
 ) -> None:
     """The bug: it "could not be fetched", for whatever reason, and other mistakes were told the next time."""
     login.metadata_path, login.well_known_answers = "/nowhere", [reason, reason]
 
+    not_fetched = "authorization_servers.orders.issuer: The metadata of this issuer could not be fetched."
     assert problems_of(challenge_lifetime=1) == [
-        f"authorization_servers.orders.issuer: The metadata of this issuer could not be fetched. The reason: {reason}.",
+        f"{not_fetched} The reason: {reason}.{remedy}",
         "authorization_servers.orders.challenge_lifetime: Ensure this value is greater than or equal to 300.",
     ]
 

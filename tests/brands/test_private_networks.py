@@ -73,6 +73,15 @@ def test_a_network_that_is_not_private_or_too_wide_cannot_be_allowed(network: st
     assert acme.private_networks == []
 
 
+@pytest.mark.django_db
+def test_a_network_of_no_brand_says_how_the_brand_is_made() -> None:
+    """The bug: a file with the server was refused because of the network, and the network because of the brand."""
+    with pytest.raises(
+        CommandError, match=r"There is no brand acme\. Make it first: .* a file that has \[brand\] alone\."
+    ):
+        command("allow", "10.20.0.0/16")
+
+
 @pytest.mark.parametrize("ports", [["0"], ["65536"], ["-1"], [str(port) for port in range(1, 12)]])
 def test_a_port_that_does_not_exist_cannot_be_allowed(ports: list[str], acme: Brand) -> None:
     with pytest.raises(CommandError):

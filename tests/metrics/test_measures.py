@@ -13,10 +13,12 @@ import pytest
 from django.utils import timezone
 from prometheus_client import CollectorRegistry, generate_latest
 
+from brands.models import Brand, ServerHealth
 from conversations.outbox import exporter
 from conversations.outbox.worker import run_once
 from infrastructure import metrics, outbox
 from infrastructure.models import WorkerHeartbeat
+from tests.cast import make_server
 from tests.installation import ROOT
 
 COUNT = "from infrastructure import metrics; metrics.start(); metrics.count_limit('calls-per-key'); "
@@ -118,6 +120,23 @@ def test_without_the_setting_nothing_is_counted_and_the_library_is_not_loaded() 
     code = f"import django; django.setup(); {COUNT}import delegation_site.wsgi; {loaded}"
     environment = os.environ | {"METRICS_FOLDER": "", "DJANGO_SETTINGS_MODULE": "tests.settings"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+
+
+@pytest.mark.django_db
+def test_servers_that_are_marked_as_failing_are_counted_by_brand(acme: Brand, rival: Brand) -> None:
+    """The bug: a brand whose server was gone raised no alert. If no sign-in gets to the token request, none fails."""
+    now = timezone.now()
+    for brand, key, since in [
+        (acme, "orders", now),
+        (acme, "payments", now),
+        (acme, "news", None),
+        (rival, "orders", None),
+    ]:
+        ServerHealth.objects.create(
+            authorization_server=make_server(brand, key), next_attempt_at=now, failing_since=since
+        )
+    (family,) = [one for one in exporter.measure_database() if one.name == "delegation_servers_failing"]
+    assert [(sample.labels, sample.value) for sample in family.samples] == [({"brand": "acme"}, 2)]
 
 
 @pytest.mark.django_db

@@ -20,6 +20,7 @@ PRODUCTION = {
     "DEBUG": False,
     "REQUIRE_ADMIN_MFA": True,
     "REDIS_URL": "",
+    "TRUSTED_PROXY_COUNT": 1,
     "METRICS_FOLDER": "",
     "METRICS_BIND": ("127.0.0.1", 9464),
 }
@@ -282,6 +283,18 @@ def test_sqlite_of_a_demo_or_a_test_is_no_warning(
     monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
     change(settings, values)
     assert raised() == []
+
+
+@pytest.mark.parametrize(("origin", "found"), [
+    ("https://delegation.example", ["delegation.W009"]),
+    ("https://delegation.test", []),
+    ("https://localhost:8443", []),
+    ("http://localhost:8000", []),
+])  # fmt: skip
+def test_a_proxy_that_is_not_counted_is_w009(settings: Any, origin: str, found: list[str]) -> None:
+    """G8. The bug: an installation by the book said nothing, and all clients shared one address in the limits."""
+    change(settings, {"PUBLIC_BASE_URL": origin, "TRUSTED_PROXY_COUNT": 0})
+    assert raised() == found
 
 
 @pytest.mark.parametrize("folder", ["metrics", "/not/there", "{file}", "."])

@@ -49,9 +49,16 @@ def test_a_first_file_has_good_keys_for_its_owner_alone_and_starts(tmp_path: Pat
     assert "manage.py migrate" in made.stdout
     assert [name for name in ("SECRET_KEY", "ENCRYPTION_KEYS") if values[name] in made.stdout] == []
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
-    assert list(values) == ["SECRET_KEY", "ENCRYPTION_KEYS", "PUBLIC_BASE_URL"]
+    assert list(values) == ["SECRET_KEY", "ENCRYPTION_KEYS", "PUBLIC_BASE_URL", "TRUSTED_PROXY_COUNT"]
+    assert values["TRUSTED_PROXY_COUNT"] == "1"
     assert [(name, len(key)) for name, key in keys_of_setting(values["ENCRYPTION_KEYS"])] == [("k1", 32)]
     assert (checked.returncode, checked.stderr.count("ERRORS")) == (0, 0), checked.stderr
+
+
+def test_a_first_file_for_this_machine_alone_counts_no_proxy(tmp_path: Path) -> None:
+    """G8. Nobody stands in front of http://localhost, so a header must not say who the client is."""
+    assert first_settings.main(["http://localhost:8000"], tmp_path) == 0
+    assert "TRUSTED_PROXY_COUNT" not in written(tmp_path)
 
 
 def test_the_database_is_asked_for_and_read_back_whole(

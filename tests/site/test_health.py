@@ -174,6 +174,15 @@ def test_the_check_command_says_it_in_words(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_the_check_says_why_the_database_is_not_reached_and_not_the_password(tmp_path: Path) -> None:
+    """H1. The bug: "does not answer", also where it refused our password or had no such user."""
+    refused = Installation(tmp_path, OLD, {"DATABASE_URL": "postgres://delegation:PLANTED@127.0.0.1:1/delegation"})
+    result = refused.run("manage.py", "check", "--database", "default")
+    assert "The database does not answer. " in result.stderr
+    assert "port 1 failed: Connection refused" in result.stderr
+    assert "PLANTED" not in result.stdout + result.stderr
+
+
 def test_a_database_that_is_away_at_the_start_is_one_warning(tmp_path: Path) -> None:
     installation = installation_at_a_free_port(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}/nowhere/there.sqlite3")
     with serving(installation) as printed:

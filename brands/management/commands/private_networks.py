@@ -12,6 +12,9 @@ from oauth_client.addresses import HTTPS_PORT
 
 _NONE: Final = "None: only public addresses are called, at port 443."
 
+# A server inside a private network can be applied only after the network, and the network only after its brand.
+_MAKE_IT: Final = "Make it first: in the admin, or by apply_config with a file that has [brand] alone."
+
 
 class Command(BaseCommand):
     """Change or list a brand's private networks. Nothing else changes them (N14). A refused network exits 1."""
@@ -39,7 +42,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         brand = Brand.objects.filter(slug=options["brand"]).first()
         if brand is None:
-            raise CommandError(f"There is no brand {options['brand']}.")
+            raise CommandError(f"There is no brand {options['brand']}. {_MAKE_IT}")
         try:
             if options["action"] == "allow":
                 allow_network(brand, options["network"], options["ports"], map(NetworkUse, options["uses"]))
