@@ -1,10 +1,12 @@
 """A pytest session that runs each mutant's tests in a forked process, so that nothing is set up again.
 
 First every test runs once, and the session records which functions it reaches. Then, for each mutant, a child process
-runs the tests that reach its function until one fails. Verdicts are written to `verdicts.jsonl`, one line each.
+runs the tests that reach its function until one fails. What the warm session has cached, such as the text of a query,
+is computed again there, with the mutant. Verdicts are written to `verdicts.jsonl`, one line each.
 """
 
 import fnmatch
+import gc
 import json
 import os
 import re
@@ -24,8 +26,11 @@ from django.db import connection, connections
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 
+from infrastructure.compiled import CompiledInsert, CompiledRows, CompiledUpdate
+
 VERDICTS: Final = Path("verdicts.jsonl")
 MUTANTS: Final = os.environ.get("MUTANTS", "*").split()
+PACKAGES: Final = {"accounts", "brands", "conversations", "infrastructure", "oauth_client", "web"}
 # Seconds of tests for one mutant. Try survivors again with more.
 LONGEST: Final = float(os.environ.get("SECONDS_FOR_EACH", "3"))
 _NUMBER: Final = re.compile(r"__mutmut_\d+$")
@@ -151,11 +156,25 @@ def _be_a_mutant(mutant: str, chosen: list[pytest.Item], session: pytest.Session
     """Run the tests in the child process, write which one failed, and exit."""
     try:
         set_mutant_under_test(mutant)
+        _forget_what_is_cached()
         killer = next((item.nodeid for item in chosen if not _passes(item, session)), "-")
         connections.close_all()
         os.write(writing, killer.encode())
     finally:
         os._exit(0)
+
+
+def _forget_what_is_cached() -> None:
+    """Drop what `lru_cache` and compiled queries of our modules keep: it was computed without the mutant."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in PACKAGES:
+            for found in list(vars(module).values()):
+                if hasattr(found, "cache_clear") and getattr(found, "__module__", "").partition(".")[0] in PACKAGES:
+                    found.cache_clear()
+    for compiled in gc.get_objects():
+        if isinstance(compiled, CompiledRows | CompiledUpdate | CompiledInsert):
+            for cached in ("_compiled", "_shape", "_statement", "_columns"):
+                vars(compiled).pop(cached, None)
 
 
 def _killer(child: int, reading: int, deadline: float) -> str | None:
