@@ -6,7 +6,6 @@ is computed again there, with the mutant. Verdicts are written to `verdicts.json
 """
 
 import fnmatch
-import gc
 import json
 import os
 import re
@@ -14,9 +13,11 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ from infrastructure.compiled import CompiledInsert, CompiledRows, CompiledUpdate
 
 VERDICTS: Final = Path("verdicts.jsonl")
 MUTANTS: Final = os.environ.get("MUTANTS", "*").split()
+COMPILED: Final = (CompiledInsert, CompiledRows, CompiledUpdate)
 PACKAGES: Final = {"accounts", "brands", "conversations", "infrastructure", "oauth_client", "web"}
 # Seconds of tests for one mutant. Try survivors again with more.
 LONGEST: Final = float(os.environ.get("SECONDS_FOR_EACH", "3"))
@@ -125,6 +127,7 @@ def _run_once(session: pytest.Session, items: dict[str, pytest.Item]) -> Reached
     set_mutant_under_test("stats")
     for nodeid, item in items.items():
         state()._stats.clear()
+        _forget_what_is_cached()
         began = time.process_time()
         if not _passes(item, session):
             sys.stderr.write(f"\nfails without a mutant: {nodeid}\n")
@@ -154,27 +157,37 @@ def _try(mutant: str, session: pytest.Session, items: dict[str, pytest.Item], re
 
 def _be_a_mutant(mutant: str, chosen: list[pytest.Item], session: pytest.Session, writing: int) -> None:
     """Run the tests in the child process, write which one failed, and exit."""
+    _forget_what_is_cached()
     try:
         set_mutant_under_test(mutant)
-        _forget_what_is_cached()
         killer = next((item.nodeid for item in chosen if not _passes(item, session)), "-")
         connections.close_all()
         os.write(writing, killer.encode())
+    except BaseException:
+        # The runner itself broke down, and no test has failed.
+        traceback.print_exc()
     finally:
         os._exit(0)
 
 
+@cache
+def _caches() -> list[Callable[[], object]]:
+    """What empties each `lru_cache` and each compiled query of our modules."""
+    modules = [vars(module) for name, module in list(sys.modules.items()) if name.partition(".")[0] in PACKAGES]
+    values = {id(value): value for names in modules for value in names.values()}.values()
+    cached = [value.cache_clear for value in values if type(value) is type(_caches)]
+    return cached + [partial(_forget, vars(value)) for value in values if issubclass(type(value), COMPILED)]
+
+
+def _forget(attributes: dict[str, Any]) -> None:
+    for name in ("_compiled", "_shape", "_statement", "_columns"):
+        attributes.pop(name, None)
+
+
 def _forget_what_is_cached() -> None:
-    """Drop what `lru_cache` and compiled queries of our modules keep: it was computed without the mutant."""
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in PACKAGES:
-            for found in list(vars(module).values()):
-                if hasattr(found, "cache_clear") and getattr(found, "__module__", "").partition(".")[0] in PACKAGES:
-                    found.cache_clear()
-    for compiled in gc.get_objects():
-        if isinstance(compiled, CompiledRows | CompiledUpdate | CompiledInsert):
-            for cached in ("_compiled", "_shape", "_statement", "_columns"):
-                vars(compiled).pop(cached, None)
+    """Let everything be computed again, with the mutant: the text of a query, for example."""
+    for forget in _caches():
+        forget()
 
 
 def _killer(child: int, reading: int, deadline: float) -> str | None:
