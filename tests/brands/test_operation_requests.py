@@ -198,6 +198,7 @@ def test_the_longest_address_is_sent_and_a_longer_one_refused() -> None:
         ({"order_id": "planted%c0"}, "Its percent-encoding is not that of UTF-8."),
         ({"order_id": "planted%2525252525"}, "It is percent-encoded too many times."),
         ({"order_id": ["planted"]}, "It is a text, a number, true or false."),
+        ({"order_id": msgspec.json.decode("[" * 34 + "]" * 34)}, "It is nested deeper than 32 levels."),
         ({"order_id": "1", "q": "planted" * 400}, "The address would have more than 2048 characters."),
         (
             {"order_id": "1", "X-Language": "planted\n"},
