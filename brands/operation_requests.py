@@ -277,13 +277,14 @@ def _validate(validator: Draft202012Validator, value: Any, *place: str) -> None:
 
 
 def _refuse_deep(value: Any, *place: str) -> None:
-    if _is_deeper(value, MAX_DEPTH):
+    if is_deeper(value, MAX_DEPTH):
         raise ArgumentsInvalid(_pointer(*place), f"It is nested deeper than {MAX_DEPTH} levels.")
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether JSON has more levels of objects and lists than these, above what they hold."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_is_deeper(item, levels - 1) for item in inner)
+    return levels < 0 or any(is_deeper(item, levels - 1) for item in inner)
 
 
 def _segment(name: str, values: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ refused here (P5).
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
@@ -111,7 +111,7 @@ def call_resource(
     scope = challenge.get("scope", "")
     # In the challenge, quotes and their escapes are gone by now.
     said = "\n".join(challenge.values())
-    if any(secret in said or _contains(response, secret) for secret in secrets):
+    if any(secret in said for secret in secrets) or _contains(response, secrets):
         raise TokenInAnswer
     return ResourceResponse(
         response.status_code,
@@ -176,7 +176,7 @@ def _wants_nonce(response: transport.Response) -> bool:
     return response.status_code == HTTPStatus.UNAUTHORIZED and challenge.get("error") == USE_NONCE
 
 
-def _contains(response: transport.Response, secret: str) -> bool:
+def _contains(response: transport.Response, secrets: Iterable[str]) -> bool:
     r"""Search headers and body as they came, and again without the escapes of JSON (`\u0065yJ...`) and of addresses.
 
     An address has the `+`, `/` and `=` of a token as `%2B`, `%2F` and `%3D`: one of a redirect, or of a next page. The
@@ -184,13 +184,18 @@ def _contains(response: transport.Response, secret: str) -> bool:
     out what is nested deeply or is JSON in lines. Other encoded forms, such as base64 or a token in two pieces, cannot
     be found.
     """
+    searched = [secret.encode() for secret in secrets]
+    return any(secret in text for text in _read_ways(response) for secret in searched)
+
+
+def _read_ways(response: transport.Response) -> Iterator[bytes]:
+    """Yield headers and body in each way that they can be read. Each takes time, so once for all secrets."""
     lines = [f"{name}: {value}".encode() for name, value in response.headers.items()]
-    text, searched = b"\n".join([*lines, response.content]), secret.encode()
-    for _ in range(_MOST_ESCAPES):
-        if searched in text or searched in unquote_to_bytes(text):
-            return True
-        text = _ESCAPED.sub(_character, text)
-    return searched in text or searched in unquote_to_bytes(text)
+    text = b"\n".join([*lines, response.content])
+    for undone in range(_MOST_ESCAPES + 1):
+        text = _ESCAPED.sub(_character, text) if undone else text
+        yield text
+        yield unquote_to_bytes(text)
 
 
 def _character(escape: re.Match[bytes]) -> bytes:
@@ -202,18 +207,21 @@ def challenge_of(scheme: str, header: str) -> dict[str, str]:
     """Return the parameters of a scheme's challenges in `WWW-Authenticate` (RFC 9110 section 11.6.1); empty if none.
 
     The header may name several schemes. A parameter of another scheme, or a text inside a quoted value, does not count.
+    A scheme is at the beginning or behind a comma: another word is the credentials of the scheme before it (`token68`).
     What follows a quote without an end is not read.
     """
-    position, current = 0, ""
+    position, current, may_begin = 0, "", True
     found: dict[str, str] = {}
     while position < len(header) <= _MAX_CHALLENGE and header[position] != '"':
         if parameter := _PARAMETER.match(header, position):
             name, quoted, plain = parameter.groups()
             if current == scheme.lower():
                 found.setdefault(name.lower(), plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted))
-            position = parameter.end()
+            position, may_begin = parameter.end(), False
         elif word := _SCHEME.match(header, position):
-            current, position = word[0].lower(), word.end()
+            current = word[0].lower() if may_begin else current
+            position, may_begin = word.end(), False
         else:
+            may_begin = may_begin or header[position] == ","
             position += 1
     return found

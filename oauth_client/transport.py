@@ -37,6 +37,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.util import Timeout
 
 from oauth_client.addresses import callable_addresses
+from oauth_client.framing import refuse_unclear_end
 from oauth_client.outbound_errors import (
     ADDRESS_NOT_ALLOWED,
     CertificateNotAccepted,
@@ -232,9 +233,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
             chunked=not has_length,
         )
         with closing(answered) as raw:
-            # An interim response: the final one may come later, and would be read as the answer to the next request.
-            if raw.status < requests.codes.ok:
-                raise EndpointUnreachable("the server sent no final response")
+            refuse_unclear_end(raw)
             # Read one byte too many, counted after decompression: 50 KB of gzip can be 50 MB (N7).
             body = raw.read(most + 1, decode_content=True)
         if len(body) > most:

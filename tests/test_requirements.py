@@ -21,6 +21,10 @@ def _ids(path: Path) -> list[str]:
     return CITED.findall(path.read_text())
 
 
+def letters(path: Path, pattern: str) -> list[str]:
+    return re.findall(pattern, path.read_text(), re.MULTILINE)
+
+
 def rows() -> list[tuple[str, str, str]]:
     return ROW.findall(TABLE.read_text())
 
@@ -41,3 +45,16 @@ def test_every_must_is_cited_by_a_test_and_the_rest_says_that_it_is_not_built() 
 def test_every_id_that_is_cited_has_a_row() -> None:
     known = {row[0] for row in rows()}
     assert {found: where for found, where in cited().items() if found not in known} == {}
+
+
+def test_reviewers_are_told_what_every_letter_is_about() -> None:
+    explained = letters(TABLE.with_name("security-review.md"), r"^\| ([A-Z]) \| ")
+    assert sorted(explained) == sorted(letters(TABLE, "^## ([A-Z]): "))
+
+
+def test_reviewers_are_told_of_every_module_that_answers_before_django() -> None:
+    told = TABLE.with_name("security-review.md").read_text()
+    answering = [
+        path.name for folder in ("conversations", "conversations/api") for path in (ROOT / folder).glob("fast_*.py")
+    ]
+    assert [name for name in answering if name not in told] == []

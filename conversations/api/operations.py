@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from brands.api_operations import SAFE_METHODS
 from brands.models import BotKey, Operation
-from brands.operation_requests import ArgumentsInvalid, Declaration, input_schema, request_for
+from brands.operation_requests import ArgumentsInvalid, Declaration, input_schema, is_deeper, request_for
 from conversations.api.calls import (
     MAX_CALL_BODY_BYTES,
     Answer,
@@ -58,6 +58,8 @@ _TEXT: Final = re.compile(r"text/.+|application/(?:xml|[\w.-]+\+xml|x-www-form-u
 # One page of the list of operations.
 MAX_LISTED_OPERATIONS: Final = 100
 MAX_LISTED_BYTES: Final = 1_000_000
+# Some parsers of bots stop at 64 levels, and our answer adds two.
+_MOST_LEVELS: Final = 60
 # Not every codec of Python's: some of them decode what is no text.
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "iso-8859-1", "windows-1252"})
 
@@ -227,8 +229,10 @@ def _body(response: ResourceResponse) -> tuple[str, Any]:
 
 
 def _is_json(body: bytes) -> bool:
+    """Whether every bot can read this as JSON. One whose parser gives up would not know that the call was made."""
     try:
-        msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    return True
+    # Few brackets cannot be many levels: most answers are not walked through.
+    return body.count(b"[") + body.count(b"{") <= _MOST_LEVELS or not is_deeper(value, _MOST_LEVELS)

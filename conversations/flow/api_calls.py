@@ -13,12 +13,13 @@ from django.utils import timezone
 from brands.models import AuthorizationServer, NetworkUse, Operation
 from brands.models.private_networks import networks_for_use
 from brands.operation_requests import HostNotNamed, at_named_host
-from conversations.flow.authorization_status import authorization_of
+from conversations.flow.authorization_status import AuthorizationStatus, authorization_of
 from conversations.flow.call_counts import CallKind, count_call
 from conversations.flow.errors import (
     ApiBusy,
     ApiHostChanged,
     CallOutcome,
+    ConversationClosed,
     InvalidScope,
     NoApiAnswer,
     ScopeRefusedByApi,
@@ -29,7 +30,7 @@ from conversations.flow.readable_tokens import refuse_missing_scope
 from conversations.flow.slots import ServerBusy, call_slot
 from conversations.flow.step_up import refuse_weak_sign_in
 from conversations.flow.termination import end_live_token
-from conversations.models import AccessToken
+from conversations.models import AccessToken, Conversation
 from infrastructure import metrics
 from infrastructure.crypto import Secret
 from oauth_client.addresses import PrivateNetwork, allowing
@@ -163,6 +164,7 @@ def refuse(response: ResourceResponse, server: AuthorizationServer, access_token
         _end(server, access_token, actor)
     if response.wants_step_up:
         refuse_weak_sign_in(access_token, server, response.demand, timezone.now())
+    _require_still_live(access_token, server, timezone.now())
     _refuse_scope(server, access_token, response.scope)
 
 
@@ -231,6 +233,21 @@ def _end(server: AuthorizationServer, access_token: AccessToken, actor: str) -> 
     if live != access_token:
         raise TokenReplaced
     raise WrongAuthorizationStatus(authorization_of(conversation, server, now))
+
+
+def _require_still_live(access_token: AccessToken, server: AuthorizationServer, now: datetime) -> None:
+    """Raise what has become of a token while the API answered: its scope is no reason for a new sign-in any more.
+
+    Raises `ConversationClosed`, `WrongAuthorizationStatus`, `TokenReplaced`. Nothing is locked: nothing is changed.
+    """
+    conversation = Conversation.objects.get(pk=access_token.conversation_id)
+    found = authorization_of(conversation, server, now)
+    if found.status == AuthorizationStatus.CLOSED:
+        raise ConversationClosed(conversation)
+    if found.access_token is None:
+        raise WrongAuthorizationStatus(found)
+    if found.access_token != access_token:
+        raise TokenReplaced
 
 
 def _refuse_scope(server: AuthorizationServer, access_token: AccessToken, wanted: str) -> NoReturn:

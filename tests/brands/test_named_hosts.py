@@ -86,6 +86,14 @@ def test_everything_else_is_refused(value: Any) -> None:
     assert refused(value) == "host_not_below_suffix"
 
 
+def test_the_longest_host_is_called_and_a_longer_one_is_not() -> None:
+    """P2: of the longest name that the DNS has (RFC 1035 section 2.3.4)."""
+    suffix = ".my.salesforce.com"
+    longest = ".".join(["a" * 58] * 4) + suffix
+    assert (len(longest), host_named_for(API, members(longest))) == (253, longest)
+    assert refused(f"c{longest}") == "host_not_below_suffix"
+
+
 def test_without_the_member_no_host_is_guessed() -> None:
     """P2."""
     assert refused(None) == "host_member_missing"

@@ -167,6 +167,67 @@ def test_what_is_missing_or_not_declared_is_refused(arguments: dict[str, Any], p
     assert refusal.value.pointer == pointer
 
 
+@pytest.mark.parametrize("place", ["query", "header"])
+def test_a_required_argument_is_required_wherever_it_goes(place: str) -> None:
+    """P4: a path's is, whatever a row says."""
+    limit = {"name": "limit", "in": place, "required": True, "schema": {}}
+    order_id = {"name": "order_id", "in": "path", "required": False, "schema": {}}
+    declared = operation(parameters=[limit, order_id])
+    assert refused(of=declared, order_id="1") == "/arguments/limit"
+    assert refused(of=declared, limit="1") == "/arguments/order_id"
+    assert request_with(of=declared, order_id="1", limit="1").method == "GET"
+
+
+def test_the_longest_address_is_sent_and_a_longer_one_refused() -> None:
+    """P4."""
+    room = MAX_URL_LENGTH - len(f"{BASE}/orders/1/items?q=")
+    assert len(request_with(order_id="1", q="a" * room).url) == MAX_URL_LENGTH
+    assert refused(order_id="1", q="a" * (room + 1)) == "/arguments"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({}, "This argument is required."),
+        ({"order_id": "1", "host": "planted"}, "This argument is not declared."),
+        (
+            {"order_id": "planted/.."},
+            "It is one segment of a path: not empty, without slashes, and no dots alone.",
+        ),
+        ({"order_id": "planted\0"}, "It holds a control character."),
+        ({"order_id": "planted%c0"}, "Its percent-encoding is not that of UTF-8."),
+        ({"order_id": "planted%2525252525"}, "It is percent-encoded too many times."),
+        ({"order_id": ["planted"]}, "It is a text, a number, true or false."),
+        ({"order_id": msgspec.json.decode("[" * 34 + "]" * 34)}, "It is nested deeper than 32 levels."),
+        ({"order_id": "1", "q": "planted" * 400}, "The address would have more than 2048 characters."),
+        (
+            {"order_id": "1", "X-Language": "planted\n"},
+            "A header has 1 to 1024 visible ASCII characters, with spaces inside only.",
+        ),
+    ],
+)
+def test_the_reason_names_the_rule_and_not_the_value(arguments: dict[str, Any], reason: str) -> None:
+    """P11: it goes into a problem document, and perhaps into a bot's log."""
+    with pytest.raises(ArgumentsInvalid) as refusal:
+        request_for(Declaration.of(operation()), arguments, msgspec.UNSET)
+    assert refusal.value.reason == reason
+
+
+def test_the_reason_for_a_body_names_the_rule_and_not_the_value() -> None:
+    """P11."""
+    noting = operation(method="POST", body_schema=NOTE, is_body_required=True)
+    reasons = []
+    for of, body in ((operation(), {}), (noting, msgspec.UNSET), (noting, {"note": "planted text"})):
+        with pytest.raises(ArgumentsInvalid) as refusal:
+            request_with(body, of=of, order_id="1")
+        reasons.append(refusal.value.reason)
+    assert reasons == [
+        "This operation takes no body.",
+        "This operation needs a body.",
+        "It is not as declared, by `maxLength`: 10.",
+    ]
+
+
 def test_an_argument_is_checked_against_its_schema() -> None:
     """P4: the reason names the rule, and never the value."""
     limited = with_schema(1, {"type": "integer", "maximum": 50})

@@ -72,6 +72,7 @@ def _padded(answer: bytes) -> bytes:
     return HEAD + b"Content-Length: %d\r\n\r\n" % length + b" " * length + answer
 
 
+_UPGRADE: Final = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
 BOMB: Final = gzip.compress(b" " * 50_000_000)
 ESCAPED: Final = b"{escaped}"
 _DEMAND: Final = 'Bearer error="insufficient_user_authentication"'
@@ -119,6 +120,51 @@ ANSWERS: Final = [
     ),
     Answer(
         "P10",
+        "204 with a second answer as its body",
+        (b"HTTP/1.1 204 No Content\r\n\r\n" + http_answer(b'{"of": "somebody else"}'),),
+        204,
+        "the next call gets its own answer",
+    ),
+    Answer(
+        "P10",
+        "304 with a second answer as its body",
+        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 60\r\n\r\n" + http_answer(b'{"of": "somebody else"}'),),
+        304,
+        "the next call gets its own answer",
+    ),
+    Answer(
+        "P10",
+        "a length beside a transfer coding that is not `chunked`",
+        (HEAD + b"Content-Length: 1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n",),
+        "api_unreachable",
+    ),
+    Answer(
+        "P10",
+        "a transfer coding twice",
+        (HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",),
+        "api_unreachable",
+    ),
+    Answer("P10", "two lengths", (HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",), "api_unreachable"),
+    Answer("P10", "a length of `0_2`", (HEAD + b"Content-Length: 0_2\r\n\r\n{}",), "api_unreachable"),
+    Answer("P10", "a length of `-1`", (HEAD + b"Content-Length: -1\r\n\r\n{}",), "api_unreachable"),
+    Answer("P10", "one length twice", (HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",), 200),
+    Answer(
+        "P10",
+        "a chunk of a negative size",
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n0\r\n\r\n",),
+        "api_unreachable",
+    ),
+    Answer(
+        "P10",
+        "a trailer with a cookie",
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nSet-Cookie: id=planted\r\n\r\n",),
+        200,
+        "not passed on, not kept",
+    ),
+    Answer("P10", "another protocol after an upgrade (101)", (_UPGRADE + ORDERS,), "api_unreachable"),
+    Answer("P6", "two hundred headers", (HEAD + b"X-A: b\r\n" * 200 + b"\r\n",), "api_unreachable"),
+    Answer(
+        "P10",
         "a header with a line break in it",
         (HEAD + b"X-Request-Id: a\r\n Set-Cookie: id\r\nContent-Length: 2\r\n\r\n{}",),
         200,
@@ -155,6 +201,13 @@ ANSWERS: Final = [
         "P9",
         "401 with another scheme's `invalid_token`",
         _answer(b"", 401, WWW_Authenticate='DPoP error="invalid_token"'),
+        401,
+        "the token lives",
+    ),
+    Answer(
+        "P9",
+        "401 whose `invalid_token` follows another scheme's credentials",
+        _answer(b"", 401, WWW_Authenticate='Negotiate Bearer==, error="invalid_token"'),
         401,
         "the token lives",
     ),

@@ -1,7 +1,8 @@
 """A pytest session that runs each mutant's tests in a forked process, so that nothing is set up again.
 
 First every test runs once, and the session records which functions it reaches. Then, for each mutant, a child process
-runs the tests that reach its function until one fails. Verdicts are written to `verdicts.jsonl`, one line each.
+runs the tests that reach its function until one fails. What the warm session has cached, such as the text of a query,
+is computed again there, with the mutant. Verdicts are written to `verdicts.jsonl`, one line each.
 """
 
 import fnmatch
@@ -12,9 +13,11 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Final
@@ -24,8 +27,12 @@ from django.db import connection, connections
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 
+from infrastructure.compiled import CompiledInsert, CompiledRows, CompiledUpdate
+
 VERDICTS: Final = Path("verdicts.jsonl")
 MUTANTS: Final = os.environ.get("MUTANTS", "*").split()
+COMPILED: Final = (CompiledInsert, CompiledRows, CompiledUpdate)
+PACKAGES: Final = {"accounts", "brands", "conversations", "infrastructure", "oauth_client", "web"}
 # Seconds of tests for one mutant. Try survivors again with more.
 LONGEST: Final = float(os.environ.get("SECONDS_FOR_EACH", "3"))
 _NUMBER: Final = re.compile(r"__mutmut_\d+$")
@@ -120,6 +127,7 @@ def _run_once(session: pytest.Session, items: dict[str, pytest.Item]) -> Reached
     set_mutant_under_test("stats")
     for nodeid, item in items.items():
         state()._stats.clear()
+        _forget_what_is_cached()
         began = time.process_time()
         if not _passes(item, session):
             sys.stderr.write(f"\nfails without a mutant: {nodeid}\n")
@@ -149,13 +157,37 @@ def _try(mutant: str, session: pytest.Session, items: dict[str, pytest.Item], re
 
 def _be_a_mutant(mutant: str, chosen: list[pytest.Item], session: pytest.Session, writing: int) -> None:
     """Run the tests in the child process, write which one failed, and exit."""
+    _forget_what_is_cached()
     try:
         set_mutant_under_test(mutant)
         killer = next((item.nodeid for item in chosen if not _passes(item, session)), "-")
         connections.close_all()
         os.write(writing, killer.encode())
+    except BaseException:
+        # The runner itself broke down, and no test has failed.
+        traceback.print_exc()
     finally:
         os._exit(0)
+
+
+@cache
+def _caches() -> list[Callable[[], object]]:
+    """What empties each `lru_cache` and each compiled query of our modules."""
+    modules = [vars(module) for name, module in list(sys.modules.items()) if name.partition(".")[0] in PACKAGES]
+    values = {id(value): value for names in modules for value in names.values()}.values()
+    cached = [value.cache_clear for value in values if type(value) is type(_caches)]
+    return cached + [partial(_forget, vars(value)) for value in values if issubclass(type(value), COMPILED)]
+
+
+def _forget(attributes: dict[str, Any]) -> None:
+    for name in ("_compiled", "_shape", "_statement", "_columns"):
+        attributes.pop(name, None)
+
+
+def _forget_what_is_cached() -> None:
+    """Let everything be computed again, with the mutant: the text of a query, for example."""
+    for forget in _caches():
+        forget()
 
 
 def _killer(child: int, reading: int, deadline: float) -> str | None:
