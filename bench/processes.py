@@ -75,8 +75,9 @@ def running(
 
 
 def give_way(pid: int) -> None:
-    """Let a process that has just started, and its children, have a tenth of a core that others want."""
-    psutil.Process(pid).nice(_NICE)
+    """Let a server have a tenth of a core that others want."""
+    for process in (psutil.Process(pid), *psutil.Process(pid).children()):
+        process.nice(_NICE)
     # Linux may compare sessions first (autogroup), and each server here is one.
     session = Path(f"/proc/{pid}/autogroup")
     if session.exists():

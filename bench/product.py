@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.processes import OTHER_CORE, ROOT, SERVER_CORE, free_port, give_way, python, running, wait_for_port
+from bench.processes import OTHER_CORE, ROOT, SERVER_CORE, free_port, python, running, wait_for_port
 
 HOST: Final = "delegation.test"
 PUBLIC_BASE_URL: Final = f"https://{HOST}"
@@ -81,8 +81,8 @@ def build_of(commit: str, folder: Path) -> Path:
 
 
 @contextmanager
-def serving(installation: Installation, *, workers: int, threads: int, gives_way: bool = False) -> Iterator["Server"]:
-    """Serve an installation until the block ends. Processes that give way get a tenth of a core that others want."""
+def serving(installation: Installation, *, workers: int, threads: int) -> Iterator["Server"]:
+    """Serve an installation until the block ends."""
     port = free_port()
     log = installation.folder / f"product-{port}.log"
     environment = installation.environment | {
@@ -92,8 +92,6 @@ def serving(installation: Installation, *, workers: int, threads: int, gives_way
     }
     command = [sys.executable, "-m", "gunicorn", "--config", "delegation_site/gunicorn.py"]
     with running(command, core=SERVER_CORE, environment=environment, log=log, cwd=installation.code) as process:
-        if gives_way:
-            give_way(process.pid)
         wait_for_port(port, process, log)
         yield Server(port, process.pid)
 

@@ -14,7 +14,7 @@ from bench.databases import POSTGRESQL, Databases, databases
 from bench.figures import cpu_beyond, cpu_ratio, ratio
 from bench.machine import description
 from bench.peers import processes as peers
-from bench.processes import SERVER_CORE, python
+from bench.processes import SERVER_CORE, give_way, python
 from bench.product import Installation, Server, build_of, serving, serving_wsgi
 from bench.rounds import WARM_UP_SECONDS, Say, measure
 from bench.targets import (
@@ -274,7 +274,8 @@ def _measure_the_usual_shape(stage: Stage, installation: Installation, made: dic
             stage.report["hanging_api"] = starvation.measure_calls(server.port, made)
         if "waiting" in stage.options.only:
             stage.say("500 long polls")
-            with serving(installation, **_USUAL, gives_way=True) as group_of_polls:
+            with serving(installation, **_USUAL) as group_of_polls:
+                give_way(group_of_polls.pid)
                 stage.report["waiting"] = waiting.measure(server.port, group_of_polls.port, made)
         if "boot" in stage.options.only:
             stage.report["boot"] = {"cpu_seconds": boot.boot_seconds(installation)} | boot.worker_memory(server)

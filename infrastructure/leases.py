@@ -1,6 +1,6 @@
 """Lease due rows of an outbox table to one worker at a time, within limits for each destination and each brand.
 
-The statements are compiled once, because each worker asks once a second and after each batch.
+The statements are compiled once, because each worker asks four times a second and after each batch.
 """
 
 from collections import Counter, deque

@@ -163,7 +163,7 @@ def _be_a_mutant(mutant: str, chosen: list[pytest.Item], session: pytest.Session
         killer = next((item.nodeid for item in chosen if not _passes(item, session)), "-")
         connections.close_all()
         os.write(writing, killer.encode())
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # the process exits here
         # The runner itself broke down, and no test has failed.
         traceback.print_exc()
     finally:
@@ -175,7 +175,7 @@ def _caches() -> list[Callable[[], object]]:
     """What empties each `lru_cache` and each compiled query of our modules."""
     modules = [vars(module) for name, module in list(sys.modules.items()) if name.partition(".")[0] in PACKAGES]
     values = {id(value): value for names in modules for value in names.values()}.values()
-    cached = [value.cache_clear for value in values if type(value) is type(_caches)]
+    cached: list[Callable[[], object]] = [value.cache_clear for value in values if type(value) is type(_caches)]
     return cached + [partial(_forget, vars(value)) for value in values if issubclass(type(value), COMPILED)]
 
 
