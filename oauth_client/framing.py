@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from oauth_client.outbound_errors import EndpointUnreachable
 
-# The header may come twice with one value (RFC 9110 section 8.6). Python's `int` takes `1_0` for ten.
+# The header may come twice with one value (RFC 9110 section 8.6).
 _LENGTH: Final = re.compile(r"\s*([0-9]{1,19})\s*(?:,\s*\1\s*)*")
-# The library knows no other coding. Of `gzip, chunked` it would return the frames.
+# The library knows no other coding.
 _CODINGS: Final = {"", "chunked"}
 
 

@@ -190,13 +190,6 @@ def test_what_is_around_the_bytes_of_an_answer_is_bounded_too(extension: bytes, 
         post(endpoint.url)
 
 
-def test_interim_answers_without_end_are_left(endpoint: HostileTokenEndpoint) -> None:
-    """N7: the standard library passes over each 100 and waits for the next answer."""
-    endpoint.play(b"HTTP/1.1 100 Go on\r\n\r\n" * 50_000)
-    with pytest.raises(transport.ResponseTooLarge):
-        post(endpoint.url)
-
-
 def test_small_chunks_are_no_fault(endpoint: HostileTokenEndpoint) -> None:
     """N7: some servers write a chunk for each few bytes. The bound is that of one answer, and not of a connection."""
     chunks = b"".join(b"1\r\n \r\n" for _ in range(60_000))
