@@ -109,6 +109,7 @@ def test_every_other_endpoint_is_refused(value: str, code: str) -> None:
 )
 def test_what_two_parsers_read_differently_is_refused(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """N1: today's parsers agree on all that passes the strict one; the next Python's may not."""
+    urls.read_url.cache_clear()
     monkeypatch.setattr(urls, "urlsplit", lambda _value: urlsplit(other))
 
     with pytest.raises(ValidationError) as refused:

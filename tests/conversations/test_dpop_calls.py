@@ -12,8 +12,9 @@ from conversations.models import AccessToken, ApiCallCount
 from tests.brand_api import Caller, make_operation, sign_in_with
 from tests.cast import use_openid
 from tests.conversations.bound_tokens import acme_server, api, caller, login
-from tests.conversations.test_hostile_calls import DOCUMENT, _line
+from tests.conversations.test_hostile_calls import DOCUMENT
 from tests.dpop import NONCE, DPoPApi, DPoPAuthorizationServer
+from tests.hostile_api_answers import line_of
 from tests.hostile_token_endpoint import http_answer
 
 # The fixtures, by their names.
@@ -148,7 +149,7 @@ def test_the_table_of_hostile_apis_is_up_to_date() -> None:
         DOCUMENT.read_text(encoding="utf-8").partition("<!-- proofs -->")[2].partition("<!-- end of proofs -->")[0]
     )
     lines = [line for line in section.splitlines() if re.match(r"\| [LP]\d", line)]
-    assert lines == [_line(*row[:2], *row[3:5]) for row in HOSTILE]
+    assert lines == [line_of(*row[:2], *row[3:5]) for row in HOSTILE]
 
 
 @pytest.mark.parametrize("header", ["DPoP", "dpop"])

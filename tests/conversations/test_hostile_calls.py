@@ -1,6 +1,5 @@
 """A hostile API, a hostile bot and a hostile admin: each row of the table in docs/security.md, played over TLS."""
 
-import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,32 +12,12 @@ from brands.models import BrandAPI
 from conversations.flow import call_counts
 from conversations.models import AccessToken, ApiCallCount
 from oauth_client import transport
-from tests.brand_api import ORDERS, REFUSED, Caller
-from tests.hostile_token_endpoint import http_answer
+from tests.brand_api import ORDERS, Caller
+from tests.hostile_api_answers import ANSWERS, ESCAPED, HEAD, TOKEN, Answer, line_of, one_answer
 
 pytestmark = pytest.mark.django_db
 
 DOCUMENT: Final = Path(__file__).parent.parent.parent / "docs" / "security.md"
-HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-PASSED_ON, CODE = "passed on as the API's own", "`{}`"
-TOKEN: Final = b"{token}"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """An answer of the API. `parts` are sent as they are, with the token in place of `TOKEN`."""
-
-    row: str
-    attack: str
-    parts: tuple[bytes | float, ...]
-    # A problem's code; or the status that the bot reads as the API's.
-    result: str | int
-    # All that happened, in words.
-    words: str = ""
-
-    @property
-    def line(self) -> str:
-        return _line(self.row, self.attack, self.result, self.words)
 
 
 @dataclass(frozen=True)
@@ -54,198 +33,7 @@ class Ask:
 
     @property
     def line(self) -> str:
-        return _line(self.row, self.attack, self.result, self.words)
-
-
-def _line(row: str, attack: str, result: str | int, words: str) -> str:
-    what = CODE.format(result) if isinstance(result, str) else f"{result}, {PASSED_ON}"
-    return f"| {row} | {attack} | {what}{'; ' if words else ''}{words} |"
-
-
-def _answer(body: bytes, status: int = 200, **headers: Any) -> tuple[bytes]:
-    return (http_answer(body, status=status, **headers),)
-
-
-def _padded(answer: bytes) -> bytes:
-    """Make the first answer as long as what is read at once, so that the rest waits in the TLS layer."""
-    length = 8192 - len(HEAD) - len(b"Content-Length: 8000\r\n\r\n")
-    return HEAD + b"Content-Length: %d\r\n\r\n" % length + b" " * length + answer
-
-
-_UPGRADE: Final = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
-BOMB: Final = gzip.compress(b" " * 50_000_000)
-ESCAPED: Final = b"{escaped}"
-_DEMAND: Final = 'Bearer error="insufficient_user_authentication"'
-ANSWERS: Final = [
-    Answer(
-        "P6",
-        "redirect to a private address",
-        _answer(b"", 302, Location="http://169.254.169.254/latest"),
-        302,
-        "not followed",
-    ),
-    Answer(
-        "P6",
-        "redirect (307) to another host",
-        _answer(b"", 307, Location="https://rival.example/"),
-        307,
-        "not followed",
-    ),
-    Answer("P6", "a body of 50 MB", _answer(b" " * 50_000_000), "api_response_too_large", "the rest is not read"),
-    Answer("P6", "50 MB compressed to 50 KB", _answer(BOMB, Content_Encoding="gzip"), "api_response_too_large"),
-    Answer(
-        "P6",
-        "the same, compressed twice",
-        _answer(gzip.compress(BOMB), Content_Encoding="gzip, gzip"),
-        "api_response_too_large",
-    ),
-    Answer("P6", "compression that cannot be read", _answer(b"no gzip", Content_Encoding="gzip"), "api_unreachable"),
-    Answer("P6", "silence", (5.0,), "api_timeout"),
-    Answer("P6", "a cookie", _answer(b"{}", Set_Cookie="id=planted"), 200, "not passed on, not kept"),
-    Answer("P6", "another protocol", (b"SSH-2.0-OpenSSH_9.2\r\n", 0.1, b"\r\n\r\n"), "api_unreachable"),
-    Answer("P10", "a shorter body than announced", (HEAD + b"Content-Length: 100\r\n\r\n{}",), "api_timeout"),
-    Answer(
-        "P10",
-        "a second answer after the first",
-        (_padded(http_answer(b'{"of": "somebody else"}')),),
-        200,
-        "the next call gets its own answer",
-    ),
-    Answer(
-        "P10",
-        "an interim answer (103)",
-        (b"HTTP/1.1 103 Early\r\n\r\n", 0.1, ORDERS),
-        "api_unreachable",
-        "the next call gets its own answer",
-    ),
-    Answer(
-        "P10",
-        "204 with a second answer as its body",
-        (b"HTTP/1.1 204 No Content\r\n\r\n" + http_answer(b'{"of": "somebody else"}'),),
-        204,
-        "the next call gets its own answer",
-    ),
-    Answer(
-        "P10",
-        "304 with a second answer as its body",
-        (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 60\r\n\r\n" + http_answer(b'{"of": "somebody else"}'),),
-        304,
-        "the next call gets its own answer",
-    ),
-    Answer(
-        "P10",
-        "a length beside a transfer coding that is not `chunked`",
-        (HEAD + b"Content-Length: 1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n",),
-        "api_unreachable",
-    ),
-    Answer(
-        "P10",
-        "a transfer coding twice",
-        (HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",),
-        "api_unreachable",
-    ),
-    Answer("P10", "two lengths", (HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",), "api_unreachable"),
-    Answer("P10", "a length that is no number", (HEAD + b"Content-Length: two\r\n\r\n{}",), "api_unreachable"),
-    Answer("P10", "one length twice", (HEAD + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",), 200),
-    Answer(
-        "P10",
-        "a trailer with a cookie",
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nSet-Cookie: id=planted\r\n\r\n",),
-        200,
-        "not passed on, not kept",
-    ),
-    Answer("P10", "another protocol after an upgrade (101)", (_UPGRADE + ORDERS,), "api_unreachable"),
-    Answer("P6", "two hundred headers", (HEAD + b"X-A: b\r\n" * 200 + b"\r\n",), "api_unreachable"),
-    Answer(
-        "P10",
-        "a header with a line break in it",
-        (HEAD + b"X-Request-Id: a\r\n Set-Cookie: id\r\nContent-Length: 2\r\n\r\n{}",),
-        200,
-        "one value on one line",
-    ),
-    Answer(
-        "P10",
-        "a header with other bytes",
-        (HEAD + b"X-Request-Id: \xe2\x80\xae\r\nContent-Length: 2\r\n\r\n{}",),
-        200,
-        "without the header",
-    ),
-    Answer("P10", "our own problem document", _answer(b'{"code": "conversation_closed"}', 410), 410),
-    Answer("P5", "the token in the body", _answer(b'{"seen": "%s"}' % TOKEN), "token_in_answer"),
-    Answer(
-        "P5",
-        "the token in an error page",
-        _answer(b"<p>%s is wrong</p>" % TOKEN, 500, Content_Type="text/html"),
-        "token_in_answer",
-    ),
-    Answer(
-        "P5", "the token in a header", (HEAD + b"X-Seen: %s\r\nContent-Length: 2\r\n\r\n{}" % TOKEN,), "token_in_answer"
-    ),
-    Answer("P5", "the token in JSON's escapes", _answer(b'{"seen": "%s"}' % ESCAPED), "token_in_answer"),
-    Answer(
-        "P9",
-        "401 with `invalid_token`, again and again",
-        (REFUSED,),
-        "rechallenge_required",
-        "one request; the token ends as `rejected`",
-    ),
-    Answer("P9", "401 without a reason", _answer(b"", 401), 401, "the token lives"),
-    Answer(
-        "P9",
-        "401 with another scheme's `invalid_token`",
-        _answer(b"", 401, WWW_Authenticate='DPoP error="invalid_token"'),
-        401,
-        "the token lives",
-    ),
-    Answer(
-        "P9",
-        "401 whose `invalid_token` follows another scheme's credentials",
-        _answer(b"", 401, WWW_Authenticate='Negotiate Bearer==, error="invalid_token"'),
-        401,
-        "the token lives",
-    ),
-    Answer(
-        "P9",
-        "401 with `invalid_token` inside quotes",
-        _answer(b"", 401, WWW_Authenticate='Bearer realm="error=invalid_token"'),
-        401,
-        "the token lives",
-    ),
-    Answer(
-        "P31",
-        "a demand for another sign-in (RFC 9470) that has not its form",
-        _answer(b"", 401, WWW_Authenticate=f'{_DEMAND}, acr_values="{"x" * 600}"'),
-        "step_up_unavailable",
-        "the token lives",
-    ),
-    Answer(
-        "P31",
-        "a demand for another sign-in at a server without OpenID Connect",
-        _answer(b"", 401, WWW_Authenticate=f"{_DEMAND}, max_age=0"),
-        "step_up_unavailable",
-        "the token lives",
-    ),
-    Answer(
-        "P31",
-        "a demand that repeats the token",
-        (b'HTTP/1.1 401 No\r\nWWW-Authenticate: %s, acr_values="%s"\r\n\r\n' % (_DEMAND.encode(), TOKEN),),
-        "token_in_answer",
-    ),
-    Answer(
-        "P30",
-        "a demand of another scheme",
-        _answer(b"", 401, WWW_Authenticate=_DEMAND.replace("Bearer", "Basic")),
-        401,
-        "the token lives",
-    ),
-    Answer(
-        "P9",
-        "200 with `invalid_token`",
-        _answer(b"{}", WWW_Authenticate='Bearer error="invalid_token"'),
-        200,
-        "the token lives",
-    ),
-]
+        return line_of(self.row, self.attack, self.result, self.words)
 
 
 def _read(value: Any) -> Any:
@@ -301,18 +89,18 @@ ASKS: Final = [
 ]
 # Played by tests of their own.
 OTHERS: Final = [
-    _line("P6", "one byte a second, without end", "api_timeout", "after 10 seconds"),
-    _line("P6", "a name that leads to a private address", "api_unreachable", "as if it refused the connection"),
-    _line("P2", "an admin changes the host while a token lives", "rechallenge_required", "nothing is sent"),
+    line_of("P6", "one byte a second, without end", "api_timeout", "after 10 seconds"),
+    line_of("P6", "a name that leads to a private address", "api_unreachable", "as if it refused the connection"),
+    line_of("P2", "an admin changes the host while a token lives", "rechallenge_required", "nothing is sent"),
     # tests/conversations/test_named_hosts.py plays these.
-    _line(
+    line_of(
         "P2",
         "an admin changes the suffix, or the member that names the host",
         "rechallenge_required",
         "nothing is sent",
     ),
-    _line("P2", "a token response names a host outside the suffix", "api_host_refused", "nothing is sent"),
-    _line("P2", "a callback or an argument names a host", "api_host_refused", "nothing is sent"),
+    line_of("P2", "a token response names a host outside the suffix", "api_host_refused", "nothing is sent"),
+    line_of("P2", "a callback or an argument names a host", "api_host_refused", "nothing is sent"),
 ]
 
 
@@ -398,7 +186,7 @@ def test_an_admin_who_moves_the_host_gets_no_token(caller: Caller) -> None:
 
 def test_every_failure_is_counted_by_its_name(caller: Caller) -> None:
     """P11."""
-    caller.api.play(*_answer(b" " * 300_000))
+    caller.api.play(*one_answer(b" " * 300_000))
     caller.call()
     caller.api.play(0.7)
     caller.call()
