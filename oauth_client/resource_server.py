@@ -192,10 +192,13 @@ def _read_ways(response: transport.Response) -> Iterator[bytes]:
     """Yield headers and body in each way that they can be read. Each takes time, so once for all secrets."""
     lines = [f"{name}: {value}".encode() for name, value in response.headers.items()]
     text = b"\n".join([*lines, response.content])
-    for undone in range(_MOST_ESCAPES + 1):
-        text = _ESCAPED.sub(_character, text) if undone else text
+    for _ in range(_MOST_ESCAPES + 1):
         yield text
-        yield unquote_to_bytes(text)
+        if b"%" in text:
+            yield unquote_to_bytes(text)
+        if b"\\" not in text:
+            return
+        text = _ESCAPED.sub(_character, text)
 
 
 def _character(escape: re.Match[bytes]) -> bytes:
