@@ -47,6 +47,13 @@ def test_a_process_with_one_thread_has_one_slot(settings: Any) -> None:
         pass
 
 
+def test_sign_ins_take_no_place_of_calls(settings: Any) -> None:
+    """P7: of eight requests that may wait, four sign-ins leave four for calls."""
+    settings.THREADS = 16
+    with exchange_slot(1), exchange_slot(2), exchange_slot(3), exchange_slot(4), call_slot(1), call_slot(1):
+        pass
+
+
 def test_calls_of_one_brand_leave_a_place_for_another_and_half_of_the_threads_free(settings: Any) -> None:
     """P7: with 16 threads four calls, three of them one brand's, and always four exchanges beside them."""
     settings.THREADS = 16
