@@ -88,6 +88,16 @@ def test_the_challenge_of_another_scheme_says_nothing_about_a_bound_token(challe
     assert caller.bot.status() == ("authorized", None)
 
 
+@pytest.mark.parametrize("status", [200, 400, 403])
+@pytest.mark.parametrize("error", ["use_dpop_nonce", "invalid_dpop_proof"])
+def test_only_a_401_asks_for_another_proof(status: int, error: str, caller: Caller) -> None:
+    """L4, L5, P8: an answer of another status may be that of an API which has done it. It is passed on."""
+    challenge = f'DPoP error="{error}"'
+    caller.api.play(http_answer(b"", status=status, WWW_Authenticate=challenge, DPoP_Nonce=NONCE))
+    assert caller.call()[1]["response"]["status"] == status
+    assert len(caller.api.requests) == 1
+
+
 def test_a_bearer_token_is_not_touched_by_what_is_said_of_dpop(caller: Caller) -> None:
     """P9, L4: an API's answer cannot make us send a proof that we have no key for, or repeat a call."""
     AccessToken.objects.update(token_type="Bearer", dpop_key_ciphertext=None)
