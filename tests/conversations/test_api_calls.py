@@ -268,14 +268,6 @@ def test_a_scope_that_the_api_wants_is_named_with_the_way_to_it(
     assert caller.bot.status() == ("authorized", None)
 
 
-@pytest.mark.parametrize("status", [200, 401, 404])
-def test_another_status_wants_no_scope(status: int, caller: Caller) -> None:
-    """P9, P10."""
-    challenge = 'Bearer error="insufficient_scope", scope="orders.write"'
-    caller.api.play(http_answer(b"", status=status, WWW_Authenticate=challenge))
-    assert caller.call()[1]["response"]["status"] == status
-
-
 def test_a_403_without_a_reason_is_the_apis_own(caller: Caller) -> None:
     caller.api.play(http_answer(b"", status=403, WWW_Authenticate="Bearer"))
     assert caller.call()[1]["response"]["status"] == 403

@@ -177,6 +177,14 @@ def test_a_private_address_looks_like_one_that_refuses_the_connection(
     assert (refused[0], refused[1]["code"], refused[1]["was_sent"]) == (502, "api_unreachable", False)
 
 
+@pytest.mark.parametrize("status", [200, 401, 404])
+def test_another_status_wants_no_scope(status: int, caller: Caller) -> None:
+    """P9, P10."""
+    challenge = 'Bearer error="insufficient_scope", scope="orders.write"'
+    caller.api.play(*one_answer(b"", status, WWW_Authenticate=challenge))
+    assert caller.call()[1]["response"]["status"] == status
+
+
 def test_an_admin_who_moves_the_host_gets_no_token(caller: Caller) -> None:
     """P2."""
     BrandAPI.objects.update(host_since=timezone.now())
