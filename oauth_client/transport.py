@@ -163,8 +163,8 @@ def send(
 
 
 def _prepared(method: str, url: str, body: bytes | None, headers: dict[str, str]) -> requests.PreparedRequest:
-    prepared, merged = requests.PreparedRequest(), CaseInsensitiveDict(_HEADERS)
-    merged.update(headers)
+    # Of names that differ in case alone the library takes the last.
+    prepared, merged = requests.PreparedRequest(), _HEADERS | headers
     try:
         if _PLAIN_URL.fullmatch(url):
             prepared.method, prepared.url = method.upper(), url
