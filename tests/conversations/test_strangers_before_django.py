@@ -12,7 +12,7 @@ from tests.cast import Bot
 
 pytestmark = pytest.mark.django_db
 
-ROUTES: Final = [
+ROUTES: Final[list[tuple[str, str, Any]]] = [
     ("GET", "/conversations/{chat}/token", None),
     ("POST", "/conversations/another-chat/challenges", {}),
     ("POST", "/conversations/{chat}/calls/orders.list", {}),
