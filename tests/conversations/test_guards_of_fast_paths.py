@@ -1,0 +1,121 @@
+"""Each condition of the queries that answer before Django's handler: without it, somebody would be answered.
+
+The rows are changed by SQL, one column at a time, so that no other condition refuses instead. A fast path that broke
+down would also pass the request on, so that it did not is asked, too.
+"""
+
+from datetime import timedelta
+from io import BytesIO
+from typing import Any, Final
+
+import pytest
+from django.utils import timezone
+
+from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation
+from conversations import before_django
+from conversations.models import AccessToken, Conversation
+from infrastructure import rate_limits
+from tests.brand_api import Caller
+from tests.cast import HOST
+from web.answered_before import FAILED_BEFORE
+
+pytestmark = pytest.mark.django_db
+
+CALL, TOKEN, CHALLENGE, CREATE = "call", "token", "challenge", "create"
+EVERYWHERE: Final = (CALL, TOKEN, CHALLENGE, CREATE)
+LONG_AGO: Final = timezone.now() - timedelta(days=2)
+SOON: Final = timezone.now() + timedelta(days=2)
+# Which paths a change has to close: the model, the columns, and the paths.
+CHANGES: Final[list[tuple[Any, dict[str, Any], tuple[str, ...]]]] = [
+    (Brand, {"is_active": False}, EVERYWHERE),
+    (BotKey, {"revoked_at": LONG_AGO}, EVERYWHERE),
+    (BotKey, {"expires_at": LONG_AGO}, EVERYWHERE),
+    (BotKey, {"digest": b"x" * 40}, EVERYWHERE),
+    (BotKey, {"scopes": []}, EVERYWHERE),
+    (AuthorizationServer, {"is_active": False}, (CALL, TOKEN, CREATE)),
+    (Conversation, {"closed_at": LONG_AGO}, (CALL, TOKEN)),
+    (AccessToken, {"ended_at": LONG_AGO, "end_reason": "rejected"}, (CALL, TOKEN)),
+    (AccessToken, {"confirmed_at": None}, (CALL, TOKEN)),
+    (AccessToken, {"expires_at": LONG_AGO}, (CALL, TOKEN)),
+    (AccessToken, {"token_type": "DPoP", "dpop_key_ciphertext": b"x"}, (TOKEN,)),
+    (AccessToken, {"scope": ""}, (CALL,)),
+    (BrandAPI, {"is_active": False}, (CALL,)),
+    (BrandAPI, {"host_since": SOON}, (CALL,)),
+    (Operation, {"is_active": False}, (CALL,)),
+]
+CASES: Final = [(model, columns, path) for model, columns, paths in CHANGES for path in paths]
+
+
+class Body(BytesIO):
+    """A body that notes whether somebody waited for it."""
+
+    is_read = False
+
+    def read(self, *arguments: Any) -> bytes:
+        self.is_read = True
+        return super().read(*arguments)
+
+
+def environ_of(caller: Caller, path: str, challenge: str) -> dict[str, Any]:
+    chat, body = f"/api/v1/conversations/{caller.bot.chat}", Body(b"{}")
+    addresses = {
+        CALL: ("POST", f"{chat}/calls/orders.list"),
+        TOKEN: ("GET", f"{chat}/token"),
+        CHALLENGE: ("GET", f"/api/v1/challenges/{challenge}"),
+        CREATE: ("POST", "/api/v1/conversations/web:new/challenges"),
+    }
+    method, address = addresses[path]
+    sent = {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": "2"} if method == "POST" else {}
+    return {
+        "REQUEST_METHOD": method, "SERVER_NAME": HOST, "SERVER_PORT": "443", "wsgi.url_scheme": "https",
+        "wsgi.input": body, "HTTP_HOST": HOST, "PATH_INFO": address,
+        "HTTP_AUTHORIZATION": f"Bearer {caller.bot.key}", **sent,
+    }  # fmt: skip
+
+
+def answered_fast(environ: dict[str, Any]) -> bool:
+    """Whether it is answered before Django's handler. Fails if it broke down there."""
+    started: list[Any] = []
+    list(before_django.before(lambda *_: ())(environ, lambda *start: started.append(start)))
+    assert FAILED_BEFORE not in environ
+    return bool(started)
+
+
+@pytest.fixture
+def challenge(caller: Caller) -> str:
+    """A challenge beside the live token. The key may do everything, and the operation needs the token's scope."""
+    BotKey.objects.update(scopes=list(BotKey.Scope.values))
+    Operation.objects.update(scope=AccessToken.objects.get().scope)
+    return str(caller.bot.challenge()["challenge_id"])
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_what_is_all_right_is_answered(path: str, caller: Caller, challenge: str) -> None:
+    assert answered_fast(environ_of(caller, path, challenge))
+
+
+@pytest.mark.parametrize(("model", "columns", "path"), CASES)
+def test_each_condition_closes_the_path_and_nothing_is_read_or_sent(
+    model: Any, columns: dict[str, Any], path: str, caller: Caller, challenge: str
+) -> None:
+    """G1, G3, K2, L2, P1, P2, S2: and no body of a stranger is waited for, which would hold a thread."""
+    rate_limits.reset_in_process()
+    model.objects.update(**columns)
+    environ = environ_of(caller, path, challenge)
+    body = environ["wsgi.input"]
+    assert not answered_fast(environ)
+    assert (body.is_read, caller.api.requests) == (False, [])
+
+
+def test_another_conversations_token_is_neither_read_nor_sent(caller: Caller, challenge: str) -> None:
+    """K1, P1."""
+    for path in (CALL, TOKEN):
+        environ = environ_of(caller, path, challenge)
+        environ["PATH_INFO"] = environ["PATH_INFO"].replace(caller.bot.chat, "web:rita")
+        assert not answered_fast(environ)
+
+
+def test_another_challenge_is_not_read(caller: Caller, challenge: str) -> None:
+    """G3."""
+    environ = environ_of(caller, CHALLENGE, f"{challenge[:-4]}{'0000' if challenge[-4:] != '0000' else '1111'}")
+    assert not answered_fast(environ)
