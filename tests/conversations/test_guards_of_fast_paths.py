@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any, Final
 
 import pytest
+import time_machine
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation
@@ -105,6 +106,17 @@ def test_each_condition_closes_the_path_and_nothing_is_read_or_sent(
     body = environ["wsgi.input"]
     assert not answered_fast(environ)
     assert (body.is_read, caller.api.requests) == (False, [])
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+def test_a_key_that_expires_now_has_expired(path: str, caller: Caller, challenge: str) -> None:
+    """G1."""
+    moment = timezone.now()
+    with time_machine.travel(moment, tick=False):
+        BotKey.objects.update(expires_at=moment)
+        assert not answered_fast(environ_of(caller, path, challenge))
+        BotKey.objects.update(expires_at=moment + timedelta(microseconds=1))
+        assert answered_fast(environ_of(caller, path, challenge))
 
 
 def test_another_conversations_token_is_neither_read_nor_sent(caller: Caller, challenge: str) -> None:
