@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.databases import POSTGRESQL, Databases, databases
-from bench.peers.processes import CertificateFiles, certificate_files
 from bench.processes import OTHER_CORE, ROOT, SERVER_CORE, cpu_seconds, free_port, python, running, wait_for_port
 from bench.product import Installation, build_of
+from demo.processes import Certificate, throw_away_certificate
 
 WORKERS: Final = 2
 _BACKLOG: Final = 20_000
@@ -75,11 +75,11 @@ def _measure(build: Build, delay: int, seconds: int, store: Databases) -> str:
     database = f"webhooks_{time.monotonic_ns()}"
     folder = store.folder / database
     folder.mkdir()
-    files = certificate_files(folder)
+    files = throw_away_certificate(folder)
     with ExitStack() as stack:
         answers = {"busy": (204, delay), "quiet": (204, 0), "failing": (500, 0), "silent": (204, _HANGS_MILLISECONDS)}
         ports = {name: stack.enter_context(_receiving(name, *answer, files)) for name, answer in answers.items()}
-        installation = Installation.new(folder, store.create(database), files.ca)
+        installation = Installation.new(folder, store.create(database), files.ca_file)
         _seed(installation, ports, seconds)
         workers = [
             stack.enter_context(_working(installation, build, folder / f"worker-{number}.log")).pid
@@ -124,9 +124,9 @@ def _working(installation: Installation, build: Build, log: Path) -> Iterator["s
 
 
 @contextmanager
-def _receiving(name: str, status: int, delay: int, files: CertificateFiles) -> Iterator[int]:
-    port, folder = free_port(), files.ca.parent
-    arguments = (port, status, delay, folder / name, files.certificate, files.key)
+def _receiving(name: str, status: int, delay: int, files: Certificate) -> Iterator[int]:
+    port, folder = free_port(), files.ca_file.parent
+    arguments = (port, status, delay, folder / name, files.certificate_file, files.key_file)
     command = [sys.executable, "-m", "bench.webhook_receiver", *map(str, arguments)]
     log = folder / f"{name}.log"
     with running(command, core=OTHER_CORE, environment={}, log=log) as process:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import trustme
-
 from bench.cast import opaque_token
 from bench.processes import OTHER_CORE, SERVER_CORE, free_port, running, wait_for_port
 from bench.product import Server
+from demo.processes import throw_away_certificate
 
 FOLDER: Final = Path(__file__).parent
 BASIC: Final = base64.b64encode(b"bench:of-the-benchmark-alone").decode()
@@ -27,35 +26,15 @@ class Brand:
     ca_file: Path
 
 
-@dataclass(frozen=True)
-class CertificateFiles:
-    """A certificate for servers of this machine, its key, and the CA's certificate."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-
-
-def certificate_files(folder: Path) -> CertificateFiles:
-    """Issue a certificate for `localhost` and `127.0.0.1` by a CA of its own."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    files = CertificateFiles(folder / "ca.pem", folder / "brand.crt", folder / "brand.key")
-    authority.cert_pem.write_to_path(str(files.ca))
-    issued.cert_chain_pems[0].write_to_path(str(files.certificate))
-    issued.private_key_pem.write_to_path(str(files.key))
-    return files
-
-
 @contextmanager
 def brand(folder: Path) -> Iterator[Brand]:
     """Run the brand's token endpoint until the block ends."""
-    files = certificate_files(folder)
+    files = throw_away_certificate(folder)
     port, log = free_port(), folder / "brand.log"
-    command = [sys.executable, "-m", "bench.peers.brand", str(port), str(files.certificate), str(files.key)]
+    command = [sys.executable, "-m", "bench.peers.brand", str(port), str(files.certificate_file), str(files.key_file)]
     with running(command, core=OTHER_CORE, environment={}, log=log) as process:
         wait_for_port(port, process, log)
-        yield Brand(f"https://localhost:{port}", files.ca)
+        yield Brand(f"https://localhost:{port}", files.ca_file)
 
 
 def missing() -> str:
