@@ -25,7 +25,7 @@ from drills.databases import Database, DurablePostgreSQL, Pooler, postgresql
 from drills.journeys import Load
 from drills.members import Cluster, cluster
 from drills.promises import LATE_SECONDS, FaultDidNotTakeHold, Shape
-from drills.services import PIPE_BYTES, Service, WebGroup
+from drills.services import PIPE_BYTES, START_SECONDS, Service, WebGroup
 from tests import nginx
 from tests.demo.machines import free_ports
 from tests.own_postgresql import ACCOUNT, OwnPostgreSQL, own_postgresql
@@ -36,8 +36,6 @@ SIGN_INS_PER_SECOND: Final = 1.0
 TOKEN_MILLISECONDS: Final = 100
 RECEIVER_MILLISECONDS: Final = 20
 WEBHOOK_CONNECTIONS: Final = 4
-# On a busy machine Python alone takes half a minute to start.
-_START_SECONDS: Final = 90
 _HOST: Final = "localhost"
 _BRAND: Final = """
 [brand]
@@ -272,7 +270,7 @@ class Stage:
         """Restart a worker, and wait until it says that it starts. Raises `RuntimeError` if it does not in time."""
         before = self._starts(worker)
         worker.restart()
-        if not wait_until(lambda: self._starts(worker) > before, _START_SECONDS):
+        if not wait_until(lambda: self._starts(worker) > before, START_SECONDS):
             raise RuntimeError(f"{worker.name} did not start again")
 
     def _starts(self, worker: Service) -> int:
