@@ -21,6 +21,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 
+from accounts.one_time_codes import use_code
 from accounts.sign_in import NOT_SAVED
 
 _SECOND_FACTORS: Final = frozenset({Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN})
@@ -94,9 +95,9 @@ def _to_confirmation(request: HttpRequest) -> HttpResponse:
 
 class _ActivateTOTP(ActivateTOTPView):  # type: ignore[misc]  # allauth has no types
     def form_valid(self, form: Any) -> HttpResponse:
-        """Count the code that was just typed as a use of the new authenticator app."""
+        """Count the code that was just typed as a use of the new authenticator app: it is not accepted again."""
         response: HttpResponse = super().form_valid(form)
-        _count_as_used(self.request)
+        use_code(_count_as_used(self.request), form.secret, form.cleaned_data["code"])
         return response
 
 
@@ -108,9 +109,10 @@ class _AddWebAuthn(AddWebAuthnView):  # type: ignore[misc]  # as above
         return response
 
 
-def _count_as_used(request: HttpRequest) -> None:
+def _count_as_used(request: HttpRequest) -> Authenticator:
     newest = Authenticator.objects.filter(user_id=request.user.pk, type__in=_SECOND_FACTORS).latest("pk")
     record_authentication(request, request.user, "mfa", id=newest.pk, type=newest.type)
+    return newest
 
 
 activate_totp = _ActivateTOTP.as_view()

@@ -168,6 +168,12 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True
 MFA_TOTP_ISSUER = "Consumer Delegation"
+# Typed at the end of its half minute, or on a phone whose clock is off: RFC 6238 section 5.2. Once: one_time_codes.py.
+MFA_TOTP_TOLERANCE = 1
+MFA_FORMS = {
+    "authenticate": "accounts.one_time_codes.AuthenticateOnceForm",
+    "reauthenticate": "accounts.one_time_codes.ReauthenticateOnceForm",
+}
 
 LANGUAGE_CODE = "en"
 # For the consumer's pages and the chat message: web/pages.py. The admin is in English.
