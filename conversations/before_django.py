@@ -52,7 +52,8 @@ def before(application: Application) -> Application:
 
     def answer(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = _PATH.fullmatch(environ.get("PATH_INFO", ""))
-        found = _answer(environ, path) if path and _passes_middleware(environ) else None
+        is_secure = path is not None and _is_secure(environ)
+        found = _answer(environ, path, is_secure=is_secure) if path and _passes_middleware(environ, is_secure) else None
         if path is None or found is None:
             return application(environ, start_response)
         headers, reply = found
@@ -68,11 +69,11 @@ def before(application: Application) -> Application:
     return answer
 
 
-def _passes_middleware(environ: Environ) -> bool:
+def _passes_middleware(environ: Environ, is_secure: bool) -> bool:
     """Whether this is a request that no middleware in front of the views would answer itself."""
     return (
         not any(environ.get(name) for name in _MOVED)
-        and (_is_secure(environ) or not settings.SECURE_SSL_REDIRECT)
+        and (is_secure or not settings.SECURE_SSL_REDIRECT)
         and not has_nul(environ)
         and _is_allowed(environ.get("HTTP_HOST", ""), tuple(settings.ALLOWED_HOSTS))
     )
@@ -80,8 +81,9 @@ def _passes_middleware(environ: Environ) -> bool:
 
 def _is_secure(environ: Environ) -> bool:
     """Whether the request came by TLS, as `HttpRequest.scheme` decides it."""
-    if settings.SECURE_PROXY_SSL_HEADER:
-        name, value = settings.SECURE_PROXY_SSL_HEADER
+    header = settings.SECURE_PROXY_SSL_HEADER
+    if header:
+        name, value = header
         if name in environ:
             return bool(environ[name].partition(",")[0].strip() == value)
     return environ.get("wsgi.url_scheme") == "https"
@@ -94,7 +96,7 @@ def _is_allowed(host: str, allowed: tuple[str, ...]) -> bool:
     return bool(domain) and validate_host(domain, allowed)
 
 
-def _answer(environ: Environ, path: re.Match[str]) -> tuple[Headers, Reply] | None:
+def _answer(environ: Environ, path: re.Match[str], *, is_secure: bool) -> tuple[Headers, Reply] | None:
     """Return all headers of the answer, and the answer; None if the full way has to answer.
 
     What an error ends is not tried again: the full way raises the error where each call begins, and answers it.
@@ -102,7 +104,7 @@ def _answer(environ: Environ, path: re.Match[str]) -> tuple[Headers, Reply] | No
     answered = _PREPARED[path.lastgroup](environ, path)
     if answered is None:
         return None
-    headers = _headers(environ, is_link=path.lastgroup == _LINK)
+    headers = _headers(environ, is_secure=is_secure, is_link=path.lastgroup == _LINK)
     request_id = environ[REQUEST_ID] = begin_request()
     try:
         reply = answered()
@@ -125,12 +127,12 @@ def _release(database: Any) -> None:
 _kept_headers: dict[tuple[bool, bool], list[tuple[str, str]]] = {}
 
 
-def _headers(environ: Environ, *, is_link: bool) -> list[tuple[str, str]]:
+def _headers(environ: Environ, *, is_secure: bool, is_link: bool) -> list[tuple[str, str]]:
     """Return the headers of every answer to a bot, or of every redirect of a link; they are the same each time.
 
     The length and the request id are not among them.
     """
-    kind = _is_secure(environ), is_link
+    kind = is_secure, is_link
     if kind not in _kept_headers:
         headers = (headers_of_redirects if is_link else headers_of_bot_answers)(environ)
         _kept_headers[kind] = [pair for pair in headers.items() if pair[0] not in {_LENGTH, REQUEST_ID_HEADER}]

@@ -23,9 +23,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import TextChoices
 from django.utils import timezone
 
-from infrastructure import metrics
+from infrastructure import logs, metrics
 from infrastructure.compiled import CompiledInsert, unsaved
-from infrastructure.logs import current_request_id
 from infrastructure.models import AuditEvent
 
 # Actors. The others are `bot:<public key id>` and `admin:<id>`.
@@ -114,7 +113,7 @@ def record_event(
         object_uuid=object_uuid,
         changed_fields=" ".join(changed_fields),
         changed_values=changed_values or None,
-        request_id=current_request_id(),
+        request_id=logs.current_request_id(),
     )
     _EVENTS.insert_later(event)
     # robust=True: an error here must not stop the other on_commit callbacks.
@@ -122,7 +121,7 @@ def record_event(
 
 
 def _after_commit(event: AuditEvent) -> None:
-    logger.info(event.kind, extra=log_fields(event))
+    logs.info(logger, event.kind, log_fields(event))
     metrics.count_event(event.kind, event.outcome, event.brand_uuid)
 
 

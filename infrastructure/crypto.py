@@ -256,7 +256,7 @@ def _base64url(value: bytes) -> str:
 
 
 def _length_prefixed(*parts: bytes) -> bytes:
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
 @lru_cache(maxsize=64)

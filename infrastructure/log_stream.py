@@ -37,6 +37,7 @@ class PatientStream:
         # What is longer is written whole where that cannot block, so that other processes' lines do not come between.
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._most = None if self._own or is_file else _AT_ONCE
+        self._never_waits = self._own is not None or is_file
         self._room = select.poll()
         self._room.register(descriptor, select.POLLOUT)
         self._is_stuck = False
@@ -68,22 +69,32 @@ class PatientStream:
         self._dropped = 0 if self._dropped == dropped else dropped
 
     def _put(self, data: bytes) -> bool:
+        """Write all of it, or wait for room for `PATIENCE_SECONDS` and say False."""
         if self._is_cut:
             data = b"\n" + data
-        until = time.monotonic() + (0.0 if self._is_stuck else PATIENCE_SECONDS)
+        if self._never_waits:
+            data = self._written(data)
+        until = time.monotonic() + (0.0 if self._is_stuck else PATIENCE_SECONDS) if data else 0.0
         while data:
             left = max(until - time.monotonic(), 0.0)
             if self._room.poll(left * 1000):
-                # Another process, which shares the pipe, may have taken the room meanwhile.
-                with suppress(BlockingIOError):
-                    data = data[self._write_some(data[: self._most]) :]
-                    self._is_cut = bool(data)
+                before, data = data, self._written(data)
+                if data is not before:
                     continue
             if not left:
                 self._is_stuck = True
                 return False
         self._is_stuck = False
         return True
+
+    def _written(self, data: bytes) -> bytes:
+        """Write as much as there is room for, and return the rest. Another process may have taken the room."""
+        try:
+            data = data[self._write_some(data[: self._most]) :]
+        except BlockingIOError:
+            return data
+        self._is_cut = bool(data)
+        return data
 
     def _write_some(self, data: bytes) -> int:
         """Write as much as there is room for. Raises `BlockingIOError` if there is none."""
@@ -120,3 +131,16 @@ class PatientHandler(logging.StreamHandler[TextIO | PatientStream]):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(patient(stream))
+
+    def write_line(self, line: str) -> bool:
+        """Write a line that is formatted. False if the stream is none of ours, or fails: `emit` handles that."""
+        if not isinstance(self.stream, PatientStream):
+            return False
+        with suppress(OSError, ValueError):
+            self.acquire()
+            try:
+                self.stream.write(line + self.terminator)
+            finally:
+                self.release()
+            return True
+        return False

@@ -1,12 +1,13 @@
 """JSON logging to standard output, or standard error: each line has a request id, and secrets are removed."""
 
 import logging
+import os
 import re
 import sys
 import time
-import uuid
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -14,6 +15,8 @@ import msgspec
 from django.http import HttpRequest, HttpResponse
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
+
+from infrastructure.log_stream import PatientHandler
 
 REQUEST_ID_HEADER: Final = "X-Request-Id"
 # WSGI variable with the id of a request that had one before Django's handler. No client can set it: headers have HTTP_.
@@ -127,17 +130,14 @@ def _tokens_removed(text: str) -> str:
 
 
 class LineFormatter(JsonFormatter):
-    """Writes the lines of `JsonFormatter`, byte for byte, in a quarter of the time if their values are plain.
-
-    A token read writes one line, which took a tenth of it.
-    """
+    """Writes the lines of `JsonFormatter`, byte for byte, in a quarter of the time if their values are plain."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Encode the record as one line of JSON. What msgspec would write in another way is left to the slower one."""
         if record.exc_text or record.exc_info or record.stack_info or not isinstance(record.msg, str):
             return super().format(record)
         fields = {
-            "asctime": self._asctime(record),
+            "asctime": self._asctime(record.created, record.msecs),
             "levelname": record.levelname,
             "name": record.name,
             "message": record.getMessage(),
@@ -148,22 +148,83 @@ class LineFormatter(JsonFormatter):
             for name, value in record.__dict__.items()
             if name not in _NEVER_WRITTEN and not name.startswith("_")
         }
-        if not _PLAIN.issuperset(map(type, fields.values())):
-            return super().format(record)
-        try:
-            line = msgspec.json.format(msgspec.json.encode(fields), indent=0).decode()
-        except (UnicodeEncodeError, OverflowError):
-            return super().format(record)
-        return line if line.isascii() and "\x7f" not in line else super().format(record)
+        line = _plain_line(fields)
+        return super().format(record) if line is None else line
 
-    def _asctime(self, record: logging.LogRecord) -> str:
+    def line_now(self, logger: logging.Logger, message: str, fields: dict[str, Any]) -> str | None:
+        """Encode what a record of level INFO would give, without one. None if its values are not plain."""
+        created = time.time()
+        head: dict[str, Any] = {
+            "asctime": self._asctime(created, created % 1 * 1000),
+            "levelname": "INFO",
+            "name": logger.name,
+            "message": message,
+            "request_id": _request_id.get(),
+        }
+        return _plain_line(head | fields)
+
+    def _asctime(self, created: float, milliseconds: float) -> str:
         """Format the time as `formatTime` does, but format each second once."""
-        second = int(record.created)
+        second = int(created)
         if self._second[0] != second:
-            self._second = second, time.strftime(self.default_time_format, self.converter(record.created))
-        return f"{self._second[1]},{int(record.msecs):03d}"
+            self._second = second, time.strftime(self.default_time_format, self.converter(created))
+        return f"{self._second[1]},{int(milliseconds):03d}"
 
     _second: tuple[int, str] = -1, ""
+
+
+def _plain_line(fields: dict[str, Any]) -> str | None:
+    """Encode fields whose JSON looks the same from both encoders; None for others."""
+    if not _PLAIN.issuperset(map(type, fields.values())):
+        return None
+    try:
+        line = msgspec.json.format(msgspec.json.encode(fields), indent=0).decode()
+    except (UnicodeEncodeError, OverflowError):
+        return None
+    return line if line.isascii() and "\x7f" not in line else None
+
+
+def info(logger: logging.Logger, message: str, fields: dict[str, Any]) -> None:
+    """Write the line of `logger.info(message, extra=fields)`, in a third of the time if it is plain.
+
+    The record and its way through loggers, filters and handlers were a fifth of a token read. Only a line that no
+    filter would change is written without them, and only if no other handler, filter or factory of records, such as
+    that of a tracing library, would see it.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    handler = _our_handler_alone(logger)
+    if handler is not None and _are_written(tuple(fields)):
+        line = handler.formatter.line_now(logger, message, fields)  # type: ignore[union-attr]  # it is a LineFormatter
+        if line is not None and not _MAY_HOLD_PATH_OR_QUERY.search(line) and handler.write_line(line):
+            return
+    logger.info(message, extra=fields)
+
+
+@lru_cache(maxsize=256)
+def _are_written(names: tuple[str, ...]) -> bool:
+    """Whether a line has all of these fields, as they were given."""
+    return not any(name in _NEVER_WRITTEN or name in _CHANGED or name.startswith("_") for name in names)
+
+
+def _our_handler_alone(logger: logging.Logger) -> PatientHandler | None:
+    """Return our handler, if a line of this logger goes to it alone, and as `JSON_LOGGING` configures it."""
+    handlers: list[logging.Handler] = []
+    above: logging.Logger | None = logger
+    while above is not None:
+        handlers += above.handlers
+        above = above.parent if above.propagate else None
+    if len(handlers) != 1 or logger.filters:
+        return None
+    (handler,) = handlers
+    is_ours = (
+        type(handler) is PatientHandler
+        and type(handler.formatter) is LineFormatter
+        and [type(one) for one in handler.filters] == [RequestIdFilter]
+        and handler.level <= logging.INFO
+        and logging.getLogRecordFactory() is logging.LogRecord
+    )
+    return handler if is_ours else None  # type: ignore[return-value]  # is_ours holds its type
 
 
 def collect_no_more_than_is_written() -> None:
@@ -178,6 +239,8 @@ def collect_no_more_than_is_written() -> None:
 # JSON of these types looks the same in both encoders, unless it has other characters than those of printable ASCII.
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
 _NEVER_WRITTEN: Final = frozenset(RESERVED_ATTRS)
+# Set or removed by `RequestIdFilter`.
+_CHANGED: Final = frozenset({"request_id", "request"})
 
 
 class RequestIdFilter(logging.Filter):
@@ -255,7 +318,7 @@ def begin_request(request_id: str = "") -> str:
 
     The id is never reset: Django logs a 4xx or 5xx after the middleware has returned. The next request sets another.
     """
-    request_id = request_id or uuid.uuid4().hex
+    request_id = request_id or os.urandom(16).hex()
     _request_id.set(request_id)
     return request_id
 

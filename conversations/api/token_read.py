@@ -21,7 +21,7 @@ from conversations.flow.errors import TokenIsSenderConstrained
 from conversations.flow.read_counts import count_read
 from conversations.flow.readable_tokens import readable_token, refuse_missing_scope
 from conversations.models import AccessToken
-from infrastructure import metrics
+from infrastructure import logs, metrics
 from infrastructure.crypto import Secret
 from web.errors import Problem
 
@@ -78,9 +78,10 @@ def purpose_of(call: Call, parameter: str | None = None) -> str:
 
 def note_read(read: Read, read_for: str, now: datetime) -> None:
     """Log and count a read that is answered with the token. `read_for` is the purpose that the bot named."""
-    logger.info(
+    logs.info(
+        logger,
         "token.read",
-        extra={
+        {
             "actor": f"bot:{read.public_id}",
             "brand_uuid": str(read.brand_uuid),
             "conversation_uuid": str(read.conversation_uuid),

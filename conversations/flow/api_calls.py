@@ -31,7 +31,7 @@ from conversations.flow.slots import ServerBusy, call_slot
 from conversations.flow.step_up import refuse_weak_sign_in
 from conversations.flow.termination import end_live_token
 from conversations.models import AccessToken, Conversation
-from infrastructure import metrics
+from infrastructure import logs, metrics
 from infrastructure.crypto import Secret
 from oauth_client.addresses import PrivateNetwork, allowing
 from oauth_client.dpop import ProofKey
@@ -209,9 +209,10 @@ def _sent(row: CallRow, request: ResourceRequest, presented: Presented) -> Resou
 
 def _note(row: CallRow, caller: Caller, outcome: str, milliseconds: int) -> None:
     """Log and count a call: who called what, and how it went. Never an argument, a body or a header (P11)."""
-    audit_logger.info(
+    logs.info(
+        audit_logger,
         "api.call",
-        extra={
+        {
             "actor": caller.actor,
             "brand_uuid": str(row.brand_uuid),
             "conversation_uuid": str(row.conversation_uuid),

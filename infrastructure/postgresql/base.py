@@ -59,6 +59,10 @@ class LimitedConnection(extensions.connection):
         """Whether a transaction has begun, or something waits for one."""
         return bool(self._later) or self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE
 
+    def sends_nothing_before(self) -> bool:
+        """Whether the next statement travels alone: nothing waits, failed, begins with it, or needs timeouts."""
+        return not (self._later or self._lost or self.in_transactions or in_transaction(has_options=self.has_options))
+
     def send_later(self, statement: bytes, failed: Callable[[Exception], None]) -> None:
         """Send a complete statement with the next one. If that message fails, `failed` is called with the error."""
         self._later.append((statement, failed))
@@ -130,6 +134,10 @@ class LimitedCursor(extensions.cursor):
         # one that outlives the transaction, so `select_for_update().iterator()` is refused.
         if self.name is not None:
             connection.send_now()
+            super().execute(query, vars)
+            return
+        if connection.sends_nothing_before():
+            self._length_before = 0
             super().execute(query, vars)
             return
         # Complete: the driver would look for placeholders in what goes before, too. First, because it may fail.
