@@ -157,8 +157,8 @@ def same_on_both_ways(
     found: list[Any] = []
     real = before_django._answer
 
-    def watched(*given: Any) -> Any:
-        found.append(real(*given))
+    def watched(*given: Any, **how: Any) -> Any:
+        found.append(real(*given, **how))
         return found[-1]
 
     with monkeypatch.context() as patched:
