@@ -196,7 +196,8 @@ def document(conversation_id: str, session: int, operation: str, response: Resou
 
 def representation(response: ResourceResponse) -> dict[str, Any]:
     """Return what the brand's API said, as bots get it: its status, chosen headers, and the body in its encoding."""
-    headers = {name: response.headers[name] for name in _PASSED_ON if name in response.headers}
+    given = {name.lower(): value for name, value in response.headers.items()}
+    headers = {name: given[name] for name in _PASSED_ON if name in given}
     encoding, body = _body(response)
     return {
         "status": response.status,
