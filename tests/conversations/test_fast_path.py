@@ -216,7 +216,9 @@ def test_a_form_of_another_site_is_refused_once(acme_bot: Bot, caplog: pytest.Lo
     """B22: before Django's handler by the view's own check. The page gets what the middleware adds to every page."""
     url = acme_bot.challenge()["url"]
     with caplog.at_level(logging.WARNING, logger="django.security.csrf"):
-        answer = Browser().client.post(url, {}, secure=True, headers={"Origin": "https://rival.example"})
+        answer = Browser().client.post(
+            url, b"", "application/x-www-form-urlencoded", secure=True, headers={"Origin": "https://rival.example"}
+        )
     assert (answer.status_code, len(caplog.records)) == (403, 1)
     assert "default-src 'none'" in answer["Content-Security-Policy"]
     assert not AuthorizationRequest.objects.exists()
