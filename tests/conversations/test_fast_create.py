@@ -94,7 +94,7 @@ def test_what_something_else_has_to_judge_is_neither_counted_nor_stored(
 
 @pytest.mark.parametrize("checks", [["none"], ["expected_subject"], {"none": 1}, "completion_code", [1]])
 def test_a_check_that_the_key_may_not_use_is_judged_by_the_full_way(acme_bot: Bot, checks: Any) -> None:
-    """D1, G3: the server's own check, too, for which the bot need not ask. A row may have been changed by SQL."""
+    """A16: the server's own check, too, for which the bot need not ask. A row may have been changed by SQL."""
     BotKey.objects.update(same_person_checks=checks)
     environ = environ_of(acme_bot)
     assert fast(environ) is None

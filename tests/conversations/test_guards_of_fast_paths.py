@@ -122,7 +122,7 @@ def test_a_key_that_expires_now_has_expired(path: str, caller: Caller, challenge
         assert answered_fast(environ_of(caller, path, challenge))
 
 
-@pytest.mark.parametrize("path", (CALL, TOKEN))
+@pytest.mark.parametrize("path", [CALL, TOKEN])
 def test_a_token_that_expires_now_has_expired(path: str, caller: Caller, challenge: str) -> None:
     """K2."""
     moment = timezone.now()
@@ -191,7 +191,7 @@ NO_PLAIN_BODY: Final[list[dict[str, str]]] = [
 ]
 
 
-@pytest.mark.parametrize("path", (CALL, CREATE))
+@pytest.mark.parametrize("path", [CALL, CREATE])
 @pytest.mark.parametrize("changes", NO_PLAIN_BODY)
 def test_a_body_that_is_not_plainly_json_is_left_for_the_full_way(
     path: str, changes: dict[str, str], caller: Caller, challenge: str
