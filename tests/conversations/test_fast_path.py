@@ -133,6 +133,14 @@ def test_a_variable_that_a_server_leaves_out_is_no_fault(ready: Bot, name: str) 
     assert (fast(environ) is not None) == (name == "QUERY_STRING")
 
 
+@pytest.mark.parametrize("host", ["", "a b", "delegation.test/x"])
+def test_a_host_that_is_no_name_is_not_read_where_every_name_is_allowed(ready: Bot, settings: Any, host: str) -> None:
+    """B16: Django refuses it, too."""
+    settings.ALLOWED_HOSTS = ["*"]
+    assert fast(environ_of(ready)) is not None
+    assert fast(environ_of(ready, HTTP_HOST=host)) is None
+
+
 @pytest.mark.parametrize("proto", ["https", " https ", "https, http"])
 def test_a_request_that_the_proxy_took_by_tls_is_read(ready: Bot, settings: Any, proto: str) -> None:
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
