@@ -37,7 +37,6 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.util import Timeout
 
 from oauth_client.addresses import callable_addresses
-from oauth_client.framing import refuse_unclear_end
 from oauth_client.outbound_errors import (
     ADDRESS_NOT_ALLOWED,
     CertificateNotAccepted,
@@ -48,6 +47,7 @@ from oauth_client.outbound_errors import (
     ResponseTooLarge,
     failure_of,
 )
+from oauth_client.response_bodies import read_body
 from oauth_client.validators import validate_endpoint
 
 # The errors, which callers find here, too.
@@ -214,7 +214,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
 
     def _send_and_read(self, request: requests.PreparedRequest) -> requests.Response:
         validate_endpoint(str(request.url))
-        target, most = urlsplit(str(request.url)), _max_body.get()
+        target = urlsplit(str(request.url))
         has_length = request.body is None or "Content-Length" in request.headers
         # Names of headers are compared without case here, so there is one `Host`.
         request.headers["Host"] = target.netloc
@@ -233,12 +233,7 @@ class GuardedAdapter(IPFilterAdapter):  # type: ignore[misc]  # the package has 
             chunked=not has_length,
         )
         with closing(answered) as raw:
-            refuse_unclear_end(raw)
-            # Read one byte too many, counted after decompression: 50 KB of gzip can be 50 MB (N7).
-            body = raw.read(most + 1, decode_content=True)
-        if len(body) > most:
-            raise ResponseTooLarge("the answer is too large")
-        return _response(request, raw, body)
+            return _response(request, raw, read_body(raw, _max_body.get()))
 
     def _pool(self, target: SplitResult) -> HTTPConnectionPool:
         """Resolve the name once, check every address, connect to one of them (N2).

@@ -1,6 +1,7 @@
 """Answers of a hostile API, each a row of the table in docs/security.md."""
 
 import gzip
+import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ def _padded(answer: bytes) -> bytes:
 
 _UPGRADE: Final = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"
 BOMB: Final = gzip.compress(b" " * 50_000_000)
+LONG: Final = b'["%s"]' % b",".join(b"A-%d" % number for number in range(200))
 ESCAPED: Final = b"{escaped}"
 _DEMAND: Final = 'Bearer error="insufficient_user_authentication"'
 ANSWERS: Final = [
@@ -74,6 +76,25 @@ ANSWERS: Final = [
         "api_response_too_large",
     ),
     Answer("P6", "compression that cannot be read", one_answer(b"no gzip", Content_Encoding="gzip"), "api_unreachable"),
+    *(
+        Answer(
+            "P6", f"compression that ends early: {name}", one_answer(body, Content_Encoding=coding), "api_unreachable"
+        )
+        for name, coding, body in (
+            ("gzip", "gzip", gzip.compress(LONG)[:-9]),
+            ("deflate", "deflate", zlib.compress(LONG)[:-5]),
+            ("deflate without zlib's header", "deflate", zlib.compress(LONG)[2:-5]),
+            ("gzip inside gzip", "gzip, gzip", gzip.compress(gzip.compress(LONG)[:-9])),
+        )
+    ),
+    Answer(
+        "P6",
+        "compression that goes on",
+        one_answer(zlib.compress(LONG) * 2, Content_Encoding="deflate"),
+        "api_unreachable",
+    ),
+    Answer("P6", "compression that is none", one_answer(b"\xff" * 40, Content_Encoding="deflate"), "api_unreachable"),
+    Answer("P6", "compression that we do not know", one_answer(LONG, Content_Encoding="br"), "api_unreachable"),
     Answer("P6", "silence", (5.0,), "api_timeout"),
     Answer("P6", "a cookie", one_answer(b"{}", Set_Cookie="id=planted"), 200, "not passed on, not kept"),
     Answer("P6", "another protocol", (b"SSH-2.0-OpenSSH_9.2\r\n", 0.1, b"\r\n\r\n"), "api_unreachable"),

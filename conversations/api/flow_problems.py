@@ -348,7 +348,7 @@ def _spread_pause() -> str:
 
 # For each outcome of a call: the status, and what happened.
 _NO_ANSWER: Final = {
-    errors.CallOutcome.UNREACHABLE: (502, "The brand's API cannot be reached, or its answer is not HTTP."),
+    errors.CallOutcome.UNREACHABLE: (502, "The brand's API cannot be reached, or its answer cannot be read."),
     errors.CallOutcome.TIMEOUT: (504, "The brand's API did not answer within 10 seconds."),
     errors.CallOutcome.TOO_LARGE: (502, "The brand's API answered more than 256 KB."),
     errors.CallOutcome.TOKEN_IN_ANSWER: (

@@ -1,6 +1,7 @@
 """The token responses of the table "What comes back" (security requirements 2.5) and their expected results."""
 
 import gzip
+import zlib
 from typing import Final
 
 from tests.brands.test_error_details import NO_ANSWER
@@ -390,6 +391,19 @@ ROWS: Final = [
         NO_ANSWER,
         "token_endpoint_unreachable",
     ),
+    *[
+        _refused(
+            f"N7 {name} that ends early",
+            http_answer(coded, Content_Encoding=coding),
+            NO_ANSWER,
+            "token_endpoint_unreachable",
+        )
+        for name, coding, coded in (
+            ("gzip", "gzip", gzip.compress(token_body())[:-1]),
+            ("deflate", "deflate", zlib.compress(token_body())[:-1]),
+            ("gzip in gzip", "gzip, gzip", gzip.compress(gzip.compress(token_body())[:-1])),
+        )
+    ],
     _refused(
         "E20 not HTTP",
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",

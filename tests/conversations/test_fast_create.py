@@ -12,7 +12,7 @@ from django.conf import settings as site
 from django.db import IntegrityError, OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
-from brands.models import AuthorizationServer, WebhookEndpoint
+from brands.models import AuthorizationServer, BotKey, WebhookEndpoint
 from conversations import before_django
 from conversations.api import fast_create
 from conversations.flow import first_challenges
@@ -23,6 +23,7 @@ from infrastructure.rate_limits import Limit
 from tests.cast import CHAT, HOST, Bot
 from tests.concurrency import at_once
 from tests.handler import Handler
+from web.answered_before import FAILED_BEFORE
 
 pytestmark = pytest.mark.django_db
 
@@ -77,7 +78,7 @@ def test_a_first_challenge_is_created_before_django_and_its_link_works(acme_bot:
         (b"{", {}),
         (b"{}", {"QUERY_STRING": "session=1"}),
         (b"{}", {"HTTP_IDEMPOTENCY_KEY": ""}),
-        (b"{}", {"HTTP_IDEMPOTENCY_KEY": "with two keys of the ring"}),
+        (b"{}", {"HTTP_IDEMPOTENCY_KEY": "two-keys-of-the-ring"}),
         (b"{}", {"PATH_INFO": "/api/v1/conversations/../challenges"}),
     ],
 )
@@ -86,8 +87,34 @@ def test_what_something_else_has_to_judge_is_neither_counted_nor_stored(
 ) -> None:
     environ = environ_of(acme_bot, body, **headers)
     assert fast(environ) is None
+    assert FAILED_BEFORE not in environ  # such an error would be answered without the call being counted
     assert (RateCounter.objects.count(), Conversation.objects.count()) == (0, 0)
     assert environ["wsgi.input"].read() == body
+
+
+@pytest.mark.parametrize("checks", [["none"], ["expected_subject"], {"none": 1}, "completion_code", [1]])
+def test_a_check_that_the_key_may_not_use_is_judged_by_the_full_way(acme_bot: Bot, checks: Any) -> None:
+    """A16: the server's own check, too, for which the bot need not ask. A row may have been changed by SQL."""
+    BotKey.objects.update(same_person_checks=checks)
+    environ = environ_of(acme_bot)
+    assert fast(environ) is None
+    assert (FAILED_BEFORE in environ, RateCounter.objects.count(), Challenge.objects.count()) == (False, 0, 0)
+
+
+def test_a_new_chat_counts_for_the_limit_that_its_key_has_of_its_own(acme_bot: Bot) -> None:
+    """G8: the key's own limit, and not that of all keys."""
+    BotKey.objects.update(calls_per_minute=1)
+    assert fast(environ_of(acme_bot)) is not None
+    refused = Handler()(environ_of(acme_bot, PATH_INFO="/api/v1/conversations/web:second/challenges"))
+    assert (refused.status_code, json.loads(refused.content)["code"]) == (429, "rate_limited")
+    assert Conversation.objects.count() == 1
+
+
+def test_a_key_that_is_none_is_judged_by_the_full_way(acme_bot: Bot) -> None:
+    """G5."""
+    for presented in ("", "Bearer x", f"Basic {acme_bot.key}"):
+        environ = environ_of(acme_bot, HTTP_AUTHORIZATION=presented)
+        assert (fast(environ), FAILED_BEFORE in environ) == (None, False)
 
 
 def test_a_brand_with_webhooks_is_told_by_the_full_way(acme_bot: Bot, acme_server: AuthorizationServer) -> None:

@@ -133,6 +133,14 @@ def test_a_variable_that_a_server_leaves_out_is_no_fault(ready: Bot, name: str) 
     assert (fast(environ) is not None) == (name == "QUERY_STRING")
 
 
+@pytest.mark.parametrize("host", ["", "a b", "delegation.test/x"])
+def test_a_host_that_is_no_name_is_not_read_where_every_name_is_allowed(ready: Bot, settings: Any, host: str) -> None:
+    """B16: Django refuses it, too."""
+    settings.ALLOWED_HOSTS = ["*"]
+    assert fast(environ_of(ready)) is not None
+    assert fast(environ_of(ready, HTTP_HOST=host)) is None
+
+
 @pytest.mark.parametrize("proto", ["https", " https ", "https, http"])
 def test_a_request_that_the_proxy_took_by_tls_is_read(ready: Bot, settings: Any, proto: str) -> None:
     settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -216,7 +224,9 @@ def test_a_form_of_another_site_is_refused_once(acme_bot: Bot, caplog: pytest.Lo
     """B22: before Django's handler by the view's own check. The page gets what the middleware adds to every page."""
     url = acme_bot.challenge()["url"]
     with caplog.at_level(logging.WARNING, logger="django.security.csrf"):
-        answer = Browser().client.post(url, {}, secure=True, headers={"Origin": "https://rival.example"})
+        answer = Browser().client.post(
+            url, b"", "application/x-www-form-urlencoded", secure=True, headers={"Origin": "https://rival.example"}
+        )
     assert (answer.status_code, len(caplog.records)) == (403, 1)
     assert "default-src 'none'" in answer["Content-Security-Policy"]
     assert not AuthorizationRequest.objects.exists()

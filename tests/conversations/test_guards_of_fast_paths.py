@@ -7,9 +7,12 @@ down would also pass the request on, so that it did not is asked, too.
 from datetime import timedelta
 from io import BytesIO
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation
@@ -17,8 +20,8 @@ from conversations import before_django
 from conversations.models import AccessToken, Conversation
 from infrastructure import rate_limits
 from tests.brand_api import Caller
-from tests.cast import HOST
-from web.answered_before import FAILED_BEFORE
+from tests.cast import HOST, Bot
+from web.answered_before import FAILED_BEFORE, RESPONSE_BEFORE
 
 pytestmark = pytest.mark.django_db
 
@@ -119,6 +122,15 @@ def test_a_key_that_expires_now_has_expired(path: str, caller: Caller, challenge
         assert answered_fast(environ_of(caller, path, challenge))
 
 
+@pytest.mark.parametrize("path", [CALL, TOKEN])
+def test_a_token_that_expires_now_has_expired(path: str, caller: Caller, challenge: str) -> None:
+    """K2."""
+    moment = timezone.now()
+    with time_machine.travel(moment, tick=False):
+        AccessToken.objects.update(expires_at=moment)
+        assert not answered_fast(environ_of(caller, path, challenge))
+
+
 def test_another_conversations_token_is_neither_read_nor_sent(caller: Caller, challenge: str) -> None:
     """K1, P1."""
     for path in (CALL, TOKEN):
@@ -131,3 +143,99 @@ def test_another_challenge_is_not_read(caller: Caller, challenge: str) -> None:
     """G3."""
     environ = environ_of(caller, CHALLENGE, f"{challenge[:-4]}{'0000' if challenge[-4:] != '0000' else '1111'}")
     assert not answered_fast(environ)
+
+
+def button(caller: Caller) -> dict[str, str]:
+    """What differs in a request of the button, without the form's token."""
+    answered = Bot(caller.bot.key, "web:button").challenge()
+    address = urlsplit(answered["url"]).path
+    return {"CONTENT_TYPE": "application/x-www-form-urlencoded", "PATH_INFO": address}
+
+
+NO_FORM: Final[list[dict[str, str]]] = [
+    {"REQUEST_METHOD": "GET"},
+    {"REQUEST_METHOD": "HEAD"},
+    {"CONTENT_TYPE": "multipart/form-data; boundary=x"},
+    {"CONTENT_TYPE": "application/x-www-form-urlencoded; charset=utf-16"},
+    {"HTTP_TRANSFER_ENCODING": "chunked"},
+]
+
+
+@pytest.mark.parametrize("changes", NO_FORM)
+def test_what_is_no_form_of_the_button_is_seen_by_django_alone(
+    changes: dict[str, str], caller: Caller, challenge: str
+) -> None:
+    """B6, B16: no view has run, and no body is read, whose files nobody would close."""
+    environ = environ_of(caller, CREATE, challenge) | button(caller) | changes
+    assert not answered_fast(environ)
+    assert (RESPONSE_BEFORE in environ, environ["wsgi.input"].is_read) == (False, False)
+
+
+def test_the_button_without_its_forms_token_is_refused_by_the_view_before_django(
+    caller: Caller, challenge: str
+) -> None:
+    """B22: its refusal is kept for the middleware, and is no redirect."""
+    environ = environ_of(caller, CREATE, challenge) | button(caller)
+    assert not answered_fast(environ)
+    assert environ[RESPONSE_BEFORE].status_code == 403
+
+
+# What other programs may read otherwise than we, or read not at all.
+NO_PLAIN_BODY: Final[list[dict[str, str]]] = [
+    {"REQUEST_METHOD": "PUT"},
+    {"CONTENT_TYPE": "text/plain"},
+    {"CONTENT_TYPE": "application/json; charset=utf-16"},
+    {"QUERY_STRING": "x=1"},
+    {"HTTP_TRANSFER_ENCODING": "chunked"},
+    *({"CONTENT_LENGTH": length} for length in ("", "0", "02", "+2", " 2", "2,2", "-1", "99999")),
+]
+
+
+@pytest.mark.parametrize("path", [CALL, CREATE])
+@pytest.mark.parametrize("changes", NO_PLAIN_BODY)
+def test_a_body_that_is_not_plainly_json_is_left_for_the_full_way(
+    path: str, changes: dict[str, str], caller: Caller, challenge: str
+) -> None:
+    """P4, P10, G8: not a byte of it is read, and nothing is asked or counted."""
+    environ = environ_of(caller, path, challenge) | changes
+    with CaptureQueriesContext(connection) as asked:
+        assert not answered_fast(environ)
+    assert (environ["wsgi.input"].is_read, asked.captured_queries) == (False, [])
+
+
+@pytest.mark.parametrize("path", EVERYWHERE)
+@pytest.mark.parametrize("name", ["SCRIPT_NAME", "SCRIPT_URL", "REDIRECT_URL"])
+def test_a_path_whose_beginning_a_server_moved_is_left_for_django(
+    name: str, path: str, caller: Caller, challenge: str
+) -> None:
+    """B16: the URLs see another path then."""
+    assert not answered_fast(environ_of(caller, path, challenge) | {name: "/static"})
+    pressed = environ_of(caller, CREATE, challenge) | button(caller) | {name: "/static"}
+    assert not answered_fast(pressed)
+    assert RESPONSE_BEFORE not in pressed
+
+
+@pytest.mark.parametrize(
+    ("ids", "method", "named", "is_accepted"),
+    [
+        ("unique", "POST", None, True),
+        ("unique", "POST", 1, True),
+        ("unique", "GET", 2, False),
+        ("reused", "POST", None, False),
+        ("reused", "POST", 1, True),
+        ("reused", "POST", 2, False),
+        ("reused", "GET", None, True),
+        ("reused", "GET", 2, False),
+    ],
+)
+def test_a_call_that_changes_something_names_the_session_where_ids_are_reused(
+    ids: str, method: str, named: int | None, is_accepted: bool, caller: Caller, challenge: str
+) -> None:
+    """S3, P12."""
+    Brand.objects.update(conversation_ids=ids)
+    Operation.objects.update(method=method)
+    environ = environ_of(caller, CALL, challenge)
+    body = b"{}" if named is None else b'{"session": %d}' % named
+    environ |= {"wsgi.input": Body(body), "CONTENT_LENGTH": str(len(body))}
+    assert answered_fast(environ) is is_accepted
+    assert len(caller.api.requests) == int(is_accepted)
