@@ -14,8 +14,12 @@ from oauth_client.outbound_errors import EndpointUnreachable, ResponseTooLarge
 _MORE_THAN_PLAIN: Final = 1_024
 # Each coding may have made the body of the one before.
 _MOST_CODINGS: Final = 5
+# IANA's other content codings. A name that is none of them, such as `utf-8`, is a server's mistake: nothing was coded.
+_OTHERS: Final = frozenset({"aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "x-compress", "zstd"})
 # A gzip file may be several in a row (RFC 1952 section 2.2). An empty one has 20 bytes.
 _MOST_MEMBERS: Final = 100
+_GZIPS: Final = frozenset({"gzip", "x-gzip"})
+_DEFLATE: Final = "deflate"
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
@@ -23,7 +27,7 @@ def read_body(response: Any, most: int) -> bytes:
     """Return the whole body, decoded: at most `most` bytes. `response` is urllib3's, with nothing of its body read.
 
     Raises `ResponseTooLarge`, or `EndpointUnreachable` for a body of which it is not clear where it ends, that ends
-    before its coding does, that goes on after it, or whose coding we do not know.
+    before its coding does, that goes on after it, or whose coding we cannot undo.
     """
     refuse_unclear_end(response)
     codings = _codings(response.headers.get("Content-Encoding", ""))
@@ -37,8 +41,10 @@ def read_body(response: Any, most: int) -> bytes:
 
 
 def _codings(header: str) -> list[str]:
-    names = [name.strip().lower() for name in header.split(",")]
-    codings = [name for name in names if name not in {"", "identity"}]
+    names = [name.partition(";")[0].strip().lower() for name in header.split(",")]
+    if not _OTHERS.isdisjoint(names):
+        raise EndpointUnreachable("the server's response has a content coding that we cannot undo")
+    codings = [name for name in names if name in _GZIPS or name == _DEFLATE]
     if len(codings) > _MOST_CODINGS:
         raise EndpointUnreachable("the server's response has too many content codings")
     return codings
@@ -60,11 +66,9 @@ def _ends_with_the_connection(response: Any) -> bool:
 
 def _decoded(coding: str, sent: bytes, most: int) -> bytes:
     """Return what was coded. The limit is that of the decoded bytes: 50 KB of gzip can be 50 MB (N7)."""
-    if coding in {"gzip", "x-gzip"}:
+    if coding in _GZIPS:
         return _inflated(sent, _GZIP, most, _MOST_MEMBERS)
-    if coding == "deflate":
-        return _inflated(sent, _ZLIB if _is_zlib(sent) else _RAW, most, 1)
-    raise EndpointUnreachable("the server's response has a content coding that we do not know")
+    return _inflated(sent, _ZLIB if _is_zlib(sent) else _RAW, most, 1)
 
 
 def _is_zlib(sent: bytes) -> bool:

@@ -94,7 +94,7 @@ ANSWERS: Final = [
         "api_unreachable",
     ),
     Answer("P6", "compression that is none", one_answer(b"\xff" * 40, Content_Encoding="deflate"), "api_unreachable"),
-    Answer("P6", "compression that we do not know", one_answer(LONG, Content_Encoding="br"), "api_unreachable"),
+    Answer("P6", "compression that we cannot undo", one_answer(LONG, Content_Encoding="br"), "api_unreachable"),
     Answer("P6", "silence", (5.0,), "api_timeout"),
     Answer("P6", "a cookie", one_answer(b"{}", Set_Cookie="id=planted"), 200, "not passed on, not kept"),
     Answer("P6", "another protocol", (b"SSH-2.0-OpenSSH_9.2\r\n", 0.1, b"\r\n\r\n"), "api_unreachable"),
