@@ -59,7 +59,7 @@ def opaque_token(number: int) -> str:
 def original_of(number: int, conversations: int, *, copied: bool) -> int:
     """Return the conversation whose rows this one repeats: itself, unless the rows of most are `copied`.
 
-    Originals are of all kinds, and no two of them are neighbours in a table. The last, incomplete stretch has only them.
+    Originals are of all kinds, and no two of them are neighbours in a table. An incomplete last stretch has only them.
     """
     stretch = PERIOD * COPIES
     if not copied or number > conversations // stretch * stretch:

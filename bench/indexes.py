@@ -1,7 +1,7 @@
-"""Build indexes and check foreign keys after a large table was filled (PostgreSQL), which takes a fraction of the time.
+"""Build indexes and check foreign keys after a large table was filled (PostgreSQL): it takes a fraction of the time.
 
-PostgreSQL itself writes down how to make what is dropped. The statements are kept in a table, so that a seeding that was
-stopped can go on. Partitioned tables, primary keys, and what another table refers to keep their indexes.
+PostgreSQL itself writes down how to make what is dropped. The statements are kept in a table, so that a seeding that
+was stopped can go on. Partitioned tables, primary keys, and what another table refers to keep their indexes.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,6 @@
 """Measure all targets in interleaved rounds, so that a slow minute of the machine affects all of them."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,28 +12,49 @@ from bench.load import closed_loop
 from bench.processes import cpu_seconds
 from bench.targets import Target, rows_written, wrong_answers
 
+# Of a target whose prepared requests can be used once. It needs so much of them before the first round.
 WARM_UP_SECONDS: Final = 1
+_WARM_UP: Final = 0.5
+# A server that compiles while it runs (Node) may need many. Each measures the rate.
+_MOST_WARM_UPS: Final = 20
+_GAIN: Final = 1.1
 Say = Callable[[str], None]
 
 
 def measure(
-    targets: Sequence[Target], *, rounds: int, seconds: int, databases: Databases, database: str, say: Say
+    targets: Sequence[Target], *, rounds: int, seconds: float, databases: Databases, database: str, say: Say
 ) -> dict[str, Series]:
-    """Warm up each target, then measure all of them in interleaved rounds."""
+    """Warm up each target, then measure all in interleaved rounds, every other one from the last to the first."""
     for target in targets:
-        measured(target, WARM_UP_SECONDS, databases, database)
+        _warm_up(target, databases, database)
+    say("warmed up")
     kept: dict[str, list[Round]] = {target.name: [] for target in targets}
     for number in range(1, rounds + 1):
-        for target in targets:
+        # Each pair of targets is as often in one order as in the other: a machine that gets slower favours none.
+        for target in targets if number % 2 else reversed(targets):
             kept[target.name].append(measured(target, seconds, databases, database))
         rates = ", ".join(f"{name} {series[-1].per_second:.0f}/s" for name, series in kept.items())
         say(f"round {number} of {rounds}: {rates}")
     return {name: Series(tuple(series)) for name, series in kept.items()}
 
 
-def measured(target: Target, seconds: int, databases: Databases, database: str) -> Round:
+def _warm_up(target: Target, databases: Databases, database: str) -> None:
+    """Load a target until its rate grows no longer: two turns in a row were hardly faster than the best before."""
+    if not target.again:
+        measured(target, WARM_UP_SECONDS, databases, database)
+        return
+    best, without_gain = 0.0, 0
+    for _ in range(_MOST_WARM_UPS):
+        rate = measured(target, _WARM_UP, databases, database).per_second
+        without_gain = 0 if rate > best * _GAIN else without_gain + 1
+        best = max(best, rate)
+        if without_gain == 2:
+            return
+
+
+def measured(target: Target, seconds: float, databases: Databases, database: str) -> Round:
     """Measure one target once. Wrong responses in a sample, and missing rows in the database, count as errors."""
-    requests = target.write(target.prepared_per_second * seconds)
+    requests = target.write(math.ceil(target.prepared_per_second * seconds))
     wrong = wrong_answers(target.server.port, target.sample()) if target.sample else 0
     rows = rows_written(databases, database, target)
     server, store = cpu_seconds(target.server.pid), databases.cpu_seconds()

@@ -1,6 +1,7 @@
 """One run: start everything, measure, stop everything, return the figures."""
 
 import json
+import math
 from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -62,7 +63,7 @@ class Options:
     database: str
     conversations: int
     rounds: int
-    seconds: int
+    seconds: float
     only: Collection[str] = USUAL
     sizes: tuple[int, ...] = growth.SIZES
     # A commit whose build is measured in the same rounds, on a database that its own code has seeded.
@@ -138,7 +139,7 @@ def _measure_one_size(stage: Stage) -> None:
 def _rows_to_compare(stage: Stage) -> dict[str, Any]:
     """Say what a build needs in its database for all rounds. Every build's seeding knows these names."""
     options = stage.options
-    measured_seconds = options.rounds * options.seconds + WARM_UP_SECONDS
+    measured_seconds = math.ceil(options.rounds * options.seconds) + WARM_UP_SECONDS
     return {
         "conversations": options.conversations,
         "links": (LINKS_PER_SECOND * measured_seconds if "begin" in options.only else 0) + PROFILED_REQUESTS,

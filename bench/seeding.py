@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -191,7 +191,7 @@ class _Conversations:
         )
         challenge = number + (number // share_old if share_old else 0)
         if share_old and number % share_old == 0:
-            _add_unanswered(self.challenges, challenge - 1, seeded, chat, conversation_uuid, now - LONG_AGO)
+            self._add_unanswered(challenge - 1, seeded, chat, conversation_uuid)
         self.challenges.add(
             id=challenge,
             **_challenge_values(seeded, chat, conversation_uuid, cast.challenge_uuid(number)),
@@ -215,6 +215,12 @@ class _Conversations:
         )
         event = {"uuid": uuid4(), "at": begun, "brand_uuid": seeded.brand.uuid, "conversation_uuid": conversation_uuid}
         self.events.add(**event, **of_event)
+
+    def _add_unanswered(self, number: int, seeded: SeededBrand, chat: int, conversation: UUID) -> None:
+        """Add an old challenge that nobody answered."""
+        values = _challenge_values(seeded, chat, conversation, uuid4()) | {"status": ChallengeStatus.EXPIRED}
+        issued, expired = self._now - LONG_AGO, self._now - LONG_AGO + timedelta(hours=1)
+        self.challenges.add(id=number, **values, issued_at=issued, expires_at=expired, ended_at=expired)
 
 
 def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted) -> None:
@@ -259,15 +265,6 @@ def _challenge_values(seeded: SeededBrand, chat: int, conversation: UUID, challe
         "link_token_digest": key_ring().digest(LINK_TOKEN_PURPOSE, link_token),
         "link_token_ciphertext": key_ring().encrypt(Secret(link_token), place),
     }
-
-
-def _add_unanswered(
-    challenges: Rows, number: int, seeded: SeededBrand, chat: int, conversation: UUID, when: datetime
-) -> None:
-    """Add an old challenge that nobody answered."""
-    values = _challenge_values(seeded, chat, conversation, uuid4()) | {"status": ChallengeStatus.EXPIRED}
-    expired = when + timedelta(hours=1)
-    challenges.add(id=number, **values, issued_at=when, expires_at=expired, ended_at=expired)
 
 
 def _encrypted_token(number: int, seeded: SeededBrand, conversation: UUID, row: UUID) -> bytes:
