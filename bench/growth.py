@@ -25,6 +25,8 @@ SHARE_OLD: Final = 20
 KINDS: Final = ("token_read", "status_read", "create")
 # Other sizes are compared with the first one. `make bench-growth` measures more of them.
 SIZES: Final = (10_000, 1_000_000)
+# The name of the database with empty tables that others are copies of.
+TABLES: Final = "tables"
 _MOST_SECONDS: Final = 4
 # Every twentieth row is enough there, so that requests seldom meet one twice.
 _COPIED_FROM: Final = 100_000
@@ -114,7 +116,7 @@ def _home_page(one: Grown, databases: Databases, rounds: int, say: Say) -> dict[
 
 def _grow(stack: ExitStack, databases: Databases, folder: Path, size: int, progress: Progress) -> Grown:
     name = f"growth_{size}"
-    installation = Installation.new(folder, databases.create(name, again=True))
+    installation = Installation.new(folder, databases.create(name, again=True, like=TABLES))
     # The same keys as those of the rows.
     environment = progress.once(f"keys {size}", lambda: installation.environment) | {
         "DATABASE_URL": installation.database_url
