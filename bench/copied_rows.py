@@ -5,7 +5,7 @@ values with ids, digests and references of its own, so each of its columns has t
 that it would have otherwise. Nothing decrypts a copy: requests are about originals (`cast.original_of`).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from django.db import connection
@@ -20,12 +20,12 @@ STRETCH: Final = cast.PERIOD * cast.COPIES
 _ORIGINAL: Final = (
     f"(n + {cast.PERIOD} * ((n - 1) % {cast.PERIOD} * 7 % {cast.COPIES} - (n - 1) / {cast.PERIOD} % {cast.COPIES}))"
 )
-# The same in all tables, and spread over an index as a random one is.
+# Spread over an index as random ones are. PostgreSQL asks the system for each random value, which takes longer.
 _CONVERSATION_UUID: Final = "md5('conversation ' || n)::uuid"
 # A prefix that names the key, and an HMAC.
 _DIGEST: Final = (
     "substring(original.link_token_digest for octet_length(original.link_token_digest) - 32)"
-    " || sha256(uuid_send(gen_random_uuid()))"
+    " || sha256(('link ' || n || ' ' || old)::bytea)"
 )
 
 
@@ -40,7 +40,7 @@ class _Table:
     of_all: dict[str, str]
     of_copies: dict[str, str]
     place: str = "{}"
-    olds: str = field(default="0")
+    olds: str = "0"
 
     @property
     def name(self) -> str:
@@ -80,7 +80,6 @@ class CopiedRows:
         challenge = f"{{0}} + {{0}} / {share_old} - old" if share_old else "{0}"
         numbered = challenge.format("n")
         last_event = f'(SELECT coalesce(max(id), 0) FROM "{AuditEvent._meta.db_table}")'  # noqa: S608  # our own name
-        random_uuid = {"uuid": "gen_random_uuid()"}
         tables = (
             _Table(
                 Conversation,
@@ -90,15 +89,15 @@ class CopiedRows:
             _Table(
                 Challenge,
                 {"id": numbered, "conversation_id": "n"},
-                random_uuid | {"link_token_digest": _DIGEST},
+                _own_uuid("challenge") | {"link_token_digest": _DIGEST},
                 place=challenge,
                 olds=f"CASE WHEN n % {share_old} = 0 THEN 1 ELSE 0 END" if share_old else "0",
             ),
-            _Table(AccessToken, {"id": "n", "conversation_id": "n", "challenge_id": numbered}, random_uuid),
+            _Table(AccessToken, {"id": "n", "conversation_id": "n", "challenge_id": numbered}, _own_uuid("token")),
             _Table(
                 AuditEvent,
                 {"id": f"{last_event} + 1 + n - {{first}}"},
-                random_uuid | {"conversation_uuid": _CONVERSATION_UUID},
+                _own_uuid("event") | {"conversation_uuid": _CONVERSATION_UUID},
             ),
         )
         self._tables = {table.model: table for table in tables}
@@ -131,6 +130,10 @@ class CopiedRows:
         """Drop the originals' tables, which are empty now."""
         for table in self._tables.values():
             _execute(f'DROP TABLE "{table.originals}"')
+
+
+def _own_uuid(kind: str) -> dict[str, str]:
+    return {"uuid": f"md5('{kind} ' || n || ' ' || old)::uuid"}
 
 
 def _execute(statement: str) -> None:
