@@ -39,17 +39,18 @@ def measure(
 
 
 def _warm_up(target: Target, databases: Databases, database: str) -> None:
-    """Load a target until its rate grows no longer: two turns in a row were hardly faster than the best before."""
+    """Load a target until its rate grows no longer."""
     if not target.again:
         measured(target, WARM_UP_SECONDS, databases, database)
         return
-    best, without_gain = 0.0, 0
-    for _ in range(_MOST_WARM_UPS):
-        rate = measured(target, _WARM_UP, databases, database).per_second
-        without_gain = 0 if rate > best * _GAIN else without_gain + 1
-        best = max(best, rate)
-        if without_gain == 2:
-            return
+    rates: list[float] = []
+    while not is_warm(rates) and len(rates) < _MOST_WARM_UPS:
+        rates.append(measured(target, _WARM_UP, databases, database).per_second)
+
+
+def is_warm(rates: Sequence[float]) -> bool:
+    """Whether the last two rates are hardly higher than the best before them."""
+    return len(rates) > 2 and max(rates[-2:]) <= max(rates[:-2]) * _GAIN
 
 
 def measured(target: Target, seconds: float, databases: Databases, database: str) -> Round:
