@@ -12,12 +12,8 @@ from bench.load import closed_loop
 from bench.processes import cpu_seconds
 from bench.targets import Target, rows_written, wrong_answers
 
-# Of a target whose prepared requests can be used once. It needs so much of them before the first round.
+# Of most targets.
 WARM_UP_SECONDS: Final = 1
-_WARM_UP: Final = 0.5
-# A server that compiles while it runs (Node) may need many. Each measures the rate.
-_MOST_WARM_UPS: Final = 20
-_GAIN: Final = 1.1
 Say = Callable[[str], None]
 
 
@@ -26,7 +22,7 @@ def measure(
 ) -> dict[str, Series]:
     """Warm up each target, then measure all in interleaved rounds, every other one from the last to the first."""
     for target in targets:
-        _warm_up(target, databases, database)
+        measured(target, target.warm_up_seconds or WARM_UP_SECONDS, databases, database)
     say("warmed up")
     kept: dict[str, list[Round]] = {target.name: [] for target in targets}
     for number in range(1, rounds + 1):
@@ -36,21 +32,6 @@ def measure(
         rates = ", ".join(f"{name} {series[-1].per_second:.0f}/s" for name, series in kept.items())
         say(f"round {number} of {rounds}: {rates}")
     return {name: Series(tuple(series)) for name, series in kept.items()}
-
-
-def _warm_up(target: Target, databases: Databases, database: str) -> None:
-    """Load a target until its rate grows no longer."""
-    if not target.again:
-        measured(target, WARM_UP_SECONDS, databases, database)
-        return
-    rates: list[float] = []
-    while not is_warm(rates) and len(rates) < _MOST_WARM_UPS:
-        rates.append(measured(target, _WARM_UP, databases, database).per_second)
-
-
-def is_warm(rates: Sequence[float]) -> bool:
-    """Whether the last two rates are hardly higher than the best before them."""
-    return len(rates) > 2 and max(rates[-2:]) <= max(rates[:-2]) * _GAIN
 
 
 def measured(target: Target, seconds: float, databases: Databases, database: str) -> Round:

@@ -22,7 +22,7 @@ from bench.growth import Progress, sizes_up_to
 from bench.peers import processes as peers
 from bench.processes import ROOT, python
 from bench.product import Installation, Server, serving, serving_wsgi
-from bench.rounds import is_warm, measured
+from bench.rounds import measured
 from bench.run import Options, run
 from bench.targets import (
     CALLBACKS_PER_SECOND,
@@ -99,14 +99,6 @@ def test_the_rounds_that_a_busy_machine_has_spoilt_do_not_count() -> None:
     yardsticks = Series((a_round(1000),) * 8)
     assert ratio(ours, yardsticks) == {"ratio": 0.46, "range": [0.4, 0.51]}
     assert ratio(Series(()), Series(())) == {"ratio": 0.0, "range": [0.0, 0.0]}
-
-
-@pytest.mark.parametrize(
-    ("rates", "warm"),
-    [([], False), ([400, 500], False), ([400, 430, 420], True), ([400, 430, 620], False), ([400, 700, 690, 720], True)],
-)
-def test_a_server_is_warm_when_two_turns_have_gained_nothing(rates: list[float], warm: bool) -> None:
-    assert is_warm(rates) is warm
 
 
 def test_conversations_of_every_kind_have_rows_of_their_own_and_no_two_are_neighbours() -> None:
