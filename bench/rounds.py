@@ -38,6 +38,8 @@ def measured(target: Target, seconds: float, databases: Databases, database: str
     """Measure one target once. Wrong responses in a sample, and missing rows in the database, count as errors."""
     requests = target.write(math.ceil(target.prepared_per_second * seconds))
     wrong = wrong_answers(target.server.port, target.sample()) if target.sample else 0
+    if target.writes_to:
+        _wait_until_idle(target)
     rows = rows_written(databases, database, target)
     server, store = cpu_seconds(target.server.pid), databases.cpu_seconds()
     done = closed_loop(
@@ -47,6 +49,14 @@ def measured(target: Target, seconds: float, databases: Databases, database: str
     if target.writes_to:
         wrong += _unproved(target, done, rows, databases, database)
     return replace(done, errors=done.errors + wrong, server_cpu_seconds=server, database_cpu_seconds=store)
+
+
+def _wait_until_idle(target: Target) -> None:
+    """Wait for requests that were under way when the round before ended, which may have been of the same target."""
+    deadline, before = time.monotonic() + 5, -1.0
+    while (now := cpu_seconds(target.server.pid)) != before and time.monotonic() < deadline:
+        before = now
+        time.sleep(0.1)
 
 
 def _unproved(target: Target, done: Round, before: int, databases: Databases, database: str) -> int:
