@@ -52,7 +52,7 @@ class _Table:
 
     def insert(self, first: int, last: int) -> str:
         """Return the statement that inserts the rows of these conversations."""
-        columns = [one.column for one in self.model._meta.concrete_fields]
+        columns = [str(one.column) for one in self.model._meta.concrete_fields]
         values = [self._value(column, first) for column in columns]
         named = ", ".join(f'"{column}"' for column in columns)
         return f"""

@@ -1,7 +1,8 @@
 """Build indexes and check foreign keys after a large table was filled (PostgreSQL): it takes a fraction of the time.
 
 PostgreSQL itself writes down how to make what is dropped. The statements are kept in a table, so that a seeding that
-was stopped can go on. Partitioned tables, primary keys, and what another table refers to keep their indexes.
+was stopped can go on. Partitioned tables, primary keys, and what another table refers to keep their indexes. So do
+partial indexes: PostgreSQL writes some conditions down in other words than they were made with.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ _FIND: Final = """
     )
     SELECT 1, format('DROP INDEX %%s', indexrelid::regclass), pg_get_indexdef(indexrelid)
     FROM pg_index JOIN filled ON filled.oid = indrelid
-    WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+    WHERE indpred IS NULL AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
     UNION ALL
     SELECT CASE contype WHEN 'u' THEN 2 ELSE 3 END, format('ALTER TABLE %%s DROP CONSTRAINT %%I', name, conname),
         format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', name, conname, definition)

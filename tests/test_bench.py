@@ -172,8 +172,8 @@ def test_copied_rows_are_as_those_that_the_product_has_written(tmp_path: Path) -
         Installation.new(tmp_path, store.create("tables")).make_tables()
         installations = [Installation.new(tmp_path, store.create(name, like="tables")) for name in ("each", "copied")]
         shares = {"conversations": many, "share_ended": 4, "share_old": 20}
-        for name, installation in zip(("each", "copied"), installations, strict=True):
-            made = installation.seed(name, **shares, copied=name == "copied")
+        installations[0].seed("each", **shares)
+        made = installations[1].seed("copied", **shares, copied=True)
         each, copied = ([store.execute(name, question) for question in SAME] for name in ("each", "copied"))
         assert copied == each
         assert [len(rows) > 0 for rows in each] == [True] * len(SAME)
