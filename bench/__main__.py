@@ -56,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--database", choices=[POSTGRESQL, SQLITE], help="default: PostgreSQL, then SQLite in short")
     parser.add_argument("--only", action="append", choices=[*COMPARED, *OTHERS], help="may be given several times")
     parser.add_argument("--rows", type=int, help="conversations; for growth the largest size")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=2, help="of each target in each round")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of each target in each round")
     parser.add_argument("--beside", metavar="COMMIT", default="", help="measure the build of that commit, too")
     keep = "for growth: keep databases and figures in this folder, so that a stopped run can go on"
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help=keep)
@@ -81,7 +81,7 @@ def _chosen(arguments: argparse.Namespace) -> list[Options]:
     first = Options(database=arguments.database or POSTGRESQL, **wanted)
     if arguments.database or growing:
         return [first]
-    short = {"rounds": min(3, arguments.rounds), "seconds": min(1, arguments.seconds)}
+    short = {"rounds": min(6, arguments.rounds), "seconds": min(0.5, arguments.seconds)}
     short["conversations"] = min(20_000, rows)
     on_sqlite = tuple(name for name in only if name in COMPARED)
     return [first, Options(database=SQLITE, **wanted | short | {"only": on_sqlite})]

@@ -145,8 +145,9 @@ def peer_introspections(rows: int, basic: str) -> Writer:
 def readable_numbers(made: Made, count: int) -> list[int]:
     """Choose the numbers of random conversations whose token can be read."""
     numbers: list[int] = []
+    conversations, copied = made["conversations"], made.get("copied", False)  # an older build's seeding copies none
     while len(numbers) < count:
-        number = random.randint(1, made["conversations"])
+        number = cast.original_of(random.randint(1, conversations), conversations, copied=copied)
         if cast.has_live_token(number, made["share_ended"]):
             numbers.append(number)
     return numbers

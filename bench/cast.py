@@ -19,6 +19,10 @@ SERVER_KEY: Final = "orders"
 OPERATIONS: Final = {"orders.list": "/orders", "orders.hang": "/hanging/orders"}
 SCOPE: Final = "orders.read orders.write"
 TOKEN_LENGTH: Final = 1_500
+# All that a number decides (brand, ended, old) repeats after so many conversations.
+PERIOD: Final = 180
+# Of a large database one conversation of so many has ciphertexts of its own, which are those that are read.
+COPIES: Final = 20
 _PADDING: Final = "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(24))
 
 
@@ -50,3 +54,15 @@ def opaque_token(number: int) -> str:
     """Return a short opaque token, as other authorization servers issue. Number 0 belongs to a resource server."""
     digest = hashlib.sha256(b"opaque %d" % number).digest()
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def original_of(number: int, conversations: int, *, copied: bool) -> int:
+    """Return the conversation whose rows this one repeats: itself, unless the rows of most are `copied`.
+
+    Originals are of all kinds, and no two of them are neighbours in a table. An incomplete last stretch has only them.
+    """
+    stretch = PERIOD * COPIES
+    if not copied or number > conversations // stretch * stretch:
+        return number
+    turn, place = divmod((number - 1) % stretch, PERIOD)
+    return number + PERIOD * (place * 7 % COPIES - turn)

@@ -31,7 +31,7 @@ def chart(report: dict[str, Any]) -> str:
     widest = max((target["of_yardstick"]["range"][1] for target in targets.values()), default=1.0)
     for place, (name, target) in enumerate(targets.items()):
         lines += _bar(name, target, _TOP + place * (_BAR + _GAP), (_WIDTH - _LEFT - _RIGHT) / widest)
-    note = "Bars: median of interleaved rounds; strokes: from the lowest to the highest round."
+    note = "Bars: mean of the middle half of interleaved rounds; strokes: the range of that half."
     lines.append(f'<text class="quiet" x="8" y="{height - 10}">{note}</text>')
     return "\n".join([*lines, "</svg>"]) + "\n"
 

@@ -26,12 +26,15 @@ class Databases:
     pid: int | None = None
     socket_folder: str = ""
 
-    def create(self, name: str, *, again: bool = False) -> str:
-        """Create an empty database; return its `DATABASE_URL`. `again`: one of this name may be kept, and is used."""
+    def create(self, name: str, *, again: bool = False, like: str = "") -> str:
+        """Create a database; return its `DATABASE_URL`. It is empty, or on PostgreSQL a copy of `like`.
+
+        `again`: one of this name may be kept, and is used.
+        """
         if self.kind == SQLITE:
             return f"sqlite:///{self.file(name)}"
         if not (again and self.execute("postgres", f"SELECT FROM pg_database WHERE datname = '{name}'")):
-            self.execute("postgres", f'CREATE DATABASE "{name}"')
+            self.execute("postgres", f'CREATE DATABASE "{name}"' + (f' TEMPLATE "{like}"' if like else ""))
         return f"postgres://postgres@/{name}?host={self.socket_folder}"
 
     def drop(self, name: str) -> None:

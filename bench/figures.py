@@ -1,9 +1,9 @@
-"""Compute figures from rounds: medians, ranges, ratios of interleaved rounds, percentiles."""
+"""Compute figures from rounds: middle halves, ratios of interleaved rounds, percentiles."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 
@@ -46,26 +46,40 @@ class Series:
         return seconds * 1e6 / answers if answers else 0.0
 
     def summary(self) -> dict[str, Any]:
-        rates = [one.per_second for one in self.rounds]
+        rates = middle_half([one.per_second for one in self.rounds])
         return {
             "per_second": round(self.per_second, 1),
-            "per_second_range": [round(min(rates), 1), round(max(rates), 1)],
+            "per_second_range": [round(rates[0], 1), round(rates[-1], 1)],
             "p50_ms": round(median(one.p50_ms for one in self.rounds), 2),
             "p99_ms": round(median(one.p99_ms for one in self.rounds), 2),
             "server_cpu_us": round(self.cpu_microseconds("server")),
             "database_cpu_us": round(self.cpu_microseconds("database")),
+            # To look at single rounds later.
+            "rounds_cpu_us": [
+                round(one.server_cpu_seconds * 1e6 / one.answers) if one.answers else 0 for one in self.rounds
+            ],
             "answers": sum(one.answers for one in self.rounds),
             "errors": self.errors,
         }
 
 
 def ratio(target: Series, reference: Series) -> dict[str, Any]:
-    """Return the median and range of the ratios of each round. Both sides of a round run one after the other."""
+    """Return the mean and range of the middle half of the ratios of rounds, whose sides ran seconds apart."""
     pairs = zip(target.rounds, reference.rounds, strict=True)
-    ratios = [one.per_second / other.per_second for one, other in pairs if other.per_second]
+    return _summed_up([one.per_second / other.per_second for one, other in pairs if other.per_second])
+
+
+def middle_half(values: Sequence[float]) -> list[float]:
+    """Return the values without the lowest and the highest quarter; of two all, of three the median."""
+    quarter = round(len(values) / 4)
+    return sorted(values)[quarter : len(values) - quarter]
+
+
+def _summed_up(ratios: Sequence[float]) -> dict[str, Any]:
     if not ratios:
         return {"ratio": 0.0, "range": [0.0, 0.0]}
-    return {"ratio": round(median(ratios), 2), "range": [round(min(ratios), 2), round(max(ratios), 2)]}
+    middle = middle_half(ratios)
+    return {"ratio": round(mean(middle), 2), "range": [round(middle[0], 2), round(middle[-1], 2)]}
 
 
 def cpu_ratio(target: Series, reference: Series) -> dict[str, Any]:
@@ -80,9 +94,7 @@ def cpu_beyond(target: Series, reference: Series, yardstick: Series) -> dict[str
         [one.server_cpu_seconds / one.answers for one in three] for three in rounds if all(o.answers for o in three)
     ]
     ratios = [(ours - (theirs - bare)) / bare for ours, theirs, bare in times if bare]
-    if not ratios:
-        return {"ratio": 0.0, "range": [0.0, 0.0]}
-    return {"ratio": round(median(ratios), 2), "range": [round(min(ratios), 2), round(max(ratios), 2)]}
+    return _summed_up(ratios)
 
 
 def _per_cpu_second(series: Series) -> Series:

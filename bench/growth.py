@@ -25,7 +25,11 @@ SHARE_OLD: Final = 20
 KINDS: Final = ("token_read", "status_read", "create")
 # Other sizes are compared with the first one. `make bench-growth` measures more of them.
 SIZES: Final = (10_000, 1_000_000)
-_MOST_ROUNDS: Final = 2
+# The name of the database with empty tables that others are copies of.
+TABLES: Final = "tables"
+_MOST_SECONDS: Final = 4
+# Every twentieth row is enough there, so that requests seldom meet one twice.
+_COPIED_FROM: Final = 100_000
 
 _WEIGHTS: Final = """
     SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class
@@ -72,7 +76,7 @@ def measure(
     sizes: tuple[int, ...],
     *,
     rounds: int,
-    seconds: int,
+    seconds: float,
     say: Say,
     has_home_page: bool = False,
 ) -> dict[str, Any]:
@@ -80,7 +84,7 @@ def measure(
 
     `has_home_page`: measure the admin's first page at the largest size, too, which takes a minute and a half.
     """
-    progress, rounds = Progress(folder / "progress.json"), min(rounds, _MOST_ROUNDS)
+    progress, rounds = Progress(folder / "progress.json"), min(rounds, int(_MOST_SECONDS / seconds))
     with ExitStack() as stack:
         grown = []
         for size in sizes:
@@ -112,7 +116,7 @@ def _home_page(one: Grown, databases: Databases, rounds: int, say: Say) -> dict[
 
 def _grow(stack: ExitStack, databases: Databases, folder: Path, size: int, progress: Progress) -> Grown:
     name = f"growth_{size}"
-    installation = Installation.new(folder, databases.create(name, again=True))
+    installation = Installation.new(folder, databases.create(name, again=True, like=TABLES))
     # The same keys as those of the rows.
     environment = progress.once(f"keys {size}", lambda: installation.environment) | {
         "DATABASE_URL": installation.database_url
@@ -120,15 +124,21 @@ def _grow(stack: ExitStack, databases: Databases, folder: Path, size: int, progr
     installation = replace(installation, environment=environment)
     made = progress.once(
         f"seeded {size}",
-        lambda: installation.seed(name, conversations=size, share_ended=SHARE_ENDED, share_old=SHARE_OLD),
+        lambda: installation.seed(name, conversations=size, **_shares(databases, size)),
     )
     server = stack.enter_context(serving(installation, workers=1, threads=4))
     targets = {target.name: target for target in product_targets(server, made)}
     return Grown(size, name, installation, {kind: targets[kind] for kind in KINDS})
 
 
+def _shares(databases: Databases, size: int) -> dict[str, Any]:
+    """Which conversations have ended or have an old challenge; whether most rows of a large database are copies."""
+    copied = databases.kind == POSTGRESQL and size >= _COPIED_FROM
+    return {"share_ended": SHARE_ENDED, "share_old": SHARE_OLD, "copied": copied}
+
+
 def _interleaved(
-    grown: list[Grown], databases: Databases, progress: Progress, *, rounds: int, seconds: int, say: Say
+    grown: list[Grown], databases: Databases, progress: Progress, *, rounds: int, seconds: float, say: Say
 ) -> dict[tuple[str, int], Series]:
     kept: dict[tuple[str, int], list[Round]] = {(kind, one.size): [] for kind in KINDS for one in grown}
     for one in grown:
@@ -144,7 +154,7 @@ def _interleaved(
     return {key: Series(tuple(series)) for key, series in kept.items()}
 
 
-def _round(one: Grown, kind: str, databases: Databases, seconds: int) -> dict[str, Any]:
+def _round(one: Grown, kind: str, databases: Databases, seconds: float) -> dict[str, Any]:
     return asdict(measured(one.targets[kind], seconds, databases, one.database))
 
 

@@ -6,9 +6,12 @@ its rates must not be compared with those of wrk; ratios within one run can be c
 
 import asyncio
 import json
+import math
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -26,7 +29,7 @@ def wrk() -> str | None:
     return shutil.which("wrk")
 
 
-def closed_loop(port: int, requests: Sequence[bytes], *, seconds: int, connections: int, again: bool) -> Round:
+def closed_loop(port: int, requests: Sequence[bytes], *, seconds: float, connections: int, again: bool) -> Round:
     """Load a server. A missing response, or one that is neither a success nor a redirect, is an error."""
     with on_core(OTHER_CORE):
         if wrk():
@@ -34,25 +37,31 @@ def closed_loop(port: int, requests: Sequence[bytes], *, seconds: int, connectio
         return asyncio.run(_with_our_own(port, requests, seconds, connections, again=again))
 
 
-def _with_wrk(port: int, requests: Sequence[bytes], seconds: int, connections: int, *, again: bool) -> Round:
+def _with_wrk(port: int, requests: Sequence[bytes], seconds: float, connections: int, *, again: bool) -> Round:
     with tempfile.NamedTemporaryFile(suffix=".requests") as file:
         for request in requests:
             file.write(b"%d\n" % len(request) + request)
         file.flush()
-        result = subprocess.run(
+        # wrk knows whole seconds only. SIGINT ends it sooner, and it says how long it has really taken.
+        process = subprocess.Popen(
             [
-                wrk() or "wrk", "--threads", "1", "--connections", str(connections), "--duration", f"{seconds}s",
+                wrk() or "wrk", "--threads", "1", "--connections", str(connections),
+                "--duration", f"{math.ceil(seconds) + _TIMEOUT_SECONDS}s",
                 "--timeout", f"{_TIMEOUT_SECONDS}s", "--script", str(SCRIPT), f"http://127.0.0.1:{port}",
                 "--", file.name, "again" if again else "once",
             ],
             env=base_environment(),
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=True,
         )  # fmt: skip
-    found = [line for line in result.stdout.splitlines() if line.startswith("RESULT ")]
+        with process:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGINT)
+            output, reasons = process.communicate(timeout=2 * _TIMEOUT_SECONDS)
+    found = [line for line in output.splitlines() if line.startswith("RESULT ")]
     if not found:
-        raise RuntimeError(f"wrk said nothing that can be read:\n{result.stdout}{result.stderr}")
+        raise RuntimeError(f"wrk said nothing that can be read:\n{output}{reasons}")
     said = json.loads(found[0].removeprefix("RESULT "))
     return Round(
         answers=said["answers"],
@@ -63,7 +72,9 @@ def _with_wrk(port: int, requests: Sequence[bytes], seconds: int, connections: i
     )
 
 
-async def _with_our_own(port: int, requests: Sequence[bytes], seconds: int, connections: int, *, again: bool) -> Round:
+async def _with_our_own(
+    port: int, requests: Sequence[bytes], seconds: float, connections: int, *, again: bool
+) -> Round:
     loop = asyncio.get_running_loop()
     began, left, durations, errors = loop.time(), iter(requests), [], 0
 

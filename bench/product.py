@@ -45,6 +45,10 @@ class Installation:
         }
         return cls(folder, database_url, environment, code)
 
+    def make_tables(self) -> None:
+        """Create empty tables, which other databases can be copies of."""
+        python("django", "migrate", "--verbosity", "0", environment=self.environment, core=SERVER_CORE)
+
     def seed(self, name: str, **wanted: Any) -> dict[str, Any]:
         """Create tables and rows (`bench.seeding.Wanted`) by the build's code. Return the data needed for requests."""
         order, made = self.folder / f"{name}.order.json", self.folder / f"{name}.json"

@@ -16,10 +16,13 @@ from django.db.models import Max, Model
 
 
 class Rows:
-    """Collects rows of one table and writes them together. It numbers them, so that other tables can refer to them."""
+    """Collects rows of one table and writes them together. It numbers them, so that other tables can refer to them.
 
-    def __init__(self, model: type[Model], **defaults: Any) -> None:
-        self._model = model
+    `table`: a table of the same columns that gets the rows instead of the model's own.
+    """
+
+    def __init__(self, model: type[Model], *, table: str = "", **defaults: Any) -> None:
+        self._table = table or model._meta.db_table
         fields = model._meta.concrete_fields
         sample = model(**defaults)
         self._convert: Callable[[Any], Any] = _as_text if connection.vendor == "postgresql" else _as_sqlite
@@ -30,14 +33,13 @@ class Rows:
         self._next = (model._default_manager.aggregate(last=Max("pk"))["last"] or 0) + 1
 
     def add(self, **values: Any) -> int:
-        """Add a row; return its primary key."""
+        """Add a row; return its primary key: that of `values`, or else the next one."""
         row = self._template.copy()
-        number = self._next
-        row[self._places["id"]] = self._convert(number)
+        number: int = values.setdefault("id", self._next)
         for name, value in values.items():
             row[self._places[name]] = self._convert(value)
         self._rows.append(row)
-        self._next += 1
+        self._next = number + 1
         return number
 
     def write(self) -> None:
@@ -54,7 +56,7 @@ class Rows:
         if not rows:
             return
         lines = ("\t".join(row) + "\n" for row in rows)
-        table = self._model._meta.db_table
+        table = self._table
         with connection.cursor() as cursor:
             cursor.copy_expert(f'COPY "{table}" ({self._named()}) FROM STDIN', io.StringIO("".join(lines)))
             # Later inserts by the model continue after these rows.
@@ -63,7 +65,7 @@ class Rows:
 
     def _execute_many(self, rows: list[list[Any]], _last: int) -> None:
         marks = ", ".join(["%s"] * len(self._columns))
-        statement = f'INSERT INTO "{self._model._meta.db_table}" ({self._named()}) VALUES ({marks})'  # noqa: S608  # names of our own models
+        statement = f'INSERT INTO "{self._table}" ({self._named()}) VALUES ({marks})'  # noqa: S608  # names of our own models
         with connection.cursor() as cursor:
             cursor.executemany(statement, rows)
 

@@ -1,7 +1,9 @@
 """One run: start everything, measure, stop everything, return the figures."""
 
 import json
+import math
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -50,6 +52,15 @@ _BEFORE: Final = "_before"
 _DATABASE_BEFORE: Final = "product_before"
 _ONE_REQUEST: Final = "one_request"
 _OTHER_SERVERS: Final = ("django_oauth_toolkit", "oidc_provider")
+_SIDE_BY_SIDE: Final = (
+    YARDSTICK,
+    "one_query",
+    "token_read",
+    "oidc_provider",
+    "django_oauth_toolkit",
+    "call",
+    _ONE_REQUEST,
+)
 # One process for the ratios; for everything else two processes with the default number of threads.
 _SMALL: Final = {"workers": 1, "threads": 4}
 _USUAL: Final = {"workers": 2, "threads": 16}
@@ -62,7 +73,7 @@ class Options:
     database: str
     conversations: int
     rounds: int
-    seconds: int
+    seconds: float
     only: Collection[str] = USUAL
     sizes: tuple[int, ...] = growth.SIZES
     # A commit whose build is measured in the same rounds, on a database that its own code has seeded.
@@ -99,6 +110,8 @@ def run(options: Options, folder: Path, say: Say) -> dict[str, Any]:
     }
     with databases(options.database, folder) as store, peers.brand(folder) as brand:
         stage = Stage(options, store, brand, folder, report, say)
+        if store.kind == POSTGRESQL:
+            Installation.new(folder, store.create(growth.TABLES, again=True)).make_tables()
         growing = {"growth", "home_page"}
         if set(options.only) - growing:
             _measure_one_size(stage)
@@ -119,15 +132,20 @@ def run(options: Options, folder: Path, say: Say) -> dict[str, Any]:
 def _measure_one_size(stage: Stage) -> None:
     options = stage.options
     stage.say(f"{options.database}: seeding {options.conversations:,} conversations")
-    installation = Installation.new(stage.folder, stage.store.create("product"), stage.brand.ca_file)
-    made = installation.seed(
-        "product",
-        **_rows_to_compare(stage),
-        rival_callbacks=starvation.RIVAL_CALLBACKS if "starvation" in options.only else 0,
-        hanging_callbacks=starvation.HANGING_CALLBACKS if "starvation" in options.only else 0,
-    )
-    if options.compared:
-        _compare(stage, installation, made)
+    address = stage.store.create("product", like=growth.TABLES)
+    installation = Installation.new(stage.folder, address, stage.brand.ca_file)
+    with ExitStack() as servers:
+        # Their databases are filled meanwhile.
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            others = thread.submit(_other_targets, servers, stage)
+            made = installation.seed(
+                "product",
+                **_rows_to_compare(stage),
+                rival_callbacks=starvation.RIVAL_CALLBACKS if "starvation" in options.only else 0,
+                hanging_callbacks=starvation.HANGING_CALLBACKS if "starvation" in options.only else 0,
+            )
+        if options.compared:
+            _compare(stage, installation, made, others.result())
     if "profile" in options.only:
         stage.say("profiles")
         stage.report["profile"] = _profile(installation, made)
@@ -138,7 +156,7 @@ def _measure_one_size(stage: Stage) -> None:
 def _rows_to_compare(stage: Stage) -> dict[str, Any]:
     """Say what a build needs in its database for all rounds. Every build's seeding knows these names."""
     options = stage.options
-    measured_seconds = options.rounds * options.seconds + WARM_UP_SECONDS
+    measured_seconds = math.ceil(options.rounds * options.seconds) + WARM_UP_SECONDS
     return {
         "conversations": options.conversations,
         "links": (LINKS_PER_SECOND * measured_seconds if "begin" in options.only else 0) + PROFILED_REQUESTS,
@@ -147,10 +165,10 @@ def _rows_to_compare(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _compare(stage: Stage, installation: Installation, made: dict[str, Any]) -> None:
+def _compare(stage: Stage, installation: Installation, made: dict[str, Any], others: list[Target]) -> None:
     """Measure our targets and those of other servers in interleaved rounds."""
     with ExitStack() as stack:
-        targets = _targets(stack, stage, installation, made)
+        targets = sorted([*_targets(stack, stage, installation, made), *others], key=_place)
         rounds, seconds = stage.options.rounds, stage.options.seconds
         series = measure(
             targets, rounds=rounds, seconds=seconds, databases=stage.store, database="product", say=stage.say
@@ -177,6 +195,12 @@ def _compare(stage: Stage, installation: Installation, made: dict[str, Any]) -> 
     }
 
 
+def _place(target: Target) -> int:
+    """Put what is compared with each other side by side. The others keep their order behind them."""
+    name = target.name.removesuffix(_BEFORE)
+    return _SIDE_BY_SIDE.index(name) if name in _SIDE_BY_SIDE else len(_SIDE_BY_SIDE)
+
+
 def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: dict[str, Any]) -> list[Target]:
     """Start one server for each target, with one process and four threads."""
     only, folder = stage.options.only, stage.folder
@@ -185,11 +209,17 @@ def _targets(stack: ExitStack, stage: Stage, installation: Installation, made: d
     targets = [yardstick(server), one_query(_asking_once(stack, stage)), *ours]
     if "call" in only:
         targets.append(one_request(_requesting_once(stack, stage)))
+    return targets
+
+
+def _other_targets(stack: ExitStack, stage: Stage) -> list[Target]:
+    """Fill the databases of servers that others wrote, and start them."""
+    targets = []
     for name in _OTHER_SERVERS:
         reason = missing(name, stage.store)
-        if name in only and reason:
+        if name in stage.options.only and reason:
             stage.report["skipped"][name] = reason
-        elif name in only:
+        elif name in stage.options.only:
             targets.append(_other_server(name, stack, stage))
     return targets
 

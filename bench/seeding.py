@@ -1,16 +1,17 @@
 """Seed the product's database: `python -m bench.seeding WANTED_FILE MADE_FILE`, both JSON.
 
-The rows are real, with ciphertexts bound to row, brand and conversation. MADE_FILE gets the data needed for requests:
-bot keys, links and callbacks. Conversations that an interrupted seeding has written are kept.
+Rows that requests are about are real, with ciphertexts bound to row, brand and conversation. MADE_FILE gets the data
+needed for requests: bot keys, links and callbacks. Conversations that an interrupted seeding has written are kept.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -23,6 +24,8 @@ from django.utils import timezone
 django.setup()
 
 from bench import cast, seeding_sign_ins  # noqa: E402
+from bench.copied_rows import STRETCH, CopiedRows  # noqa: E402
+from bench.indexes import built_afterwards  # noqa: E402
 from bench.rows import Rows  # noqa: E402
 from brands.authentication import create_bot_key  # noqa: E402  the models need Django set up
 from brands.models import AuthorizationServer, BotKey, Brand, BrandAPI, Operation  # noqa: E402
@@ -32,6 +35,7 @@ from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeSt
 from infrastructure.crypto import AssociatedData, Secret, key_ring, random_token  # noqa: E402
 
 _CHUNK: Final = 5_000
+_STRETCHES: Final = 50 * STRETCH
 LONG_AGO: Final = timedelta(days=60)
 # A growth that was stopped may go on some days later.
 _TOKEN_LIFETIME: Final = timedelta(days=14)
@@ -42,7 +46,7 @@ class Wanted:
     """How many rows to seed.
 
     One of `share_ended` conversations ended 60 days ago. One of `share_old` has an unanswered challenge of that time,
-    which the purge deletes. 0 means none.
+    which the purge deletes. 0 means none. `copied`: most rows are copies (`bench.copied_rows`), on PostgreSQL.
     """
 
     conversations: int
@@ -52,6 +56,7 @@ class Wanted:
     rival_callbacks: int = 0
     share_ended: int = 0
     share_old: int = 0
+    copied: bool = False
     issuer: str = "https://localhost:1"
 
 
@@ -73,9 +78,9 @@ def main() -> None:
         "keys": {slug: _seed_keys(seeded.brand) for slug, seeded in brands.items()},
         "conversations": wanted.conversations,
         "share_ended": wanted.share_ended,
+        "copied": wanted.copied,
     }
-    with _writing_meanwhile() as write:
-        _seed_conversations(brands, wanted, write)
+    _seed_conversations(brands, wanted)
     with transaction.atomic():
         made["links"] = seeding_sign_ins.seed_links(brands[cast.ACME].server, wanted.links)
         for name, seeded, count in (
@@ -130,12 +135,15 @@ def _seed_keys(brand: Brand) -> list[str]:
 
 @contextmanager
 def _writing_meanwhile() -> Iterator[Callable[..., None]]:
-    """Yield a function that writes tables in another thread, while this thread encrypts the next rows."""
+    """Yield a function that writes tables in another thread, while this thread encrypts the next rows.
+
+    It takes the rows, and a function that is called in the same transaction.
+    """
     with ThreadPoolExecutor(max_workers=1) as thread:
         under_way: list[Future[None]] = []
 
-        def write(*tables: Rows) -> None:
-            taken = [rows.take() for rows in tables]
+        def write(tables: Iterable[Rows], *then: Callable[[], None]) -> None:
+            taken = [*(rows.take() for rows in tables), *then]
             while under_way:
                 under_way.pop().result()
             under_way.append(thread.submit(_write, taken))
@@ -152,34 +160,48 @@ def _write(taken: list[Callable[[], None]]) -> None:
             write()
 
 
-def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted, write: Callable[..., None]) -> None:
-    now = timezone.now()
-    conversations = Rows(Conversation)
-    challenges = Rows(Challenge, status=ChallengeStatus.COMPLETED, same_person_check="completion_code")
-    tokens = Rows(AccessToken, token_type="Bearer", scope=cast.SCOPE, assurance="completion_code")
-    events = Rows(AuditEvent, kind=ConversationEvent.TOKEN_ISSUED, outcome="completion_code", actor="bot:bench")
-    # They are numbered from 1 on, and written in whole chunks.
-    written = Conversation.objects.count()
-    for number in range(written + 1, wanted.conversations + 1):
-        ended = not cast.has_live_token(number, wanted.share_ended)
+class _Conversations:
+    """Adds conversations with their ciphertexts to rows, which `rows_of` makes. They are numbered from 1 on."""
+
+    def __init__(self, brands: dict[str, SeededBrand], wanted: Wanted, rows_of: Callable[..., Rows] = Rows) -> None:
+        self._brands, self._wanted, self._now = brands, wanted, timezone.now()
+        completed = {"status": ChallengeStatus.COMPLETED, "same_person_check": "completion_code"}
+        self.conversations = rows_of(Conversation)
+        self.challenges = rows_of(Challenge, **completed)
+        self.tokens = rows_of(AccessToken, token_type="Bearer", scope=cast.SCOPE, assurance="completion_code")
+        self.events = rows_of(
+            AuditEvent, kind=ConversationEvent.TOKEN_ISSUED, outcome="completion_code", actor="bot:bench"
+        )
+
+    def tables(self) -> tuple[Rows, ...]:
+        return self.conversations, self.challenges, self.tokens, self.events
+
+    def add(self, number: int, **of_event: Any) -> None:
+        """Add the rows of a conversation. `of_event`: further columns of its audit event."""
+        share_old, now = self._wanted.share_old, self._now
+        ended = not cast.has_live_token(number, self._wanted.share_ended)
         begun = now - LONG_AGO if ended else now - timedelta(minutes=5)
-        seeded, conversation_uuid, token_uuid = brands[cast.brand_of(number)], uuid4(), uuid4()
-        chat = conversations.add(
+        seeded, conversation_uuid, token_uuid = self._brands[cast.brand_of(number)], uuid4(), uuid4()
+        chat = self.conversations.add(
+            id=number,
             uuid=conversation_uuid,
             brand_id=seeded.brand.pk,
             external_id=cast.conversation_id(number),
             created_at=begun,
         )
-        if wanted.share_old and number % wanted.share_old == 0:
-            _add_unanswered(challenges, seeded, chat, conversation_uuid, now - LONG_AGO)
-        challenge = challenges.add(
+        challenge = number + (number // share_old if share_old else 0)
+        if share_old and number % share_old == 0:
+            self._add_unanswered(challenge - 1, seeded, chat, conversation_uuid)
+        self.challenges.add(
+            id=challenge,
             **_challenge_values(seeded, chat, conversation_uuid, cast.challenge_uuid(number)),
             issued_at=begun,
             started_at=begun,
             completed_at=begun,
             expires_at=begun + timedelta(hours=1),
         )
-        tokens.add(
+        self.tokens.add(
+            id=number,
             uuid=token_uuid,
             conversation_id=chat,
             authorization_server_id=seeded.server.pk,
@@ -191,9 +213,43 @@ def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted, write: C
             ended_at=begun + timedelta(hours=20) if ended else None,
             end_reason="expired" if ended else "",
         )
-        events.add(uuid=uuid4(), at=begun, brand_uuid=seeded.brand.uuid, conversation_uuid=conversation_uuid)
-        if number % _CHUNK == 0 or number == wanted.conversations:
-            write(conversations, challenges, tokens, events)
+        event = {"uuid": uuid4(), "at": begun, "brand_uuid": seeded.brand.uuid, "conversation_uuid": conversation_uuid}
+        self.events.add(**event, **of_event)
+
+    def _add_unanswered(self, number: int, seeded: SeededBrand, chat: int, conversation: UUID) -> None:
+        """Add an old challenge that nobody answered."""
+        values = _challenge_values(seeded, chat, conversation, uuid4()) | {"status": ChallengeStatus.EXPIRED}
+        issued, expired = self._now - LONG_AGO, self._now - LONG_AGO + timedelta(hours=1)
+        self.challenges.add(id=number, **values, issued_at=issued, expires_at=expired, ended_at=expired)
+
+
+def _seed_conversations(brands: dict[str, SeededBrand], wanted: Wanted) -> None:
+    """Seed what is missing: an interrupted seeding has written whole chunks."""
+    if wanted.copied:
+        _seed_copied(brands, wanted)
+    adding = _Conversations(brands, wanted)
+    with _writing_meanwhile() as write:
+        for number in range(Conversation.objects.count() + 1, wanted.conversations + 1):
+            adding.add(number)
+            if number % _CHUNK == 0 or number == wanted.conversations:
+                write(adding.tables())
+
+
+def _seed_copied(brands: dict[str, SeededBrand], wanted: Wanted) -> None:
+    """Seed all whole stretches. Raises `ValueError` if another way of seeding was interrupted."""
+    whole, written = wanted.conversations // STRETCH * STRETCH, Conversation.objects.count()
+    if written % STRETCH and written < whole:
+        raise ValueError(f"there are {written} conversations, which are no whole stretches of {STRETCH}")
+    copies = CopiedRows(wanted.share_old)
+    with built_afterwards(copies.names), _writing_meanwhile() as write:
+        adding = _Conversations(brands, wanted, copies.rows)
+        for first in range(written + 1, whole + 1, _STRETCHES):
+            last = min(first + _STRETCHES - 1, whole)
+            for number in range(first, last + 1):
+                if cast.original_of(number, whole, copied=True) == number:
+                    adding.add(number, id=number)
+            write(adding.tables(), partial(copies.write, first, last))
+    copies.drop()
 
 
 def _challenge_values(seeded: SeededBrand, chat: int, conversation: UUID, challenge: UUID) -> dict[str, Any]:
@@ -209,13 +265,6 @@ def _challenge_values(seeded: SeededBrand, chat: int, conversation: UUID, challe
         "link_token_digest": key_ring().digest(LINK_TOKEN_PURPOSE, link_token),
         "link_token_ciphertext": key_ring().encrypt(Secret(link_token), place),
     }
-
-
-def _add_unanswered(challenges: Rows, seeded: SeededBrand, chat: int, conversation: UUID, when: datetime) -> None:
-    """Add an old challenge that nobody answered."""
-    values = _challenge_values(seeded, chat, conversation, uuid4()) | {"status": ChallengeStatus.EXPIRED}
-    expired = when + timedelta(hours=1)
-    challenges.add(**values, issued_at=when, expires_at=expired, ended_at=expired)
 
 
 def _encrypted_token(number: int, seeded: SeededBrand, conversation: UUID, row: UUID) -> bytes:

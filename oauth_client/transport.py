@@ -157,7 +157,8 @@ def send(
     """
     before = _max_body.set(max_body_bytes)
     try:
-        return adapter_for(url).send(_prepared(method, url, body, headers))
+        prepared = _prepared(method, url, body, headers)  # before anything is chosen by a URL that may be none
+        return adapter_for(url).send(prepared)
     finally:
         _max_body.reset(before)
 
