@@ -4,7 +4,7 @@ Nothing in these rows can be decrypted or recognised. Their values are distribut
 """
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from django.db import connection
@@ -90,7 +90,7 @@ def _fill_outbox(server: AuthorizationServer) -> None:
     """Fill the tables that the worker queries every second: revocations that are not due, and rate counters."""
     now = timezone.now()
     chat = Conversation.objects.order_by("pk")[:1].get()
-    values = {"conversation_id": chat.pk, "authorization_server_id": server.pk, "ciphertext": b"c"}
+    values: dict[str, Any] = {"conversation_id": chat.pk, "authorization_server_id": server.pk, "ciphertext": b"c"}
     revocations = Rows(Revocation, **values, created_at=now, next_attempt_at=now + timedelta(minutes=1))
     for _ in range(CHATS // 4):
         revocations.add(uuid=uuid4(), access_token_uuid=uuid4())
