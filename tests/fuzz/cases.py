@@ -104,6 +104,18 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+def is_storable(value: Any) -> bool:
+    """Whether both databases take this value in a JSON column that is never NULL.
+
+    None becomes NULL. SQLite refuses infinite numbers, PostgreSQL also the character NUL and lone surrogates.
+    """
+    try:
+        encoded = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:
+        return False
+    return value is not None and b"\\u0000" not in encoded
+
+
 def percent_encoded(text: str) -> str:
     """Percent-encode a text for a URL. What is not UTF-8 becomes the bytes that a careless client would send."""
     return quote(text, safe="", errors="surrogatepass")
