@@ -1,12 +1,11 @@
 """The token responses of the table "What comes back" (security requirements 2.5) and their expected results."""
 
-import gzip
-import zlib
 from typing import Final
 
 from tests.brands.test_error_details import NO_ANSWER
 from tests.brands.token_refusal_rows import OF_BOUND_TOKENS, REFUSALS, Row
 from tests.brands.token_refusal_rows import refused as _refused
+from tests.brands.token_size_rows import OF_SIZE
 from tests.hostile_token_endpoint import ACCESS_TOKEN, REFRESH_TOKEN, http_answer, token_answer, token_body
 
 _FORM: Final = f"access_token={ACCESS_TOKEN}&token_type=bearer&expires_in=3600&refresh_token={REFRESH_TOKEN}".encode()
@@ -376,34 +375,7 @@ ROWS: Final = [
         )
         for status in (301, 302, 303, 307, 308)
     ],
-    _refused("N7 one byte too large", http_answer(token_body().ljust(65_537)), "the answer is too large"),
-    Row("N7 as large as may be", http_answer(token_body().ljust(65_536))),
-    Row("N7 gzip", http_answer(gzip.compress(token_body()), Content_Encoding="gzip")),
-    Row(
-        "N7 in chunks",
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-        + b"".join(b"1\r\n%c\r\n" % byte for byte in token_body())
-        + b"0\r\n\r\n",
-    ),
-    _refused(
-        "N7 gzip that is none",
-        http_answer(token_body(), Content_Encoding="gzip"),
-        NO_ANSWER,
-        "token_endpoint_unreachable",
-    ),
-    *[
-        _refused(
-            f"N7 {name} that ends early",
-            http_answer(coded, Content_Encoding=coding),
-            NO_ANSWER,
-            "token_endpoint_unreachable",
-        )
-        for name, coding, coded in (
-            ("gzip", "gzip", gzip.compress(token_body())[:-1]),
-            ("deflate", "deflate", zlib.compress(token_body())[:-1]),
-            ("gzip in gzip", "gzip, gzip", gzip.compress(gzip.compress(token_body())[:-1])),
-        )
-    ],
+    *OF_SIZE,
     _refused(
         "E20 not HTTP",
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
