@@ -14,6 +14,8 @@ from bench.targets import Target, rows_written, wrong_answers
 
 # Of most targets.
 WARM_UP_SECONDS: Final = 1
+# Before each measured second, unmeasured: while the others had their turn, the processor's caches forgot this server.
+LEAD_IN_SECONDS: Final = 0.3
 Say = Callable[[str], None]
 
 
@@ -28,6 +30,7 @@ def measure(
     for number in range(1, rounds + 1):
         # Each pair of targets is as often in one order as in the other: a machine that gets slower favours none.
         for target in targets if number % 2 else reversed(targets):
+            _load(target, LEAD_IN_SECONDS)
             kept[target.name].append(measured(target, seconds, databases, database))
         rates = ", ".join(f"{name} {series[-1].per_second:.0f}/s" for name, series in kept.items())
         say(f"round {number} of {rounds}: {rates}")
@@ -36,19 +39,22 @@ def measure(
 
 def measured(target: Target, seconds: float, databases: Databases, database: str) -> Round:
     """Measure one target once. Wrong responses in a sample, and missing rows in the database, count as errors."""
-    requests = target.write(math.ceil(target.prepared_per_second * seconds))
     wrong = wrong_answers(target.server.port, target.sample()) if target.sample else 0
     if target.writes_to:
         _wait_until_idle(target)
     rows = rows_written(databases, database, target)
     server, store = cpu_seconds(target.server.pid), databases.cpu_seconds()
-    done = closed_loop(
-        target.server.port, requests, seconds=seconds, connections=target.connections, again=target.again
-    )
+    done = _load(target, seconds)
     server, store = cpu_seconds(target.server.pid) - server, databases.cpu_seconds() - store
     if target.writes_to:
         wrong += _unproved(target, done, rows, databases, database)
     return replace(done, errors=done.errors + wrong, server_cpu_seconds=server, database_cpu_seconds=store)
+
+
+def _load(target: Target, seconds: float) -> Round:
+    requests = target.write(math.ceil(target.prepared_per_second * seconds))
+    port, connections = target.server.port, target.connections
+    return closed_loop(port, requests, seconds=seconds, connections=connections, again=target.again)
 
 
 def _wait_until_idle(target: Target) -> None:

@@ -18,7 +18,7 @@ from bench.machine import description
 from bench.peers import processes as peers
 from bench.processes import SERVER_CORE, give_way, python
 from bench.product import Installation, Server, build_of, serving, serving_wsgi
-from bench.rounds import WARM_UP_SECONDS, Say, measure
+from bench.rounds import LEAD_IN_SECONDS, WARM_UP_SECONDS, Say, measure
 from bench.targets import (
     CALLBACKS_PER_SECOND,
     LINKS_PER_SECOND,
@@ -156,7 +156,7 @@ def _measure_one_size(stage: Stage) -> None:
 def _rows_to_compare(stage: Stage) -> dict[str, Any]:
     """Say what a build needs in its database for all rounds. Every build's seeding knows these names."""
     options = stage.options
-    measured_seconds = math.ceil(options.rounds * options.seconds) + WARM_UP_SECONDS
+    measured_seconds = math.ceil(options.rounds * (options.seconds + LEAD_IN_SECONDS)) + WARM_UP_SECONDS
     return {
         "conversations": options.conversations,
         "links": (LINKS_PER_SECOND * measured_seconds if "begin" in options.only else 0) + PROFILED_REQUESTS,
