@@ -5,7 +5,7 @@ Redis each worker has a cache of its own: a code that somebody read over the sho
 the last accepted code is kept in the authenticator's row.
 """
 
-from typing import Final
+from typing import Any, Final
 
 from allauth.core.internal.cryptokit import compare_user_code
 from allauth.mfa.adapter import get_adapter
@@ -20,16 +20,29 @@ def use_code(authenticator: Authenticator, secret: str, code: str) -> bool:
     """Note the period of a code that was found right, and return whether this was its first use.
 
     False also for a code of a period before the last accepted one, and if another request changed the row meanwhile.
-    A last period in the future was noted while a server's clock was wrong, and does not count.
     """
-    accepted = list(yield_hotp_counters_from_time())
-    period = next((one for one in accepted if _is_code_of(secret, one, code)), None)
-    last = authenticator.data.get(_LAST_PERIOD, 0)
-    if period is None or period <= last <= accepted[-1]:
+    period = _period_of(secret, code)
+    if period is None or _is_over(authenticator, period):
         return False
     rows = Authenticator.objects.filter(pk=authenticator.pk, data=authenticator.data)
     authenticator.data = authenticator.data | {_LAST_PERIOD: period}
     return bool(rows.update(data=authenticator.data))
+
+
+def is_used(authenticator: Authenticator, secret: str, code: str) -> bool:
+    """Whether the code is right, and was used before, or one after it."""
+    period = _period_of(secret, code)
+    return period is not None and _is_over(authenticator, period)
+
+
+def _period_of(secret: str, code: str) -> int | None:
+    return next((period for period in yield_hotp_counters_from_time() if _is_code_of(secret, period, code)), None)
+
+
+def _is_over(authenticator: Authenticator, period: int) -> bool:
+    """A last period in the future was noted while a server's clock was wrong, and does not count."""
+    *_, newest = yield_hotp_counters_from_time()
+    return bool(period <= authenticator.data.get(_LAST_PERIOD, 0) <= newest)
 
 
 def _is_code_of(secret: str, period: int, code: str) -> bool:
@@ -40,15 +53,19 @@ def _is_code_of(secret: str, period: int, code: str) -> bool:
 class _UsedOnce:
     """Refuses a used code as a wrong one: whoever has only watched must not learn that it was right."""
 
-    authenticator: Authenticator
+    user: Any
+    cleaned_data: dict[str, str]
 
     def clean_code(self) -> str:
+        given = self.cleaned_data["code"]
+        app = Authenticator.objects.filter(user=self.user, type=Authenticator.Type.TOTP).first()
+        secret = get_adapter().decrypt(app.data["secret"]) if app else ""
+        # First: allauth forgets the wrong tries before a right code, so a watched one would allow guesses without end.
+        if app and is_used(app, secret, given):
+            raise get_adapter().validation_error("incorrect_code")
         code: str = super().clean_code()  # type: ignore[misc]  # allauth's form
-        found = self.authenticator
-        if found.type == Authenticator.Type.TOTP:
-            secret = get_adapter().decrypt(found.data["secret"])
-            if not use_code(found, secret, code):
-                raise get_adapter().validation_error("incorrect_code")
+        if app and _period_of(secret, given) is not None and not use_code(app, secret, given):
+            raise get_adapter().validation_error("incorrect_code")
         return code
 
 

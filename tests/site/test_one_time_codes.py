@@ -57,6 +57,16 @@ def test_a_used_code_is_a_wrong_code_on_every_worker(secret: str, seconds: int) 
         assert types(code_for(secret, -1)).status_code == 302
 
 
+def test_a_watched_code_does_not_make_wrong_tries_forgotten(secret: str) -> None:
+    """G10. The attack: four guesses, then the watched code, then four more, at a worker that has not seen it used."""
+    with time_machine.travel(NOON, tick=False):
+        assert types(code_for(secret)).status_code == 302
+        cache.clear()
+        answers = [types(code).content.decode() for code in [*("000000",) * 4, code_for(secret), *("000000",) * 2]]
+    assert [REFUSED in answer for answer in answers] == [*(True,) * 6, False]
+    assert "Too many failed login attempts" in answers[-1]
+
+
 def test_an_earlier_code_is_refused_after_a_later_one(secret: str) -> None:
     """G10: an onlooker keeps the code that its owner never sent."""
     with time_machine.travel(NOON, tick=False):
