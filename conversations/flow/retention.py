@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import takewhile
 from math import ceil
 from typing import Any, Final
 
@@ -237,8 +238,10 @@ def _is_outage(error: Exception) -> bool:
     return is_unavailable(error) and sqlstate(error) not in _ROW_ERRORS
 
 
-def prune(before: datetime) -> tuple[int, int]:
+def prune(before: datetime, is_stopping: Callable[[], bool] = lambda: False) -> tuple[int, int]:
     """Delete challenges, with their rows, and conversations that ended before `before`. Return both numbers.
+
+    It ends early if `is_stopping()` becomes true, which it asks after each window of the table.
 
     An open conversation is deleted when it has no challenges and no deliveries left. A closed one stays as a bare row,
     because it must never reopen. Of several sessions the rows of the first and of the newest stay: by them a new
@@ -254,7 +257,7 @@ def prune(before: datetime) -> tuple[int, int]:
     old = Challenge.objects.exclude(status__in=OPEN_STATUSES).filter(expires_at__lt=before)
     for kept in (live_token, _newest_in_conversation(confirmed), _newest_in_conversation(with_subject)):
         old = old.exclude(Exists(kept))
-    challenges = _delete_old(old, "issued_at", before)
+    challenges = _delete_old(old, "issued_at", before, is_stopping)
     never_closed = Q(closed_at=None, session=1, brand__conversation_ids=ConversationIds.UNIQUE)
     later = Conversation.objects.filter(
         brand=OuterRef("brand"), external_id=OuterRef("external_id"), session__gt=OuterRef("session")
@@ -265,7 +268,7 @@ def prune(before: datetime) -> tuple[int, int]:
         challenges=None,
         webhook_deliveries=None,
     )
-    return challenges, _delete_old(empty, "created_at", before)
+    return challenges, _delete_old(empty, "created_at", before, is_stopping)
 
 
 def _newest_in_conversation(tokens: QuerySet[AccessToken]) -> QuerySet[AccessToken]:
@@ -278,13 +281,15 @@ def _newest_in_conversation(tokens: QuerySet[AccessToken]) -> QuerySet[AccessTok
     return tokens.filter(challenge=OuterRef("pk")).exclude(Exists(later))
 
 
-def _delete_old(rows: QuerySet[Challenge] | QuerySet[Conversation], moment: str, before: datetime) -> int:
+def _delete_old(
+    rows: QuerySet[Challenge] | QuerySet[Conversation], moment: str, before: datetime, is_stopping: Callable[[], bool]
+) -> int:
     """Delete rows in windows of the table, so that each statement reads at most `CHUNK` rows.
 
     A search of the whole table for each chunk would read all kept rows again. With a million conversations that took
     seconds for each statement.
     """
-    windows = _windows(rows.model, moment, before)
+    windows = takewhile(lambda _: not is_stopping(), _windows(rows.model, moment, before))
     return sum(_delete_in_chunks(rows.filter(pk__gte=first, pk__lte=last)) for first, last in windows)
 
 

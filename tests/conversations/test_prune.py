@@ -235,3 +235,18 @@ def test_what_is_old_goes_in_chunks_each_in_a_transaction_of_its_own(
         assert prune() == "swept 0 conversations; deleted 5 challenges, 0 conversations"
     assert sizes == [2, 2, 1]
     assert rows()["Challenge"] == 0
+
+
+def test_a_purge_that_has_to_stop_ends_after_a_window_and_the_next_one_goes_on(
+    acme_bot: Bot, acme_server: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A purge of a million conversations takes minutes."""
+    monkeypatch.setattr(retention, "CHUNK", 2)
+    for number in range(5):
+        acme_bot.chat = f"chat-{number}"
+        acme_bot.challenge()
+        acme_bot.in_chat("DELETE")
+    asked = iter([False, True, True])
+    with later(days=31):
+        assert retention.prune(timezone.now(), lambda: next(asked)) == (2, 0)
+        assert retention.prune(timezone.now()) == (3, 0)
