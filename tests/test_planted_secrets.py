@@ -1,8 +1,10 @@
 """Silence: unique values are planted, every path runs, failing ones too, and nothing that leaves us holds one (H1)."""
 
+import gc
 import json
 import logging
 import sys
+import weakref
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
@@ -307,24 +309,24 @@ def test_error_reports_hold_no_query_cookie_header_or_variable() -> None:
         assert [what for what, value in planted.items() if value in report] == []
 
 
-def test_a_refresh_token_is_in_no_object_that_lives_on(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
-    """E15: not in the session that called the server either."""
-    sessions: list[Any] = []
-    original = transport.adapter_for
+def test_an_answer_with_a_refresh_token_lives_no_longer_than_its_exchange(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E15: nothing keeps it, and nothing of it is stored."""
+    answers: list[weakref.ref[requests.Response]] = []
+    original = FakeAuthorizationServer.send
 
-    def remember(url: str) -> Any:
-        frame: Any = sys._getframe()
-        while frame:
-            sessions.extend(value for value in frame.f_locals.values() if isinstance(value, requests.Session))
-            frame = frame.f_back
-        return original(url)
+    def remember(*given: Any, **how: Any) -> Any:
+        answer = original(*given, **how)
+        if PLANTED_REFRESH_TOKEN in answer.text:
+            answers.append(weakref.ref(answer))
+        return answer
 
     # Undone before the fake servers are: the other way round their patch would stay for the tests that follow.
     with monkeypatch.context() as context:
-        context.setattr(transport, "adapter_for", remember)
+        context.setattr(FakeAuthorizationServer, "send", remember)
         planted.browser.sign_in(planted.bot.challenge()["url"], planted.login)
-    assert sessions, "the session was not seen"
-    for session in sessions:
-        assert PLANTED_REFRESH_TOKEN not in repr(vars(session))
+    gc.collect()
+    assert [answer() for answer in answers] == [None]
     stored = repr(list(AccessToken.objects.values())) + connection.vendor + str(timezone.now())
     assert PLANTED_REFRESH_TOKEN not in stored

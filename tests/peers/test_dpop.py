@@ -159,7 +159,7 @@ def test_a_bearer_token_is_refused_where_bound_ones_are_expected(scene: Scene, m
     def without_proof(adapter: GuardedAdapter, request: Any, *arguments: Any, **options: Any) -> Any:
         request.headers.pop("DPoP", None)
         if request.body:
-            request.prepare_body(re.sub(r"&dpop_jkt=[^&]*", "", request.body), None)
+            request.prepare_body(re.sub(rb"&dpop_jkt=[^&]*", b"", request.body), None)
         return original(adapter, request, *arguments, **options)
 
     challenge = scene.bot.challenge()
