@@ -55,6 +55,7 @@ class _UsedOnce:
 
     user: Any
     cleaned_data: dict[str, str]
+    authenticator: Authenticator
 
     def clean_code(self) -> str:
         given = self.cleaned_data["code"]
@@ -64,7 +65,8 @@ class _UsedOnce:
         if app and is_used(app, secret, given):
             raise get_adapter().validation_error("incorrect_code")
         code: str = super().clean_code()  # type: ignore[misc]  # allauth's form
-        if app and _period_of(secret, given) is not None and not use_code(app, secret, given):
+        found: Authenticator = self.authenticator
+        if found.type == Authenticator.Type.TOTP and not use_code(found, secret, code):
             raise get_adapter().validation_error("incorrect_code")
         return code
 

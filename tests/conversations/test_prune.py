@@ -35,6 +35,13 @@ def authorize(bot: Bot, browser: Browser, login: FakeAuthorizationServer) -> dic
     return challenge
 
 
+def close_five_chats(bot: Bot) -> None:
+    for number in range(5):
+        bot.chat = f"chat-{number}"
+        bot.challenge()
+        bot.in_chat("DELETE")
+
+
 def rows() -> dict[str, int]:
     models = (Conversation, Challenge, AuthorizationRequest, AccessToken)
     return {model.__name__: model.objects.count() for model in models}
@@ -220,10 +227,7 @@ def test_what_is_old_goes_in_chunks_each_in_a_transaction_of_its_own(
 ) -> None:
     """No statement holds a table for long, and a stopped run loses nothing."""
     monkeypatch.setattr(retention, "CHUNK", 2)
-    for number in range(5):
-        acme_bot.chat = f"chat-{number}"
-        acme_bot.challenge()
-        acme_bot.in_chat("DELETE")
+    close_five_chats(acme_bot)
     sizes: list[int] = []
 
     def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -242,10 +246,7 @@ def test_a_purge_that_has_to_stop_ends_after_a_window_and_the_next_one_goes_on(
 ) -> None:
     """A purge of a million conversations takes minutes."""
     monkeypatch.setattr(retention, "CHUNK", 2)
-    for number in range(5):
-        acme_bot.chat = f"chat-{number}"
-        acme_bot.challenge()
-        acme_bot.in_chat("DELETE")
+    close_five_chats(acme_bot)
     asked = iter([False, True, True])
     with later(days=31):
         assert retention.prune(timezone.now(), lambda: next(asked)) == (2, 0)

@@ -52,7 +52,7 @@ def lines_of(path: Path, write: Callable[[], None]) -> str:
 
 @settings(derandomize=True, max_examples=500, deadline=None)
 @given(
-    message=st.sampled_from(["token.read", "api.call", f"/c/{TOKEN}", "100%"]),
+    message=MESSAGES,
     fields=st.dictionaries(NAMES, VALUES) | FIELDS,
 )
 def test_it_is_the_same_line(destination: Any, message: str, fields: dict[str, Any]) -> None:
