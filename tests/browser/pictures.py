@@ -34,10 +34,23 @@ LOOKS: Final = (
 )
 
 
+# A transition that ends can start another one: a child that inherits the colour fades after its parent.
+_END_TRANSITIONS: Final = """() => {
+    for (let round = 0; round < 20; round++) {
+        const running = document.getAnimations().filter(animation => animation instanceof CSSTransition)
+        if (running.length === 0) return
+        running.forEach(transition => transition.finish())
+    }
+    throw new Error("transitions follow each other without an end")
+}"""
+
+
 def show_as(page: Page, look: Look) -> None:
-    """Show an open page on this device, without reloading it."""
+    """Show an open page on this device, without reloading it, in the colours that it has once they stop changing."""
     page.set_viewport_size({"width": look.width, "height": look.height})
     page.emulate_media(color_scheme=look.scheme)
+    # Not a wait: a busy machine draws so few frames that a fade of 0.15 s is still on its way after half a second.
+    page.evaluate(_END_TRANSITIONS)
 
 
 def picture_of(state: str, locale: str, look: Look) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from playwright.sync_api import (
@@ -19,6 +19,10 @@ from playwright.sync_api import (
 )
 
 from tests.browser.stage import Stage
+
+# How long anything may take to appear, in milliseconds. Two processors run servers, databases and browsers at once.
+PATIENCE: Final = 30_000
+expect.set_options(timeout=PATIENCE)
 
 
 @dataclass
@@ -120,7 +124,7 @@ def profile_of(browser: Browser, stage: Stage, memory: Any = None, **options: An
     `options` are Playwright's own: locale, viewport and the like.
     """
     context = browser.new_context(storage_state=memory, **options)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE)
     profile = Profile(context, stage)
     yield profile
     context.close()

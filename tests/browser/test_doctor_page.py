@@ -25,7 +25,6 @@ NO_ICON = {404}
 def admin(stage: Stage, chromium: Browser, signed_in_admin: Any, request: pytest.FixtureRequest) -> Iterator[Profile]:
     with profile_of(chromium, stage, signed_in_admin, java_script_enabled=request.param) as profile:
         profile.expected = NO_ICON
-        profile.context.set_default_timeout(30_000)
         yield profile
 
 
@@ -59,7 +58,6 @@ def test_nothing_on_the_page_is_a_barrier_in_any_look(
     """Phone and desktop, light and dark: axe finds nothing, and nothing is wider than a phone."""
     with profile_of(chromium, stage, signed_in_admin) as profile:
         profile.expected = NO_ICON
-        profile.context.set_default_timeout(30_000)
         page = opened(profile, stage, server)
         assert barriers(page, requires_axe) == {}
         keep_looks(page, f"doctor-start-{server}")
@@ -71,13 +69,8 @@ def test_nothing_on_the_page_is_a_barrier_in_any_look(
 
 
 def barriers(page: Page, axe: Axe) -> dict[str, list[str]]:
-    """Return what axe finds in each look, once the admin's links have faded into their new colour.
-
-    The list of models beside the page is Django's.
-    """
+    """Return what axe finds in each look. The list of models beside the page is Django's."""
     found: dict[str, list[str]] = {}
     for look in (replace(look, height=4000) for look in LOOKS):  # axe cannot judge what is cut off at the edge
-        show_as(page, look)
-        page.wait_for_timeout(500)
         found |= axe.findings(page, (look,), without="#nav-sidebar")
     return {look: findings for look, findings in found.items() if findings}

@@ -25,6 +25,10 @@ TEMPLATES: Final = ROOT / "templates"
 LOOKS_IN: Final = {"en": LOOKS, "he": LOOKS[:2]}
 RIGHT_TO_LEFT: Final = {"he"}
 SMALLEST_TARGET: Final = 44
+FADING: Final = """<!doctype html><html lang="en"><head><title>Acme</title><style>
+body { background: white } a { color: black } a, b { transition: color 600s }
+@media (prefers-color-scheme: dark) { body { background: black } a { color: white } }
+</style></head><body><main><h1><a href="/">Acme <b>orders</b></a></h1></main></body></html>"""
 
 _TOO_WIDE: Final = """() => [...document.querySelectorAll('body *')].filter(element => {
     const box = element.getBoundingClientRect()
@@ -193,3 +197,12 @@ def test_whatever_can_be_pressed_is_big_and_shows_the_focus(shown: Shown) -> Non
 def test_nothing_moves(shown: Shown) -> None:
     """Whether or not less motion was asked for."""
     assert shown.page.evaluate(_MOVING) == []
+
+
+def test_a_page_is_judged_in_the_colours_in_which_it_ends(stage: Stage, chromium: Browser, requires_axe: Axe) -> None:
+    """Half-way from dark to light, a fading link can be read by nobody. Its child fades after it."""
+    with profile_of(chromium, stage) as anyone:
+        page = anyone.context.new_page()
+        page.set_content(FADING)
+        assert requires_axe.findings(page, LOOKS) == {look.name: [] for look in LOOKS}
+        assert page.locator("b").evaluate("element => getComputedStyle(element).color") == "rgb(255, 255, 255)"
