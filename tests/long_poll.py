@@ -39,8 +39,8 @@ def poll(bot: Bot, challenge: dict[str, Any], seconds: int = 25, tag: str = "") 
 
 
 @contextmanager
-def waiting(bot: Bot, challenge: dict[str, Any], tag: str = "") -> Iterator[Polled]:
-    """Run the block while one more long poll waits. Ends when it was answered and the polling thread has stopped."""
+def polling(bot: Bot, challenge: dict[str, Any], tag: str = "") -> Iterator[Polled]:
+    """Run the block while a long poll is on its way, whether it may wait or not. Ends when it was answered."""
 
     def call() -> Any:
         try:
@@ -49,8 +49,14 @@ def waiting(bot: Bot, challenge: dict[str, Any], tag: str = "") -> Iterator[Poll
             connections.close_all()
 
     with ThreadPoolExecutor(max_workers=1) as threads:
-        before = waiters_now()
-        answer = Polled(threads.submit(call))
+        yield Polled(threads.submit(call))
+
+
+@contextmanager
+def waiting(bot: Bot, challenge: dict[str, Any], tag: str = "") -> Iterator[Polled]:
+    """Run the block while one more long poll waits. Ends when it was answered and the polling thread has stopped."""
+    before = waiters_now()
+    with polling(bot, challenge, tag) as answer:
         until(lambda: waiters_now() > before or answer.done())
         assert not answer.done(), answer.result().content
         yield answer

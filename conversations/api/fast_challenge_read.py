@@ -5,6 +5,7 @@ tests/fuzz/test_fast_challenge_read.py holds this and the full way, which is `vi
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -19,7 +20,7 @@ from conversations.api.conditional import entity_tag, matches_entity_tag
 from conversations.api.fast_bodies import Reply
 from conversations.api.fast_reads import presented_read
 from conversations.api.lookups import is_challenge_id
-from conversations.api.waiting import MAX_WAIT_SECONDS, can_change, retry_after, wait_for_change
+from conversations.api.waiting import MAX_WAIT_SECONDS, can_change, in_turn, retry_after, wait_for_change
 from conversations.flow.readable_challenges import ReadableChallenge, challenge_by_one_query
 from web.answered_before import COUNTED_BEFORE
 
@@ -47,7 +48,8 @@ def _answer(
     Then nothing is counted, unless the call has waited. Raises what counting, decryption and the database raise.
     """
     now = timezone.now()
-    found = _readable(presented, uuid, now)
+    with in_turn() if wait else nullcontext():
+        found = _readable(presented, uuid, now)
     # Another session, or one that is written otherwise (S3).
     if found is None or session not in {None, str(found.row.session)}:
         return None
@@ -61,7 +63,8 @@ def _answer(
     # The key may have been revoked. If so, the full way says it, and neither counts nor waits again.
     environ |= {COUNTED_BEFORE: True, "QUERY_STRING": ""}
     now = timezone.now()
-    again = _readable(presented, uuid, now)
+    with in_turn():
+        again = _readable(presented, uuid, now)
     return None if again is None else _reply(environ, again, now)[0]
 
 

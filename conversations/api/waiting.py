@@ -7,10 +7,12 @@ change would have to send a notification. Reading a few rows by primary key is c
 
 import logging
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Semaphore, Thread
 from typing import Any, Final, Protocol
 
 from django.conf import settings
@@ -25,6 +27,7 @@ MAX_WAIT_SECONDS: Final = 25
 _SECONDS_BETWEEN_QUERIES: Final = 0.05
 _SECONDS_AFTER_AN_ERROR: Final = 1.0
 _RETRY_AFTER: Final = (1, 3)
+_SECONDS_UNTIL_ONES_TURN: Final = 1.0
 
 logger = logging.getLogger("consumer_delegation.waiting")
 
@@ -104,6 +107,23 @@ class _Waiters:
 
 
 _waiters = _Waiters()
+_turn = Semaphore()
+
+
+@contextmanager
+def in_turn() -> Iterator[None]:
+    """Keep the database to one of this process's long polls at a time, while each reads its challenge.
+
+    Hundreds of polls in one moment would otherwise put one statement for each thread before those of the token reads,
+    and PostgreSQL cannot give way as a process group can. If the database does not answer, nobody queues: after a
+    second one's turn has come in any case.
+    """
+    has_turn = _turn.acquire(timeout=_SECONDS_UNTIL_ONES_TURN)
+    try:
+        yield
+    finally:
+        if has_turn:
+            _turn.release()
 
 
 def most_waiters() -> int:

@@ -14,7 +14,7 @@ from conversations.api import waiting as product
 from conversations.models import Challenge
 from infrastructure import stopping
 from tests.cast import Bot, Browser, make_bot
-from tests.long_poll import poll, until, waiting
+from tests.long_poll import poll, polling, until, waiting
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("acme_server")]
 
@@ -36,6 +36,22 @@ def entered(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(product._Waiters, "add", note)
     return waiters
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[bool | None]:
+    """One entry for each poll that asked for its turn: whether it got it, None while it waits."""
+    asked: list[bool | None] = []
+
+    class Queue(threading.Semaphore):
+        def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+            asked.append(None)
+            place = len(asked) - 1
+            asked[place] = super().acquire(blocking, timeout)
+            return bool(asked[place])
+
+    monkeypatch.setattr(product, "_turn", Queue())
+    return asked
 
 
 def withdraw(bot: Bot, challenge: dict[str, Any]) -> None:
@@ -154,6 +170,37 @@ def test_one_brands_bots_do_not_take_every_place(
         withdraw(rival_bot, theirs)
         assert answer.result().json()["status"] == "withdrawn"
         withdraw(acme_bot, challenge)
+
+
+def test_one_poll_at_a_time_reads_its_challenge_and_a_plain_read_queues_behind_none(
+    acme_bot: Bot,
+    challenge: dict[str, Any],
+    entered: list[Any],
+    turns: list[bool | None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The bug: 500 polls in one moment put sixteen statements of each process before every token read."""
+    monkeypatch.setattr(product, "_SECONDS_UNTIL_ONES_TURN", 15)
+    with ExitStack() as polls, product.in_turn():
+        queued = polls.enter_context(polling(acme_bot, challenge))
+        until(lambda: len(turns) == 2)
+        assert acme_bot.call("GET", f"/challenges/{challenge['challenge_id']}")[0] == 200
+        assert (len(turns), entered, queued.done()) == (2, [], False)
+        polls.callback(withdraw, acme_bot, challenge)
+        polls.callback(until, lambda: entered)
+    assert queued.result().json()["status"] == "withdrawn"
+
+
+def test_a_database_that_does_not_answer_one_poll_keeps_no_other_in_the_queue(
+    acme_bot: Bot, challenge: dict[str, Any], turns: list[bool | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "_SECONDS_UNTIL_ONES_TURN", 0.01)
+    with product.in_turn():
+        answers = [poll(acme_bot, challenge, seconds=1) for _ in range(2)]
+    assert [answer.json()["status"] for answer in answers] == ["issued", "issued"]
+    assert turns == [True, False, False, False, False]
+    with product.in_turn():
+        assert turns[-1]
 
 
 @pytest.mark.parametrize(("threads", "may_wait"), [(1, 0), (2, 1), (4, 1), (8, 2), (16, 4)])
