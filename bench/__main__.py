@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--database", choices=[POSTGRESQL, SQLITE], help="default: PostgreSQL, then SQLite in short")
     parser.add_argument("--only", action="append", choices=[*COMPARED, *OTHERS], help="may be given several times")
     parser.add_argument("--rows", type=int, help="conversations; for growth the largest size")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=1, help="of each target in each round")
     parser.add_argument("--beside", metavar="COMMIT", default="", help="measure the build of that commit, too")
     keep = "for growth: keep databases and figures in this folder, so that a stopped run can go on"
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 def _chosen(arguments: argparse.Namespace) -> list[Options]:
     growing = arguments.what == "growth"
     only = ("growth", "home_page") if growing else tuple(arguments.only or USUAL)
-    rows = arguments.rows or (growth.SIZES[-1] if growing else 100_000)
+    rows = arguments.rows or (growth.SIZES[-1] if growing else 40_000)
     sizes = growth.sizes_up_to(rows) if growing else growth.SIZES
     wanted = {
         "conversations": rows,
@@ -81,8 +81,8 @@ def _chosen(arguments: argparse.Namespace) -> list[Options]:
     first = Options(database=arguments.database or POSTGRESQL, **wanted)
     if arguments.database or growing:
         return [first]
-    short = {"rounds": min(6, arguments.rounds), "seconds": min(0.5, arguments.seconds)}
-    short["conversations"] = min(20_000, rows)
+    short = {"rounds": min(4, arguments.rounds), "seconds": min(0.5, arguments.seconds)}
+    short["conversations"] = min(5_000, rows)
     on_sqlite = tuple(name for name in only if name in COMPARED)
     return [first, Options(database=SQLITE, **wanted | short | {"only": on_sqlite})]
 

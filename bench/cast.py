@@ -22,7 +22,7 @@ TOKEN_LENGTH: Final = 1_500
 # All that a number decides (brand, ended, old) repeats after so many conversations.
 PERIOD: Final = 180
 # Of a large database one conversation of so many has ciphertexts of its own, which are those that are read.
-COPIES: Final = 20
+COPIES: Final = 40
 _PADDING: Final = "".join(hashlib.sha256(bytes([number])).hexdigest() for number in range(24))
 
 

@@ -35,7 +35,7 @@ from conversations.models import AccessToken, AuditEvent, Challenge, ChallengeSt
 from infrastructure.crypto import AssociatedData, Secret, key_ring, random_token  # noqa: E402
 
 _CHUNK: Final = 5_000
-_STRETCHES: Final = 50 * STRETCH
+_STRETCHES: Final = 10 * STRETCH
 LONG_AGO: Final = timedelta(days=60)
 # A growth that was stopped may go on some days later.
 _TOKEN_LIFETIME: Final = timedelta(days=14)

@@ -28,14 +28,17 @@ _NICE: Final = 10
 def measure(reads_port: int, polls_port: int, made: Made) -> dict[str, Any]:
     """Return how the long polls were answered, and the reads' durations without and with them."""
     challenges = _open_challenges(reads_port, made)
-    report = _beside(reads_port, polls_port, made, challenges)
-    return report | {"one_group": _beside(reads_port, reads_port, made, challenges)["reads"]}
+    quiet = asyncio.run(_undisturbed(reads_port, made))
+    report = _beside(reads_port, polls_port, made, challenges, quiet)
+    return report | {"one_group": _beside(reads_port, reads_port, made, challenges, quiet)["reads"]}
 
 
-def _beside(reads_port: int, polls_port: int, made: Made, challenges: list[str]) -> dict[str, Any]:
-    quiet, beside, waited = asyncio.run(_both(reads_port, polls_port, made, challenges))
+def _beside(
+    reads_port: int, polls_port: int, made: Made, challenges: list[str], before: dict[str, float]
+) -> dict[str, Any]:
+    beside, waited = asyncio.run(_both(reads_port, polls_port, made, challenges))
     at_once = [answer for answer in waited if answer.retry_after]
-    before, during = _figures(quiet), _figures(beside)
+    during = _figures(beside)
     return {
         "asked_at_once": AT_ONCE,
         "waited": len(waited) - len(at_once),
@@ -72,12 +75,19 @@ def _wait(made: Made, challenge: str, seconds: int) -> bytes:
     return calls.proxied("GET", path, Authorization=calls.bearer(made, cast.ACME))
 
 
-async def _both(
-    reads_port: int, polls_port: int, made: Made, challenges: list[str]
-) -> tuple[list[Answer], list[Answer], list[Answer]]:
+async def _undisturbed(reads_port: int, made: Made) -> dict[str, float]:
     reads, pool = calls.token_reads(made)(READS_PER_SECOND * SECONDS), Pool(reads_port)
     await open_loop(pool.send, reads[:READS_PER_SECOND], READS_PER_SECOND)
     quiet = await open_loop(pool.send, reads, READS_PER_SECOND)
+    pool.close()
+    return _figures(quiet)
+
+
+async def _both(
+    reads_port: int, polls_port: int, made: Made, challenges: list[str]
+) -> tuple[list[Answer], list[Answer]]:
+    reads, pool = calls.token_reads(made)(READS_PER_SECOND * SECONDS), Pool(reads_port)
+    await open_loop(pool.send, reads[:READS_PER_SECOND], READS_PER_SECOND)
     requests = [_wait(made, challenges[number % len(challenges)], _WAIT) for number in range(AT_ONCE)]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=os.nice, initargs=(_NICE,)) as other:
         await asyncio.wrap_future(other.submit(int))  # it has started and imported what it needs
@@ -85,7 +95,7 @@ async def _both(
         beside = await open_loop(pool.send, reads, READS_PER_SECOND)
         waited = await waiting
     pool.close()
-    return quiet, beside, waited
+    return beside, waited
 
 
 def _poll(port: int, requests: list[bytes]) -> list[Answer]:

@@ -187,7 +187,7 @@ def test_one_poll_at_a_time_reads_its_challenge_and_a_plain_read_queues_behind_n
         assert acme_bot.call("GET", f"/challenges/{challenge['challenge_id']}")[0] == 200
         assert (len(turns), entered, queued.done()) == (2, [], False)
         polls.callback(withdraw, acme_bot, challenge)
-        polls.callback(until, lambda: entered)
+        polls.callback(until, lambda: bool(entered))
     assert queued.result().json()["status"] == "withdrawn"
 
 
