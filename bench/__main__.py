@@ -81,7 +81,7 @@ def _chosen(arguments: argparse.Namespace) -> list[Options]:
     first = Options(database=arguments.database or POSTGRESQL, **wanted)
     if arguments.database or growing:
         return [first]
-    short = {"rounds": min(4, arguments.rounds), "seconds": min(0.5, arguments.seconds)}
+    short = {"rounds": min(3, arguments.rounds), "seconds": min(0.5, arguments.seconds)}
     short["conversations"] = min(5_000, rows)
     on_sqlite = tuple(name for name in only if name in COMPARED)
     return [first, Options(database=SQLITE, **wanted | short | {"only": on_sqlite})]

@@ -27,7 +27,7 @@ KINDS: Final = ("token_read", "status_read", "create")
 SIZES: Final = (10_000, 1_000_000)
 # The name of the database with empty tables that others are copies of.
 TABLES: Final = "tables"
-_MOST_SECONDS: Final = 4
+_MOST_SECONDS: Final = 3
 # Every twentieth row is enough there, so that requests seldom meet one twice.
 _COPIED_FROM: Final = 100_000
 

@@ -39,9 +39,9 @@ def measure(
 
 def measured(target: Target, seconds: float, databases: Databases, database: str) -> Round:
     """Measure one target once. Wrong responses in a sample, and missing rows in the database, count as errors."""
-    wrong = wrong_answers(target.server.port, target.sample()) if target.sample else 0
-    if target.writes_to:
+    if target.writes_to or target.is_limited:
         _wait_until_idle(target)
+    wrong = wrong_answers(target.server.port, target.sample()) if target.sample else 0
     rows = rows_written(databases, database, target)
     server, store = cpu_seconds(target.server.pid), databases.cpu_seconds()
     done = _load(target, seconds)

@@ -33,7 +33,8 @@ class Target:
 
     `sample` makes requests with the text that each response must contain. `writes_to` is the table to which each
     response adds a row, and `database` the name of its database if that is another than the run's. `warm_up_seconds`:
-    how long it is loaded before the first round, if longer than others.
+    how long it is loaded before the first round, if longer than others. `is_limited`: what comes while an earlier
+    request is under way may be refused, so the server has to be idle first.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Target:
     write: Writer
     sample: Sample | None = None
     writes_to: str = ""
+    is_limited: bool = False
     database: str = ""
     again: bool = True
     connections: int = _CONNECTIONS
@@ -130,6 +132,7 @@ def _api_call(server: Server, made: Made) -> Target:
         server=server,
         write=write,
         sample=lambda: [(request, b"A-9") for request in write(_SAMPLE)],
+        is_limited=True,
         connections=_CALLS_AT_ONCE,
     )
 
