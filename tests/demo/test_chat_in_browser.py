@@ -48,7 +48,7 @@ def ask(chat: Page, words: str) -> None:
 
 
 def last_message(chat: Page, words: str | re.Pattern[str]) -> None:
-    expect(chat.locator("#messages > li").last).to_contain_text(words, timeout=10_000)
+    expect(chat.locator("#messages > li").last).to_contain_text(words, timeout=30_000)
 
 
 def follow_the_link(chat: Page) -> Page:
