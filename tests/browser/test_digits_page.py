@@ -125,9 +125,9 @@ class Waiting:
     unanswered: set[Request] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.page.on("request", lambda request: self.unanswered.add(request))
-        for end in ("requestfinished", "requestfailed"):
-            self.page.on(end, lambda request: self.unanswered.discard(request))
+        self.page.on("request", self._note)
+        self.page.on("requestfinished", self._forget)
+        self.page.on("requestfailed", self._forget)
 
     def wait(self, seconds: int) -> None:
         """Let time pass in the page, a second at a time. No second passes while a request of the page is unanswered."""
@@ -135,6 +135,13 @@ class Waiting:
             self.page.clock.run_for(1_000)
             while self.unanswered:
                 self.page.wait_for_timeout(5)
+
+    # Playwright takes no methods of built-in types.
+    def _note(self, request: Request) -> None:
+        self.unanswered.add(request)
+
+    def _forget(self, request: Request) -> None:
+        self.unanswered.discard(request)
 
 
 def waiting_page(stage: Stage, profile: Profile) -> Waiting:
