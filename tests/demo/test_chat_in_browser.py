@@ -174,7 +174,7 @@ def test_a_reload_keeps_the_chat_and_another_tab_has_its_own(chat: Page, demo: D
 
 
 def test_a_chat_that_was_forgotten_begins_anew_and_its_open_page_learns_that_it_is_gone(demo: Demo) -> None:
-    page, news = (requests.get(f"{demo.addresses.chat}/chat/forgotten{rest}", timeout=10) for rest in ("", "/news"))
+    page, news = (requests.get(f"{demo.addresses.chat}/chat/forgotten{rest}", timeout=60) for rest in ("", "/news"))
     assert [answer.status_code for answer in page.history] == [302, 302]
     assert (page.status_code, "Hello, I am Acme" in page.text) == (200, True)
     assert (news.status_code, news.text) == (410, "")
