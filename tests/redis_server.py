@@ -22,7 +22,7 @@ def running(executable: Path, folder: Path, *options: str) -> Iterator[str]:
         yield f"unix://{path}"
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=60)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def saying(answer: bytes) -> Iterator[str]:
 
 
 def _wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             with redis.Redis(unix_socket_path=str(path)) as client:

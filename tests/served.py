@@ -78,14 +78,15 @@ def serving(installation: Installation, command: list[str] = COMMAND) -> Iterato
             yield printed
         finally:
             server.send_signal(signal.SIGTERM)
-            server.wait(timeout=30)
+            server.wait(timeout=60)  # longer than gunicorn's graceful_timeout
             log.seek(0)
             printed.append(log.read())
 
 
 def wait_for(address: str, server: "subprocess.Popen[Any]") -> None:
     host, port = address.split(":")
-    deadline = time.monotonic() + 30
+    # A start of 3 seconds has taken 30 where others kept both processors busy.
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline and server.poll() is None:
         with socket.socket() as attempt:
             if attempt.connect_ex((host, int(port))) == 0:

@@ -76,6 +76,7 @@ def test_with_the_chat_page_victors_chat_notices(stage: Stage, victor: Profile) 
 def test_the_handle_is_sent_to_no_server_and_stands_in_no_log(stage: Stage, victor: Profile) -> None:
     """A11: a fragment is sent to no server."""
     page = victor.follow(stage.bot("chat_page").challenge()["url"])
+    page.get_by_label("Your message").wait_for()
     handle = urlsplit(page.url).fragment.partition("=")[2]
     assert handle
     assert [log.name for log in stage.demo.folder.glob("*.log") if handle in log.read_text()] == []

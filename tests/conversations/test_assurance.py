@@ -27,7 +27,18 @@ from tests.fake_authorization_server import mounted
 
 pytestmark = pytest.mark.django_db
 
-NOW: Final = time.time()
+# Of the time when the test runs: an hour after these lines were read, an hour ago was two hours ago.
+NOW: Final = timedelta()
+AN_HOUR_AGO: Final = -timedelta(hours=1)
+
+
+def dated(claims: dict[str, Any]) -> dict[str, Any]:
+    """Put moments where the claims say how far away from now they are."""
+    now = timezone.now()
+    return {
+        name: int((now + value).timestamp()) if isinstance(value, timedelta) else value
+        for name, value in claims.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -43,10 +54,10 @@ NOW: Final = time.time()
         (f'acr_values="{STRONG}"', {"acr": ""}),
         ('acr_values="1"', {"acr": True}),
         ("max_age=0", {"auth_time": ...}),
-        ("max_age=0", {"auth_time": NOW - 3600}),
-        ("max_age=60", {"auth_time": NOW - 3600}),
-        (f'acr_values="{STRONG}", max_age=60', {"acr": STRONG, "auth_time": NOW - 3600}),
-        (f'acr_values="{STRONG}", max_age=60', {"acr": "weak", "auth_time": NOW + 30}),
+        ("max_age=0", {"auth_time": AN_HOUR_AGO}),
+        ("max_age=60", {"auth_time": AN_HOUR_AGO}),
+        (f'acr_values="{STRONG}", max_age=60', {"acr": STRONG, "auth_time": AN_HOUR_AGO}),
+        (f'acr_values="{STRONG}", max_age=60', {"acr": "weak", "auth_time": timedelta(seconds=30)}),
     ],
 )
 def test_a_weaker_or_older_sign_in_is_refused_and_the_old_token_stays(
@@ -55,7 +66,7 @@ def test_a_weaker_or_older_sign_in_is_refused_and_the_old_token_stays(
     """P33: a server may ignore what it was asked for. What Ada had allowed before, she still has."""
     before = paying.token
     challenge = step_up(paying, demanding(parameters))
-    page = sign_in_with(paying, challenge, **claims)
+    page = sign_in_with(paying, challenge, **dated(claims))
 
     assert heading_of(page) == "A stronger sign-in is needed"
     facts = paying.bot.read_challenge(challenge)
@@ -112,15 +123,13 @@ def test_a_refused_token_is_revoked(paying: Caller) -> None:
         ('acr_values="2"', {"acr": 2}),
         ("max_age=0", {"auth_time": NOW}),
         ("max_age=60", {"auth_time": NOW}),
-        ("max_age=7200", {"auth_time": NOW - 3600}),
+        ("max_age=7200", {"auth_time": AN_HOUR_AGO}),
     ],
 )
 def test_a_sign_in_that_is_what_the_api_demands_passes(parameters: str, claims: dict[str, Any], paying: Caller) -> None:
     """P33."""
     challenge = step_up(paying, demanding(parameters))
-    sign_in_with(
-        paying, challenge, **{name: int(time.time()) if value == NOW else value for name, value in claims.items()}
-    )
+    sign_in_with(paying, challenge, **dated(claims))
     assert paying.bot.complete(paying.ada.read_code(challenge["url"]))[0] == 200
 
 

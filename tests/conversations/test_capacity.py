@@ -117,7 +117,7 @@ def test_a_callback_beyond_the_limit_spends_nothing_and_works_a_moment_later(
 
     def hang(request: TokenRequest) -> None:
         arrived.append(request)
-        hanging.wait(20)
+        hanging.wait(100)
 
     acme_login.on_token_request = hang
 

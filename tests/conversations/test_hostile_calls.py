@@ -106,10 +106,9 @@ OTHERS: Final = [
 
 @pytest.fixture(autouse=True)
 def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Divide the limits by ten."""
-    monkeypatch.setattr(transport, "TOTAL_TIMEOUT", 1.0)
-    monkeypatch.setattr(transport, "CONNECT_TIMEOUT", 0.3)
-    monkeypatch.setattr(transport, "READ_TIMEOUT", 0.5)
+    """Shorten the waits for what does not come. An answer that comes has taken half a second on a busy machine."""
+    monkeypatch.setattr(transport, "TOTAL_TIMEOUT", 4.0)
+    monkeypatch.setattr(transport, "READ_TIMEOUT", 1.5)
 
 
 def _with_token(part: bytes | float, token: str) -> bytes | float:
@@ -196,7 +195,7 @@ def test_every_failure_is_counted_by_its_name(caller: Caller) -> None:
     """P11."""
     caller.api.play(*one_answer(b" " * 300_000))
     caller.call()
-    caller.api.play(0.7)
+    caller.api.play(3.0)
     caller.call()
     call_counts.flush()
     assert set(ApiCallCount.objects.values_list("outcome", flat=True)) == {"api_response_too_large", "api_timeout"}

@@ -28,7 +28,7 @@ SETTING: Final = re.compile(r'<pre class="shell setting">(.*?)</pre>', re.DOTALL
 
 @pytest.fixture(scope="module")
 def page(demo: Demo) -> str:
-    answer = requests.get(f"{demo.addresses.product}/api/docs", timeout=10)
+    answer = requests.get(f"{demo.addresses.product}/api/docs", timeout=60)
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     return answer.text
 
@@ -97,7 +97,7 @@ def test_the_quick_start_leads_to_a_token_and_ends_it(shell: Shell) -> None:
     assert shell.run("step", "3")["status"] == "authorized"
     token = shell.run("step", "4")["access_token"]
     orders = requests.get(
-        f"{shell.demo.addresses.brand}/api/orders", headers={"Authorization": f"Bearer {token}"}, timeout=10
+        f"{shell.demo.addresses.brand}/api/orders", headers={"Authorization": f"Bearer {token}"}, timeout=60
     )
     assert (orders.status_code, orders.json()["customer"]) == (200, CUSTOMER)
     assert shell.run("step", "5")["reason"] == "rejected"

@@ -33,7 +33,7 @@ BOTS: Final = Path(__file__).parent.parent.parent / "docs" / "bots"
 LINK: Final = re.compile(r"http://localhost:\d+/c/[\w-]+")
 NUMBER: Final = "4915112345678"
 BOOTS: Final = "Walking boots, size 39: On its way, arrives tomorrow"
-PATIENCE: Final = 30
+PATIENCE: Final = 60
 
 
 def link_in(text: str) -> str:

@@ -39,7 +39,7 @@ class Kms:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_processes_go_on_and_are_forked_anew_without_kms(tmp_path: Path, kms: Km
 
     def read() -> Any:
         answer = requests.get(
-            f"{base}/api/v1/conversations/web:0/token", headers={"Authorization": f"Bearer {bot['key']}"}, timeout=10
+            f"{base}/api/v1/conversations/web:0/token", headers={"Authorization": f"Bearer {bot['key']}"}, timeout=60
         )
         return answer.status_code, answer.json().get("access_token")
 

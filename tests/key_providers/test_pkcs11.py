@@ -77,5 +77,5 @@ def test_gunicorn_forks_after_it_has_left_the_token(tmp_path: Path, token: dict[
     with serving(installation):
         shutil.rmtree(tmp_path / "tokens")
         url = f"{installation.settings['PUBLIC_BASE_URL']}/api/v1/conversations/web:0/token"
-        answers = [requests.get(url, headers={"Authorization": f"Bearer {bot['key']}"}, timeout=10) for _ in range(8)]
+        answers = [requests.get(url, headers={"Authorization": f"Bearer {bot['key']}"}, timeout=60) for _ in range(8)]
     assert {(answer.status_code, answer.json()["access_token"]) for answer in answers} == {(200, "token-0")}

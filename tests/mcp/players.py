@@ -115,7 +115,7 @@ def playing(wanted: dict[str, Any], frames: Path, conversation_id: str = "") -> 
             yield started
             assert process.stdin
             process.stdin.close()
-            process.wait(20)
+            process.wait(60)
         finally:
             process.kill()
 

@@ -134,7 +134,7 @@ def serving(environment: dict[str, str], port: int) -> Iterator[None]:
         subprocess.Popen([PYTHON, "-m", "consumer_delegation_mcp"], env=environment, stderr=log) as process,
     ):
         try:
-            until = monotonic() + 30
+            until = monotonic() + 90
             while not answers(port):
                 assert process.poll() is None, "the server has ended"
                 assert monotonic() < until, "the server does not listen"
@@ -142,7 +142,7 @@ def serving(environment: dict[str, str], port: int) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 @contextmanager

@@ -173,8 +173,8 @@ def test_a_page_in_a_browser_cannot_rebind_the_name(site: Site) -> None:
 def test_clients_learn_where_to_get_a_token(site: Site) -> None:
     """The bug: a slash was added to the issuer, which clients compare exactly (RFC 8414)."""
     assert site.issuer
-    answer = requests.post(site.url, json={}, timeout=10)
+    answer = requests.post(site.url, json={}, timeout=60)
     assert "resource_metadata=" in answer.headers["WWW-Authenticate"]
     base = site.url.removesuffix("/mcp")
-    metadata = requests.get(f"{base}/.well-known/oauth-protected-resource/mcp", timeout=10).json()
+    metadata = requests.get(f"{base}/.well-known/oauth-protected-resource/mcp", timeout=60).json()
     assert (metadata["resource"], metadata["authorization_servers"]) == (site.url, [site.issuer.url])

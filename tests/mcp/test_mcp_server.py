@@ -330,7 +330,7 @@ def test_a_sign_in_that_takes_long_ends_the_call_in_words(mode: str, connect: Co
 def test_a_wrong_setting_is_one_sentence_without_its_value(settings: dict[str, str], sentence: str) -> None:
     needs_server()
     done = subprocess.run(
-        [PYTHON, "-m", "consumer_delegation_mcp"], env=settings, capture_output=True, text=True, check=False, timeout=30
+        [PYTHON, "-m", "consumer_delegation_mcp"], env=settings, capture_output=True, text=True, check=False, timeout=90
     )
     assert done.returncode == 1
     assert sentence in done.stderr

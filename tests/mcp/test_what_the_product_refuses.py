@@ -342,7 +342,7 @@ def test_a_number_that_is_no_json_is_refused_in_words(
         print(*lines, sep="\n", file=server.stdin, flush=True)
         answer = json.loads([server.stdout.readline() for _ in range(2)][-1])
         server.stdin.close()
-        server.wait(20)
+        server.wait(60)
     assert answer["result"]["isError"] is True
     assert "no JSON" in answer["result"]["content"][0]["text"]
     assert product.bodies(CALL) == []

@@ -57,11 +57,11 @@ def exchange(
         data=form | {"code_verifier": verifier},
         headers={"Authorization": f"Basic {base64.b64encode(basic.encode()).decode()}"},
         verify=ca_file or True,
-        timeout=10,
+        timeout=60,
     )
 
 
 def ask_for_orders(peer: Peer, access_token: str, *, ca_file: str = "") -> requests.Response:
     """Call the brand's own API, as a bot does."""
     headers = {"Authorization": f"Bearer {access_token}"}
-    return requests.get(peer.orders_url, headers=headers, verify=ca_file or True, timeout=10)
+    return requests.get(peer.orders_url, headers=headers, verify=ca_file or True, timeout=60)

@@ -79,11 +79,11 @@ class Consumer:
             data=kept | typed | pressed,
             headers={"Origin": origin(response.url)},
             allow_redirects=False,
-            timeout=10,
+            timeout=60,
         )
 
     def _open(self, address: str) -> requests.Response:
-        return self.browser.get(address, allow_redirects=False, timeout=10)
+        return self.browser.get(address, allow_redirects=False, timeout=60)
 
     def _typed(self, name: str) -> str:
         return self.password if name == "password" else self.login

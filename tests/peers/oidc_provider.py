@@ -83,7 +83,7 @@ class OidcProvider:
             "access_token_lifetime": access_token_lifetime,
             **metadata,
         }
-        response = requests.post(f"{self.issuer}/reg", json=document, verify=self.ca_file, timeout=10)
+        response = requests.post(f"{self.issuer}/reg", json=document, verify=self.ca_file, timeout=60)
         answer = response.json()
         assert response.status_code == 201, answer
         return RegisteredClient(answer["client_id"], answer.get("client_secret", ""), redirect_uri)
@@ -102,7 +102,7 @@ class OidcProvider:
 
     def token_responses(self) -> list[dict[str, Any]]:
         """Every token response so far, refresh tokens included."""
-        response = requests.get(f"{self.issuer}/test/token-responses", verify=self.ca_file, timeout=10)
+        response = requests.get(f"{self.issuer}/test/token-responses", verify=self.ca_file, timeout=60)
         answers: list[dict[str, Any]] = response.json()
         return answers
 

@@ -85,7 +85,7 @@ def scene(
         dpop_bound_access_tokens=True,
     )
     make_api(server, f"https://localhost:{brand_api.port}/shop/v1/")
-    keys = requests.get(peer.jwks_uri, verify=peer.ca_file, timeout=10).json()
+    keys = requests.get(peer.jwks_uri, verify=peer.ca_file, timeout=60).json()
 
     def key_of(token: str) -> str | None:
         try:
@@ -149,7 +149,7 @@ def test_a_bound_token_opens_nothing_as_a_bearer_token(scene: Scene) -> None:
     url = f"https://localhost:{scene.api.server.port}/shop/v1/orders"
     for scheme in ("Bearer", "bearer"):
         headers = {"Authorization": f"{scheme} {scene.tokens()[-1]}"}
-        assert requests.get(url, headers=headers, verify=scene.peer.ca_file, timeout=10).status_code == 401
+        assert requests.get(url, headers=headers, verify=scene.peer.ca_file, timeout=60).status_code == 401
 
 
 def test_a_bearer_token_is_refused_where_bound_ones_are_expected(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def at_sample_brand(sample_brand: SampleBrand, acme: Brand) -> AuthorizationServ
 def orders(peer: OidcProvider | SampleBrand, token: dict[str, Any]) -> requests.Response:
     """Call the brand's API as the bot does."""
     headers = {"Authorization": f"{token['token_type']} {token['access_token']}"}
-    return requests.get(peer.orders_url, headers=headers, timeout=10, verify=str(getattr(peer, "ca_file", True)))
+    return requests.get(peer.orders_url, headers=headers, timeout=60, verify=str(getattr(peer, "ca_file", True)))
 
 
 @pytest.mark.xdist_group("oidc_provider")
@@ -198,7 +198,7 @@ def test_a_journey_with_calls_at_allauth(
     credentials = (at_sample_brand.client_id, at_sample_brand.reveal_credentials().client_secret)
     assert credentials[1]
     revocation = requests.post(
-        sample_brand.revocation_endpoint, form, auth=(credentials[0], credentials[1].reveal()), timeout=10
+        sample_brand.revocation_endpoint, form, auth=(credentials[0], credentials[1].reveal()), timeout=60
     )
     assert revocation.status_code == 200
     status, problem = bot.in_chat("POST", "/calls/orders.list", {})

@@ -53,7 +53,7 @@ def test_a_refresh_token_comes_and_can_be_looked_up(oidc_provider: OidcProvider,
 
 def test_the_id_token_is_signed_with_a_published_key(oidc_provider: OidcProvider, client: RegisteredClient) -> None:
     id_token = exchange(oidc_provider, client).json()["id_token"]
-    keys = requests.get(oidc_provider.jwks_uri, verify=oidc_provider.ca_file, timeout=10).json()
+    keys = requests.get(oidc_provider.jwks_uri, verify=oidc_provider.ca_file, timeout=60).json()
     key = jwt.PyJWKSet.from_dict(keys)["peer-1"]
 
     claims = jwt.decode(id_token, key, ["RS256"], audience=client.client_id, issuer=oidc_provider.issuer)
@@ -102,9 +102,9 @@ def test_a_revoked_token_opens_nothing(oidc_provider: OidcProvider) -> None:
         "code_verifier": VERIFIER,
     }
     ca_file = oidc_provider.ca_file
-    token = requests.post(oidc_provider.token_endpoint, form | credentials, verify=ca_file, timeout=10).json()
+    token = requests.post(oidc_provider.token_endpoint, form | credentials, verify=ca_file, timeout=60).json()
 
     revocation = {"token": token["access_token"]} | credentials
-    requests.post(oidc_provider.revocation_endpoint, revocation, verify=ca_file, timeout=10)
+    requests.post(oidc_provider.revocation_endpoint, revocation, verify=ca_file, timeout=60)
 
     assert by_hand.ask_for_orders(oidc_provider, token["access_token"], ca_file=ca_file).status_code == 401

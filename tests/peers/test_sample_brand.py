@@ -19,7 +19,7 @@ def client(sample_brand: SampleBrand) -> RegisteredClient:
 
 
 def test_the_endpoints_are_the_published_ones(sample_brand: SampleBrand) -> None:
-    published = requests.get(f"{sample_brand.issuer}/.well-known/openid-configuration", timeout=10).json()
+    published = requests.get(f"{sample_brand.issuer}/.well-known/openid-configuration", timeout=60).json()
     endpoints = ("issuer", "authorization_endpoint", "token_endpoint", "revocation_endpoint", "jwks_uri")
     assert {name: published[name] for name in endpoints} == {name: getattr(sample_brand, name) for name in endpoints}
 
@@ -37,7 +37,7 @@ def test_the_code_flow_by_hand_yields_a_token_that_opens_the_orders(
 
 def test_orders_are_for_those_with_a_token_and_the_scheme_is_told(sample_brand: SampleBrand) -> None:
     """RFC 6750 section 3.1: without a token no error code."""
-    answer = requests.get(f"{sample_brand.issuer}/api/orders", timeout=10)
+    answer = requests.get(f"{sample_brand.issuer}/api/orders", timeout=60)
     assert (answer.status_code, answer.headers["WWW-Authenticate"], answer.json()) == (401, 'Bearer realm="orders"', {})
 
 

@@ -21,7 +21,7 @@ from tests.served import installation_at_a_free_port, prepared, serving
 
 THREADS: Final = 4
 # Longer than a lock is waited for, shorter than anybody waits who is stuck.
-SOON: Final = 15
+SOON: Final = 60
 ROLE: Final = "delegation"
 PASSWORD: Final = "the operators own passphrase"
 _SUPERUSER: Final = f"""

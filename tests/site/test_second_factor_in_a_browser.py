@@ -11,6 +11,9 @@ from playwright.sync_api import Page, expect, sync_playwright
 from tests.installation import Installation
 from tests.served import installation_at_a_free_port, serving
 
+# In milliseconds. Playwright's own 5 seconds for what is expected are too few for a busy machine.
+PATIENCE = 30_000
+expect.set_options(timeout=PATIENCE)
 MAKE_OPERATOR = """
 from django.contrib.auth import get_user_model
 get_user_model().objects.create_superuser("operator", password="a-planted-password-77")
@@ -33,7 +36,7 @@ def page_with_a_passkey_device(executable: Path, complaints: list[str]) -> Itera
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(executable), args=["--no-sandbox"])
         page = browser.new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
         debugger = page.context.new_cdp_session(page)
         debugger.send("WebAuthn.enable")

@@ -76,7 +76,7 @@ def test_a_prepared_statement_is_patient_too(serving: None) -> None:
 
 
 def test_a_lock_and_a_long_statement_end_as_unavailable(serving: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "START_UP_OPTIONS", "-c lock_timeout=100 -c statement_timeout=300")
+    monkeypatch.setattr(base, "START_UP_OPTIONS", "-c lock_timeout=100 -c statement_timeout=2000")
     with locked_elsewhere("brands_brand"), connection.cursor() as cursor, pytest.raises(OperationalError) as locked:
         cursor.execute("SELECT * FROM brands_brand")
     with connection.cursor() as cursor, pytest.raises(OperationalError) as long:

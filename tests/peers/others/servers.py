@@ -47,11 +47,11 @@ class Server:
     def ask_for_orders(self, access_token: str) -> requests.Response:
         """Call the brand's own API, as a bot does."""
         headers = {"Authorization": f"Bearer {access_token}"}
-        return requests.get(self.orders_url, headers=headers, timeout=10)
+        return requests.get(self.orders_url, headers=headers, timeout=60)
 
     def token_responses(self) -> list[dict[str, Any]]:
         """Every token response so far, refresh tokens included."""
-        answers: list[dict[str, Any]] = requests.get(f"{self.origin}/test/token-responses", timeout=10).json()
+        answers: list[dict[str, Any]] = requests.get(f"{self.origin}/test/token-responses", timeout=60).json()
         return answers
 
 
@@ -204,7 +204,7 @@ def _wait_for(address: str, process: "Popen[bytes]") -> None:
 
 
 def _posted(address: str, document: dict[str, Any]) -> dict[str, Any]:
-    response = requests.post(address, json=document, timeout=10)
+    response = requests.post(address, json=document, timeout=60)
     assert response.ok, response.text
     answer: dict[str, Any] = response.json()
     return answer
