@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--database", choices=[POSTGRESQL, SQLITE], help="default: PostgreSQL, then SQLite in short")
     parser.add_argument("--only", action="append", choices=[*COMPARED, *OTHERS], help="may be given several times")
     parser.add_argument("--rows", type=int, help="conversations; for growth the largest size")
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1, help="of each target in each round")
     parser.add_argument("--beside", metavar="COMMIT", default="", help="measure the build of that commit, too")
     keep = "for growth: keep databases and figures in this folder, so that a stopped run can go on"

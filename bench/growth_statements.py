@@ -28,7 +28,7 @@ DUE: Final = 200
 RETENTION: Final = timedelta(days=30)
 _ADMIN_PAGE: Final = 100
 # Thousands of statements. The whole purge of a million conversations takes two minutes.
-_MOST_SECONDS_OF_PURGE: Final = 20
+_MOST_SECONDS_OF_PURGE: Final = 15
 
 
 class Stopwatch:

@@ -18,7 +18,7 @@ from bench.figures import spread
 READS_PER_SECOND: Final = 100
 CALLBACKS_PER_SECOND: Final = 10
 HANGING_AT_ONCE: Final = 40
-PHASE_SECONDS: Final = 8
+PHASE_SECONDS: Final = 6
 TURNS: Final = 2
 # Each browser may come back to the hanging brand more than once: each time with an attempt of its own.
 HANGING_CALLBACKS: Final = HANGING_AT_ONCE * TURNS
