@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -23,10 +23,8 @@ from tests.tls import Authority
 
 pytestmark = pytest.mark.django_db
 
-
 # How long a server hangs, in seconds, if `over` is not set before. Half of it is enough on a busy machine.
-HANGING: Final = 30.0
-over = threading.Event()
+HANGING, over = 30.0, threading.Event()
 
 
 @pytest.fixture
@@ -144,8 +142,10 @@ def test_it_takes_few_queries(
 def test_a_server_that_is_well_set_up_is_told_step_by_step(
     browser: AdminBrowser, acme_server: AuthorizationServer, acme_login: FakeAuthorizationServer
 ) -> None:
+    started = time.monotonic()
     answer = run(browser, acme_server)
     assert told(answer) == ["metadata_not_found", "client_accepted", "redirect_uri_registered"]
+    assert time.monotonic() - started < bounded.SECONDS_UNTIL_NO
     shown = answer.content.decode()
     assert "No problem was found." in shown
     assert shown.count("<strong>Proven</strong>") == 2

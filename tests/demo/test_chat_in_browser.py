@@ -15,8 +15,7 @@ from demo.sample_chat.bot import ORDERS_WERE_REFUSED
 pytestmark = [pytest.mark.xdist_group("demo_in_browser"), pytest.mark.timeout(180)]
 
 # In milliseconds. Playwright's own 5 seconds are too few for a busy machine.
-PATIENCE = 30_000
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +51,7 @@ def ask(chat: Page, words: str) -> None:
 
 
 def last_message(chat: Page, words: str | re.Pattern[str]) -> None:
-    expect(chat.locator("#messages > li").last).to_contain_text(words, timeout=PATIENCE)
+    expect(chat.locator("#messages > li").last).to_contain_text(words)
 
 
 def follow_the_link(chat: Page) -> Page:

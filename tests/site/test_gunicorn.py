@@ -35,7 +35,7 @@ def test_it_does_not_start_on_a_dangerous_environment(
     """N10, K3: a failing system check alone would not stop a WSGI server."""
     installation.settings |= {"ALLOWED_HOSTS": "127.0.0.1", setting: value}
     result = subprocess.run(
-        COMMAND, cwd=ROOT, env=installation.environment, capture_output=True, text=True, timeout=600, check=False
+        COMMAND, cwd=ROOT, env=installation.environment, capture_output=True, text=True, timeout=90, check=False
     )
     assert result.returncode == 1
     assert re.findall(r"delegation\.E\d+", result.stdout + result.stderr) == [found]
@@ -88,7 +88,7 @@ def test_public_local_endpoints_and_debug_do_not_start_either(installation: Inst
     installation.settings |= {"PUBLIC_BASE_URL": "https://delegation.example", "DEBUG": "1"}
     installation.settings |= {"ALLOW_LOCAL_ENDPOINTS": "1"}
     result = subprocess.run(
-        COMMAND, cwd=ROOT, env=installation.environment, capture_output=True, text=True, timeout=600, check=False
+        COMMAND, cwd=ROOT, env=installation.environment, capture_output=True, text=True, timeout=90, check=False
     )
     assert result.returncode == 1
     assert re.findall(r"delegation\.E\d+", result.stderr) == ["delegation.E004", "delegation.E008"]
